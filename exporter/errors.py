@@ -1,0 +1,82 @@
+"""The error tree, and the one mapping from errors to exit codes.
+
+Every error that a user can cause says *where* it is and *what to do*; everything else that
+escapes is a bug of ours. Nothing else in the package decides an exit code.
+"""
+
+from __future__ import annotations
+
+EXIT_PASS = 0
+EXIT_PARITY_FAILED = 1
+EXIT_USER_INPUT = 2
+EXIT_BUG = 3
+
+
+class ExportVerifyError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class UserInputError(ExportVerifyError):
+    """Something that the user gave is wrong: YAML, audio, ONNX, checkpoint, golden, option.
+
+    Args:
+        problem: one sentence, what is wrong.
+        where: file, line and key (or file and tensor) that holds it; ``None`` for an option.
+        remedy: what would be right, one sentence.
+    """
+
+    def __init__(self, problem: str, *, where: str | None = None, remedy: str | None = None):
+        self.problem = problem
+        self.where = where
+        self.remedy = remedy
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        """Return ``where: problem`` and, on a line of its own, the remedy."""
+        head = f"{self.where}: {self.problem}" if self.where else self.problem
+        return f"{head}\n  {self.remedy}" if self.remedy else head
+
+
+class ConfigError(UserInputError):
+    """A pipeline YAML is wrong."""
+
+
+class AudioError(UserInputError):
+    """A recording cannot be used as a case."""
+
+
+class WeightsError(UserInputError):
+    """A checkpoint is missing, unreadable or of another architecture."""
+
+
+class ArtifactError(UserInputError):
+    """An ONNX file (or its external data) cannot be used."""
+
+
+class GoldenError(UserInputError):
+    """A golden folder is missing, damaged or of another pipeline."""
+
+
+class MissingPackageError(UserInputError):
+    """An optional upstream package is not installed."""
+
+
+class StageError(ExportVerifyError):
+    """A stage could not do its work on input that looked right; says which stages had run.
+
+    Args:
+        stage: the stage that failed.
+        finished: the stages that had already finished, in order.
+        detail: what went wrong.
+    """
+
+    def __init__(self, stage: str, detail: str, *, finished: tuple[str, ...] = ()):
+        self.stage = stage
+        self.finished = finished
+        done = ", ".join(finished) or "none"
+        super().__init__(f"stage '{stage}' failed: {detail} (finished before it: {done})")
+
+
+def exit_code(error: BaseException) -> int:
+    """Map an error to the process exit code: 2 for the user's input, 3 for anything else."""
+    return EXIT_USER_INPUT if isinstance(error, UserInputError) else EXIT_BUG

@@ -1,0 +1,96 @@
+"""Values that every floor shares: tensor specifications, taps and windows of activations.
+
+Arrays at this floor are ``numpy.ndarray``; dtypes are numpy names (``"float32"``, ``"int64"``,
+``"bool"``) and ``"bfloat16"``, which numpy does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+EMPTY: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """One symbolic axis: its name, and the sizes it may take (both ends included)."""
+
+    name: str
+    minimum: int = 1
+    maximum: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One named input or output of a graph.
+
+    Attributes:
+        name: name in the ONNX graph and in every report.
+        dtype: numpy dtype name.
+        shape: one entry per axis, an ``int`` for a fixed size or the name of a symbolic axis.
+        axes: the symbolic axes that ``shape`` names.
+        choices: for an integer input, the readable names of its valid values.
+        discrete: True when two runs must agree exactly (token ids, segments, lengths).
+        unit: what one step of the values means, for people ("samples at 16 kHz").
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    axes: tuple[Axis, ...] = ()
+    choices: Mapping[str, int] = field(default_factory=lambda: EMPTY)
+    discrete: bool = False
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tap:
+    """A point where PyTorch and ONNX are known to hold the same value.
+
+    Attributes:
+        name: exact name of the value, in the captured program and in the ONNX graph.
+        module: module path, e.g. ``model.encoder.encoders.3.self_attn``; "" for the root.
+        module_class: class of that module.
+        op: operator that computes the value, e.g. ``aten.linear.default``.
+        source: ``file:line`` of the statement, relative to its package; "" when unknown.
+    """
+
+    name: str
+    module: str
+    module_class: str
+    op: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One set of inputs on which both sides are run.
+
+    Attributes:
+        name: unique within a pipeline.
+        inputs: one array per graph input.
+        origin: how the arrays came to be (file and digest, or generator and seed).
+        expect_empty: outputs that are declared to be empty on this case.
+    """
+
+    name: str
+    inputs: Arrays
+    origin: str
+    expect_empty: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A run of consecutive taps held in memory at the same time."""
+
+    index: int
+    values: Arrays
+
+
+Activations = Iterator[Window]
+"""Activations are walked window by window; no one ever holds all of them."""
