@@ -1,0 +1,144 @@
+"""torch module -> ``torch.export.ExportedProgram``, with one strategy and no fallback.
+
+``torch.onnx.export`` tries several capture strategies in turn when one fails and may end with a
+static axis that nobody asked for. Here the capture is one explicit call; what it cannot do is an
+error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from exporter.errors import StageError
+
+
+def _recurrent_shapes(
+    x: torch.Tensor,
+    states: list[torch.Tensor],
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Abstract result of a recurrent op: output ``[T, B, D*H]`` (or ``[B, T, D*H]``), states."""
+    time, batch = (x.shape[1], x.shape[0]) if batch_first else (x.shape[0], x.shape[1])
+    width = states[0].shape[2] * (2 if bidirectional else 1)
+    shape = (batch, time, width) if batch_first else (time, batch, width)
+    return x.new_empty(shape), [s.new_empty(s.shape) for s in states]
+
+
+def _abstract_lstm(
+    x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first
+):
+    output, (h, c) = _recurrent_shapes(x, list(hx), bidirectional, batch_first)
+    return output, h, c
+
+
+def _abstract_gru(
+    x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first
+):
+    output, (h,) = _recurrent_shapes(x, [hx], bidirectional, batch_first)
+    return output, h
+
+
+@contextlib.contextmanager
+def keep_recurrent_ops() -> Iterator[None]:
+    """Keep ``aten.lstm.input`` and ``aten.gru.input`` as single ops while a module is traced.
+
+    torch decomposes them into one step per frame, which bakes the number of frames of the
+    example into the program. During the block their python kernels only say what shape comes
+    out, so the op itself lands in the graph; the kernels are put back afterwards. Nothing may be
+    computed (only traced) inside the block.
+    """
+    keys = (torch._C.DispatchKey.CompositeImplicitAutograd, torch._C.DispatchKey.Autograd)
+    abstract = {
+        torch.ops.aten.lstm.input: _abstract_lstm,
+        torch.ops.aten.gru.input: _abstract_gru,
+    }
+    saved = {op: dict(op.py_kernels) for op in abstract}
+    try:
+        for op, kernel in abstract.items():
+            op.py_kernels.clear()
+            op._dispatch_cache.clear()
+            for key in keys:
+                op.py_impl(key)(kernel)
+        yield
+    finally:
+        for op, kernels in saved.items():
+            op.py_kernels.clear()
+            op.py_kernels.update(kernels)
+            op._dispatch_cache.clear()
+
+
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Silence torch's remarks about its own internals; errors still raise."""
+    names = ("torch.onnx", "torch.export", "torch._export", "torch.fx", "torch._dynamo")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def capture(
+    module: nn.Module,
+    example: Mapping[str, torch.Tensor],
+    dynamic_shapes: Mapping[str, Any],
+) -> torch.export.ExportedProgram:
+    """Trace ``module`` into an ``ExportedProgram`` (non-strict, aten level).
+
+    Args:
+        module: in eval mode.
+        example: one tensor per argument of ``forward``, in order. Every dynamic size is >= 2
+            (torch.export treats 0 and 1 as constants) and no tensor object occurs twice (the
+            exporter would merge the two inputs).
+        dynamic_shapes: per argument, what ``torch.export.export`` takes.
+
+    Raises:
+        StageError: the module is in training mode, an example is unusable, or torch.export
+            refuses the module; torch's own message is kept.
+    """
+    if any(part.training for part in module.modules()):
+        culprit = next(name for name, part in module.named_modules() if part.training)
+        raise StageError("capture", f"module '{culprit or '(root)'}' is in training mode")
+    _check_example(example, dynamic_shapes)
+    try:
+        with torch.no_grad(), keep_recurrent_ops(), quiet_exporter():
+            return torch.export.export(
+                module,
+                tuple(example.values()),
+                dynamic_shapes=dict(dynamic_shapes),
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    except Exception as error:
+        message = str(error).split("\n\n")[0][:2000]
+        raise StageError("capture", f"torch.export refused the module: {message}") from error
+
+
+def _check_example(
+    example: Mapping[str, torch.Tensor], dynamic_shapes: Mapping[str, Any]
+) -> None:
+    identities = [id(tensor) for tensor in example.values()]
+    if len(set(identities)) != len(identities):
+        raise StageError("capture", "the same tensor object is the example of two inputs")
+    for name, tensor in example.items():
+        for axis in dynamic_shapes.get(name) or {}:
+            if tensor.shape[axis] < 2:
+                raise StageError(
+                    "capture",
+                    f"example '{name}' has size {tensor.shape[axis]} on dynamic axis {axis}; "
+                    "it must be at least 2",
+                )
