@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._decomp import decomposition_table
 
 from exporter.errors import StageError
 
@@ -51,9 +52,10 @@ def keep_recurrent_ops() -> Iterator[None]:
     """Keep ``aten.lstm.input`` and ``aten.gru.input`` as single ops while a module is traced.
 
     torch decomposes them into one step per frame, which bakes the number of frames of the
-    example into the program. During the block their python kernels only say what shape comes
-    out, so the op itself lands in the graph; the kernels are put back afterwards. Nothing may be
-    computed (only traced) inside the block.
+    example into the program; the decomposition pass of the exporter runs that code once more to
+    learn the shapes. During the block both the python kernels and the decomposition only say
+    what shape comes out, so the op itself stays in the graph; everything is put back afterwards.
+    Nothing may be computed (only traced) inside the block.
     """
     keys = (torch._C.DispatchKey.CompositeImplicitAutograd, torch._C.DispatchKey.Autograd)
     abstract = {
@@ -61,8 +63,10 @@ def keep_recurrent_ops() -> Iterator[None]:
         torch.ops.aten.gru.input: _abstract_gru,
     }
     saved = {op: dict(op.py_kernels) for op in abstract}
+    decompositions = {op: decomposition_table.get(op) for op in abstract}
     try:
         for op, kernel in abstract.items():
+            decomposition_table[op] = kernel
             op.py_kernels.clear()
             op._dispatch_cache.clear()
             for key in keys:
@@ -73,6 +77,10 @@ def keep_recurrent_ops() -> Iterator[None]:
             op.py_kernels.clear()
             op.py_kernels.update(kernels)
             op._dispatch_cache.clear()
+            if decompositions[op] is None:
+                decomposition_table.pop(op, None)
+            else:
+                decomposition_table[op] = decompositions[op]
 
 
 @contextlib.contextmanager
