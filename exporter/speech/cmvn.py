@@ -1,0 +1,115 @@
+"""Mean and variance normalisation with fixed statistics, and the file they come in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from exporter.errors import WeightsError
+
+
+class Cmvn(nn.Module):
+    """``(x + shift) * scale``; frames behind a row's count become zero.
+
+    Args:
+        shift: ``[D]`` float, the negative mean.
+        scale: ``[D]`` float, one over the standard deviation.
+    """
+
+    def __init__(self, shift: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("shift", shift.detach().clone().float())
+        self.register_buffer("scale", scale.detach().clone().float())
+
+    def forward(self, frames: Tensor, frame_counts: Tensor) -> Tensor:
+        """Return normalised frames.
+
+        Args:
+            frames: ``[R, T, D]`` float.
+            frame_counts: ``[R]`` int64, frames in use.
+
+        Returns:
+            ``[R, T, D]`` float, zero from each row's count on.
+        """
+        normalised = (frames + self.get_buffer("shift")) * self.get_buffer("scale")
+        place = torch.arange(frames.shape[1], device=frames.device)
+        used = (place < frame_counts.unsqueeze(1)).unsqueeze(2)
+        # Chosen, not multiplied: whatever the padding holds, it cannot become NaN.
+        return torch.where(used, normalised, torch.zeros_like(normalised))
+
+
+def read_am_mvn(path: str | Path) -> tuple[Tensor, Tensor]:
+    """Read the statistics of FunASR's ``am.mvn``, a Kaldi nnet in text form.
+
+    The values stand on the line after ``<AddShift>`` and after ``<Rescale>``:
+    ``<LearnRateCoef> 0 [ v v v ... ]``.
+
+    Args:
+        path: the file.
+
+    Returns:
+        shift ``[D]`` and scale ``[D]``, float32.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or has another form.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(
+            f"cannot read the normalisation statistics ({error})",
+            where=str(path),
+            remedy="give the am.mvn text file of the checkpoint",
+        ) from error
+    shift = _values_after("<AddShift>", lines, path)
+    scale = _values_after("<Rescale>", lines, path)
+    if len(shift) != len(scale):
+        raise _malformed(f"{len(shift)} shifts but {len(scale)} scales", path, None)
+    return torch.from_numpy(shift), torch.from_numpy(scale)
+
+
+def seeded_cmvn(dim: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw statistics like those of log mel energies of speech, never the identity.
+
+    Args:
+        dim: number of features.
+        seed: of numpy's PCG64.
+
+    Returns:
+        shift ``[dim]`` in [-14, -8] and scale ``[dim]`` in [0.15, 0.35], float32.
+    """
+    draw = np.random.Generator(np.random.PCG64(seed))
+    shift = draw.uniform(-14.0, -8.0, dim).astype(np.float32)
+    scale = draw.uniform(0.15, 0.35, dim).astype(np.float32)
+    return torch.from_numpy(shift), torch.from_numpy(scale)
+
+
+def _values_after(tag: str, lines: list[str], path: Path) -> np.ndarray:
+    at = [number for number, line in enumerate(lines) if line.split()[:1] == [tag]]
+    if len(at) != 1:
+        raise _malformed(f"{tag} stands on {len(at)} lines, not on one", path, None)
+    number = at[0] + 1
+    words = lines[number].split() if number < len(lines) else []
+    if len(words) < 5 or words[0] != "<LearnRateCoef>" or words[2] != "[" or words[-1] != "]":
+        raise _malformed(
+            f"the line after {tag} is not '<LearnRateCoef> number [ values ]'", path, number + 1
+        )
+    try:
+        values = np.array(words[3:-1]).astype(np.float32)
+    except ValueError as error:
+        raise _malformed(f"a value after {tag} is not a number ({error})", path, number + 1) from error
+    if not np.isfinite(values).all():
+        raise _malformed(f"a value after {tag} is NaN or infinite", path, number + 1)
+    return values
+
+
+def _malformed(problem: str, path: Path, line: int | None) -> WeightsError:
+    return WeightsError(
+        problem,
+        where=f"{path}:{line}" if line else str(path),
+        remedy="give the am.mvn text file of the checkpoint, unchanged",
+    )

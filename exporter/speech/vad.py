@@ -1,0 +1,262 @@
+"""Silero VAD as plain modules: a whole recording in one pass, or a stream in chunks.
+
+The network and its weights are the ones inside ``silero_vad.jit`` of the silero-vad package,
+which is what ``silero_vad.load_silero_vad()`` and FunASR run. The package's safetensors file
+holds other weights and is not used.
+
+Framing at 16 kHz (8 kHz: halve every figure):
+
+    | 64 samples before | 512 samples of the frame | 64 mirrored |
+                          ^ the frame's speech probability
+    |---- 256 ----|
+             |---- 256 ----|           four STFT columns, hop 128
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from exporter.errors import ConfigError, MissingPackageError, WeightsError
+
+FRAME_SAMPLES = {16000: 512, 8000: 256}
+HIDDEN = 128
+_PREFIX = {16000: "_model.", 8000: "_model_8k."}
+_RENAMED = {
+    "stft.forward_basis_buffer": "stft.weight",
+    "decoder.rnn.weight_ih": "lstm.weight_ih_l0",
+    "decoder.rnn.weight_hh": "lstm.weight_hh_l0",
+    "decoder.rnn.bias_ih": "lstm.bias_ih_l0",
+    "decoder.rnn.bias_hh": "lstm.bias_hh_l0",
+    "decoder.decoder.2.weight": "head.weight",
+    "decoder.decoder.2.bias": "head.bias",
+    **{
+        f"encoder.{layer}.reparam_conv.{part}": f"encoder.{2 * layer}.{part}"
+        for layer in range(4)
+        for part in ("weight", "bias")
+    },
+}
+
+
+class SileroNetwork(nn.Module):
+    """The network behind both forms: framed audio and LSTM state to probabilities.
+
+    Args:
+        sample_rate_hz: 16000 or 8000.
+    """
+
+    def __init__(self, sample_rate_hz: int = 16000) -> None:
+        super().__init__()
+        if sample_rate_hz not in FRAME_SAMPLES:
+            raise ConfigError(
+                f"Silero VAD has no network for {sample_rate_hz} Hz",
+                where="sample_rate_hz",
+                remedy="use 16000 or 8000",
+            )
+        self.sample_rate_hz = sample_rate_hz
+        self.frame_samples = FRAME_SAMPLES[sample_rate_hz]
+        self.context_samples = self.frame_samples // 8
+        window = self.frame_samples // 2
+        bins = window // 2 + 1
+        self.stft = nn.Conv1d(1, 2 * bins, window, stride=window // 2, bias=False)
+        self.encoder = nn.Sequential(
+            nn.Conv1d(bins, 128, 3, stride=1, padding=1),
+            nn.ReLU(),
+            nn.Conv1d(128, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv1d(64, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv1d(64, 128, 3, stride=1, padding=1),
+            nn.ReLU(),
+        )
+        self.lstm = nn.LSTM(128, HIDDEN)
+        self.head = nn.Conv1d(HIDDEN, 1, 1)
+        # The last sample is not repeated: ... y z | y x w ...
+        mirrored = torch.arange(self.frame_samples - 2, self.frame_samples - 2 - self.context_samples, -1)
+        self.register_buffer("mirrored", mirrored, persistent=False)
+
+    def forward(
+        self, frames: Tensor, context: Tensor, h: Tensor, c: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return one speech probability per frame, and the LSTM state after the last.
+
+        Args:
+            frames: ``[F, frame_samples]`` float, consecutive frames, F >= 1.
+            context: ``[F, context_samples]`` float, the samples before each frame.
+            h: ``[1, 1, 128]`` float.
+            c: ``[1, 1, 128]`` float.
+
+        Returns:
+            probabilities ``[F]``, h ``[1, 1, 128]``, c ``[1, 1, 128]``.
+        """
+        mirror = frames.index_select(1, self.get_buffer("mirrored"))
+        framed = torch.cat([context, frames, mirror], dim=1)
+        spectrum = self.stft(framed.unsqueeze(1))
+        real, imaginary = spectrum.chunk(2, dim=1)
+        magnitude = torch.sqrt(real * real + imaginary * imaginary)
+        encoded = self.encoder(magnitude)  # [F, 128, 1]: the strides leave one column per frame
+        hidden, (h, c) = self.lstm(encoded.transpose(1, 2), (h, c))
+        logits = self.head(torch.relu(hidden).permute(1, 2, 0))
+        return torch.sigmoid(logits).reshape(-1), h, c
+
+
+class SileroVad(nn.Module):
+    """Speech probabilities of a whole recording, all frames at once.
+
+    Args:
+        network: the network, with weights.
+    """
+
+    def __init__(self, network: SileroNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.sample_rate_hz = network.sample_rate_hz
+        self.frame_samples = network.frame_samples
+
+    @classmethod
+    def from_package(cls, sample_rate_hz: int = 16000) -> SileroVad:
+        """Build with the weights that the installed silero-vad package ships.
+
+        Args:
+            sample_rate_hz: 16000 or 8000.
+
+        Raises:
+            ConfigError: another sample rate.
+            MissingPackageError: silero-vad is not installed.
+            WeightsError: its JIT file is missing or holds another network.
+        """
+        network = SileroNetwork(sample_rate_hz)
+        path = _jit_path()
+        prefix = _PREFIX[sample_rate_hz]
+        load_silero_weights(network, _jit_state(path), prefix=prefix, where=str(path))
+        return cls(network).eval().requires_grad_(False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return the speech probability of every frame.
+
+        The last frame is completed with zeros. An empty waveform has no frames.
+
+        Args:
+            waveform: ``[N]`` float in [-1, 1], at ``sample_rate_hz``, N >= 0.
+
+        Returns:
+            ``[ceil(N / frame_samples)]`` float in [0, 1].
+        """
+        size = self.frame_samples
+        count = (waveform.shape[0] + size - 1) // size
+        # An LSTM refuses zero steps, so an empty waveform runs one frame that is cut off again.
+        padded_count = torch.sym_max(count, 1)
+        padded = nn.functional.pad(waveform, (0, padded_count * size - waveform.shape[0]))
+        frames = padded.reshape(-1, size)
+        context_size = self.network.context_samples
+        start = frames.new_zeros(1, context_size)
+        context = torch.cat([start, frames[:-1, size - context_size :]])
+        state = frames.new_zeros(1, 1, HIDDEN)
+        probabilities, _, _ = self.network(frames, context, state, state)
+        return probabilities[:count]
+
+
+class SileroVadStream(nn.Module):
+    """The same network on consecutive chunks of a stream, state in and state out.
+
+    Args:
+        vad: the offline form, whose network is shared.
+    """
+
+    def __init__(self, vad: SileroVad) -> None:
+        super().__init__()
+        self.network = vad.network
+        self.sample_rate_hz = vad.sample_rate_hz
+        self.frame_samples = vad.frame_samples
+
+    def initial_state(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the state before the first sample: context ``[context_samples]``, h, c."""
+        context = torch.zeros(self.network.context_samples)
+        return context, torch.zeros(1, 1, HIDDEN), torch.zeros(1, 1, HIDDEN)
+
+    def forward(
+        self, frames: Tensor, context: Tensor, h: Tensor, c: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the probabilities of the next frames and the state after them.
+
+        Args:
+            frames: ``[F, frame_samples]`` float, F >= 1 whole frames.
+            context: ``[context_samples]`` float, the samples before the first frame.
+            h: ``[1, 1, 128]`` float.
+            c: ``[1, 1, 128]`` float.
+
+        Returns:
+            probabilities ``[F]``, then context, h and c for the next call.
+        """
+        tails = frames[:, self.frame_samples - context.shape[0] :]
+        before = torch.cat([context.unsqueeze(0), tails[:-1]])
+        probabilities, h, c = self.network(frames, before, h, c)
+        return probabilities, tails[-1], h, c
+
+
+def load_silero_weights(
+    network: SileroNetwork, state: Mapping[str, Tensor], *, prefix: str, where: str
+) -> None:
+    """Copy the tensors of a Silero JIT state dict into the network.
+
+    Args:
+        network: the network to fill, changed in place.
+        state: state dict with the names of the JIT file.
+        prefix: ``"_model."`` (16 kHz) or ``"_model_8k."`` (8 kHz).
+        where: the file, for error messages.
+
+    Raises:
+        WeightsError: a tensor is missing, has another shape, or is not known.
+    """
+    found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    wanted = network.state_dict()
+    problems = [f"'{name}' is missing" for name in _RENAMED if name not in found]
+    problems += [f"'{name}' is not known" for name in found if name not in _RENAMED]
+    problems += [
+        f"'{old}' has shape {tuple(found[old].shape)}, not {tuple(wanted[new].shape)}"
+        for old, new in _RENAMED.items()
+        if old in found and found[old].shape != wanted[new].shape
+    ]
+    if problems:
+        raise WeightsError(
+            "not the Silero VAD network: " + "; ".join(problems),
+            where=where,
+            remedy="install a silero-vad release of the 6.2 series",
+        )
+    network.load_state_dict({new: found[old] for old, new in _RENAMED.items()})
+
+
+def _jit_path() -> Path:
+    # find_spec does not import the package: importing it sets torch to one thread.
+    spec = find_spec("silero_vad")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingPackageError(
+            "the package silero-vad is not installed",
+            remedy="install it with: pip install silero-vad",
+        )
+    return Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.jit"
+
+
+def _jit_state(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(
+            "the silero-vad package has no JIT file here",
+            where=str(path),
+            remedy="reinstall it with: pip install --force-reinstall silero-vad",
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            return torch.jit.load(str(path), map_location="cpu").state_dict()
+    except RuntimeError as error:
+        raise WeightsError(
+            f"not a readable TorchScript file ({str(error).splitlines()[0]})",
+            where=str(path),
+            remedy="reinstall it with: pip install --force-reinstall silero-vad",
+        ) from error
