@@ -1,0 +1,100 @@
+"""Evaluate one op of a captured program in float32, or in float64 on given inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from exporter.execution.targets import resolve
+from exporter.graph.program import Op, Program, Ref
+
+Lookup = Callable[[str], Any]
+
+_WIDER = {torch.float32: torch.float64, torch.float16: torch.float64, torch.bfloat16: torch.float64}
+
+
+def call(op: Op, lookup: Lookup) -> Any:
+    """Evaluate ``op`` as captured; ``lookup`` gives the value behind each reference."""
+    args = tuple(_resolve(arg, lookup) for arg in op.args)
+    kwargs = {key: _resolve(arg, lookup) for key, arg in op.kwargs.items()}
+    return resolve(op.target)(*args, **kwargs)
+
+
+def call_double(op: Op, lookup: Lookup) -> Any:
+    """Evaluate ``op`` in float64: floating inputs, weights and dtype arguments are widened.
+
+    Integer and boolean inputs keep their dtype: they are decisions that were already taken.
+    """
+
+    def wide(name: str) -> Any:
+        return widen(lookup(name))
+
+    args = tuple(_resolve(arg, wide, widen_dtypes=True) for arg in op.args)
+    kwargs = {key: _resolve(arg, wide, widen_dtypes=True) for key, arg in op.kwargs.items()}
+    # Creation ops without a dtype follow the default dtype, so the result is widened as well.
+    return widen(resolve(op.target)(*args, **kwargs))
+
+
+def widen(value: Any) -> Any:
+    """float16/bfloat16/float32 tensors -> float64, inside lists and tuples too."""
+    if isinstance(value, torch.Tensor):
+        return value.to(_WIDER[value.dtype]) if value.dtype in _WIDER else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(widen(item) for item in value)
+    return value
+
+
+def is_floating(value: Any) -> bool:
+    """True for a floating tensor, or a list or tuple whose first tensor is floating."""
+    if isinstance(value, torch.Tensor):
+        return value.is_floating_point()
+    return isinstance(value, (list, tuple)) and bool(value) and is_floating(value[0])
+
+
+def _resolve(arg: Any, lookup: Lookup, *, widen_dtypes: bool = False) -> Any:
+    if isinstance(arg, Ref):
+        return lookup(arg.name)
+    if isinstance(arg, tuple):
+        return [_resolve(item, lookup, widen_dtypes=widen_dtypes) for item in arg]
+    if widen_dtypes and isinstance(arg, torch.dtype):
+        return _WIDER.get(arg, arg)
+    return arg
+
+
+def to_tensor(array: np.ndarray) -> torch.Tensor:
+    """A fresh tensor that owns its memory: what one side writes, the other never sees."""
+    return torch.from_numpy(np.array(array, copy=True))
+
+
+def run_program(program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run the whole captured program in its own precision; returns its outputs by public name.
+
+    Values are dropped after their last use.
+    """
+    values: dict[str, Any] = {name: to_tensor(inputs[name]) for name in program.inputs}
+    values |= {name: program.tensors[key] for name, key in program.weights.items()}
+    last = last_uses(program)
+    with torch.no_grad():
+        for index, op in enumerate(program.ops):
+            values[op.name] = call(op, values.__getitem__)
+            for name in last.get(index, ()):
+                values.pop(name, None)
+    pairs = zip(program.outputs, program.output_names, strict=True)
+    return {label: values[name].numpy() for name, label in pairs}
+
+
+def last_uses(program: Program) -> dict[int, tuple[str, ...]]:
+    """Index of an op -> values that no later op reads and that are not outputs."""
+    final: dict[str, int] = {}
+    for index, op in enumerate(program.ops):
+        final[op.name] = index
+        for name in op.refs():
+            final[name] = index
+    released: dict[int, list[str]] = {}
+    for name, index in final.items():
+        if name not in program.outputs and name not in program.weights:
+            released.setdefault(index, []).append(name)
+    return {index: tuple(names) for index, names in released.items()}

@@ -1,0 +1,72 @@
+"""The allow-list of callables that a captured program may name."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+from exporter.errors import ArtifactError
+
+_SCALAR_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **{
+        f"operator.{name}": getattr(operator, name)
+        for name in (
+            "add sub mul floordiv truediv mod pow neg getitem eq ne lt le gt ge and_ or_ not_ "
+            "xor lshift rshift"
+        ).split()
+    },
+    **{f"math.{name}": getattr(math, name) for name in "ceil floor trunc sqrt".split()},
+    "torch.sym_max": torch.sym_max,
+    "torch.sym_min": torch.sym_min,
+    "torch.sym_not": torch.sym_not,
+    "torch.sym_ite": torch.sym_ite,
+    "torch.sym_int": torch.sym_int,
+    "torch.sym_float": torch.sym_float,
+    "builtins.round": round,
+}
+
+# aten ops that reach outside the process or run code; no captured model contains them.
+_FORBIDDEN = ("from_file", "_print", "_test", "record_stream")
+
+# Ops that only move or re-view elements: float32 and float64 agree bit for bit.
+_MOVEMENT = frozenset(
+    "view reshape permute transpose t expand squeeze unsqueeze slice select alias clone "
+    "contiguous split split_with_sizes unbind cat stack index_select gather flatten "
+    "_unsafe_view repeat flip narrow index embedding detach detach_ lift_fresh_copy "
+    "constant_pad_nd where copy repeat_interleave pad masked_fill roll movedim unflatten "
+    "numpy_T mT chunk expand_as view_as reflection_pad1d replication_pad1d".split()
+)
+
+
+@cache
+def resolve(target: str) -> Callable[..., Any]:
+    """Return the callable that a program names.
+
+    Raises:
+        ArtifactError: the name is not on the allow-list.
+    """
+    if target in _SCALAR_FUNCTIONS:
+        return _SCALAR_FUNCTIONS[target]
+    namespace, _, rest = target.partition(".")
+    name, _, overload = rest.partition(".")
+    plain = namespace in ("aten", "prims") and name.isidentifier()
+    if plain and not name.startswith(_FORBIDDEN) and overload.isidentifier():
+        packet = getattr(getattr(torch.ops, namespace), name, None)
+        found = getattr(packet, overload, None)
+        if isinstance(found, torch._ops.OpOverload):
+            return found
+    raise ArtifactError(
+        f"the captured program calls '{target}', which is not an allowed operation",
+        remedy="run the pipeline again with this version of export-verify",
+    )
+
+
+def moves_elements(target: str) -> bool:
+    """True when the op computes nothing: its result holds elements of its inputs unchanged."""
+    namespace, _, rest = target.partition(".")
+    return namespace == "aten" and rest.partition(".")[0] in _MOVEMENT

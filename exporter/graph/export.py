@@ -1,0 +1,148 @@
+"""Captured program -> ONNX, with the taps recorded before anything can rename them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+import torch
+
+from exporter.errors import StageError
+from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
+from exporter.graph.program import Program, from_exported
+from exporter.graph.recurrent import TRANSLATIONS
+from exporter.tensors import TensorSpec
+
+# Metadata that only makes the file larger and carries absolute paths of the build machine.
+_DROPPED_METADATA = (
+    "pkg.torch.onnx.stack_trace",
+    "pkg.torch.onnx.fx_node",
+    "namespace",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """An ONNX model as the exporter wrote it, and the program that it really translated."""
+
+    model: ir.Model
+    program: Program
+
+
+def export(
+    captured: torch.export.ExportedProgram,
+    *,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    opset: int,
+) -> Exported:
+    """Translate a captured program with ``torch.onnx.export(dynamo=True)``, optimiser off.
+
+    Input and output axes get the names of their ``TensorSpec``; the returned program is the one
+    after the exporter's decompositions, whose value names the ONNX graph carries.
+
+    Raises:
+        StageError: the exporter fails, or the file lacks an input, an output or a dynamic axis
+            that was declared.
+    """
+    names = tuple(spec.name for spec in outputs)
+    try:
+        # Without gradients: the decompositions would otherwise trace the backward pass's views.
+        with torch.no_grad(), keep_recurrent_ops(), quiet_exporter():
+            result = torch.onnx.export(
+                captured,
+                dynamo=True,
+                opset_version=opset,
+                optimize=False,
+                verbose=False,
+                input_names=[spec.name for spec in inputs],
+                output_names=list(names),
+                custom_translation_table=TRANSLATIONS,
+            )
+    except Exception as error:
+        raise StageError("export", f"torch.onnx.export failed: {str(error)[:2000]}") from error
+    if result is None:
+        raise StageError("export", "torch.onnx.export returned nothing")
+    model = result.model
+    program = from_exported(result.exported_program, names)
+    for node in model.graph.all_nodes():
+        for key in _DROPPED_METADATA:
+            node.metadata_props.pop(key, None)
+    _name_axes(model, inputs, outputs)
+    check_interface(model, inputs, outputs, stage="export")
+    return Exported(model=model, program=program)
+
+
+def _name_axes(
+    model: ir.Model, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> None:
+    """Give dynamic axes their declared names; a fixed size in the file is left as it is."""
+    ends = [*zip(model.graph.inputs, inputs, strict=False)]
+    ends += zip(model.graph.outputs, outputs, strict=False)
+    for value, spec in ends:
+        if value.shape is None or len(value.shape) != len(spec.shape):
+            continue
+        dims = [
+            declared if isinstance(declared, str) and not isinstance(found, int) else found
+            for declared, found in zip(spec.shape, value.shape, strict=True)
+        ]
+        value.shape = ir.Shape(dims)
+
+
+def check_interface(
+    model: ir.Model,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    *,
+    stage: str,
+) -> None:
+    """Check that a file has the declared inputs and outputs, used, typed and dynamic.
+
+    All differences are collected; one error lists them.
+
+    Raises:
+        StageError: an input or output is missing or has another dtype, an input is not used, or
+            an axis that was declared dynamic is a constant in the file.
+    """
+    problems: list[str] = []
+    for side, specs, values in (
+        ("input", inputs, list(model.graph.inputs)),
+        ("output", outputs, list(model.graph.outputs)),
+    ):
+        by_name = {value.name: value for value in values}
+        extra = sorted(set(by_name) - {spec.name for spec in specs} - {None})
+        problems += [f"{side} '{name}' was not declared" for name in extra]
+        for spec in specs:
+            value = by_name.get(spec.name)
+            if value is None:
+                problems.append(f"{side} '{spec.name}' is missing from the graph")
+                continue
+            problems += _value_problems(side, spec, value)
+            if side == "input" and not value.uses():
+                problems.append(f"input '{spec.name}' is not used by any node")
+    if problems:
+        raise StageError(stage, "; ".join(problems))
+
+
+def _value_problems(side: str, spec: TensorSpec, value: ir.Value) -> list[str]:
+    found: list[str] = []
+    if value.dtype is not None and value.dtype != _onnx_dtype(spec.dtype):
+        found.append(f"{side} '{spec.name}' is {value.dtype.name}, declared {spec.dtype}")
+    if value.shape is None:
+        return [*found, f"{side} '{spec.name}' has no shape in the file"]
+    if len(value.shape) != len(spec.shape):
+        rank = f"{len(value.shape)} axes, declared {len(spec.shape)}"
+        return [*found, f"{side} '{spec.name}' has {rank}"]
+    for axis, (declared, size) in enumerate(zip(spec.shape, value.shape, strict=True)):
+        if isinstance(declared, str) and isinstance(size, int):
+            found.append(
+                f"{side} '{spec.name}': axis {axis} ({declared}) is declared dynamic but is the "
+                f"constant {size} in the file"
+            )
+        if isinstance(declared, int) and isinstance(size, int) and declared != size:
+            found.append(f"{side} '{spec.name}': axis {axis} is {size}, declared {declared}")
+    return found
+
+
+def _onnx_dtype(name: str) -> ir.DataType:
+    return ir.DataType[{"float32": "FLOAT", "float64": "DOUBLE"}.get(name, name.upper())]

@@ -1,0 +1,227 @@
+"""The captured program in a form of our own: an op list and named weights.
+
+Loading the ``.pt2`` of a 70-block model takes minutes. This form loads in seconds: one JSON list
+of ops (each an allow-listed target with references, scalars and dtypes as arguments) and one
+safetensors file. Nothing in it is executable; a target that is not on the list is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from exporter.errors import StageError
+from exporter.tensors import Tap
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A reference to the value that an earlier op, an input or a weight has."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Op:
+    """One call of the program.
+
+    Attributes:
+        name: name of its value; the ONNX exporter gives the ONNX value the same name.
+        target: ``aten.linear.default``, ``operator.getitem``, ``math.ceil`` ...
+        args, kwargs: scalars, ``Ref``, dtypes, and (nested) tuples of these.
+        kind: "tensor", "tensors" (a tuple, read through getitem) or "size" (an integer).
+        module, module_class, source: where in the model it was called.
+    """
+
+    name: str
+    target: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    kind: str
+    module: str = ""
+    module_class: str = ""
+    source: str = ""
+
+    def refs(self) -> Iterator[str]:
+        """Names that this op reads, in order, with repetitions."""
+        yield from _refs_in(self.args)
+        yield from _refs_in(tuple(self.kwargs.values()))
+
+    @property
+    def tap(self) -> Tap:
+        """This op as a tap."""
+        return Tap(
+            name=self.name,
+            module=self.module,
+            module_class=self.module_class,
+            op=self.target,
+            source=self.source,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A captured program: inputs -> ops -> outputs, with weights by name.
+
+    Attributes:
+        inputs: names of the user inputs, in order.
+        weights: name inside the program -> tensor key (the ONNX initialiser's name).
+        ops: in execution order.
+        outputs: names of the values returned, in order.
+        output_names: names that the graph's users see, in the same order.
+        tensors: key -> tensor; shared with the module it came from, never written to.
+    """
+
+    inputs: tuple[str, ...]
+    weights: Mapping[str, str]
+    ops: tuple[Op, ...]
+    outputs: tuple[str, ...]
+    output_names: tuple[str, ...]
+    tensors: Mapping[str, torch.Tensor]
+
+    def onnx_name(self, name: str) -> str:
+        """Name of a value in the ONNX graph (outputs carry their public name there)."""
+        if name in self.outputs:
+            return self.output_names[self.outputs.index(name)]
+        return name
+
+
+def _refs_in(value: Any) -> Iterator[str]:
+    if isinstance(value, Ref):
+        yield value.name
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _refs_in(item)
+
+
+def from_exported(
+    exported: torch.export.ExportedProgram, output_names: tuple[str, ...]
+) -> Program:
+    """Turn an ``ExportedProgram`` (after decompositions) into a ``Program``.
+
+    Raises:
+        StageError: the program writes to its inputs or buffers, returns an input, or calls
+            something other than a plain op.
+    """
+    signature = exported.graph_signature
+    mutated = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+    if mutated:
+        raise StageError(
+            "capture",
+            f"the model writes to {', '.join(sorted(mutated))}; make that state an input and an "
+            "output, or it is dropped by the export",
+        )
+    sources = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    stored = {**exported.state_dict, **exported.constants}
+    used = {node.name for node in exported.graph.nodes if node.users}
+    weights = {name: key for name, key in sources.items() if name in used}
+    ops, outputs = [], ()
+    for node in exported.graph.nodes:
+        if node.op == "call_function":
+            op = _op_of(node)
+            if op is not None:
+                ops.append(op)
+        elif node.op == "output":
+            outputs = tuple(arg.name for arg in node.args[0])
+        elif node.op != "placeholder":
+            raise StageError("capture", f"'{node.name}': {node.op} nodes are not supported")
+    inputs = tuple(signature.user_inputs)
+    for name, label in zip(outputs, output_names, strict=True):
+        if name in inputs:
+            raise StageError("capture", f"output '{label}' is the input '{name}' passed through")
+    if len(set(outputs)) != len(outputs):
+        raise StageError("capture", "two outputs are the same value")
+    return Program(
+        inputs=inputs,
+        weights=weights,
+        ops=tuple(ops),
+        outputs=outputs,
+        output_names=output_names,
+        tensors={key: stored[key].detach() for key in dict.fromkeys(weights.values())},
+    )
+
+
+_DROPPED = (
+    "aten._assert_scalar.default",
+    "aten._assert_tensor_metadata.default",
+    "aten.sym_constrain_range.default",
+    "aten.sym_constrain_range_for_size.default",
+    "aten._assert_async.msg",
+)
+
+
+def _op_of(node: torch.fx.Node) -> Op | None:
+    target = target_name(node.target)
+    if target in _DROPPED:
+        return None
+    value = node.meta.get("val")
+    if isinstance(value, torch.Tensor):
+        kind = "tensor"
+    elif isinstance(value, (tuple, list)):
+        kind = "tensors"
+    else:
+        kind = "size"
+    module, module_class = _module_of(node)
+    return Op(
+        name=node.name,
+        target=target,
+        args=tuple(_encode(node, arg) for arg in node.args),
+        kwargs={key: _encode(node, arg) for key, arg in node.kwargs.items()},
+        kind=kind,
+        module=module,
+        module_class=module_class,
+        source=_source_of(node),
+    )
+
+
+def target_name(target: Any) -> str:
+    """Stable name of a call target: ``aten.add.Tensor``, ``operator.mul``, ``torch.sym_max``."""
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target)
+    module = getattr(target, "__module__", "") or ""
+    name = getattr(target, "__name__", str(target))
+    return f"{module.lstrip('_')}.{name}"
+
+
+def _encode(node: torch.fx.Node, arg: Any) -> Any:
+    if isinstance(arg, torch.fx.Node):
+        return Ref(arg.name)
+    if isinstance(arg, (tuple, list)):
+        return tuple(_encode(node, item) for item in arg)
+    plain = (int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
+    if arg is None or isinstance(arg, plain):
+        return arg
+    raise StageError("capture", f"'{node.name}': argument of type {type(arg).__name__}")
+
+
+def _module_of(node: torch.fx.Node) -> tuple[str, str]:
+    stack = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return "", ""
+    path, cls = list(stack.values())[-1]
+    if path.startswith("_empty_nn_module_stack"):
+        return "", ""
+    label = cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
+    return path.removeprefix("L['self']").lstrip("."), label
+
+
+def _source_of(node: torch.fx.Node) -> str:
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    frames = [frame for frame in frames if "/torch/fx/" not in frame[0]]
+    if not frames:
+        return ""
+    path, line = frames[-1]
+    for marker in ("site-packages/", "dist-packages/"):
+        if marker in path:
+            return f"{path.split(marker, 1)[1]}:{line}"
+    return f"{'/'.join(path.rsplit('/', 3)[1:])}:{line}"
