@@ -101,7 +101,9 @@ def _values_after(tag: str, lines: list[str], path: Path) -> np.ndarray:
     try:
         values = np.array(words[3:-1]).astype(np.float32)
     except ValueError as error:
-        raise _malformed(f"a value after {tag} is not a number ({error})", path, number + 1) from error
+        raise _malformed(
+            f"a value after {tag} is not a number ({error})", path, number + 1
+        ) from error
     if not np.isfinite(values).all():
         raise _malformed(f"a value after {tag} is NaN or infinite", path, number + 1)
     return values

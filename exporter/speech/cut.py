@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from exporter.speech.sizes import data_dependent
+
 
 class CutSegments(nn.Module):
     """Copy segments of a waveform into zero-padded rows.
@@ -41,17 +43,20 @@ class CutSegments(nn.Module):
         """
         step = self.granularity
         num_rows = torch.sym_max(segments.shape[0], 1)
-        rows = torch.cat([segments, segments.new_zeros(1, 2)])[:num_rows]
+        guarded = torch.cat([segments, segments.new_zeros(1, 2)])
+        rows = guarded.index_select(0, torch.arange(num_rows, device=segments.device))
         starts, lengths = rows[:, 0], rows[:, 1] - rows[:, 0]
 
         # A block of zeros behind the waveform is what every place behind a piece points to.
-        missing = (-waveform.shape[0]) % step
-        blocks = nn.functional.pad(waveform, (0, missing + step)).reshape(-1, step)
-        zeros_at = blocks.shape[0] - 1
+        num_samples = waveform.shape[0]
+        zeros_at = data_dependent((num_samples + step - 1) // step, like=waveform)
+        behind = (zeros_at + 1) * step - num_samples
+        blocks = nn.functional.pad(waveform, (0, behind)).reshape(zeros_at + 1, step)
 
-        longest = (lengths.amax().clamp(min=self.min_samples) // step).item()
+        longest = (lengths.max().clamp(min=self.min_samples) // step).item()
+        torch._check(longest >= self.min_samples // step)
         place = torch.arange(longest, device=segments.device)
-        first = starts.div(step, rounding_mode="floor").unsqueeze(1)
+        first = (starts // step).unsqueeze(1)
         used = place * step < lengths.unsqueeze(1)
         index = torch.where(used, first + place, zeros_at)
         pieces = blocks.index_select(0, index.reshape(-1)).reshape(num_rows, longest * step)

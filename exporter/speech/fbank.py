@@ -74,20 +74,22 @@ class KaldiFbank(nn.Module):
         """Return the frames of every row and how many of them are real.
 
         Args:
-            pieces: ``[R, L]`` float, L at least one frame (``frame_samples``).
+            pieces: ``[R, L]`` float; less than one frame is filled up with zeros.
             lengths: ``[R]`` int64, samples in use; shorter than a frame counts zero frames.
 
         Returns:
-            frames ``[R, T, num_mels]`` float, T = 1 + (L - frame) // shift, those at and after a
-            row's count are of padding; frame_counts ``[R]`` int64.
+            frames ``[R, T, num_mels]`` float, T = 1 + (max(L, frame) - frame) // shift, those
+            at and after a row's count are of padding; frame_counts ``[R]`` int64.
         """
-        spectrum = nn.functional.conv1d(
-            pieces.unsqueeze(1), self.get_buffer("kernel"), stride=self.shift_samples
-        )
-        real, imaginary = spectrum.chunk(2, dim=1)
+        kernel, mel = self.get_buffer("kernel"), self.get_buffer("mel")
+        available = pieces.shape[1]
+        width = torch.sym_max(available, self.frame_samples)
+        padded = nn.functional.pad(pieces, (0, width - available)).unsqueeze(1)
+        spectrum = nn.functional.conv1d(padded, kernel, stride=self.shift_samples)
+        real, imaginary = spectrum[:, : mel.shape[0]], spectrum[:, mel.shape[0] :]
         power = (real * real + imaginary * imaginary).transpose(1, 2)
-        energies = torch.matmul(power, self.get_buffer("mel"))
-        whole = (lengths - self.frame_samples).div(self.shift_samples, rounding_mode="floor") + 1
+        energies = torch.matmul(power, mel)
+        whole = (lengths - self.frame_samples) // self.shift_samples + 1
         return energies.clamp(min=FLOAT32_EPSILON).log(), whole.clamp(min=0)
 
 

@@ -30,6 +30,8 @@ class LowFrameRate(nn.Module):
             )
         self.lfr_m = lfr_m
         self.lfr_n = lfr_n
+        offset = torch.arange(lfr_m) - (lfr_m - 1) // 2
+        self.register_buffer("offset", offset, persistent=False)
 
     def forward(self, frames: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return the stacks of every row and how many of them are real.
@@ -44,13 +46,13 @@ class LowFrameRate(nn.Module):
         rows, time, size = frames.shape
         steps = (time + self.lfr_n - 1) // self.lfr_n
         device = frames.device
-        offset = torch.arange(self.lfr_m, device=device) - (self.lfr_m - 1) // 2
-        wanted = (torch.arange(steps, device=device) * self.lfr_n).unsqueeze(1) + offset
+        first = (torch.arange(steps, device=device) * self.lfr_n).unsqueeze(1)
+        wanted = first + self.get_buffer("offset")
         last = (frame_counts - 1).clamp(min=0).reshape(-1, 1, 1)
         within = torch.minimum(wanted.clamp(min=0), last)  # [R, steps, lfr_m]
         row_start = (torch.arange(rows, device=device) * time).reshape(-1, 1, 1)
         # One Gather of whole frames; indexing two axes would become a far slower GatherND.
         picked = frames.reshape(rows * time, size).index_select(0, (within + row_start).reshape(-1))
         stacks = picked.reshape(rows, steps, self.lfr_m * size)
-        counts = (frame_counts + (self.lfr_n - 1)).div(self.lfr_n, rounding_mode="floor")
+        counts = (frame_counts + (self.lfr_n - 1)) // self.lfr_n
         return stacks, counts

@@ -78,7 +78,9 @@ class SpeechSegments(nn.Module):
         pad = sample_rate_hz * speech_pad_ms / 1000
         # Upstream works with floats and truncates at the end; on integers that is:
         self.min_speech_samples = math.floor(sample_rate_hz * min_speech_ms / 1000)
-        self.min_silence_frames = math.ceil(sample_rate_hz * min_silence_ms / 1000 / self.frame_samples)
+        self.min_silence_frames = math.ceil(
+            sample_rate_hz * min_silence_ms / 1000 / self.frame_samples
+        )
         self.pad_before = math.ceil(pad)
         self.pad_after = math.floor(pad)
         self.both_pads = math.ceil(2 * pad)
@@ -106,8 +108,8 @@ class SpeechSegments(nn.Module):
         starts, ends = self._speech(speech_probs, num_samples)
         starts, ends = self._padded(starts, ends, num_samples)
         if self.round_to_ms:
-            starts = _floor_to(starts, self.samples_per_ms)
-            ends = _floor_to(ends, self.samples_per_ms)
+            starts = starts // self.samples_per_ms * self.samples_per_ms
+            ends = ends // self.samples_per_ms * self.samples_per_ms
         segments = torch.stack([starts, ends], dim=1)
         if self.max_segment_samples is None:
             return segments
@@ -148,9 +150,11 @@ class SpeechSegments(nn.Module):
         gap_after = torch.cat([starts, far])[1:] - ends
         shared_before = gap_before < self.both_pads
         shared_after = gap_after < self.both_pads
-        half_before = gap_before.div(2, rounding_mode="floor")
-        half_after = gap_after.div(2, rounding_mode="floor")
-        padded_starts = (starts - torch.where(shared_before, half_before, self.pad_before)).clamp(min=0)
+        half_before = gap_before // 2
+        half_after = gap_after // 2
+        padded_starts = (starts - torch.where(shared_before, half_before, self.pad_before)).clamp(
+            min=0
+        )
         padded_ends = torch.where(
             shared_after, ends + half_after, torch.minimum(ends + self.pad_after, num_samples)
         )
@@ -174,10 +178,6 @@ def _positions(mask: Tensor, end: int) -> Tensor:
     return torch.cat([mask.nonzero().squeeze(1), behind])
 
 
-def _floor_to(values: Tensor, step: int) -> Tensor:
-    return values.div(step, rounding_mode="floor") * step
-
-
 def _float32_at_least(value: float) -> float:
     """Return the smallest float32 that is not below ``value``.
 
@@ -195,9 +195,13 @@ def _check_parameters(**given: float | None) -> None:
     rate, longest = given["sample_rate_hz"], given["max_segment_ms"]
     assert threshold is not None and negative is not None
     if rate not in FRAME_SAMPLES:
-        raise ConfigError(f"{rate} Hz is not supported", where="sample_rate_hz", remedy="use 16000 or 8000")
+        raise ConfigError(
+            f"{rate} Hz is not supported", where="sample_rate_hz", remedy="use 16000 or 8000"
+        )
     if not 0 < threshold <= 1:
-        raise ConfigError(f"{threshold} is no threshold", where="threshold", remedy="use 0 < threshold <= 1")
+        raise ConfigError(
+            f"{threshold} is no threshold", where="threshold", remedy="use 0 < threshold <= 1"
+        )
     if not 0 < negative <= threshold:
         raise ConfigError(
             f"{negative} is not in (0, threshold = {threshold}]",
@@ -210,5 +214,7 @@ def _check_parameters(**given: float | None) -> None:
             raise ConfigError(f"{value} is no duration", where=name, remedy="use a number >= 0")
     if longest is not None and not 1 <= longest < math.inf:
         raise ConfigError(
-            f"{longest} is no length", where="max_segment_ms", remedy="use at least 1, or null for no limit"
+            f"{longest} is no length",
+            where="max_segment_ms",
+            remedy="use at least 1, or null for no limit",
         )

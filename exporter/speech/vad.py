@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.errors import ConfigError, MissingPackageError, WeightsError
+from exporter.speech.sizes import data_dependent
 
 FRAME_SAMPLES = {16000: 512, 8000: 256}
 HIDDEN = 128
@@ -77,7 +78,9 @@ class SileroNetwork(nn.Module):
         self.lstm = nn.LSTM(128, HIDDEN)
         self.head = nn.Conv1d(HIDDEN, 1, 1)
         # The last sample is not repeated: ... y z | y x w ...
-        mirrored = torch.arange(self.frame_samples - 2, self.frame_samples - 2 - self.context_samples, -1)
+        mirrored = torch.arange(
+            self.frame_samples - 2, self.frame_samples - 2 - self.context_samples, -1
+        )
         self.register_buffer("mirrored", mirrored, persistent=False)
 
     def forward(
@@ -97,7 +100,8 @@ class SileroNetwork(nn.Module):
         mirror = frames.index_select(1, self.get_buffer("mirrored"))
         framed = torch.cat([context, frames, mirror], dim=1)
         spectrum = self.stft(framed.unsqueeze(1))
-        real, imaginary = spectrum.chunk(2, dim=1)
+        bins = self.frame_samples // 4 + 1
+        real, imaginary = spectrum[:, :bins], spectrum[:, bins:]
         magnitude = torch.sqrt(real * real + imaginary * imaginary)
         encoded = self.encoder(magnitude)  # [F, 128, 1]: the strides leave one column per frame
         hidden, (h, c) = self.lstm(encoded.transpose(1, 2), (h, c))
@@ -148,15 +152,13 @@ class SileroVad(nn.Module):
             ``[ceil(N / frame_samples)]`` float in [0, 1].
         """
         size = self.frame_samples
-        count = (waveform.shape[0] + size - 1) // size
+        count = data_dependent((waveform.shape[0] + size - 1) // size, like=waveform)
         # An LSTM refuses zero steps, so an empty waveform runs one frame that is cut off again.
-        padded_count = torch.sym_max(count, 1)
-        padded = nn.functional.pad(waveform, (0, padded_count * size - waveform.shape[0]))
-        frames = padded.reshape(-1, size)
-        context_size = self.network.context_samples
-        start = frames.new_zeros(1, context_size)
-        context = torch.cat([start, frames[:-1, size - context_size :]])
-        state = frames.new_zeros(1, 1, HIDDEN)
+        steps = torch.sym_max(count, 1)
+        padded = nn.functional.pad(waveform, (size, steps * size - waveform.shape[0]))
+        rows = padded.reshape(steps + 1, size)
+        context, frames = rows[:-1, size - self.network.context_samples :], rows[1:]
+        state = waveform.new_zeros(1, 1, HIDDEN)
         probabilities, _, _ = self.network(frames, context, state, state)
         return probabilities[:count]
 
@@ -213,7 +215,9 @@ def load_silero_weights(
     Raises:
         WeightsError: a tensor is missing, has another shape, or is not known.
     """
-    found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    found = {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
     wanted = network.state_dict()
     problems = [f"'{name}' is missing" for name in _RENAMED if name not in found]
     problems += [f"'{name}' is not known" for name in found if name not in _RENAMED]
