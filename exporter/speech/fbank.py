@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.errors import ConfigError
+from exporter.speech.sizes import data_dependent
 
 FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
 
@@ -82,10 +83,13 @@ class KaldiFbank(nn.Module):
             at and after a row's count are of padding; frame_counts ``[R]`` int64.
         """
         kernel, mel = self.get_buffer("kernel"), self.get_buffer("mel")
-        available = pieces.shape[1]
-        width = torch.sym_max(available, self.frame_samples)
+        available, shift = pieces.shape[1], self.shift_samples
+        behind_first = torch.sym_max(available - self.frame_samples, 0) // shift
+        time = data_dependent(1 + behind_first, like=pieces, minimum=1)
+        # The longest width that still holds `time` frames: never below what is there.
+        width = (time - 1) * shift + self.frame_samples + shift - 1
         padded = nn.functional.pad(pieces, (0, width - available)).unsqueeze(1)
-        spectrum = nn.functional.conv1d(padded, kernel, stride=self.shift_samples)
+        spectrum = nn.functional.conv1d(padded, kernel, stride=shift)
         real, imaginary = spectrum[:, : mel.shape[0]], spectrum[:, mel.shape[0] :]
         power = (real * real + imaginary * imaginary).transpose(1, 2)
         energies = torch.matmul(power, mel)
