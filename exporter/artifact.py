@@ -1,0 +1,40 @@
+"""An ONNX file as a value: where it is, what it weighs, and what it says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file that a stage wrote.
+
+    Attributes:
+        path: the ``.onnx`` file.
+        sha256: digest of that file (external data has digests of its own in ``external``).
+        bytes: size of the file and its external data together.
+        nodes: number of nodes in the main graph.
+        metadata: the file's ``metadata_props``.
+        external: external data files, by name, with their sha256.
+    """
+
+    path: Path
+    sha256: str
+    bytes: int
+    nodes: int
+    metadata: Mapping[str, str]
+    external: Mapping[str, str]
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

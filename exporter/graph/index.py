@@ -1,0 +1,104 @@
+"""An ONNX graph with the look-ups that cutting and comparing need."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from exporter.graph.onnx_file import external_entry
+
+
+@dataclass(frozen=True, slots=True)
+class GraphIndex:
+    """Look-ups over one ONNX graph.
+
+    Attributes:
+        model: the model; never changed.
+        nodes: nodes in topological order.
+        producer: value name -> index of the node that computes it.
+        consumers: value name -> indices of the nodes that read it (subgraphs included).
+        initializers: name -> tensor.
+        folder: where external data lies.
+    """
+
+    model: onnx.ModelProto
+    nodes: tuple[onnx.NodeProto, ...]
+    reads: tuple[tuple[str, ...], ...]
+    producer: Mapping[str, int]
+    consumers: Mapping[str, tuple[int, ...]]
+    initializers: Mapping[str, onnx.TensorProto]
+    folder: Path
+    _maps: dict[str, mmap.mmap] = field(default_factory=dict)
+    _arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(v.name for v in self.model.graph.input if v.name not in self.initializers)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(v.name for v in self.model.graph.output)
+
+    def array(self, name: str) -> np.ndarray:
+        """An initialiser as an array; external data is mapped, not read."""
+        if name not in self._arrays:
+            self._arrays[name] = self._read(self.initializers[name])
+        return self._arrays[name]
+
+    def _read(self, tensor: onnx.TensorProto) -> np.ndarray:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            if tensor.raw_data and dtype.itemsize >= 1 and tensor.data_type not in _PACKED:
+                return np.frombuffer(tensor.raw_data, dtype).reshape(tuple(tensor.dims))
+            return numpy_helper.to_array(tensor)
+        location, offset, _ = external_entry(tensor)
+        if location not in self._maps:
+            with (self.folder / location).open("rb") as stream:
+                self._maps[location] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        count = int(np.prod(tensor.dims, dtype=np.int64))
+        flat = np.frombuffer(self._maps[location], dtype, count, offset)
+        return flat.reshape(tuple(tensor.dims))
+
+
+_PACKED = frozenset({onnx.TensorProto.INT4, onnx.TensorProto.UINT4})
+
+
+def index_graph(model: onnx.ModelProto, folder: Path) -> GraphIndex:
+    """Build the look-ups of ``model``; external data is resolved relative to ``folder``."""
+    nodes = tuple(model.graph.node)
+    reads = tuple(_reads(node) for node in nodes)
+    producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    consumers: dict[str, list[int]] = {}
+    for i, names in enumerate(reads):
+        for name in names:
+            consumers.setdefault(name, []).append(i)
+    return GraphIndex(
+        model=model,
+        nodes=nodes,
+        reads=reads,
+        producer=producer,
+        consumers={name: tuple(users) for name, users in consumers.items()},
+        initializers={tensor.name: tensor for tensor in model.graph.initializer},
+        folder=folder,
+    )
+
+
+def _reads(node: onnx.NodeProto) -> tuple[str, ...]:
+    """Names a node reads, the ones that its subgraphs take from outside included."""
+    names = dict.fromkeys(name for name in node.input if name)
+    for attribute in node.attribute:
+        for graph in [attribute.g, *attribute.graphs]:
+            inner = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+            for child in graph.node:
+                for name in _reads(child):
+                    if name not in inner:
+                        names[name] = None
+                inner.update(child.output)
+    return tuple(names)

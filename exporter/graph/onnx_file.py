@@ -1,0 +1,160 @@
+"""Read and write ONNX files: untrusted on the way in, atomic on the way out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from exporter.artifact import Artifact, sha256_of
+from exporter.errors import ArtifactError
+
+EXTERNAL_LIMIT = 2_000_000_000
+"""Above this many bytes of weights a single protobuf file is not possible."""
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file; tensors in external files stay there (see ``tensor_array``).
+
+    Raises:
+        ArtifactError: the file is missing, cut off, not ONNX, or its external data is missing,
+            too short or outside the file's own folder.
+    """
+    if not path.is_file():
+        raise ArtifactError("no such ONNX file", where=str(path), remedy="check the path")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise ArtifactError(
+            "not an ONNX file, or cut off: the protobuf does not parse",
+            where=str(path),
+            remedy="export or copy the file again",
+        ) from error
+    if not model.graph.node or not model.opset_import:
+        raise ArtifactError(
+            "the file holds no graph",
+            where=str(path),
+            remedy="give an ONNX model with at least one node",
+        )
+    for tensor in external_tensors(model):
+        _check_external(path, tensor)
+    return model
+
+
+def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Initialisers whose data lies in another file."""
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            yield tensor
+
+
+def external_entry(tensor: onnx.TensorProto) -> tuple[str, int, int | None]:
+    """(location, offset, length) of an external tensor."""
+    entry = {item.key: item.value for item in tensor.external_data}
+    length = entry.get("length")
+    return entry["location"], int(entry.get("offset", 0)), int(length) if length else None
+
+
+def _check_external(path: Path, tensor: onnx.TensorProto) -> None:
+    location, offset, length = external_entry(tensor)
+    folder = path.parent.resolve()
+    target = (folder / location).resolve()
+    where = f"{path}: initializer '{tensor.name}'"
+    if not target.is_relative_to(folder):
+        raise ArtifactError(f"external data '{location}' lies outside the file's folder", where=where)
+    if not target.is_file():
+        raise ArtifactError(
+            f"external data file '{location}' is missing",
+            where=where,
+            remedy=f"put it next to {path.name}",
+        )
+    need = offset + (length if length is not None else 0)
+    have = target.stat().st_size
+    if have < need:
+        raise ArtifactError(
+            f"external data file '{location}' has {have} bytes, the tensor ends at byte {need}",
+            where=where,
+            remedy="export or copy both files again",
+        )
+
+
+def write_model(
+    model: onnx.ModelProto, path: Path, *, external_data: bool, metadata: Mapping[str, str]
+) -> Artifact:
+    """Write a model atomically and return it as an ``Artifact``.
+
+    Args:
+        model: all tensors in memory; its ``metadata_props`` are replaced by ``metadata``.
+        external_data: put weights in ``<name>.data``; forced above ``EXTERNAL_LIMIT`` bytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    del model.metadata_props[:]
+    for key, value in sorted(metadata.items()):
+        model.metadata_props.add(key=key, value=value)
+    part = path.with_name(f"{path.name}.part")
+    data = path.with_name(f"{path.name}.data")
+    external: dict[str, str] = {}
+    weight_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if external_data or weight_bytes > EXTERNAL_LIMIT:
+        data_part = data.with_name(f"{data.name}.part")
+        moved = _move_weights(model, data_part, data.name)
+        part.write_bytes(moved.SerializeToString())
+        # Old main file first: at no moment may it point into new data.
+        path.unlink(missing_ok=True)
+        os.replace(data_part, data)
+        external[data.name] = sha256_of(data)
+    else:
+        part.write_bytes(model.SerializeToString())
+        data.unlink(missing_ok=True)
+    os.replace(part, path)
+    return describe(path, model, external)
+
+
+def _move_weights(model: onnx.ModelProto, target: Path, location: str) -> onnx.ModelProto:
+    """Copy of ``model`` whose large initialisers point into ``target``, which is written."""
+    slim = onnx.ModelProto()
+    graph = model.graph
+    tensors = list(graph.initializer)
+    del graph.initializer[:]
+    slim.CopyFrom(model)
+    with target.open("wb") as stream:
+        for tensor in tensors:
+            if len(tensor.raw_data) < 1024:
+                slim.graph.initializer.add().CopyFrom(tensor)
+                continue
+            offset = -(-stream.tell() // 64) * 64
+            stream.write(b"\0" * (offset - stream.tell()))
+            stream.write(tensor.raw_data)
+            entry = slim.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
+            entry.dims.extend(tensor.dims)
+            entry.data_location = onnx.TensorProto.EXTERNAL
+            length = str(len(tensor.raw_data))
+            for key, value in (("location", location), ("offset", str(offset)), ("length", length)):
+                entry.external_data.add(key=key, value=value)
+    graph.initializer.extend(tensors)
+    return slim
+
+
+def describe(path: Path, model: onnx.ModelProto, external: Mapping[str, str]) -> Artifact:
+    """The ``Artifact`` of a file that lies at ``path``."""
+    size = path.stat().st_size + sum((path.parent / name).stat().st_size for name in external)
+    return Artifact(
+        path=path,
+        sha256=sha256_of(path),
+        bytes=size,
+        nodes=len(model.graph.node),
+        metadata={item.key: item.value for item in model.metadata_props},
+        external=dict(external),
+    )
+
+
+def open_artifact(path: Path) -> tuple[Artifact, onnx.ModelProto]:
+    """Read a file from disk as an ``Artifact`` and its model."""
+    model = read_model(path)
+    names = sorted({external_entry(tensor)[0] for tensor in external_tensors(model)})
+    external = {name: sha256_of(path.parent / name) for name in names}
+    return describe(path, model, external), model

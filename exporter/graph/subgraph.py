@@ -1,0 +1,152 @@
+"""Cut windows out of an ONNX graph.
+
+A window is the set of nodes that is still needed to compute some values. In a free window each
+node reads what earlier nodes computed. In a forced window every tapped value that a node reads
+comes in as an input, and the value that the graph itself computes leaves under another name:
+
+    free    x -> [MatMul] -> a -> [Add] -> b          outputs a, b
+    forced  x -> [MatMul] -> a::own     a -> [Add] -> b::own     inputs x, a
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from exporter.graph.index import GraphIndex
+
+OWN = "::own"
+"""Suffix of a tapped value as a forced window computes it."""
+
+# Constants cost nothing to repeat, and sequences cannot cross a session boundary.
+_REPEATED = frozenset({"Constant", "SplitToSequence", "SequenceConstruct", "SequenceEmpty"})
+
+
+@dataclass(slots=True)
+class Partition:
+    """Hands out the nodes of a graph window by window; each node once, in graph order."""
+
+    graph: GraphIndex
+    taken: set[int] = field(default_factory=set)
+
+    def take(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Nodes, not handed out before, that are needed to compute ``names``."""
+        found: set[int] = set()
+        stack = [self.graph.producer[name] for name in names if name in self.graph.producer]
+        while stack:
+            node = stack.pop()
+            if node in found or node in self.taken:
+                continue
+            found.add(node)
+            for name in self.graph.reads[node]:
+                producer = self.graph.producer.get(name)
+                if producer is not None:
+                    stack.append(producer)
+        for node in found:
+            if self.graph.nodes[node].op_type not in _REPEATED:
+                self.taken.add(node)
+        return tuple(sorted(found))
+
+    def rest(self) -> tuple[int, ...]:
+        """All nodes that were not handed out yet."""
+        return self.take(self.graph.outputs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowGraph:
+    """One window as a model of its own; weights are referenced, not copied.
+
+    Attributes:
+        model: initialisers are declared as external; feed them by name when loading.
+        inputs: values to feed.
+        outputs: names of the model's outputs.
+        weights: names of the initialisers to feed.
+    """
+
+    model: onnx.ModelProto
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    weights: tuple[str, ...]
+
+
+def cut_window(
+    graph: GraphIndex,
+    nodes: tuple[int, ...],
+    *,
+    keep: Iterable[str],
+    pending: Iterable[str],
+    forced: frozenset[str],
+    dtypes: Mapping[str, np.dtype],
+) -> WindowGraph:
+    """Build the model of one window.
+
+    Args:
+        graph: the whole graph.
+        nodes: indices from ``Partition.take``.
+        keep: values computed here that must leave (taps and graph outputs).
+        pending: values that nodes of later windows read; those computed here leave too.
+        forced: tapped values to be fed instead of computed; empty for a free window.
+        dtypes: dtype of every value that may come in.
+    """
+    produced: set[str] = {name for i in nodes for name in graph.nodes[i].output if name}
+    repeated = {
+        name
+        for i in nodes
+        if graph.nodes[i].op_type in _REPEATED
+        for name in graph.nodes[i].output
+    }
+    inputs: dict[str, None] = {}
+    weights: dict[str, None] = {}
+    for i in nodes:
+        for name in graph.reads[i]:
+            if name in graph.initializers:
+                weights[name] = None
+            elif name in forced or name not in produced:
+                inputs[name] = None
+    leaving = dict.fromkeys(name for name in keep if name in produced)
+    leaving.update(
+        dict.fromkeys(name for name in pending if name in produced and name not in forced)
+    )
+    model = onnx.ModelProto(ir_version=graph.model.ir_version)
+    model.opset_import.extend(graph.model.opset_import)
+    model.functions.extend(graph.model.functions)
+    body = model.graph
+    body.name = "window"
+    for i in nodes:
+        node = body.node.add()
+        node.CopyFrom(graph.nodes[i])
+        del node.metadata_props[:]
+        for k, name in enumerate(node.output):
+            if name in forced:
+                node.output[k] = name + OWN
+    for name in inputs:
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtypes[name]))
+        body.input.append(helper.make_tensor_value_info(name, kind, None))
+    outputs = tuple(
+        name + OWN if name in forced else name for name in leaving if name not in repeated
+    )
+    for name in outputs:
+        body.output.add(name=name)
+    for name in weights:
+        body.initializer.append(_reference(graph.initializers[name]))
+    kept = tuple(name for name in weights if not _is_small(graph.initializers[name]))
+    return WindowGraph(model=model, inputs=tuple(inputs), outputs=outputs, weights=kept)
+
+
+def _is_small(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_location != onnx.TensorProto.EXTERNAL and tensor.ByteSize() < 1024
+
+
+def _reference(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """The declaration of a weight whose bytes are handed to the session in memory."""
+    if _is_small(tensor):
+        return tensor
+    slim = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    slim.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "in-memory"), ("offset", "0"), ("length", "0")):
+        slim.external_data.add(key=key, value=value)
+    return slim
