@@ -1,0 +1,164 @@
+"""onnxruntime sessions: whole files as deployed, and windows of a graph. Its only importer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from exporter.errors import ArtifactError, UserInputError
+from exporter.graph.index import GraphIndex
+from exporter.graph.subgraph import WindowGraph
+from exporter.tensors import Arrays
+
+ORT_VERSION = ort.__version__
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+LEVELS = {
+    "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """How a session is set up.
+
+    Attributes:
+        provider: "cpu", "cuda" or "tensorrt".
+        level: graph optimisation level: disable, basic, extended, all.
+        threads: intra-op threads; 0 lets onnxruntime choose.
+    """
+
+    provider: str = "cpu"
+    level: str = "all"
+    threads: int = 0
+
+    def label(self) -> str:
+        """Short text for tables: ``cpu/all/2 threads``."""
+        threads = "default threads" if not self.threads else f"{self.threads} thread(s)"
+        return f"{self.provider}/{self.level}/{threads}"
+
+
+def present_providers() -> tuple[str, ...]:
+    """Providers that this machine can really run; asking for others prints errors and costs time.
+
+    The GPU build lists CUDA everywhere, so a CUDA device file is looked for as well.
+    """
+    built = set(ort.get_available_providers())
+    has_gpu = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+    usable = {"cpu": True, "cuda": has_gpu, "tensorrt": False}
+    return tuple(name for name, full in PROVIDERS.items() if full in built and usable[name])
+
+
+def check_provider(name: str) -> str:
+    """Return ``name`` if this machine has it.
+
+    Raises:
+        UserInputError: unknown, or not present on this machine.
+    """
+    present = present_providers()
+    if name not in PROVIDERS:
+        raise UserInputError(f"unknown provider '{name}'", remedy=f"use one of {', '.join(present)}")
+    if name not in present:
+        raise UserInputError(
+            f"provider '{name}' is not present on this machine",
+            remedy=f"this machine has: {', '.join(present)}",
+        )
+    return name
+
+
+def _options(deployment: Deployment) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = LEVELS[deployment.level]
+    options.intra_op_num_threads = deployment.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+class FileRun:
+    """A shipped file, loaded as a user would load it."""
+
+    def __init__(self, path: Path, deployment: Deployment | None = None):
+        """Load ``path``.
+
+        Raises:
+            ArtifactError: onnxruntime refuses the file (its message is kept).
+        """
+        self.deployment = deployment or Deployment()
+        try:
+            self._session = ort.InferenceSession(
+                str(path),
+                _options(self.deployment),
+                providers=[PROVIDERS[self.deployment.provider]],
+            )
+        except Exception as error:
+            raise ArtifactError(
+                f"onnxruntime refuses the file: {str(error)[:800]}",
+                where=str(path),
+                remedy="check the file with onnx.checker; debug names the node",
+            ) from error
+        self.inputs = tuple(value.name for value in self._session.get_inputs())
+        self.outputs = tuple(value.name for value in self._session.get_outputs())
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Outputs by name; inputs that the file does not have are left out."""
+        feeds = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
+        return dict(zip(self.outputs, self._session.run(None, feeds), strict=True))
+
+
+class WindowRun:
+    """One window of a graph; weights are handed over in memory and shared by all windows."""
+
+    def __init__(self, window: WindowGraph, graph: GraphIndex, deployment: Deployment):
+        options = _options(deployment)
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        # Windows hold each tap as an output anyway; an arena would keep a second copy.
+        options.enable_cpu_mem_arena = False
+        self._values = [
+            ort.OrtValue.ortvalue_from_numpy(_aligned(graph.array(name))) for name in window.weights
+        ]
+        options.add_external_initializers(list(window.weights), self._values)
+        self.outputs = window.outputs
+        self.inputs = window.inputs
+        self._session = ort.InferenceSession(
+            window.model.SerializeToString(),
+            options,
+            providers=[PROVIDERS[deployment.provider]],
+        )
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs of the window by name."""
+        if not self.outputs:
+            return {}
+        inputs = {name: np.ascontiguousarray(feeds[name]) for name in self.inputs}
+        results = self._session.run(list(self.outputs), inputs)
+        return dict(zip(self.outputs, results, strict=True))
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """onnxruntime reads whole words; bytes inside a protobuf may start anywhere."""
+    return array if array.ctypes.data % 64 == 0 or array.nbytes < 4096 else array.copy()
+
+
+def run_model(model: onnx.ModelProto, inputs: Arrays, deployment: Deployment) -> Arrays:
+    """Run a small model that only exists in memory."""
+    session = ort.InferenceSession(
+        model.SerializeToString(),
+        _options(deployment),
+        providers=[PROVIDERS[deployment.provider]],
+    )
+    names = [value.name for value in session.get_outputs()]
+    feeds = {v.name: np.ascontiguousarray(inputs[v.name]) for v in session.get_inputs()}
+    return dict(zip(names, session.run(names, feeds), strict=True))

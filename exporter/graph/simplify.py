@@ -1,0 +1,74 @@
+"""Simplify an ONNX model with onnxsim, and say what it did."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx
+import onnxsim
+
+from exporter.errors import StageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simplified:
+    """A simplified model and the sizes before and after."""
+
+    model: onnx.ModelProto
+    nodes_before: int
+    nodes_after: int
+    bytes_before: int
+    bytes_after: int
+
+    @property
+    def grew(self) -> bool:
+        """True when the simplifier made the graph or its weights larger."""
+        return self.nodes_after > self.nodes_before or self.bytes_after > self.bytes_before
+
+
+def simplify(model: onnx.ModelProto) -> Simplified:
+    """Run onnxsim once; its own random check is off (the parity stage judges the result).
+
+    Raises:
+        StageError: onnxsim fails or drops a declared input or output.
+    """
+    try:
+        with _quiet_stdout():
+            result, _ = onnxsim.simplify(model, check_n=0)
+    except Exception as error:
+        raise StageError("simplify", f"onnxsim failed: {str(error)[:1000]}") from error
+    for side in ("input", "output"):
+        before = [value.name for value in getattr(model.graph, side)]
+        after = [value.name for value in getattr(result.graph, side)]
+        if before != after:
+            raise StageError("simplify", f"onnxsim changed the {side}s: {before} became {after}")
+    return Simplified(
+        model=result,
+        nodes_before=len(model.graph.node),
+        nodes_after=len(result.graph.node),
+        bytes_before=_weight_bytes(model),
+        bytes_after=_weight_bytes(result),
+    )
+
+
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+
+
+@contextlib.contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    """onnxsim's native part prints to file descriptor 1; our output is not its place."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 1)
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(sink)
