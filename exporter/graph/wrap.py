@@ -1,0 +1,272 @@
+"""Pipeline -> one module that takes what a user has, with specs and an example of its inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from exporter.errors import ConfigError
+from exporter.graph.speech_graph import BatchedSpeechGraph, SpeechGraph
+from exporter.models import load_model_module
+from exporter.models.built import Built, WeightsInfo
+from exporter.models.upstream import quiet_upstream
+from exporter.models.weights import digest_tensors
+from exporter.speech.cmvn import Cmvn, seeded_cmvn
+from exporter.speech.cut import CutSegments
+from exporter.speech.fbank import KaldiFbank
+from exporter.speech.lfr import LowFrameRate
+from exporter.speech.segments import SpeechSegments
+from exporter.speech.vad import SileroVad
+from exporter.tensors import Axis, TensorSpec
+
+EXAMPLE_SECONDS = 3.1
+EXAMPLE_SEED = 0
+_VAD_FRAME_SAMPLES = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrapped:
+    """A module with everything that is needed to trace and to describe it.
+
+    Attributes:
+        module: in eval mode, without gradients; returns a tuple in the order of ``outputs``.
+        inputs: one spec per argument, in order.
+        outputs: one spec per result, in order.
+        example: one tensor per input, by name and in order; distinct objects, every dynamic
+            size at least 2.
+        dynamic_shapes: per input, axis number to ``torch.export.Dim``; for ``torch.export``.
+        weights: where the weights came from; the digest covers VAD and features too.
+        tokens: text of every token id, if there is a table.
+    """
+
+    module: nn.Module
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    example: Mapping[str, Tensor]
+    dynamic_shapes: Mapping[str, Mapping[int, Any]]
+    weights: WeightsInfo
+    tokens: tuple[str, ...] | None = None
+
+
+def wrap(pipeline: Any) -> Wrapped:
+    """Build VAD, features and model of a pipeline as one module.
+
+    Raises:
+        ConfigError: parts do not fit together, or an output does not exist.
+        WeightsError: the checkpoint cannot be used.
+        MissingPackageError: an upstream package is not installed.
+    """
+    kind = pipeline.model.kind
+    file = load_model_module(kind, where=pipeline.where("model", "kind"))
+    built = file.build(pipeline)
+    if built.takes == "tensors":
+        return _wrap_tensors(pipeline, built)
+    return _wrap_speech(pipeline, built)
+
+
+def _wrap_speech(pipeline: Any, built: Built) -> Wrapped:
+    batched = pipeline.vad is None
+    specs = _speech_outputs(built, batched)
+    outputs = _chosen(pipeline, specs)
+    names = tuple(spec.name for spec in outputs)
+    features = _feature_modules(pipeline, built)
+    if batched:
+        module: nn.Module = BatchedSpeechGraph(**features, model=built.module, outputs=names)
+    else:
+        vad, segmenter = _vad_modules(pipeline)
+        module = SpeechGraph(
+            vad=vad,
+            segmenter=segmenter,
+            cut=CutSegments(features["fbank"].frame_samples, segmenter.granularity),
+            **features,
+            model=built.module,
+            outputs=names,
+        )
+    module.eval().requires_grad_(False)
+    inputs = (*_waveform_inputs(pipeline, batched), *built.inputs)
+    example = _speech_example(pipeline, built, batched)
+    return Wrapped(
+        module=module,
+        inputs=inputs,
+        outputs=outputs,
+        example=example,
+        dynamic_shapes=_dynamic_shapes(inputs),
+        weights=_whole_digest(module, built.weights),
+        tokens=built.tokens,
+    )
+
+
+def _wrap_tensors(pipeline: Any, built: Built) -> Wrapped:
+    outputs = _chosen(pipeline, {spec.name: spec for spec in built.outputs})
+    module = _InOrder(built.module, tuple(spec.name for spec in outputs))
+    module.eval().requires_grad_(False)
+    return Wrapped(
+        module=module,
+        inputs=built.inputs,
+        outputs=outputs,
+        example=_tensor_example(built.inputs),
+        dynamic_shapes=_dynamic_shapes(built.inputs),
+        weights=built.weights,
+        tokens=built.tokens,
+    )
+
+
+class _InOrder(nn.Module):
+    """The results that were asked for, as a tuple."""
+
+    def __init__(self, model: nn.Module, outputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.outputs = outputs
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        found = self.model(*inputs)
+        return tuple(found[name] for name in self.outputs)
+
+
+def _vad_modules(pipeline: Any) -> tuple[SileroVad, SpeechSegments]:
+    vad = pipeline.vad
+    with quiet_upstream():
+        network = SileroVad.from_package(pipeline.sample_rate_hz)
+    segmenter = SpeechSegments(
+        threshold=vad.threshold,
+        negative_threshold=vad.negative_threshold,
+        min_speech_ms=vad.min_speech_ms,
+        min_silence_ms=vad.min_silence_ms,
+        speech_pad_ms=vad.speech_pad_ms,
+        max_segment_ms=vad.max_segment_ms,
+        sample_rate_hz=pipeline.sample_rate_hz,
+        round_to_ms=True,
+    )
+    return network, segmenter
+
+
+def _feature_modules(pipeline: Any, built: Built) -> dict[str, Any]:
+    features = pipeline.features
+    width = features.num_mels * features.lfr_m
+    if width != built.feature_size:
+        raise ConfigError(
+            f"the features have {features.num_mels} x {features.lfr_m} = {width} values a frame, "
+            f"but the model takes {built.feature_size}",
+            where=pipeline.where("features", "num_mels"),
+            remedy="change num_mels, lfr_m or the model's input_size",
+        )
+    statistics = built.statistics or seeded_cmvn(width, pipeline.model.seed)
+    return {
+        "fbank": KaldiFbank(
+            num_mels=features.num_mels,
+            sample_rate_hz=pipeline.sample_rate_hz,
+            frame_length_ms=features.frame_length_ms,
+            frame_shift_ms=features.frame_shift_ms,
+            window=features.window,
+        ),
+        "lfr": LowFrameRate(features.lfr_m, features.lfr_n),
+        "cmvn": Cmvn(*statistics),
+    }
+
+
+def _waveform_inputs(pipeline: Any, batched: bool) -> tuple[TensorSpec, ...]:
+    samples = Axis(name="num_samples", minimum=1)
+    unit = f"samples at {pipeline.sample_rate_hz} Hz"
+    if not batched:
+        shape: tuple[str, ...] = ("num_samples",)
+        return (TensorSpec(name="waveform", dtype="float32", shape=shape, axes=(samples,), unit=unit),)
+    batch = Axis(name="batch", minimum=1)
+    shape = ("batch", "num_samples")
+    return (
+        TensorSpec(name="waveform", dtype="float32", shape=shape, axes=(batch, samples), unit=unit),
+        TensorSpec(name="waveform_lengths", dtype="int64", shape=("batch",), axes=(batch,), unit=unit),
+    )
+
+
+def _speech_outputs(built: Built, batched: bool) -> dict[str, TensorSpec]:
+    rows = Axis(name="batch", minimum=1) if batched else Axis(name="num_segments", minimum=0)
+    specs = {}
+    for spec in built.outputs:
+        specs[spec.name] = dataclasses.replace(
+            spec,
+            shape=tuple(rows.name if size == "rows" else size for size in spec.shape),
+            axes=tuple(rows if axis.name == "rows" else axis for axis in spec.axes),
+        )
+    if not batched:
+        specs["segments"] = TensorSpec(
+            name="segments",
+            dtype="int64",
+            shape=("num_segments", 2),
+            axes=(rows,),
+            discrete=True,
+            unit="start and end in samples",
+        )
+        specs["speech_probs"] = TensorSpec(
+            name="speech_probs",
+            dtype="float32",
+            shape=("num_vad_frames",),
+            axes=(Axis(name="num_vad_frames", minimum=1),),
+            unit=f"probability per {_VAD_FRAME_SAMPLES} samples",
+        )
+    return specs
+
+
+def _chosen(pipeline: Any, specs: Mapping[str, TensorSpec]) -> tuple[TensorSpec, ...]:
+    names = tuple(pipeline.outputs)
+    unknown = [name for name in names if name not in specs]
+    if unknown or not names or len(set(names)) != len(names):
+        problem = f"there is no output '{unknown[0]}'" if unknown else "outputs are empty or repeated"
+        if unknown and pipeline.vad is None and unknown[0] in ("segments", "speech_probs"):
+            problem += " without a VAD"
+        raise ConfigError(
+            problem, where=pipeline.where("outputs"), remedy=f"choose from: {', '.join(specs)}"
+        )
+    return tuple(specs[name] for name in names)
+
+
+def _speech_example(pipeline: Any, built: Built, batched: bool) -> dict[str, Tensor]:
+    num_samples = int(EXAMPLE_SECONDS * pipeline.sample_rate_hz)
+    shape = (2, num_samples) if batched else (num_samples,)
+    draw = np.random.Generator(np.random.PCG64(EXAMPLE_SEED))
+    example = {"waveform": torch.from_numpy(0.1 * draw.standard_normal(shape, dtype=np.float32))}
+    if batched:
+        example["waveform_lengths"] = torch.tensor([num_samples, num_samples - 1600])
+    for spec in built.inputs:
+        example[spec.name] = torch.tensor(next(iter(spec.choices.values()), 0))
+    return example
+
+
+def _tensor_example(inputs: tuple[TensorSpec, ...]) -> dict[str, Tensor]:
+    draw = np.random.Generator(np.random.PCG64(EXAMPLE_SEED))
+    sizes: dict[str, int] = {}
+    for axis in (axis for spec in inputs for axis in spec.axes):
+        # Different axes get different sizes, or the tracer might take them for one.
+        sizes.setdefault(axis.name, max(axis.minimum, 2) + 1 + len(sizes))
+    example = {}
+    for spec in inputs:
+        shape = tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
+        if spec.dtype.startswith("int"):
+            values = np.full(shape, next(iter(spec.choices.values()), 1), dtype=spec.dtype)
+        else:
+            values = np.asarray(draw.standard_normal(shape), dtype=spec.dtype)
+        example[spec.name] = torch.from_numpy(values)
+    return example
+
+
+def _dynamic_shapes(inputs: tuple[TensorSpec, ...]) -> dict[str, dict[int, Any]]:
+    dims: dict[str, Any] = {}
+    for axis in (axis for spec in inputs for axis in spec.axes):
+        dims.setdefault(axis.name, torch.export.Dim(axis.name, min=axis.minimum, max=axis.maximum))
+    return {
+        spec.name: {number: dims[size] for number, size in enumerate(spec.shape) if isinstance(size, str)}
+        for spec in inputs
+    }
+
+
+def _whole_digest(module: nn.Module, weights: WeightsInfo) -> WeightsInfo:
+    around = {name: value for name, value in module.state_dict().items() if not name.startswith("model.")}
+    both = f"{weights.digest}\n{digest_tensors(around)}"
+    return dataclasses.replace(weights, digest=hashlib.sha256(both.encode()).hexdigest())

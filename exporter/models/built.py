@@ -1,0 +1,66 @@
+"""What a model file hands over, and what it has to offer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from exporter.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsInfo:
+    """Where the weights came from.
+
+    Attributes:
+        source: ``seeded seed=0``, the folder as given, or ``hub:ORG/NAME@REVISION``.
+        digest: sha256 over names, dtypes, shapes and bytes of all tensors, sorted by name.
+        seeded: True when no checkpoint was read and the words mean nothing.
+    """
+
+    source: str
+    digest: str
+    seeded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A model that is ready to run.
+
+    Attributes:
+        module: in eval mode, without gradients. With ``takes="features"`` it is called as
+            ``module(features [R, T, D], counts [R], *inputs)``, else as ``module(*inputs)``;
+            it returns a dict from output name to tensor, one row per row of its input.
+        takes: ``features`` when VAD and features belong in front of it.
+        inputs: its inputs besides waveform or features, in call order.
+        outputs: everything that it returns; with ``takes="features"`` the first axis of each is
+            called ``rows``.
+        weights: where its weights came from.
+        feature_size: D, the width of the features that it takes.
+        tokens: text of every token id, ``None`` when the checkpoint has no readable table.
+        statistics: shift and scale ``[D]`` of the checkpoint's feature normalisation;
+            ``None`` when there is no checkpoint.
+    """
+
+    module: nn.Module
+    takes: Literal["features", "tensors"]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    weights: WeightsInfo
+    feature_size: int | None = None
+    tokens: tuple[str, ...] | None = None
+    statistics: tuple[Tensor, Tensor] | None = None
+
+
+class ModelFile(Protocol):
+    """The two names that a module listed in ``exporter.models.MODELS`` has."""
+
+    Settings: type[BaseModel]
+
+    def build(self, pipeline: Any) -> Built:
+        """Build the model of a pipeline; raises ``ConfigError`` or ``WeightsError``."""
+        ...

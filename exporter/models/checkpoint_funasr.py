@@ -1,0 +1,209 @@
+"""FunASR's checkpoint folder: ``config.yaml``, ``model.pt``, ``am.mvn`` and a token table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from torch import Tensor
+
+from exporter.errors import ConfigError, WeightsError
+from exporter.models.weights import read_model_pt
+from exporter.speech.cmvn import read_am_mvn
+
+S = TypeVar("S", bound=BaseModel)
+
+# Keys of config.yaml's frontend_conf, the pipeline's names for them, and FunASR's defaults.
+_FRONTEND = {
+    "n_mels": ("num_mels", 80),
+    "frame_length": ("frame_length_ms", 25),
+    "frame_shift": ("frame_shift_ms", 10),
+    "window": ("window", "hamming"),
+    "lfr_m": ("lfr_m", 1),
+    "lfr_n": ("lfr_n", 1),
+}
+# What the encoder was trained with and this package does not offer as a setting.
+_FIXED = {"normalize_before": True, "concat_after": False, "selfattention_layer_type": "sanm"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A folder that was looked through; the tensors of ``model.pt`` are not read yet.
+
+    Attributes:
+        folder: the folder.
+        model_pt: its weights.
+        described: settings that ``config.yaml`` states, by their FunASR names.
+        statistics: shift and scale ``[D]`` of ``am.mvn``; ``None`` without that file.
+        tokens: text of each token id; ``None`` without a readable table.
+    """
+
+    folder: Path
+    model_pt: Path
+    described: Mapping[str, Any]
+    statistics: tuple[Tensor, Tensor] | None
+    tokens: tuple[str, ...] | None
+
+    def merged(self, settings: S, pipeline: Any) -> S:
+        """Return the settings with what the checkpoint states.
+
+        Raises:
+            ConfigError: the pipeline sets something else than the checkpoint states.
+            WeightsError: the checkpoint states something impossible.
+        """
+        known = {key: value for key, value in self.described.items() if key in type(settings).model_fields}
+        for key in settings.model_fields_set & known.keys():
+            ours = getattr(settings, key)
+            if ours != known[key]:
+                raise ConfigError(
+                    f"{key} is {ours!r}, but the checkpoint says {known[key]!r}",
+                    where=pipeline.where("model", "settings", key),
+                    remedy=f"remove the setting or write {key}: {known[key]!r}",
+                )
+        try:
+            return type(settings).model_validate({**settings.model_dump(exclude_unset=True), **known})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise WeightsError(
+                f"impossible value of {'.'.join(map(str, first['loc']))}: {first['msg']}",
+                where=str(self.folder / "config.yaml"),
+                remedy="give the folder of a SenseVoiceSmall checkpoint, unchanged",
+            ) from error
+
+
+def read_checkpoint(folder: Path, *, kind: str, pipeline: Any) -> Checkpoint:
+    """Look through a FunASR checkpoint folder.
+
+    Args:
+        folder: the folder.
+        kind: the class that its ``config.yaml`` must name.
+        pipeline: its ``features`` are compared with the checkpoint's front end.
+
+    Raises:
+        WeightsError: a file is missing or unreadable, or it is another model.
+        ConfigError: the pipeline's features are not those of the checkpoint.
+    """
+    config = _read_config(folder / "config.yaml")
+    where = str(folder / "config.yaml")
+    if config.get("model") != kind:
+        raise WeightsError(
+            f"this is a checkpoint of {config.get('model')!r}, not of {kind}",
+            where=where,
+            remedy="choose the model kind that fits, or another checkpoint",
+        )
+    model_pt = folder / "model.pt"
+    if not model_pt.is_file():
+        raise WeightsError("model.pt is missing", where=str(folder), remedy="give the whole checkpoint folder")
+    encoder = dict(config.get("encoder_conf") or {})
+    for key, only in _FIXED.items():
+        if encoder.get(key, only) != only:
+            raise WeightsError(
+                f"encoder_conf.{key} is {encoder[key]!r}; only {only!r} is supported", where=where
+            )
+    _same_features(dict(config.get("frontend_conf") or {}), where, pipeline)
+    statistics = read_am_mvn(folder / "am.mvn") if (folder / "am.mvn").is_file() else None
+    tokens = _read_tokens(folder)
+    described = {**encoder, **_sizes(model_pt)}
+    if tokens is not None and len(tokens) != described["vocab_size"]:
+        raise WeightsError(
+            f"the token table has {len(tokens)} entries, the CTC head {described['vocab_size']}",
+            where=str(folder),
+            remedy="give the token table that belongs to model.pt",
+        )
+    if statistics is not None and len(statistics[0]) != described["input_size"]:
+        raise WeightsError(
+            f"am.mvn has {len(statistics[0])} values, the model takes {described['input_size']} features",
+            where=str(folder / "am.mvn"),
+        )
+    return Checkpoint(
+        folder=folder, model_pt=model_pt, described=described, statistics=statistics, tokens=tokens
+    )
+
+
+def _sizes(model_pt: Path) -> dict[str, int]:
+    # FunASR itself takes both from tokenizer and front end, so config.yaml does not state them.
+    state = read_model_pt(model_pt)
+    sizes = {}
+    for key, ending, axis in (("vocab_size", "ctc.ctc_lo.weight", 0), ("input_size", "embed.weight", 1)):
+        found = [tensor for name, tensor in state.items() if name in _with_prefixes(ending)]
+        if len(found) != 1 or found[0].dim() != 2:
+            raise WeightsError(
+                f"there is no matrix {ending} in it",
+                where=str(model_pt),
+                remedy="give the model.pt of a SenseVoiceSmall checkpoint",
+            )
+        sizes[key] = int(found[0].shape[axis])
+    return sizes
+
+
+def _with_prefixes(name: str) -> set[str]:
+    return {name, f"module.{name}", f"model.{name}"}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise WeightsError(
+            f"cannot read the checkpoint's configuration ({error})",
+            where=str(path),
+            remedy="give a FunASR checkpoint folder: config.yaml, model.pt, am.mvn, tokens",
+        ) from error
+    if not isinstance(config, dict):
+        raise WeightsError("this is not a table of keys", where=str(path))
+    return config
+
+
+def _same_features(frontend: dict[str, Any], where: str, pipeline: Any) -> None:
+    rate = frontend.get("fs", 16000)
+    if rate != pipeline.sample_rate_hz:
+        raise ConfigError(
+            f"the sample rate is {pipeline.sample_rate_hz}, but {where} says {rate}",
+            where=pipeline.where("sample_rate_hz"),
+            remedy=f"write sample_rate_hz: {rate}",
+        )
+    for theirs, (ours, default) in _FRONTEND.items():
+        stated, used = frontend.get(theirs, default), getattr(pipeline.features, ours)
+        if stated != used:
+            raise ConfigError(
+                f"{ours} is {used!r}, but {where} says {stated!r}",
+                where=pipeline.where("features", ours),
+                remedy=f"write {ours}: {stated}",
+            )
+
+
+def _read_tokens(folder: Path) -> tuple[str, ...] | None:
+    as_json, as_text = folder / "tokens.json", folder / "tokens.txt"
+    try:
+        if as_json.is_file():
+            table = json.loads(as_json.read_text(encoding="utf-8"))
+            if not isinstance(table, list) or not all(isinstance(entry, str) for entry in table):
+                raise WeightsError("the token table is not a list of strings", where=str(as_json))
+            return tuple(table)
+        if as_text.is_file():
+            # FunASR strips the end of every line, so that "token id" stays "token id".
+            return tuple(line.rstrip() for line in as_text.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise WeightsError(f"cannot read the token table ({error})", where=str(folder)) from error
+    return _read_bpe(folder)
+
+
+def _read_bpe(folder: Path) -> tuple[str, ...] | None:
+    files = sorted(folder.glob("*.bpe.model")) or sorted(folder.glob("bpe.model"))
+    if not files:
+        return None
+    try:
+        import sentencepiece
+    except ImportError:
+        return None
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.load(str(files[0]))
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(f"cannot read the token table ({error})", where=str(files[0])) from error
+    return tuple(processor.id_to_piece(number) for number in range(processor.get_piece_size()))

@@ -1,0 +1,207 @@
+"""SenseVoiceSmall: FunASR's own encoder and CTC head, with its prompts and greedy decoding.
+
+Network: ``funasr.models.sense_voice.model.SenseVoiceSmall``; at its published size one block
+from 560 to 512 features, 49 + 20 blocks of 512, 233,999,167 parameters. What surrounds it in
+``SenseVoiceSmall.inference`` is written here as one forward that exports:
+
+    | language | event | emotion | text norm | speech frames ... |    four rows of the prompt
+                                                                      embedding in front
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from exporter.errors import MissingPackageError
+from exporter.models.built import Built
+from exporter.models.checkpoint_funasr import Checkpoint, read_checkpoint
+from exporter.models.ctc import greedy_ctc
+from exporter.models.settings import read_settings
+from exporter.models.upstream import quiet_upstream
+from exporter.models.weights import (
+    describe_weights,
+    load_strictly,
+    read_model_pt,
+    resolve_weights,
+    seed_module,
+)
+from exporter.tensors import Axis, TensorSpec
+
+PROMPT_FRAMES = 4
+
+
+class Settings(BaseModel):
+    """``model.settings``; the defaults are the published size. Names are FunASR's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    input_size: int = Field(560, ge=4)
+    vocab_size: int = Field(25055, ge=2)
+    output_size: int = Field(512, ge=4)
+    attention_heads: int = Field(4, ge=1)
+    linear_units: int = Field(2048, ge=1)
+    num_blocks: int = Field(50, ge=1)
+    tp_blocks: int = Field(20, ge=0)
+    kernel_size: int = Field(11, ge=1)
+    sanm_shfit: int = Field(0, ge=0)
+
+
+class SenseVoiceRecogniser(nn.Module):
+    """Features to logits and tokens, on the submodules of an upstream ``SenseVoiceSmall``.
+
+    They keep their names, so module paths and state dict keys are upstream's.
+
+    Args:
+        upstream: a ``SenseVoiceSmall``.
+    """
+
+    def __init__(self, upstream: Any) -> None:
+        super().__init__()
+        self.embed: nn.Module = upstream.embed
+        self.encoder: nn.Module = upstream.encoder
+        self.ctc: nn.Module = upstream.ctc
+        self.blank = int(upstream.blank_id)
+
+    def forward(
+        self, features: Tensor, counts: Tensor, language: Tensor, text_norm: Tensor
+    ) -> dict[str, Tensor]:
+        """Recognise a batch.
+
+        Args:
+            features: ``[R, T, input_size]`` float32, R >= 1; not written to.
+            counts: ``[R]`` int64, frames in use; may be 0.
+            language: ``[]`` int64, row of the prompt embedding.
+            text_norm: ``[]`` int64, row of the prompt embedding.
+
+        Returns:
+            ``logits`` [R, T + 4, vocab_size], ``logit_lengths`` [R] = counts + 4,
+            ``token_ids`` [R, T + 4] padded with -1, ``token_lengths`` [R].
+        """
+        event_and_emotion = torch.arange(1, 3, device=features.device)
+        rows = torch.cat([language.reshape(1), event_and_emotion, text_norm.reshape(1)])
+        prompt = self.embed(rows).unsqueeze(0).expand(features.shape[0], -1, -1)
+        # The encoder scales what it is given in place, and so must own it.
+        frames = torch.cat([prompt, features], dim=1)
+        lengths = counts + PROMPT_FRAMES
+        encoded, _ = self.encoder(frames, lengths)
+        logits = self.ctc.get_submodule("ctc_lo")(encoded)
+        token_ids, token_lengths = greedy_ctc(logits, lengths, self.blank)
+        return {
+            "logits": logits,
+            "logit_lengths": lengths,
+            "token_ids": token_ids,
+            "token_lengths": token_lengths,
+        }
+
+
+def build(pipeline: Any) -> Built:
+    """Build SenseVoice as a pipeline describes it.
+
+    Raises:
+        ConfigError: a setting is wrong, or contradicts the checkpoint.
+        WeightsError: the checkpoint is missing or does not fit.
+        MissingPackageError: funasr is not installed.
+    """
+    settings = read_settings(Settings, pipeline)
+    where = pipeline.where("model", "weights")
+    source = resolve_weights(pipeline.model.weights, seed=pipeline.model.seed, where=where)
+    checkpoint: Checkpoint | None = None
+    if source.folder is not None:
+        checkpoint = read_checkpoint(source.folder, kind="SenseVoiceSmall", pipeline=pipeline)
+        settings = checkpoint.merged(settings, pipeline)
+    upstream = upstream_model(settings)
+    module = SenseVoiceRecogniser(upstream)
+    if checkpoint is None:
+        seed_module(module, pipeline.model.seed)
+    else:
+        load_strictly(module, read_model_pt(checkpoint.model_pt), where=str(checkpoint.model_pt))
+    module.eval().requires_grad_(False)
+    return Built(
+        module=module,
+        takes="features",
+        feature_size=settings.input_size,
+        inputs=prompt_inputs(upstream),
+        outputs=output_specs(settings),
+        weights=describe_weights(module, source),
+        tokens=checkpoint.tokens if checkpoint else None,
+        statistics=checkpoint.statistics if checkpoint else None,
+    )
+
+
+def upstream_model(settings: Settings) -> Any:
+    """Return FunASR's ``SenseVoiceSmall`` on the meta device: shapes, but no memory yet."""
+    try:
+        with quiet_upstream():
+            from funasr.models.sense_voice.model import SenseVoiceSmall
+    except ImportError as error:
+        raise MissingPackageError(
+            f"SenseVoice needs the package funasr ({error})",
+            remedy="install it with: pip install funasr kaldi-native-fbank",
+        ) from error
+    encoder = settings.model_dump(exclude={"input_size", "vocab_size"})
+    with torch.device("meta"):
+        return SenseVoiceSmall(
+            encoder="SenseVoiceEncoderSmall",
+            encoder_conf={
+                **encoder,
+                "dropout_rate": 0.1,
+                "positional_dropout_rate": 0.1,
+                "attention_dropout_rate": 0.1,
+                "input_layer": "pe",
+                "pos_enc_class": "SinusoidalPositionEncoder",
+                "normalize_before": True,
+                "selfattention_layer_type": "sanm",
+            },
+            input_size=settings.input_size,
+            vocab_size=settings.vocab_size,
+            length_normalized_loss=True,
+        )
+
+
+def prompt_inputs(upstream: Any) -> tuple[TensorSpec, ...]:
+    """Return the specs of ``language`` and ``text_norm`` with upstream's names of their values."""
+    return (
+        TensorSpec(
+            name="language",
+            dtype="int64",
+            shape=(),
+            choices=dict(upstream.lid_dict),
+            unit="row of the prompt embedding",
+        ),
+        TensorSpec(
+            name="text_norm",
+            dtype="int64",
+            shape=(),
+            choices=dict(upstream.textnorm_dict),
+            unit="row of the prompt embedding",
+        ),
+    )
+
+
+def output_specs(settings: Settings) -> tuple[TensorSpec, ...]:
+    """Return the specs of what the recogniser returns, one row per row of features."""
+    rows = Axis(name="rows", minimum=1)
+    frames = Axis(name="num_frames", minimum=PROMPT_FRAMES)
+    lengths = {"dtype": "int64", "shape": ("rows",), "axes": (rows,), "discrete": True}
+    return (
+        TensorSpec(
+            name="logits",
+            dtype="float32",
+            shape=("rows", "num_frames", settings.vocab_size),
+            axes=(rows, frames),
+        ),
+        TensorSpec(name="logit_lengths", unit="frames of 60 ms, the prompt's four included", **lengths),
+        TensorSpec(
+            name="token_ids",
+            dtype="int64",
+            shape=("rows", "num_frames"),
+            axes=(rows, frames),
+            discrete=True,
+            unit="token id, -1 behind the last",
+        ),
+        TensorSpec(name="token_lengths", unit="tokens", **lengths),
+    )

@@ -1,0 +1,218 @@
+"""Where weights come from, and putting them into a module without guessing."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from exporter.errors import WeightsError
+from exporter.models.built import WeightsInfo
+from exporter.models.seeding import seed_weights
+
+_HUB = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSource:
+    """A resolved ``model.weights``: seeded, or a folder that exists on this machine."""
+
+    kind: Literal["seeded", "folder"]
+    label: str
+    folder: Path | None = None
+
+
+def resolve_weights(text: str, *, seed: int, where: str | None = None) -> WeightsSource:
+    """Turn ``seeded``, a folder or ``hub:ORG/NAME@REVISION`` into something to read.
+
+    Args:
+        text: the value of ``model.weights``.
+        seed: for ``seeded``.
+        where: file, line and key that gave it.
+
+    Raises:
+        WeightsError: no such folder, no revision, or the hub cannot be reached. There is no
+            fall back to seeded weights.
+    """
+    if text == "seeded":
+        return WeightsSource(kind="seeded", label=f"seeded seed={seed}")
+    if text.startswith("hub:"):
+        return WeightsSource(kind="folder", label=text, folder=_download(text, where))
+    folder = Path(text).expanduser()
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise WeightsError(
+            f"the checkpoint folder '{text}' {what}",
+            where=where,
+            remedy="give 'seeded', a folder with model.pt and config.yaml, or hub:ORG/NAME@REVISION",
+        )
+    return WeightsSource(kind="folder", label=text, folder=folder)
+
+
+def _download(text: str, where: str | None) -> Path:
+    match = _HUB.fullmatch(text)
+    if match is None:
+        raise WeightsError(
+            f"'{text}' names no fixed revision",
+            where=where,
+            remedy="write hub:ORG/NAME@REVISION with a commit or a tag, for example "
+            "hub:FunAudioLLM/SenseVoiceSmall@3eb3b4e",
+        )
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise WeightsError(
+            "reading from the hub needs the package huggingface_hub",
+            where=where,
+            remedy="install it with: pip install huggingface_hub",
+        ) from error
+    try:
+        return Path(snapshot_download(match["repo"], revision=match["revision"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"cannot fetch '{text}': {first_line}",
+            where=where,
+            remedy="check name, revision and network, or download the folder yourself and give its path",
+        ) from error
+
+
+def read_model_pt(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a ``model.pt`` without running code from it.
+
+    Accepts a plain state dict, and one below ``state_dict``, ``model_state_dict`` or ``model``,
+    as FunASR's ``load_pretrained_model`` does.
+
+    Raises:
+        WeightsError: missing, damaged, holding more than tensors, or no state dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError("there is no such file", where=str(path), remedy="give the whole checkpoint folder")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            "this pickle holds more than tensors and is not loaded, because loading it would run its code",
+            where=str(path),
+            remedy="save it again as a plain state dict: torch.save(model.state_dict(), path)",
+        ) from error
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"this is no readable checkpoint ({first_line})",
+            where=str(path),
+            remedy="fetch the file again; it may be cut off, or a pointer of Git LFS",
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    return _only_tensors(content, path)
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Put a state dict into a module: every key, every shape, nothing left over.
+
+    A common prefix ``module.`` or ``model.`` of all keys is removed. The tensors are assigned,
+    not copied, as float32, so a module on the meta device takes no memory before.
+
+    Raises:
+        WeightsError: tensors are missing, unexpected or of another shape; names the first ones.
+    """
+    state = _without_prefix(state, set(module.state_dict()))
+    wanted = module.state_dict()
+    problems = [
+        *_listed("missing", [name for name in wanted if name not in state]),
+        *_listed("unexpected", [name for name in state if name not in wanted]),
+        *_listed(
+            "of another shape",
+            [
+                f"{name} {list(state[name].shape)} instead of {list(wanted[name].shape)}"
+                for name in wanted
+                if name in state and state[name].shape != wanted[name].shape
+            ],
+        ),
+        *_listed(
+            "not finite",
+            [name for name in wanted if name in state and not bool(torch.isfinite(state[name]).all())],
+        ),
+    ]
+    if problems:
+        raise WeightsError(
+            "the checkpoint does not fit the model: " + "; ".join(problems),
+            where=where,
+            remedy="check that settings and checkpoint describe the same model",
+        )
+    ready = {
+        name: tensor.to(wanted[name].dtype) if tensor.dtype != wanted[name].dtype else tensor
+        for name, tensor in state.items()
+    }
+    module.load_state_dict(ready, strict=True, assign=True)
+
+
+def seed_module(module: nn.Module, seed: int) -> None:
+    """Give a module, also one on the meta device, fixed-seed weights on the CPU."""
+    module.to_empty(device="cpu")
+    seed_weights(module, seed)
+
+
+def describe_weights(module: nn.Module, source: WeightsSource) -> WeightsInfo:
+    """Digest what a module holds now."""
+    return WeightsInfo(
+        source=source.label, digest=digest_tensors(module.state_dict()), seeded=source.kind == "seeded"
+    )
+
+
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256 over name, dtype, shape and bytes of all tensors, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _only_tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(
+            f"there is no state dict in it, but a {type(content).__name__}",
+            where=str(path),
+            remedy="save it as torch.save(model.state_dict(), path)",
+        )
+    wrong = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if wrong:
+        raise WeightsError(
+            f"not a tensor: {', '.join(wrong[:_SHOWN])}",
+            where=str(path),
+            remedy="save the state dict alone, without optimiser or step counts",
+        )
+    return {str(name): value for name, value in content.items()}
+
+
+def _without_prefix(state: Mapping[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+    for prefix in ("module.", "model."):
+        if all(name.startswith(prefix) for name in state) and not wanted & set(state):
+            return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return dict(state)
+
+
+def _listed(what: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return [f"{what}: {', '.join(names[:_SHOWN])}{more}"]
