@@ -1,0 +1,80 @@
+"""A recording on disk to a waveform that a pipeline takes.
+
+Conversion to float32: integers are divided by two to the number of their bits minus one (int16:
+``/ 32768``, int24: ``/ 8388608``, 8-bit WAV is unsigned and is shifted to be signed first), so
+they lie in [-1, 1); floats are taken as they are, even beyond 1. Nothing is resampled, mixed
+down or normalised: what the user's own preparation should do is not guessed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from exporter.errors import AudioError
+
+
+def read_waveform(path: str | Path, sample_rate_hz: int) -> np.ndarray:
+    """Read a mono recording, in any format that libsndfile decodes (WAV, FLAC, ...).
+
+    Args:
+        path: the file.
+        sample_rate_hz: what the pipeline takes.
+
+    Returns:
+        ``[N]`` float32, N >= 1, all finite.
+
+    Raises:
+        AudioError: the file is missing, not audio, damaged, empty, not mono, of another sample
+            rate, or has NaN or infinite samples.
+    """
+    path = Path(path)
+    where = str(path)
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist"
+        raise AudioError(
+            f"the recording {kind}", where=where, remedy="give the path of an audio file"
+        )
+    try:
+        with soundfile.SoundFile(path) as file:
+            found_hz, channels, announced = file.samplerate, file.channels, file.frames
+            samples = file.read(dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(
+            f"cannot be decoded as audio ({error})",
+            where=where,
+            remedy="give a WAV or FLAC file that other programs play",
+        ) from error
+    if channels != 1:
+        raise AudioError(
+            f"has {channels} channels, a pipeline takes one",
+            where=where,
+            remedy=f"mix it down: sox {path.name} mono.wav remix -",
+        )
+    if found_hz != sample_rate_hz:
+        raise AudioError(
+            f"is sampled at {found_hz} Hz, the pipeline takes {sample_rate_hz} Hz",
+            where=where,
+            remedy=f"resample it: sox {path.name} -r {sample_rate_hz} resampled.wav",
+        )
+    if len(samples) == 0:
+        raise AudioError("holds no samples", where=where, remedy="give a recording with sound")
+    if len(samples) < announced:
+        raise AudioError(
+            f"ends after {len(samples)} of the {announced} samples that its header announces",
+            where=where,
+            remedy="copy the file again; it is cut off",
+        )
+    waveform = np.ascontiguousarray(samples[:, 0])
+    unusable = np.flatnonzero(~np.isfinite(waveform))
+    if unusable.size:
+        first = int(unusable[0])
+        raise AudioError(
+            f"{unusable.size} of {waveform.size} samples are NaN or infinite, "
+            f"the first at sample {first} ({first / found_hz:.3f} s)",
+            where=where,
+            remedy="repair the recording; a float WAV was probably written by a broken program",
+        )
+    return waveform
