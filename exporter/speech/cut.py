@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from exporter.speech.sizes import data_dependent
+from exporter.speech.sizes import at_least, data_dependent
 
 
 class CutSegments(nn.Module):
@@ -42,7 +44,7 @@ class CutSegments(nn.Module):
             ``min_samples``; piece_lengths ``[max(S, 1)]`` int64.
         """
         step = self.granularity
-        num_rows = torch.sym_max(segments.shape[0], 1)
+        num_rows = at_least(segments.shape[0], 1)
         guarded = torch.cat([segments, segments.new_zeros(1, 2)])
         rows = guarded.index_select(0, torch.arange(num_rows, device=segments.device))
         starts, lengths = rows[:, 0], rows[:, 1] - rows[:, 0]
@@ -53,7 +55,7 @@ class CutSegments(nn.Module):
         behind = (zeros_at + 1) * step - num_samples
         blocks = nn.functional.pad(waveform, (0, behind)).reshape(zeros_at + 1, step)
 
-        longest = (lengths.max().clamp(min=self.min_samples) // step).item()
+        longest = cast(int, (lengths.max().clamp(min=self.min_samples) // step).item())
         torch._check(longest >= self.min_samples // step)
         place = torch.arange(longest, device=segments.device)
         first = (starts // step).unsqueeze(1)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.errors import ConfigError
-from exporter.speech.sizes import data_dependent
+from exporter.speech.sizes import at_least, data_dependent
 
 FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
 
@@ -84,7 +84,7 @@ class KaldiFbank(nn.Module):
         """
         kernel, mel = self.get_buffer("kernel"), self.get_buffer("mel")
         available, shift = pieces.shape[1], self.shift_samples
-        behind_first = torch.sym_max(available - self.frame_samples, 0) // shift
+        behind_first = at_least(available - self.frame_samples, 0) // shift
         time = data_dependent(1 + behind_first, like=pieces, minimum=1)
         # The longest width that still holds `time` frames: never below what is there.
         width = (time - 1) * shift + self.frame_samples + shift - 1

@@ -60,15 +60,18 @@ class SpeechSegments(nn.Module):
         super().__init__()
         if negative_threshold is None:
             negative_threshold = max(threshold - 0.15, 0.01)
-        _check_parameters(
-            threshold=threshold,
-            negative_threshold=negative_threshold,
-            min_speech_ms=min_speech_ms,
-            min_silence_ms=min_silence_ms,
-            speech_pad_ms=speech_pad_ms,
-            max_segment_ms=max_segment_ms,
-            sample_rate_hz=sample_rate_hz,
-        )
+        if sample_rate_hz not in FRAME_SAMPLES:
+            raise ConfigError(
+                f"{sample_rate_hz} Hz is not supported",
+                where="sample_rate_hz",
+                remedy="use 16000 or 8000",
+            )
+        _need_threshold(threshold, negative_threshold)
+        _need_duration("min_speech_ms", min_speech_ms, 0)
+        _need_duration("min_silence_ms", min_silence_ms, 0)
+        _need_duration("speech_pad_ms", speech_pad_ms, 0)
+        if max_segment_ms is not None:
+            _need_duration("max_segment_ms", max_segment_ms, 1)
         self.threshold = _float32_at_least(threshold)
         self.negative_threshold = _float32_at_least(negative_threshold)
         self.sample_rate_hz = sample_rate_hz
@@ -113,7 +116,8 @@ class SpeechSegments(nn.Module):
         segments = torch.stack([starts, ends], dim=1)
         if self.max_segment_samples is None:
             return segments
-        return self._split(segments, speech_probs.shape[0] * self.frame_samples)
+        longest = speech_probs.shape[0] * self.frame_samples
+        return _split(segments, self.max_segment_samples, longest)
 
     def _speech(self, probs: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         hi = probs >= self.threshold
@@ -160,17 +164,16 @@ class SpeechSegments(nn.Module):
         )
         return padded_starts, padded_ends
 
-    def _split(self, segments: Tensor, longest: int) -> Tensor:
-        limit = self.max_segment_samples
-        assert limit is not None
-        pieces = torch.arange(longest // limit + 1, device=segments.device)
-        starts, ends = segments[:, :1], segments[:, 1:]
-        # Piece k exists while something is left behind k * limit; piece 0 always does.
-        exists = (pieces * limit < ends - starts) | (pieces == 0)
-        row, piece = exists.nonzero().unbind(1)
-        piece_starts = segments[:, 0].index_select(0, row) + piece * limit
-        piece_ends = torch.minimum(piece_starts + limit, segments[:, 1].index_select(0, row))
-        return torch.stack([piece_starts, piece_ends], dim=1)
+
+def _split(segments: Tensor, limit: int, longest: int) -> Tensor:
+    pieces = torch.arange(longest // limit + 1, device=segments.device)
+    starts, ends = segments[:, :1], segments[:, 1:]
+    # Piece k exists while something is left behind k * limit; piece 0 always does.
+    exists = (pieces * limit < ends - starts) | (pieces == 0)
+    row, piece = exists.nonzero().unbind(1)
+    first = starts.squeeze(1).index_select(0, row) + piece * limit
+    last = ends.squeeze(1).index_select(0, row)
+    return torch.stack([first, torch.minimum(first + limit, last)], dim=1)
 
 
 def _positions(mask: Tensor, end: int) -> Tensor:
@@ -190,14 +193,7 @@ def _float32_at_least(value: float) -> float:
     return float(rounded)
 
 
-def _check_parameters(**given: float | None) -> None:
-    threshold, negative = given["threshold"], given["negative_threshold"]
-    rate, longest = given["sample_rate_hz"], given["max_segment_ms"]
-    assert threshold is not None and negative is not None
-    if rate not in FRAME_SAMPLES:
-        raise ConfigError(
-            f"{rate} Hz is not supported", where="sample_rate_hz", remedy="use 16000 or 8000"
-        )
+def _need_threshold(threshold: float, negative: float) -> None:
     if not 0 < threshold <= 1:
         raise ConfigError(
             f"{threshold} is no threshold", where="threshold", remedy="use 0 < threshold <= 1"
@@ -208,13 +204,12 @@ def _check_parameters(**given: float | None) -> None:
             where="negative_threshold",
             remedy="use a positive number that is not above the threshold",
         )
-    for name in ("min_speech_ms", "min_silence_ms", "speech_pad_ms"):
-        value = given[name]
-        if value is None or not 0 <= value < math.inf:
-            raise ConfigError(f"{value} is no duration", where=name, remedy="use a number >= 0")
-    if longest is not None and not 1 <= longest < math.inf:
+
+
+def _need_duration(name: str, milliseconds: float, minimum: float) -> None:
+    if not minimum <= milliseconds < math.inf:
         raise ConfigError(
-            f"{longest} is no length",
-            where="max_segment_ms",
-            remedy="use at least 1, or null for no limit",
+            f"{milliseconds} ms is no duration here",
+            where=name,
+            remedy=f"use a number of at least {minimum}",
         )

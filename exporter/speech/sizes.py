@@ -1,9 +1,16 @@
-"""Sizes that torch.export must not reason about."""
+"""Arithmetic on sizes that are symbolic while a module is traced."""
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
+
+
+def at_least(size: int, minimum: int) -> int:
+    """Return the larger of the two, as one symbolic expression under torch.export."""
+    return cast(int, torch.sym_max(size, minimum))
 
 
 def data_dependent(size: int, *, like: Tensor, minimum: int = 0) -> int:
@@ -18,6 +25,6 @@ def data_dependent(size: int, *, like: Tensor, minimum: int = 0) -> int:
         like: a tensor whose device is used.
         minimum: what ``size`` is known to reach.
     """
-    value = torch.full((), size, dtype=torch.int64, device=like.device).item()
+    value = cast(int, torch.full((), size, dtype=torch.int64, device=like.device).item())
     torch._check(value >= minimum)
     return value

@@ -14,34 +14,15 @@ Framing at 16 kHz (8 kHz: halve every figure):
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
-from importlib.util import find_spec
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import ConfigError, MissingPackageError, WeightsError
-from exporter.speech.sizes import data_dependent
+from exporter.errors import ConfigError
+from exporter.speech.silero_weights import package_weights
+from exporter.speech.sizes import at_least, data_dependent
 
 FRAME_SAMPLES = {16000: 512, 8000: 256}
 HIDDEN = 128
-_PREFIX = {16000: "_model.", 8000: "_model_8k."}
-_RENAMED = {
-    "stft.forward_basis_buffer": "stft.weight",
-    "decoder.rnn.weight_ih": "lstm.weight_ih_l0",
-    "decoder.rnn.weight_hh": "lstm.weight_hh_l0",
-    "decoder.rnn.bias_ih": "lstm.bias_ih_l0",
-    "decoder.rnn.bias_hh": "lstm.bias_hh_l0",
-    "decoder.decoder.2.weight": "head.weight",
-    "decoder.decoder.2.bias": "head.bias",
-    **{
-        f"encoder.{layer}.reparam_conv.{part}": f"encoder.{2 * layer}.{part}"
-        for layer in range(4)
-        for part in ("weight", "bias")
-    },
-}
 
 
 class SileroNetwork(nn.Module):
@@ -135,9 +116,7 @@ class SileroVad(nn.Module):
             WeightsError: its JIT file is missing or holds another network.
         """
         network = SileroNetwork(sample_rate_hz)
-        path = _jit_path()
-        prefix = _PREFIX[sample_rate_hz]
-        load_silero_weights(network, _jit_state(path), prefix=prefix, where=str(path))
+        network.load_state_dict(package_weights(sample_rate_hz, network.state_dict()))
         return cls(network).eval().requires_grad_(False)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -154,7 +133,7 @@ class SileroVad(nn.Module):
         size = self.frame_samples
         count = data_dependent((waveform.shape[0] + size - 1) // size, like=waveform)
         # An LSTM refuses zero steps, so an empty waveform runs one frame that is cut off again.
-        steps = torch.sym_max(count, 1)
+        steps = at_least(count, 1)
         padded = nn.functional.pad(waveform, (size, steps * size - waveform.shape[0]))
         rows = padded.reshape(steps + 1, size)
         context, frames = rows[:-1, size - self.network.context_samples :], rows[1:]
@@ -199,68 +178,3 @@ class SileroVadStream(nn.Module):
         before = torch.cat([context.unsqueeze(0), tails[:-1]])
         probabilities, h, c = self.network(frames, before, h, c)
         return probabilities, tails[-1], h, c
-
-
-def load_silero_weights(
-    network: SileroNetwork, state: Mapping[str, Tensor], *, prefix: str, where: str
-) -> None:
-    """Copy the tensors of a Silero JIT state dict into the network.
-
-    Args:
-        network: the network to fill, changed in place.
-        state: state dict with the names of the JIT file.
-        prefix: ``"_model."`` (16 kHz) or ``"_model_8k."`` (8 kHz).
-        where: the file, for error messages.
-
-    Raises:
-        WeightsError: a tensor is missing, has another shape, or is not known.
-    """
-    found = {
-        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
-    }
-    wanted = network.state_dict()
-    problems = [f"'{name}' is missing" for name in _RENAMED if name not in found]
-    problems += [f"'{name}' is not known" for name in found if name not in _RENAMED]
-    problems += [
-        f"'{old}' has shape {tuple(found[old].shape)}, not {tuple(wanted[new].shape)}"
-        for old, new in _RENAMED.items()
-        if old in found and found[old].shape != wanted[new].shape
-    ]
-    if problems:
-        raise WeightsError(
-            "not the Silero VAD network: " + "; ".join(problems),
-            where=where,
-            remedy="install a silero-vad release of the 6.2 series",
-        )
-    network.load_state_dict({new: found[old] for old, new in _RENAMED.items()})
-
-
-def _jit_path() -> Path:
-    # find_spec does not import the package: importing it sets torch to one thread.
-    spec = find_spec("silero_vad")
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingPackageError(
-            "the package silero-vad is not installed",
-            remedy="install it with: pip install silero-vad",
-        )
-    return Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.jit"
-
-
-def _jit_state(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise WeightsError(
-            "the silero-vad package has no JIT file here",
-            where=str(path),
-            remedy="reinstall it with: pip install --force-reinstall silero-vad",
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            return torch.jit.load(str(path), map_location="cpu").state_dict()
-    except RuntimeError as error:
-        raise WeightsError(
-            f"not a readable TorchScript file ({str(error).splitlines()[0]})",
-            where=str(path),
-            remedy="reinstall it with: pip install --force-reinstall silero-vad",
-        ) from error

@@ -1,0 +1,110 @@
+"""The weights of Silero VAD, out of the installed silero-vad package.
+
+``silero_vad.jit`` holds two networks, for 16 and 8 kHz. The names of its tensors are those of
+upstream's classes; here they are mapped to the names of ``vad.SileroNetwork``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from exporter.errors import MissingPackageError, WeightsError
+
+_PREFIX = {16000: "_model.", 8000: "_model_8k."}
+_RENAMED = {
+    "stft.forward_basis_buffer": "stft.weight",
+    "decoder.rnn.weight_ih": "lstm.weight_ih_l0",
+    "decoder.rnn.weight_hh": "lstm.weight_hh_l0",
+    "decoder.rnn.bias_ih": "lstm.bias_ih_l0",
+    "decoder.rnn.bias_hh": "lstm.bias_hh_l0",
+    "decoder.decoder.2.weight": "head.weight",
+    "decoder.decoder.2.bias": "head.bias",
+    **{
+        f"encoder.{layer}.reparam_conv.{part}": f"encoder.{2 * layer}.{part}"
+        for layer in range(4)
+        for part in ("weight", "bias")
+    },
+}
+
+
+def package_weights(sample_rate_hz: int, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict of the network for one sample rate.
+
+    Args:
+        sample_rate_hz: 16000 or 8000.
+        wanted: the state dict of a fresh network, for its names and shapes.
+
+    Raises:
+        MissingPackageError: silero-vad is not installed.
+        WeightsError: its JIT file is missing, unreadable or holds another network.
+    """
+    path = _jit_path()
+    return renamed(_jit_state(path), wanted, prefix=_PREFIX[sample_rate_hz], where=str(path))
+
+
+def renamed(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, prefix: str, where: str
+) -> dict[str, Tensor]:
+    """Map the tensors of a Silero JIT state dict to the network's names.
+
+    Args:
+        state: state dict with upstream's names.
+        wanted: the state dict of a fresh network, for its names and shapes.
+        prefix: ``"_model."`` (16 kHz) or ``"_model_8k."`` (8 kHz).
+        where: the file, for error messages.
+
+    Raises:
+        WeightsError: a tensor is missing, has another shape, or is not known.
+    """
+    found = {k.removeprefix(prefix): tensor for k, tensor in state.items() if k.startswith(prefix)}
+    problems = [f"'{name}' is missing" for name in _RENAMED if name not in found]
+    problems += [f"'{name}' is not known" for name in found if name not in _RENAMED]
+    problems += [
+        f"'{old}' has shape {tuple(found[old].shape)}, not {tuple(wanted[new].shape)}"
+        for old, new in _RENAMED.items()
+        if old in found and found[old].shape != wanted[new].shape
+    ]
+    if problems:
+        raise WeightsError(
+            "not the Silero VAD network: " + "; ".join(problems),
+            where=where,
+            remedy="install a silero-vad release of the 6.2 series",
+        )
+    return {new: found[old] for old, new in _RENAMED.items()}
+
+
+def _jit_path() -> Path:
+    # find_spec does not import the package: importing it sets torch to one thread.
+    spec = find_spec("silero_vad")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingPackageError(
+            "the package silero-vad is not installed",
+            remedy="install it with: pip install silero-vad",
+        )
+    return Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.jit"
+
+
+def _jit_state(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(
+            "the silero-vad package has no JIT file here",
+            where=str(path),
+            remedy="reinstall it with: pip install --force-reinstall silero-vad",
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            return torch.jit.load(str(path), map_location="cpu").state_dict()
+    except RuntimeError as error:
+        raise WeightsError(
+            f"not a readable TorchScript file ({str(error).splitlines()[0]})",
+            where=str(path),
+            remedy="reinstall it with: pip install --force-reinstall silero-vad",
+        ) from error
