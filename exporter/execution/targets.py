@@ -69,4 +69,6 @@ def resolve(target: str) -> Callable[..., Any]:
 def moves_elements(target: str) -> bool:
     """True when the op computes nothing: its result holds elements of its inputs unchanged."""
     namespace, _, rest = target.partition(".")
+    if target == "operator.getitem":
+        return True
     return namespace == "aten" and rest.partition(".")[0] in _MOVEMENT

@@ -1,0 +1,247 @@
+"""PyTorch in float32, PyTorch in float64 and ONNX walk the same program in lock-step.
+
+Five values belong to a tap; four numbers come out of them, and then all five are dropped:
+
+    reference   float32 PyTorch, free run of the captured program
+    truth_free  float64 PyTorch, free run; integer and boolean values are the reference's
+    truth_local float64 on the float32 reference values that the op read (upcast op by op)
+    free        ONNX on its own values: the error that a user gets
+    forced      ONNX fed the reference at every tap: the error that this layer makes by itself
+
+Windows are cut so that one window's taps (reference, free, forced) stay under a byte budget. The
+float64 values are computed op by op inside the window and live only as long as they are read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from exporter.execution.evaluate import call, call_double, is_floating, last_uses, to_tensor
+from exporter.execution.margins import Margin, margin_of
+from exporter.execution.onnx_windows import OnnxWindows
+from exporter.execution.onnxruntime import Deployment, WindowRun
+from exporter.execution.targets import moves_elements
+from exporter.graph.index import GraphIndex
+from exporter.graph.program import Op, Program
+from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.tensors import Arrays
+
+_TAP_COPIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapValues:
+    """All that is known at one tap; valid until the next one is asked for.
+
+    ``free`` and ``forced`` are None when the file does not hold the value. ``exact`` says that
+    the op only moves elements whose sources are taps: forced must equal reference bit for bit.
+    ``margin`` computes the float64 margins of a discrete decision, on demand.
+    """
+
+    planned: PlannedTap
+    reference: np.ndarray
+    truth_free: np.ndarray
+    truth_local: np.ndarray
+    free: np.ndarray | None
+    forced: np.ndarray | None
+    exact: bool
+    margin: Callable[[], Margin] | None
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds spent per kind of work."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, kind: str, seconds: float) -> None:
+        self.seconds[kind] = self.seconds.get(kind, 0.0) + seconds
+
+
+class Lockstep:
+    """One program and one ONNX graph, walked together on any number of cases.
+
+    Args:
+        program: captured program (the reference).
+        graph: the ONNX file under test.
+        planned: fate of every tap, from ``plan_taps``.
+        deployment: how the windows of the ONNX graph are run.
+        budget: bytes that the taps of one window may hold.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        graph: GraphIndex,
+        planned: tuple[PlannedTap, ...],
+        *,
+        deployment: Deployment,
+        budget: int,
+    ):
+        self._program = program
+        self._graph = graph
+        self._planned = {tap.tap.name: tap for tap in planned}
+        self._deployment = deployment
+        self._budget = budget
+        self._last = last_uses(program)
+        self._sessions: dict[tuple, WindowRun] = {}
+        self._names = {tap.onnx_name: tap.tap.name for tap in planned}
+        live = [t for t in planned if t.fate == COMPARED and not t.constant]
+        self._cut = frozenset(tap.onnx_name for tap in live)
+        self.clock = Clock()
+
+    def walk(self, inputs: Arrays) -> Iterator[TapValues]:
+        """Yield every tap of the program, in order, on one case."""
+        with torch.no_grad():
+            yield from _Walk(self, inputs).run()
+
+
+class _Walk:
+    """State of one walk."""
+
+    def __init__(self, owner: Lockstep, inputs: Arrays):
+        self.owner = owner
+        program = owner._program
+        weights = {name: program.tensors[key] for name, key in program.weights.items()}
+        start = {name: to_tensor(inputs[name]) for name in program.inputs}
+        self.reference: dict[str, Any] = {**weights, **start}
+        self.wide: dict[str, Any] = {}
+        self.local: dict[str, Any] = {}
+        options = {"taps": owner._cut, "sessions": owner._sessions}
+        self.free = OnnxWindows(owner._graph, inputs, owner._deployment, **options)
+        self.forced = OnnxWindows(
+            owner._graph,
+            inputs,
+            owner._deployment,
+            forced=owner._cut,
+            supply=self._supply,
+            **options,
+        )
+        self.ops: list[tuple[int, Op]] = []
+        self.held: set[str] = set()
+
+    def run(self) -> Iterator[TapValues]:
+        owner, bytes_held = self.owner, 0
+        for index, op in enumerate(owner._program.ops):
+            started = time.perf_counter()
+            value = call(op, self.reference.__getitem__)
+            owner.clock.add("torch float32", time.perf_counter() - started)
+            self.reference[op.name] = value
+            self.ops.append((index, op))
+            if op.kind == "tensor" and op.name in owner._planned:
+                bytes_held += _TAP_COPIES * value.numel() * value.element_size()
+            if bytes_held > owner._budget:
+                yield from self._flush(last=False)
+                bytes_held = 0
+        yield from self._flush(last=True)
+
+    def _supply(self, onnx_name: str) -> np.ndarray:
+        return _numpy(self.reference[self.owner._names[onnx_name]])
+
+    def _flush(self, *, last: bool) -> Iterator[TapValues]:
+        owner = self.owner
+        here = [owner._planned[op.name] for _, op in self.ops if op.name in owner._planned]
+        names = [tap.onnx_name for tap in here if tap.onnx_name in owner._cut]
+        built = self.free.build_seconds + self.forced.build_seconds
+        ran = self.free.run_seconds, self.forced.run_seconds
+        free = self.free.advance(names, last=last)
+        forced = self.forced.advance(names, last=last)
+        built = self.free.build_seconds + self.forced.build_seconds - built
+        owner.clock.add("session building", built)
+        owner.clock.add("onnx free", self.free.run_seconds - ran[0])
+        owner.clock.add("onnx forced", self.forced.run_seconds - ran[1])
+        for index, op in self.ops:
+            started = time.perf_counter()
+            self._double(op)
+            owner.clock.add("torch float64", time.perf_counter() - started)
+            planned = owner._planned.get(op.name)
+            if planned is not None:
+                yield self._values(op, planned, free, forced)
+            self._release(owner._last.get(index, ()))
+        for name in [name for name in self.held if not self._onnx_reads(name)]:
+            self.held.discard(name)
+            self.reference.pop(name, None)
+        self.ops = []
+
+    def _double(self, op: Op) -> None:
+        """Compute the free and the local float64 value of ``op``."""
+        reference = self.reference[op.name]
+        if not is_floating(reference):
+            self.wide[op.name] = reference
+            self.local[op.name] = reference
+            return
+        self.wide[op.name] = _with_decisions(call_double(op, self._wide_of), reference)
+        if moves_elements(op.target) and all(self._is_exact(name) for name in op.refs()):
+            self.local[op.name] = reference
+        else:
+            self.local[op.name] = _with_decisions(call_double(op, self._local_of), reference)
+
+    def _wide_of(self, name: str) -> Any:
+        return self.wide[name] if name in self.wide else self.reference[name]
+
+    def _local_of(self, name: str) -> Any:
+        """What the ONNX piece reads: the reference at a cut, else the piece's own float64."""
+        if self._is_cut(name) or name not in self.local:
+            return self.reference[name]
+        return self.local[name]
+
+    def _is_cut(self, name: str) -> bool:
+        planned = self.owner._planned.get(name)
+        if planned is None:
+            return name not in self.local
+        return planned.onnx_name in self.owner._cut or planned.constant
+
+    def _is_exact(self, name: str) -> bool:
+        """True when the local float64 value of ``name`` is the float32 reference itself."""
+        return self._is_cut(name) or self.local.get(name) is self.reference.get(name)
+
+    def _values(self, op: Op, planned: PlannedTap, free: Arrays, forced: Arrays) -> TapValues:
+        name = planned.onnx_name
+        constant = self.owner._graph.array(name) if planned.constant else None
+        floating = is_floating(self.reference[op.name])
+        return TapValues(
+            planned=planned,
+            reference=_numpy(self.reference[op.name]),
+            truth_free=_numpy(self.wide[op.name]),
+            truth_local=_numpy(self.local[op.name]),
+            free=free.get(name, constant),
+            forced=forced.get(name, constant),
+            exact=self.local[op.name] is self.reference[op.name],
+            margin=None if floating else margin_of(op, self._reference_of, self._wide_of),
+        )
+
+    def _reference_of(self, name: str) -> Any:
+        return self.reference[name]
+
+    def _onnx_reads(self, name: str) -> bool:
+        planned = self.owner._planned.get(name)
+        return planned is not None and self.forced.reads_later(planned.onnx_name)
+
+    def _release(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            self.wide.pop(name, None)
+            self.local.pop(name, None)
+            if self._onnx_reads(name):
+                self.held.add(name)
+            else:
+                self.reference.pop(name, None)
+
+
+def _with_decisions(value: Any, reference: Any) -> Any:
+    """Keep the reference's integers in a tuple of mixed values (``max`` returns both)."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    pairs = zip(value, reference, strict=True)
+    return [wide if is_floating(wide) else plain for wide, plain in pairs]
+
+
+def _numpy(value: torch.Tensor) -> np.ndarray:
+    if value.dtype == torch.bfloat16:
+        return value.float().numpy()
+    return value.detach().numpy()

@@ -1,0 +1,123 @@
+"""Walk an ONNX graph window by window, on its own values or on given ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from exporter.execution.onnxruntime import Deployment, WindowRun
+from exporter.graph.index import GraphIndex
+from exporter.graph.subgraph import OWN, Partition, cut_window
+from exporter.tensors import Arrays
+
+
+class OnnxWindows:
+    """Computes taps of a graph in program order; holds only what later windows still read.
+
+    Args:
+        graph: the graph.
+        inputs: the case's inputs.
+        taps: all values that will be asked for.
+        forced: names that come from outside wherever a node reads them ("teacher-forced");
+            empty for a free run.
+        supply: gives the value of a forced name (float32 PyTorch's).
+        sessions: built sessions by their nodes and boundary, reused between cases.
+    """
+
+    def __init__(
+        self,
+        graph: GraphIndex,
+        inputs: Arrays,
+        deployment: Deployment,
+        *,
+        taps: frozenset[str],
+        forced: frozenset[str] = frozenset(),
+        supply: Callable[[str], np.ndarray] | None = None,
+        sessions: dict[tuple, WindowRun] | None = None,
+    ):
+        self._graph = graph
+        self._deployment = deployment
+        self._forced = forced
+        self._supply = supply
+        self._sessions = {} if sessions is None else sessions
+        self._carried: dict[str, np.ndarray] = {
+            name: np.ascontiguousarray(inputs[name]) for name in graph.inputs
+        }
+        self._partition = Partition(graph)
+        self._taps = taps
+        # Taps that a window had to compute before they were asked for (the file may order
+        # independent nodes differently from the program).
+        self._early: dict[str, np.ndarray] = {}
+        self._given: set[str] = set()
+        self.build_seconds = 0.0
+        self.run_seconds = 0.0
+
+    def advance(self, names: Iterable[str], *, last: bool) -> dict[str, np.ndarray]:
+        """Compute ``names`` (and, in the last window, the graph outputs that are left)."""
+        wanted = list(names)
+        nodes = self._partition.take(wanted)
+        if last:
+            nodes = tuple(sorted({*nodes, *self._partition.rest()}))
+            wanted += [n for n in self._graph.outputs if n not in self._given and n not in wanted]
+        run = self._session(nodes, wanted)
+        feeds = {name: self._value(name) for name in run.inputs}
+        started = time.perf_counter()
+        results = run.run(feeds)
+        self.run_seconds += time.perf_counter() - started
+        found: dict[str, np.ndarray] = {}
+        for name, value in results.items():
+            found[name.removesuffix(OWN)] = value
+        taken = self._partition.taken
+        for name, value in found.items():
+            if name in self._forced:
+                continue
+            if any(user not in taken for user in self._graph.consumers.get(name, ())):
+                self._carried[name] = value
+        for name in [n for n in self._carried if not self.reads_later(n)]:
+            del self._carried[name]
+        asked = set(wanted)
+        self._given |= asked
+        self._early.update(
+            (n, v) for n, v in found.items() if n in self._taps and n not in asked
+        )
+        return {n: found[n] if n in found else self._early.pop(n) for n in wanted}
+
+    def reads_later(self, name: str) -> bool:
+        """True while a node that was not handed out yet reads ``name``."""
+        taken = self._partition.taken
+        return any(user not in taken for user in self._graph.consumers.get(name, ()))
+
+    def _value(self, name: str) -> np.ndarray:
+        if name in self._forced and self._supply is not None:
+            return self._supply(name)
+        return self._carried[name]
+
+    def _session(self, nodes: tuple[int, ...], wanted: list[str]) -> WindowRun:
+        key = (nodes, tuple(wanted), bool(self._forced))
+        if key not in self._sessions:
+            started = time.perf_counter()
+            taken = self._partition.taken
+            produced = {name for i in nodes for name in self._graph.nodes[i].output}
+            pending = [
+                name
+                for name in produced
+                if any(user not in taken for user in self._graph.consumers.get(name, ()))
+            ]
+            read = {name for i in nodes for name in self._graph.reads[i]}
+            dtypes = {name: value.dtype for name, value in self._carried.items()}
+            for name in read & self._forced:
+                if self._supply is not None:
+                    dtypes[name] = self._supply(name).dtype
+            window = cut_window(
+                self._graph,
+                nodes,
+                keep=[*wanted, *(produced & self._taps)],
+                pending=pending,
+                forced=self._forced,
+                dtypes=dtypes,
+            )
+            self._sessions[key] = WindowRun(window, self._graph, self._deployment)
+            self.build_seconds += time.perf_counter() - started
+        return self._sessions[key]
