@@ -1,0 +1,230 @@
+"""Measure, and only measure: what a pair of arrays is worth is decided in ``verdict``.
+
+A measurement needs no limit and no model, so a saved one can be judged again with others.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from exporter.parity.distance import distances, sum_of_squares, walk
+from exporter.parity.measurement import Distance, Index, Kind, Measurement, Role
+from exporter.parity.merge import accumulate, worse
+
+__all__ = ["Distance", "Measurement", "accumulate", "measure", "measure_exact", "worse"]
+
+QUANTILES = (0.5, 0.9, 0.99, 0.999)
+# numpy itself has no bfloat16 and no float8: the package that adds them gives kind "V".
+_FLOAT_NAMES = ("bfloat", "float")
+
+
+def measure(
+    name: str,
+    *,
+    truth: np.ndarray | None,
+    reference: np.ndarray | None,
+    actual: np.ndarray | None,
+    role: Role = "inner",
+    exhaustive: bool = False,
+) -> Measurement:
+    """Measure one tap: ONNX and float32 PyTorch, each against float64.
+
+    Args:
+        name: name of the tap.
+        truth: float64 array of the reference's shape, any strides. Discrete taps need none:
+            their float64 runs take them from the reference.
+        reference: what float32 PyTorch computed; ``None`` when it is missing.
+        actual: what ONNX computed; ``None`` when it is missing.
+        role: ``"output"`` for outputs of the graph.
+        exhaustive: also cosine and quantiles, at several times the cost and a float64 copy.
+
+    Nothing is broadcast and nothing is raised for bad data: what makes a comparison impossible
+    is in ``problem``. Threads may call this at the same time.
+    """
+    head, problem = _head(name, reference, actual, role)
+    if problem or reference is None or actual is None:
+        return Measurement(**head, problem=problem)
+    if _family(reference.dtype) == "discrete":
+        return _measure_discrete(head, reference, actual)
+    if truth is None:
+        return Measurement(**head, problem="missing in the float64 run")
+    if truth.shape != reference.shape:
+        return Measurement(
+            **head, problem=f"float64 shape {truth.shape}, float32 shape {reference.shape}"
+        )
+    if _family(truth.dtype) != "float":
+        return Measurement(**head, problem=f"the float64 run holds {truth.dtype.name}")
+    found = distances(truth, reference, actual)
+    extra = _exhaustive(truth, actual) if exhaustive else {}
+    return Measurement(
+        **head,
+        kind="float",
+        compared=found.compared,
+        scale=found.scale,
+        rms_scale=found.rms_scale,
+        actual=found.actual,
+        reference=found.reference,
+        direct=found.direct,
+        nan_truth=found.nan[0],
+        nan_expected=found.nan[1],
+        nan_actual=found.nan[2],
+        inf_truth=found.inf[0],
+        inf_expected=found.inf[1],
+        inf_actual=found.inf[2],
+        inf_mismatch=found.inf_mismatch[0],
+        inf_mismatch_expected=found.inf_mismatch[1],
+        inf_mismatch_actual=found.inf_mismatch[2],
+        bitwise_equal=found.direct.max_abs in (None, 0.0) and _same_bits(reference, actual),
+        **extra,
+    )
+
+
+def measure_exact(
+    name: str, reference: np.ndarray | None, actual: np.ndarray | None, role: Role = "inner"
+) -> Measurement:
+    """Measure a tap behind an op that only moves data: equal bits say everything.
+
+    Equal arrays are read once and have no scale (``None``). Unequal ones get their ``direct``
+    distance. NaN and Inf are counted either way.
+    """
+    head, problem = _head(name, reference, actual, role)
+    if problem or reference is None or actual is None:
+        return Measurement(**head, problem=problem)
+    if _family(reference.dtype) == "discrete":
+        return _measure_discrete(head, reference, actual)
+    if _same_bits(reference, actual):
+        nan, inf = _not_finite(reference)
+        zero = 0.0 if reference.size > nan + inf else None
+        return Measurement(
+            **head,
+            kind="exact",
+            compared=reference.size - nan,
+            direct=Distance(elements=reference.size - nan - inf, max_abs=zero, rms=zero),
+            nan_expected=nan,
+            nan_actual=nan,
+            inf_expected=inf,
+            inf_actual=inf,
+            inf_mismatch=0,
+            bitwise_equal=True,
+        )
+    found = distances(reference, reference, actual)
+    return Measurement(
+        **head,
+        kind="exact",
+        compared=found.compared,
+        direct=found.direct,
+        nan_expected=found.nan[1],
+        nan_actual=found.nan[2],
+        inf_expected=found.inf[1],
+        inf_actual=found.inf[2],
+        inf_mismatch=found.inf_mismatch[0],
+        bitwise_equal=False,
+    )
+
+
+def _head(
+    name: str, reference: np.ndarray | None, actual: np.ndarray | None, role: Role
+) -> tuple[dict, str | None]:
+    kind: Kind = "float"
+    head = {
+        "name": name,
+        "role": role,
+        "dtype_expected": None if reference is None else reference.dtype.name,
+        "dtype_actual": None if actual is None else actual.dtype.name,
+        "shape_expected": None if reference is None else tuple(reference.shape),
+        "shape_actual": None if actual is None else tuple(actual.shape),
+        "elements": 0 if reference is None else reference.size,
+    }
+    if reference is None and actual is None:
+        return head, "missing on both sides"
+    if actual is None:
+        return head, "missing in ONNX"
+    if reference is None:
+        return head, "missing in PyTorch"
+    kind = _family(reference.dtype)
+    if kind == "other":
+        return head, f"dtype {reference.dtype.name} cannot be compared"
+    if reference.shape != actual.shape:
+        return head, f"shape change: PyTorch {reference.shape}, ONNX {actual.shape}"
+    if kind != _family(actual.dtype) or (kind == "discrete" and reference.dtype != actual.dtype):
+        return head, f"dtype change: PyTorch {reference.dtype.name}, ONNX {actual.dtype.name}"
+    return head, None
+
+
+def _family(dtype: np.dtype) -> Literal["float", "discrete", "other"]:
+    if dtype.kind in "biu":
+        return "discrete"
+    if dtype.kind == "f" or (dtype.kind == "V" and dtype.name.startswith(_FLOAT_NAMES)):
+        return "float"
+    return "other"
+
+
+def _measure_discrete(head: dict, reference: np.ndarray, actual: np.ndarray) -> Measurement:
+    mismatches, first = 0, -1
+    for offset, (r, a) in walk((reference, actual)):
+        # Compared by !=, never by subtraction: a difference of unsigned integers wraps.
+        different = r != a
+        count = int(np.count_nonzero(different))
+        if count and not mismatches:
+            first = offset + int(different.argmax())
+        mismatches += count
+    index: Index | None = None
+    if mismatches:
+        index = tuple(int(i) for i in np.unravel_index(first, reference.shape))
+    return Measurement(
+        **head,
+        kind="discrete",
+        compared=reference.size,
+        mismatches=mismatches,
+        first_mismatch=index,
+        bitwise_equal=mismatches == 0,
+    )
+
+
+def _same_bits(reference: np.ndarray, actual: np.ndarray) -> bool:
+    if reference.dtype != actual.dtype or reference.shape != actual.shape:
+        return False
+    width = reference.dtype.itemsize
+    bits = np.dtype(f"u{width}") if width in (1, 2, 4, 8) else np.dtype("u1")
+    return all(
+        bool((r.view(bits) == a.view(bits)).all()) for _, (r, a) in walk((reference, actual))
+    )
+
+
+def _not_finite(array: np.ndarray) -> tuple[int, int]:
+    """Count NaN and Inf; a block whose sum of squares is finite has neither."""
+    nan = inf = 0
+    native = array.dtype in (np.float32, np.float64)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        for _, (block,) in walk((array,)):
+            wide = block if native else block.astype(np.float64)
+            if not math.isfinite(sum_of_squares(wide)):
+                nan += int(np.isnan(wide).sum())
+                inf += int(np.isinf(wide).sum())
+    return nan, inf
+
+
+def _exhaustive(truth: np.ndarray, actual: np.ndarray) -> dict:
+    """Cosine of actual against truth, and quantiles of the absolute error; finite values only."""
+    wide_t = np.asarray(truth, dtype=np.float64).reshape(-1)
+    wide_a = np.asarray(actual, dtype=np.float64).reshape(-1)
+    finite = np.isfinite(wide_t) & np.isfinite(wide_a)
+    if not finite.all():
+        wide_t, wide_a = wide_t[finite], wide_a[finite]
+    if not wide_t.size:
+        return {}
+    # Each side is divided by its largest magnitude first: squares then neither overflow nor vanish.
+    peak_t, peak_a = float(np.abs(wide_t).max()), float(np.abs(wide_a).max())
+    cosine = None
+    if peak_t > 0.0 and peak_a > 0.0:
+        unit_t, unit_a = wide_t / peak_t, wide_a / peak_a
+        norms = math.sqrt(float(np.dot(unit_t, unit_t))) * math.sqrt(float(np.dot(unit_a, unit_a)))
+        cosine = float(np.dot(unit_t, unit_a)) / norms
+    with np.errstate(over="ignore"):
+        error = np.abs(wide_a - wide_t)
+    levels = np.quantile(error, QUANTILES)
+    quantiles = {f"{q:g}": float(v) for q, v in zip(QUANTILES, levels, strict=True)}
+    return {"cosine": cosine, "quantiles": quantiles}

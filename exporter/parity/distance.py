@@ -1,0 +1,219 @@
+"""One blocked pass over three float arrays: every distance, every scale, every count at once.
+
+A verification reads gigabytes, so the arrays are walked in blocks that stay in the cache, and
+nothing of the size of the tensor is allocated. Per block and quantity the work is one
+subtraction, one maximum, one minimum and one sum of squares, all in float64:
+
+    A, R  <- actual, reference       (widened to float64)
+    A - R, A - T, R - T              (three differences)
+    max, min, sum of squares         (of the three, and of T)
+
+Whether everything is finite costs nothing: a finite sum of squares has only finite terms. Only
+a block whose sum is not finite is looked at again, slowly, with counts and masks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from exporter.parity.measurement import Distance
+
+# Large enough that the calls cost little beside the work, small enough for the cache.
+BLOCK = 65_536
+# BLAS libraries start threads for longer dot products, which costs more than it gives here and
+# fights with the threads that the caller already has.
+DOT_ROW = 8_192
+# Outside of these bounds a sum of squares has lost digits to overflow or to denormals.
+SAFE_SQUARES = (1e-250, 1e300)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """Everything that one walk over (truth, reference, actual) finds."""
+
+    actual: Distance
+    reference: Distance
+    direct: Distance
+    scale: float | None
+    rms_scale: float | None
+    compared: int
+    nan: tuple[int, int, int]
+    inf: tuple[int, int, int]
+    inf_mismatch: tuple[int, int, int]
+
+
+class _Running:
+    """Maximum and norm of a stream of blocks."""
+
+    __slots__ = ("at", "count", "norm", "peak", "squares")
+
+    def __init__(self) -> None:
+        self.peak, self.at, self.norm, self.squares, self.count = 0.0, -1, 0.0, 0.0, 0
+
+    def add(self, block: np.ndarray, squares: float, where: int | np.ndarray) -> None:
+        """Take in a finite 1-D float64 block; ``where`` is its offset, or every position."""
+        high, low = float(np.maximum.reduce(block)), -float(np.minimum.reduce(block))
+        peak = max(high, low)
+        if peak > self.peak:
+            first = min(
+                int(block.argmax()) if high == peak else block.size,
+                int(block.argmin()) if low == peak else block.size,
+            )
+            self.peak = peak
+            self.at = where + first if isinstance(where, int) else int(where[first])
+        self.count += block.size
+        if SAFE_SQUARES[0] < squares < SAFE_SQUARES[1]:
+            self.squares += squares
+        elif math.isinf(peak):
+            self.norm = math.inf
+        elif peak > 0.0:
+            # The quotient is at most 1, so neither overflow nor denormals can spoil its square.
+            self.norm = math.hypot(self.norm, peak * math.sqrt(sum_of_squares(block / peak)))
+
+    @property
+    def rms(self) -> float | None:
+        if not self.count:
+            return None
+        return math.hypot(math.sqrt(self.squares), self.norm) / math.sqrt(self.count)
+
+    @property
+    def max_abs(self) -> float | None:
+        return self.peak if self.count else None
+
+
+def sum_of_squares(block: np.ndarray) -> float:
+    """Return the sum of squares of a contiguous 1-D float array, in rows of ``DOT_ROW``."""
+    whole = block.size - block.size % DOT_ROW
+    total = 0.0
+    if whole:
+        rows = block[:whole].reshape(-1, DOT_ROW)
+        total = float(np.add.reduce(np.vecdot(rows, rows)))
+    if whole < block.size:
+        rest = block[whole:]
+        total += float(np.dot(rest, rest))
+    return total
+
+
+def walk(arrays: Sequence[np.ndarray], size: int = BLOCK) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """Yield ``(offset, 1-D blocks)`` over equally shaped arrays in C order, whatever the strides.
+
+    Contiguous arrays are never copied; of others one block at a time is.
+    """
+    if all(a.flags.c_contiguous for a in arrays):
+        flat = [a.reshape(-1) for a in arrays]
+        for start in range(0, arrays[0].size, size):
+            yield start, [a[start : start + size] for a in flat]
+        return
+    shape, total = arrays[0].shape, arrays[0].size
+    row = total // shape[0] if shape[0] else 0
+    if row > size:
+        for i in range(shape[0]):
+            for start, blocks in walk([a[i] for a in arrays], size):
+                yield i * row + start, blocks
+        return
+    step = max(1, size // max(1, row))
+    for i in range(0, shape[0] if total else 0, step):
+        yield i * row, [np.ascontiguousarray(a[i : i + step]).reshape(-1) for a in arrays]
+
+
+def distances(truth: np.ndarray, reference: np.ndarray, actual: np.ndarray) -> Pass:
+    """Measure three equally shaped float arrays against one another in one pass.
+
+    Args:
+        truth: float64 (another float dtype is widened), any strides, as are the others.
+        reference: what float32 PyTorch computed.
+        actual: what ONNX computed.
+
+    Buffers belong to the call, so that calls may run in threads (numpy releases the GIL).
+    """
+    size = min(BLOCK, max(1, truth.size))
+    buffers = np.empty((4, size))
+    runs = [_Running() for _ in range(4)]  # actual, reference, direct, truth
+    counts = np.zeros(9, dtype=np.int64)
+    agreeing = 0
+    # Overflow and Inf - Inf are expected: they are what sends a block to the careful path.
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        for offset, (t, r, a) in walk((truth, reference, actual)):
+            wide_a, wide_r, direct, wide_t = buffers[:, : t.size]
+            np.copyto(wide_a, a)
+            np.copyto(wide_r, r)
+            if t.dtype == np.float64:
+                wide_t = t
+            else:
+                np.copyto(wide_t, t)
+            np.subtract(wide_a, wide_r, out=direct)
+            np.subtract(wide_a, wide_t, out=wide_a)
+            np.subtract(wide_r, wide_t, out=wide_r)
+            blocks = (wide_a, wide_r, direct, wide_t)
+            squares = [sum_of_squares(block) for block in blocks]
+            if math.isfinite(sum(squares)):
+                for run, block, square in zip(runs, blocks, squares, strict=True):
+                    run.add(block, square, offset)
+            else:
+                agreeing += _careful(t, r, a, offset, runs, counts)
+    by_actual, by_reference, by_direct, by_truth = runs
+    return Pass(
+        actual=_distance(by_actual, truth, actual),
+        reference=_distance(by_reference, truth, reference),
+        direct=_distance(by_direct, reference, actual),
+        scale=by_truth.max_abs,
+        rms_scale=by_truth.rms,
+        compared=by_actual.count + agreeing,
+        nan=(int(counts[0]), int(counts[1]), int(counts[2])),
+        inf=(int(counts[3]), int(counts[4]), int(counts[5])),
+        inf_mismatch=(int(counts[6]), int(counts[7]), int(counts[8])),
+    )
+
+
+def _careful(
+    t: np.ndarray,
+    r: np.ndarray,
+    a: np.ndarray,
+    offset: int,
+    runs: list[_Running],
+    counts: np.ndarray,
+) -> int:
+    """Take in a block that may hold NaN or Inf; return how many infinities agree everywhere."""
+    sides = [np.asarray(x, dtype=np.float64) for x in (t, r, a)]
+    infinite = [np.isinf(x) for x in sides]
+    # +1, -1 or 0: two sides agree on infinities where these are equal.
+    signs = [np.where(inf, np.sign(x), 0.0) for inf, x in zip(infinite, sides, strict=True)]
+    by_reference, by_actual = signs[1] != signs[0], signs[2] != signs[0]
+    either = by_reference | by_actual
+    counts += [
+        *(int(np.isnan(x).sum()) for x in sides),
+        *(int(inf.sum()) for inf in infinite),
+        int(either.sum()),
+        int(by_reference.sum()),
+        int(by_actual.sum()),
+    ]
+    finite_truth = np.isfinite(sides[0])
+    finite = finite_truth & np.isfinite(sides[1]) & np.isfinite(sides[2])
+    wide_t, wide_r, wide_a = (x[finite] for x in sides)
+    differences = (wide_a - wide_t, wide_r - wide_t, wide_a - wide_r)
+    if wide_t.size:
+        where = np.flatnonzero(finite) + offset
+        for run, block in zip(runs[:3], differences, strict=True):
+            run.add(block, sum_of_squares(block), where)
+    if finite_truth.any():
+        scale = sides[0][finite_truth]
+        runs[3].add(scale, sum_of_squares(scale), np.flatnonzero(finite_truth) + offset)
+    return int((infinite[0] & ~either).sum())
+
+
+def _distance(run: _Running, expected: np.ndarray, actual: np.ndarray) -> Distance:
+    if run.at < 0:
+        return Distance(elements=run.count, max_abs=run.max_abs, rms=run.rms)
+    index = tuple(int(i) for i in np.unravel_index(run.at, expected.shape))
+    return Distance(
+        elements=run.count,
+        max_abs=run.max_abs,
+        rms=run.rms,
+        worst_index=index,
+        worst_expected=float(expected[index]),
+        worst_actual=float(actual[index]),
+    )

@@ -1,0 +1,139 @@
+"""What was measured at one tap: plain numbers that survive JSON without loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+Index = tuple[int, ...]
+Role = Literal["inner", "output"]
+Kind = Literal["float", "discrete", "exact"]
+
+_WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distance:
+    """How far one array is from another, over the positions where every side is finite.
+
+    Attributes:
+        elements: positions that entered the figures.
+        max_abs: largest absolute difference; ``None`` when ``elements`` is 0.
+        rms: root of the mean squared difference; ``None`` when ``elements`` is 0.
+        worst_index: first position in C order of the largest difference; ``None`` when all
+            differences are 0.
+        worst_expected: the value there on the side that is measured against.
+        worst_actual: the value there on the side that is measured.
+    """
+
+    elements: int
+    max_abs: float | None = None
+    rms: float | None = None
+    worst_index: Index | None = None
+    worst_expected: float | None = None
+    worst_actual: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One tap on one case. ``None`` means "not measured", never "zero".
+
+    ``expected`` is float32 PyTorch (the reference), ``actual`` is ONNX, ``truth`` is float64
+    PyTorch.
+
+    Attributes:
+        name: name of the tap.
+        role: ``output`` of the graph, or ``inner``.
+        kind: ``float`` has distances to float64; ``discrete`` (bool, integer) has mismatches;
+            ``exact`` is a float tap behind an op that only moves data.
+        elements: size of the reference; ``compared``: positions that really were compared, that
+            is finite on every side or infinite with one sign on every side.
+        scale, rms_scale: largest magnitude and root mean square of the finite truth.
+        actual, reference: distances of ONNX and of float32 PyTorch to float64; ``direct``:
+            distance of ONNX to float32 PyTorch.
+        inf_mismatch: positions where not all sides hold the same infinity;
+            ``inf_mismatch_expected`` and ``inf_mismatch_actual``: the same for the reference
+            alone and for ONNX alone against the truth.
+        mismatches, first_mismatch: unequal positions of a discrete tap.
+        bitwise_equal: reference and actual have the same bits.
+        cosine: of actual against truth; ``quantiles``: of ``|actual - truth|``, by level.
+        problem: why nothing was measured (missing, shape change, dtype of another kind).
+    """
+
+    name: str
+    role: Role = "inner"
+    kind: Kind = "float"
+    dtype_expected: str | None = None
+    dtype_actual: str | None = None
+    shape_expected: Index | None = None
+    shape_actual: Index | None = None
+    elements: int = 0
+    compared: int = 0
+    scale: float | None = None
+    rms_scale: float | None = None
+    actual: Distance | None = None
+    reference: Distance | None = None
+    direct: Distance | None = None
+    nan_truth: int | None = None
+    nan_expected: int | None = None
+    nan_actual: int | None = None
+    inf_truth: int | None = None
+    inf_expected: int | None = None
+    inf_actual: int | None = None
+    inf_mismatch: int | None = None
+    inf_mismatch_expected: int | None = None
+    inf_mismatch_actual: int | None = None
+    mismatches: int | None = None
+    first_mismatch: Index | None = None
+    bitwise_equal: bool | None = None
+    cosine: float | None = None
+    quantiles: Mapping[str, float] | None = None
+    problem: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary that strict JSON can hold; NaN and Inf become words."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Measurement:
+        """Rebuild what :meth:`to_json` saved, bit for bit.
+
+        Raises:
+            TypeError: a key is missing or unknown.
+        """
+        values = dict(saved)
+        for key in ("actual", "reference", "direct"):
+            held = values.get(key)
+            values[key] = None if held is None else Distance(**_restored(held))
+        return cls(**_restored(values))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Distance):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(held) for key, held in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return value
+
+
+_NUMBERS = frozenset(
+    {"scale", "rms_scale", "cosine", "max_abs", "rms", "worst_expected", "worst_actual"}
+)
+
+
+def _restored(saved: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(saved)
+    for key, held in values.items():
+        if key in _NUMBERS and isinstance(held, str):
+            values[key] = _WORDS[held]
+        elif key == "quantiles" and held is not None:
+            values[key] = {level: _WORDS.get(q, q) for level, q in held.items()}
+        elif isinstance(held, list):
+            values[key] = tuple(held)
+    return values
