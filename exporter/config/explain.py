@@ -1,0 +1,145 @@
+"""pydantic's errors to what a user reads: place, problem, what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from exporter.config.pipeline import Pipeline
+from exporter.config.problems import Problem
+from exporter.config.yaml_tree import Keys, Place, dotted
+
+_SHOWN = 60
+
+
+def explain(
+    error: ValidationError, content: Mapping[str, Any], places: Mapping[Keys, Place], file: str
+) -> list[Problem]:
+    """Turn a failed validation into problems, one per key.
+
+    Args:
+        error: what pydantic raised for ``content``.
+        content: the merged YAML.
+        places: line of each key.
+        file: name of the outermost file, for keys that no file gives.
+    """
+    found: dict[Keys, Problem] = {}
+    for item in error.errors(include_url=False):
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
+            continue  # its items failed, each with an error of its own
+        keys = _keys_in_yaml(item["loc"], content)
+        keys, problem, remedy = _words(item, keys)
+        # The members of a union fail one by one; the first failure of a key is enough.
+        found.setdefault(keys, Problem(where=_where(keys, places, file), problem=problem, remedy=remedy))
+    return list(found.values())
+
+
+def _keys_in_yaml(loc: Sequence[str | int], content: Any) -> Keys:
+    """Drop what pydantic adds to a location (names of union members, ``[key]``)."""
+    keys: list[str | int] = []
+    for index, key in enumerate(loc):
+        last = index == len(loc) - 1
+        inside = (isinstance(content, dict) and key in content) or (
+            isinstance(content, list) and isinstance(key, int) and key < len(content)
+        )
+        if inside:
+            keys.append(key)
+            content = content[key]
+        elif last and isinstance(content, dict) and key != "[key]":
+            keys.append(key)  # a missing key
+    return tuple(keys)
+
+
+def _words(item: Any, keys: Keys) -> tuple[Keys, str, str]:
+    kind, given = item["type"], item["input"]
+    if kind == "extra_forbidden":
+        return keys, "unknown key", _nearest(keys)
+    if kind == "missing":
+        return keys, "this key is missing", f"add '{keys[-1]}:'{_purpose(keys)}"
+    if kind == "value_error":
+        text = str(item["ctx"]["error"])
+        head, _, rest = text.partition(": ")
+        if not keys and rest and head in Pipeline.model_fields:
+            return (head,), rest, f"see '{head}' in the README's section on pipelines"
+        return keys, text, "correct this section"
+    problem = f"{_shown(given)} is not possible here"
+    if kind == "literal_error":
+        allowed = str(item["ctx"]["expected"])
+        near = difflib.get_close_matches(str(given), allowed.replace("'", "").replace(" or ", ", ").split(", "), n=1)
+        return keys, problem, f"did you mean '{near[0]}'? allowed: {allowed}" if near else f"allowed: {allowed}"
+    said = item["msg"].replace("Input should be", "it should be").replace("valid dictionary", "mapping of keys")
+    said = said.replace("a valid tuple", "a list").replace("or instance of Model", "")
+    return keys, problem, f"{said}{_purpose(keys)}"
+
+
+def _purpose(keys: Keys) -> str:
+    for section, rest in _sections(keys[:-1]):
+        if not rest and keys[-1] in section.model_fields:
+            text = section.model_fields[str(keys[-1])].description
+            return f" ({text})" if text else ""
+    return ""
+
+
+def _nearest(keys: Keys) -> str:
+    known: list[str] = []
+    for section, rest in _sections(keys[:-1]):
+        if not rest:
+            known = list(section.model_fields)
+    near = difflib.get_close_matches(str(keys[-1]), known, n=1)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    elsewhere = [
+        name for name, field in Pipeline.model_fields.items()
+        for section in _inside(field.annotation)
+        if keys[-1] in section.model_fields and len(keys) == 1
+    ]
+    hint = f"it belongs under '{elsewhere[0]}'; " if elsewhere else ""
+    return f"{hint}known here: {', '.join(known)}"
+
+
+def _sections(keys: Keys) -> Iterator[tuple[type[BaseModel], Keys]]:
+    """Walk from the pipeline down along keys: each section, and the keys that are left."""
+    section: type[BaseModel] = Pipeline
+    rest = keys
+    yield section, rest
+    while rest:
+        field = section.model_fields.get(str(rest[0]))
+        below = list(_inside(field.annotation)) if field else []
+        if not below:
+            return
+        section = below[0]
+        nested = section is not (field.annotation if field else None) and len(rest) > 1
+        container = nested and not _is_optional(field.annotation if field else None)
+        rest = rest[2:] if container else rest[1:]
+        yield section, rest
+
+
+def _is_optional(annotation: Any) -> bool:
+    """True for ``Section | None``, where no index or name lies between."""
+    return any(isinstance(item, type) and issubclass(item, BaseModel) for item in typing.get_args(annotation)) and (
+        typing.get_origin(annotation) not in (dict, tuple)
+    )
+
+
+def _inside(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for item in typing.get_args(annotation):
+        yield from _inside(item)
+
+
+def _where(keys: Keys, places: Mapping[Keys, Place], file: str) -> str:
+    for end in range(len(keys), -1, -1):
+        place = places.get(keys[:end])
+        if place is not None:
+            return f"{place.file}:{place.line}: {dotted(keys)}"
+    return f"{file}: {dotted(keys)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

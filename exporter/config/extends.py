@@ -1,0 +1,114 @@
+"""``extends: other.yaml``: a chain of YAML files to one tree.
+
+Mappings are merged key by key; lists and plain values are replaced whole. ``null`` takes an
+inherited value away: the key then has its default, and ``vad``, ``features`` and
+``max_segment_ms`` have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exporter.config.problems import Problem
+from exporter.config.yaml_tree import Keys, Place, YamlTree, read_yaml
+
+EXTENDS = "extends"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A pipeline's content with everything it extends, and the files that it came from.
+
+    Attributes:
+        content: merged values, without ``extends``.
+        places: file and line of each key, in the file that really sets it.
+        folders: folder of each file, by the name that ``places`` uses.
+    """
+
+    content: dict[str, Any]
+    places: Mapping[Keys, Place]
+    folders: Mapping[str, Path]
+
+
+def resolve(path: Path, chain: tuple[Path, ...] = ()) -> tuple[Resolved, list[Problem]]:
+    """Read a file and everything it extends.
+
+    Args:
+        path: the file.
+        chain: files that led here, outermost first.
+
+    Returns:
+        the merged content, and all problems of all files.
+    """
+    shown = show(path)
+    tree, problems = read_yaml(path, shown)
+    own = Resolved(content=dict(tree.content), places=tree.places, folders={shown: path.parent})
+    base = own.content.pop(EXTENDS, None)
+    if EXTENDS not in tree.content:
+        return own, problems
+    line = tree.places[(EXTENDS,)].line
+    where = f"{shown}:{line}: {EXTENDS}"
+    if not isinstance(base, str) or not base.strip():
+        wrong = Problem(
+            where=where, problem="'extends' names one file", remedy="write for example: extends: sensevoice.yaml"
+        )
+        return own, [*problems, wrong]
+    target = path.parent / Path(base).expanduser()
+    seen = (*chain, path)
+    if _identity(target) in {_identity(item) for item in seen}:
+        circle = " -> ".join(show(item) for item in (*seen, target))
+        wrong = Problem(where=where, problem=f"files extend each other in a circle: {circle}", remedy="break the circle")
+        return own, [*problems, wrong]
+    if not target.is_file():
+        wrong = Problem(
+            where=where,
+            problem=f"there is no file '{base}' to extend",
+            remedy=f"the path counts from the folder of this file: {show(path.parent)}",
+        )
+        return own, [*problems, wrong]
+    parent, inherited = resolve(target, seen)
+    return _merge(parent, own), [*inherited, *problems]
+
+
+def show(path: Path) -> str:
+    """Return a path for messages: relative to the working directory where it lies below it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd().resolve()))
+    except (OSError, ValueError, RuntimeError):
+        return str(path)
+
+
+def _identity(path: Path) -> Path:
+    return path.resolve()
+
+
+def _merge(parent: Resolved, child: Resolved) -> Resolved:
+    replaced: list[Keys] = []
+    content = _merge_mappings(parent.content, child.content, (), replaced)
+    kept = {
+        keys: place
+        for keys, place in parent.places.items()
+        if not any(keys[: len(prefix)] == prefix for prefix in replaced)
+    }
+    return Resolved(
+        content=content,
+        places={**kept, **child.places},
+        folders={**parent.folders, **child.folders},
+    )
+
+
+def _merge_mappings(
+    parent: dict[str, Any], child: dict[str, Any], keys: Keys, replaced: list[Keys]
+) -> dict[str, Any]:
+    result = dict(parent)
+    for key, value in child.items():
+        if isinstance(value, dict) and isinstance(parent.get(key), dict):
+            result[key] = _merge_mappings(parent[key], value, (*keys, key), replaced)
+            continue
+        result[key] = value
+        if key in parent:
+            replaced.append((*keys, key))
+    return result

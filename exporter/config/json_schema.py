@@ -1,0 +1,32 @@
+"""The JSON schema that editors check pipeline YAML against."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exporter.config.extends import EXTENDS
+from exporter.config.pipeline import Pipeline
+
+
+def pipeline_schema() -> dict[str, Any]:
+    """Return the schema of a pipeline YAML (JSON Schema, draft 2020-12).
+
+    A file that ``extends`` another may leave out what that one says, so no key is required at
+    the top level or in a section of such a file; loading it checks the whole.
+    """
+    schema = Pipeline.model_json_schema()
+    required = schema.pop("required")
+    schema["properties"] = {
+        EXTENDS: {
+            "type": "string",
+            "description": "another pipeline YAML that this one builds on; null takes a key away",
+        },
+        **schema["properties"],
+    }
+    schema["if"] = {"required": [EXTENDS]}
+    schema["else"] = {"required": required}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "export-verify pipeline",
+        **{key: value for key, value in schema.items() if key != "title"},
+    }

@@ -1,0 +1,69 @@
+"""A path to a validated ``Pipeline``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from exporter.config.explain import explain
+from exporter.config.extends import Resolved, resolve, show
+from exporter.config.pipeline import Pipeline, bind
+from exporter.config.problems import Problem, raise_all
+
+
+def load_pipeline(path: str | Path) -> Pipeline:
+    """Read a pipeline YAML with everything it extends.
+
+    Paths in it count from the folder of the file that sets them.
+
+    Raises:
+        ConfigError: all that is wrong, each with ``file:line: key.path`` and what would be right.
+    """
+    path = Path(path).expanduser()
+    shown = show(path)
+    resolved, problems = resolve(path)
+    raise_all(shown, problems)
+    content, problems = _with_absolute_paths(resolved)
+    try:
+        pipeline = Pipeline.model_validate(content)
+    except ValidationError as error:
+        raise_all(shown, [*explain(error, content, resolved.places, shown), *problems])
+        raise  # an error without items is a bug of ours
+    raise_all(shown, problems)
+    return bind(pipeline, file=shown, places=resolved.places)
+
+
+def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Problem]]:
+    content = dict(resolved.content)
+    problems = []
+    if isinstance(content.get("cases"), list):
+        cases = []
+        for index, case in enumerate(content["cases"]):
+            if isinstance(case, dict) and isinstance(case.get("audio"), str):
+                place = resolved.places[("cases", index, "audio")]
+                audio = resolved.folders[place.file] / Path(case["audio"]).expanduser()
+                if not audio.is_file():
+                    problems.append(
+                        Problem(
+                            where=f"{place.file}:{place.line}: cases[{index}].audio",
+                            problem=f"there is no recording '{case['audio']}'",
+                            remedy=f"the path counts from {show(resolved.folders[place.file])}",
+                        )
+                    )
+                case = {**case, "audio": audio.resolve()}
+            cases.append(case)
+        content["cases"] = cases
+    model = content.get("model")
+    if isinstance(model, Mapping) and isinstance(model.get("weights"), str):
+        place = resolved.places[("model", "weights")]
+        content["model"] = {**model, "weights": _weights(model["weights"], resolved.folders[place.file])}
+    return content, problems
+
+
+def _weights(text: str, folder: Path) -> str:
+    if text == "seeded" or text.startswith("hub:"):
+        return text
+    return str((folder / Path(text).expanduser()).resolve())

@@ -1,0 +1,154 @@
+"""A whole pipeline: sections that fit together, their place in the YAML, their digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from exporter.artifact import sha256_of
+from exporter.config.schema import (
+    AxisSize,
+    Case,
+    Export,
+    Features,
+    InputSpec,
+    Many,
+    Model,
+    Name,
+    Parity,
+    Section,
+    Vad,
+)
+from exporter.config.yaml_tree import Keys, Place, dotted
+
+GRAPH_SECTIONS = (
+    "model",
+    "sample_rate_hz",
+    "vad",
+    "features",
+    "axes",
+    "inputs",
+    "outputs",
+    "export",
+)
+"""What decides the exported graph; the rest decides how it is judged."""
+
+
+class Pipeline(Section):
+    """One system: what is exported, on which inputs it is judged, and how strictly."""
+
+    name: Name
+    description: str = ""
+    model: Model
+    sample_rate_hz: int = Field(16000, ge=1000, le=384000)
+    vad: Vad | None = Field(None, description="null: no VAD; the graph then takes a batch")
+    features: Features | None = Field(None, description="null: the model takes no features")
+    axes: dict[str, AxisSize] = Field(
+        default_factory=dict, description="symbolic axes of a user's own model"
+    )
+    inputs: dict[str, InputSpec] = Field(
+        default_factory=dict, description="named inputs of a user's own model, in order"
+    )
+    outputs: Many[Name] = Field(min_length=1, description="outputs of the shipped graph, in order")
+    export: Export = Field(default_factory=Export)
+    lengths: dict[str, Many[Annotated[int, Field(ge=1)]]] = Field(
+        default_factory=dict, description="sizes of an input at which the export is proved"
+    )
+    cases: Many[Case] = Field(min_length=1)
+    default_case: str = Field(description="the case of a run without --case")
+    parity: Parity = Field(default_factory=Parity)
+    min_coverage: float | None = Field(
+        None, ge=0, le=1, description="share of taps that must be compared; null: not gated"
+    )
+    contracts: dict[str, dict[str, Any] | Literal[False] | None] = Field(
+        default_factory=dict,
+        description="properties to check, with their options; false: an inherited one is off",
+    )
+    required: bool = Field(True, description="false: 'not run' does not fail")
+
+    _places: Mapping[Keys, Place] = PrivateAttr(default_factory=dict)
+    _file: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Pipeline:
+        twice = [name for name, count in Counter(case.name for case in self.cases).items() if count > 1]
+        if twice:
+            raise ValueError(f"cases: two cases are called '{twice[0]}'; names must be unique")
+        if len(set(self.outputs)) != len(self.outputs):
+            raise ValueError("outputs: an output is named twice")
+        names = [case.name for case in self.cases]
+        if self.default_case not in names:
+            raise ValueError(
+                f"default_case: there is no case '{self.default_case}'; cases: {', '.join(names)}"
+            )
+        if self.model.factory is not None and not self.inputs:
+            raise ValueError("inputs: a model with a 'factory' needs its named inputs here")
+        unused = set(self.axes) - {size for spec in self.inputs.values() for size in spec.shape}
+        if unused:
+            raise ValueError(f"axes: no input has an axis '{min(unused, key=str)}'")
+        return self
+
+    def where(self, *keys: str | int) -> str:
+        """Return ``file:line: key.path`` of a key, in the file that really sets it.
+
+        A key that no file gives is placed at the nearest section around it.
+        """
+        for end in range(len(keys), -1, -1):
+            place = self._places.get(tuple(keys[:end]))
+            if place is not None:
+                return f"{place.file}:{place.line}: {dotted(keys)}"
+        return f"{self._file or self.name}: {dotted(keys)}"
+
+    def case(self, name: str) -> Case:
+        """Return a case by name.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        return next(case for case in self.cases if case.name == name)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over everything that the pipeline says; recordings count by their content."""
+        return self.section_digest(*sorted(type(self).model_fields))
+
+    @property
+    def graph_digest(self) -> str:
+        """sha256 over what decides the exported graph."""
+        return self.section_digest(*GRAPH_SECTIONS)
+
+    def section_digest(self, *names: str) -> str:
+        """sha256 over some sections, whatever their order and the layout of the YAML.
+
+        Defaults count like values that are written out, and paths do not count: a recording
+        enters by its sha256, so that a clone in another folder has the same digest.
+        """
+        whole = self.model_dump(mode="json", include=set(names))
+        for case, dumped in zip(self.cases, whole.get("cases", ()), strict="cases" in whole):
+            if case.audio is not None:
+                dumped["audio"] = sha256_of(case.audio) if case.audio.is_file() else "missing"
+        text = json.dumps({name: whole[name] for name in sorted(names)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def with_weights(self, weights: str) -> Pipeline:
+        """Return the same pipeline with other weights, as ``--weights`` does."""
+        return self.model_copy(update={"model": self.model.model_copy(update={"weights": weights})})
+
+    def with_recording(self, name: str, audio: Path) -> Pipeline:
+        """Return the pipeline with one more case: a recording, other inputs as in the default case."""
+        inputs = self.case(self.default_case).inputs
+        case = Case(name=name, audio=audio, inputs=inputs)
+        return self.model_copy(update={"cases": (*self.cases, case)})
+
+
+def bind(pipeline: Pipeline, *, file: str, places: Mapping[Keys, Place]) -> Pipeline:
+    """Tell a pipeline which lines of which files it came from."""
+    pipeline._places = places
+    pipeline._file = file
+    return pipeline
