@@ -43,7 +43,7 @@ class OnnxWindows:
         self._supply = supply
         self._sessions = {} if sessions is None else sessions
         self._carried: dict[str, np.ndarray] = {
-            name: np.ascontiguousarray(inputs[name]) for name in graph.inputs
+            name: np.asarray(inputs[name], order="C") for name in graph.inputs
         }
         self._partition = Partition(graph)
         self._taps = taps

@@ -114,7 +114,7 @@ class FileRun:
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Outputs by name; inputs that the file does not have are left out."""
-        feeds = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
+        feeds = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
         return dict(zip(self.outputs, self._session.run(None, feeds), strict=True))
 
 
@@ -142,7 +142,7 @@ class WindowRun:
         """Outputs of the window by name."""
         if not self.outputs:
             return {}
-        inputs = {name: np.ascontiguousarray(feeds[name]) for name in self.inputs}
+        inputs = {name: np.asarray(feeds[name], order="C") for name in self.inputs}
         results = self._session.run(list(self.outputs), inputs)
         return dict(zip(self.outputs, results, strict=True))
 
@@ -160,5 +160,5 @@ def run_model(model: onnx.ModelProto, inputs: Arrays, deployment: Deployment) ->
         providers=[PROVIDERS[deployment.provider]],
     )
     names = [value.name for value in session.get_outputs()]
-    feeds = {v.name: np.ascontiguousarray(inputs[v.name]) for v in session.get_inputs()}
+    feeds = {v.name: np.asarray(inputs[v.name], order="C") for v in session.get_inputs()}
     return dict(zip(names, session.run(names, feeds), strict=True))

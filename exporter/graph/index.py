@@ -20,7 +20,7 @@ class GraphIndex:
 
     Attributes:
         model: the model; never changed.
-        nodes: nodes in topological order.
+        nodes: nodes in topological order; Constant nodes are initialisers here.
         producer: value name -> index of the node that computes it.
         consumers: value name -> indices of the nodes that read it (subgraphs included).
         initializers: name -> tensor.
@@ -72,7 +72,11 @@ _PACKED = frozenset({onnx.TensorProto.INT4, onnx.TensorProto.UINT4})
 
 def index_graph(model: onnx.ModelProto, folder: Path) -> GraphIndex:
     """Build the look-ups of ``model``; external data is resolved relative to ``folder``."""
-    nodes = tuple(model.graph.node)
+    nodes = tuple(node for node in model.graph.node if node.op_type != "Constant")
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            initializers[node.output[0]] = _constant(node)
     reads = tuple(_reads(node) for node in nodes)
     producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
     consumers: dict[str, list[int]] = {}
@@ -85,7 +89,7 @@ def index_graph(model: onnx.ModelProto, folder: Path) -> GraphIndex:
         reads=reads,
         producer=producer,
         consumers={name: tuple(users) for name, users in consumers.items()},
-        initializers={tensor.name: tensor for tensor in model.graph.initializer},
+        initializers=initializers,
         folder=folder,
     )
 
@@ -102,3 +106,27 @@ def _reads(node: onnx.NodeProto) -> tuple[str, ...]:
                         names[name] = None
                 inner.update(child.output)
     return tuple(names)
+
+
+_CONSTANT_DTYPES = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+
+
+def _constant(node: onnx.NodeProto) -> onnx.TensorProto:
+    """The value of a Constant node as a tensor that carries the name of its output."""
+    attribute = node.attribute[0]
+    value = onnx.helper.get_attribute_value(attribute)
+    if attribute.name == "value":
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(value)
+    elif attribute.name in _CONSTANT_DTYPES:
+        tensor = numpy_helper.from_array(np.array(value, _CONSTANT_DTYPES[attribute.name]))
+    else:
+        texts = [value] if attribute.name == "value_string" else list(value)
+        tensor = numpy_helper.from_array(np.array(texts, dtype=object).reshape(-1))
+    tensor.name = node.output[0]
+    return tensor

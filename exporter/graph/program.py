@@ -139,16 +139,26 @@ def from_exported(
     for name, label in zip(outputs, output_names, strict=True):
         if name in inputs:
             raise StageError("capture", f"output '{label}' is the input '{name}' passed through")
+    needed = _reaching(ops, outputs)
     if len(set(outputs)) != len(outputs):
         raise StageError("capture", "two outputs are the same value")
     return Program(
         inputs=inputs,
-        weights=weights,
-        ops=tuple(ops),
+        weights={name: key for name, key in weights.items() if name in needed},
+        ops=tuple(op for op in ops if op.name in needed),
         outputs=outputs,
         output_names=output_names,
-        tensors={key: stored[key].detach() for key in dict.fromkeys(weights.values())},
+        tensors={key: stored[key].detach() for name, key in weights.items() if name in needed},
     )
+
+
+def _reaching(ops: list[Op], outputs: tuple[str, ...]) -> set[str]:
+    """Values that an output depends on; the rest is dead code that the tracer left."""
+    needed = set(outputs)
+    for op in reversed(ops):
+        if op.name in needed:
+            needed.update(op.refs())
+    return needed
 
 
 _DROPPED = (

@@ -22,8 +22,8 @@ from exporter.graph.index import GraphIndex
 OWN = "::own"
 """Suffix of a tapped value as a forced window computes it."""
 
-# Constants cost nothing to repeat, and sequences cannot cross a session boundary.
-_REPEATED = frozenset({"Constant", "SplitToSequence", "SequenceConstruct", "SequenceEmpty"})
+# Sequences cannot cross a session boundary; what makes one is cheap to repeat.
+_REPEATED = frozenset({"SplitToSequence", "SequenceConstruct", "SequenceEmpty"})
 
 
 @dataclass(slots=True)
