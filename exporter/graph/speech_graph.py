@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -123,13 +125,18 @@ class BatchedSpeechGraph(nn.Module):
         """
         prompts = [prompt for prompt in (language, text_norm) if prompt is not None]
         # A convolution needs one whole frame, even if no utterance has one.
-        num_samples = torch.sym_max(waveform.shape[1], self.fbank.frame_samples)
-        pieces = nn.functional.pad(waveform, (0, num_samples - waveform.shape[1]))
+        pieces = _with_at_least(waveform, self.fbank.frame_samples)
         frames, frame_counts = self.fbank(pieces, waveform_lengths)
         stacks, counts = self.lfr(frames, frame_counts)
         features = self.cmvn(stacks, counts)
         rows = self.model(features, counts, *prompts)
         return tuple(rows[name] for name in self.outputs)
+
+
+def _with_at_least(waveform: Tensor, num_samples: int) -> Tensor:
+    """Append zeros to ``[batch, N]`` where N is less than ``num_samples``."""
+    missing: Any = torch.sym_max(waveform.shape[1], num_samples) - waveform.shape[1]
+    return nn.functional.pad(waveform, (0, missing))
 
 
 def _first(values: Tensor, count: int) -> Tensor:

@@ -177,12 +177,16 @@ def _waveform_inputs(pipeline: Any, batched: bool) -> tuple[TensorSpec, ...]:
     unit = f"samples at {pipeline.sample_rate_hz} Hz"
     if not batched:
         shape: tuple[str, ...] = ("num_samples",)
-        return (TensorSpec(name="waveform", dtype="float32", shape=shape, axes=(samples,), unit=unit),)
+        return (
+            TensorSpec(name="waveform", dtype="float32", shape=shape, axes=(samples,), unit=unit),
+        )
     batch = Axis(name="batch", minimum=1)
     shape = ("batch", "num_samples")
     return (
         TensorSpec(name="waveform", dtype="float32", shape=shape, axes=(batch, samples), unit=unit),
-        TensorSpec(name="waveform_lengths", dtype="int64", shape=("batch",), axes=(batch,), unit=unit),
+        TensorSpec(
+            name="waveform_lengths", dtype="int64", shape=("batch",), axes=(batch,), unit=unit
+        ),
     )
 
 
@@ -218,7 +222,9 @@ def _chosen(pipeline: Any, specs: Mapping[str, TensorSpec]) -> tuple[TensorSpec,
     names = tuple(pipeline.outputs)
     unknown = [name for name in names if name not in specs]
     if unknown or not names or len(set(names)) != len(names):
-        problem = f"there is no output '{unknown[0]}'" if unknown else "outputs are empty or repeated"
+        problem = (
+            f"there is no output '{unknown[0]}'" if unknown else "outputs are empty or repeated"
+        )
         if unknown and pipeline.vad is None and unknown[0] in ("segments", "speech_probs"):
             problem += " without a VAD"
         raise ConfigError(
@@ -261,12 +267,16 @@ def _dynamic_shapes(inputs: tuple[TensorSpec, ...]) -> dict[str, dict[int, Any]]
     for axis in (axis for spec in inputs for axis in spec.axes):
         dims.setdefault(axis.name, torch.export.Dim(axis.name, min=axis.minimum, max=axis.maximum))
     return {
-        spec.name: {number: dims[size] for number, size in enumerate(spec.shape) if isinstance(size, str)}
+        spec.name: {
+            number: dims[size] for number, size in enumerate(spec.shape) if isinstance(size, str)
+        }
         for spec in inputs
     }
 
 
 def _whole_digest(module: nn.Module, weights: WeightsInfo) -> WeightsInfo:
-    around = {name: value for name, value in module.state_dict().items() if not name.startswith("model.")}
+    around = {
+        name: value for name, value in module.state_dict().items() if not name.startswith("model.")
+    }
     both = f"{weights.digest}\n{digest_tensors(around)}"
     return dataclasses.replace(weights, digest=hashlib.sha256(both.encode()).hexdigest())

@@ -26,6 +26,8 @@ def load_model_module(kind: str, *, where: str | None = None) -> ModelFile:
     """
     if kind not in MODELS:
         near = difflib.get_close_matches(kind, MODELS, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(MODELS))}"
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(MODELS))}"
+        )
         raise ConfigError(f"unknown model kind '{kind}'", where=where, remedy=hint)
     return cast(ModelFile, importlib.import_module(MODELS[kind]))

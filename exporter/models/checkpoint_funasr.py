@@ -39,14 +39,14 @@ class Checkpoint:
         folder: the folder.
         model_pt: its weights.
         described: settings that ``config.yaml`` states, by their FunASR names.
-        statistics: shift and scale ``[D]`` of ``am.mvn``; ``None`` without that file.
+        statistics: shift and scale ``[D]`` of ``am.mvn``.
         tokens: text of each token id; ``None`` without a readable table.
     """
 
     folder: Path
     model_pt: Path
     described: Mapping[str, Any]
-    statistics: tuple[Tensor, Tensor] | None
+    statistics: tuple[Tensor, Tensor]
     tokens: tuple[str, ...] | None
 
     def merged(self, settings: S, pipeline: Any) -> S:
@@ -56,7 +56,11 @@ class Checkpoint:
             ConfigError: the pipeline sets something else than the checkpoint states.
             WeightsError: the checkpoint states something impossible.
         """
-        known = {key: value for key, value in self.described.items() if key in type(settings).model_fields}
+        known = {
+            key: value
+            for key, value in self.described.items()
+            if key in type(settings).model_fields
+        }
         for key in settings.model_fields_set & known.keys():
             ours = getattr(settings, key)
             if ours != known[key]:
@@ -66,7 +70,9 @@ class Checkpoint:
                     remedy=f"remove the setting or write {key}: {known[key]!r}",
                 )
         try:
-            return type(settings).model_validate({**settings.model_dump(exclude_unset=True), **known})
+            return type(settings).model_validate(
+                {**settings.model_dump(exclude_unset=True), **known}
+            )
         except ValidationError as error:
             first = error.errors()[0]
             raise WeightsError(
@@ -96,9 +102,14 @@ def read_checkpoint(folder: Path, *, kind: str, pipeline: Any) -> Checkpoint:
             where=where,
             remedy="choose the model kind that fits, or another checkpoint",
         )
-    model_pt = folder / "model.pt"
-    if not model_pt.is_file():
-        raise WeightsError("model.pt is missing", where=str(folder), remedy="give the whole checkpoint folder")
+    model_pt, am_mvn = folder / "model.pt", folder / "am.mvn"
+    for file in (model_pt, am_mvn):
+        if not file.is_file():
+            raise WeightsError(
+                f"{file.name} is missing",
+                where=str(folder),
+                remedy="give the whole checkpoint folder",
+            )
     encoder = dict(config.get("encoder_conf") or {})
     for key, only in _FIXED.items():
         if encoder.get(key, only) != only:
@@ -106,20 +117,15 @@ def read_checkpoint(folder: Path, *, kind: str, pipeline: Any) -> Checkpoint:
                 f"encoder_conf.{key} is {encoder[key]!r}; only {only!r} is supported", where=where
             )
     _same_features(dict(config.get("frontend_conf") or {}), where, pipeline)
-    statistics = read_am_mvn(folder / "am.mvn") if (folder / "am.mvn").is_file() else None
-    tokens = _read_tokens(folder)
     described = {**encoder, **_sizes(model_pt)}
-    if tokens is not None and len(tokens) != described["vocab_size"]:
+    statistics = read_am_mvn(am_mvn)
+    if len(statistics[0]) != described["input_size"]:
         raise WeightsError(
-            f"the token table has {len(tokens)} entries, the CTC head {described['vocab_size']}",
-            where=str(folder),
-            remedy="give the token table that belongs to model.pt",
+            f"there are {len(statistics[0])} values for {described['input_size']} features",
+            where=str(am_mvn),
+            remedy="give the am.mvn that belongs to model.pt",
         )
-    if statistics is not None and len(statistics[0]) != described["input_size"]:
-        raise WeightsError(
-            f"am.mvn has {len(statistics[0])} values, the model takes {described['input_size']} features",
-            where=str(folder / "am.mvn"),
-        )
+    tokens = read_tokens(folder, described["vocab_size"])
     return Checkpoint(
         folder=folder, model_pt=model_pt, described=described, statistics=statistics, tokens=tokens
     )
@@ -129,7 +135,10 @@ def _sizes(model_pt: Path) -> dict[str, int]:
     # FunASR itself takes both from tokenizer and front end, so config.yaml does not state them.
     state = read_model_pt(model_pt)
     sizes = {}
-    for key, ending, axis in (("vocab_size", "ctc.ctc_lo.weight", 0), ("input_size", "embed.weight", 1)):
+    for key, ending, axis in (
+        ("vocab_size", "ctc.ctc_lo.weight", 0),
+        ("input_size", "embed.weight", 1),
+    ):
         found = [tensor for name, tensor in state.items() if name in _with_prefixes(ending)]
         if len(found) != 1 or found[0].dim() != 2:
             raise WeightsError(
@@ -177,33 +186,61 @@ def _same_features(frontend: dict[str, Any], where: str, pipeline: Any) -> None:
             )
 
 
-def _read_tokens(folder: Path) -> tuple[str, ...] | None:
-    as_json, as_text = folder / "tokens.json", folder / "tokens.txt"
-    try:
-        if as_json.is_file():
-            table = json.loads(as_json.read_text(encoding="utf-8"))
-            if not isinstance(table, list) or not all(isinstance(entry, str) for entry in table):
-                raise WeightsError("the token table is not a list of strings", where=str(as_json))
-            return tuple(table)
-        if as_text.is_file():
-            # FunASR strips the end of every line, so that "token id" stays "token id".
-            return tuple(line.rstrip() for line in as_text.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WeightsError(f"cannot read the token table ({error})", where=str(folder)) from error
-    return _read_bpe(folder)
+def read_tokens(folder: Path, vocab_size: int) -> tuple[str, ...] | None:
+    """Read ``tokens.json``, ``tokens.txt`` or a sentencepiece model, the first that fits.
+
+    Returns:
+        text of each token id; ``None`` when there is no table (or no sentencepiece to read it).
+
+    Raises:
+        WeightsError: a table cannot be read, or all there are have another size.
+    """
+    sizes = []
+    for file, read in [
+        (folder / "tokens.json", _tokens_of_json),
+        (folder / "tokens.txt", _tokens_of_text),
+        *((file, _tokens_of_bpe) for file in sorted(folder.glob("*bpe.model"))),
+    ]:
+        if not file.is_file():
+            continue
+        try:
+            table = read(file)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise WeightsError(
+                f"cannot read the token table ({error})",
+                where=str(file),
+                remedy="fetch the file again",
+            ) from error
+        if table is not None and len(table) == vocab_size:
+            return table
+        if table is not None:
+            sizes.append(f"{file.name} has {len(table)} entries")
+    if sizes:
+        raise WeightsError(
+            f"{', '.join(sizes)}, the CTC head {vocab_size}",
+            where=str(folder),
+            remedy="give the token table that belongs to model.pt",
+        )
+    return None
 
 
-def _read_bpe(folder: Path) -> tuple[str, ...] | None:
-    files = sorted(folder.glob("*.bpe.model")) or sorted(folder.glob("bpe.model"))
-    if not files:
-        return None
+def _tokens_of_json(file: Path) -> tuple[str, ...]:
+    table = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(table, list) or not all(isinstance(entry, str) for entry in table):
+        raise ValueError("it is not a list of strings")
+    return tuple(table)
+
+
+def _tokens_of_text(file: Path) -> tuple[str, ...]:
+    # The whole line is the token, as FunASR reads it; only white space at its end goes.
+    return tuple(line.rstrip() for line in file.read_text(encoding="utf-8").split("\n")[:-1])
+
+
+def _tokens_of_bpe(file: Path) -> tuple[str, ...] | None:
     try:
         import sentencepiece
     except ImportError:
         return None
-    processor = sentencepiece.SentencePieceProcessor()
-    try:
-        processor.load(str(files[0]))
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(f"cannot read the token table ({error})", where=str(files[0])) from error
-    return tuple(processor.id_to_piece(number) for number in range(processor.get_piece_size()))
+    processor: Any = sentencepiece.SentencePieceProcessor()
+    processor.Load(str(file))
+    return tuple(processor.IdToPiece(number) for number in range(processor.GetPieceSize()))

@@ -34,7 +34,9 @@ def seed_weights(module: nn.Module, seed: int) -> None:
     """
     with torch.no_grad():
         for path, part in module.named_modules(remove_duplicate=True):
-            own = list(part.named_parameters(recurse=False)) + list(part.named_buffers(recurse=False))
+            own = list(part.named_parameters(recurse=False)) + list(
+                part.named_buffers(recurse=False)
+            )
             for name, tensor in own:
                 full = f"{path}.{name}" if path else name
                 low, high = _range(part, name, tensor, full)

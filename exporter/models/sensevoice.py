@@ -39,15 +39,15 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    input_size: int = Field(560, ge=4)
-    vocab_size: int = Field(25055, ge=2)
-    output_size: int = Field(512, ge=4)
-    attention_heads: int = Field(4, ge=1)
-    linear_units: int = Field(2048, ge=1)
-    num_blocks: int = Field(50, ge=1)
-    tp_blocks: int = Field(20, ge=0)
-    kernel_size: int = Field(11, ge=1)
-    sanm_shfit: int = Field(0, ge=0)
+    input_size: int = Field(default=560, ge=4)
+    vocab_size: int = Field(default=25055, ge=2)
+    output_size: int = Field(default=512, ge=4)
+    attention_heads: int = Field(default=4, ge=1)
+    linear_units: int = Field(default=2048, ge=1)
+    num_blocks: int = Field(default=50, ge=1)
+    tp_blocks: int = Field(default=20, ge=0)
+    kernel_size: int = Field(default=11, ge=1)
+    sanm_shfit: int = Field(default=0, ge=0)
 
 
 class SenseVoiceRecogniser(nn.Module):
@@ -194,7 +194,9 @@ def output_specs(settings: Settings) -> tuple[TensorSpec, ...]:
             shape=("rows", "num_frames", settings.vocab_size),
             axes=(rows, frames),
         ),
-        TensorSpec(name="logit_lengths", unit="frames of 60 ms, the prompt's four included", **lengths),
+        TensorSpec(
+            name="logit_lengths", unit="frames of 60 ms, the prompt's four included", **lengths
+        ),
         TensorSpec(
             name="token_ids",
             dtype="int64",

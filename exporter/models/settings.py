@@ -40,5 +40,7 @@ def _explain(schema: type[BaseModel], item: Any) -> tuple[str, str]:
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, schema.model_fields, n=1)
         known = ", ".join(schema.model_fields)
-        return f"unknown setting '{key}'", (f"did you mean '{near[0]}'?" if near else f"known: {known}")
+        return f"unknown setting '{key}'", (
+            f"did you mean '{near[0]}'?" if near else f"known: {known}"
+        )
     return f"'{key}': {item['msg']}", f"correct '{key}' (it is {item['input']!r})"

@@ -52,7 +52,7 @@ def resolve_weights(text: str, *, seed: int, where: str | None = None) -> Weight
         raise WeightsError(
             f"the checkpoint folder '{text}' {what}",
             where=where,
-            remedy="give 'seeded', a folder with model.pt and config.yaml, or hub:ORG/NAME@REVISION",
+            remedy="give 'seeded', a checkpoint folder, or hub:ORG/NAME@REVISION",
         )
     return WeightsSource(kind="folder", label=text, folder=folder)
 
@@ -78,11 +78,13 @@ def _download(text: str, where: str | None) -> Path:
     try:
         return Path(snapshot_download(match["repo"], revision=match["revision"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first_line = (
+            str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        )
         raise WeightsError(
             f"cannot fetch '{text}': {first_line}",
             where=where,
-            remedy="check name, revision and network, or download the folder yourself and give its path",
+            remedy="check name, revision and network, or give the path of a folder you fetched",
         ) from error
 
 
@@ -97,21 +99,18 @@ def read_model_pt(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError("there is no such file", where=str(path), remedy="give the whole checkpoint folder")
+        raise WeightsError(
+            "there is no such file", where=str(path), remedy="give the whole checkpoint folder"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except pickle.UnpicklingError as error:
+    except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
+        if "global" not in str(error).lower():
+            raise _damaged(path, error) from error
         raise WeightsError(
-            "this pickle holds more than tensors and is not loaded, because loading it would run its code",
+            "this pickle holds more than tensors and is not loaded: that would run its code",
             where=str(path),
             remedy="save it again as a plain state dict: torch.save(model.state_dict(), path)",
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"this is no readable checkpoint ({first_line})",
-            where=str(path),
-            remedy="fetch the file again; it may be cut off, or a pointer of Git LFS",
         ) from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -143,7 +142,11 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str)
         ),
         *_listed(
             "not finite",
-            [name for name in wanted if name in state and not bool(torch.isfinite(state[name]).all())],
+            [
+                name
+                for name in wanted
+                if name in state and not bool(torch.isfinite(state[name]).all())
+            ],
         ),
     ]
     if problems:
@@ -168,7 +171,9 @@ def seed_module(module: nn.Module, seed: int) -> None:
 def describe_weights(module: nn.Module, source: WeightsSource) -> WeightsInfo:
     """Digest what a module holds now."""
     return WeightsInfo(
-        source=source.label, digest=digest_tensors(module.state_dict()), seeded=source.kind == "seeded"
+        source=source.label,
+        digest=digest_tensors(module.state_dict()),
+        seeded=source.kind == "seeded",
     )
 
 
@@ -178,8 +183,17 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return WeightsError(
+        f"this is no readable checkpoint ({lines[0][:200]})",
+        where=str(path),
+        remedy="fetch the file again; it may be cut off, or a pointer of Git LFS",
+    )
 
 
 def _is_zip(path: Path) -> bool:

@@ -50,13 +50,17 @@ def auto_model(folder: Path, *, max_segment_ms: int) -> Any:
         )
 
 
-def upstream_ids(model: Any, waveform: np.ndarray, language: str, text_norm: str) -> list[list[int]]:
+def upstream_ids(
+    model: Any, waveform: np.ndarray, language: str, text_norm: str
+) -> list[list[int]]:
     with quiet_upstream():
         (result,) = model.generate(input=waveform, language=language, text_norm=text_norm)
     return ids_of_text(result["text"], VOCAB)
 
 
-def our_ids(wrapped: Wrapped, waveform: np.ndarray, language: str, text_norm: str) -> list[list[int]]:
+def our_ids(
+    wrapped: Wrapped, waveform: np.ndarray, language: str, text_norm: str
+) -> list[list[int]]:
     specs = {spec.name: spec for spec in wrapped.inputs}
     results = wrapped.module(
         torch.from_numpy(waveform),
@@ -104,14 +108,18 @@ def test_the_comparison_sees_one_wrong_weight_matrix(checkpoint: Path, upstream:
     with torch.no_grad():
         norm.mul_(0.5)
     waveform = speech("english")
-    assert our_ids(wrapped, waveform, "en", "woitn") != upstream_ids(upstream, waveform, "en", "woitn")
+    assert our_ids(wrapped, waveform, "en", "woitn") != upstream_ids(
+        upstream, waveform, "en", "woitn"
+    )
 
 
 def test_long_segments_are_cut_where_auto_model_cuts_them(checkpoint: Path) -> None:
     waveform = speech("mandarin")
     wrapped = wrap(sensevoice(weights=str(checkpoint), max_segment_ms=700))
     expected = upstream_ids(auto_model(checkpoint, max_segment_ms=700), waveform, "zh", "woitn")
-    assert len(expected) > len(our_ids(wrap(sensevoice(weights=str(checkpoint))), waveform, "zh", "woitn"))
+    assert len(expected) > len(
+        our_ids(wrap(sensevoice(weights=str(checkpoint))), waveform, "zh", "woitn")
+    )
     assert our_ids(wrapped, waveform, "zh", "woitn") == expected
 
 

@@ -50,7 +50,9 @@ def write_checkpoint(
     if layout == "state_dict":
         state = {"state_dict": state, "epoch": 3}
     torch.save(state, folder / "model.pt")
-    (folder / "am.mvn").write_text(am_mvn_text(*seeded_cmvn(sizes.input_size, seed)), encoding="utf-8")
+    (folder / "am.mvn").write_text(
+        am_mvn_text(*seeded_cmvn(sizes.input_size, seed)), encoding="utf-8"
+    )
     (folder / "tokens.json").write_text(json.dumps(token_table(sizes.vocab_size)), encoding="utf-8")
     (folder / "config.yaml").write_text(yaml.safe_dump(_config(sizes)), encoding="utf-8")
     return folder
@@ -65,7 +67,11 @@ def ids_of_text(text: str, vocab_size: int) -> list[list[int]]:
     """Turn text of ``AutoModel`` back into the token ids of each segment."""
     last = vocab_size - 1
     single = text.replace(_UNKNOWN, chr(_FIRST_LETTER + last))
-    return [[ord(letter) - _FIRST_LETTER for letter in part] for part in single.split(" ")] if text else []
+    return (
+        [[ord(letter) - _FIRST_LETTER for letter in part] for part in single.split(" ")]
+        if text
+        else []
+    )
 
 
 def am_mvn_text(shift: Tensor, scale: Tensor) -> str:
