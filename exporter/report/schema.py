@@ -1,0 +1,245 @@
+"""report.json as a typed record: stable, versioned, with a JSON schema.
+
+The report states facts and verdicts that were decided elsewhere; nothing here decides. Figures
+are ``None`` when they were not measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from exporter.errors import ArtifactError
+
+SCHEMA_VERSION = "1.0"
+
+
+class Record(BaseModel):
+    """Base: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class WeightsRecord(Record):
+    source: str
+    digest: str
+    seeded: bool
+
+
+class PipelineRecord(Record):
+    name: str
+    digest: str
+    graph_digest: str
+    file: str
+    weights: WeightsRecord
+
+
+class EnvironmentRecord(Record):
+    versions: dict[str, str]
+    python: str
+    platform: str
+    cpu_flags: list[str]
+    threads: int
+    providers: list[str]
+
+
+class ArtifactRecord(Record):
+    name: str
+    path: str
+    sha256: str
+    nodes: int | None
+    bytes: int
+
+
+class VerdictRecord(Record):
+    """A judged thing: status, who is wrong, how large against what."""
+
+    verdict: str
+    who: str | None = None
+    ratio: float | None = None
+    limit: float | None = None
+    reason: str = ""
+
+
+class TapRecord(Record):
+    """One tap: both measurements of its worst case, both verdicts."""
+
+    name: str
+    op: str
+    source: str
+    fate: str
+    into: str | None = None
+    case: str | None = None
+    local: dict[str, Any] | None = Field(None, description="measurement of the layer alone")
+    propagated: dict[str, Any] | None = Field(None, description="measurement of the free run")
+    local_verdict: VerdictRecord | None = None
+    propagated_verdict: VerdictRecord | None = None
+    verdict: str = "not run"
+
+
+class LayerRecord(Record):
+    module: str
+    module_class: str
+    verdict: str
+    worst_local_ratio: float | None
+    worst_propagated_ratio: float | None
+    taps: list[TapRecord]
+
+
+class OutputRecord(Record):
+    """One output of one link on one case."""
+
+    link: str
+    case: str
+    name: str
+    dtype: str
+    shape: list[int]
+    max_abs: float | None
+    cosine: float | None
+    mismatches: int | None
+    measurement: dict[str, Any]
+    verdict: VerdictRecord
+
+
+class LinkRecord(Record):
+    """One step of the chain: what was compared with what."""
+
+    name: str
+    expected: str
+    actual: str
+    verdict: str
+    reason: str = ""
+    compared: int | None = None
+    fused: int | None = None
+    missing: int | None = None
+    coverage: float | None = None
+    layers: list[LayerRecord] = []
+
+
+class CulpritRecord(Record):
+    link: str
+    stage: str
+    layer: str
+    op: str
+    tap: str
+    source: str
+    case: str | None
+    local_error: float | None
+    propagated_error: float | None
+    ratio: float | None
+    limit: float | None
+    who: str | None
+    reason: str
+
+
+class StructureRecord(Record):
+    """A difference that no number may show: a constant, an attribute, an initialiser."""
+
+    kind: str
+    node: str
+    name: str
+    expected: str
+    actual: str
+    tap: str | None = None
+    layer: str | None = None
+
+
+class CaseRecord(Record):
+    name: str
+    origin: str
+    shapes: dict[str, list[int]]
+    expect_empty: list[str]
+    text: list[str] | None = Field(None, description="readable tokens per segment, if any")
+
+
+class ContractRecord(Record):
+    name: str
+    side: str
+    verdict: str
+    observed: str | None = None
+    limit: str | None = None
+    where: str | None = None
+    advice: str | None = None
+    reason: str = ""
+    required: bool = True
+    details: dict[str, Any] = {}
+
+
+class PolicyRecord(Record):
+    factor: float
+    precision: str
+    overrides: list[dict[str, Any]]
+    max_ambiguous: int
+    min_coverage: float | None
+
+
+class Report(Record):
+    """The whole of report.json."""
+
+    schema_version: str = SCHEMA_VERSION
+    tool_version: str
+    verdict: str
+    headline: str
+    pipeline: PipelineRecord
+    environment: EnvironmentRecord
+    policy: PolicyRecord
+    artifacts: list[ArtifactRecord]
+    links: list[LinkRecord]
+    culprits: list[CulpritRecord]
+    structure: list[StructureRecord] = []
+    outputs: list[OutputRecord]
+    cases: list[CaseRecord]
+    contracts: list[ContractRecord] = []
+    notes: list[str] = Field([], description="things worth knowing that decide nothing")
+    not_checked: list[str]
+    timings: dict[str, float]
+
+    def link(self, name: str) -> LinkRecord | None:
+        """A link by name."""
+        return next((link for link in self.links if link.name == name), None)
+
+
+def report_schema() -> dict[str, Any]:
+    """JSON schema of report.json."""
+    return Report.model_json_schema()
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write atomically; NaN and Inf are strings, so any JSON reader can read it."""
+    text = json.dumps(report.model_dump(mode="json"), allow_nan=False)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def read_report(path: Path) -> Report:
+    """Read a saved report.
+
+    Raises:
+        ArtifactError: missing, not JSON, of another schema version, or not a report.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            "there is no report here", where=str(path), remedy="run the pipeline first"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"not a readable JSON file ({error})", where=str(path)) from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"report has schema version {version}, this version reads {SCHEMA_VERSION}",
+            where=str(path),
+            remedy="run the pipeline again",
+        )
+    try:
+        return Report.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"not a report: {key}: {first['msg']}", where=str(path)) from error
