@@ -24,10 +24,24 @@ pause() {
     echo "$file"
 }
 
-join() { # join NAME PART...: concatenate into the output folder
-    local name="$1"
-    shift
-    sox -R -D "$@" -b 16 "$out/$name.wav"
+# noise NAME SECONDS KIND LEVEL: KIND is sox's, one or two words; that much noise, peak LEVEL of full scale; prints its path.
+noise() {
+    sox -R -D -n -r 16000 -c 1 -b 16 "$work/$1.wav" synth "$2" $3 vol "$4"
+    echo "$work/$1.wav"
+}
+
+# record NAME SECONDS PART...: concatenate, add the noise floor of a quiet room (-70 dB), cut.
+# SECONDS may be 0 for no cut. A recording is never digitally silent, and Silero's network is
+# badly conditioned there: its float32 result is 2e-5 from its float64 result, against 6e-6 with
+# this floor.
+record() {
+    local name="$1" seconds="$2"
+    shift 2
+    sox -R -D "$@" -b 16 "$work/$name.clean.wav"
+    [ "$seconds" = 0 ] && seconds="$(soxi -D "$work/$name.clean.wav")"
+    sox -R -D -m -v 1 "$work/$name.clean.wav" \
+        -v 1 "$(noise "$name.floor" "$seconds" whitenoise 0.0005)" \
+        -b 16 "$out/$name.wav" trim 0 "$seconds"
 }
 
 speak en1 en-us 150 "The quick brown fox jumps over the lazy dog."
@@ -41,20 +55,18 @@ speak zh2 cmn-latn-pinyin 205 "qing3 wen4 huo3 che1 zhan4 zen3 me5 zou3?"
 speak zh3 cmn-latn-pinyin+f2 200 "xie4 xie5 ni3 de5 bang1 zhu4, zai4 jian4."
 speak zh4 cmn-latn-pinyin+m3 205 "zhe4 ben3 shu1 shi4 wo3 zuo2 tian1 zai4 tu2 shu1 guan3 jie4 de5."
 
-join english "$(pause 0.8)" "$work/en1.wav" "$(pause 0.9)" "$work/en2.wav" "$(pause 0.7)" \
+record english 0 "$(pause 0.8)" "$work/en1.wav" "$(pause 0.9)" "$work/en2.wav" "$(pause 0.7)" \
     "$work/en3.wav" "$(pause 0.6)"
-join mandarin "$(pause 0.5)" "$work/zh1.wav" "$(pause 0.8)" "$work/zh2.wav" "$(pause 0.9)" \
+record mandarin 0 "$(pause 0.5)" "$work/zh1.wav" "$(pause 0.8)" "$work/zh2.wav" "$(pause 0.9)" \
     "$work/zh3.wav" "$(pause 0.7)"
-join silence "$(pause 3.0)"
+cp "$(pause 3.0)" "$out/silence.wav"
 
 # Speech with pink noise 20 dB and a hum of 100 Hz 30 dB below full scale.
 sox -R -D "$(pause 0.7)" "$work/en4.wav" "$(pause 0.8)" "$work/en5.wav" "$(pause 0.5)" \
     -b 16 "$work/clean.wav"
 length="$(soxi -D "$work/clean.wav")"
-sox -R -D -n -r 16000 -c 1 -b 16 "$work/noise.wav" synth "$length" pinknoise vol 0.1
-sox -R -D -n -r 16000 -c 1 -b 16 "$work/hum.wav" synth "$length" sine 100 vol 0.03
-sox -R -D -m -v 1 "$work/clean.wav" -v 1 "$work/noise.wav" -v 1 "$work/hum.wav" -b 16 \
-    "$out/noisy.wav"
+sox -R -D -m -v 1 "$work/clean.wav" -v 1 "$(noise pink "$length" pinknoise 0.1)" \
+    -v 1 "$(noise hum "$length" "sine 100" 0.03)" -b 16 "$out/noisy.wav"
 
 # One minute: the nine utterances in turn, pauses of 0.3 to 2 seconds, cut to 60 seconds.
 parts=()
@@ -66,5 +78,5 @@ for turn in 0 1 2; do
         parts+=("$(pause "$gap")" "$work/${order[$index]}.wav")
     done
 done
-sox -R -D "${parts[@]}" -b 16 "$out/long.wav" trim 0 60
+record long 60 "${parts[@]}"
 soxi "$out"/*.wav | grep -E "Input File|Duration|Sample Rate|Channels"
