@@ -23,12 +23,11 @@ from exporter.speech.cut import CutSegments
 from exporter.speech.fbank import KaldiFbank
 from exporter.speech.lfr import LowFrameRate
 from exporter.speech.segments import SpeechSegments
-from exporter.speech.vad import SileroVad
+from exporter.speech.vad import FRAME_SAMPLES, SileroVad
 from exporter.tensors import Axis, TensorSpec
 
 EXAMPLE_SECONDS = 3.1
 EXAMPLE_SEED = 0
-_VAD_FRAME_SAMPLES = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +63,12 @@ def wrap(pipeline: Any) -> Wrapped:
         MissingPackageError: an upstream package is not installed.
     """
     kind = pipeline.model.kind
+    if kind is None:
+        raise ConfigError(
+            "a model from a 'factory' cannot be wrapped yet",
+            where=pipeline.where("model", "factory"),
+            remedy="use a known 'kind'",
+        )
     file = load_model_module(kind, where=pipeline.where("model", "kind"))
     built = file.build(pipeline)
     if built.takes == "tensors":
@@ -73,7 +78,13 @@ def wrap(pipeline: Any) -> Wrapped:
 
 def _wrap_speech(pipeline: Any, built: Built) -> Wrapped:
     batched = pipeline.vad is None
-    specs = _speech_outputs(built, batched)
+    if not batched and pipeline.sample_rate_hz not in FRAME_SAMPLES:
+        raise ConfigError(
+            f"the VAD has no network for {pipeline.sample_rate_hz} Hz",
+            where=pipeline.where("sample_rate_hz"),
+            remedy=f"use one of: {', '.join(map(str, FRAME_SAMPLES))}, or vad: null",
+        )
+    specs = _speech_outputs(pipeline, built, batched)
     outputs = _chosen(pipeline, specs)
     names = tuple(spec.name for spec in outputs)
     features = _feature_modules(pipeline, built)
@@ -143,13 +154,19 @@ def _vad_modules(pipeline: Any) -> tuple[SileroVad, SpeechSegments]:
         speech_pad_ms=vad.speech_pad_ms,
         max_segment_ms=vad.max_segment_ms,
         sample_rate_hz=pipeline.sample_rate_hz,
-        round_to_ms=True,
+        round_to_ms=vad.round_to_ms,
     )
     return network, segmenter
 
 
 def _feature_modules(pipeline: Any, built: Built) -> dict[str, Any]:
     features = pipeline.features
+    if features is None:
+        raise ConfigError(
+            f"the model '{pipeline.model.kind}' takes features, but there are none",
+            where=pipeline.where("features"),
+            remedy="write a 'features' section, for example: features: {kind: kaldi_fbank}",
+        )
     width = features.num_mels * features.lfr_m
     if width != built.feature_size:
         raise ConfigError(
@@ -190,7 +207,7 @@ def _waveform_inputs(pipeline: Any, batched: bool) -> tuple[TensorSpec, ...]:
     )
 
 
-def _speech_outputs(built: Built, batched: bool) -> dict[str, TensorSpec]:
+def _speech_outputs(pipeline: Any, built: Built, batched: bool) -> dict[str, TensorSpec]:
     rows = Axis(name="batch", minimum=1) if batched else Axis(name="num_segments", minimum=0)
     specs = {}
     for spec in built.outputs:
@@ -213,7 +230,7 @@ def _speech_outputs(built: Built, batched: bool) -> dict[str, TensorSpec]:
             dtype="float32",
             shape=("num_vad_frames",),
             axes=(Axis(name="num_vad_frames", minimum=1),),
-            unit=f"probability per {_VAD_FRAME_SAMPLES} samples",
+            unit=f"probability per {FRAME_SAMPLES[pipeline.sample_rate_hz]} samples",
         )
     return specs
 

@@ -185,7 +185,7 @@ def prompt_inputs(upstream: Any) -> tuple[TensorSpec, ...]:
 def output_specs(settings: Settings) -> tuple[TensorSpec, ...]:
     """Return the specs of what the recogniser returns, one row per row of features."""
     rows = Axis(name="rows", minimum=1)
-    frames = Axis(name="num_frames", minimum=PROMPT_FRAMES)
+    frames = Axis(name="num_frames", minimum=PROMPT_FRAMES + 1)
     lengths = {"dtype": "int64", "shape": ("rows",), "axes": (rows,), "discrete": True}
     return (
         TensorSpec(

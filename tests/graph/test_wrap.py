@@ -9,12 +9,14 @@ import pytest
 import soundfile
 import torch
 
+from exporter.config import load_pipeline
 from exporter.errors import ConfigError
 from exporter.graph.capture import capture
 from exporter.graph.wrap import Wrapped, wrap
 from tests.support.pipelines import ALL_OUTPUTS, sensevoice
 
-AUDIO = Path(__file__).parents[2] / "golden" / "audio"
+ROOT = Path(__file__).parents[2]
+AUDIO = ROOT / "golden" / "audio"
 BATCHED_OUTPUTS = ("logits", "logit_lengths", "token_ids", "token_lengths")
 PROMPT = (torch.tensor(4), torch.tensor(15))
 
@@ -186,3 +188,24 @@ def test_outputs_come_in_the_order_asked_for() -> None:
     wrapped = wrap(sensevoice(outputs=("token_ids", "segments")))
     ids, segments = wrapped.module(speech(), *PROMPT)
     assert segments.shape[1] == 2 and ids.shape[0] == segments.shape[0]
+
+
+def test_the_tiny_pipeline_of_the_repository() -> None:
+    pipeline = load_pipeline(ROOT / "pipelines" / "sensevoice_tiny.yaml")
+    wrapped = wrap(pipeline)
+    assert tuple(spec.name for spec in wrapped.outputs) == pipeline.outputs
+    assert run(wrapped, speech())["token_lengths"].sum() > 20
+
+
+def test_a_rate_that_the_vad_does_not_know() -> None:
+    pipeline = sensevoice()
+    pipeline.sample_rate_hz = 22050
+    with pytest.raises(ConfigError, match=r"sample_rate_hz: the VAD has no network for 22050 Hz"):
+        wrap(pipeline)
+
+
+def test_a_model_without_its_features() -> None:
+    pipeline = sensevoice()
+    pipeline.features = None
+    with pytest.raises(ConfigError, match="takes features, but there are none"):
+        wrap(pipeline)

@@ -11,10 +11,12 @@ import pytest
 import torch
 import yaml
 
+from exporter.config import load_pipeline
 from exporter.errors import ConfigError, WeightsError
 from exporter.models import load_model_module
 from exporter.models.built import Built
 from exporter.models.sensevoice import Settings, build, output_specs, upstream_model
+from exporter.models.settings import read_settings
 from tests.support.funasr_checkpoint import token_table, write_checkpoint
 from tests.support.pipelines import TINY, sensevoice
 
@@ -34,7 +36,10 @@ def recognise(built: Built, features: torch.Tensor, counts: list[int]) -> dict[s
 
 
 def test_the_published_size_has_234_million_parameters() -> None:
-    upstream = upstream_model(Settings())
+    pipeline = load_pipeline(Path(__file__).parents[2] / "pipelines" / "sensevoice.yaml")
+    settings = read_settings(Settings, pipeline)
+    assert settings == Settings()
+    upstream = upstream_model(settings)
     assert sum(parameter.numel() for parameter in upstream.parameters()) == 233_999_167
     assert len(upstream.encoder.encoders) == 49 and len(upstream.encoder.tp_encoders) == 20
 

@@ -26,6 +26,7 @@ def sensevoice(
         "min_silence_ms": 100,
         "speech_pad_ms": 30,
         "max_segment_ms": 30000,
+        "round_to_ms": True,
         **vad_settings,
     }
     return SimpleNamespace(
