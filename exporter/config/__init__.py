@@ -1,20 +1,10 @@
 """Pipeline YAML -> frozen, validated ``Pipeline``. Needs neither torch nor onnx."""
 
+from exporter.config.inputs import AxisSize, Case, Draw, InputSpec
 from exporter.config.json_schema import pipeline_schema
 from exporter.config.load import load_pipeline
 from exporter.config.pipeline import GRAPH_SECTIONS, Pipeline
-from exporter.config.schema import (
-    AxisSize,
-    Case,
-    Draw,
-    Export,
-    Features,
-    InputSpec,
-    Model,
-    Override,
-    Parity,
-    Vad,
-)
+from exporter.config.schema import Export, Features, Model, Override, Parity, Vad
 
 __all__ = [
     "GRAPH_SECTIONS",

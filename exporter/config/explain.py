@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -28,18 +30,25 @@ def explain(
         file: name of the outermost file, for keys that no file gives.
     """
     found: dict[Keys, Problem] = {}
-    for item in error.errors(include_url=False):
+    items: list[Any] = list(error.errors(include_url=False))
+    for item in items:
         if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
             continue  # its items failed, each with an error of its own
-        keys = _keys_in_yaml(item["loc"], content)
+        keys = _keys_in_yaml(item, content)
         keys, problem, remedy = _words(item, keys)
-        # The members of a union fail one by one; the first failure of a key is enough.
-        found.setdefault(keys, Problem(where=_where(keys, places, file), problem=problem, remedy=remedy))
+        if keys in found:  # the members of a union fail one by one
+            first = found[keys]
+            if remedy not in first.remedy:
+                also = remedy.replace("it should be", "or", 1)
+                found[keys] = dataclasses.replace(first, remedy=f"{first.remedy} {also}")
+            continue
+        found[keys] = Problem(where=_where(keys, places, file), problem=problem, remedy=remedy)
     return list(found.values())
 
 
-def _keys_in_yaml(loc: Sequence[str | int], content: Any) -> Keys:
+def _keys_in_yaml(item: Any, content: Any) -> Keys:
     """Drop what pydantic adds to a location (names of union members, ``[key]``)."""
+    loc = item["loc"]
     keys: list[str | int] = []
     for index, key in enumerate(loc):
         last = index == len(loc) - 1
@@ -49,8 +58,8 @@ def _keys_in_yaml(loc: Sequence[str | int], content: Any) -> Keys:
         if inside:
             keys.append(key)
             content = content[key]
-        elif last and isinstance(content, dict) and key != "[key]":
-            keys.append(key)  # a missing key
+        elif last and item["type"] == "missing":
+            keys.append(key)
     return tuple(keys)
 
 
@@ -69,10 +78,17 @@ def _words(item: Any, keys: Keys) -> tuple[Keys, str, str]:
     problem = f"{_shown(given)} is not possible here"
     if kind == "literal_error":
         allowed = str(item["ctx"]["expected"])
-        near = difflib.get_close_matches(str(given), allowed.replace("'", "").replace(" or ", ", ").split(", "), n=1)
-        return keys, problem, f"did you mean '{near[0]}'? allowed: {allowed}" if near else f"allowed: {allowed}"
-    said = item["msg"].replace("Input should be", "it should be").replace("valid dictionary", "mapping of keys")
-    said = said.replace("a valid tuple", "a list").replace("or instance of Model", "")
+        near = difflib.get_close_matches(
+            str(given), allowed.replace("'", "").replace(" or ", ", ").split(", "), n=1
+        )
+        return (
+            keys,
+            problem,
+            f"did you mean '{near[0]}'? allowed: {allowed}" if near else f"allowed: {allowed}",
+        )
+    said = item["msg"].replace("Input should be", "it should be")
+    said = said.replace("a valid tuple", "a list").replace("valid dictionary", "mapping of keys")
+    said = re.sub(r" or instance of \w+", "", said)
     return keys, problem, f"{said}{_purpose(keys)}"
 
 
@@ -93,7 +109,8 @@ def _nearest(keys: Keys) -> str:
     if near:
         return f"did you mean '{near[0]}'?"
     elsewhere = [
-        name for name, field in Pipeline.model_fields.items()
+        name
+        for name, field in Pipeline.model_fields.items()
         for section in _inside(field.annotation)
         if keys[-1] in section.model_fields and len(keys) == 1
     ]
@@ -120,9 +137,10 @@ def _sections(keys: Keys) -> Iterator[tuple[type[BaseModel], Keys]]:
 
 def _is_optional(annotation: Any) -> bool:
     """True for ``Section | None``, where no index or name lies between."""
-    return any(isinstance(item, type) and issubclass(item, BaseModel) for item in typing.get_args(annotation)) and (
-        typing.get_origin(annotation) not in (dict, tuple)
-    )
+    return any(
+        isinstance(item, type) and issubclass(item, BaseModel)
+        for item in typing.get_args(annotation)
+    ) and (typing.get_origin(annotation) not in (dict, tuple))
 
 
 def _inside(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.config.problems import Problem
-from exporter.config.yaml_tree import Keys, Place, YamlTree, read_yaml
+from exporter.config.yaml_tree import Keys, Place, read_yaml
 
 EXTENDS = "extends"
 
@@ -53,14 +53,20 @@ def resolve(path: Path, chain: tuple[Path, ...] = ()) -> tuple[Resolved, list[Pr
     where = f"{shown}:{line}: {EXTENDS}"
     if not isinstance(base, str) or not base.strip():
         wrong = Problem(
-            where=where, problem="'extends' names one file", remedy="write for example: extends: sensevoice.yaml"
+            where=where,
+            problem="'extends' names one file",
+            remedy="write for example: extends: sensevoice.yaml",
         )
         return own, [*problems, wrong]
     target = path.parent / Path(base).expanduser()
     seen = (*chain, path)
     if _identity(target) in {_identity(item) for item in seen}:
         circle = " -> ".join(show(item) for item in (*seen, target))
-        wrong = Problem(where=where, problem=f"files extend each other in a circle: {circle}", remedy="break the circle")
+        wrong = Problem(
+            where=where,
+            problem=f"files extend each other in a circle: {circle}",
+            remedy="break the circle",
+        )
         return own, [*problems, wrong]
     if not target.is_file():
         wrong = Problem(

@@ -59,7 +59,10 @@ def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Probl
     model = content.get("model")
     if isinstance(model, Mapping) and isinstance(model.get("weights"), str):
         place = resolved.places[("model", "weights")]
-        content["model"] = {**model, "weights": _weights(model["weights"], resolved.folders[place.file])}
+        content["model"] = {
+            **model,
+            "weights": _weights(model["weights"], resolved.folders[place.file]),
+        }
     return content, problems
 
 

@@ -12,19 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from exporter.artifact import sha256_of
-from exporter.config.schema import (
-    AxisSize,
-    Case,
-    Export,
-    Features,
-    InputSpec,
-    Many,
-    Model,
-    Name,
-    Parity,
-    Section,
-    Vad,
-)
+from exporter.config.inputs import AxisSize, Case, InputSpec
+from exporter.config.schema import Export, Features, Model, Parity, Vad
+from exporter.config.section import Many, Name, Section
 from exporter.config.yaml_tree import Keys, Place, dotted
 
 GRAPH_SECTIONS = (
@@ -46,38 +36,40 @@ class Pipeline(Section):
     name: Name
     description: str = ""
     model: Model
-    sample_rate_hz: int = Field(16000, ge=1000, le=384000)
-    vad: Vad | None = Field(None, description="null: no VAD; the graph then takes a batch")
-    features: Features | None = Field(None, description="null: the model takes no features")
+    sample_rate_hz: int = Field(default=16000, ge=1000, le=384000)
+    vad: Vad | None = Field(default=None, description="null: no VAD; the graph then takes a batch")
+    features: Features | None = Field(default=None, description="null: the model takes no features")
     axes: dict[str, AxisSize] = Field(
-        default_factory=dict, description="symbolic axes of a user's own model"
+        default=default_factory=dict, description="symbolic axes of a user's own model"
     )
     inputs: dict[str, InputSpec] = Field(
-        default_factory=dict, description="named inputs of a user's own model, in order"
+        default=default_factory=dict, description="named inputs of a user's own model, in order"
     )
     outputs: Many[Name] = Field(min_length=1, description="outputs of the shipped graph, in order")
-    export: Export = Field(default_factory=Export)
+    export: Export = Field(default=default_factory=Export)
     lengths: dict[str, Many[Annotated[int, Field(ge=1)]]] = Field(
-        default_factory=dict, description="sizes of an input at which the export is proved"
+        default=default_factory=dict, description="sizes of an input at which the export is proved"
     )
     cases: Many[Case] = Field(min_length=1)
     default_case: str = Field(description="the case of a run without --case")
-    parity: Parity = Field(default_factory=Parity)
+    parity: Parity = Field(default=default_factory=Parity)
     min_coverage: float | None = Field(
-        None, ge=0, le=1, description="share of taps that must be compared; null: not gated"
+        default=None, ge=0, le=1, description="share of taps that must be compared; null: not gated"
     )
     contracts: dict[str, dict[str, Any] | Literal[False] | None] = Field(
-        default_factory=dict,
+        default=default_factory=dict,
         description="properties to check, with their options; false: an inherited one is off",
     )
-    required: bool = Field(True, description="false: 'not run' does not fail")
+    required: bool = Field(default=True, description="false: 'not run' does not fail")
 
     _places: Mapping[Keys, Place] = PrivateAttr(default_factory=dict)
     _file: str = PrivateAttr(default="")
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Pipeline:
-        twice = [name for name, count in Counter(case.name for case in self.cases).items() if count > 1]
+        twice = [
+            name for name, count in Counter(case.name for case in self.cases).items() if count > 1
+        ]
         if twice:
             raise ValueError(f"cases: two cases are called '{twice[0]}'; names must be unique")
         if len(set(self.outputs)) != len(self.outputs):
@@ -141,7 +133,7 @@ class Pipeline(Section):
         return self.model_copy(update={"model": self.model.model_copy(update={"weights": weights})})
 
     def with_recording(self, name: str, audio: Path) -> Pipeline:
-        """Return the pipeline with one more case: a recording, other inputs as in the default case."""
+        """Return the pipeline with one more case; its other inputs are the default case's."""
         inputs = self.case(self.default_case).inputs
         case = Case(name=name, audio=audio, inputs=inputs)
         return self.model_copy(update={"cases": (*self.cases, case)})

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -43,7 +43,7 @@ class YamlTree:
 class _CoreLoader(yaml.SafeLoader):
     """PyYAML's safe loader with the scalars of YAML 1.2's core schema."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
 
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
@@ -53,7 +53,9 @@ def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 
 
 def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    return float(str(loader.construct_scalar(node)).lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return float(
+        str(loader.construct_scalar(node)).lower().replace(".inf", "inf").replace(".nan", "nan")
+    )
 
 
 for _tag, _pattern, _first in (
@@ -99,14 +101,22 @@ def read_yaml(path: Path, shown: str) -> tuple[YamlTree, list[Problem]]:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         found = error.problem or error.context or "cannot be parsed"
-        return _nothing(f"{shown}{line}", f"this is not YAML: {found}", "correct the line, or the one above it")
+        return _nothing(
+            f"{shown}{line}", f"this is not YAML: {found}", "correct the line, or the one above it"
+        )
     except (yaml.YAMLError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else _first_line(error)
-        return _nothing(shown, f"this is not YAML: {reason}", "give a pipeline file such as pipelines/sensevoice.yaml")
+        return _nothing(
+            shown,
+            f"this is not YAML: {reason}",
+            "give a pipeline file such as pipelines/sensevoice.yaml",
+        )
     walker = _Walker(loader, shown)
     if not isinstance(node, yaml.MappingNode):
         found = "it is empty" if node is None else "it holds no keys"
-        return _nothing(f"{shown}:1", f"this is no pipeline: {found}", "write keys such as 'name:' and 'model:'")
+        return _nothing(
+            f"{shown}:1", f"this is no pipeline: {found}", "write keys such as 'name:' and 'model:'"
+        )
     content = walker.visit(node, (), 0)
     tree = YamlTree(content=content if isinstance(content, dict) else {}, places=walker.places)
     return tree, walker.problems
@@ -119,12 +129,16 @@ def _read_text(path: Path, shown: str) -> tuple[str, Problem | None]:
             what = "this is a folder" if path.is_dir() else "there is no such file"
             return "", Problem(where=shown, problem=what, remedy=remedy)
         if path.stat().st_size > MAX_BYTES:
-            return "", Problem(where=shown, problem="this file is too large to be a pipeline", remedy=remedy)
+            return "", Problem(
+                where=shown, problem="this file is too large to be a pipeline", remedy=remedy
+            )
         return path.read_text(encoding="utf-8"), None
     except UnicodeDecodeError:
         return "", Problem(where=shown, problem="this is not text in UTF-8", remedy=remedy)
     except (OSError, ValueError) as error:
-        return "", Problem(where=shown, problem=f"cannot be read ({error})", remedy="check path and permissions")
+        return "", Problem(
+            where=shown, problem=f"cannot be read ({error})", remedy="check path and permissions"
+        )
 
 
 def _nothing(where: str, problem: str, remedy: str) -> tuple[YamlTree, list[Problem]]:
@@ -150,31 +164,40 @@ class _Walker:
         self.count += 1
         if self.count > MAX_NODES or depth > MAX_DEPTH:
             if self.count <= MAX_NODES + 1:
-                self._complain(node, keys, "too deeply nested, or too many values", "write it out plainly")
+                self._complain(
+                    node, keys[:3], "too deeply nested, or too many values", "write it out plainly"
+                )
                 self.count = MAX_NODES + 1
             return None
         if isinstance(node, yaml.MappingNode) and node.tag == _MAPPING:
             return self._mapping(node, keys, depth)
         if isinstance(node, yaml.SequenceNode) and node.tag == _SEQUENCE:
-            return [self.visit(item, (*keys, index), depth + 1) for index, item in enumerate(node.value)]
+            return [
+                self.visit(item, (*keys, index), depth + 1) for index, item in enumerate(node.value)
+            ]
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
             return self._scalar(node, keys)
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-        self._complain(node, keys, f"the tag '{tag}' is not allowed", "write plain values without tags")
+        self._complain(
+            node, keys, f"the tag '{tag}' is not allowed", "write plain values without tags"
+        )
         return None
 
     def _mapping(self, node: yaml.MappingNode, keys: Keys, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is None or key_node.tag not in _SCALARS:
+            if key is None or key == "<<" or key_node.tag not in _SCALARS:
                 what = "'<<' is not supported" if key == "<<" else "a key must be a plain word"
                 self._complain(key_node, keys, what, "to build on another file use 'extends: FILE'")
                 continue
             if key in result:
                 first = self.places[(*keys, key)].line
                 self._complain(
-                    key_node, (*keys, key), f"this key was already given in line {first}", "keep one of the two"
+                    key_node,
+                    (*keys, key),
+                    f"this key was already given in line {first}",
+                    "keep one of the two",
                 )
                 continue
             self.places[(*keys, key)] = self._place(key_node)
@@ -185,7 +208,12 @@ class _Walker:
         try:
             return self.loader.construct_object(node)
         except ValueError:
-            self._complain(node, keys, f"'{node.value[:40]}' does not fit its tag", "write the value without a tag")
+            self._complain(
+                node,
+                keys,
+                f"'{node.value[:40]}' does not fit its tag",
+                "write the value without a tag",
+            )
             return None
 
     def _place(self, node: yaml.Node) -> Place:
@@ -194,7 +222,9 @@ class _Walker:
     def _complain(self, node: yaml.Node, keys: Keys, problem: str, remedy: str) -> None:
         place = self._place(node)
         self.problems.append(
-            Problem(where=f"{place.file}:{place.line}: {dotted(keys)}", problem=problem, remedy=remedy)
+            Problem(
+                where=f"{place.file}:{place.line}: {dotted(keys)}", problem=problem, remedy=remedy
+            )
         )
 
 

@@ -1,0 +1,135 @@
+"""What goes into a graph: shapes of a user's own model, seeded draws, golden cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from exporter.config.section import Many, Name, Section
+
+Dtype = Literal[
+    "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"
+]
+
+DRAW_OPTIONS: dict[str, frozenset[str]] = {
+    "normal": frozenset({"scale", "mean"}),
+    "uniform": frozenset({"low", "high"}),
+    "sine": frozenset({"frequency_hz", "scale", "sample_rate_hz"}),
+    "square": frozenset({"frequency_hz", "scale", "sample_rate_hz"}),
+    "silence": frozenset(),
+    "constant": frozenset({"value"}),
+    "click": frozenset({"scale"}),
+    "integers": frozenset({"low", "high"}),
+    "booleans": frozenset({"probability"}),
+}
+
+
+class AxisSize(Section):
+    """A symbolic axis of a user's own model: its limits, and its size while tracing."""
+
+    minimum: int = Field(default=1, ge=0)
+    maximum: int | None = Field(default=None, ge=1)
+    example: int | None = Field(default=None, ge=2, description="0 and 1 would be baked into the graph")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> AxisSize:
+        highest = self.maximum if self.maximum is not None else self.example
+        if highest is not None and highest < self.minimum:
+            raise ValueError(f"minimum {self.minimum} is above {highest}")
+        if self.example is not None and self.maximum is not None and self.example > self.maximum:
+            raise ValueError(f"example {self.example} is above maximum {self.maximum}")
+        return self
+
+
+class Draw(Section):
+    """How fixed-seed values are drawn; the kinds are those of ``exporter.cases.draw``."""
+
+    kind: Literal[
+        "normal",
+        "uniform",
+        "sine",
+        "square",
+        "silence",
+        "constant",
+        "click",
+        "integers",
+        "booleans",
+    ]
+    seed: int = Field(default=0, ge=0)
+    num_samples: int | None = Field(default=None, ge=0, description="short for shape: [num_samples]")
+    shape: Many[Annotated[int, Field(ge=0)]] | None = None
+    sizes: dict[str, Annotated[int, Field(ge=0)]] | None = Field(
+        default=None, description="size of each symbolic axis of the input's shape"
+    )
+    scale: float | None = None
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    value: float | None = None
+    frequency_hz: float | None = Field(default=None, gt=0)
+    sample_rate_hz: float | None = Field(default=None, gt=0)
+    probability: float | None = Field(default=None, ge=0, le=1)
+
+    @property
+    def options(self) -> dict[str, float]:
+        """The options of this kind that the YAML gives."""
+        given = {key: getattr(self, key) for key in sorted(DRAW_OPTIONS[self.kind])}
+        return {key: value for key, value in given.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Draw:
+        every = frozenset().union(*DRAW_OPTIONS.values())
+        wrong = sorted(
+            key for key in every - DRAW_OPTIONS[self.kind] if getattr(self, key) is not None
+        )
+        if wrong:
+            allowed = ", ".join(sorted(DRAW_OPTIONS[self.kind])) or "none"
+            raise ValueError(
+                f"kind '{self.kind}' has no option '{wrong[0]}' (its options: {allowed})"
+            )
+        if sum(item is not None for item in (self.num_samples, self.shape, self.sizes)) > 1:
+            raise ValueError("give only one of 'num_samples', 'shape' and 'sizes'")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}")
+        return self
+
+
+class InputSpec(Section):
+    """One named input of a user's own model."""
+
+    dtype: Dtype
+    shape: Many[int | str] = Field(description="sizes, and names for axes that vary")
+    draw: Draw = Field(default=default_factory=lambda: Draw(kind="normal"))
+    choices: dict[str, int] = Field(default=default_factory=dict, description="readable names of values")
+    unit: str = ""
+
+    @model_validator(mode="after")
+    def _shape_is_possible(self) -> InputSpec:
+        for size in self.shape:
+            if isinstance(size, int) and size < 0:
+                raise ValueError(f"a size of {size} is impossible; name the axis if it varies")
+            if isinstance(size, str) and not size.isidentifier():
+                raise ValueError(f"'{size}' is no name of an axis; use letters, digits and _")
+        return self
+
+
+class Case(Section):
+    """One set of golden inputs: a recording, or values drawn from a seed."""
+
+    name: Name
+    audio: Path | None = Field(default=None, strict=False, description="16 kHz mono recording")
+    random: dict[str, Draw] | None = Field(default=None, min_length=1, description="one draw per input")
+    inputs: dict[str, str | int | float | bool | Many[int | float | bool]] = Field(
+        default=default_factory=dict, description="the other inputs, by value or by name of a choice"
+    )
+    expect_empty: Many[str] = Field(default=(), description="outputs that have no elements on this case")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Case:
+        if (self.audio is None) == (self.random is None):
+            raise ValueError(
+                "give either 'audio' (a recording) or 'random' (seeded values), not both"
+            )
+        return self
