@@ -31,7 +31,9 @@ class AxisSize(Section):
 
     minimum: int = Field(default=1, ge=0)
     maximum: int | None = Field(default=None, ge=1)
-    example: int | None = Field(default=None, ge=2, description="0 and 1 would be baked into the graph")
+    example: int | None = Field(
+        default=None, ge=2, description="0 and 1 would be baked into the graph"
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> AxisSize:
@@ -58,7 +60,9 @@ class Draw(Section):
         "booleans",
     ]
     seed: int = Field(default=0, ge=0)
-    num_samples: int | None = Field(default=None, ge=0, description="short for shape: [num_samples]")
+    num_samples: int | None = Field(
+        default=None, ge=0, description="short for shape: [num_samples]"
+    )
     shape: Many[Annotated[int, Field(ge=0)]] | None = None
     sizes: dict[str, Annotated[int, Field(ge=0)]] | None = Field(
         default=None, description="size of each symbolic axis of the input's shape"
@@ -101,8 +105,8 @@ class InputSpec(Section):
 
     dtype: Dtype
     shape: Many[int | str] = Field(description="sizes, and names for axes that vary")
-    draw: Draw = Field(default=default_factory=lambda: Draw(kind="normal"))
-    choices: dict[str, int] = Field(default=default_factory=dict, description="readable names of values")
+    draw: Draw = Field(default_factory=lambda: Draw(kind="normal"))
+    choices: dict[str, int] = Field(default_factory=dict, description="readable names of values")
     unit: str = ""
 
     @model_validator(mode="after")
@@ -120,11 +124,15 @@ class Case(Section):
 
     name: Name
     audio: Path | None = Field(default=None, strict=False, description="16 kHz mono recording")
-    random: dict[str, Draw] | None = Field(default=None, min_length=1, description="one draw per input")
-    inputs: dict[str, str | int | float | bool | Many[int | float | bool]] = Field(
-        default=default_factory=dict, description="the other inputs, by value or by name of a choice"
+    random: dict[str, Draw] | None = Field(
+        default=None, min_length=1, description="one draw per input"
     )
-    expect_empty: Many[str] = Field(default=(), description="outputs that have no elements on this case")
+    inputs: dict[str, str | int | float | bool | Many[int | float | bool]] = Field(
+        default_factory=dict, description="the other inputs, by value or by name of a choice"
+    )
+    expect_empty: Many[str] = Field(
+        default=(), description="outputs that have no elements on this case"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Case:

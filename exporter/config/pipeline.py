@@ -40,24 +40,24 @@ class Pipeline(Section):
     vad: Vad | None = Field(default=None, description="null: no VAD; the graph then takes a batch")
     features: Features | None = Field(default=None, description="null: the model takes no features")
     axes: dict[str, AxisSize] = Field(
-        default=default_factory=dict, description="symbolic axes of a user's own model"
+        default_factory=dict, description="symbolic axes of a user's own model"
     )
     inputs: dict[str, InputSpec] = Field(
-        default=default_factory=dict, description="named inputs of a user's own model, in order"
+        default_factory=dict, description="named inputs of a user's own model, in order"
     )
     outputs: Many[Name] = Field(min_length=1, description="outputs of the shipped graph, in order")
-    export: Export = Field(default=default_factory=Export)
+    export: Export = Field(default_factory=Export)
     lengths: dict[str, Many[Annotated[int, Field(ge=1)]]] = Field(
-        default=default_factory=dict, description="sizes of an input at which the export is proved"
+        default_factory=dict, description="sizes of an input at which the export is proved"
     )
     cases: Many[Case] = Field(min_length=1)
     default_case: str = Field(description="the case of a run without --case")
-    parity: Parity = Field(default=default_factory=Parity)
+    parity: Parity = Field(default_factory=Parity)
     min_coverage: float | None = Field(
         default=None, ge=0, le=1, description="share of taps that must be compared; null: not gated"
     )
     contracts: dict[str, dict[str, Any] | Literal[False] | None] = Field(
-        default=default_factory=dict,
+        default_factory=dict,
         description="properties to check, with their options; false: an inherited one is off",
     )
     required: bool = Field(default=True, description="false: 'not run' does not fail")

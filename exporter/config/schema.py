@@ -27,7 +27,7 @@ class Model(Section):
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="for seeded weights")
     settings: dict[str, Any] = Field(
-        default=default_factory=dict, description="the model's own; checked by its file in exporter/models"
+        default_factory=dict, description="the model's own; checked by its file in exporter/models"
     )
 
     @model_validator(mode="after")
@@ -49,17 +49,26 @@ class Vad(Section):
     """Speech segmentation inside the graph; names and defaults are silero-vad's."""
 
     kind: Literal["silero"] = "silero"
-    threshold: float = Field(default=0.5, gt=0, lt=1, description="a frame at or above it is speech")
+    threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="a frame at or above it is speech"
+    )
     negative_threshold: float | None = Field(
-        default=None, gt=0, lt=1, description="a frame below it may end speech; null: threshold - 0.15"
+        default=None,
+        gt=0,
+        lt=1,
+        description="a frame below it may end speech; null: threshold - 0.15",
     )
     min_speech_ms: float = Field(default=250, ge=0, description="shorter segments are dropped")
     min_silence_ms: float = Field(default=100, ge=0, description="silence that ends a segment")
     speech_pad_ms: float = Field(default=30, ge=0, description="added at both ends of a segment")
     max_segment_ms: float | None = Field(
-        default=30000, ge=1, description="longer segments are cut into pieces of this length; null: never"
+        default=30000,
+        ge=1,
+        description="longer segments are cut into pieces of this length; null: never",
     )
-    round_to_ms: bool = Field(default=True, description="floor starts and ends to whole milliseconds")
+    round_to_ms: bool = Field(
+        default=True, description="floor starts and ends to whole milliseconds"
+    )
 
     @model_validator(mode="after")
     def _thresholds_in_order(self) -> Vad:
@@ -87,7 +96,9 @@ class Export(Section):
 
     opset: int = Field(default=18, ge=18, le=23)
     simplify: bool = True
-    external_data: bool = Field(default=False, description="weights beside the file; forced above 2 GB")
+    external_data: bool = Field(
+        default=False, description="weights beside the file; forced above 2 GB"
+    )
 
 
 class Override(Section):
@@ -106,4 +117,6 @@ class Parity(Section):
     )
     precision: Precision = "float32"
     overrides: Many[Override] = ()
-    max_ambiguous: int = Field(default=0, ge=0, description="ambiguous outputs that still count as a pass")
+    max_ambiguous: int = Field(
+        default=0, ge=0, description="ambiguous outputs that still count as a pass"
+    )
