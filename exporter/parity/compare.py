@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from exporter.parity.distance import distances, sum_of_squares, walk
-from exporter.parity.measurement import Distance, Index, Kind, Measurement, Role
+from exporter.parity.measurement import Distance, Index, Measurement, Role
 from exporter.parity.merge import accumulate, worse
 
 __all__ = ["Distance", "Measurement", "accumulate", "measure", "measure_exact", "worse"]
@@ -29,6 +29,7 @@ def measure(
     actual: np.ndarray | None,
     role: Role = "inner",
     exhaustive: bool = False,
+    natural_scale: float | None = None,
 ) -> Measurement:
     """Measure one tap: ONNX and float32 PyTorch, each against float64.
 
@@ -40,6 +41,8 @@ def measure(
         actual: what ONNX computed; ``None`` when it is missing.
         role: ``"output"`` for outputs of the graph.
         exhaustive: also cosine and quantiles, at several times the cost and a float64 copy.
+
+        natural_scale: 1.0 for probabilities, see :func:`exporter.parity.tolerance.natural_scale`.
 
     Nothing is broadcast and nothing is raised for bad data: what makes a comparison impossible
     is in ``problem``. Threads may call this at the same time.
@@ -65,6 +68,7 @@ def measure(
         compared=found.compared,
         scale=found.scale,
         rms_scale=found.rms_scale,
+        natural_scale=natural_scale,
         actual=found.actual,
         reference=found.reference,
         direct=found.direct,
@@ -128,7 +132,6 @@ def measure_exact(
 def _head(
     name: str, reference: np.ndarray | None, actual: np.ndarray | None, role: Role
 ) -> tuple[dict, str | None]:
-    kind: Kind = "float"
     head = {
         "name": name,
         "role": role,
@@ -144,12 +147,14 @@ def _head(
         return head, "missing in ONNX"
     if reference is None:
         return head, "missing in PyTorch"
-    kind = _family(reference.dtype)
-    if kind == "other":
+    family = _family(reference.dtype)
+    if family == "other":
         return head, f"dtype {reference.dtype.name} cannot be compared"
     if reference.shape != actual.shape:
         return head, f"shape change: PyTorch {reference.shape}, ONNX {actual.shape}"
-    if kind != _family(actual.dtype) or (kind == "discrete" and reference.dtype != actual.dtype):
+    if family != _family(actual.dtype) or (
+        family == "discrete" and reference.dtype != actual.dtype
+    ):
         return head, f"dtype change: PyTorch {reference.dtype.name}, ONNX {actual.dtype.name}"
     return head, None
 

@@ -51,6 +51,8 @@ class Measurement:
         elements: size of the reference; ``compared``: positions that really were compared, that
             is finite on every side or infinite with one sign on every side.
         scale, rms_scale: largest magnitude and root mean square of the finite truth.
+        natural_scale: range of an op whose kernels are accurate in absolute terms (1.0 for a
+            probability); ``None`` for every other.
         actual, reference: distances of ONNX and of float32 PyTorch to float64; ``direct``:
             distance of ONNX to float32 PyTorch.
         inf_mismatch: positions where not all sides hold the same infinity;
@@ -73,6 +75,7 @@ class Measurement:
     compared: int = 0
     scale: float | None = None
     rms_scale: float | None = None
+    natural_scale: float | None = None
     actual: Distance | None = None
     reference: Distance | None = None
     direct: Distance | None = None
@@ -122,8 +125,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-_NUMBERS = frozenset(
-    {"scale", "rms_scale", "cosine", "max_abs", "rms", "worst_expected", "worst_actual"}
+_NUMBERS = frozenset({"scale", "rms_scale", "natural_scale", "cosine"}) | frozenset(
+    {"max_abs", "rms", "worst_expected", "worst_actual"}
 )
 
 

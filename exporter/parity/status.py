@@ -28,14 +28,14 @@ class Who(StrEnum):
     UNKNOWN = "unknown"
 
 
-# From harmless to serious. A thing that was not run outranks every good result but no bad one:
-# a failure that was seen is worth more to the reader than a check that is missing.
+# From harmless to serious. An ambiguous result may be tolerated within a cap, a required check
+# that was not run never is; a failure that was seen tells the reader more than either.
 SEVERITY: tuple[Status, ...] = (
     Status.NOT_APPLICABLE,
     Status.EMPTY_AS_DECLARED,
     Status.PASS,
-    Status.NOT_RUN,
     Status.AMBIGUOUS,
+    Status.NOT_RUN,
     Status.FAIL,
 )
 

@@ -1,0 +1,132 @@
+"""From taps to layers, from layers to links, from links to the run; counts are of taps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from exporter.parity.status import Status, severity, worst
+from exporter.parity.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollup:
+    """One verdict over several.
+
+    Attributes:
+        name: layer (module path), link or run.
+        status: the most serious one within.
+        reason: the reason of that one, or what is missing.
+        worst: name of the part that decides, ``None`` when there is none.
+        counts: how many taps have which status.
+        weak: how many taps passed against a limit that could not fail them.
+    """
+
+    name: str
+    status: Status
+    reason: str
+    worst: str | None = None
+    counts: Mapping[Status, int] = field(default_factory=dict)
+    weak: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What became of the taps of one link: ``expected = compared + fused + missing``."""
+
+    expected: int
+    compared: int
+    fused: int
+    missing: int
+    minimum: float = 1.0
+
+    @property
+    def share(self) -> float:
+        """Taps that are compared, or fused into a compared one, over those expected."""
+        return (self.compared + self.fused) / self.expected if self.expected else 0.0
+
+
+def rollup(name: str, parts: Iterable[Verdict | Rollup]) -> Rollup:
+    """Join verdicts: the worst counts; nothing to join is ``not run``, never a pass.
+
+    Among equally serious parts the one with the largest strain decides, then the first.
+    """
+    held = list(parts)
+    if not held:
+        return Rollup(name=name, status=Status.NOT_RUN, reason="nothing was judged")
+    decisive = max(held, key=lambda p: (severity(p.status), _strain(p)))
+    return Rollup(
+        name=name,
+        status=worst(p.status for p in held),
+        reason=decisive.reason,
+        worst=decisive.name,
+        counts=_counts(held),
+        weak=sum(p.weak if isinstance(p, Rollup) else int(p.weak) for p in held),
+    )
+
+
+def link_verdict(name: str, layers: Sequence[Rollup | Verdict], coverage: Coverage) -> Rollup:
+    """Join the layers of a link, and fail it when too few of its taps were compared."""
+    whole = rollup(name, layers)
+    c = coverage
+    gap = None
+    if c.expected != c.compared + c.fused + c.missing:
+        gap = (
+            f"taps do not add up: {c.expected} expected, {c.compared} compared,"
+            f" {c.fused} fused, {c.missing} missing"
+        )
+    elif c.expected and not c.compared:
+        gap = f"none of {c.expected} taps was compared"
+    elif c.expected and c.share < c.minimum:
+        gap = f"{c.missing} of {c.expected} taps missing: {c.share!r} covered of {c.minimum!r}"
+    if gap is None or whole.status is Status.FAIL:
+        return whole
+    return Rollup(
+        name=name,
+        status=Status.FAIL,
+        reason=gap,
+        worst=None,
+        counts=whole.counts,
+        weak=whole.weak,
+    )
+
+
+def run_verdict(
+    name: str, links: Sequence[tuple[Rollup | Verdict, bool]], *, ambiguous_cap: int = 0
+) -> Rollup:
+    """Join ``(link, required)`` into the verdict of the run.
+
+    A link that is not required may be ``not run``, which is still counted and shown. Up to
+    ``ambiguous_cap`` ambiguous taps pass. A link that was not required but failed, failed.
+    """
+    held = [link for link, _ in links]
+    needed = [link for link, required in links if required or link.status is not Status.NOT_RUN]
+    whole = rollup(name, needed)
+    counts = _counts(held)
+    status, reason = whole.status, whole.reason
+    ambiguous = counts.get(Status.AMBIGUOUS, 0)
+    if status is Status.AMBIGUOUS and ambiguous <= ambiguous_cap:
+        status = Status.PASS
+        reason = f"{ambiguous} ambiguous, within the declared cap of {ambiguous_cap}"
+    return Rollup(
+        name=name,
+        status=status,
+        reason=reason,
+        worst=whole.worst,
+        counts=counts,
+        weak=whole.weak,
+    )
+
+
+def _counts(parts: Iterable[Verdict | Rollup]) -> dict[Status, int]:
+    total: Counter[Status] = Counter()
+    for part in parts:
+        # A part without taps (a link that was not run) still counts as itself.
+        total.update(part.counts if isinstance(part, Rollup) and part.counts else {part.status: 1})
+    return dict(total)
+
+
+def _strain(part: Verdict | Rollup) -> float:
+    strain = part.strain if isinstance(part, Verdict) else None
+    return -1.0 if strain is None else strain
