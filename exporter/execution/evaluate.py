@@ -74,16 +74,75 @@ def run_program(program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str,
 
     Values are dropped after their last use.
     """
+    return _run(program, inputs, frozenset())[0]
+
+
+def run_with_truth(
+    program: Program, inputs: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Run in float32 and, for what the floating outputs depend on, in float64 beside it.
+
+    The float64 run takes integers and booleans from the float32 run, so both see the same
+    segments. Integer outputs are in both results, and equal.
+    """
+    return _run(program, inputs, _needed_for_floats(program))
+
+
+def _run(
+    program: Program, inputs: Mapping[str, np.ndarray], doubled: frozenset[str]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     values: dict[str, Any] = {name: to_tensor(inputs[name]) for name in program.inputs}
     values |= {name: program.tensors[key] for name, key in program.weights.items()}
+    wide: dict[str, Any] = {}
     last = last_uses(program)
+
+    def wide_or_plain(name: str) -> Any:
+        return wide[name] if name in wide else values[name]
+
     with torch.no_grad():
         for index, op in enumerate(program.ops):
-            values[op.name] = call(op, values.__getitem__)
+            value = call(op, values.__getitem__)
+            if op.name in doubled and is_floating(value):
+                wide[op.name] = keep_decisions(call_double(op, wide_or_plain), value)
+            values[op.name] = value
             for name in last.get(index, ()):
                 values.pop(name, None)
-    pairs = zip(program.outputs, program.output_names, strict=True)
-    return {label: values[name].numpy() for name, label in pairs}
+                wide.pop(name, None)
+    pairs = list(zip(program.outputs, program.output_names, strict=True))
+    plain = {label: to_array(values[name]) for name, label in pairs}
+    return plain, {label: to_array(wide_or_plain(name)) for name, label in pairs}
+
+
+def _needed_for_floats(program: Program) -> frozenset[str]:
+    """Values that a floating output depends on; nothing else needs a float64 run."""
+    producers = {op.name: op for op in program.ops}
+    floating = {
+        op.name
+        for op in program.ops
+        if op.name in program.outputs and not op.dtype.startswith(("int", "uint", "bool"))
+    }
+    needed: set[str] = set()
+    stack = list(floating)
+    while stack:
+        name = stack.pop()
+        if name not in needed and name in producers:
+            needed.add(name)
+            stack.extend(producers[name].refs())
+    return frozenset(needed)
+
+
+def keep_decisions(value: Any, reference: Any) -> Any:
+    """Keep the reference's integers in a tuple of mixed values (``max`` returns both)."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    pairs = zip(value, reference, strict=True)
+    return [wide if is_floating(wide) else plain for wide, plain in pairs]
+
+
+def to_array(value: torch.Tensor) -> np.ndarray:
+    """Tensor -> array; bfloat16, which numpy lacks, becomes float32 (exact)."""
+    value = value.detach()
+    return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
 
 
 def last_uses(program: Program) -> dict[int, tuple[str, ...]]:

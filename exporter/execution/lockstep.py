@@ -22,7 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporter.execution.evaluate import call, call_double, is_floating, last_uses, to_tensor
+from exporter.execution.evaluate import (
+    call,
+    call_double,
+    is_floating,
+    keep_decisions,
+    last_uses,
+    to_array,
+    to_tensor,
+)
 from exporter.execution.margins import Margin, margin_of
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
@@ -142,7 +150,7 @@ class _Walk:
         yield from self._flush(last=True)
 
     def _supply(self, onnx_name: str) -> np.ndarray:
-        return _numpy(self.reference[self.owner._names[onnx_name]])
+        return to_array(self.reference[self.owner._names[onnx_name]])
 
     def _flush(self, *, last: bool) -> Iterator[TapValues]:
         owner = self.owner
@@ -176,11 +184,11 @@ class _Walk:
             self.wide[op.name] = reference
             self.local[op.name] = reference
             return
-        self.wide[op.name] = _with_decisions(call_double(op, self._wide_of), reference)
+        self.wide[op.name] = keep_decisions(call_double(op, self._wide_of), reference)
         if moves_elements(op.target) and all(self._is_exact(name) for name in op.refs()):
             self.local[op.name] = reference
         else:
-            self.local[op.name] = _with_decisions(call_double(op, self._local_of), reference)
+            self.local[op.name] = keep_decisions(call_double(op, self._local_of), reference)
 
     def _wide_of(self, name: str) -> Any:
         return self.wide[name] if name in self.wide else self.reference[name]
@@ -207,9 +215,9 @@ class _Walk:
         floating = is_floating(self.reference[op.name])
         return TapValues(
             planned=planned,
-            reference=_numpy(self.reference[op.name]),
-            truth_free=_numpy(self.wide[op.name]),
-            truth_local=_numpy(self.local[op.name]),
+            reference=to_array(self.reference[op.name]),
+            truth_free=to_array(self.wide[op.name]),
+            truth_local=to_array(self.local[op.name]),
             free=free.get(name, constant),
             forced=forced.get(name, constant),
             exact=self.local[op.name] is self.reference[op.name],
@@ -231,17 +239,3 @@ class _Walk:
                 self.held.add(name)
             else:
                 self.reference.pop(name, None)
-
-
-def _with_decisions(value: Any, reference: Any) -> Any:
-    """Keep the reference's integers in a tuple of mixed values (``max`` returns both)."""
-    if not isinstance(value, (list, tuple)):
-        return value
-    pairs = zip(value, reference, strict=True)
-    return [wide if is_floating(wide) else plain for wide, plain in pairs]
-
-
-def _numpy(value: torch.Tensor) -> np.ndarray:
-    if value.dtype == torch.bfloat16:
-        return value.float().numpy()
-    return value.detach().numpy()

@@ -36,6 +36,7 @@ class Op:
         target: ``aten.linear.default``, ``operator.getitem``, ``math.ceil`` ...
         args, kwargs: scalars, ``Ref``, dtypes, and (nested) tuples of these.
         kind: "tensor", "tensors" (a tuple, read through getitem) or "size" (an integer).
+        dtype: numpy name of a tensor's dtype; "" for the other kinds.
         module, module_class, source: where in the model it was called.
     """
 
@@ -44,6 +45,7 @@ class Op:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     kind: str
+    dtype: str = ""
     module: str = ""
     module_class: str = ""
     source: str = ""
@@ -188,6 +190,7 @@ def _op_of(node: torch.fx.Node) -> Op | None:
         args=tuple(_encode(node, arg) for arg in node.args),
         kwargs={key: _encode(node, arg) for key, arg in node.kwargs.items()},
         kind=kind,
+        dtype=str(value.dtype).removeprefix("torch.") if kind == "tensor" else "",
         module=module,
         module_class=module_class,
         source=_source_of(node),
