@@ -1,0 +1,28 @@
+"""``export-verify judge``: judge the saved figures of a report again, without any model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from exporter.commands import _options as common
+
+
+@click.command()
+@click.argument("report_path", metavar="REPORT", type=click.Path(path_type=Path))
+@click.option(
+    "--factor",
+    type=click.FloatRange(min=1, min_open=True),
+    help="Times float32 PyTorch's own error that ONNX may be off.  [default: the report's]",
+)
+@common.verbosity_options
+def command(report_path: Path, factor: float | None, quiet: bool, verbose: bool) -> int:
+    """Judge the figures in REPORT (a report.json, or its folder) with other limits."""
+    if report_path.is_dir():
+        report_path = report_path / "report.json"
+    common.require_file(report_path, "REPORT", "run the pipeline first, or give its report.json")
+
+    from exporter.report.rejudge import judge
+
+    return judge(report_path, factor=factor, quiet=quiet, verbose=verbose).exit_code

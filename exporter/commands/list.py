@@ -1,0 +1,46 @@
+"""``export-verify list``: the models and pipelines that are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from exporter.errors import ConfigError
+
+_BESIDE_PACKAGE = Path(__file__).resolve().parents[2] / "pipelines"
+
+
+@click.command()
+def command() -> None:
+    """Show the models that a pipeline can name, and the pipelines in pipelines/."""
+    from exporter.models import MODELS
+
+    click.echo("models (model.kind in a pipeline)")
+    for name in sorted(MODELS):
+        click.echo(f"  {name}")
+    folder = pipelines_folder()
+    if folder is None:
+        click.echo("pipelines: there is no folder pipelines/ here")
+        return
+    click.echo(f"pipelines (in {folder})")
+    for path in sorted(folder.glob("*.yaml")):
+        click.echo(f"  {path.name:<28} {_summary(path)}")
+
+
+def pipelines_folder() -> Path | None:
+    """``pipelines/`` of the working directory, else the one beside the package."""
+    for folder in (Path("pipelines"), _BESIDE_PACKAGE):
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def _summary(path: Path) -> str:
+    from exporter.config import load_pipeline
+
+    try:
+        pipeline = load_pipeline(path)
+    except ConfigError as error:
+        return f"cannot be used: {error.problem.splitlines()[0]} ({error.where})"
+    return pipeline.description or pipeline.model.kind or f"factory {pipeline.model.factory}"
