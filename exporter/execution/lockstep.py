@@ -45,7 +45,7 @@ _TAP_COPIES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TapValues:
-    """All that is known at one tap; valid until the next one is asked for.
+    """All that is known at one tap; ``margin`` is valid until the next tap is asked for.
 
     ``free`` and ``forced`` are None when the file does not hold the value. ``exact`` says that
     the op only moves elements whose sources are taps: forced must equal reference bit for bit.
@@ -102,7 +102,12 @@ class Lockstep:
         self._names = {tap.onnx_name: tap.tap.name for tap in planned}
         live = [t for t in planned if t.fate == COMPARED and not t.constant]
         self._cut = frozenset(tap.onnx_name for tap in live)
+        self._sources = {op.name: tuple(op.refs()) for op in program.ops}
         self.clock = Clock()
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """Values that the op behind a tap reads."""
+        return self._sources[name]
 
     def walk(self, inputs: Arrays) -> Iterator[TapValues]:
         """Yield every tap of the program, in order, on one case."""

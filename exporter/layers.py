@@ -1,0 +1,303 @@
+"""The layer-by-layer link: every tap of the captured program against one ONNX file.
+
+Each tap gets two numbers on every case. The local one is the error that the layer makes by
+itself (ONNX fed float32 PyTorch's values, judged against float64 on the same values); the
+propagated one is what arrives there in a free run (judged against a free float64 run). A layer
+is a culprit when its local error fails; a propagated failure behind it is a consequence.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from exporter.execution.lockstep import Clock, Lockstep, TapValues
+from exporter.execution.margins import Margin
+from exporter.execution.onnxruntime import Deployment
+from exporter.graph.index import GraphIndex
+from exporter.graph.program import Program
+from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
+from exporter.parity.compare import measure, measure_exact, worse
+from exporter.parity.measurement import Measurement, Role
+from exporter.parity.status import Status, Who, severity, worst
+from exporter.parity.tolerance import Policy, natural_scale
+from exporter.parity.verdict import Verdict, judge, judge_discrete
+from exporter.tensors import Case
+
+_WORKERS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One measurement with its verdict and the case it comes from."""
+
+    measurement: Measurement
+    verdict: Verdict
+    case: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapResult:
+    """A tap and its worst figures over all cases; None where it was not compared."""
+
+    planned: PlannedTap
+    local: Judged | None
+    propagated: Judged | None
+
+    @property
+    def status(self) -> Status:
+        """The more serious of the two; a tap that was not compared was not run."""
+        return worst(j.verdict.status for j in (self.local, self.propagated) if j is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Culprit:
+    """A layer that is wrong by itself (or, failing that, the first place where errors show)."""
+
+    tap: TapResult
+    lost: tuple[PlannedTap, ...] = ()
+
+    @property
+    def local(self) -> bool:
+        """False when only the propagated error fails."""
+        return self.tap.local is not None and self.tap.local.verdict.status is Status.FAIL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerLink:
+    """All taps of a link, the culprits in topological order, and where the time went."""
+
+    taps: tuple[TapResult, ...]
+    culprits: tuple[Culprit, ...]
+    clock: Clock
+
+
+def judge_layers(
+    program: Program,
+    graph: GraphIndex,
+    cases: Iterable[Case],
+    *,
+    policy: Policy,
+    deployment: Deployment,
+    budget: int,
+    expected_taps: frozenset[str] = frozenset(),
+    progress: Callable[[str], None] = lambda text: None,
+) -> LayerLink:
+    """Walk every case and judge every tap.
+
+    Args:
+        program, graph: the reference and the file under test.
+        budget: bytes that the taps of one window may hold.
+        expected_taps: taps that the pipeline's own file holds; one that ``graph`` has lost is
+            named when the piece behind it fails.
+        progress: told the name of each case as it begins.
+    """
+    planned = plan_taps(program, graph)
+    lockstep = Lockstep(program, graph, planned, deployment=deployment, budget=budget)
+    found: dict[str, _Worst] = {tap.tap.name: _Worst() for tap in planned}
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for case in cases:
+            progress(case.name)
+            _judge_case(lockstep, case, policy, pool, budget, found)
+    taps = tuple(
+        TapResult(
+            planned=tap,
+            local=found[tap.tap.name].local if tap.fate == COMPARED else None,
+            propagated=found[tap.tap.name].propagated if tap.fate == COMPARED else None,
+        )
+        for tap in planned
+    )
+    culprits = find_culprits(taps, program, expected_taps)
+    return LayerLink(taps=taps, culprits=culprits, clock=lockstep.clock)
+
+
+@dataclass(slots=True)
+class _Worst:
+    local: Judged | None = None
+    propagated: Judged | None = None
+
+    def add(self, local: Judged, propagated: Judged) -> None:
+        self.local = _worse(self.local, local)
+        self.propagated = _worse(self.propagated, propagated)
+
+
+def _worse(held: Judged | None, new: Judged) -> Judged:
+    if held is None:
+        return new
+    ranks = severity(held.verdict.status), severity(new.verdict.status)
+    if ranks[0] != ranks[1]:
+        return held if ranks[0] > ranks[1] else new
+    return held if worse(held.measurement, new.measurement) is held.measurement else new
+
+
+@dataclass(slots=True)
+class _CaseState:
+    """Names behind a decision that float32 alone could take either way."""
+
+    case: Case
+    policy: Policy
+    tainted: set[str] = field(default_factory=set)
+    taint_reason: str = ""
+
+
+def _judge_case(
+    lockstep: Lockstep,
+    case: Case,
+    policy: Policy,
+    pool: ThreadPoolExecutor,
+    budget: int,
+    found: dict[str, _Worst],
+) -> None:
+    state = _CaseState(case=case, policy=policy)
+    pending: list[tuple[TapValues, Future[tuple[Judged, Judged]], int]] = []
+    held = 0
+    started = time.perf_counter()
+    for values in lockstep.walk(case.inputs):
+        name = values.planned.tap.name
+        if any(source in state.tainted for source in lockstep.sources(name)):
+            state.tainted.add(name)
+        if values.planned.fate != COMPARED:
+            continue
+        if values.reference.dtype.kind in "biu" or name in state.tainted:
+            found[name].add(*_judge_tap(values, state))
+            continue
+        size = values.truth_free.nbytes + values.truth_local.nbytes + 3 * values.reference.nbytes
+        # A value waiting to be measured is memory that the budget does not see.
+        while pending and held + size > budget // 2:
+            held -= _collect(pending.pop(0), found)
+        pending.append((values, pool.submit(_judge_tap, values, state), size))
+        held += size
+    waited = time.perf_counter()
+    for item in pending:
+        _collect(item, found)
+    now = time.perf_counter()
+    lockstep.clock.add("waiting for metrics", now - waited)
+    lockstep.clock.add("wall", now - started)
+
+
+def _collect(
+    item: tuple[TapValues, Future[tuple[Judged, Judged]], int], found: dict[str, _Worst]
+) -> int:
+    values, future, size = item
+    found[values.planned.tap.name].add(*future.result())
+    return size
+
+
+def _judge_tap(values: TapValues, state: _CaseState) -> tuple[Judged, Judged]:
+    tap = values.planned
+    name, role = tap.tap.name, ("output" if tap.output else "inner")
+    scale = natural_scale(tap.tap.op)
+    if values.exact or values.reference.dtype.kind in "biu":
+        local = measure_exact(name, values.reference, values.forced, role)
+    else:
+        local = _measure(name, values.truth_local, values.reference, values.forced, role, scale)
+    free = _measure(name, values.truth_free, values.reference, values.free, role, scale)
+    case = state.case
+    empty = tap.onnx_name in case.expect_empty if tap.output else bool(case.expect_empty)
+    local_verdict, free_verdict = (
+        judge(m, state.policy, empty_declared=empty, layer=tap.tap.module) for m in (local, free)
+    )
+    if free_verdict.status is Status.FAIL and local_verdict.status is not Status.FAIL:
+        free_verdict = _reconsider(free, free_verdict, values, state)
+    return (
+        Judged(measurement=local, verdict=local_verdict, case=case.name),
+        Judged(measurement=free, verdict=free_verdict, case=case.name),
+    )
+
+
+def _measure(
+    name: str,
+    truth: np.ndarray,
+    reference: np.ndarray,
+    actual: np.ndarray | None,
+    role: Role,
+    scale: float | None,
+) -> Measurement:
+    return measure(
+        name,
+        truth=truth,
+        reference=reference,
+        actual=actual,
+        role=role,
+        natural_scale=scale,
+    )
+
+
+def _reconsider(
+    measured: Measurement, verdict: Verdict, values: TapValues, state: _CaseState
+) -> Verdict:
+    """A free run may differ because a decision was within rounding, here or further up."""
+    name = values.planned.tap.name
+    if name in state.tainted:
+        return replace(
+            verdict,
+            status=Status.AMBIGUOUS,
+            who=Who.BOTH_WITHIN_ROUNDING,
+            reason=f"behind an ambiguous decision ({state.taint_reason}); {verdict.reason}",
+        )
+    if measured.kind != "discrete" or values.margin is None or values.free is None:
+        return verdict
+    if measured.shape_expected != measured.shape_actual:
+        return verdict
+    gaps, noise = _gaps(values.margin(), values.reference, values.free)
+    decided = judge_discrete(measured, gaps, noise * state.policy.factor)
+    if decided.status is Status.AMBIGUOUS:
+        state.tainted.add(name)
+        state.taint_reason = f"'{name}' in {values.planned.tap.module or 'the root module'}"
+    return decided
+
+
+def _gaps(margin: Margin, reference: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, float]:
+    distance = np.broadcast_to(margin.distance, reference.shape)
+    return distance[reference != free], margin.noise
+
+
+def find_culprits(
+    taps: tuple[TapResult, ...],
+    program: Program,
+    expected_taps: frozenset[str] = frozenset(),
+) -> tuple[Culprit, ...]:
+    """One culprit per layer, in topological order.
+
+    A layer is guilty when one of its taps fails locally. If no layer does and something still
+    fails in the free run, the first such tap is named: errors that are small in every layer
+    add up, or the tool has missed the layer; either way nobody may call it a pass.
+    """
+    by_name = {tap.planned.tap.name: tap for tap in taps}
+    guilty: dict[str, Culprit] = {}
+    for result in taps:
+        if result.local is None or result.local.verdict.status is not Status.FAIL:
+            continue
+        lost = tuple(_lost_inside(result, by_name, program, expected_taps))
+        guilty.setdefault(result.planned.tap.module, Culprit(tap=result, lost=lost))
+    if guilty:
+        return tuple(guilty.values())
+    for result in taps:
+        if result.status is Status.FAIL:
+            return (Culprit(tap=result),)
+    return ()
+
+
+def _lost_inside(
+    result: TapResult,
+    by_name: dict[str, TapResult],
+    program: Program,
+    expected_taps: frozenset[str],
+) -> Iterator[PlannedTap]:
+    """Taps that the file should hold, between this tap and the compared taps before it."""
+    ops = {op.name: op for op in program.ops}
+    seen: set[str] = set()
+    stack = list(ops[result.planned.tap.name].refs())
+    while stack:
+        name = stack.pop()
+        found = by_name.get(name)
+        if name in seen or name not in ops or (found and found.planned.fate == COMPARED):
+            continue
+        seen.add(name)
+        if found and name in expected_taps:
+            yield found.planned
+        stack.extend(ops[name].refs())
