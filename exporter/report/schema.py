@@ -60,8 +60,9 @@ class VerdictRecord(Record):
 
     verdict: str
     who: str | None = None
-    ratio: float | None = None
-    limit: float | None = None
+    ratio: float | None = Field(None, description="ONNX's distance to float64 over PyTorch's")
+    limit: float | None = Field(None, description="largest absolute error allowed")
+    strain: float | None = Field(None, description="error over limit; above 1 fails")
     reason: str = ""
 
 
@@ -169,6 +170,39 @@ class ContractRecord(Record):
     details: dict[str, Any] = {}
 
 
+class WaveformRecord(Record):
+    """What a VAD pipeline did with one recording, small enough to draw.
+
+    ``minimum`` and ``maximum`` are the envelope: each pair covers the same number of samples
+    (the last one what is left). A probability covers ``hop_samples``. Segments are
+    [start, end) in samples.
+    """
+
+    case: str
+    sample_rate_hz: int
+    num_samples: int
+    minimum: list[float]
+    maximum: list[float]
+    speech_probs: list[float] = []
+    hop_samples: int | None = None
+    threshold: float | None = None
+    segments: list[tuple[int, int]] = []
+
+
+class GoldenRecord(Record):
+    """One case against what was recorded for it."""
+
+    case: str
+    state: str = Field(description="same, within rounding, moved, environment moved, ...")
+    verdict: str
+    moved: list[str] = Field([], description="outputs that moved")
+    first_layer: str | None = None
+    observed: float | None = None
+    limit: float | None = None
+    reason: str = ""
+    advice: str | None = None
+
+
 class PolicyRecord(Record):
     factor: float
     precision: str
@@ -194,6 +228,8 @@ class Report(Record):
     outputs: list[OutputRecord]
     cases: list[CaseRecord]
     contracts: list[ContractRecord] = []
+    golden: list[GoldenRecord] = []
+    waveforms: list[WaveformRecord] = []
     notes: list[str] = Field([], description="things worth knowing that decide nothing")
     not_checked: list[str]
     timings: dict[str, float]

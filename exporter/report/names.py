@@ -1,0 +1,104 @@
+"""Text that came from outside (a YAML, an ONNX file, a checkpoint), made safe to show; figures.
+
+A name in an ONNX file may hold terminal escapes, markup, or characters that reverse the reading
+order. It is shown with those spelled out, so that a reader sees what is really there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$>:@-])")
+NOT_MEASURED = "-"
+
+
+def printable(text: object) -> str:
+    """``text`` on one line, every character that is not printable spelled out (``\\x1b``)."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)
+    )
+
+
+def shorten(text: object, length: int) -> str:
+    """Printable text of at most ``length`` characters; the middle goes, ends tell names apart."""
+    shown = printable(text)
+    if len(shown) <= length:
+        return shown
+    left = (length - 3) // 2
+    return f"{shown[:left]}...{shown[len(shown) - (length - 3 - left) :]}"
+
+
+def markdown(text: object) -> str:
+    """Text that Markdown shows as it is, also within a table and within HTML blocks.
+
+    Brackets of HTML become entities, and so do mentions and links in effect: ``@``, ``:`` and
+    ``#`` are escaped, so a hostile name notifies nobody and links nowhere.
+    """
+    shown = printable(text).replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKDOWN.sub(r"\\\1", shown)
+
+
+def code(text: object) -> str:
+    """Text as code in a Markdown table: HTML's ``code``, which needs no counting of backticks."""
+    shown = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for character in "|`*_[]\\@#:~$!":
+        shown = shown.replace(character, f"&#{ord(character)};")
+    return f"<code>{shown}</code>"
+
+
+def figure(value: float | None, digits: int = 2) -> str:
+    """A figure in scientific notation; ``-`` when it was not measured, never 0."""
+    if value is None:
+        return NOT_MEASURED
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Inf" if value > 0 else "-Inf"
+    if value == 0:
+        return "0"
+    if 1e-2 <= abs(value) < 1e4:
+        return f"{value:.{digits + 1}g}"
+    return f"{value:.{digits}e}"
+
+
+def times(value: float | None) -> str:
+    """A ratio for people: ``340x``, ``0.62x``, ``12,000x``."""
+    if value is None or not math.isfinite(value):
+        return figure(value)
+    if abs(value) >= 1e6:
+        return f"{value:.1e}x"
+    if abs(value) >= 100:
+        return f"{value:,.0f}x"
+    return f"{value:.2g}x"
+
+
+def cosine(value: float | None) -> str:
+    """A cosine; near 1 as its distance from 1, where all its information is."""
+    if value is None or not math.isfinite(value):
+        return figure(value)
+    gap = 1.0 - value
+    return f"1 - {gap:.1e}" if 0 < gap < 1e-4 else f"{value:.6f}"
+
+
+def seconds(value: float) -> str:
+    """A duration: ``0.4 s``, ``55 s``, ``3 min 05 s``, ``1 h 02 min``."""
+    if not math.isfinite(value):
+        return figure(value)
+    if value < 10:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: int) -> str:
+    """A size in bytes, decimal: ``936 MB``."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable")
