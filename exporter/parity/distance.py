@@ -137,7 +137,7 @@ def distances(truth: np.ndarray, reference: np.ndarray, actual: np.ndarray) -> P
     agreeing = 0
     # Overflow and Inf - Inf are expected: they are what sends a block to the careful path.
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        for offset, (t, r, a) in walk((truth, reference, actual)):
+        for offset, (t, r, a) in walk((truth, reference, actual), size):
             wide_a, wide_r, direct, wide_t = buffers[:, : t.size]
             np.copyto(wide_a, a)
             np.copyto(wide_r, r)

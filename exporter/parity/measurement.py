@@ -104,7 +104,7 @@ class Measurement:
         """Rebuild what :meth:`to_json` saved, bit for bit.
 
         Raises:
-            TypeError: a key is missing or unknown.
+            TypeError: the name is missing, or a key is unknown.
         """
         values = dict(saved)
         for key in ("actual", "reference", "direct"):
