@@ -3,7 +3,9 @@
 Conversion to float32: integers are divided by two to the number of their bits minus one (int16:
 ``/ 32768``, int24: ``/ 8388608``, 8-bit WAV is unsigned and is shifted to be signed first), so
 they lie in [-1, 1); floats are taken as they are, even beyond 1. Nothing is resampled, mixed
-down or normalised: what the user's own preparation should do is not guessed.
+down or normalised: what the user's own preparation should do is not guessed. A WAV that is
+shorter than its header says is read as far as it goes, since programs that write to a pipe leave
+such headers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Inputs drawn from a seed: the same numbers on every machine and in every process.
 
-Only ``numpy.random.Generator(PCG64(seed))`` is used. Its streams are
-stable across numpy versions in practice; a test holds a few values.
 Only ``numpy.random.Generator(PCG64(seed))`` is used; its streams are stable across numpy versions
 in practice, and a test holds a few values.
+"""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.errors import ConfigError
+from exporter.speech.sizes import data_dependent
 from exporter.speech.vad import FRAME_SAMPLES
 
 
@@ -166,7 +167,8 @@ class SpeechSegments(nn.Module):
 
 
 def _split(segments: Tensor, limit: int, longest: int) -> Tensor:
-    pieces = torch.arange(longest // limit + 1, device=segments.device)
+    most = data_dependent(longest // limit + 1, like=segments, minimum=1)
+    pieces = torch.arange(most, device=segments.device)
     starts, ends = segments[:, :1], segments[:, 1:]
     # Piece k exists while something is left behind k * limit; piece 0 always does.
     exists = (pieces * limit < ends - starts) | (pieces == 0)

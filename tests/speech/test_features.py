@@ -159,7 +159,7 @@ def test_pre_emphasis_of_the_first_sample_with_its_neighbour_is_seen(lfr) -> Non
     """The usual mistake: taking the sample before the frame, or nothing, for the first sample."""
     fbank = KaldiFbank()
     # Undo `x[0] -= 0.97 x[0]`: one column of the kernel, as large as 1 / 0.03 of itself.
-    fbank.kernel[:, :, 0] *= 1 / 0.03
+    fbank.get_buffer("kernel")[:, :, 0] *= 1 / 0.03
     waveform = golden("english")
     assert largest_difference(features(waveform, fbank, lfr), official_features(waveform)) > LIMIT
 
@@ -167,7 +167,7 @@ def test_pre_emphasis_of_the_first_sample_with_its_neighbour_is_seen(lfr) -> Non
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_a_shifted_low_frame_rate_stack_is_seen(fbank, shift) -> None:
     lfr = LowFrameRate(7, 6)
-    lfr.offset += shift
+    lfr.get_buffer("offset").add_(shift)
     waveform = golden("english")
     assert largest_difference(features(waveform, fbank, lfr), official_features(waveform)) > LIMIT
 

@@ -44,8 +44,10 @@ def random_track(draw: np.random.Generator, frames: int) -> np.ndarray:
         level = np.repeat(draw.random(frames // 3 + 1), draw.integers(1, 12, frames // 3 + 1))
         track = np.resize(level, frames) + draw.normal(0, 0.05, frames)
     elif style == 2:  # only values at and next to the thresholds
-        values = np.float32([0.35, 0.5, 0.3, 0.7, 0.55, 0.1, 0.01, 0.15, 0.0, 1.0])
-        beside = np.concatenate([values, np.nextafter(values, -1), np.nextafter(values, 2)])
+        values = np.array([0.35, 0.5, 0.3, 0.7, 0.55, 0.1, 0.01, 0.15, 0.0, 1.0], np.float32)
+        beside = np.concatenate(
+            [values, np.nextafter(values, np.float32(-1)), np.nextafter(values, np.float32(2))]
+        )
         track = draw.choice(beside, frames)
     else:
         track = (np.sin(np.arange(frames) / draw.uniform(1, 20)) + 1) / 2

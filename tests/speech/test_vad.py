@@ -99,7 +99,7 @@ def test_forgetting_the_lstm_state_between_chunks_is_seen(vad) -> None:
 
 def test_one_changed_weight_matrix_is_seen(official_vad) -> None:
     vad = SileroVad.from_package()
-    vad.network.lstm.weight_hh_l0.data.mul_(1.001)
+    vad.network.lstm.get_parameter("weight_hh_l0").data.mul_(1.001)
     waveform = golden("english")[:80000]
     assert largest_difference(vad(waveform), official_probs(official_vad, waveform, 16000)) > LIMIT
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,15 +39,18 @@ def official_segments(
 ) -> list[list[int]]:
     from silero_vad.utils_vad import get_speech_timestamps_from_probs
 
+    options: dict[str, Any] = {  # annotated upstream as integers, but any number works
+        "neg_threshold": negative_threshold,
+        "min_speech_duration_ms": min_speech_ms,
+        "min_silence_duration_ms": min_silence_ms,
+        "speech_pad_ms": speech_pad_ms,
+    }
     found = get_speech_timestamps_from_probs(
         probs.tolist(),
         sampling_rate=sample_rate_hz,
         threshold=threshold,
-        neg_threshold=negative_threshold,
-        min_speech_duration_ms=min_speech_ms,
-        min_silence_duration_ms=min_silence_ms,
-        speech_pad_ms=speech_pad_ms,
         audio_length_samples=num_samples,
+        **options,
     )
     return [[segment["start"], segment["end"]] for segment in found]
 
