@@ -86,8 +86,8 @@ class LayerRecord(Record):
     module: str
     module_class: str
     verdict: str
-    worst_local_ratio: float | None
-    worst_propagated_ratio: float | None
+    worst_local_strain: float | None = Field(description="error over limit, layer alone")
+    worst_propagated_strain: float | None = Field(description="error over limit, free run")
     taps: list[TapRecord]
 
 
@@ -217,6 +217,7 @@ class Report(Record):
     schema_version: str = SCHEMA_VERSION
     tool_version: str
     verdict: str
+    exit_code: int = Field(description="0 pass, 1 parity failed")
     headline: str
     pipeline: PipelineRecord
     environment: EnvironmentRecord
@@ -246,7 +247,8 @@ def report_schema() -> dict[str, Any]:
 
 def write_report(report: Report, path: Path) -> None:
     """Write atomically; NaN and Inf are strings, so any JSON reader can read it."""
-    text = json.dumps(report.model_dump(mode="json"), allow_nan=False)
+    # Not json.dumps of a dump: only pydantic's own writer turns NaN and Inf into words.
+    text = report.model_dump_json()
     part = path.with_name(f"{path.name}.part")
     part.write_text(text)
     os.replace(part, path)
