@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from exporter.artifact import sha256_of
 from exporter.config.inputs import AxisSize, Case, InputSpec
-from exporter.config.schema import Export, Features, Model, Parity, Vad
+from exporter.config.schema import Deploy, Export, Features, Model, Parity, Vad
 from exporter.config.section import Many, Name, Section
 from exporter.config.yaml_tree import Keys, Place, dotted
 
@@ -52,6 +52,7 @@ class Pipeline(Section):
     )
     cases: Many[Case] = Field(min_length=1)
     default_case: str = Field(description="the case of a run without --case")
+    deploy: Deploy = Field(default_factory=Deploy)
     parity: Parity = Field(default_factory=Parity)
     min_coverage: float | None = Field(
         default=None, ge=0, le=1, description="share of taps that must be compared; null: not gated"

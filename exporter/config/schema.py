@@ -101,6 +101,14 @@ class Export(Section):
     )
 
 
+class Deploy(Section):
+    """How the shipped file is run when it is judged as deployed."""
+
+    levels: Many[Literal["disable", "basic", "extended", "all"]] = Field(
+        default=("all",), min_length=1, description="graph optimisation levels of onnxruntime"
+    )
+
+
 class Override(Section):
     """A wider or narrower limit for some taps; listed in every report."""
 

@@ -1,0 +1,139 @@
+"""The making half of a run: pipeline -> module -> program -> ONNX -> simplified ONNX, as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import onnx
+import onnx_ir as ir
+
+from exporter import __version__
+from exporter.artifact import Artifact
+from exporter.config import Pipeline
+from exporter.graph.capture import capture
+from exporter.graph.export import check_interface, export
+from exporter.graph.onnx_file import write_model
+from exporter.graph.program import Program
+from exporter.graph.program_file import save_program
+from exporter.graph.simplify import Simplified, simplify
+from exporter.graph.taps import plan_taps, write_taps
+from exporter.graph.wrap import Wrapped, wrap
+from exporter.graph.index import index_graph
+
+PREFIX = "export_verify."
+
+
+class Stages(Protocol):
+    """What shows the stages of a run to a person."""
+
+    timings: dict[str, float]
+
+    def stage(self, name: str) -> Any: ...
+
+    def phase(self, detail: str, done: int | None = None, total: int | None = None) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """Everything that the judging half needs.
+
+    Attributes:
+        wrapped: the module. program: what the exporter translated.
+        exported, shipped: the two files. exported_model, shipped_model: their contents.
+        simplified: what onnxsim did; None when the pipeline leaves it out.
+    """
+
+    wrapped: Wrapped
+    program: Program
+    exported: Artifact
+    exported_model: onnx.ModelProto
+    shipped: Artifact
+    shipped_model: onnx.ModelProto
+    simplified: Simplified | None
+
+
+def build(
+    pipeline: Pipeline, folder: Path, stages: Stages, *, prepare: Callable[[], None]
+) -> Built:
+    """Wrap, capture, export and simplify; writes ``exported.onnx``, ``model.onnx``, ``taps.json``
+    and ``program/`` to ``folder``.
+
+    Args:
+        prepare: called once the upstream packages are imported (they change thread counts).
+
+    Raises:
+        StageError: a stage fails.
+        ConfigError, WeightsError: the pipeline or its checkpoint cannot be used.
+    """
+    with stages.stage("wrap") as stage:
+        wrapped = wrap(pipeline)
+        prepare()
+        stage.result(f"weights: {wrapped.weights.source}")
+    with stages.stage("capture") as stage:
+        captured = capture(wrapped.module, wrapped.example, wrapped.dynamic_shapes)
+        stage.result(f"{sum(n.op == 'call_function' for n in captured.graph.nodes)} ops")
+    with stages.stage("export") as stage:
+        result = export(
+            captured,
+            inputs=wrapped.inputs,
+            outputs=wrapped.outputs,
+            opset=pipeline.export.opset,
+        )
+        model = ir.to_proto(result.model)
+        base = metadata_of(pipeline, wrapped)
+        exported = write_model(
+            model,
+            folder / "exported.onnx",
+            external_data=pipeline.export.external_data,
+            metadata=base,
+        )
+        write_taps(plan_taps(result.program, index_graph(model, folder)), folder / "taps.json")
+        save_program(result.program, folder / "program")
+        stage.result(f"{exported.nodes} nodes, opset {pipeline.export.opset}")
+    simplified = None
+    shipped_model = model
+    if pipeline.export.simplify:
+        with stages.stage("simplify") as stage:
+            simplified = simplify(model)
+            shipped_model = simplified.model
+            check_interface(
+                ir.from_proto(shipped_model), wrapped.inputs, wrapped.outputs, stage="simplify"
+            )
+            grew = ", larger than before" if simplified.grew else ""
+            stage.result(f"{simplified.nodes_before} -> {simplified.nodes_after} nodes{grew}")
+    with stages.stage("ship"):
+        shipped = write_model(
+            shipped_model,
+            folder / "model.onnx",
+            external_data=pipeline.export.external_data,
+            metadata={**base, f"{PREFIX}export_digest": exported.sha256},
+        )
+    return Built(
+        wrapped=wrapped,
+        program=result.program,
+        exported=exported,
+        exported_model=model,
+        shipped=shipped,
+        shipped_model=shipped_model,
+        simplified=simplified,
+    )
+
+
+def metadata_of(pipeline: Pipeline, wrapped: Wrapped) -> dict[str, str]:
+    """What a file says of itself: pipeline, weights, and the readable values of its inputs."""
+    choices = {spec.name: dict(spec.choices) for spec in wrapped.inputs if spec.choices}
+    return {
+        f"{PREFIX}tool_version": __version__,
+        f"{PREFIX}pipeline": pipeline.name,
+        f"{PREFIX}graph_digest": pipeline.graph_digest,
+        f"{PREFIX}weights": "seeded" if wrapped.weights.seeded else wrapped.weights.source,
+        f"{PREFIX}weights_digest": wrapped.weights.digest,
+        f"{PREFIX}sample_rate_hz": str(pipeline.sample_rate_hz),
+        f"{PREFIX}input_choices": json.dumps(choices, sort_keys=True),
+    }

@@ -1,0 +1,105 @@
+"""The links whose two ends are whole runs: their outputs, on every case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from exporter.execution.evaluate import to_array, to_tensor
+from exporter.parity.compare import measure
+from exporter.parity.measurement import Measurement
+from exporter.parity.status import Status, Who
+from exporter.parity.tolerance import Policy, natural_scale
+from exporter.parity.verdict import Verdict, judge
+from exporter.tensors import Arrays, Case, TensorSpec
+
+Ambiguity = Callable[[Case], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputResult:
+    """One output of one link on one case."""
+
+    link: str
+    case: str
+    name: str
+    measurement: Measurement
+    verdict: Verdict
+
+
+def run_eager(
+    module: nn.Module, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], case: Case
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Run the module as it is; returns its outputs and the inputs that it wrote to."""
+    tensors = {spec.name: to_tensor(case.inputs[spec.name]) for spec in inputs}
+    with torch.no_grad():
+        results = module(*tensors.values())
+    written = [
+        name
+        for name, tensor in tensors.items()
+        if not _same(to_array(tensor), np.asarray(case.inputs[name]))
+    ]
+    pairs = zip(outputs, results, strict=True)
+    return {spec.name: np.array(to_array(value)) for spec, value in pairs}, written
+
+
+def _same(left: np.ndarray, right: np.ndarray) -> bool:
+    floating = left.dtype.kind == "f"
+    return left.shape == right.shape and np.array_equal(left, right, equal_nan=floating)
+
+
+def judge_outputs(
+    link: str,
+    case: Case,
+    specs: tuple[TensorSpec, ...],
+    *,
+    truth: Arrays,
+    reference: Arrays,
+    expected: Arrays,
+    actual: Arrays,
+    policy: Policy,
+    ambiguity: Ambiguity | None = None,
+    operators: Mapping[str, str] | None = None,
+) -> list[OutputResult]:
+    """Judge every output of one link.
+
+    Args:
+        truth: free float64 PyTorch. reference: float32 PyTorch, the yardstick of rounding.
+        expected, actual: the two ends of the link. Floats of ``actual`` are judged against
+            ``truth``; integers must equal ``expected``.
+        ambiguity: asked when integers differ; says why a float64 margin explains it, or None.
+        operators: op behind each output, for its natural scale.
+    """
+    results = []
+    for spec in specs:
+        name = spec.name
+        discrete = spec.discrete
+        measured = measure(
+            name,
+            truth=truth.get(name),
+            reference=expected.get(name) if discrete else reference.get(name),
+            actual=actual.get(name),
+            role="output",
+            exhaustive=not discrete,
+            natural_scale=natural_scale((operators or {}).get(name, "")),
+        )
+        verdict = judge(measured, policy, empty_declared=name in case.expect_empty)
+        if verdict.status is Status.FAIL and ambiguity is not None and measured.problem is None:
+            why = ambiguity(case)
+            if why is not None:
+                verdict = replace(
+                    verdict,
+                    status=Status.AMBIGUOUS,
+                    who=Who.BOTH_WITHIN_ROUNDING,
+                    reason=f"{why}; {verdict.reason}",
+                )
+        results.append(
+            OutputResult(
+                link=link, case=case.name, name=name, measurement=measured, verdict=verdict
+            )
+        )
+    return results

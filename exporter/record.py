@@ -1,0 +1,182 @@
+"""Results of a run -> the records of report.json. Nothing is decided here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from exporter.artifact import Artifact
+from exporter.layers import Culprit, Judged, LayerLink, TapResult
+from exporter.outputs import OutputResult
+from exporter.parity.rollup import Rollup
+from exporter.parity.status import Status, worst
+from exporter.parity.verdict import Verdict
+from exporter.report.schema import (
+    ArtifactRecord,
+    CaseRecord,
+    CulpritRecord,
+    LayerRecord,
+    LinkRecord,
+    OutputRecord,
+    TapRecord,
+    VerdictRecord,
+)
+from exporter.tensors import Case
+
+
+def verdict_record(verdict: Verdict) -> VerdictRecord:
+    """A verdict as plain values."""
+    return VerdictRecord(
+        verdict=verdict.status.value,
+        who=verdict.who.value,
+        ratio=_number(verdict.ratio),
+        strain=_number(verdict.strain),
+        limit=_number(verdict.limit.max_abs if verdict.limit else None),
+        reason=verdict.reason,
+    )
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
+def output_record(result: OutputResult) -> OutputRecord:
+    """One output of one link on one case."""
+    m = result.measurement
+    return OutputRecord(
+        link=result.link,
+        case=result.case,
+        name=result.name,
+        dtype=m.dtype_actual or m.dtype_expected or "",
+        shape=list(m.shape_actual or ()),
+        max_abs=m.actual.max_abs if m.actual else None,
+        cosine=_number(m.cosine),
+        mismatches=m.mismatches,
+        measurement=m.to_json(),
+        verdict=verdict_record(result.verdict),
+    )
+
+
+def layer_records(link: LayerLink) -> list[LayerRecord]:
+    """Taps grouped by module path, in topological order of the module's first tap."""
+    groups: dict[str, list[TapResult]] = {}
+    for tap in link.taps:
+        groups.setdefault(tap.planned.tap.module, []).append(tap)
+    return [_layer(module, taps) for module, taps in groups.items()]
+
+
+def _layer(module: str, taps: list[TapResult]) -> LayerRecord:
+    compared = [tap for tap in taps if tap.local is not None]
+    return LayerRecord(
+        module=module,
+        module_class=taps[0].planned.tap.module_class,
+        verdict=worst(tap.status for tap in compared).value,
+        worst_local_strain=_most(tap.local for tap in taps),
+        worst_propagated_strain=_most(tap.propagated for tap in taps),
+        taps=[_tap(tap) for tap in taps],
+    )
+
+
+def _most(judged: Iterable[Judged | None]) -> float | None:
+    strains = [j.verdict.strain for j in judged if j is not None and j.verdict.strain is not None]
+    return max(strains, default=None)
+
+
+def _tap(result: TapResult) -> TapRecord:
+    planned, local, free = result.planned, result.local, result.propagated
+    return TapRecord(
+        name=planned.tap.name,
+        op=planned.tap.op,
+        source=planned.tap.source,
+        fate=planned.fate,
+        into=planned.into,
+        case=local.case if local else None,
+        local=local.measurement.to_json() if local else None,
+        propagated=free.measurement.to_json() if free else None,
+        local_verdict=verdict_record(local.verdict) if local else None,
+        propagated_verdict=verdict_record(free.verdict) if free else None,
+        verdict=result.status.value,
+    )
+
+
+def culprit_record(culprit: Culprit, *, link: str, stage: str) -> CulpritRecord:
+    """A culprit; its layer is that of a tap the file has lost, where one explains it."""
+    result = culprit.tap
+    tap = culprit.lost[0].tap if culprit.lost else result.planned.tap
+    local, free = result.local, result.propagated
+    decisive = local if culprit.local else free
+    assert decisive is not None
+    reason = decisive.verdict.reason
+    if culprit.lost:
+        names = ", ".join(f"'{lost.tap.name}' ({lost.tap.op})" for lost in culprit.lost)
+        reason = f"the file has lost {names}; {reason}"
+    if not culprit.local:
+        reason = f"no layer fails by itself, the error has added up by here; {reason}"
+    return CulpritRecord(
+        link=link,
+        stage=stage,
+        layer=tap.module,
+        op=tap.op,
+        tap=result.planned.tap.name,
+        source=tap.source,
+        case=decisive.case,
+        local_error=_error(local),
+        propagated_error=_error(free),
+        ratio=_number(decisive.verdict.ratio),
+        limit=_number(decisive.verdict.limit.max_abs if decisive.verdict.limit else None),
+        who=decisive.verdict.who.value,
+        reason=reason,
+    )
+
+
+def _error(judged: Judged | None) -> float | None:
+    if judged is None:
+        return None
+    distance = judged.measurement.actual or judged.measurement.direct
+    return distance.max_abs if distance else None
+
+
+def link_record(rollup: Rollup, expected: str, actual: str) -> LinkRecord:
+    """A link that has outputs only."""
+    return LinkRecord(
+        name=rollup.name,
+        expected=expected,
+        actual=actual,
+        verdict=rollup.status.value,
+        reason=rollup.reason,
+    )
+
+
+def artifact_record(artifact: Artifact) -> ArtifactRecord:
+    """A file that the run made."""
+    return ArtifactRecord(
+        name=artifact.path.name,
+        path=str(artifact.path),
+        sha256=artifact.sha256,
+        nodes=artifact.nodes,
+        bytes=artifact.bytes,
+    )
+
+
+def plain_artifact(path: Path, sha256: str) -> ArtifactRecord:
+    """A file that is not an ONNX graph."""
+    return ArtifactRecord(
+        name=path.name, path=str(path), sha256=sha256, nodes=None, bytes=path.stat().st_size
+    )
+
+
+def case_record(case: Case, text: list[str] | None) -> CaseRecord:
+    """A case: where its arrays come from and how large they are."""
+    return CaseRecord(
+        name=case.name,
+        origin=case.origin,
+        shapes={name: list(array.shape) for name, array in case.inputs.items()},
+        expect_empty=sorted(case.expect_empty),
+        text=text,
+    )
+
+
+def is_good(status: Status) -> bool:
+    """True for what may stand in a passing run."""
+    return status in (Status.PASS, Status.EMPTY_AS_DECLARED, Status.NOT_APPLICABLE)
