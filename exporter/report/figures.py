@@ -83,15 +83,14 @@ def tap_figures(link: LinkRecord) -> Iterable[TapFigures]:
 
 
 def worst_taps(report: Report, count: int) -> list[TapFigures]:
-    """The worst taps, one per layer, over all links: failures first, then by strain."""
-    best: dict[tuple[str, str], TapFigures] = {}
+    """The worst taps, one per layer, its worst link: failures first, then by strain."""
+    best: dict[str, TapFigures] = {}
     for link in report.links:
         for tap in tap_figures(link):
             if tap.fate != "compared":
                 continue
-            key = (tap.link, tap.layer)
-            if key not in best or _badness(tap) > _badness(best[key]):
-                best[key] = tap
+            if tap.layer not in best or _badness(tap) > _badness(best[tap.layer]):
+                best[tap.layer] = tap
     return sorted(best.values(), key=_badness, reverse=True)[:count]
 
 
@@ -123,7 +122,7 @@ def _figures(link: str, layer: str, layer_class: str, tap: TapRecord) -> TapFigu
         decisive = tap.propagated_verdict
     limit = judged.limit if judged else None
     strain = judged.strain if judged else None
-    error = _distance(local, "actual")
+    error = _distance(local, "actual", "direct")
     if strain is None and error is not None and limit:
         strain = error / limit
     held = local or free
@@ -143,7 +142,7 @@ def _figures(link: str, layer: str, layer_class: str, tap: TapRecord) -> TapFigu
         dtype=str(held.get("dtype_actual") or held.get("dtype_expected") or ""),
         shape=_shape(held.get("shape_actual") or held.get("shape_expected")),
         local=_relative(error, local),
-        propagated=_relative(_distance(free, "actual"), free),
+        propagated=_relative(_distance(free, "actual", "direct"), free),
         noise=_relative(_distance(free, "reference"), free),
         limit=_relative(limit, local),
         strain=strain,
@@ -151,8 +150,9 @@ def _figures(link: str, layer: str, layer_class: str, tap: TapRecord) -> TapFigu
     )
 
 
-def _distance(measurement: Mapping[str, Any], side: str) -> float | None:
-    held = measurement.get(side)
+def _distance(measurement: Mapping[str, Any], *sides: str) -> float | None:
+    """Largest distance of the first side that was measured; ops that only move data have one."""
+    held = next((measurement[s] for s in sides if measurement.get(s) is not None), None)
     return number(held.get("max_abs")) if isinstance(held, Mapping) else None
 
 

@@ -47,6 +47,11 @@ def code(text: object) -> str:
     return f"<code>{shown}</code>"
 
 
+def short_op(op: str) -> str:
+    """``aten.linear.default`` as ``linear``, where a column is narrow."""
+    return op.removeprefix("aten.").removesuffix(".default")
+
+
 def figure(value: float | None, digits: int = 2) -> str:
     """A figure in scientific notation; ``-`` when it was not measured, never 0."""
     if value is None:
@@ -96,9 +101,9 @@ def seconds(value: float) -> str:
 
 def size(count: int) -> str:
     """A size in bytes, decimal: ``936 MB``."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(value) < 1000 or unit == "GB":
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError("unreachable")
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB"):
+        if abs(value) < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"

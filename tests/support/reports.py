@@ -193,10 +193,10 @@ def layers(
                 module=module,
                 module_class=kind,
                 verdict="fail" if any(t.verdict == "fail" for t in held) else "pass",
-                worst_local_ratio=max(
-                    (t.local_verdict.ratio or 0 for t in judged if t.local_verdict), default=None
+                worst_local_strain=max(
+                    (t.local_verdict.strain or 0 for t in judged if t.local_verdict), default=None
                 ),
-                worst_propagated_ratio=None,
+                worst_propagated_strain=None,
                 taps=held,
             )
         )
@@ -290,6 +290,7 @@ def base(**changes: Any) -> Report:
     values: dict[str, Any] = {
         "tool_version": "0.1.0",
         "verdict": "pass",
+        "exit_code": 0 if changes.get("verdict", "pass") == "pass" else 1,
         "headline": "PASS: 33 taps of 33 within 4 times float32 rounding; outputs equal as shipped",
         "pipeline": PipelineRecord(
             name="sensevoice_tiny",
@@ -475,8 +476,8 @@ def not_finite() -> Report:
         module="model.norm",
         module_class="LayerNorm",
         verdict="fail",
-        worst_local_ratio=math.nan,
-        worst_propagated_ratio=math.inf,
+        worst_local_strain=math.nan,
+        worst_propagated_strain=math.inf,
         taps=[
             TapRecord(
                 name=f"norm_{index}",

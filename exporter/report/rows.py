@@ -1,0 +1,103 @@
+"""Rows that the terminal and the Markdown report share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from exporter.report.figures import severity
+from exporter.report.names import cosine, figure
+from exporter.report.schema import LinkRecord, OutputRecord, Report
+
+VERDICT_STYLES = {
+    "pass": "green",
+    "fail": "bold red",
+    "ambiguous": "yellow",
+    "not run": "bold magenta",
+    "not applicable": "dim",
+    "empty as declared": "green",
+}
+_BAR_DECADES = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRow:
+    """One output of one link, its worst case."""
+
+    link: str
+    name: str
+    case: str
+    difference: str
+    cosine: str
+    verdict: str
+    reason: str
+
+
+def output_rows(report: Report) -> list[OutputRow]:
+    """The worst case of each output of each link, in the report's order."""
+    worst: dict[tuple[str, str], OutputRecord] = {}
+    for held in report.outputs:
+        key = (held.link, held.name)
+        if key not in worst or _badness(held) > _badness(worst[key]):
+            worst[key] = held
+    return [
+        OutputRow(
+            link=held.link,
+            name=held.name,
+            case=held.case,
+            difference=_difference(held),
+            cosine=cosine(held.cosine) if held.cosine is not None else "",
+            verdict=held.verdict.verdict,
+            reason=held.verdict.reason,
+        )
+        for held in worst.values()
+    ]
+
+
+def taps_of(link: LinkRecord) -> str:
+    """``2,309 + 357 fused``, with what is missing; empty when the link has no taps."""
+    if link.compared is None:
+        return ""
+    parts = [f"{link.compared:,}"]
+    if link.fused:
+        parts.append(f"{link.fused:,} fused")
+    if link.missing:
+        parts.append(f"{link.missing:,} MISSING")
+    return " + ".join(parts)
+
+
+def bar_position(strain: float | None) -> float | None:
+    """Where a strain lies on a bar, 0 to 1: the limit is in the middle, two decades each side."""
+    if strain is None or math.isnan(strain):
+        return None
+    if strain <= 0:
+        return 0.0
+    if math.isinf(strain):
+        return 1.0
+    place = (math.log10(strain) + _BAR_DECADES) / (2 * _BAR_DECADES)
+    return min(1.0, max(0.0, place))
+
+
+def bar(strain: float | None, width: int, *, ascii_only: bool = False) -> str:
+    """A bar of ``width`` cells with the limit in the middle; ``?`` where nothing was measured."""
+    place = bar_position(strain)
+    if place is None:
+        return "?" + " " * (width - 1)
+    full, empty, mark = ("#", ".", "|") if ascii_only else ("━", "╌", "┃")
+    cells = round(place * width)
+    drawn = full * cells + empty * (width - cells)
+    middle = width // 2
+    return drawn[:middle] + mark + drawn[middle + 1 :]
+
+
+def _difference(held: OutputRecord) -> str:
+    if held.mismatches is not None:
+        return "equal" if held.mismatches == 0 else f"{held.mismatches:,} differ"
+    return figure(held.max_abs)
+
+
+def _badness(held: OutputRecord) -> tuple[int, float]:
+    size = held.mismatches if held.mismatches is not None else held.max_abs
+    if size is not None and math.isnan(size):
+        size = math.inf
+    return severity(held.verdict.verdict), -1.0 if size is None else float(size)
