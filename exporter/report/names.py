@@ -9,7 +9,11 @@ from __future__ import annotations
 import math
 import re
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$>:@-])")
+# An underscore within a word is no emphasis, and names are full of them.
+_MARKUP = re.compile(r"([\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+_START = re.compile(r"^(\d*)([-+#=.)])")
+_REFERENCES = re.compile(r"(@(?=\w)|(?<!&)#(?=\d)|\bGH-(?=\d)|:(?=//)|www(?=\.)|:(?=[\w+-]+:))")
+_CODE = re.compile(r"[&<>|`*\[\]\\~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 NOT_MEASURED = "-"
 
 
@@ -29,22 +33,33 @@ def shorten(text: object, length: int) -> str:
     return f"{shown[:left]}...{shown[len(shown) - (length - 3 - left) :]}"
 
 
-def markdown(text: object) -> str:
-    """Text that Markdown shows as it is, also within a table and within HTML blocks.
+def path_end(text: object, length: int) -> str:
+    """The last ``length`` characters of a module path: its end tells layers apart."""
+    shown = printable(text)
+    return shown if len(shown) <= length else f"...{shown[3 - length :]}"
 
-    Brackets of HTML become entities, and so do mentions and links in effect: ``@``, ``:`` and
-    ``#`` are escaped, so a hostile name notifies nobody and links nowhere.
+
+def markdown(text: object) -> str:
+    """Text that GitHub's Markdown shows as it is, also within a table and within HTML blocks.
+
+    A hostile name notifies nobody, links nowhere, and starts no list, quote, formula or emoji.
     """
-    shown = printable(text).replace("&", "&amp;").replace("<", "&lt;")
-    return _MARKDOWN.sub(r"\\\1", shown)
+    shown = printable(text).strip()
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("$", "&#36;")):
+        shown = shown.replace(character, entity)
+    shown = _MARKUP.sub(r"\\\1", shown)
+    shown = _START.sub(r"\1\\\2", shown)
+    # Mentions, references and addresses are looked for after Markdown has been rendered, where
+    # a backslash is gone; an empty comment still stands between the two halves.
+    return _REFERENCES.sub(r"\1<!-- -->", shown)
 
 
 def code(text: object) -> str:
-    """Text as code in a Markdown table: HTML's ``code``, which needs no counting of backticks."""
-    shown = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for character in "|`*_[]\\@#:~$!":
-        shown = shown.replace(character, f"&#{ord(character)};")
-    return f"<code>{shown}</code>"
+    """Text as code in a Markdown table: HTML's ``code``, which needs no counting of backticks.
+
+    GitHub looks for no mentions, references or addresses within it.
+    """
+    return f"<code>{_CODE.sub(lambda match: f'&#{ord(match[0])};', printable(text))}</code>"
 
 
 def short_op(op: str) -> str:

@@ -12,7 +12,16 @@ from rich.text import Text
 
 from exporter.report.advice import SEEDED, next_steps
 from exporter.report.figures import worst_taps
-from exporter.report.names import figure, printable, seconds, short_op, shorten, size, times
+from exporter.report.names import (
+    figure,
+    path_end,
+    printable,
+    seconds,
+    short_op,
+    shorten,
+    size,
+    times,
+)
 from exporter.report.rows import VERDICT_STYLES, bar, output_rows, taps_of
 from exporter.report.schema import Report
 
@@ -154,14 +163,13 @@ def _worst(report: Report, console: Console, count: int) -> Table | None:
     columns = ["layer", "error / limit", "times"] + (["op", "source"] if wide else [])
     table = _table("worst layers (the mark is the limit)", *columns, "verdict", right=("times",))
     width = _BAR_WIDTH if wide else _BAR_WIDTH // 2
-    # Ends of a path tell layers apart: one line each, the middle goes first.
-    room = max(20, console.width - (72 if wide else 34))
+    room = max(20, console.width - (72 if wide else 40))
     for column in table.columns:
         column.no_wrap = True
     for tap in taps:
         drawn = bar(tap.strain, width, ascii_only=console.options.ascii_only)
         cells = [
-            _plain(shorten(tap.layer or "(root)", room)),
+            _plain(path_end(tap.layer or "(root)", room)),
             Text(drawn, style=VERDICT_STYLES.get(tap.verdict, "bold red")),
             _plain(times(tap.strain)),
         ]
