@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import argparse
 import copy
-import io
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import onnxruntime
 import torch
 from torch import nn
@@ -112,17 +113,15 @@ def draw(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 def run(clean: nn.Module, exported: nn.Module, x: torch.Tensor, op: str) -> Measurement:
     """Measure ``exported`` in onnxruntime against ``clean`` in float32 and float64."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(exported, (x,), buffer, dynamo=False, opset_version=18)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        buffer.getvalue(), options, providers=["CPUExecutionProvider"]
-    )
-    actual = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = f"{folder}/op.onnx"
+        torch.onnx.export(exported, (x,), path, dynamo=False, opset_version=18)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    actual = np.asarray(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
     with torch.no_grad():
         reference = clean(x).numpy()
         truth = copy.deepcopy(clean).double()(x.double()).numpy()

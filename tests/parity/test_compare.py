@@ -311,8 +311,9 @@ def test_the_worse_of_two_cases_has_a_problem_a_nan_or_the_larger_cost():
     good = tap(truth, reference, actual)
     further = tap(truth, reference, actual + np.float32(1e-3))
     with_nan = tap(truth, reference, np.where(truth > 2, np.nan, actual).astype(np.float32))
+    with_inf = tap(truth, reference, np.where(truth > 2, np.inf, actual).astype(np.float32))
     missing = tap(truth, reference, None)
-    ordered = [good, further, with_nan, missing]
+    ordered = [good, further, with_inf, with_nan, missing]
     for i, left in enumerate(ordered):
         for right in ordered[i + 1 :]:
             assert worse(left, right) is right
@@ -324,6 +325,28 @@ def test_a_loud_healthy_case_does_not_hide_a_quiet_wrong_one():
     loud = tap(1000 * truth, 1000 * reference, 1000 * actual)
     quiet = tap(truth, reference, actual + np.float32(1e-5))
     assert worse(loud, quiet) is quiet
+
+
+def test_the_worst_index_is_right_in_a_later_block_that_holds_a_nan(monkeypatch):
+    monkeypatch.setattr(distance, "BLOCK", 16)
+    truth, reference, actual = healthy((100,))
+    actual[50], actual[55] = np.nan, 9.0
+    m = tap(truth, reference, actual)
+    assert m.actual is not None and m.actual.worst_index == (55,)
+
+
+def test_compared_counts_finite_positions_and_infinities_that_agree():
+    truth, reference, actual = healthy((10,))
+    truth[:3] = reference[:3] = actual[:3] = -np.inf
+    actual[3], actual[4] = np.inf, np.nan
+    m = tap(truth, reference, actual)
+    assert (m.elements, m.compared, m.inf_mismatch, m.inf_mismatch_expected) == (10, 8, 1, 0)
+
+
+def test_a_shape_change_is_a_problem_and_nothing_is_measured():
+    m = tap(np.zeros((3, 1)), np.zeros((3, 1), np.float32), np.zeros((1, 3), np.float32))
+    assert m.problem == "shape change: PyTorch (3, 1), ONNX (1, 3)"
+    assert m.actual is None
 
 
 def test_threads_do_not_share_buffers():

@@ -237,6 +237,8 @@ def test_a_distance_that_overflows_fails():
     truth = np.array([1e308, 1.0])
     reference, actual = truth.copy(), np.array([-1e308, 1.0])
     assert judged(truth, reference, actual).status is Status.FAIL
+    # An infinite limit, from a reference that overflows as well, lets nothing pass either.
+    assert judged(truth, actual, actual.copy()).status is Status.FAIL
 
 
 def test_a_saved_measurement_without_counts_of_nan_fails():
