@@ -8,8 +8,8 @@ declared precision, a tap passes when BOTH hold:
 
 **The factor (4).** Two correct float32 implementations of one op add in different orders and
 use different polynomials, so their errors are two draws of the same size. Where PyTorch's own
-error is above the floor the ratio stays below 2 for every op measured below, a lone dot product
-that cancels apart.
+error is above the floor the ratio stays below 2 for every op measured, tensors of a few elements
+apart (see w(n)).
 
 **The floor (6 and 4 units)** is what a dot product of 512 terms costs: no op is assumed to cost
 less. PyTorch is sometimes better than float32 has to be (a cumulative sum held in a wider type,
