@@ -30,6 +30,7 @@ from exporter.execution.evaluate import (
     last_uses,
     to_array,
     to_tensor,
+    widen,
 )
 from exporter.execution.margins import Margin, margin_of
 from exporter.execution.onnx_windows import OnnxWindows
@@ -126,6 +127,7 @@ class _Walk:
         self.reference: dict[str, Any] = {**weights, **start}
         self.wide: dict[str, Any] = {}
         self.local: dict[str, Any] = {}
+        self.op_weights: dict[str, Any] = {}
         options = {"taps": owner._cut, "sessions": owner._sessions}
         self.free = OnnxWindows(owner._graph, inputs, owner._deployment, **options)
         self.forced = OnnxWindows(
@@ -189,6 +191,7 @@ class _Walk:
             self.wide[op.name] = reference
             self.local[op.name] = reference
             return
+        self.op_weights.clear()
         self.wide[op.name] = keep_decisions(call_double(op, self._wide_of), reference)
         if moves_elements(op.target) and all(self._is_exact(name) for name in op.refs()):
             self.local[op.name] = reference
@@ -196,13 +199,21 @@ class _Walk:
             self.local[op.name] = keep_decisions(call_double(op, self._local_of), reference)
 
     def _wide_of(self, name: str) -> Any:
-        return self.wide[name] if name in self.wide else self.reference[name]
+        return self.wide[name] if name in self.wide else self._widened(name)
 
     def _local_of(self, name: str) -> Any:
         """What the ONNX piece reads: the reference at a cut, else the piece's own float64."""
         if self._is_cut(name) or name not in self.local:
-            return self.reference[name]
+            return self._widened(name)
         return self.local[name]
+
+    def _widened(self, name: str) -> Any:
+        """A reference value in float64; a weight is widened once for both float64 values."""
+        if name not in self.owner._program.weights:
+            return self.reference[name]
+        if name not in self.op_weights:
+            self.op_weights[name] = widen(self.reference[name])
+        return self.op_weights[name]
 
     def _is_cut(self, name: str) -> bool:
         planned = self.owner._planned.get(name)

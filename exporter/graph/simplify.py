@@ -26,8 +26,9 @@ class Simplified:
 
     @property
     def grew(self) -> bool:
-        """True when the simplifier made the graph or its weights larger."""
-        return self.nodes_after > self.nodes_before or self.bytes_after > self.bytes_before
+        """True when the simplifier made the graph larger, or its weights by over one percent."""
+        heavier = self.bytes_after > 1.01 * self.bytes_before
+        return self.nodes_after > self.nodes_before or heavier
 
 
 def simplify(model: onnx.ModelProto) -> Simplified:
