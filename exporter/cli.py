@@ -86,13 +86,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except UserInputError as error:
-        print(f"error: {error.render()}", file=sys.stderr)
+        print(f"error: {_printable(error.render())}", file=sys.stderr)
         return exit_code(error)
     except Exception as error:  # noqa: BLE001 - the one place where errors end
         print(f"This is a bug in export-verify {__version__}: {error}", file=sys.stderr)
         print("Please report it with the lines below.\n", file=sys.stderr)
         traceback.print_exception(error)
         return exit_code(error)
+
+
+def _printable(text: str) -> str:
+    """Replace what could steer a terminal; a file may put anything into its names."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def entry() -> None:

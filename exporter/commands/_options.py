@@ -43,7 +43,7 @@ output_dir_option = click.option(
 provider_option = click.option(
     "--provider",
     metavar="NAME",
-    help="Execution provider of onnxruntime.  [default: the best that this machine has]",
+    help="Where onnxruntime runs: cpu or cuda.  [default: all that this machine has]",
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads of torch and onnxruntime."

@@ -40,14 +40,18 @@ def command(
 
     from exporter.pipeline import run
     from exporter.report.progress import Progress
+    from exporter.report.terminal import print_report
 
-    report = run(
-        pipeline,
-        output_dir=output_dir or common.default_output_dir(pipeline),
-        cases=cases or None,
-        all_cases=all_cases,
-        audio=audio,
-        progress=Progress(quiet=quiet, verbose=verbose),
-        **options,
-    )
+    output_dir = output_dir or common.default_output_dir(pipeline)
+    with Progress(quiet=quiet, verbose=verbose) as progress:
+        report = run(
+            pipeline,
+            output_dir=output_dir,
+            cases=cases or None,
+            all_cases=all_cases,
+            audio=audio,
+            progress=progress,
+            **options,
+        )
+    print_report(report, output_dir=output_dir, verbose=verbose, quiet=quiet)
     return report.exit_code

@@ -1,0 +1,235 @@
+"""Who may import whom. A row of the house imports only from rows above it, and from itself."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "exporter"
+MAX_LINES = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """A row: its modules, and the third-party packages that it may import anywhere in a file."""
+
+    name: str
+    modules: frozenset[str]
+    packages: frozenset[str]
+
+
+def floor(name: str, modules: str, packages: str) -> Floor:
+    return Floor(
+        name=name, modules=frozenset(modules.split()), packages=frozenset(packages.split())
+    )
+
+
+ANY = "*"
+FLOORS = (
+    floor("vocabulary", "errors tensors artifact config", "numpy pydantic yaml"),
+    floor("judgement", "parity golden", "numpy safetensors ml_dtypes"),
+    floor("inputs", "cases", "numpy soundfile"),
+    floor("speech", "speech", "numpy torch silero_vad"),
+    floor("models", "models", ANY),
+    floor(
+        "graph",
+        "graph",
+        "google ml_dtypes numpy onnx onnx_ir onnxscript onnxsim safetensors torch",
+    ),
+    floor("execution", "execution", "numpy onnx onnxruntime torch"),
+    floor("records", "report.schema report.names", "pydantic"),
+    floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),
+    floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),
+    floor("top", "", "click numpy onnx onnx_ir pydantic pytest rich safetensors torch"),
+)
+"""Top to bottom. Modules that no row names are on the last one if they are single files."""
+
+# `import exporter`, `--help`, YAML errors and judging saved figures must not pay for these.
+HEAVY = frozenset({"torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "onnxsim", "funasr"})
+LIGHT = frozenset(
+    {"__init__", "__main__", "errors", "tensors", "artifact", "config", "parity", "golden"}
+    | {"cases", "cli", "commands", "report"}
+)
+PACKAGE_OF = {"google": "protobuf", "onnxruntime": "onnxruntime-gpu", "yaml": "pyyaml"}
+"""Name of an import -> name on the package index, where they differ."""
+ONLY_IMPORTERS = {"onnxruntime": "execution", "onnxsim": "graph", "click": "top"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """One import statement: ``module`` is dotted; ``top`` is True outside of functions."""
+
+    module: str
+    line: int
+    top: bool
+
+
+def imports_of(source: str) -> Iterator[Import]:
+    """Yield what a file imports, except under ``if TYPE_CHECKING``."""
+    waiting: list[tuple[ast.AST, bool]] = [(ast.parse(source), True)]
+    while waiting:
+        node, top = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(module=alias.name, line=node.lineno, top=top)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: write the import out in full"
+            for alias in node.names:
+                # `from exporter import graph` imports a floor as well.
+                module = f"exporter.{alias.name}" if node.module == "exporter" else str(node.module)
+                yield Import(module=module, line=node.lineno, top=top)
+        inside = top and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        waiting += [(child, inside) for child in ast.iter_child_nodes(node)]
+
+
+def floor_of(module: str) -> int:
+    """Index of the row of ``exporter.<module>``; a file that a row names goes before its folder."""
+    dotted = module.split(".")
+    for end in range(len(dotted), 0, -1):
+        for index, row in enumerate(FLOORS):
+            if ".".join(dotted[:end]) in row.modules:
+                return index
+    module = dotted[0]
+    is_package = (PACKAGE / module).is_dir()
+    assert module == "commands" or not is_package, f"name the floor of exporter/{module} here"
+    return len(FLOORS) - 1
+
+
+def problems_of(module: str, source: str) -> Iterator[str]:
+    """Yield what is wrong with the imports of a file of ``exporter.<module>``."""
+    index = floor_of(module)
+    row = FLOORS[index]
+    for item in imports_of(source):
+        first, _, rest = item.module.partition(".")
+        if first == "exporter":
+            if not rest or rest.startswith("_"):
+                continue
+            target = floor_of(rest)
+            if target > index:
+                yield (
+                    f"line {item.line}: {row.name} must not import {item.module} "
+                    f"({FLOORS[target].name} is below it)"
+                )
+        elif first not in sys.stdlib_module_names and first != "__future__":
+            if ANY not in row.packages and first not in row.packages:
+                yield f"line {item.line}: {row.name} must not import {first}"
+            if ONLY_IMPORTERS.get(first, row.name) != row.name:
+                yield f"line {item.line}: only {ONLY_IMPORTERS[first]} may import {first}"
+            if item.top and first in HEAVY and module.partition(".")[0] in LIGHT:
+                yield f"line {item.line}: {first} at import time; import it inside the function"
+
+
+def files() -> list[Path]:
+    found = sorted(PACKAGE.rglob("*.py"))
+    assert len(found) > 20
+    return found
+
+
+def test_every_file_imports_only_from_floors_above():
+    problems = []
+    for path in files():
+        relative = path.relative_to(PACKAGE)
+        module = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
+        problems += [
+            f"exporter/{relative}: {problem}"
+            for problem in problems_of(module, path.read_text(encoding="utf-8"))
+        ]
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "said"),
+    [
+        ("parity", "import torch", "judgement must not import torch"),
+        ("config", "from exporter.parity import compare", "is below it"),
+        ("config", "from exporter import graph", "is below it"),
+        ("graph", "def f():\n    import onnxruntime", "only execution may import onnxruntime"),
+        ("models", "import onnxruntime as ort", "only execution may import onnxruntime"),
+        ("pipeline", "import onnxruntime", "only execution may import onnxruntime"),
+        ("commands", "import torch", "import it inside the function"),
+        ("cli", "class A:\n    import onnx", "import it inside the function"),
+        ("report.html", "from exporter.pipeline import run", "is below it"),
+        ("report.schema", "from exporter.report.html import render", "is below it"),
+        ("report.markdown", "import torch", "import it inside the function"),
+        ("speech", "import funasr", "speech must not import funasr"),
+    ],
+)
+def test_a_wrong_import_is_found(module, source, said):
+    assert any(said in problem for problem in problems_of(module, source))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("execution", "import onnxruntime"),
+        ("commands", "def f():\n    import torch"),
+        ("errors", "if TYPE_CHECKING:\n    import torch"),
+        ("parity", "from exporter.errors import EXIT_PASS\nimport numpy as np"),
+    ],
+)
+def test_a_right_import_is_not(module, source):
+    assert list(problems_of(module, source)) == []
+
+
+def test_every_imported_package_is_declared():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    declared = project["project"]["dependencies"]
+    declared += sum(project["project"]["optional-dependencies"].values(), [])
+    names = {re.split(r"[\[<>=~! ]", line)[0].lower().replace("_", "-") for line in declared}
+    imported = {
+        item.module.partition(".")[0] for path in files() for item in imports_of(path.read_text())
+    }
+    third = imported - sys.stdlib_module_names - {"exporter", "__future__"}
+    missing = {
+        package
+        for package in third
+        if not names & {PACKAGE_OF.get(package, package).lower().replace("_", "-")}
+    }
+    assert not missing
+
+
+def test_no_file_is_longer_than_400_lines():
+    long = {
+        str(path.relative_to(PACKAGE)): count
+        for path in files()
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
+    }
+    assert not long
+
+
+@pytest.mark.parametrize("name", ["utils", "helpers", "common", "misc"])
+def test_no_file_is_named_for_nothing(name):
+    assert not [path for path in files() if path.stem == name]
+
+
+def test_light_modules_really_load_nothing_heavy():
+    light = sorted(LIGHT - {"__main__", "__init__"})
+    code = (
+        "import importlib, pkgutil, sys, exporter\n"
+        f"for name in {light!r}:\n"
+        "    module = importlib.import_module(f'exporter.{name}')\n"
+        "    folder = getattr(module, '__path__', [])\n"
+        "    for file in pkgutil.walk_packages(folder, f'exporter.{name}.'):\n"
+        "        importlib.import_module(file.name)\n"
+        f"print(sorted(set(sys.modules) & {set(HEAVY)!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_plain_onnxruntime_is_not_installed_beside_the_gpu_one():
+    from importlib.metadata import PackageNotFoundError, version
+
+    assert version("onnxruntime-gpu")
+    with pytest.raises(PackageNotFoundError):
+        version("onnxruntime")
