@@ -1,0 +1,168 @@
+"""What float32 costs, from more than one draw.
+
+A free run's largest error may sit at one element that some op amplifies (the log of a nearly
+empty mel bin). PyTorch's error there is one draw of rounding noise and may happen to be small.
+Further draws come from the same program with the terms of its sums in another order: correct
+float32 implementations all, none of which knows the ONNX file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from exporter.execution.evaluate import (
+    call,
+    call_double,
+    is_floating,
+    keep_decisions,
+    last_uses,
+    to_array,
+    to_tensor,
+)
+from exporter.graph.program import Op, Program
+from exporter.parity.compare import measure
+from exporter.parity.measurement import Distance
+
+DRAWS = 8
+
+
+def float32_cost(
+    program: Program,
+    inputs: Mapping[str, np.ndarray],
+    names: Iterable[str],
+    *,
+    draws: int = DRAWS,
+) -> dict[str, Distance]:
+    """Worst distance to float64, over ``draws`` orders of summation, of floating values.
+
+    Integers and booleans are those of the ordinary float32 run in every draw.
+
+    Args:
+        names: values of the program (not public output names).
+
+    Returns:
+        per name, the largest ``max_abs`` and ``rms`` that a draw had.
+    """
+    wanted = set(names)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(draws)]
+    plain: dict[str, Any] = {name: to_tensor(inputs[name]) for name in program.inputs}
+    plain |= {name: program.tensors[key] for name, key in program.weights.items()}
+    wide: dict[str, Any] = {}
+    drawn: list[dict[str, Any]] = [{} for _ in generators]
+    found: dict[str, Distance] = {}
+    last = last_uses(program)
+    needed = _behind(program, wanted)
+    with torch.no_grad():
+        for index, op in enumerate(program.ops):
+            if op.name not in needed:
+                continue
+            value = call(op, plain.__getitem__)
+            plain[op.name] = value
+            if is_floating(value):
+                exact = call_double(op, lambda name: wide.get(name, plain[name]))
+                wide[op.name] = keep_decisions(exact, value)
+                for store, generator in zip(drawn, generators, strict=True):
+                    store[op.name] = keep_decisions(_reordered(op, store, plain, generator), value)
+            if op.name in wanted and op.name in wide:
+                found[op.name] = _worst(op.name, wide, value, drawn)
+            for name in last.get(index, ()):
+                for store in (plain, wide, *drawn):
+                    store.pop(name, None)
+    return found
+
+
+def _behind(program: Program, names: set[str]) -> set[str]:
+    """All values that ``names`` depend on, and themselves."""
+    needed = set(names)
+    for op in reversed(program.ops):
+        if op.name in needed:
+            needed.update(op.refs())
+    return needed
+
+
+def _worst(name: str, wide: dict[str, Any], value: Tensor, drawn: list[dict[str, Any]]) -> Distance:
+    truth = to_array(wide[name])
+    own = [
+        measure(name, truth=truth, reference=to_array(value), actual=to_array(store[name])).actual
+        for store in drawn
+    ]
+    held = [d for d in own if d is not None and d.max_abs is not None and d.rms is not None]
+    return Distance(
+        elements=truth.size,
+        max_abs=max((d.max_abs or 0.0 for d in held), default=None),
+        rms=max((d.rms or 0.0 for d in held), default=None),
+    )
+
+
+def _reordered(
+    op: Op, store: dict[str, Any], plain: dict[str, Any], generator: torch.Generator
+) -> Any:
+    def lookup(name: str) -> Any:
+        return store[name] if name in store else plain[name]
+
+    kernel = _REORDERED.get(op.target)
+    if kernel is None:
+        return call(op, lookup)
+    operands = [lookup(arg.name) if hasattr(arg, "name") else arg for arg in op.args]
+    result = kernel(generator, *operands, **op.kwargs)
+    return call(op, lookup) if result is None else result
+
+
+def _order(generator: torch.Generator, size: int) -> Tensor:
+    return torch.randperm(size, generator=generator)
+
+
+def _linear(generator: torch.Generator, x: Tensor, weight: Tensor, bias: Tensor | None = None):
+    order = _order(generator, x.shape[-1])
+    return F.linear(x[..., order], weight[:, order], bias)
+
+
+def _matmul(generator: torch.Generator, left: Tensor, right: Tensor):
+    if left.dim() < 2 or right.dim() < 2:
+        return None
+    order = _order(generator, left.shape[-1])
+    return torch.matmul(left[..., order], right[..., order, :])
+
+
+def _addmm(generator: torch.Generator, bias: Tensor, left: Tensor, right: Tensor, **kwargs: Any):
+    order = _order(generator, left.shape[-1])
+    return torch.addmm(bias, left[:, order], right[order], **kwargs)
+
+
+def _conv1d(
+    generator: torch.Generator,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = (1,),
+    padding: Any = (0,),
+    dilation: Any = (1,),
+    groups: int = 1,
+):
+    if groups != 1 or x.dim() != 3:
+        return None
+    step, pad, gap = stride[0], padding[0], dilation[0]
+    padded = F.pad(x, (pad, pad))
+    length = (padded.shape[2] - gap * (weight.shape[2] - 1) - 1) // step + 1
+    taps = torch.arange(weight.shape[2]) * gap
+    starts = torch.arange(length) * step
+    columns = padded[:, :, starts[:, None] + taps].permute(0, 2, 1, 3).flatten(2)
+    order = _order(generator, columns.shape[-1])
+    flat = weight.flatten(1)[:, order]
+    return F.linear(columns[..., order], flat, bias).transpose(1, 2)
+
+
+_REORDERED = {
+    "aten.linear.default": _linear,
+    "aten.matmul.default": _matmul,
+    "aten.mm.default": _matmul,
+    "aten.bmm.default": _matmul,
+    "aten.addmm.default": _addmm,
+    "aten.conv1d.default": _conv1d,
+}
