@@ -233,9 +233,7 @@ def _verdict(verdict: str) -> str:
     return f"**{markdown(verdict)}**" if verdict in ("fail", "not run") else markdown(verdict)
 
 
-def _table(
-    title: str, head: Sequence[str], body: Iterable[Sequence[str]], total: int
-) -> str:
+def _table(title: str, head: Sequence[str], body: Iterable[Sequence[str]], total: int) -> str:
     lines = [f"| {' | '.join(row)} |" for row in body]
     if not lines:
         return ""

@@ -19,9 +19,7 @@ NOT_MEASURED = "-"
 
 def printable(text: object) -> str:
     """``text`` on one line, every character that is not printable spelled out (``\\x1b``)."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def shorten(text: object, length: int) -> str:

@@ -1,0 +1,40 @@
+"""``export-verify explain``: the headline findings of a saved report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from exporter.commands import _options as common
+
+
+@click.command()
+@click.argument("report_path", metavar="REPORT", type=click.Path(path_type=Path))
+def command(report_path: Path) -> int:
+    """Say in sentences what REPORT (a report.json, or its folder) found.
+
+    Exits 0 when it could be read, whatever its verdict.
+    """
+    if report_path.is_dir():
+        report_path = report_path / "report.json"
+    common.require_file(report_path, "REPORT", "run the pipeline first, or give its report.json")
+
+    from exporter.report.advice import next_steps
+    from exporter.report.findings import findings
+    from exporter.report.names import printable
+    from exporter.report.schema import read_report
+
+    report = read_report(report_path)
+    click.echo(f"{report.verdict.upper()}: {printable(report.pipeline.name)}")
+    click.echo(printable(report.headline))
+    for title, lines in (
+        ("found", findings(report) or ["nothing that is wrong"]),
+        ("next", next_steps(report)),
+        ("not checked", [printable(line) for line in report.not_checked]),
+    ):
+        if lines:
+            click.echo(f"\n{title}")
+        for line in lines:
+            click.echo(f"  {line}")
+    return 0

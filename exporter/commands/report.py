@@ -1,0 +1,35 @@
+"""``export-verify report``: render a saved report again, without models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from exporter.commands import _options as common
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write JUnit XML here."
+)
+@common.verbosity_options
+def command(folder: Path, junit: Path | None, quiet: bool, verbose: bool) -> int:
+    """Render DIR/report.json again: terminal, report.html, report.md, node colours.
+
+    Exits 0 when it is rendered, whatever its verdict.
+    """
+    path = folder if folder.suffix == ".json" else folder / "report.json"
+    common.require_file(path, "DIR", "run the pipeline first, or give the folder of a run")
+
+    from exporter.report.schema import read_report
+    from exporter.report.terminal import print_report
+    from exporter.report.write import write_junit, write_renderings
+
+    report = read_report(path)
+    write_renderings(report, path.parent)
+    if junit is not None:
+        write_junit(report, junit)
+    print_report(report, output_dir=path.parent, quiet=quiet, verbose=verbose)
+    return 0

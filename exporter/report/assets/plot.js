@@ -1,0 +1,116 @@
+// Error against depth: three curves and the limit, on a log scale.
+const CURVES = [
+  ["noise", "float32 PyTorch (noise)", "noise"],
+  ["propagated", "ONNX, propagated", "propagated"],
+  ["local", "ONNX, layer alone", "local"],
+];
+
+function drawPlot(taps, choose) {
+  const holder = document.getElementById("plot");
+  holder.replaceChildren();
+  const count = taps.name.length;
+  document.getElementById("plot-empty").hidden = count > 0;
+  holder.hidden = count === 0;
+  if (count === 0) return null;
+
+  // A log axis has no place for 0, NaN and Inf: they are drawn on the lower and the upper edge.
+  const finite = CURVES.map(([key]) => key).concat("limit").flatMap((key) => taps[key])
+    .filter((v) => typeof v === "number" && v > 0);
+  const least = finite.reduce((a, b) => Math.min(a, b), Infinity);
+  const most = finite.reduce((a, b) => Math.max(a, b), 0);
+  const low = finite.length ? least / 2 : 1e-9;
+  const high = finite.length ? most * 2 : 1;
+  const height = (value) => {
+    if (value === null) return NaN;
+    const number = numeric(value);
+    return number > 0 ? Math.min(number, high) : low;
+  };
+
+  const columns = { x: Array.from({ length: count }, (_, i) => i), index: [] };
+  for (const [key] of CURVES.concat([["limit"]])) {
+    columns[key] = taps[key].map(height);
+    columns[`${key}_text`] = taps[key].map(shown);
+  }
+  columns.index = columns.x.map(String);
+  columns.fail = columns.local.map((y, i) => (taps.verdict[i] === "fail" ? y : NaN));
+  for (const key of ["name", "layer", "op", "source", "case", "verdict"]) {
+    columns[key] = taps[key].map((text) => text || "-");
+  }
+  const source = new Bokeh.ColumnDataSource({ data: columns });
+  const figure = Bokeh.Plotting.figure({
+    sizing_mode: "stretch_both",
+    y_axis_type: "log",
+    x_range: new Bokeh.Range1d({ start: -0.02 * count - 1, end: 1.02 * count }),
+    y_range: new Bokeh.Range1d({ start: low / 1.5, end: high * 1.5 }),
+    x_axis_label: "depth (tap, in the order of the graph)",
+    y_axis_label: "error / scale",
+    tools: "pan,box_zoom,wheel_zoom,reset,save",
+    toolbar_location: "above",
+    output_backend: "canvas",
+  });
+  figure.toolbar.logo = null;
+  figure.toolbar.active_scroll = null;
+  const dressed = [];
+  const add = (glyph, name, key, options) => {
+    const renderer = figure[glyph]({ x: { field: "x" }, y: { field: name }, source, ...options });
+    dressed.push([renderer, key]);
+    return renderer;
+  };
+  add("line", "limit", "limit", { line_dash: "dashed", line_width: 1.5, legend_label: "limit" });
+  const dots = [];
+  const many = count > 600;
+  for (const [key, title, hue] of CURVES) {
+    add("line", key, hue, { line_width: 1, line_alpha: 0.55, legend_label: title });
+    const dot = add("scatter", key, hue, {
+      size: many ? 3 : 6, fill_alpha: many ? 0.7 : 1, line_alpha: many ? 0.7 : 1,
+      legend_label: title,
+    });
+    dot.nonselection_glyph = null;
+    dots.push(dot);
+  }
+  const failed = add("scatter", "fail", "fail", {
+    size: 13, marker: "x", line_width: 3, legend_label: "fails by itself",
+  });
+  failed.nonselection_glyph = null;
+  const cursor = new Bokeh.Span({ dimension: "height", location: 0, visible: false });
+  figure.add_layout(cursor);
+  figure.add_tools(
+    new Bokeh.HoverTool({
+      renderers: dots,
+      point_policy: "snap_to_data",
+      tooltips: [
+        ["layer", "@layer"], ["tap", "@name"], ["op", "@op"], ["source", "@source"],
+        ["local error", "@local_text"], ["limit", "@limit_text"],
+        ["propagated", "@propagated_text"], ["PyTorch", "@noise_text"],
+        ["case", "@case"], ["verdict", "@verdict"],
+      ],
+    }),
+    new Bokeh.TapTool({ renderers: [...dots, failed] }),
+  );
+  placeLegend(figure);
+  const paint = () => {
+    dress(figure);
+    cursor.line_color = colour("ink");
+    for (const [renderer, key] of dressed) {
+      for (const glyph of [renderer.glyph, renderer.selection_glyph]) {
+        if (!glyph) continue;
+        if ("line_color" in glyph) glyph.line_color = colour(key);
+        if ("fill_color" in glyph) glyph.fill_color = colour(key);
+      }
+    }
+  };
+  paint();
+  source.selected.properties.indices.change.connect(() => {
+    const [index] = source.selected.indices;
+    if (index !== undefined) choose(index, true);
+  });
+  Bokeh.Plotting.show(figure, holder);
+  return {
+    paint,
+    figure,
+    mark(index) {
+      cursor.location = index;
+      cursor.visible = true;
+    },
+  };
+}

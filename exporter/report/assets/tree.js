@@ -1,0 +1,83 @@
+// Modules as nested <details>, coloured by the worst local error below them.
+function heat(strain) {
+  if (strain === null) return "";
+  return strain > 1 ? "h3" : strain > 0.5 ? "h2" : strain > 0.1 ? "h1" : "h0";
+}
+
+function growTree(taps) {
+  const top = { path: "", name: "(all)", children: new Map(), strain: null, count: 0, kind: "" };
+  taps.layer.forEach((layer, i) => {
+    const strain = taps.fate[i] === "compared" ? numeric(taps.strain[i]) : null;
+    let node = top;
+    const note = (held) => {
+      held.count += 1;
+      if (strain !== null && (held.strain === null || strain > held.strain)) held.strain = strain;
+      if (taps.verdict[i] === "fail") held.strain = Math.max(held.strain ?? 0, 1.0001);
+    };
+    note(top);
+    for (const part of layer ? layer.split(".") : []) {
+      if (!node.children.has(part)) {
+        const path = node.path ? `${node.path}.${part}` : part;
+        node.children.set(part, {
+          path, name: part, children: new Map(), strain: null, count: 0, kind: "",
+        });
+      }
+      node = node.children.get(part);
+      note(node);
+    }
+    node.kind = taps.layer_class[i];
+  });
+  return top;
+}
+
+function drawTree(taps, filterModule) {
+  const holder = document.getElementById("tree");
+  holder.replaceChildren();
+  const row = (node) => {
+    const span = document.createElement("span");
+    span.className = "row";
+    const mark = document.createElement("i");
+    mark.className = `heat ${heat(node.strain)}`;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = node.kind ? `${node.name} (${node.kind})` : node.name;
+    const limit = node.strain === null ? "not compared" : `${shown(node.strain)} of the limit`;
+    button.title = `${node.path || "all"}: ${limit}, ${node.count} taps`;
+    button.addEventListener("click", (event) => {
+      event.preventDefault();
+      filterModule(node.path);
+    });
+    span.append(mark, button);
+    return span;
+  };
+  const render = (node, open) => {
+    if (node.children.size === 0) {
+      const leaf = document.createElement("div");
+      leaf.className = "leaf";
+      leaf.append(row(node));
+      return leaf;
+    }
+    const details = document.createElement("details");
+    const summary = document.createElement("summary");
+    summary.append(row(node));
+    details.append(summary);
+    let filled = false;
+    // Children are made when they are first seen: a deep model has thousands.
+    const fill = () => {
+      if (filled) return;
+      filled = true;
+      for (const child of node.children.values()) {
+        details.append(render(child, child.strain !== null && child.strain > 1));
+      }
+    };
+    details.addEventListener("toggle", () => details.open && fill());
+    if (open) {
+      fill();
+      details.open = true;
+    }
+    return details;
+  };
+  holder.append(render(growTree(taps), true));
+  const worst = [...holder.querySelectorAll(".h3")].at(-1);
+  if (worst) holder.scrollTop = worst.offsetTop - holder.offsetTop - holder.clientHeight / 2;
+}

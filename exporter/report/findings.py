@@ -1,0 +1,65 @@
+"""The headline findings of a report as sentences, most serious first."""
+
+from __future__ import annotations
+
+from exporter.report.figures import severity
+from exporter.report.names import figure, printable, times
+from exporter.report.rows import output_rows
+from exporter.report.schema import CulpritRecord, Report
+
+_MOST = 10
+
+
+def findings(report: Report) -> list[str]:
+    """Sentences on every link, layer, output, contract and golden that is not good.
+
+    Of each kind at most ten are told and the rest counted. [] means that nothing is wrong.
+    """
+    kinds = [
+        [
+            f"link '{link.name}' ({link.expected} -> {link.actual}): {link.verdict}."
+            f" {link.reason}".rstrip()
+            for link in report.links
+            if severity(link.verdict) >= severity("ambiguous")
+        ],
+        [_culprit(culprit) for culprit in report.culprits],
+        [
+            f"{held.kind} '{held.name}' of {held.node}: exported {held.expected},"
+            f" in the file {held.actual}"
+            for held in report.structure
+        ],
+        [
+            f"output '{row.name}' in link '{row.link}', case '{row.case}': {row.verdict},"
+            f" worst difference {row.difference}"
+            for row in output_rows(report)
+            if severity(row.verdict) >= severity("ambiguous")
+        ],
+        [
+            f"contract '{held.name}' ({held.side}): {held.verdict}. "
+            + ". ".join(s for s in (held.observed, held.where, held.reason, held.advice) if s)
+            for held in report.contracts
+            if severity(held.verdict) >= severity("ambiguous")
+        ],
+        [
+            f"golden '{held.case}': {held.state}. "
+            + ". ".join(s for s in (held.first_layer, held.reason, held.advice) if s)
+            for held in report.golden
+            if severity(held.verdict) >= severity("ambiguous")
+        ],
+    ]
+    lines: list[str] = []
+    for kind in kinds:
+        lines += [printable(line) for line in kind[:_MOST]]
+        if len(kind) > _MOST:
+            lines.append(f"... and {len(kind) - _MOST} more of this kind")
+    return lines
+
+
+def _culprit(culprit: CulpritRecord) -> str:
+    ratio = f", {times(culprit.ratio)} PyTorch's own" if culprit.ratio is not None else ""
+    who = f"; wrong: {culprit.who}" if culprit.who else ""
+    return (
+        f"layer '{culprit.layer}', {culprit.op} at {culprit.source or 'an unknown line'}"
+        f" (stage '{culprit.stage}'): local error {figure(culprit.local_error)}, limit"
+        f" {figure(culprit.limit)}{ratio}{who}. {culprit.reason}"
+    ).rstrip()

@@ -1,0 +1,130 @@
+"""The report as one HTML file that works offline and asks the network for nothing.
+
+Plots are drawn by BokehJS (from the package bokeh, BSD-3-Clause), the table by DataTables (from
+the package itables, MIT). Both are copied into the file; neither package is imported.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from exporter.errors import MissingPackageError
+from exporter.report.advice import SEEDED, next_steps
+from exporter.report.figures import severity
+from exporter.report.names import (
+    cosine,
+    figure,
+    printable,
+    seconds,
+    shorten,
+    size,
+    times,
+)
+from exporter.report.payload import payload, script_json
+from exporter.report.rows import output_rows, taps_of
+from exporter.report.schema import Report
+
+MAX_BYTES = 6_000_000
+_MAX_ROWS = 400
+_SCRIPTS = ("theme.js", "plot.js", "waveform.js", "tree.js", "table.js", "main.js")
+
+
+def render_html(report: Report) -> str:
+    """Return the whole page.
+
+    Raises:
+        MissingPackageError: bokeh or itables is not installed.
+    """
+    data = payload(report)
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            report=report,
+            steps=next_steps(report),
+            seeded=SEEDED if report.pipeline.weights.seeded else "",
+            failed_links=[link for link in report.links if severity(link.verdict) >= 4],
+            failed_contracts=[held for held in report.contracts if severity(held.verdict) >= 4],
+            failed_golden=[held for held in report.golden if severity(held.verdict) >= 4],
+            outputs=output_rows(report),
+            left_out=data["left_out"],
+            data=Markup(script_json(data)),  # noqa: S704 - script_json leaves no markup in it
+            most=_MAX_ROWS,
+            style=Markup(_asset("report.css")),  # noqa: S704 - our own file
+            scripts=[Markup(_asset(name)) for name in _SCRIPTS],  # noqa: S704 - our own files
+            **_libraries(),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("exporter.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        {
+            "name": lambda text: shorten(text, 200),
+            "words": lambda text: shorten(text, 1000),
+            "path": printable,
+            "figure": figure,
+            "times": times,
+            "cosine": cosine,
+            "seconds": seconds,
+            "size": size,
+            "taps": taps_of,
+            "status": _status_class,
+        }
+    )
+    return environment
+
+
+def _status_class(verdict: str) -> str:
+    """A CSS class for a verdict; what is not known looks like a failure."""
+    known = {"pass", "fail", "ambiguous", "not run", "not applicable", "empty as declared"}
+    return "is-" + (verdict.replace(" ", "-") if verdict in known else "fail")
+
+
+def _asset(name: str) -> str:
+    return resources.files("exporter.report").joinpath("assets", name).read_text("utf-8")
+
+
+def _libraries() -> dict[str, Any]:
+    bokeh = _installed("bokeh", "server/static/js")
+    itables = _installed("itables", "html")
+    scripts = [_inline(bokeh / name) for name in ("bokeh.min.js", "bokeh-api.min.js")]
+    return {
+        "bokeh_scripts": scripts,
+        "table_script": _inline(itables / "dt_bundle.js"),
+        "table_style": _inline(itables / "dt_bundle.css"),
+    }
+
+
+def _installed(package: str, folder: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingPackageError(
+            f"the HTML report needs the package {package}",
+            remedy=f"install it with: pip install {package}",
+        )
+    return Path(spec.submodule_search_locations[0]) / folder
+
+
+@cache
+def _inline(path: Path) -> Markup:
+    """A library's file as it may stand inside an element: it must not close that element."""
+    text = path.read_text("utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("//# sourceMappingURL")]
+    safe = "\n".join(lines).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return Markup(safe)  # noqa: S704 - a file of an installed package

@@ -1,0 +1,151 @@
+"""What the scripts of the HTML report read: columns of plain values, small enough for one file.
+
+Words that repeat (layers, ops, sources) are stored once and referred to by index. Figures keep
+four digits; those that are not finite are words, because JSON has none for them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from exporter.report.figures import TapFigures, layer_links, severity, tap_figures
+from exporter.report.names import printable, shorten
+from exporter.report.schema import LinkRecord, Report, WaveformRecord
+
+MAX_TAPS = 12_000
+_NAME = 160
+_REASON = 400
+_MAX_CURVE = 4_000
+_MAX_WAVEFORMS = 12
+_FLOATS = ("local", "propagated", "noise", "limit", "strain", "ratio")
+_WORDS = ("layer", "layer_class", "op", "source", "fate", "case", "verdict", "who", "dtype")
+
+
+def payload(report: Report) -> dict[str, Any]:
+    """Return everything that is drawn, as values that JSON holds.
+
+    Keys: ``words`` (a list of strings), ``links`` (name, counts, and one column per figure of
+    its taps; columns named in ``words`` refer into the list), ``waveforms``, ``left_out``
+    (sentences on what did not fit).
+    """
+    words: dict[str, int] = {}
+    left_out: list[str] = []
+    links, room = [], MAX_TAPS
+    for link in layer_links(report):
+        taps = list(tap_figures(link))
+        held = _choose(taps, room)
+        if not held:
+            left_out.append(f"link '{shorten(link.name, _NAME)}': all {len(taps):,} taps")
+            continue
+        if len(held) < len(taps):
+            left_out.append(
+                f"link '{shorten(link.name, _NAME)}': {len(taps) - len(held):,} of {len(taps):,}"
+                " taps, those furthest below their limits"
+            )
+        room -= len(held)
+        links.append(_link(link, held, words))
+    shown = report.waveforms[:_MAX_WAVEFORMS]
+    if len(report.waveforms) > len(shown):
+        left_out.append(f"{len(report.waveforms) - len(shown):,} waveforms")
+    return {
+        "factor": plain(report.policy.factor),
+        "words": list(words),
+        "links": links,
+        "waveforms": [_waveform(held) for held in shown],
+        "left_out": left_out,
+    }
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand inside a ``script`` element: no character opens or closes markup."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def plain(value: float | None) -> float | str | None:
+    """A figure with four digits; ``"NaN"``, ``"Inf"``, ``"-Inf"``; ``None`` for not measured."""
+    if value is None:
+        return None
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Inf" if value > 0 else "-Inf"
+    return float(f"{value:.4g}")
+
+
+def _choose(taps: Sequence[TapFigures], room: int) -> list[TapFigures]:
+    """All taps, or the ``room`` worst of them, in the order of the graph."""
+    if len(taps) <= room:
+        return list(taps)
+
+    def badness(index: int) -> tuple[int, float]:
+        strain = taps[index].strain
+        known = -1.0 if strain is None else math.inf if math.isnan(strain) else strain
+        # A fused tap was not compared here, which is no reason to keep it.
+        rank = severity(taps[index].verdict) if taps[index].fate != "fused" else 0
+        return rank, known
+
+    kept = sorted(sorted(range(len(taps)), key=badness, reverse=True)[:room])
+    return [taps[index] for index in kept]
+
+
+def _link(link: LinkRecord, taps: Sequence[TapFigures], words: dict[str, int]) -> dict[str, Any]:
+    def word(text: str) -> int:
+        return words.setdefault(shorten(text, _NAME), len(words))
+
+    columns: dict[str, list[Any]] = {
+        name: [word(getattr(tap, name)) for tap in taps] for name in _WORDS
+    }
+    columns |= {name: [plain(getattr(tap, name)) for tap in taps] for name in _FLOATS}
+    columns["name"] = [shorten(tap.name, _NAME) for tap in taps]
+    columns["into"] = [shorten(tap.into, _NAME) for tap in taps]
+    columns["shape"] = ["x".join(map(str, tap.shape)) for tap in taps]
+    # A pass says nothing that its figures do not say.
+    columns["reason"] = [
+        "" if tap.verdict == "pass" else shorten(tap.reason, _REASON) for tap in taps
+    ]
+    return {
+        "name": shorten(link.name, _NAME),
+        "title": shorten(f"{link.expected} → {link.actual}", 2 * _NAME),
+        "taps": columns,
+    }
+
+
+def _waveform(held: WaveformRecord) -> dict[str, Any]:
+    step = max(1, math.ceil(len(held.minimum) / _MAX_CURVE))
+    probs, hop = held.speech_probs, held.hop_samples or 1
+    merged = max(1, math.ceil(len(probs) / _MAX_CURVE))
+    return {
+        "case": shorten(held.case, _NAME),
+        "rate": held.sample_rate_hz,
+        "samples": held.num_samples,
+        "minimum": [
+            _drawn(min(held.minimum[i : i + step])) for i in range(0, len(held.minimum), step)
+        ],
+        "maximum": [
+            _drawn(max(held.maximum[i : i + step])) for i in range(0, len(held.maximum), step)
+        ],
+        # Extremes of both kinds matter: each pair of points is the least and the most.
+        "probs": [_drawn(p) for p in probs] if merged == 1 else _extremes(probs, merged),
+        "hop": hop if merged == 1 else hop * merged / 2,
+        "threshold": plain(held.threshold),
+        "segments": [[int(start), int(end)] for start, end in held.segments[:2000]],
+        "text": printable(f"{len(held.segments)} segments"),
+    }
+
+
+def _extremes(values: Sequence[float], merged: int) -> list[float | None]:
+    points: list[float | None] = []
+    for start in range(0, len(values), merged):
+        group = values[start : start + merged]
+        points += [_drawn(min(group)), _drawn(max(group))]
+    return points
+
+
+def _drawn(value: float) -> float | None:
+    return float(f"{value:.4g}") if math.isfinite(value) else None
