@@ -16,6 +16,8 @@ from exporter.config.problems import Problem
 from exporter.config.yaml_tree import Keys, Place, dotted
 
 _SHOWN = 60
+_UNKNOWN = "unknown key"
+_MISSING = "this key is missing"
 
 
 def explain(
@@ -43,7 +45,12 @@ def explain(
                 found[keys] = dataclasses.replace(first, remedy=f"{first.remedy} {also}")
             continue
         found[keys] = Problem(where=_where(keys, places, file), problem=problem, remedy=remedy)
-    return list(found.values())
+    misspelt = {
+        (*keys[:-1], _near(keys)) for keys, item in found.items() if item.problem == _UNKNOWN
+    }
+    return [
+        item for keys, item in found.items() if item.problem != _MISSING or keys not in misspelt
+    ]
 
 
 def _keys_in_yaml(item: Any, content: Any) -> Keys:
@@ -66,9 +73,9 @@ def _keys_in_yaml(item: Any, content: Any) -> Keys:
 def _words(item: Any, keys: Keys) -> tuple[Keys, str, str]:
     kind, given = item["type"], item["input"]
     if kind == "extra_forbidden":
-        return keys, "unknown key", _nearest(keys)
+        return keys, _UNKNOWN, _hint(keys)
     if kind == "missing":
-        return keys, "this key is missing", f"add '{keys[-1]}:'{_purpose(keys)}"
+        return keys, _MISSING, f"add '{keys[-1]}:'{_purpose(keys)}"
     if kind == "value_error":
         text = str(item["ctx"]["error"])
         head, _, rest = text.partition(": ")
@@ -100,14 +107,23 @@ def _purpose(keys: Keys) -> str:
     return ""
 
 
-def _nearest(keys: Keys) -> str:
+def _known(keys: Keys) -> list[str]:
     known: list[str] = []
     for section, rest in _sections(keys[:-1]):
         if not rest:
             known = list(section.model_fields)
-    near = difflib.get_close_matches(str(keys[-1]), known, n=1)
-    if near:
-        return f"did you mean '{near[0]}'?"
+    return known
+
+
+def _near(keys: Keys) -> str | None:
+    """The known key that an unknown one was probably meant to be."""
+    return next(iter(difflib.get_close_matches(str(keys[-1]), _known(keys), n=1)), None)
+
+
+def _hint(keys: Keys) -> str:
+    near = _near(keys)
+    if near is not None:
+        return f"did you mean '{near}'?"
     elsewhere = [
         name
         for name, field in Pipeline.model_fields.items()
@@ -115,7 +131,7 @@ def _nearest(keys: Keys) -> str:
         if keys[-1] in section.model_fields and len(keys) == 1
     ]
     hint = f"it belongs under '{elsewhere[0]}'; " if elsewhere else ""
-    return f"{hint}known here: {', '.join(known)}"
+    return f"{hint}known here: {', '.join(_known(keys))}"
 
 
 def _sections(keys: Keys) -> Iterator[tuple[type[BaseModel], Keys]]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from exporter.artifact import sha256_of
 from exporter.config.inputs import AxisSize, Case, InputSpec
@@ -66,6 +66,11 @@ class Pipeline(Section):
     _places: Mapping[Keys, Place] = PrivateAttr(default_factory=dict)
     _file: str = PrivateAttr(default="")
 
+    @field_validator("contracts", mode="after")
+    @classmethod
+    def _without_switched_off(cls, contracts: dict[str, Any]) -> dict[str, Any]:
+        return {name: options for name, options in contracts.items() if options is not False}
+
     @model_validator(mode="after")
     def _sections_fit(self) -> Pipeline:
         twice = [
@@ -104,7 +109,7 @@ class Pipeline(Section):
         Raises:
             KeyError: there is none of that name.
         """
-        return next(case for case in self.cases if case.name == name)
+        return {case.name: case for case in self.cases}[name]
 
     @property
     def digest(self) -> str:
