@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from exporter.config import load_pipeline
