@@ -246,6 +246,8 @@ def _judge_tap(values: TapValues, state: _CaseState) -> tuple[Judged, Judged]:
     else:
         local = _measure(name, values.truth_local, values.reference, values.forced, role, scale)
     free = _measure(name, values.truth_free, values.reference, values.free, role, scale)
+    if values.stopped is not None:
+        local, free = (_explain(m, values.stopped) for m in (local, free))
     case = state.case
     empty = tap.onnx_name in case.expect_empty if tap.output else bool(case.expect_empty)
     local_verdict, free_verdict = (
@@ -257,6 +259,12 @@ def _judge_tap(values: TapValues, state: _CaseState) -> tuple[Judged, Judged]:
         Judged(measurement=local, verdict=local_verdict, case=case.name),
         Judged(measurement=free, verdict=free_verdict, case=case.name),
     )
+
+
+def _explain(measured: Measurement, stopped: str) -> Measurement:
+    if measured.problem is None or measured.dtype_actual is not None:
+        return measured
+    return replace(measured, problem=f"{measured.problem}: onnxruntime stopped: {stopped}")
 
 
 def _measure(

@@ -50,7 +50,8 @@ class TapValues:
 
     ``free`` and ``forced`` are None when the file does not hold the value. ``exact`` says that
     the op only moves elements whose sources are taps: forced must equal reference bit for bit.
-    ``margin`` computes the float64 margins of a discrete decision, on demand.
+    ``margin`` computes the float64 margins of a discrete decision, on demand. ``stopped`` is what
+    onnxruntime said when it could not compute the value.
     """
 
     planned: PlannedTap
@@ -61,6 +62,7 @@ class TapValues:
     forced: np.ndarray | None
     exact: bool
     margin: Callable[[], Margin] | None
+    stopped: str | None = None
 
 
 @dataclass(slots=True)
@@ -238,6 +240,7 @@ class _Walk:
             forced=forced.get(name, constant),
             exact=self.local[op.name] is self.reference[op.name],
             margin=None if floating else margin_of(op, self._reference_of, self._wide_of),
+            stopped=self.forced.stopped.get(name) or self.free.stopped.get(""),
         )
 
     def _reference_of(self, name: str) -> Any:

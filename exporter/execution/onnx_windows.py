@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
 
@@ -53,6 +54,8 @@ class OnnxWindows:
         self._given: set[str] = set()
         self.build_seconds = 0.0
         self.run_seconds = 0.0
+        # Why values are missing: onnxruntime's own words, by name; "" for the whole free run.
+        self.stopped: dict[str, str] = {}
 
     def advance(self, names: Iterable[str], *, last: bool) -> dict[str, np.ndarray]:
         """Compute ``names`` (and, in the last window, the graph outputs that are left)."""
@@ -61,50 +64,89 @@ class OnnxWindows:
         if last:
             nodes = tuple(sorted({*nodes, *self._partition.rest()}))
             wanted += [n for n in self._graph.outputs if n not in self._given and n not in wanted]
-        run = self._session(nodes, wanted)
-        feeds = {name: self._value(name) for name in run.inputs}
-        started = time.perf_counter()
-        results = run.run(feeds)
-        self.run_seconds += time.perf_counter() - started
+        if "" in self.stopped:
+            return {}
+        results = self._run(nodes, wanted)
         found: dict[str, np.ndarray] = {}
         for name, value in results.items():
             found[name.removesuffix(OWN)] = value
-        taken = self._partition.taken
         for name, value in found.items():
-            if name in self._forced:
-                continue
-            if any(user not in taken for user in self._graph.consumers.get(name, ())):
+            if name not in self._forced and self.reads_later(name):
                 self._carried[name] = value
         for name in [n for n in self._carried if not self.reads_later(n)]:
             del self._carried[name]
         asked = set(wanted)
         self._given |= asked
+        have = found.keys() | self._early.keys()
         self._early.update(
             (n, v) for n, v in found.items() if n in self._taps and n not in asked
         )
-        return {n: found[n] if n in found else self._early.pop(n) for n in wanted}
+        return {n: found[n] if n in found else self._early.pop(n) for n in wanted if n in have}
 
     def reads_later(self, name: str) -> bool:
         """True while a node that was not handed out yet reads ``name``."""
         taken = self._partition.taken
         return any(user not in taken for user in self._graph.consumers.get(name, ()))
 
+    def _run(self, nodes: tuple[int, ...], wanted: list[str]) -> dict[str, np.ndarray]:
+        """Run one window; what onnxruntime cannot compute is left out and noted."""
+        pending = self._pending(nodes)
+        try:
+            return self._run_session(nodes, wanted, pending)
+        except Exception as error:
+            if not self._forced:
+                self.stopped[""] = _words(error)
+                return {}
+        # Fed from outside, one piece that stops says nothing about the others.
+        results: dict[str, np.ndarray] = {}
+        for name in dict.fromkeys([*wanted, *pending]):
+            piece = self._piece(nodes, name)
+            try:
+                results |= self._run_session(piece, [name], [])
+            except Exception as error:
+                self.stopped[name] = _words(error)
+        return results
+
+    def _piece(self, nodes: tuple[int, ...], name: str) -> tuple[int, ...]:
+        """Nodes of a window behind ``name``, back to the values that come from outside."""
+        inside, found = set(nodes), set()
+        stack = [self._graph.producer[name]]
+        while stack:
+            node = stack.pop()
+            if node in found or node not in inside:
+                continue
+            found.add(node)
+            for source in self._graph.reads[node]:
+                if source not in self._forced and source in self._graph.producer:
+                    stack.append(self._graph.producer[source])
+        return tuple(sorted(found))
+
+    def _run_session(
+        self, nodes: tuple[int, ...], wanted: list[str], pending: list[str]
+    ) -> dict[str, np.ndarray]:
+        run = self._session(nodes, wanted, pending)
+        feeds = {name: self._value(name) for name in run.inputs}
+        started = time.perf_counter()
+        results = run.run(feeds)
+        self.run_seconds += time.perf_counter() - started
+        return results
+
+    def _pending(self, nodes: tuple[int, ...]) -> list[str]:
+        produced = (name for i in nodes for name in self._graph.nodes[i].output)
+        return [name for name in produced if self.reads_later(name)]
+
     def _value(self, name: str) -> np.ndarray:
         if name in self._forced and self._supply is not None:
             return self._supply(name)
         return self._carried[name]
 
-    def _session(self, nodes: tuple[int, ...], wanted: list[str]) -> WindowRun:
+    def _session(
+        self, nodes: tuple[int, ...], wanted: list[str], pending: list[str]
+    ) -> WindowRun:
         key = (nodes, tuple(wanted), bool(self._forced))
         if key not in self._sessions:
             started = time.perf_counter()
-            taken = self._partition.taken
             produced = {name for i in nodes for name in self._graph.nodes[i].output}
-            pending = [
-                name
-                for name in produced
-                if any(user not in taken for user in self._graph.consumers.get(name, ()))
-            ]
             read = {name for i in nodes for name in self._graph.reads[i]}
             dtypes = {name: value.dtype for name, value in self._carried.items()}
             for name in read & self._forced:
@@ -121,3 +163,9 @@ class OnnxWindows:
             self._sessions[key] = WindowRun(window, self._graph, self._deployment)
             self.build_seconds += time.perf_counter() - started
         return self._sessions[key]
+
+
+def _words(error: Exception) -> str:
+    """onnxruntime's message without its prefixes and terminal colours."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    return text.partition("Status Message: ")[2] or text.splitlines()[0]
