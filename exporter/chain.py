@@ -2,6 +2,8 @@
 
     eager -> captured -> exported -> simplified -> as deployed        (outputs, every case)
              captured ------------> simplified                        (every layer)
+
+A file that was made elsewhere takes the place of exported and simplified.
 """
 
 from __future__ import annotations
@@ -12,22 +14,62 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from torch import nn
 
-from exporter.build import Built, Stages
+from exporter.build import Stages
 from exporter.execution.evaluate import run_with_truth
 from exporter.execution.onnxruntime import Deployment, FileRun
-from exporter.graph.index import GraphIndex, index_graph
+from exporter.graph.index import index_graph
+from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, count_fates
-from exporter.layers import LayerLink, judge_layers
+from exporter.layers import Culprit, LayerLink, judge_layers
 from exporter.outputs import OutputResult, judge_outputs, run_eager
 from exporter.parity.rollup import Coverage, Rollup, link_verdict, rollup
 from exporter.parity.status import Status, worst
 from exporter.parity.tolerance import Policy
 from exporter.record import culprit_record, layer_records, link_record, output_record
 from exporter.report.schema import CulpritRecord, LinkRecord, OutputRecord
-from exporter.tensors import Arrays, Case
+from exporter.tensors import Arrays, Case, TensorSpec
 
-EAGER, CAPTURED, EXPORTED, SIMPLIFIED = "eager", "captured", "exported", "simplified"
+EAGER, CAPTURED = "eager", "captured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Station:
+    """An ONNX file of the chain.
+
+    Attributes:
+        name: "exported", "simplified" or "given".
+        path: the file. model: its content.
+        stage: the stage that is guilty when this file is the first that is wrong.
+    """
+
+    name: str
+    path: Path
+    model: onnx.ModelProto
+    stage: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a chain judges.
+
+    Attributes:
+        module: the eager module; None when only the captured program is at hand.
+        program: the captured program, the reference of all layers.
+        inputs, outputs: specs, in order.
+        stations: files in the order in which they were made; layers are walked in the last one.
+        expected_taps: taps that the last file is known to hold (see ``judge_layers``).
+        tapped: False when the last file's values cannot be told apart: outputs only.
+    """
+
+    module: nn.Module | None
+    program: Program
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    stations: tuple[Station, ...]
+    expected_taps: frozenset[str] = frozenset()
+    tapped: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +81,8 @@ class ChainResult:
     culprits: list[CulpritRecord]
     statuses: list[Status]
     status: Status
-    headline: str
     tokens: dict[str, list[list[int]]]
     notes: list[str]
-    not_checked: list[str]
 
 
 @dataclass(slots=True)
@@ -56,7 +96,7 @@ class _Runs:
 
 
 class Chain:
-    """Judges what ``build`` made.
+    """Judges a subject.
 
     Args:
         policy: the limits. deployments: sessions as users would open them; the first one also
@@ -65,19 +105,27 @@ class Chain:
 
     def __init__(
         self,
-        built: Built,
+        subject: Subject,
         policy: Policy,
         deployments: tuple[Deployment, ...],
         budget: int,
         stages: Stages,
     ):
-        self._built = built
+        self._subject = subject
         self._policy = policy
         self._deployments = deployments
         self._budget = budget
         self._stages = stages
         self._tainted: dict[str, str | None] = {}
-        self._index: dict[str, GraphIndex] = {}
+        self._stopped: dict[str, str] = {}
+
+    @property
+    def _last(self) -> Station:
+        return self._subject.stations[-1]
+
+    @property
+    def _layer_link(self) -> str:
+        return f"layers: {CAPTURED} -> {self._last.name}"
 
     def judge(
         self, cases: Sequence[Case], sized: Sequence[Case], min_coverage: float | None
@@ -87,89 +135,95 @@ class Chain:
         self._run_files(runs)
         results = [result for run in runs for result in self._judge_outputs(run)]
         rollups = self._link_rollups(results, runs)
-        with self._stages.stage("layers") as stage:
-            layers = self._layers(self._built.shipped_model, cases)
-            fates = count_fates(tap.planned for tap in layers.taps)
-            stage.result(f"{fates[COMPARED]} taps compared on {len(cases)} case(s)")
-        layer_rollup = self._layer_rollup(layers, fates, min_coverage)
-        culprits = self._culprits(layers, cases)
         links = [link_record(r, *ends) for r, ends in rollups]
-        links.insert(
-            3 if self._built.simplified else 2,
-            LinkRecord(
-                name=layer_rollup.name,
-                expected=CAPTURED,
-                actual=SIMPLIFIED if self._built.simplified else EXPORTED,
-                verdict=layer_rollup.status.value,
-                reason=layer_rollup.reason,
-                compared=fates["compared"],
-                fused=fates["fused"],
-                missing=fates["missing"],
-                coverage=(fates["compared"] + fates["fused"]) / max(len(layers.taps), 1),
-                layers=layer_records(layers),
-            ),
-        )
-        statuses = [*(r.status for r, _ in rollups), layer_rollup.status]
+        statuses = [r.status for r, _ in rollups]
+        culprits: list[CulpritRecord] = []
+        notes: list[str] = []
+        if self._subject.tapped:
+            layers, record, status = self._judge_layers(cases, min_coverage)
+            links.insert(len(links) - len(self._deployments), record)
+            statuses.append(status)
+            culprits = self._culprits(layers, cases)
+            shares = ", ".join(f"{k} {v:.1f}" for k, v in layers.clock.seconds.items())
+            notes.append(f"seconds in the layer walk: {shares}")
         return ChainResult(
             links=links,
             outputs=[output_record(result) for result in results],
             culprits=culprits,
             statuses=statuses,
             status=worst(statuses),
-            headline=headline(links, culprits),
             tokens=self._tokens(runs),
-            notes=self._notes(layers),
-            not_checked=self._not_checked(culprits),
+            notes=notes,
         )
 
+    def _judge_layers(
+        self, cases: Sequence[Case], min_coverage: float | None
+    ) -> tuple[LayerLink, LinkRecord, Status]:
+        with self._stages.stage("layers") as stage:
+            layers = self._layers(self._last, cases)
+            fates = count_fates(tap.planned for tap in layers.taps)
+            stage.result(f"{fates[COMPARED]} taps compared on {len(cases)} case(s)")
+        held = self._layer_rollup(layers, fates, min_coverage)
+        record = LinkRecord(
+            name=held.name,
+            expected=CAPTURED,
+            actual=self._last.name,
+            verdict=held.status.value,
+            reason=held.reason,
+            compared=fates["compared"],
+            fused=fates["fused"],
+            missing=fates["missing"],
+            coverage=(fates["compared"] + fates["fused"]) / max(len(layers.taps), 1),
+            layers=layer_records(layers),
+        )
+        return layers, record, held.status
+
     def _run_pytorch(self, cases: Sequence[Case]) -> list[_Runs]:
-        wrapped, program = self._built.wrapped, self._built.program
+        subject = self._subject
         runs = []
         with self._stages.stage("run PyTorch") as stage:
             for number, case in enumerate(cases):
                 stage.update(case.name, number, len(cases))
-                eager, written = run_eager(wrapped.module, wrapped.inputs, wrapped.outputs, case)
-                captured, truth = run_with_truth(program, case.inputs)
-                runs.append(
-                    _Runs(
-                        case=_declare_sweep(case, eager),
-                        truth=truth,
-                        stations={EAGER: eager, CAPTURED: captured},
-                        written=written,
+                captured, truth = run_with_truth(subject.program, case.inputs)
+                stations, written = {CAPTURED: captured}, []
+                if subject.module is not None:
+                    eager, written = run_eager(
+                        subject.module, subject.inputs, subject.outputs, case
                     )
-                )
+                    stations[EAGER] = eager
+                first = stations.get(EAGER, captured)
+                declared = _declare_sweep(case, first)
+                runs.append(_Runs(case=declared, truth=truth, stations=stations, written=written))
             stage.result(f"{len(cases)} cases and lengths, float32 and float64")
         return runs
 
     def _run_files(self, runs: list[_Runs]) -> None:
-        plain = Deployment(
-            provider=self._deployments[0].provider,
-            level="disable",
-            threads=self._deployments[0].threads,
-        )
-        files = [(EXPORTED, self._built.exported.path, plain)]
-        if self._built.simplified:
-            files.append((SIMPLIFIED, self._built.shipped.path, plain))
-        files += [(d.label(), self._built.shipped.path, d) for d in self._deployments]
+        first = self._deployments[0]
+        plain = Deployment(provider=first.provider, level="disable", threads=first.threads)
+        files = [(s.name, s.path, plain) for s in self._subject.stations]
+        files += [(d.label(), self._last.path, d) for d in self._deployments]
         with self._stages.stage("run onnxruntime") as stage:
             for number, (station, path, deployment) in enumerate(files):
                 stage.update(station, number, len(files))
-                self._run_file(station, path, deployment, runs)
+                session = FileRun(path, deployment)
+                for run in runs:
+                    run.stations[station] = self._run_one(session, station, run.case)
             stage.result(", ".join(d.label() for d in self._deployments))
 
-    def _run_file(
-        self, station: str, path: Path, deployment: Deployment, runs: list[_Runs]
-    ) -> None:
-        session = FileRun(path, deployment)
-        for run in runs:
-            run.stations[station] = session.run(run.case.inputs)
+    def _run_one(self, session: FileRun, station: str, case: Case) -> Arrays:
+        """Outputs of one run; none of them, with onnxruntime's words kept, when it stops."""
+        try:
+            return session.run(case.inputs)
+        except Exception as error:
+            self._stopped.setdefault(station, f"onnxruntime stopped on '{case.name}': {error}")
+            return {}
 
     def _pairs(self) -> list[tuple[str, str]]:
-        stations = [EAGER, CAPTURED, EXPORTED]
-        if self._built.simplified:
-            stations.append(SIMPLIFIED)
-        pairs = list(zip(stations, stations[1:], strict=False))
-        return [*pairs, *((stations[-1], d.label()) for d in self._deployments)]
+        names = [CAPTURED, *(s.name for s in self._subject.stations)]
+        if self._subject.module is not None:
+            names.insert(0, EAGER)
+        pairs = list(zip(names, names[1:], strict=False))
+        return [*pairs, *((names[-1], d.label()) for d in self._deployments)]
 
     def _judge_outputs(self, run: _Runs) -> list[OutputResult]:
         operators = self._operators()
@@ -178,9 +232,9 @@ class Chain:
             results += judge_outputs(
                 f"{expected} -> {actual}",
                 run.case,
-                self._built.wrapped.outputs,
+                self._subject.outputs,
                 truth=run.truth,
-                reference=run.stations[EAGER],
+                reference=run.stations.get(EAGER, run.stations[CAPTURED]),
                 expected=run.stations[expected],
                 actual=run.stations[actual],
                 policy=self._policy,
@@ -190,7 +244,7 @@ class Chain:
         return results
 
     def _operators(self) -> dict[str, str]:
-        program = self._built.program
+        program = self._subject.program
         ops = {op.name: op.target for op in program.ops}
         pairs = zip(program.outputs, program.output_names, strict=True)
         return {label: ops.get(name, "") for name, label in pairs}
@@ -203,23 +257,25 @@ class Chain:
             name = f"{expected} -> {actual}"
             held = rollup(name, [r.verdict for r in results if r.link == name])
             written = sorted({w for run in runs for w in run.written})
+            reason = None
             if expected == EAGER and written:
-                held = Rollup(
-                    name=name,
-                    status=Status.FAIL,
-                    reason=f"PyTorch writes to its input(s) {', '.join(written)}",
-                )
+                reason = f"PyTorch writes to its input(s) {', '.join(written)}"
+            elif actual in self._stopped:
+                reason = self._stopped[actual]
+            if reason is not None:
+                held = Rollup(name=name, status=Status.FAIL, reason=reason)
             rollups.append((held, (expected, actual)))
         return rollups
 
-    def _layers(self, model: onnx.ModelProto, cases: Sequence[Case]) -> LayerLink:
+    def _layers(self, station: Station, cases: Sequence[Case]) -> LayerLink:
         return judge_layers(
-            self._built.program,
-            index_graph(model, self._built.shipped.path.parent),
+            self._subject.program,
+            index_graph(station.model, station.path.parent),
             cases,
             policy=self._policy,
             deployment=self._deployments[0],
             budget=self._budget,
+            expected_taps=self._subject.expected_taps,
             progress=self._stages.phase,
         )
 
@@ -239,47 +295,39 @@ class Chain:
             missing=fates["missing"],
             minimum=1.0 if min_coverage is None else min_coverage,
         )
-        end = SIMPLIFIED if self._built.simplified else EXPORTED
-        return link_verdict(f"layers: {CAPTURED} -> {end}", verdicts, coverage)
+        return link_verdict(self._layer_link, verdicts, coverage)
 
     def _culprits(self, layers: LayerLink, cases: Sequence[Case]) -> list[CulpritRecord]:
-        """Culprits of the shipped file; those that the exported file shares are the exporter's."""
-        if not layers.culprits:
-            return []
-        end = SIMPLIFIED if self._built.simplified else EXPORTED
-        link = f"layers: {CAPTURED} -> {end}"
-        earlier: set[str] = set()
-        if self._built.simplified:
-            with self._stages.stage("layers before simplify"):
-                found = self._layers(self._built.exported_model, cases)
-            earlier = {c.tap.planned.tap.module for c in found.culprits}
+        """Culprits of the last file; a layer that an earlier file has wrong is that stage's."""
+        blamed: dict[str, str] = {}
+        if layers.culprits:
+            for station in self._subject.stations[:-1]:
+                with self._stages.stage(f"layers of {station.name}"):
+                    found = self._layers(station, cases)
+                for culprit in found.culprits:
+                    blamed.setdefault(_module(culprit), station.stage)
         return [
             culprit_record(
                 culprit,
-                link=link,
-                stage="export"
-                if not self._built.simplified or culprit.tap.planned.tap.module in earlier
-                else "simplify",
+                link=self._layer_link,
+                stage=blamed.get(_module(culprit), self._last.stage),
             )
             for culprit in layers.culprits
         ]
 
     def _ambiguity(self, case: Case) -> str | None:
         """Why integers of this case may differ: a decision whose margin is below the noise."""
+        if not self._subject.tapped:
+            return None
         if case.name not in self._tainted:
-            layers = self._layers(self._built.shipped_model, [case])
+            layers = self._layers(self._last, [case])
             unsure = [
-                tap
+                tap.propagated.verdict.reason
                 for tap in layers.taps
-                if tap.propagated is not None
-                and tap.propagated.verdict.status is Status.AMBIGUOUS
+                if tap.propagated is not None and tap.propagated.verdict.status is Status.AMBIGUOUS
             ]
             failed = any(tap.status is Status.FAIL for tap in layers.taps)
-            self._tainted[case.name] = (
-                unsure[0].propagated.verdict.reason
-                if unsure and unsure[0].propagated and not failed
-                else None
-            )
+            self._tainted[case.name] = unsure[0] if unsure and not failed else None
         return self._tainted[case.name]
 
     def _tokens(self, runs: list[_Runs]) -> dict[str, list[list[int]]]:
@@ -292,30 +340,9 @@ class Chain:
                 found[run.case.name] = [ids[: int(n)].tolist() for ids, n in pairs]
         return found
 
-    def _notes(self, layers: LayerLink) -> list[str]:
-        notes = []
-        simplified = self._built.simplified
-        if simplified:
-            change = f"{simplified.nodes_before} to {simplified.nodes_after} nodes"
-            size = f"{simplified.bytes_before:,} to {simplified.bytes_after:,} bytes of weights"
-            grew = "; it made the graph larger" if simplified.grew else ""
-            notes.append(f"onnxsim: {change}, {size}{grew}")
-        shares = {k: round(v, 2) for k, v in layers.clock.seconds.items()}
-        notes.append(f"seconds in the layer walk: {shares}")
-        return notes
 
-    def _not_checked(self, culprits: list[CulpritRecord]) -> list[str]:
-        missing = []
-        if self._built.simplified and not culprits:
-            missing.append(
-                "layers of exported.onnx: outputs only (they are walked when a layer of model.onnx"
-                " fails)"
-            )
-        if all(d.provider == "cpu" for d in self._deployments):
-            missing.append("other execution providers than the CPU: not present or not asked for")
-        if self._built.wrapped.weights.seeded:
-            missing.append("a trained checkpoint: the weights are seeded, the words mean nothing")
-        return missing
+def _module(culprit: Culprit) -> str:
+    return culprit.tap.planned.tap.module
 
 
 def _declare_sweep(case: Case, eager: Arrays) -> Case:
@@ -327,22 +354,3 @@ def _declare_sweep(case: Case, eager: Arrays) -> Case:
         return case
     empty = frozenset(name for name, value in eager.items() if np.size(value) == 0)
     return Case(name=case.name, inputs=case.inputs, origin=case.origin, expect_empty=empty)
-
-
-def headline(links: list[LinkRecord], culprits: list[CulpritRecord]) -> str:
-    """One sentence: what is wrong and where, or what was shown."""
-    if culprits:
-        first = culprits[0]
-        more = f" (and {len(culprits) - 1} more)" if len(culprits) > 1 else ""
-        at = f" at {first.source}" if first.source else ""
-        return f"{first.stage}: layer '{first.layer}', {first.op}{at}: {first.reason}{more}"
-    for link in links:
-        if link.verdict == Status.FAIL.value:
-            return f"{link.name}: {link.reason}"
-    for link in links:
-        if link.verdict not in (Status.PASS.value, Status.EMPTY_AS_DECLARED.value):
-            return f"{link.name}: {link.verdict}: {link.reason}"
-    compared = next((link.compared for link in links if link.compared is not None), 0)
-    return f"all {len(links)} links agree; {compared} layers' values compared one by one"
-
-
