@@ -203,6 +203,7 @@ def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["schema"], 0),
         (["run", "nowhere.yaml"], 2),
         (["run", TINY, "--case", "nobody"], 2),
+        (["judge", "tests/support/reports.py"], 2),
         (["rum"], 2),
     ],
 )

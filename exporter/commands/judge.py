@@ -23,6 +23,10 @@ def command(report_path: Path, factor: float | None, quiet: bool, verbose: bool)
         report_path = report_path / "report.json"
     common.require_file(report_path, "REPORT", "run the pipeline first, or give its report.json")
 
-    from exporter.report.rejudge import judge
+    from exporter.rejudge import rejudge
+    from exporter.report.schema import read_report
+    from exporter.report.terminal import print_report
 
-    return judge(report_path, factor=factor, quiet=quiet, verbose=verbose).exit_code
+    report = rejudge(read_report(report_path), factor=factor)
+    print_report(report, output_dir=report_path.parent, verbose=verbose, quiet=quiet)
+    return report.exit_code
