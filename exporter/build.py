@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import onnx
 import onnx_ir as ir
@@ -16,27 +15,16 @@ from exporter.artifact import Artifact
 from exporter.config import Pipeline
 from exporter.graph.capture import capture
 from exporter.graph.export import check_interface, export
+from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import write_model
 from exporter.graph.program import Program
 from exporter.graph.program_file import save_program
 from exporter.graph.simplify import Simplified, simplify
 from exporter.graph.taps import plan_taps, write_taps
 from exporter.graph.wrap import Wrapped, wrap
-from exporter.graph.index import index_graph
+from exporter.stages import Stages, Station
 
 PREFIX = "export_verify."
-
-
-class Stages(Protocol):
-    """What shows the stages of a run to a person."""
-
-    timings: dict[str, float]
-
-    def stage(self, name: str) -> Any: ...
-
-    def phase(self, detail: str, done: int | None = None, total: int | None = None) -> None: ...
-
-    def note(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +44,19 @@ class Built:
     shipped: Artifact
     shipped_model: onnx.ModelProto
     simplified: Simplified | None
+
+    @property
+    def stations(self) -> tuple[Station, ...]:
+        """The files in the order in which they were made."""
+        exported = Station(
+            name="exported", path=self.exported.path, model=self.exported_model, stage="export"
+        )
+        if self.simplified is None:
+            return (exported,)
+        shipped = Station(
+            name="simplified", path=self.shipped.path, model=self.shipped_model, stage="simplify"
+        )
+        return (exported, shipped)
 
 
 def build(

@@ -8,15 +8,14 @@ A file that was made elsewhere takes the place of exported and simplified.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import onnx
 from torch import nn
 
-from exporter.build import Stages
+from exporter.errors import OnnxStoppedError
 from exporter.execution.evaluate import run_with_truth
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.index import index_graph
@@ -29,25 +28,10 @@ from exporter.parity.status import Status, worst
 from exporter.parity.tolerance import Policy
 from exporter.record import culprit_record, layer_records, link_record, output_record
 from exporter.report.schema import CulpritRecord, LinkRecord, OutputRecord
+from exporter.stages import Stages, Station
 from exporter.tensors import Arrays, Case, TensorSpec
 
 EAGER, CAPTURED = "eager", "captured"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Station:
-    """An ONNX file of the chain.
-
-    Attributes:
-        name: "exported", "simplified" or "given".
-        path: the file. model: its content.
-        stage: the stage that is guilty when this file is the first that is wrong.
-    """
-
-    name: str
-    path: Path
-    model: onnx.ModelProto
-    stage: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +198,7 @@ class Chain:
         """Outputs of one run; none of them, with onnxruntime's words kept, when it stops."""
         try:
             return session.run(case.inputs)
-        except Exception as error:
+        except OnnxStoppedError as error:
             self._stopped.setdefault(station, f"onnxruntime stopped on '{case.name}': {error}")
             return {}
 
@@ -222,7 +206,7 @@ class Chain:
         names = [CAPTURED, *(s.name for s in self._subject.stations)]
         if self._subject.module is not None:
             names.insert(0, EAGER)
-        pairs = list(zip(names, names[1:], strict=False))
+        pairs = list(itertools.pairwise(names))
         return [*pairs, *((names[-1], d.label()) for d in self._deployments)]
 
     def _judge_outputs(self, run: _Runs) -> list[OutputResult]:

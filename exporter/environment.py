@@ -21,7 +21,17 @@ PACKAGES = (
     "funasr",
     "silero-vad",
 )
-_FLAGS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd")
+_FLAGS = (
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+)
 
 
 def describe_environment(threads: int, providers: tuple[str, ...]) -> EnvironmentRecord:

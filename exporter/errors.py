@@ -73,8 +73,13 @@ class StageError(ExportVerifyError):
     def __init__(self, stage: str, detail: str, *, finished: tuple[str, ...] = ()):
         self.stage = stage
         self.finished = finished
+        self.detail = detail
         done = ", ".join(finished) or "none"
         super().__init__(f"stage '{stage}' failed: {detail} (finished before it: {done})")
+
+
+class OnnxStoppedError(ExportVerifyError):
+    """onnxruntime could not load or run a graph; the message is its own words."""
 
 
 def exit_code(error: BaseException) -> int:

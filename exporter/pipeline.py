@@ -5,44 +5,24 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from exporter import __version__
 from exporter.artifact import sha256_of
-from exporter.build import Built, Stages, build
+from exporter.build import Built, build
 from exporter.cases.load import choose_cases, load_cases, with_size
-from exporter.chain import Chain, ChainResult
+from exporter.chain import Chain, ChainResult, Subject
 from exporter.config import Pipeline
-from exporter.environment import default_memory_budget, describe_environment, usable_cores
+from exporter.environment import default_memory_budget, usable_cores
 from exporter.errors import StageError, UserInputError
 from exporter.execution.onnxruntime import Deployment, check_provider, present_providers
-from exporter.parity.status import Status, exit_code
-from exporter.parity.tolerance import Override, Policy
-from exporter.record import artifact_record, case_record, plain_artifact
-from exporter.report.schema import (
-    ArtifactRecord,
-    PipelineRecord,
-    PolicyRecord,
-    Report,
-    WeightsRecord,
-    write_report,
-)
+from exporter.make_report import Options, make_report, not_checked_always, policy_of, write_reports
+from exporter.record import artifact_record, plain_artifact
+from exporter.report.schema import Report
 from exporter.runner_script import write_runner
-from exporter.tensors import Case
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How a run is made; the same in every command that has them."""
-
-    output_dir: Path
-    cases: tuple[str, ...]
-    deployments: tuple[Deployment, ...]
-    threads: int
-    budget: int
+from exporter.stages import Stages
+from exporter.tensors import Case, TensorSpec
 
 
 def run(
@@ -72,7 +52,7 @@ def run(
         UserInputError: pipeline, weights, case, recording or provider cannot be used.
         StageError: a stage could not do its work.
     """
-    pipeline, options = _prepare(
+    pipeline, options = prepare(
         pipeline,
         Path(output_dir),
         cases,
@@ -102,22 +82,60 @@ def run(
         built.wrapped.tokens,
     )
     loaded = load_cases(pipeline, built.wrapped.inputs, options.cases)
-    chain = Chain(built, policy_of(pipeline), options.deployments, options.budget, progress)
-    result = chain.judge(loaded, _sized(pipeline, built, loaded), pipeline.min_coverage)
-    report = _report(
+    subject = Subject(
+        module=built.wrapped.module,
+        program=built.program,
+        inputs=built.wrapped.inputs,
+        outputs=built.wrapped.outputs,
+        stations=built.stations,
+    )
+    chain = Chain(subject, policy_of(pipeline), options.deployments, options.budget, progress)
+    result = chain.judge(
+        loaded, _sized(pipeline, built.wrapped.inputs, loaded), pipeline.min_coverage
+    )
+    report = make_report(
         pipeline,
         options,
-        built,
         loaded,
         result,
-        {**progress.timings, "total": time.perf_counter() - began},
-        [plain_artifact(folder / name, sha256_of(folder / name)) for name in written],
+        weights=built.wrapped.weights,
+        tokens=built.wrapped.tokens,
+        artifacts=[
+            artifact_record(built.exported),
+            artifact_record(built.shipped),
+            *(plain_artifact(folder / name, sha256_of(folder / name)) for name in written),
+        ],
+        notes=[*_simplifier_note(built), *result.notes],
+        not_checked=_not_checked(options, built, result),
+        timings={**progress.timings, "total": time.perf_counter() - began},
     )
-    write_report(report, folder / "report.json")
+    write_reports(report, folder)
     return report
 
 
-def _prepare(
+def _simplifier_note(built: Built) -> list[str]:
+    done = built.simplified
+    if done is None:
+        return []
+    grew = "; it made the graph larger" if done.grew else ""
+    return [
+        f"onnxsim: {done.nodes_before} to {done.nodes_after} nodes, {done.bytes_before:,} to"
+        f" {done.bytes_after:,} bytes of weights{grew}"
+    ]
+
+
+def _not_checked(options: Options, built: Built, result: ChainResult) -> list[str]:
+    missing = not_checked_always(options, built.wrapped.weights.seeded)
+    if built.simplified and not result.culprits:
+        missing.insert(
+            0,
+            "layers of exported.onnx: its outputs only (its layers are walked when one of"
+            " model.onnx fails)",
+        )
+    return missing
+
+
+def prepare(
     pipeline: Pipeline,
     output_dir: Path,
     cases: Sequence[str] | None,
@@ -128,6 +146,7 @@ def _prepare(
     threads: int | None,
     memory_budget: int | None,
 ) -> tuple[Pipeline, Options]:
+    """Resolve what a command line says against the pipeline and this machine."""
     if weights is not None:
         pipeline = pipeline.with_weights(weights)
     chosen = choose_cases(pipeline, cases, all_cases=all_cases)
@@ -161,83 +180,13 @@ def _case_name(path: Path, taken: set[str]) -> str:
     return name if name not in taken else f"{name}_{digest}"
 
 
-def _sized(pipeline: Pipeline, built: Built, cases: tuple[Case, ...]) -> tuple[Case, ...]:
+def _sized(
+    pipeline: Pipeline, inputs: tuple[TensorSpec, ...], cases: tuple[Case, ...]
+) -> tuple[Case, ...]:
     """The first case at every length at which the pipeline wants the export proved."""
-    specs = {spec.name: spec for spec in built.wrapped.inputs}
+    specs = {spec.name: spec for spec in inputs}
     return tuple(
         with_size(cases[0], specs[name], size)
         for name, sizes in pipeline.lengths.items()
         for size in sizes
     )
-
-
-def policy_of(pipeline: Pipeline) -> Policy:
-    """The parity policy that a pipeline declares."""
-    given = pipeline.parity
-    overrides = tuple(
-        Override(pattern=item.taps, factor=item.factor, reason=item.reason)
-        for item in given.overrides
-    )
-    precision = "int8" if given.precision == "int8_weights" else given.precision
-    factor = {} if given.factor is None else {"factor": given.factor}
-    return Policy(precision=precision, overrides=overrides, **factor)
-
-
-def _report(
-    pipeline: Pipeline,
-    options: Options,
-    built: Built,
-    cases: tuple[Case, ...],
-    result: ChainResult,
-    timings: dict[str, float],
-    extra: list[ArtifactRecord],
-) -> Report:
-    cap = pipeline.parity.max_ambiguous
-    code = exit_code(
-        [(status, pipeline.required) for status in result.statuses], ambiguous_cap=cap
-    )
-    weights = built.wrapped.weights
-    return Report(
-        tool_version=__version__,
-        verdict=(Status.PASS if code == 0 else result.status).value,
-        exit_code=code,
-        headline=result.headline,
-        pipeline=PipelineRecord(
-            name=pipeline.name,
-            digest=pipeline.digest,
-            graph_digest=pipeline.graph_digest,
-            file=pipeline.where().removesuffix(": "),
-            weights=WeightsRecord(
-                source=weights.source, digest=weights.digest, seeded=weights.seeded
-            ),
-        ),
-        environment=describe_environment(
-            options.threads, tuple(dict.fromkeys(d.provider for d in options.deployments))
-        ),
-        policy=PolicyRecord(
-            factor=policy_of(pipeline).factor,
-            precision=pipeline.parity.precision,
-            overrides=[item.model_dump() for item in pipeline.parity.overrides],
-            max_ambiguous=cap,
-            min_coverage=pipeline.min_coverage,
-        ),
-        artifacts=[artifact_record(built.exported), artifact_record(built.shipped), *extra],
-        links=result.links,
-        culprits=result.culprits,
-        outputs=result.outputs,
-        cases=[
-            case_record(case, _text(result.tokens.get(case.name), built.wrapped.tokens))
-            for case in cases
-        ],
-        notes=result.notes,
-        not_checked=result.not_checked,
-        timings=timings,
-    )
-
-
-def _text(rows: list[list[int]] | None, tokens: tuple[str, ...] | None) -> list[str] | None:
-    if rows is None:
-        return None
-    if tokens is None:
-        return [" ".join(str(token) for token in row) for row in rows]
-    return ["".join(tokens[token] for token in row) for row in rows]

@@ -105,8 +105,9 @@ def culprit_record(culprit: Culprit, *, link: str, stage: str) -> CulpritRecord:
     result = culprit.tap
     tap = culprit.lost[0].tap if culprit.lost else result.planned.tap
     local, free = result.local, result.propagated
-    decisive = local if culprit.local else free
-    assert decisive is not None
+    decisive = local if culprit.local or free is None else free
+    if decisive is None:
+        raise ValueError(f"culprit '{result.planned.tap.name}' has no measurement")
     reason = decisive.verdict.reason
     if culprit.lost:
         names = ", ".join(f"'{lost.tap.name}' ({lost.tap.op})" for lost in culprit.lost)

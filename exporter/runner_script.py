@@ -9,20 +9,22 @@ from pathlib import Path
 from exporter.tensors import TensorSpec
 
 _SPEECH = '''"""Usage: python run_model.py recording.wav"""
-import json, os, sys
+import json, pathlib, sys
 import numpy as np, onnxruntime, soundfile
 
-here = os.path.dirname(os.path.abspath(__file__))
-session = onnxruntime.InferenceSession(os.path.join(here, "model.onnx"), providers=["CPUExecutionProvider"])
+here = pathlib.Path(__file__).parent
+session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
 waveform, rate = soundfile.read(sys.argv[1], dtype="float32")
-assert waveform.ndim == 1 and rate == {rate}, "the model takes mono at {rate} Hz"
-inputs = {{"waveform": waveform, {prompts}}}
-outputs = dict(zip([o.name for o in session.get_outputs()], session.run(None, inputs)))
-table = os.path.join(here, "tokens.json")
-text = json.load(open(table, encoding="utf-8")) if os.path.exists(table) else None
-for (start, end), ids, n in zip(outputs["segments"], outputs["token_ids"], outputs["token_lengths"]):
+if waveform.ndim != 1 or rate != {rate}:
+    sys.exit("the model takes a mono recording at {rate} Hz")
+results = session.run(None, {{"waveform": waveform, {prompts}}})
+found = dict(zip([output.name for output in session.get_outputs()], results))
+table = here / "tokens.json"
+text = json.loads(table.read_text(encoding="utf-8")) if table.exists() else None
+for span, ids, n in zip(found["segments"], found["token_ids"], found["token_lengths"]):
     tokens = ids[:n].tolist()
-    print(f"{{start / rate:.3f}} - {{end / rate:.3f}}:", "".join(text[i] for i in tokens) if text else tokens)
+    said = "".join(text[i] for i in tokens) if text else tokens
+    print(f"{{span[0] / rate:.3f}} - {{span[1] / rate:.3f}} s:", said)
 '''
 
 

@@ -83,7 +83,7 @@ def _sine(
     sample_rate_hz: float,
     scale: float,
 ) -> Any:
-    phase = generator.random(shape[:-1] + (1,)) * 2 * np.pi
+    phase = generator.random((*shape[:-1], 1)) * 2 * np.pi
     turn = 2 * np.pi * frequency_hz / sample_rate_hz * np.arange(shape[-1])
     return scale * np.sin(turn + phase)
 

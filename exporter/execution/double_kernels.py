@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 
 def conv1d(
@@ -32,7 +32,7 @@ def conv1d(
     if not depthwise:
         return torch.ops.aten.conv1d.default(x, weight, bias, stride, padding, dilation, groups)
     kernel = weight.shape[2]
-    padded = F.pad(x, (pad, pad)) if pad else x
+    padded = functional.pad(x, (pad, pad)) if pad else x
     length = padded.shape[2] - gap * (kernel - 1)
     result = padded[:, :, :length] * weight[:, 0, 0, None]
     for k in range(1, kernel):

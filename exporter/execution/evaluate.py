@@ -163,8 +163,10 @@ def keep_decisions(value: Any, reference: Any) -> Any:
     return [wide if is_floating(wide) else plain for wide, plain in pairs]
 
 
-def to_array(value: torch.Tensor) -> np.ndarray:
-    """Tensor -> array; bfloat16, which numpy lacks, becomes float32 (exact)."""
+def to_array(value: torch.Tensor | int) -> np.ndarray:
+    """Tensor or size -> array; bfloat16, which numpy lacks, becomes float32 (exact)."""
+    if not isinstance(value, torch.Tensor):
+        return np.array(value, dtype=np.int64)
     value = value.detach()
     return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from exporter.errors import OnnxStoppedError
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, Partition, cut_window
@@ -78,9 +78,7 @@ class OnnxWindows:
         asked = set(wanted)
         self._given |= asked
         have = found.keys() | self._early.keys()
-        self._early.update(
-            (n, v) for n, v in found.items() if n in self._taps and n not in asked
-        )
+        self._early.update((n, v) for n, v in found.items() if n in self._taps and n not in asked)
         return {n: found[n] if n in found else self._early.pop(n) for n in wanted if n in have}
 
     def reads_later(self, name: str) -> bool:
@@ -93,9 +91,9 @@ class OnnxWindows:
         pending = self._pending(nodes)
         try:
             return self._run_session(nodes, wanted, pending)
-        except Exception as error:
+        except OnnxStoppedError as error:
             if not self._forced:
-                self.stopped[""] = _words(error)
+                self.stopped[""] = str(error)
                 return {}
         # Fed from outside, one piece that stops says nothing about the others.
         results: dict[str, np.ndarray] = {}
@@ -103,8 +101,8 @@ class OnnxWindows:
             piece = self._piece(nodes, name)
             try:
                 results |= self._run_session(piece, [name], [])
-            except Exception as error:
-                self.stopped[name] = _words(error)
+            except OnnxStoppedError as error:
+                self.stopped[name] = str(error)
         return results
 
     def _piece(self, nodes: tuple[int, ...], name: str) -> tuple[int, ...]:
@@ -116,9 +114,11 @@ class OnnxWindows:
             if node in found or node not in inside:
                 continue
             found.add(node)
-            for source in self._graph.reads[node]:
-                if source not in self._forced and source in self._graph.producer:
-                    stack.append(self._graph.producer[source])
+            stack.extend(
+                self._graph.producer[source]
+                for source in self._graph.reads[node]
+                if source not in self._forced and source in self._graph.producer
+            )
         return tuple(sorted(found))
 
     def _run_session(
@@ -140,9 +140,7 @@ class OnnxWindows:
             return self._supply(name)
         return self._carried[name]
 
-    def _session(
-        self, nodes: tuple[int, ...], wanted: list[str], pending: list[str]
-    ) -> WindowRun:
+    def _session(self, nodes: tuple[int, ...], wanted: list[str], pending: list[str]) -> WindowRun:
         key = (nodes, tuple(wanted), bool(self._forced))
         if key not in self._sessions:
             started = time.perf_counter()
@@ -163,9 +161,3 @@ class OnnxWindows:
             self._sessions[key] = WindowRun(window, self._graph, self._deployment)
             self.build_seconds += time.perf_counter() - started
         return self._sessions[key]
-
-
-def _words(error: Exception) -> str:
-    """onnxruntime's message without its prefixes and terminal colours."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
-    return text.partition("Status Message: ")[2] or text.splitlines()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from exporter.errors import ArtifactError, UserInputError
+from exporter.errors import ArtifactError, OnnxStoppedError, UserInputError
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import WindowGraph
 from exporter.tensors import Arrays
@@ -69,7 +70,9 @@ def check_provider(name: str) -> str:
     """
     present = present_providers()
     if name not in PROVIDERS:
-        raise UserInputError(f"unknown provider '{name}'", remedy=f"use one of {', '.join(present)}")
+        raise UserInputError(
+            f"unknown provider '{name}'", remedy=f"use one of {', '.join(present)}"
+        )
     if name not in present:
         raise UserInputError(
             f"provider '{name}' is not present on this machine",
@@ -115,7 +118,7 @@ class FileRun:
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Outputs by name; inputs that the file does not have are left out."""
         feeds = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
-        return dict(zip(self.outputs, self._session.run(None, feeds), strict=True))
+        return dict(zip(self.outputs, _run(self._session, None, feeds), strict=True))
 
 
 class WindowRun:
@@ -132,19 +135,39 @@ class WindowRun:
         options.add_external_initializers(list(window.weights), self._values)
         self.outputs = window.outputs
         self.inputs = window.inputs
-        self._session = ort.InferenceSession(
-            window.model.SerializeToString(),
-            options,
-            providers=[PROVIDERS[deployment.provider]],
-        )
+        try:
+            self._session = ort.InferenceSession(
+                window.model.SerializeToString(),
+                options,
+                providers=[PROVIDERS[deployment.provider]],
+            )
+        except Exception as error:
+            raise OnnxStoppedError(_words(error)) from error
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs of the window by name."""
         if not self.outputs:
             return {}
         inputs = {name: np.asarray(feeds[name], order="C") for name in self.inputs}
-        results = self._session.run(list(self.outputs), inputs)
+        results = _run(self._session, list(self.outputs), inputs)
         return dict(zip(self.outputs, results, strict=True))
+
+
+def _run(
+    session: ort.InferenceSession, names: list[str] | None, feeds: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    try:
+        return session.run(names, feeds)
+    except Exception as error:
+        raise OnnxStoppedError(_words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    """onnxruntime's message without its prefixes and terminal colours."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    node = re.search(r"while running (\w+) node\. Name:'([^']*)'", text)
+    where = f"{node[1]} node '{node[2]}': " if node else ""
+    return where + (text.partition("Status Message: ")[2] or text.splitlines()[0])
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from exporter.execution.evaluate import (
     call,
@@ -118,19 +118,23 @@ def _order(generator: torch.Generator, size: int) -> Tensor:
     return torch.randperm(size, generator=generator)
 
 
-def _linear(generator: torch.Generator, x: Tensor, weight: Tensor, bias: Tensor | None = None):
+def _linear(
+    generator: torch.Generator, x: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor | None:
     order = _order(generator, x.shape[-1])
-    return F.linear(x[..., order], weight[:, order], bias)
+    return functional.linear(x[..., order], weight[:, order], bias)
 
 
-def _matmul(generator: torch.Generator, left: Tensor, right: Tensor):
+def _matmul(generator: torch.Generator, left: Tensor, right: Tensor) -> Tensor | None:
     if left.dim() < 2 or right.dim() < 2:
         return None
     order = _order(generator, left.shape[-1])
     return torch.matmul(left[..., order], right[..., order, :])
 
 
-def _addmm(generator: torch.Generator, bias: Tensor, left: Tensor, right: Tensor, **kwargs: Any):
+def _addmm(
+    generator: torch.Generator, bias: Tensor, left: Tensor, right: Tensor, **kwargs: Any
+) -> Tensor | None:
     order = _order(generator, left.shape[-1])
     return torch.addmm(bias, left[:, order], right[order], **kwargs)
 
@@ -144,18 +148,18 @@ def _conv1d(
     padding: Any = (0,),
     dilation: Any = (1,),
     groups: int = 1,
-):
+) -> Tensor | None:
     if groups != 1 or x.dim() != 3:
         return None
     step, pad, gap = stride[0], padding[0], dilation[0]
-    padded = F.pad(x, (pad, pad))
+    padded = functional.pad(x, (pad, pad))
     length = (padded.shape[2] - gap * (weight.shape[2] - 1) - 1) // step + 1
     taps = torch.arange(weight.shape[2]) * gap
     starts = torch.arange(length) * step
     columns = padded[:, :, starts[:, None] + taps].permute(0, 2, 1, 3).flatten(2)
     order = _order(generator, columns.shape[-1])
     flat = weight.flatten(1)[:, order]
-    return F.linear(columns[..., order], flat, bias).transpose(1, 2)
+    return functional.linear(columns[..., order], flat, bias).transpose(1, 2)
 
 
 _REORDERED = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,15 +34,31 @@ def _recurrent_shapes(
 
 
 def _abstract_lstm(
-    x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first
-):
+    x: torch.Tensor,
+    hx: Sequence[torch.Tensor],
+    params: Sequence[torch.Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     output, (h, c) = _recurrent_shapes(x, list(hx), bidirectional, batch_first)
     return output, h, c
 
 
 def _abstract_gru(
-    x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first
-):
+    x: torch.Tensor,
+    hx: torch.Tensor,
+    params: Sequence[torch.Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
     output, (h,) = _recurrent_shapes(x, [hx], bidirectional, batch_first)
     return output, h
 
@@ -136,9 +152,7 @@ def capture(
         raise StageError("capture", f"torch.export refused the module: {message}") from error
 
 
-def _check_example(
-    example: Mapping[str, torch.Tensor], dynamic_shapes: Mapping[str, Any]
-) -> None:
+def _check_example(example: Mapping[str, torch.Tensor], dynamic_shapes: Mapping[str, Any]) -> None:
     identities = [id(tensor) for tensor in example.values()]
     if len(set(identities)) != len(identities):
         raise StageError("capture", "the same tensor object is the example of two inputs")

@@ -61,7 +61,7 @@ def export(
             )
     except Exception as error:
         raise StageError("export", f"torch.onnx.export failed: {str(error)[:2000]}") from error
-    if result is None:
+    if result is None or result.exported_program is None:
         raise StageError("export", "torch.onnx.export returned nothing")
     model = result.model
     program = from_exported(result.exported_program, names)
@@ -109,8 +109,8 @@ def check_interface(
         ("input", inputs, list(model.graph.inputs)),
         ("output", outputs, list(model.graph.outputs)),
     ):
-        by_name = {value.name: value for value in values}
-        extra = sorted(set(by_name) - {spec.name for spec in specs} - {None})
+        by_name = {value.name: value for value in values if value.name}
+        extra = sorted(set(by_name) - {spec.name for spec in specs})
         problems += [f"{side} '{name}' was not declared" for name in extra]
         for spec in specs:
             value = by_name.get(spec.name)

@@ -65,7 +65,9 @@ def _check_external(path: Path, tensor: onnx.TensorProto) -> None:
     target = (folder / location).resolve()
     where = f"{path}: initializer '{tensor.name}'"
     if not target.is_relative_to(folder):
-        raise ArtifactError(f"external data '{location}' lies outside the file's folder", where=where)
+        raise ArtifactError(
+            f"external data '{location}' lies outside the file's folder", where=where
+        )
     if not target.is_file():
         raise ArtifactError(
             f"external data file '{location}' is missing",

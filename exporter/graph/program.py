@@ -36,7 +36,7 @@ class Op:
         target: ``aten.linear.default``, ``operator.getitem``, ``math.ceil`` ...
         args, kwargs: scalars, ``Ref``, dtypes, and (nested) tuples of these.
         kind: "tensor", "tensors" (a tuple, read through getitem) or "size" (an integer).
-        dtype: numpy name of a tensor's dtype; "" for the other kinds.
+        dtype: numpy name of a tensor's dtype; "int64" for a size that is an integer; "" else.
         module, module_class, source: where in the model it was called.
     """
 
@@ -102,9 +102,7 @@ def _refs_in(value: Any) -> Iterator[str]:
             yield from _refs_in(item)
 
 
-def from_exported(
-    exported: torch.export.ExportedProgram, output_names: tuple[str, ...]
-) -> Program:
+def from_exported(exported: torch.export.ExportedProgram, output_names: tuple[str, ...]) -> Program:
     """Turn an ``ExportedProgram`` (after decompositions) into a ``Program``.
 
     Raises:
@@ -137,7 +135,7 @@ def from_exported(
             outputs = tuple(arg.name for arg in node.args[0])
         elif node.op != "placeholder":
             raise StageError("capture", f"'{node.name}': {node.op} nodes are not supported")
-    inputs = tuple(signature.user_inputs)
+    inputs = tuple(str(name) for name in signature.user_inputs)
     for name, label in zip(outputs, output_names, strict=True):
         if name in inputs:
             raise StageError("capture", f"output '{label}' is the input '{name}' passed through")
@@ -190,11 +188,18 @@ def _op_of(node: torch.fx.Node) -> Op | None:
         args=tuple(_encode(node, arg) for arg in node.args),
         kwargs={key: _encode(node, arg) for key, arg in node.kwargs.items()},
         kind=kind,
-        dtype=str(value.dtype).removeprefix("torch.") if kind == "tensor" else "",
+        dtype=_dtype_of(value),
         module=module,
         module_class=module_class,
         source=_source_of(node),
     )
+
+
+def _dtype_of(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype).removeprefix("torch.")
+    whole = isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
+    return "int64" if whole else ""
 
 
 def target_name(target: Any) -> str:

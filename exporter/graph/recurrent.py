@@ -10,7 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from onnxscript.onnx_opset import opset18 as op
+from onnxscript.onnx_opset import opset18
+
+# onnxscript types its operators by overloads that a traced value does not fit.
+op: Any = opset18
 
 # torch stacks the gates as input, forget, cell, output; ONNX as input, output, forget, cell.
 _GATE_ORDER = (0, 3, 1, 2)

@@ -94,10 +94,7 @@ def cut_window(
     """
     produced: set[str] = {name for i in nodes for name in graph.nodes[i].output if name}
     repeated = {
-        name
-        for i in nodes
-        if graph.nodes[i].op_type in _REPEATED
-        for name in graph.nodes[i].output
+        name for i in nodes if graph.nodes[i].op_type in _REPEATED for name in graph.nodes[i].output
     }
     inputs: dict[str, None] = {}
     weights: dict[str, None] = {}

@@ -41,8 +41,12 @@ class PlannedTap:
 
 
 def tap_ops(program: Program) -> tuple[Op, ...]:
-    """Ops whose value is one tensor: every one of them is a tap."""
-    return tuple(op for op in program.ops if op.kind == "tensor")
+    """Ops whose value is one tensor or one integer: every one of them is a tap.
+
+    Integers are computed from sizes. Were they no taps, a wrong one would be read by many layers,
+    and each of them would look guilty.
+    """
+    return tuple(op for op in program.ops if op.kind in ("tensor", "size") and op.dtype)
 
 
 def plan_taps(program: Program, graph: GraphIndex) -> tuple[PlannedTap, ...]:
@@ -115,5 +119,7 @@ def read_taps(path: Path) -> dict[str, Tap]:
         return {row.pop("onnx_name"): Tap(**row) for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
-            f"the tap map cannot be read ({error})", where=str(path), remedy="run the pipeline again"
+            f"the tap map cannot be read ({error})",
+            where=str(path),
+            remedy="run the pipeline again",
         ) from error

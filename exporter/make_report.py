@@ -1,0 +1,166 @@
+"""The report of a run: gathered from its parts, written as report.json and report.md."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter import __version__
+from exporter.chain import ChainResult
+from exporter.config import Pipeline
+from exporter.environment import describe_environment
+from exporter.execution.onnxruntime import Deployment
+from exporter.models.built import WeightsInfo
+from exporter.parity.status import Status, exit_code
+from exporter.parity.tolerance import Override, Policy
+from exporter.record import case_record
+from exporter.report.markdown import render_markdown
+from exporter.report.schema import (
+    ArtifactRecord,
+    CulpritRecord,
+    LinkRecord,
+    PipelineRecord,
+    PolicyRecord,
+    Report,
+    StructureRecord,
+    WeightsRecord,
+    write_report,
+)
+from exporter.tensors import Case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a run is made; the same in every command that has them.
+
+    Attributes:
+        deployments: how the judged file is run; the first one also runs the layers.
+        budget: bytes that compared values may hold beyond the weights.
+    """
+
+    output_dir: Path
+    cases: tuple[str, ...]
+    deployments: tuple[Deployment, ...]
+    threads: int
+    budget: int
+
+
+def policy_of(pipeline: Pipeline) -> Policy:
+    """The parity policy that a pipeline declares."""
+    given = pipeline.parity
+    overrides = tuple(
+        Override(pattern=item.taps, factor=item.factor, reason=item.reason)
+        for item in given.overrides
+    )
+    precision = "int8" if given.precision == "int8_weights" else given.precision
+    if given.factor is None:
+        return Policy(precision=precision, overrides=overrides)
+    return Policy(precision=precision, overrides=overrides, factor=given.factor)
+
+
+def not_checked_always(options: Options, seeded: bool) -> list[str]:
+    """What no run on this machine, with these weights, can show."""
+    missing = []
+    if all(d.provider == "cpu" for d in options.deployments):
+        missing.append("other execution providers than the CPU: not present or not asked for")
+    if seeded:
+        missing.append("a trained checkpoint: the weights are seeded, the words mean nothing")
+    return missing
+
+
+def make_report(
+    pipeline: Pipeline,
+    options: Options,
+    cases: tuple[Case, ...],
+    result: ChainResult,
+    *,
+    weights: WeightsInfo,
+    tokens: tuple[str, ...] | None,
+    artifacts: list[ArtifactRecord],
+    notes: list[str],
+    not_checked: list[str],
+    timings: dict[str, float],
+    structure: list[StructureRecord] | None = None,
+) -> Report:
+    """Put a report together; the exit code follows from the statuses of all links."""
+    cap = pipeline.parity.max_ambiguous
+    code = exit_code([(status, pipeline.required) for status in result.statuses], ambiguous_cap=cap)
+    policy = policy_of(pipeline)
+    return Report(
+        tool_version=__version__,
+        verdict=(Status.PASS if code == 0 else result.status).value,
+        exit_code=code,
+        headline=headline(result.links, result.culprits, structure or []),
+        pipeline=PipelineRecord(
+            name=pipeline.name,
+            digest=pipeline.digest,
+            graph_digest=pipeline.graph_digest,
+            file=pipeline.where().partition(":")[0],
+            weights=WeightsRecord(
+                source=weights.source, digest=weights.digest, seeded=weights.seeded
+            ),
+        ),
+        environment=describe_environment(
+            options.threads, tuple(dict.fromkeys(d.provider for d in options.deployments))
+        ),
+        policy=PolicyRecord(
+            factor=policy.factor,
+            precision=pipeline.parity.precision,
+            overrides=[item.model_dump() for item in pipeline.parity.overrides],
+            max_ambiguous=cap,
+            min_coverage=pipeline.min_coverage,
+        ),
+        artifacts=artifacts,
+        links=result.links,
+        culprits=result.culprits,
+        structure=structure or [],
+        outputs=result.outputs,
+        cases=[case_record(case, _text(result.tokens.get(case.name), tokens)) for case in cases],
+        notes=notes,
+        not_checked=not_checked,
+        timings=timings,
+    )
+
+
+def _text(rows: list[list[int]] | None, tokens: tuple[str, ...] | None) -> list[str] | None:
+    if rows is None:
+        return None
+    if tokens is None:
+        return [" ".join(str(token) for token in row) for row in rows]
+    return ["".join(tokens[token] for token in row) for row in rows]
+
+
+def headline(
+    links: list[LinkRecord], culprits: list[CulpritRecord], structure: list[StructureRecord]
+) -> str:
+    """One sentence: what is wrong and where, or what was shown."""
+    if culprits:
+        first = culprits[0]
+        more = f" (and {len(culprits) - 1} more)" if len(culprits) > 1 else ""
+        at = f" at {first.source}" if first.source else ""
+        return f"{first.stage}: layer '{first.layer}', {first.op}{at}: {first.reason}{more}"
+    for link in links:
+        if link.verdict == Status.FAIL.value:
+            return f"{link.name}: {link.reason}"
+    if structure:
+        first_difference = structure[0]
+        return (
+            f"the file differs from the export that it descends from: {first_difference.kind} "
+            f"'{first_difference.name}' of node '{first_difference.node}': "
+            f"{first_difference.expected} -> {first_difference.actual}"
+        )
+    for link in links:
+        if link.verdict not in (Status.PASS.value, Status.EMPTY_AS_DECLARED.value):
+            return f"{link.name}: {link.verdict}: {link.reason}"
+    compared = next((link.compared for link in links if link.compared is not None), None)
+    layers = "outputs only" if compared is None else f"{compared} values inside compared one by one"
+    return f"all {len(links)} links agree; {layers}"
+
+
+def write_reports(report: Report, folder: Path) -> None:
+    """Write ``report.json`` and ``report.md``, each atomically."""
+    write_report(report, folder / "report.json")
+    part = folder / "report.md.part"
+    part.write_text(render_markdown(report), encoding="utf-8")
+    os.replace(part, folder / "report.md")
