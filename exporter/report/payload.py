@@ -16,7 +16,7 @@ from exporter.report.names import printable, shorten
 from exporter.report.schema import LinkRecord, Report, WaveformRecord
 
 MAX_TAPS = 12_000
-_NAME = 160
+_NAME = 200
 _REASON = 400
 _MAX_CURVE = 4_000
 _MAX_WAVEFORMS = 12

@@ -25,12 +25,16 @@ class Record(BaseModel):
 
 
 class WeightsRecord(Record):
+    """Where the weights came from; ``seeded`` ones are random."""
+
     source: str
     digest: str
     seeded: bool
 
 
 class PipelineRecord(Record):
+    """Which pipeline was run, and on which weights."""
+
     name: str
     digest: str
     graph_digest: str
@@ -39,6 +43,8 @@ class PipelineRecord(Record):
 
 
 class EnvironmentRecord(Record):
+    """What it was run on."""
+
     versions: dict[str, str]
     python: str
     platform: str
@@ -48,6 +54,8 @@ class EnvironmentRecord(Record):
 
 
 class ArtifactRecord(Record):
+    """A file that the run made."""
+
     name: str
     path: str
     sha256: str
@@ -83,6 +91,8 @@ class TapRecord(Record):
 
 
 class LayerRecord(Record):
+    """The taps of one module, in the order of the graph."""
+
     module: str
     module_class: str
     verdict: str
@@ -122,6 +132,8 @@ class LinkRecord(Record):
 
 
 class CulpritRecord(Record):
+    """A layer that fails, with what is known about it; errors are absolute."""
+
     link: str
     stage: str
     layer: str
@@ -150,6 +162,8 @@ class StructureRecord(Record):
 
 
 class CaseRecord(Record):
+    """One set of inputs."""
+
     name: str
     origin: str
     shapes: dict[str, list[int]]
@@ -158,6 +172,8 @@ class CaseRecord(Record):
 
 
 class ContractRecord(Record):
+    """One property on one side (pytorch, onnx)."""
+
     name: str
     side: str
     verdict: str
@@ -204,6 +220,8 @@ class GoldenRecord(Record):
 
 
 class PolicyRecord(Record):
+    """How limits were derived, and what the pipeline tolerates."""
+
     factor: float
     precision: str
     overrides: list[dict[str, Any]]

@@ -315,7 +315,11 @@ def base(**changes: Any) -> Report:
                 name="model", path="model.onnx", sha256="ab" * 32, nodes=4582, bytes=936_412_004
             ),
             ArtifactRecord(
-                name="exported", path="exported.onnx", sha256="cd" * 32, nodes=7579, bytes=937 * 10**6
+                name="exported",
+                path="exported.onnx",
+                sha256="cd" * 32,
+                nodes=7579,
+                bytes=937 * 10**6,
             ),
         ],
         "links": [
@@ -409,7 +413,12 @@ def layer_fail(blocks: int = 3, taps: int = 1) -> Report:
             link("deployed", "eager PyTorch", "model.onnx, CPU", "fail",
                  reason="logits beyond the limit"),
         ],
-        culprits=[culprit(guilty)],
+        culprits=[
+            culprit(guilty, tap=t.name)
+            for layer in broken
+            for t in layer.taps
+            if t.verdict == "fail"
+        ],
         structure=[StructureRecord(kind="initializer", node="/w_2/MatMul", name="w_2.weight",
                                    expected="0.0313", actual="-0.0313", layer=guilty)],
         outputs=outputs("captured", "exported", "simplified", "deployed",

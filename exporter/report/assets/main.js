@@ -108,7 +108,10 @@ async function start() {
 }
 
 start().then(
-  () => root.setAttribute("data-ready", "yes"),
+  () => {
+    performance.mark("ready");
+    root.setAttribute("data-ready", "yes");
+  },
   (error) => {
     console.error(error);
     root.setAttribute("data-ready", "failed");

@@ -1,0 +1,161 @@
+"""What the renderers show of a tap, and how figures are written."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.report import names
+from exporter.report.advice import next_steps
+from exporter.report.figures import layer_links, severity, tap_figures, worst_taps
+from exporter.report.findings import findings
+from exporter.report.rows import bar, bar_position, output_rows
+from exporter.report.schema import read_report, report_schema, write_report
+from exporter.report.waveform import waveform_record
+from tests.support import reports
+
+
+def test_worst_layers_begin_with_the_culprit():
+    report = reports.layer_fail(blocks=5)
+    worst = worst_taps(report, 10)
+    assert worst[0].layer == report.culprits[0].layer
+    assert worst[0].verdict == "fail" and worst[0].strain > 1
+    assert len({tap.layer for tap in worst}) == 10
+
+
+def test_a_nan_is_worse_than_any_number():
+    held = worst_taps(reports.not_finite(), 1)[0]
+    assert held.strain is not None and not math.isfinite(held.strain)
+
+
+def test_errors_are_relative_to_the_scale_of_the_tap():
+    report = reports.passed()
+    tap = next(iter(tap_figures(report.links[1])))
+    saved = report.links[1].layers[0].taps[0]
+    assert saved.local is not None
+    assert tap.local == pytest.approx(saved.local["actual"]["max_abs"] / saved.local["scale"])
+
+
+def test_what_was_not_measured_is_none_and_never_zero():
+    report = reports.layer_fail(taps=2)
+    fused = [t for link in report.links for t in tap_figures(link) if t.fate == "fused"]
+    assert fused
+    for tap in fused:
+        assert (tap.local, tap.propagated, tap.noise, tap.limit, tap.strain) == (None,) * 5
+    assert names.figure(None) == "-" and names.times(None) == "-" and names.cosine(None) == "-"
+
+
+def test_a_zero_scale_with_an_error_is_infinite_not_zero():
+    tap = [t for t in tap_figures(reports.not_finite().links[0]) if t.name == "norm_2"][0]
+    assert tap.local is not None and not math.isfinite(tap.local)
+
+
+def test_the_link_with_culprits_is_shown_first():
+    assert layer_links(reports.layer_fail())[0].name == "simplified"
+
+
+def test_a_verdict_that_is_not_known_ranks_as_a_failure():
+    assert severity("splendid") == severity("fail") > severity("ambiguous") > severity("pass")
+
+
+@pytest.mark.parametrize("kind", ["stage fail", "layer fail", "contract fail", "golden fail"])
+def test_a_failure_says_what_to_do_next(kind):
+    report = reports.KINDS[kind]()
+    assert next_steps(report)
+    assert findings(report)
+
+
+def test_a_pass_has_nothing_to_do_and_nothing_found():
+    assert next_steps(reports.passed()) == []
+    assert findings(reports.passed()) == []
+
+
+def test_outputs_that_differ_without_a_culprit_are_explained():
+    report = reports.base(verdict="fail", outputs=reports.outputs("deployed", bad=("deployed",)))
+    assert "no layer fails by itself" in " ".join(next_steps(report))
+
+
+def test_an_output_row_is_its_worst_case():
+    good = reports.output("deployed", "logits", error=1e-6)
+    bad = reports.output("deployed", "logits", error=math.nan, ok=False)
+    row = output_rows(reports.base(outputs=[good, bad, good]))[0]
+    assert row.verdict == "fail" and row.difference == "NaN"
+
+
+def test_the_limit_is_the_middle_of_the_bar():
+    assert bar_position(1.0) == pytest.approx(0.5)
+    assert bar_position(math.inf) == 1.0 and bar_position(0.0) == 0.0
+    assert bar_position(math.nan) is None
+    assert bar(None, 10).strip() == "?"
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True) | st.none(), st.integers(1, 40))
+def test_a_bar_has_its_width(strain, width):
+    assert len(bar(strain, width)) == width
+    assert bar(strain, width, ascii_only=True).isascii()
+
+
+@given(st.text())
+def test_names_become_printable(text):
+    shown = names.printable(text)
+    assert shown.isprintable()
+    if text.isprintable():
+        assert shown == text
+
+
+@given(st.text(), st.integers(5, 50))
+def test_short_names_are_short(text, length):
+    assert len(names.shorten(text, length)) <= length
+    assert len(names.path_end(text, length)) <= length
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_figures_are_never_blank_and_not_finite_ones_say_so(value):
+    for show in (names.figure, names.times, names.cosine, names.seconds):
+        text = show(value)
+        assert text and text != names.NOT_MEASURED
+        if math.isnan(value):
+            assert text == "NaN"
+        elif math.isinf(value):
+            assert "Inf" in text
+
+
+def test_a_cosine_near_one_shows_how_near():
+    assert names.cosine(1 - 1e-9) == "1 - 1.0e-09"
+    assert names.cosine(1.0) == "1.000000"
+
+
+def test_durations_and_sizes():
+    assert [names.seconds(s) for s in (0.42, 55.2, 185, 3725)] == [
+        "0.4 s",
+        "55 s",
+        "3 min 05 s",
+        "1 h 02 min",
+    ]
+    assert [names.size(n) for n in (12, 936_412_004, 2_500_000_000)] == ["12 B", "936 MB", "2.5 GB"]
+
+
+@pytest.mark.parametrize("kind", sorted(reports.KINDS))
+def test_a_saved_report_reads_back(kind, tmp_path):
+    report = reports.KINDS[kind]()
+    write_report(report, tmp_path / "report.json")
+    assert repr(read_report(tmp_path / "report.json")) == repr(report)
+
+
+def test_the_schema_names_every_part():
+    assert {"golden", "waveforms", "contracts", "not_checked"} <= set(report_schema()["properties"])
+
+
+@given(
+    st.lists(st.floats(-1, 1, width=32), max_size=300),
+    st.integers(1, 50),
+)
+def test_an_envelope_loses_no_peak(samples, points):
+    record = waveform_record("a", np.array(samples), sample_rate_hz=16000, points=points)
+    assert len(record.minimum) == len(record.maximum) <= points
+    assert record.num_samples == len(samples)
+    if samples:
+        assert max(record.maximum) == pytest.approx(max(samples), rel=1e-3, abs=1e-30)
+        assert min(record.minimum) == pytest.approx(min(samples), rel=1e-3, abs=1e-30)
