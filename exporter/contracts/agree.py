@@ -1,0 +1,104 @@
+"""Do PyTorch and ONNX agree on one input? Judged by float32 noise, confirmed where it matters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from exporter.contracts.noise import Noise, distance, measure_noise, scale_of
+from exporter.contracts.subject import ForwardError, Subject
+from exporter.tensors import Arrays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreement:
+    """The first output that differs.
+
+    Attributes:
+        fragile: a discrete output whose differing elements also flip in PyTorch when its input
+            moves by rounding.
+    """
+
+    output: str
+    gap: float
+    limit: float
+    what: str
+    fragile: bool = False
+
+
+def disagreement(
+    subject: Subject,
+    inputs: Arrays,
+    left: dict[str, np.ndarray],
+    right: dict[str, np.ndarray],
+    noise: Noise,
+) -> Disagreement | None:
+    """Compare outputs; on a difference measure the noise on these very inputs first.
+
+    Args:
+        left: PyTorch's outputs on ``inputs``.
+        right: ONNX's.
+        noise: measured on some other input; good enough to pass.
+    """
+    first = _first(left, right, noise)
+    if first is None or first.what != "values":
+        return first
+    if np.isfinite(first.gap):
+        return _first(left, right, measure_noise(subject, inputs))
+    bad = [
+        name
+        for name, value in left.items()
+        if value.dtype.kind in "biu" and not np.array_equal(value, right[name])
+    ]
+    if bad and all(_is_fragile(subject, inputs, name, left, right) for name in bad):
+        return Disagreement(
+            output=bad[0], gap=first.gap, limit=first.limit, what=first.what, fragile=True
+        )
+    return first
+
+
+def _first(
+    left: dict[str, np.ndarray], right: dict[str, np.ndarray], noise: Noise
+) -> Disagreement | None:
+    for name, value in left.items():
+        other = right.get(name)
+        if other is None:
+            return Disagreement(output=name, gap=np.inf, limit=0.0, what="missing in ONNX")
+        if value.shape != other.shape:
+            what = f"shape {list(value.shape)} in PyTorch, {list(other.shape)} in ONNX"
+            return Disagreement(output=name, gap=np.inf, limit=0.0, what=what)
+        gap = distance(value, other)
+        limit = noise.limit(name, scale_of(value, other), value.size)
+        if not gap <= limit:
+            return Disagreement(output=name, gap=gap, limit=limit, what="values")
+    return None
+
+
+def _is_fragile(
+    subject: Subject,
+    inputs: Arrays,
+    name: str,
+    left: dict[str, np.ndarray],
+    right: dict[str, np.ndarray],
+) -> bool:
+    """Every element that differs also flips when the float inputs move by a unit in the last
+    place: then neither side can be called wrong."""
+    differing = left[name] != right[name]
+    generator = np.random.Generator(np.random.PCG64(3))
+    flipped = np.zeros_like(differing)
+    for _ in range(4):
+        moved = {
+            key: (value * (1 + generator.choice([-1, 1], value.shape) * 2.0**-23)).astype(value.dtype)
+            if value.dtype.kind == "f"
+            else value
+            for key, value in inputs.items()
+        }
+        try:
+            found = subject.torch(moved)[name]
+        except ForwardError:
+            return False
+        if found.shape != differing.shape:
+            return False
+        flipped |= found != left[name]
+    return bool((flipped | ~differing).all())

@@ -1,0 +1,157 @@
+"""Causality: what was said does not change when more is said.
+
+Three probes, because each alone is fooled:
+
+    prefix     the output for x[:n] equals the start of the output for x     noise moves it 1e-7
+    gradient   d past / d future is exactly 0                                scale-free: the arbiter
+    future     x[:n] + another future, same length: the past is equal bit by bit
+
+The gradient sees every path that numbers flow along and is blind to lengths and to comparisons;
+the prefix sees those too, but a weak leak drowns in rounding. A prefix that differs while the
+other two are clean, and that float64 makes agree, is not a leak but the numerics of a
+convolution backend that picks its algorithm by length (cuDNN, TF32: kyutai-labs/moshi issue 134).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from exporter.contracts import causality_onnx, causality_torch
+from exporter.contracts.probes import resize, take_row
+from exporter.contracts.result import (
+    ONNX,
+    SIDES,
+    TORCH,
+    ContractResult,
+    not_applicable,
+    not_run,
+)
+from exporter.contracts.settings import ContractSettings
+from exporter.contracts.streaming import Streaming, added, check_streaming
+from exporter.contracts.subject import ForwardError, Subject, TimeAxis
+
+NAME = "causality"
+_WAVEFORM_STEPS = (30_720, 15_360, 7_680, 3_840)
+_FRAME_STEPS = (64, 48, 32, 24, 16, 12, 8, 4)
+
+
+class Settings(ContractSettings):
+    """Options.
+
+    Attributes:
+        lookahead_samples: input steps behind the present that an output may see; one number, or
+            one per output (outputs that are not named are then not checked).
+        input, axis: along which input and axis time runs; guessed when not given.
+        no_causality: output -> why causality means nothing there.
+        streaming: chunk by chunk equals offline.
+    """
+
+    lookahead_samples: int | dict[str, int] = 0
+    input: str | None = None
+    axis: str | None = None
+    no_causality: dict[str, str] = {}
+    streaming: Streaming | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the probes share.
+
+    Attributes:
+        axis: the time axis.
+        full: inputs of ``steps`` steps, one row.
+        steps, cut: length, and where the future begins; chosen to be divisible by usual strides.
+        sweep: further prefix lengths.
+        declared: output -> lookahead in input steps.
+    """
+
+    axis: TimeAxis
+    full: dict[str, np.ndarray]
+    steps: int
+    cut: int
+    sweep: tuple[int, ...]
+    declared: dict[str, int]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def prefix(self, subject: Subject, size: int) -> dict[str, np.ndarray]:
+        """The first ``size`` steps."""
+        return resize(subject, self.full, self.axis, size)
+
+
+def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+    """Check causality on both sides."""
+    if settings.not_applicable:
+        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
+    plan = make_plan(subject, settings)
+    if isinstance(plan, str):
+        return tuple(not_applicable(NAME, side, plan) for side in SIDES)
+    try:
+        found, laws, noise = causality_torch.check(subject, plan)
+    except ForwardError as error:
+        return tuple(
+            not_run(NAME, side, f"the module does not run on the probe: {error}") for side in SIDES
+        )
+    results: list[ContractResult] = [found]
+    if subject.onnx.problem is not None:
+        results.append(not_run(NAME, ONNX, f"no ONNX file: {subject.onnx.problem}"))
+    else:
+        results.append(causality_onnx.check(subject, plan, laws, noise))
+    if settings.streaming is not None:
+        results = [
+            added(result, check_streaming(subject, settings.streaming, result.side))
+            for result in results
+        ]
+    return tuple(results)
+
+
+def make_plan(subject: Subject, settings: Settings) -> Plan | str:
+    """Choose lengths; a string says why causality means nothing here."""
+    axis = subject.time_axis(settings.input, settings.axis)
+    if axis is None:
+        return "no input has an axis along which time could run"
+    given = settings.lookahead_samples
+    names = [spec.name for spec in subject.outputs]
+    wanted = dict(given) if isinstance(given, dict) else dict.fromkeys(names, given)
+    declared = {name: n for name, n in wanted.items() if name not in settings.no_causality}
+    if not declared:
+        return "; ".join(f"{name}: {why}" for name, why in settings.no_causality.items())
+    full = take_row(subject, subject.cases[0].inputs, 0)
+    have = full[axis.input].shape[axis.position]
+    steps, cut = choose_steps(have, axis, max(declared.values()))
+    sweep = sorted({cut + 1, steps - 1, max(axis.minimum, steps // 4), steps * 3 // 4 + 1})
+    skipped = {name: why for name, why in settings.no_causality.items() if name in names}
+    skipped |= {name: "not declared" for name in names if name not in wanted}
+    return Plan(
+        axis=axis,
+        full=resize(subject, full, axis, steps),
+        steps=steps,
+        cut=cut,
+        sweep=tuple(n for n in sweep if axis.minimum <= n < steps and n != cut),
+        declared=declared,
+        skipped=skipped,
+    )
+
+
+def choose_steps(have: int, axis: TimeAxis, lookahead: int) -> tuple[int, int]:
+    """(length, cut): the longest of a few round lengths that the case has, cut in the middle.
+
+    Halves of the round lengths are multiples of the strides that speech models use (160, 320,
+    512, 640, 960 samples; 2, 3, 4, 6, 8 frames), so that a layer's rate comes out exactly.
+    """
+    sizes = _WAVEFORM_STEPS if have >= _WAVEFORM_STEPS[-1] else _FRAME_STEPS
+    limit = axis.maximum or have
+    steps = next((size for size in sizes if size <= min(max(have, 4), limit)), min(have, limit))
+    while steps < 4 * lookahead and steps * 2 <= limit:
+        steps *= 2
+    return steps, max(steps // 2, axis.minimum)
+
+
+def describe(details: dict[str, Any]) -> dict[str, Any]:
+    """Details with JSON types only."""
+    return {key: value for key, value in details.items() if value not in (None, {}, [])}
+
+
+__all__ = ["NAME", "ONNX", "TORCH", "Plan", "Settings", "check", "describe", "make_plan"]

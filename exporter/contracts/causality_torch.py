@@ -1,0 +1,385 @@
+"""Causality of the PyTorch module: prefix sweep, gradient, other future; layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from exporter.contracts.align import Law, first_difference, learn_law
+from exporter.contracts.cudnn import check_backends
+from exporter.contracts.double import call_in_double
+from exporter.contracts.locate import Found, locate, outputs_of, record, shared_keys
+from exporter.contracts.noise import Noise, distance, noise_of, scale_of
+from exporter.contracts.probes import other_future
+from exporter.contracts.recorder import Call
+from exporter.contracts.result import TORCH, ContractResult
+from exporter.contracts.subject import Subject, as_array, as_tensor
+from exporter.parity.status import Status
+
+if TYPE_CHECKING:
+    from exporter.contracts.causality import Plan
+
+NAME = "causality"
+FUTURE_SCALE = 10.0
+
+
+@dataclass(slots=True, kw_only=True)
+class OutputFindings:
+    """What the probes saw at one output; steps are input steps.
+
+    Attributes:
+        lookahead: largest that any structural probe saw.
+        gradient: lookahead by gradient; None when it could not be taken (``why``).
+        future: lookahead by the other future.
+        prefix: largest difference of a prefix, with the length where it was.
+        double: the same in float64; None when it was not needed.
+    """
+
+    declared: int
+    gradient: int | None = None
+    gradient_why: str = ""
+    future: int = 0
+    prefix: float = 0.0
+    prefix_limit: float = 0.0
+    prefix_at: int | None = None
+    double: float | None = None
+    double_limit: float = 0.0
+
+    @property
+    def lookahead(self) -> int:
+        return max(self.gradient or 0, self.future)
+
+    @property
+    def leaks(self) -> bool:
+        """A structural probe saw more than declared. Zero gradient and a difference within
+        rounding is smearing of a kernel, not a path."""
+        return self.lookahead > self.declared
+
+    @property
+    def prefix_differs(self) -> bool:
+        return not self.prefix <= self.prefix_limit
+
+
+def check(subject: Subject, plan: Plan) -> tuple[ContractResult, dict[str, Law], Noise]:
+    """Run the three probes.
+
+    Returns:
+        the verdict, how each output follows the input, and the float32 noise.
+
+    Raises:
+        ForwardError: the module does not run on the probe.
+    """
+    noise = noise_of(subject, plan.full)
+    base = record(subject, plan.full)
+    prefix_inputs = plan.prefix(subject, plan.cut)
+    prefix = record(subject, prefix_inputs)
+    changed = other_future(subject, plan.full, plan.axis, plan.cut, scale=FUTURE_SCALE)
+    future = record(subject, changed)
+    laws = learn_laws((base, prefix), (plan.steps, plan.cut))
+    outputs, skipped = {}, dict(plan.skipped)
+    for name, declared in plan.declared.items():
+        law = laws.get(f"output:{name}")
+        if law is None or not law.follows:
+            skipped[name] = "does not follow the length of the input"
+        else:
+            outputs[name] = OutputFindings(declared=declared)
+    output_laws = {name: laws[f"output:{name}"] for name in outputs}
+    if not outputs:
+        result = ContractResult(
+            name=NAME, side=TORCH, status=Status.NOT_APPLICABLE, reason=_listed(skipped),
+        )
+        return result, output_laws, noise
+    for name, found in outputs.items():
+        key = f"output:{name}"
+        found.future = _lookahead(laws[key], plan.cut, base[key], future[key], prefix[key])
+        _gradient(subject, plan, name, laws[key], tuple(prefix[key].value.shape), found)
+    _prefix_sweep(subject, plan, outputs, output_laws, noise, outputs_of(base), prefix)
+    layers = _layers(plan, base, prefix, future, laws)
+    status, reason, where, advice = _verdict(
+        subject, plan, outputs, (base, prefix, future), (prefix_inputs, changed), laws, noise
+    )
+    worst = max(outputs.values(), key=lambda f: (f.lookahead - f.declared, f.prefix))
+    result = ContractResult(
+        name=NAME,
+        side=TORCH,
+        status=status,
+        observed=f"lookahead {worst.lookahead} steps; prefix differs by {worst.prefix:.3g}",
+        limit=f"lookahead {worst.declared} steps; prefix {worst.prefix_limit:.3g}",
+        where=where,
+        advice=advice,
+        reason=reason,
+        details={
+            "outputs": {name: _row(found) for name, found in outputs.items()},
+            "skipped": skipped,
+            "lookahead_per_layer": layers,
+            "noise": noise.why,
+            "backends": check_backends(subject, plan, output_laws),
+        },
+    )
+    return result, output_laws, noise
+
+
+def learn_laws(
+    runs: tuple[Mapping[str, Call], ...], lengths: tuple[int, ...]
+) -> dict[str, Law]:
+    """How every recorded value follows the length of the input."""
+    laws = {}
+    for key in runs[0]:
+        if all(key in run for run in runs):
+            law = learn_law(lengths, [tuple(run[key].value.shape) for run in runs])
+            if law is not None:
+                laws[key] = law
+    return laws
+
+
+def _lookahead(law: Law, cut: int, base: Call, future: Call, prefix: Call) -> int:
+    """Input steps behind ``cut`` that the past is seen to depend on; 0 for none."""
+    return lookahead_of(
+        law, cut, as_array(base.value), as_array(future.value), tuple(prefix.value.shape)
+    )
+
+
+def lookahead_of(
+    law: Law, cut: int, base: np.ndarray, future: np.ndarray, length: tuple[int, ...]
+) -> int:
+    """As a step i at rate a belongs to the inputs before (i + 1) / a, the first step that
+    changes with the inputs from ``cut`` on sees cut + 1 - (i + 1) / a steps ahead."""
+    if not law.follows:
+        return 0
+    index = law.past(cut, length)
+    position, rate = law.main
+    first = first_difference(base[index], future[index], position, 0.0)
+    return 0 if first is None else max(1, cut + 1 - math.ceil((first + 1) / rate))
+
+
+def _gradient(
+    subject: Subject,
+    plan: Plan,
+    name: str,
+    law: Law,
+    length: tuple[int, ...],
+    found: OutputFindings,
+) -> None:
+    """Lookahead from d past / d input: the last input with a gradient that is not exactly 0."""
+    tensors = {key: as_tensor(plan.full[key]) for key in subject.input_names}
+    leaf = tensors[plan.axis.input]
+    if not leaf.is_floating_point():
+        found.gradient_why = "the input is discrete"
+        return
+    leaf.requires_grad_(True)
+    # A module may write to what it is given; a leaf would refuse that with another error.
+    tensors[plan.axis.input] = leaf * 1.0
+    try:
+        with torch.enable_grad():
+            value = subject.named(subject.module(*tensors.values()))[name]
+            if not value.requires_grad:
+                discrete = not value.is_floating_point()
+                found.gradient_why = "the output is discrete" if discrete else "no gradient flows"
+                return
+            past = value[law.past(plan.cut, length)]
+            weights = torch.from_numpy(
+                np.random.default_rng(7).uniform(0.5, 1.5, tuple(past.shape)).astype(np.float32)
+            )
+            subject.forwards += 3
+            (slope,) = torch.autograd.grad((past * weights).sum(), leaf)
+    except RuntimeError as error:
+        found.gradient_why = f"no gradient: {str(error).splitlines()[0][:160]}"
+        return
+    finally:
+        subject.snapshot.restore()
+    if bool(torch.isnan(slope).any()):
+        found.gradient_why = "the gradient is NaN"
+        return
+    moved = slope.abs().movedim(plan.axis.position, 0).reshape(slope.shape[plan.axis.position], -1)
+    seen = torch.nonzero(moved.sum(1)).reshape(-1)
+    last = int(seen[-1]) if len(seen) else -1
+    found.gradient = max(0, last + 1 - plan.cut)
+
+
+def _prefix_sweep(
+    subject: Subject,
+    plan: Plan,
+    outputs: dict[str, OutputFindings],
+    laws: Mapping[str, Law],
+    noise: Noise,
+    whole: Mapping[str, np.ndarray],
+    recorded: Mapping[str, Call],
+) -> None:
+    for size in (plan.cut, *plan.sweep):
+        at_cut = size == plan.cut
+        short = outputs_of(dict(recorded)) if at_cut else subject.torch(plan.prefix(subject, size))
+        for name, found in outputs.items():
+            left, right, limit = _prefix_pair(
+                laws[name], size - found.declared, name, short[name], whole[name], noise
+            )
+            gap = distance(left, right)
+            if gap - limit > found.prefix - found.prefix_limit or found.prefix_at is None:
+                found.prefix, found.prefix_limit, found.prefix_at = gap, limit, size
+    for name, found in outputs.items():
+        if found.prefix_differs and not found.leaks and found.prefix_at is not None:
+            _confirm_in_double(subject, plan, name, laws[name], found)
+
+
+def _prefix_pair(
+    law: Law, size: int, name: str, short: np.ndarray, whole: np.ndarray, noise: Noise
+) -> tuple[np.ndarray, np.ndarray, float]:
+    index = law.past(size, short.shape)
+    left, right = short[index], whole[index]
+    return left, right, noise.limit(name, scale_of(left, right), left.size)
+
+
+def _confirm_in_double(
+    subject: Subject, plan: Plan, name: str, law: Law, found: OutputFindings
+) -> None:
+    values = []
+    for size in (found.prefix_at or plan.cut, plan.steps):
+        inputs = plan.full if size == plan.steps else plan.prefix(subject, size)
+        tensors = {key: as_tensor(inputs[key]) for key in subject.input_names}
+        try:
+            returned = call_in_double(subject.module, tensors)
+        except Exception:  # noqa: BLE001 - no float64 run means no confirmation, and says so
+            return
+        finally:
+            subject.snapshot.restore()
+        values.append(as_array(subject.named(returned)[name]))
+    index = law.past((found.prefix_at or plan.cut) - found.declared, values[0].shape)
+    found.double = distance(values[0][index], values[1][index])
+    # float64 rounds 2^29 times finer; the share allowed is the same.
+    found.double_limit = max(found.prefix_limit * 2.0**-26, 1e-300)
+
+
+def _layers(
+    plan: Plan,
+    base: dict[str, Call],
+    prefix: dict[str, Call],
+    future: dict[str, Call],
+    laws: Mapping[str, Law],
+) -> dict[str, int]:
+    seen = {
+        key: _lookahead(laws[key], plan.cut, base[key], future[key], prefix[key])
+        for key in shared_keys((base, prefix, future))
+        if key in laws
+    }
+    return {key: steps for key, steps in list(seen.items()) if steps}
+
+
+def _verdict(
+    subject: Subject,
+    plan: Plan,
+    outputs: dict[str, OutputFindings],
+    runs: tuple[dict[str, Call], ...],
+    inputs: tuple[Any, Any],
+    laws: Mapping[str, Law],
+    noise: Noise,
+) -> tuple[Status, str, Any, str | None]:
+    base, prefix, future = runs
+    prefix_inputs, changed = inputs
+    leaking = {name: found for name, found in outputs.items() if found.leaks}
+    if leaking:
+        name, worst = max(leaking.items(), key=lambda item: item[1].lookahead)
+        place = _first_leak(subject, plan, (base, future, prefix), changed, prefix_inputs)
+        steps = "step" if worst.lookahead == 1 else "steps"
+        return (
+            Status.FAIL,
+            f"really not causal: '{name}' sees {worst.lookahead} {steps} ahead, "
+            f"{worst.declared} declared",
+            place,
+            "pad on the left only, mask the future, or declare lookahead_samples: "
+            f"{worst.lookahead}",
+        )
+    differing = {name: found for name, found in outputs.items() if found.prefix_differs}
+    if not differing:
+        return Status.PASS, "no output sees more than it declares", None, None
+    name, worst = max(differing.items(), key=lambda item: item[1].prefix)
+    found = _first_prefix_difference(subject, plan, worst, laws, noise)
+    place = found.place if found else None
+    if worst.double is not None and worst.double <= worst.double_limit:
+        return (
+            Status.FAIL,
+            f"numerics of the convolution backend, not structure: '{name}' moves by "
+            f"{worst.prefix:.3g} with the length, gradient and other futures are clean, and "
+            f"in float64 it moves by {worst.double:.3g}",
+            place,
+            "make the backend choose one algorithm for all lengths (TF32 and cuDNN benchmark "
+            "off), or stream with a fixed length",
+        )
+    return (
+        Status.FAIL,
+        f"really not causal: '{name}' depends on how long the input is (moves by "
+        f"{worst.prefix:.3g} with the length"
+        + (f", by {worst.double:.3g} in float64" if worst.double is not None else "")
+        + "), along a path without gradient",
+        place,
+        "take lengths, maxima and means over the past only",
+    )
+
+
+def _first_leak(
+    subject: Subject, plan: Plan, runs: tuple[dict[str, Call], ...], changed: Any, short: Any
+) -> Any:
+    allowed = max(plan.declared.values())
+
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+        base, future, prefix = values
+        law = learn_law((plan.steps, plan.cut), (base.shape, prefix.shape))
+        if law is None or not law.follows:
+            return None
+        steps = lookahead_of(law, plan.cut, base, future, prefix.shape)
+        return f"sees {steps} steps ahead" if steps > allowed else None
+
+    found = locate(subject, (plan.full, changed, short), runs, judge)
+    return found.place if found else None
+
+
+def _first_prefix_difference(
+    subject: Subject,
+    plan: Plan,
+    worst: OutputFindings,
+    laws: Mapping[str, Law],
+    noise: Noise,
+) -> Found | None:
+    size = worst.prefix_at or plan.cut
+    short_inputs = plan.prefix(subject, size)
+    short, whole = record(subject, short_inputs), record(subject, plan.full)
+
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+        part, base = values
+        law = laws.get(key) or learn_law((size, plan.steps), (part.shape, base.shape))
+        if law is None or not law.follows:
+            return None
+        index = law.past(size - worst.declared, part.shape)
+        left, right = part[index], base[index]
+        gap = distance(left, right)
+        limit = noise.limit(key, scale_of(left, right), left.size)
+        return f"differs by {gap:.3g}" if gap > limit else None
+
+    return locate(subject, (short_inputs, plan.full), (short, whole), judge)
+
+
+def _row(found: OutputFindings) -> dict[str, Any]:
+    return {
+        "declared": found.declared,
+        "lookahead": found.lookahead,
+        "by_gradient": found.gradient if found.gradient is not None else found.gradient_why,
+        "by_other_future": found.future,
+        "prefix_difference": _figure(found.prefix),
+        "prefix_limit": found.prefix_limit,
+        "prefix_length": found.prefix_at,
+        "prefix_difference_float64": _figure(found.double),
+    }
+
+
+def _figure(value: float | None) -> float | str | None:
+    return str(value) if value is not None and not math.isfinite(value) else value
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in reasons.items())
+
+
+__all__ = ["FUTURE_SCALE", "OutputFindings", "check", "field", "learn_laws", "lookahead_of"]

@@ -1,0 +1,319 @@
+"""Determinism: the same input gives the same output, whatever was run before and around it.
+
+Two runs in a row, one and several threads, another order of the batch, and again after an
+unrelated input. Randomness is also seen directly: ops that are seeded announce it, and the file
+is searched for nodes that draw numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from exporter.contracts.determinism_onnx import check_onnx
+from exporter.contracts.locate import locate, record
+from exporter.contracts.noise import Noise, distance, noise_of, scale_of
+from exporter.contracts.probes import other_future, probe, stack_rows, take_row
+from exporter.contracts.recorder import ModuleStack, calling_line
+from exporter.contracts.result import SIDES, TORCH, ContractResult, Place, not_applicable, not_run
+from exporter.contracts.settings import ContractSettings, Many
+from exporter.contracts.state import held_tensors
+from exporter.contracts.subject import ForwardError, Subject
+from exporter.parity.status import Status
+
+NAME = "determinism"
+
+
+class Settings(ContractSettings):
+    """Options.
+
+    Attributes:
+        bitwise: two runs of one input are equal bit by bit; False: within float32 noise.
+        threads: counts that must agree within float32 noise; the first is the reference.
+        caches: patterns of state that the caller resets between inputs.
+    """
+
+    bitwise: bool = True
+    threads: Many[int] = (1, 2)
+    caches: Many[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One comparison that failed."""
+
+    test: str
+    output: str
+    gap: float
+    limit: float
+    where: Place | None
+    advice: str
+
+
+class RandomOps(TorchDispatchMode):
+    """Collects ops that draw random numbers."""
+
+    def __init__(self, stack: ModuleStack):
+        super().__init__()
+        self._stack = stack
+        self.places: list[Place] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags and not _is_off(func, args):
+            place = Place(module=self._stack.current, op=str(func), source=calling_line())
+            self.places.append(place)
+        return func(*args, **(kwargs or {}))
+
+
+def _is_off(func: Any, args: Any) -> bool:
+    """Ops that may draw, but were told not to: dropout of 0, attention without dropout."""
+    name = str(func)
+    if "scaled_dot_product" in name:
+        numbers = [a for a in args[3:] if isinstance(a, float) and not isinstance(a, bool)]
+        return not any(0.0 < number < 1.0 for number in numbers[:1])
+    if "dropout" in name:
+        flags = [a for a in args[1:] if isinstance(a, bool)]
+        return bool(args[1:]) and (args[1] == 0.0 or False in flags)
+    if "lstm" in name or "gru" in name or "rnn" in name:
+        return True
+    return False
+
+
+def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+    """Check both sides."""
+    if settings.not_applicable:
+        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
+    inputs = probe(subject)
+    try:
+        noise = noise_of(subject, inputs)
+        found, tests = _torch(subject, settings, inputs, noise)
+    except ForwardError as error:
+        return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
+    return (
+        verdict(TORCH, found, tests, settings.bitwise),
+        check_onnx(subject, settings.bitwise, settings.threads, inputs, noise),
+    )
+
+
+def _torch(
+    subject: Subject, settings: Settings, inputs: dict[str, np.ndarray], noise: Noise
+) -> tuple[Finding | None, list[str]]:
+    """Run the tests in turn; the first that fails ends it."""
+    tests = ["two runs"]
+    with ModuleStack(subject.module) as stack, RandomOps(stack) as ops:
+        first = _run(subject, inputs)
+    second = _run(subject, inputs)
+    bad = compare(first, second, noise, bitwise=settings.bitwise)
+    if bad is not None:
+        where = ops.places[0] if ops.places else _locate(subject, inputs, inputs)
+        advice = "switch dropout and dither off for inference, or draw the noise outside and pass it"
+        return Finding(test="two runs", where=where, advice=advice, **bad), tests
+    tests.append("after an unrelated input")
+    other = _unrelated(subject, inputs)
+    bad, where = _after_other(subject, settings, inputs, other, first, noise)
+    if bad is not None:
+        advice = "reset or return the state that this module keeps, or declare it under caches"
+        return Finding(test=tests[-1], where=where, advice=advice, **bad), tests
+    for count in settings.threads[1:]:
+        tests.append(f"{settings.threads[0]} and {count} threads")
+        with threads(settings.threads[0]):
+            one = _run(subject, inputs)
+        with threads(count):
+            many = _run(subject, inputs)
+        bad = compare(one, many, noise, bitwise=False)
+        if bad is not None:
+            advice = "avoid ops whose order of addition is not fixed (scatter_add, index_put)"
+            return Finding(test=tests[-1], where=None, advice=advice, **bad), tests
+    bad, where = _batch_order(subject, inputs, noise, tests)
+    if bad is not None:
+        advice = "compute nothing over the batch axis"
+        return Finding(test=tests[-1], where=where, advice=advice, **bad), tests
+    if ops.places:
+        tests.append(f"draws random numbers in {ops.places[0]}, without effect on the outputs")
+    return None, tests
+
+
+def _run(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return subject.torch(inputs)
+
+
+def _after_other(
+    subject: Subject,
+    settings: Settings,
+    inputs: dict[str, np.ndarray],
+    other: dict[str, np.ndarray],
+    first: dict[str, np.ndarray],
+    noise: Noise,
+) -> tuple[dict[str, Any] | None, Place | None]:
+    """A, then B, then A again, with the state kept; declared caches are reset in between."""
+    saved = [
+        (held.tensor, held.tensor.detach().clone())
+        for held in held_tensors(subject.module)
+        if any(fnmatchcase(held.name, pattern) for pattern in settings.caches)
+    ]
+
+    def reset() -> None:
+        with torch.no_grad():
+            for tensor, copy in saved:
+                tensor.copy_(copy)
+
+    try:
+        subject.torch(other, keep_state=True)
+        reset()
+        again = subject.torch(inputs, keep_state=True)
+        bad = compare(first, again, noise, bitwise=settings.bitwise)
+        if bad is None:
+            return None, None
+        reset()
+        subject.snapshot.restore()
+        clean = record(subject, inputs)
+        subject.torch(other, keep_state=True)
+        reset()
+        stale = record(subject, inputs)  # restores the state afterwards
+        from exporter.contracts.locate import first_layer
+
+        found = first_layer((clean, stale), _judge(noise, bitwise=settings.bitwise))
+        return bad, found.place if found else None
+    finally:
+        reset()
+        subject.snapshot.restore()
+
+
+def _batch_order(
+    subject: Subject, inputs: dict[str, np.ndarray], noise: Noise, tests: list[str]
+) -> tuple[dict[str, Any] | None, Place | None]:
+    if subject.batch is None:
+        return None, None
+    batch = batch_of(subject, inputs)
+    rows = _rows(subject, batch)
+    if rows < 2:
+        return None, None
+    tests.append("another order of the batch")
+    reversed_batch = stack_rows(subject, [take_row(subject, batch, k) for k in range(rows)][::-1])
+    left, right = _run(subject, batch), _run(subject, reversed_batch)
+    turned = {
+        name: value if subject.batch_position(name) is None
+        else np.flip(value, axis=subject.batch_position(name) or 0)
+        for name, value in right.items()
+    }
+    bad = compare(left, turned, noise, bitwise=False)
+    if bad is None:
+        return None, None
+    runs = (record(subject, batch), record(subject, reversed_batch))
+
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+        a, b = values
+        position = next((k for k, n in enumerate(a.shape) if n == rows), None)
+        if position is None or a.dtype.kind in "biu":
+            return None
+        b = np.flip(b, axis=position)
+        gap, limit = distance(a, b), noise.limit(key, scale_of(a, b), a.size)
+        return f"differs by {gap:.3g}" if gap > limit else None
+
+    found = locate(subject, (batch, reversed_batch), runs, judge)
+    return bad, found.place if found else None
+
+
+def batch_of(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A batch of three different rows."""
+    axis = subject.time_axis()
+    one = take_row(subject, inputs, 0)
+    if axis is None:
+        return inputs
+    start = inputs[axis.input].shape[axis.position] // 3
+    others = [other_future(subject, one, axis, start, scale=0.5, seed=k) for k in (5, 6)]
+    return stack_rows(subject, [one, *others])
+
+
+def _rows(subject: Subject, batch: dict[str, np.ndarray]) -> int:
+    for spec in subject.inputs:
+        position = subject.batch_position(spec.name)
+        if position is not None:
+            return batch[spec.name].shape[position]
+    return 0
+
+
+def _unrelated(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    axis = subject.time_axis()
+    if axis is not None:
+        return other_future(subject, inputs, axis, 0, scale=1.0, seed=11)
+    from exporter.contracts.probes import replaced
+
+    generator = np.random.Generator(np.random.PCG64(11))
+    return {
+        spec.name: replaced(inputs[spec.name], spec, generator, 1.0) for spec in subject.inputs
+    }
+
+
+def compare(
+    left: dict[str, np.ndarray], right: dict[str, np.ndarray], noise: Noise, *, bitwise: bool
+) -> dict[str, Any] | None:
+    """The first output that differs, as fields of a ``Finding``; ``None`` when none does."""
+    for name, value in left.items():
+        gap = distance(value, right[name])
+        limit = 0.0 if bitwise else noise.limit(name, scale_of(value, right[name]), value.size)
+        if not gap <= limit:
+            return {"output": name, "gap": gap, "limit": limit}
+    return None
+
+
+def _judge(noise: Noise, *, bitwise: bool) -> Callable[..., str | None]:
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+        gap = distance(values[0], values[1])
+        scale = scale_of(*values)
+        limit = 0.0 if bitwise else noise.limit(key, scale, values[0].size)
+        return f"differs by {gap:.3g}" if gap > limit else None
+
+    return judge
+
+
+def _locate(
+    subject: Subject, first: dict[str, np.ndarray], second: dict[str, np.ndarray]
+) -> Place | None:
+    runs = (record(subject, first), record(subject, second))
+    found = locate(subject, (first, second), runs, _judge(Noise(), bitwise=True))
+    return found.place if found else None
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run torch with some number of threads; the old number is put back."""
+    saved = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(saved)
+
+
+def verdict(side: str, found: Finding | None, tests: list[str], bitwise: bool) -> ContractResult:
+    """One result from what the tests found."""
+    limit = "bit by bit" if bitwise else "within float32 noise"
+    if found is None:
+        return ContractResult(
+            name=NAME,
+            side=side,
+            status=Status.PASS,
+            observed="no output moves",
+            limit=limit,
+            reason="; ".join(tests),
+            details={"tests": tests},
+        )
+    return ContractResult(
+        name=NAME,
+        side=side,
+        status=Status.FAIL,
+        observed=f"'{found.output}' moves by {found.gap:.3g}",
+        limit=limit if found.limit == 0.0 else f"{found.limit:.3g}",
+        where=found.where,
+        advice=found.advice,
+        reason=f"{found.test} differ" if found.test == "two runs" else f"differs: {found.test}",
+        details={"tests": tests},
+    )

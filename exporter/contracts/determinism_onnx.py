@@ -1,0 +1,113 @@
+"""Determinism of the ONNX file: runs, sessions, threads, order, and nodes that draw numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from exporter.contracts.noise import Noise, distance
+from exporter.contracts.onnx_side import OnnxRunError
+from exporter.contracts.probes import stack_rows, take_row
+from exporter.contracts.result import ONNX, ContractResult, Place, not_run
+from exporter.contracts.subject import Subject
+
+NAME = "determinism"
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
+     "Multinomial"}
+)
+
+
+def random_nodes(subject: Subject) -> list[Place]:
+    """Nodes of the file that draw random numbers (a Dropout only while it trains)."""
+    graph = subject.onnx.made.graph
+    found = []
+    for node in graph.nodes:
+        training = node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]
+        on = training and (
+            node.input[2] not in graph.initializers or bool(graph.array(node.input[2]).any())
+        )
+        if node.op_type in _RANDOM or on:
+            place = subject.onnx.place(node.output[0])
+            found.append(dataclasses.replace(place, op=f"{node.op_type} '{node.name}'"))
+    return found
+
+
+def check_onnx(
+    subject: Subject,
+    bitwise: bool,
+    threads: tuple[int, ...],
+    inputs: dict[str, np.ndarray],
+    noise: Noise,
+) -> ContractResult:
+    """Run the same tests as on the PyTorch side on the file."""
+    from exporter.contracts.determinism import Finding, _unrelated, batch_of, compare, verdict
+
+    if subject.onnx.problem is not None:
+        return not_run(NAME, ONNX, f"no ONNX file: {subject.onnx.problem}")
+    drawing = random_nodes(subject)
+    tests = ["two runs"]
+
+    def failed(test: str, bad: dict[str, Any], where: Place | None, advice: str) -> ContractResult:
+        finding = Finding(test=test, where=where, advice=advice, **bad)
+        return verdict(ONNX, finding, tests, bitwise)
+
+    try:
+        first, second = subject.onnx.run(inputs), subject.onnx.run(inputs)
+        bad = compare(first, second, noise, bitwise=bitwise)
+        if bad is not None:
+            where = drawing[0] if drawing else _first_value(subject, inputs)
+            return failed("two runs", bad, where, "remove the random node: it is a training leftover")
+        tests.append("after an unrelated input")
+        subject.onnx.run(_unrelated(subject, inputs))
+        bad = compare(first, subject.onnx.run(inputs), noise, bitwise=bitwise)
+        if bad is not None:
+            return failed(tests[-1], bad, None, "report it to the execution provider's maintainers")
+        for count in threads[1:]:
+            tests.append(f"{threads[0]} and {count} threads")
+            runs = [
+                subject.onnx.run(inputs, dataclasses.replace(subject.onnx.deployment, threads=n))
+                for n in (threads[0], count)
+            ]
+            bad = compare(*runs, noise, bitwise=False)
+            if bad is not None:
+                return failed(tests[-1], bad, None, "fix the number of threads in deployment")
+        if subject.batch is not None:
+            tests.append("another order of the batch")
+            bad = _order(subject, batch_of(subject, inputs), noise)
+            if bad is not None:
+                return failed(tests[-1], bad, None, "compute nothing over the batch axis")
+    except OnnxRunError as error:
+        return not_run(NAME, ONNX, f"onnxruntime does not run the probe: {error.text}")
+    if drawing:
+        tests.append(f"draws random numbers in {drawing[0]}, without effect on the outputs")
+    return verdict(ONNX, None, tests, bitwise)
+
+
+def _order(
+    subject: Subject, batch: dict[str, np.ndarray], noise: Noise
+) -> dict[str, Any] | None:
+    from exporter.contracts.determinism import compare
+
+    positions = [subject.batch_position(spec.name) for spec in subject.inputs]
+    rows = next(
+        batch[spec.name].shape[position]
+        for spec, position in zip(subject.inputs, positions, strict=True)
+        if position is not None
+    )
+    turned = stack_rows(subject, [take_row(subject, batch, k) for k in range(rows)][::-1])
+    left, right = subject.onnx.run(batch), subject.onnx.run(turned)
+    for name in right:
+        position = subject.batch_position(name)
+        if position is not None:
+            right[name] = np.flip(right[name], axis=position)
+    return compare(left, right, noise, bitwise=False)
+
+
+def _first_value(subject: Subject, inputs: dict[str, np.ndarray]) -> Place | None:
+    for name, (left, right) in subject.onnx.walk((inputs, inputs)):
+        if distance(left, right) > 0.0:
+            return subject.onnx.place(name)
+    return None

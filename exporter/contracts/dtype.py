@@ -1,0 +1,275 @@
+"""Dtype: at the declared precision every op gets operands of one dtype, and nothing overflows.
+
+    float16, bfloat16                       the module converted to it
+    autocast_float16, autocast_bfloat16     float32 weights under torch.autocast
+    as_built                                the dtypes that the module was built with
+
+First an audit of every call (``dtype_audit``), then a real run where this machine can, then what
+float16 cannot hold on the golden inputs; on the ONNX side that the graph type-checks at that
+precision (``dtype_onnx``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from exporter.contracts.dtype_audit import DtypeAudit, Event
+from exporter.contracts.dtype_convert import converted, input_dtype
+from exporter.contracts.dtype_onnx import check_onnx
+from exporter.contracts.dtype_overflow import Overflow, find_overflow
+from exporter.contracts.probes import probe
+from exporter.contracts.recorder import ModuleStack
+from exporter.contracts.result import SIDES, TORCH, ContractResult, Place, not_applicable
+from exporter.contracts.scope import scoped
+from exporter.contracts.settings import ContractSettings, Many
+from exporter.contracts.subject import Subject
+from exporter.parity.status import Status
+
+NAME = "dtype"
+Precision = Literal["float16", "bfloat16", "autocast_float16", "autocast_bfloat16", "as_built"]
+
+
+class Settings(ContractSettings):
+    """Options.
+
+    Attributes:
+        precisions: what the model is declared to run in.
+        scope: path of the submodule that runs in it; the rest stays float32. "" for all.
+        run: also run it for real on this machine.
+        export: export the converted module and type-check that file; None: only small models.
+    """
+
+    precisions: Many[Precision] = ("float16", "bfloat16")
+    scope: str = ""
+    run: bool = True
+    export: bool | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Findings:
+    """What one precision gave on the PyTorch side.
+
+    Attributes:
+        audit: "meta device" or "real tensors".
+        stopped: why the audit ended early.
+        error: relative error of the real run against float32.
+    """
+
+    precision: str
+    audit: str = ""
+    events: list[Event] = field(default_factory=list)
+    stopped: Place | None = None
+    stopped_why: str = ""
+    ran: str = ""
+    raised: Place | None = None
+    error: float | None = None
+    overflow: Overflow | None = None
+
+    @property
+    def bad(self) -> bool:
+        return bool(self.events or self.stopped or self.raised or self.overflow)
+
+
+def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+    """Check both sides."""
+    if settings.not_applicable:
+        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
+    inputs = probe(subject)
+    part = scoped(subject, inputs, settings.scope)
+    if isinstance(part, str):
+        return tuple(not_applicable(NAME, side, part) for side in SIDES)
+    found = [check_precision(part.module, part.args, p, settings.run) for p in settings.precisions]
+    for item in found:
+        item.events = [_within(event, settings.scope) for event in item.events]
+    return _verdict(found, settings.scope), check_onnx(subject, settings, part)
+
+
+def _within(event: Event, scope: str) -> Event:
+    """An event of a submodule with its path from the root."""
+    if not scope:
+        return event
+    import dataclasses
+
+    path = f"{scope}.{event.place.module}" if event.place.module else scope
+    return dataclasses.replace(event, place=dataclasses.replace(event.place, module=path))
+
+
+def check_precision(
+    module: nn.Module, args: tuple[Any, ...], precision: str, run: bool
+) -> Findings:
+    """Audit and run a module at one precision; the module itself is not changed."""
+    found = Findings(precision=precision)
+    _audit(module, args, precision, found)
+    if run and not found.events and found.stopped is None:
+        _run(module, args, precision, found)
+    elif run:
+        found.ran = "not run (the audit found what would stop it)"
+    return found
+
+
+def _audit(module: nn.Module, args: tuple[Any, ...], precision: str, found: Findings) -> None:
+    for device in ("meta", "cpu"):
+        copy = converted(module, precision, device=device)
+        fed = [input_dtype(arg, precision, device) for arg in args]
+        found.events = []
+        found.audit = "meta device" if device == "meta" else "real tensors"
+        with (
+            torch.no_grad(),
+            _autocast(precision, device),
+            ModuleStack(copy) as stack,
+            _wanted(stack, precision) as audit,
+        ):
+            try:
+                copy(*fed)
+            except Exception as error:  # noqa: BLE001 - the refusal of an op is the finding
+                found.events = audit.events
+                text = (str(error).splitlines() or [""])[0][:200]
+                if device == "meta":
+                    found.stopped_why = f"not possible on the meta device: {text}"
+                    continue
+                found.stopped = place_in(copy, error)
+                found.stopped_why = text
+                return
+        found.events = audit.events
+        found.stopped = None
+        return
+
+
+@contextlib.contextmanager
+def _wanted(stack: ModuleStack, precision: str) -> Iterator[DtypeAudit]:
+    wanted = None if precision == "as_built" else getattr(torch, precision.removeprefix("autocast_"))
+    autocast = precision.startswith("autocast_")
+    audit = DtypeAudit(stack, None if autocast else wanted, autocast=autocast)
+    with audit:
+        yield audit
+
+
+def _autocast(precision: str, device: str) -> Any:
+    if not precision.startswith("autocast_"):
+        return contextlib.nullcontext()
+    dtype = getattr(torch, precision.removeprefix("autocast_"))
+    # The meta device has no autocast of its own; tensors there follow the CPU's rules.
+    return torch.autocast("cpu", dtype=dtype) if device == "cpu" else contextlib.nullcontext()
+
+
+def place_in(module: nn.Module, error: BaseException) -> Place:
+    """Innermost module of ``module`` and innermost line outside torch in an error's traceback."""
+    from exporter.contracts.recorder import _OURS, _TORCH, shortened
+
+    names = {id(part): path for path, part in module.named_modules()}
+    path, op, source = "", "", ""
+    trace = error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        if id(owner) in names:
+            path, op = names[id(owner)], type(owner).__name__
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith((_TORCH, _OURS, "<")):
+            source = f"{shortened(file)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return Place(module=path, op=op, source=source)
+
+
+def _run(module: nn.Module, args: tuple[Any, ...], precision: str, found: Findings) -> None:
+    copy = converted(module, precision, device="cpu")
+    fed = [input_dtype(arg, precision, "cpu") for arg in args]
+    with torch.no_grad(), _autocast(precision, "cpu"):
+        try:
+            low = copy(*fed)
+        except Exception as error:  # noqa: BLE001 - the refusal of an op is the finding
+            if "not implemented for" in str(error):
+                found.ran = f"not run (this machine: {str(error).splitlines()[0][:160]})"
+                return
+            found.raised = place_in(copy, error)
+            found.ran = f"raises: {(str(error).splitlines() or [''])[0][:200]}"
+            return
+    found.ran = "ran"
+    if precision == "as_built":
+        return
+    with torch.no_grad():
+        full = module(*[input_dtype(arg, "as_built", "cpu") for arg in args])
+    found.error = _relative_error(full, low)
+    if precision.endswith("float16") and not precision.endswith("bfloat16"):
+        with _autocast(precision, "cpu"):
+            found.overflow = find_overflow(module, copy, args, fed)
+
+
+def _relative_error(full: Any, low: Any) -> float | None:
+    from exporter.contracts.recorder import flat_tensors
+
+    worst = None
+    for (_, a), (_, b) in zip(flat_tensors(full, ""), flat_tensors(low, ""), strict=False):
+        if not isinstance(a, Tensor) or not a.is_floating_point() or a.shape != b.shape:
+            continue
+        wide, other = a.double(), b.double()
+        finite = torch.isfinite(wide) & torch.isfinite(other)
+        if bool(finite.any()):
+            scale = float(wide[finite].abs().max()) or 1.0
+            gap = float((wide - other)[finite].abs().max()) / scale
+            worst = gap if worst is None else max(worst, gap)
+    return worst
+
+
+def _verdict(found: list[Findings], scope: str) -> ContractResult:
+    details = {
+        item.precision: {
+            "audit": item.audit,
+            "events": [f"{event}; {event.repair}" for event in item.events],
+            "stopped": str(item.stopped) if item.stopped else None,
+            "real run": item.ran,
+            "relative error": item.error,
+            "overflow": str(item.overflow) if item.overflow else None,
+        }
+        for item in found
+    }
+    bad = next((item for item in found if item.bad), None)
+    shared: dict[str, Any] = {"name": NAME, "side": TORCH, "details": details}
+    if bad is None:
+        errors = [f"{i.precision} {i.error:.2g}" for i in found if i.error is not None]
+        return ContractResult(
+            status=Status.PASS,
+            observed="0 events" + (f"; relative error {', '.join(errors)}" if errors else ""),
+            limit="0 events",
+            reason=", ".join(item.precision for item in found) + (f" in {scope}" if scope else ""),
+            **shared,
+        )
+    if bad.events:
+        first = bad.events[0]
+        return ContractResult(
+            status=Status.FAIL,
+            observed=f"{len(bad.events)} event(s) at {bad.precision}",
+            limit="0 events",
+            where=first.place,
+            advice=first.repair,
+            reason=f"{first}" + (f": {first.message}" if first.message else ""),
+            **shared,
+        )
+    if bad.overflow is not None:
+        return ContractResult(
+            status=Status.FAIL,
+            observed=f"a value of {bad.overflow.value:.6g} at {bad.precision}",
+            limit="65504, the largest float16",
+            where=bad.overflow.place,
+            advice="keep this layer in float32, or scale its input down",
+            reason=f"float16 overflows on the golden inputs: {bad.overflow}",
+            **shared,
+        )
+    return ContractResult(
+        status=Status.FAIL,
+        observed=f"an error at {bad.precision}",
+        limit="runs",
+        where=bad.raised or bad.stopped,
+        advice="cast the operands of this call to one dtype",
+        reason=bad.ran if bad.raised else bad.stopped_why,
+        **shared,
+    )
+
+
+__all__ = ["NAME", "Findings", "Settings", "check", "check_precision", "np"]

@@ -1,0 +1,135 @@
+"""Limits for comparing two float32 runs that ought to be equal, from what float32 itself costs.
+
+Two runs of one layer on one input, at other sizes or in another batch, add in other orders. How
+far they may be apart is measured, not tuned: one run in float64 says how far float32 is from the
+truth at every layer, as a share of the layer's largest value. The limit is the parity policy's
+(``exporter.parity.tolerance``): its factor times the larger of that share and its floor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from exporter.contracts.double import call_in_double
+from exporter.contracts.recorder import Call, Recorder
+from exporter.contracts.subject import Subject, as_tensor
+from exporter.parity.tolerance import FORMATS, Policy, widened
+from exporter.tensors import Arrays
+
+_POLICY = Policy()
+_UNIT = FORMATS["float32"].roundoff
+_LARGEST_MODEL = 600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Relative float32 error per record key and per output name.
+
+    Attributes:
+        shares: largest |float32 - float64| over the largest |float64|.
+        why: where the figures come from, or why there are none.
+    """
+
+    shares: Mapping[str, float] = field(default_factory=dict)
+    why: str = ""
+
+    def limit(self, key: str, scale: float, elements: int) -> float:
+        """Largest difference that rounding explains.
+
+        Args:
+            key: record key or output name; unknown ones get the floor.
+            scale: largest magnitude of the values compared.
+            elements: how many values ``scale`` rests on.
+        """
+        floor = _POLICY.floor_max_ulps * _UNIT * widened(elements)
+        return _POLICY.factor * max(self.shares.get(key, 0.0), floor) * max(scale, 1e-30)
+
+
+def measure_noise(subject: Subject, inputs: Arrays) -> Noise:
+    """One float32 and one float64 run with records; keeps numbers, not values."""
+    if sum(p.numel() for p in subject.module.parameters()) > _LARGEST_MODEL:
+        return Noise(why="not measured: the model is too large for a float64 copy; the floor holds")
+    single: list[Call] = []
+    with Recorder(subject.module, take=single.append):
+        returned = subject.call(inputs)
+    single += _outputs(subject, returned)
+    double: list[Call] = []
+    try:
+        tensors = {name: as_tensor(inputs[name]) for name in subject.input_names}
+        with Recorder(subject.module, take=double.append):
+            wide = call_in_double(subject.module, tensors)
+    except Exception as error:  # noqa: BLE001 - upstream code may insist on float32
+        return Noise(why=f"not measured: the module does not run in float64 ({error}); floor holds")
+    finally:
+        subject.snapshot.restore()
+    double += _outputs(subject, wide)
+    truth = {call.key: call.value for call in double}
+    shares = {}
+    for call in single:
+        share = _share(call.value, truth.get(call.key))
+        if share is not None:
+            shares[call.key] = share
+    return Noise(shares=shares, why="float32 against float64 on the probe")
+
+
+def noise_of(subject: Subject, inputs: Arrays) -> Noise:
+    """The noise of a subject; measured once."""
+    if subject._noise is None:
+        subject._noise = measure_noise(subject, inputs)
+    return subject._noise
+
+
+def _outputs(subject: Subject, returned: object) -> list[Call]:
+    from exporter.contracts.result import Place
+
+    return [
+        Call(key=name, place=Place(), value=value.detach())
+        for name, value in subject.named(returned).items()
+    ]
+
+
+def _share(value: Tensor, truth: Tensor | None) -> float | None:
+    if truth is None or value.shape != truth.shape or not value.is_floating_point():
+        return None
+    finite = torch.isfinite(value) & torch.isfinite(truth)
+    if not bool(finite.any()):
+        return None
+    wide = truth.double()[finite]
+    scale = float(wide.abs().max())
+    if scale == 0.0:
+        return None
+    return float((value.double()[finite] - wide).abs().max()) / scale
+
+
+def distance(left: np.ndarray, right: np.ndarray) -> float:
+    """Largest absolute difference; ``inf`` when shapes, NaN or infinities do not match, and
+    for discrete values that are not equal; 0.0 for nothing to compare."""
+    if left.shape != right.shape:
+        return math.inf
+    if not left.size:
+        return 0.0
+    if left.dtype.kind in "biu" or right.dtype.kind in "biu":
+        return 0.0 if np.array_equal(left, right) else math.inf
+    with np.errstate(invalid="ignore", over="ignore"):
+        same = (left == right) | (np.isnan(left) & np.isnan(right))
+        if same.all():
+            return 0.0
+        gap = np.abs(left.astype(np.float64) - right.astype(np.float64))
+    gap = np.where(same, 0.0, gap)
+    return math.inf if not np.isfinite(gap).all() else float(gap.max())
+
+
+def scale_of(*arrays: np.ndarray) -> float:
+    """Largest finite magnitude."""
+    peak = 0.0
+    for array in arrays:
+        if array.size and array.dtype.kind not in "biu":
+            wide = np.abs(array.astype(np.float64))
+            peak = max(peak, float(wide[np.isfinite(wide)].max(initial=0.0)))
+    return peak

@@ -1,0 +1,276 @@
+"""The ONNX file of a subject: given, or exported the first time that a contract asks for it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from exporter.contracts.result import Place
+from exporter.errors import ArtifactError, StageError
+from exporter.execution.onnx_windows import OnnxWindows
+from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.graph.capture import capture
+from exporter.graph.export import export
+from exporter.graph.index import GraphIndex, index_graph
+from exporter.graph.onnx_file import open_artifact
+from exporter.graph.program import Program
+from exporter.tensors import Arrays, Tap, TensorSpec
+
+_TAPS_PER_WINDOW = 96
+
+
+@dataclass(kw_only=True)
+class Made:
+    """What is known of an ONNX file.
+
+    Attributes:
+        path: the file.
+        graph: the file, indexed.
+        taps: ONNX value name -> where in the model it comes from.
+        program: the captured program that was translated, if it is known.
+        captured: the same as torch.export made it, if it is known.
+    """
+
+    path: Path
+    graph: GraphIndex
+    taps: Mapping[str, Tap]
+    program: Program | None = None
+    captured: torch.export.ExportedProgram | None = None
+
+
+class OnnxSide:
+    """The exported side of a subject.
+
+    Args:
+        make: makes (or opens) the file; called at most once. A ``StageError`` or
+            ``ArtifactError`` that it raises becomes ``problem``.
+        deployment: how onnxruntime is set up.
+        capture_only: captures without translating; for contracts that need the program of a
+            model that cannot be translated.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Made],
+        *,
+        deployment: Deployment | None = None,
+        capture_only: Callable[[], torch.export.ExportedProgram] | None = None,
+    ):
+        self.deployment = deployment or Deployment()
+        self._make = make
+        self._capture_only = capture_only
+        self._made: Made | None = None
+        self._captured: torch.export.ExportedProgram | None = None
+        self._problem: str | None = None
+        self._runs: dict[Deployment, FileRun] = {}
+        self._sessions: dict[tuple, Any] = {}
+        self.forwards = 0
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no file; ``None`` when there is one."""
+        self._ensure()
+        return self._problem
+
+    @property
+    def made(self) -> Made:
+        """The file; ask ``problem`` first.
+
+        Raises:
+            ValueError: there is none.
+        """
+        self._ensure()
+        if self._made is None:
+            raise ValueError(self._problem)
+        return self._made
+
+    def _ensure(self) -> None:
+        if self._made is None and self._problem is None:
+            try:
+                self._made = self._make()
+            except (StageError, ArtifactError) as error:
+                self._problem = str(error)
+
+    def captured(self) -> torch.export.ExportedProgram | None:
+        """The captured program, if there is one or it can be made.
+
+        Raises:
+            StageError: torch.export refuses the module.
+        """
+        if self._made is not None and self._made.captured is not None:
+            return self._made.captured
+        if self._captured is None and self._capture_only is not None:
+            self._captured = self._capture_only()
+        return self._captured
+
+    def run(self, inputs: Arrays, deployment: Deployment | None = None) -> dict[str, np.ndarray]:
+        """Outputs of the file as it is shipped.
+
+        Raises:
+            OnnxRunError: onnxruntime raised.
+        """
+        wanted = deployment or self.deployment
+        if wanted not in self._runs:
+            self._runs[wanted] = FileRun(self.made.path, wanted)
+        self.forwards += 1
+        try:
+            return self._runs[wanted].run(inputs)
+        except Exception as error:
+            raise OnnxRunError(error) from error
+
+    def fresh_run(self, deployment: Deployment | None = None) -> FileRun:
+        """A session of its own, not shared with other checks."""
+        return FileRun(self.made.path, deployment or self.deployment)
+
+    def value_names(self) -> tuple[str, ...]:
+        """Values of the file in order: those with a known origin, or all of them without a map."""
+        graph, taps = self.made.graph, self.made.taps
+        names = [name for node in graph.nodes for name in node.output if name]
+        known = [name for name in names if name in taps or name in graph.outputs]
+        return tuple(known if taps else names)
+
+    def walk(
+        self, runs: tuple[Arrays, ...], names: Iterable[str] | None = None
+    ) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
+        """Walk the values of the file on several inputs in lock-step, a few at a time.
+
+        Args:
+            runs: inputs; each is walked on its own values.
+            names: which values; all by default.
+
+        Yields:
+            (name, one array per run), in graph order; values that are no tensors are left out.
+        """
+        wanted = list(self.value_names() if names is None else names)
+        graph = self.made.graph
+        walks = [
+            OnnxWindows(
+                graph, run, self.deployment, taps=frozenset(wanted), sessions=self._sessions
+            )
+            for run in runs
+        ]
+        self.forwards += len(runs)
+        for start in range(0, len(wanted), _TAPS_PER_WINDOW):
+            chunk = wanted[start : start + _TAPS_PER_WINDOW]
+            last = start + _TAPS_PER_WINDOW >= len(wanted)
+            found = [walk.advance(chunk, last=last) for walk in walks]
+            for name in chunk:
+                values = tuple(values[name] for values in found)
+                if all(isinstance(value, np.ndarray) for value in values):
+                    yield name, values
+
+    def place(self, name: str) -> Place:
+        """Where in the model a value of the file comes from."""
+        made = self.made
+        tap = made.taps.get(name)
+        if tap is not None:
+            return Place(module=tap.module, op=tap.op, source=tap.source, value=name)
+        node = made.graph.producer.get(name)
+        if node is None:
+            return Place(value=name)
+        found = made.graph.nodes[node]
+        near = self._nearest_tap(node)
+        label = f"{found.op_type} '{found.name}'" if found.name else found.op_type
+        return Place(
+            module=near.module if near else "", op=label, source=near.source if near else "",
+            value=name,
+        )
+
+    def _nearest_tap(self, node: int) -> Tap | None:
+        """The nearest value behind a node whose origin is known."""
+        graph, taps = self.made.graph, self.made.taps
+        queue, seen = [node], {node}
+        while queue:
+            current = queue.pop(0)
+            for name in graph.nodes[current].output:
+                if name in taps:
+                    return taps[name]
+                for user in graph.consumers.get(name, ()):
+                    if user not in seen:
+                        seen.add(user)
+                        queue.append(user)
+        return None
+
+
+class OnnxRunError(Exception):
+    """onnxruntime raised while it ran a file; ``text`` is its message."""
+
+    def __init__(self, error: BaseException):
+        self.text = str(error)[:1000]
+        super().__init__(self.text)
+
+
+def no_file(reason: str) -> OnnxSide:
+    """A subject without an ONNX file, and why."""
+
+    def make() -> Made:
+        raise StageError("export", reason)
+
+    return OnnxSide(make)
+
+
+def opened(
+    path: Path,
+    *,
+    taps: Mapping[str, Tap] | None = None,
+    program: Program | None = None,
+    deployment: Deployment | None = None,
+) -> OnnxSide:
+    """The file of a finished run, or anybody's file."""
+
+    def make() -> Made:
+        _, model = open_artifact(path)
+        return _made(path, model, taps or {}, program)
+
+    return OnnxSide(make, deployment=deployment)
+
+
+def exported(
+    module: nn.Module,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    example: Mapping[str, Tensor],
+    dynamic_shapes: Mapping[str, Any],
+    *,
+    opset: int = 18,
+    deployment: Deployment | None = None,
+) -> OnnxSide:
+    """Export on demand, into a temporary folder that lives as long as the result."""
+    folder = tempfile.TemporaryDirectory(prefix="export-verify-")
+
+    def only_capture() -> torch.export.ExportedProgram:
+        return capture(module, example, dynamic_shapes)
+
+    def make() -> Made:
+        captured = only_capture()
+        found = export(captured, inputs=inputs, outputs=outputs, opset=opset)
+        model = ir.to_proto(found.model)
+        path = Path(folder.name) / "model.onnx"
+        onnx.save(model, str(path))
+        made = _made(path, model, program_taps(found.program), found.program)
+        made.captured = captured
+        return made
+
+    side = OnnxSide(make, deployment=deployment, capture_only=only_capture)
+    side._folder = folder  # type: ignore[attr-defined]  # removed together with the side
+    return side
+
+
+def program_taps(program: Program) -> dict[str, Tap]:
+    """ONNX value name -> tap, of everything that a program computes."""
+    return {program.onnx_name(op.name): op.tap for op in program.ops if op.kind == "tensor"}
+
+
+def _made(
+    path: Path, model: onnx.ModelProto, taps: Mapping[str, Tap], program: Program | None
+) -> Made:
+    return Made(path=path, graph=index_graph(model, path.parent), taps=taps, program=program)

@@ -1,0 +1,258 @@
+"""Padding and batch invariance: an utterance gives the same alone and among others.
+
+    alone     | a a a a a a |      | b b b |        each at its own length
+    zeros     | a a a a a a 0 0 |  | b b b 0 0 0 0 0 |
+    garbage   | a a a a a a # # |  | b b b # # # # # |
+    orders    | b .. |  | a .. |
+
+Only what an utterance has alone is compared, at every layer. Zeros against garbage have the same
+shapes, so kernels add in the same order and the valid part must not move at all beyond rounding;
+alone against zeros may move by what float32 costs at that layer. Garbage is large and finite: NaN
+would alarm on every mask that multiplies (0 * NaN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from exporter.contracts.align import row_of
+from exporter.contracts.locate import first_value, locate, outputs_of, record, shared_keys
+from exporter.contracts.noise import Noise, distance, noise_of, scale_of
+from exporter.contracts.onnx_side import OnnxRunError
+from exporter.contracts.padding_batches import Batch, Utterances, make_utterances
+from exporter.contracts.recorder import Call
+from exporter.contracts.result import (
+    ONNX,
+    SIDES,
+    TORCH,
+    ContractResult,
+    Place,
+    not_applicable,
+    not_run,
+)
+from exporter.contracts.settings import ContractSettings
+from exporter.contracts.subject import ForwardError, Subject, as_array
+from exporter.parity.status import Status
+
+NAME = "padding"
+
+
+class Settings(ContractSettings):
+    """Options.
+
+    Attributes:
+        lengths: input -> the input that holds its lengths or mask; guessed when empty.
+        input, axis: along which input and axis padding goes; guessed when not given.
+        pad_longest: also pad behind the longest utterance of a batch; False for models that need
+            max(lengths) == T.
+    """
+
+    lengths: dict[str, str] = {}
+    input: str | None = None
+    axis: str | None = None
+    pad_longest: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """Where an utterance came out differently."""
+
+    batch: Batch
+    row: int
+    output: str
+    gap: float
+    limit: float
+
+
+def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+    """Check both sides."""
+    if settings.not_applicable:
+        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
+    if settings.lengths:
+        subject.lengths = settings.lengths
+    axis = subject.time_axis(settings.input, settings.axis)
+    if subject.batch is None:
+        why = "the graph has no batch axis, nothing is ever padded"
+        return tuple(not_applicable(NAME, side, why) for side in SIDES)
+    if axis is None or subject.batch_position(axis.input) is None:
+        why = "no batched input has an axis along which it could be padded"
+        return tuple(not_applicable(NAME, side, why) for side in SIDES)
+    given = make_utterances(subject, axis, pad_longest=settings.pad_longest)
+    noise = noise_of(subject, given.alone[0])
+    try:
+        found = [_torch(subject, given, noise)]
+    except ForwardError as error:
+        found = [_refused(TORCH, given, str(error))]
+    if subject.onnx.problem is not None:
+        found.append(not_run(NAME, ONNX, f"no ONNX file: {subject.onnx.problem}"))
+    else:
+        try:
+            found.append(_onnx(subject, given, noise))
+        except OnnxRunError as error:
+            found.append(_refused(ONNX, given, error.text))
+    return tuple(found)
+
+
+def _refused(side: str, given: Utterances, text: str) -> ContractResult:
+    return ContractResult(
+        name=NAME,
+        side=side,
+        status=Status.FAIL,
+        observed="an error",
+        limit="every batch runs",
+        where=Place(),
+        advice="accept batches padded beyond their longest utterance, or set pad_longest: false",
+        reason=f"utterances alone or in a padded batch do not run: {text}",
+        details={"batches": [batch.label for batch in given.batches]},
+    )
+
+
+def _torch(subject: Subject, given: Utterances, noise: Noise) -> ContractResult:
+    alone = [record(subject, row) for row in given.alone]
+    batches = [record(subject, batch.inputs) for batch in given.batches]
+    leak = _worst(
+        given,
+        [outputs_of(run) for run in alone],
+        [outputs_of(run) for run in batches],
+        noise,
+    )
+    inner = None if leak else _inner(subject, given, alone, batches, noise)
+    place = None
+    if leak:
+        index = given.batches.index(leak.batch)
+        inputs = (given.alone[leak.row], leak.batch.inputs)
+        runs = (alone[leak.row], batches[index])
+        place = _located(
+            lambda judge: locate(subject, inputs, runs, judge), given, leak, noise
+        )
+    elif inner is not None and all(spec.discrete for spec in subject.outputs):
+        leak, place = inner
+    details: dict[str, Any] = {}
+    if inner is not None:
+        details["inner layer that differs"] = str(inner[1])
+    return _result(TORCH, given, leak, place, noise, details)
+
+
+def _onnx(subject: Subject, given: Utterances, noise: Noise) -> ContractResult:
+    alone = [subject.onnx.run(row) for row in given.alone]
+    batches = [subject.onnx.run(batch.inputs) for batch in given.batches]
+    leak = _worst(given, alone, batches, noise)
+    place = None
+    if leak:
+        inputs = (given.alone[leak.row], leak.batch.inputs)
+        place = _located(lambda judge: first_value(subject, inputs, judge), given, leak, noise)
+    return _result(ONNX, given, leak, place, noise, {})
+
+
+def _worst(
+    given: Utterances,
+    alone: list[dict[str, np.ndarray]],
+    batches: list[dict[str, np.ndarray]],
+    noise: Noise,
+) -> Leak | None:
+    """The leak that is furthest over its limit, in any output, batch and row."""
+    worst: tuple[float, Leak] | None = None
+    for batch, found in zip(given.batches, batches, strict=True):
+        for place, row in enumerate(batch.order):
+            for name, single in alone[row].items():
+                pair = _pair(single, found[name], len(batch.order), place)
+                if pair is None:
+                    continue
+                gap, limit = distance(*pair), noise.limit(name, scale_of(*pair), pair[0].size)
+                if not gap <= limit and (worst is None or gap / limit > worst[0]):
+                    leak = Leak(batch=batch, row=row, output=name, gap=gap, limit=limit)
+                    worst = (gap / limit, leak)
+    return worst[1] if worst else None
+
+
+def _pair(
+    single: np.ndarray, whole: np.ndarray, rows: int, place: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    index = row_of(whole.shape, single.shape, rows, place)
+    return None if index is None else (single, whole[index])
+
+
+def _judge(given: Utterances, batch: Batch, row: int, noise: Noise) -> Callable[..., str | None]:
+    place = batch.order.index(row)
+
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+        single, whole = values
+        if single.dtype.kind in "biu":
+            return None
+        pair = _pair(single, whole, len(batch.order), place)
+        if pair is None or not pair[0].size:
+            return None
+        gap, limit = distance(*pair), noise.limit(key, scale_of(*pair), pair[0].size)
+        return f"differs by {gap:.3g}" if gap > limit else None
+
+    return judge
+
+
+def _located(search: Callable[..., Any], given: Utterances, leak: Leak, noise: Noise) -> Any:
+    found = search(_judge(given, leak.batch, leak.row, noise))
+    return found.place if found else None
+
+
+def _inner(
+    subject: Subject,
+    given: Utterances,
+    alone: list[dict[str, Call]],
+    batches: list[dict[str, Call]],
+    noise: Noise,
+) -> tuple[Leak, Place] | None:
+    """The first layer that differs although no output does."""
+    for batch, found in zip(given.batches, batches, strict=True):
+        for row in batch.order:
+            judge = _judge(given, batch, row, noise)
+            for key in shared_keys((alone[row], found)):
+                values = (as_array(alone[row][key].value), as_array(found[key].value))
+                if judge(key, values) is not None:
+                    place = alone[row][key].place
+                    gap = distance(*(_pair(*values, len(batch.order), batch.order.index(row)) or ()))
+                    return Leak(batch=batch, row=row, output=key, gap=gap, limit=0.0), place
+    return None
+
+
+def _result(
+    side: str,
+    given: Utterances,
+    leak: Leak | None,
+    place: Place | None,
+    noise: Noise,
+    details: dict[str, Any],
+) -> ContractResult:
+    details = {
+        **details,
+        "utterance_lengths": list(given.sizes),
+        "padded_to": given.padded,
+        "batches": [batch.label for batch in given.batches],
+        "noise": noise.why,
+    }
+    if given.skipped:
+        details["not checked"] = given.skipped
+    if leak is None:
+        return ContractResult(
+            name=NAME,
+            side=side,
+            status=Status.PASS,
+            observed="no valid value moves beyond rounding",
+            limit="float32 noise per layer",
+            reason=f"{len(given.alone)} utterances alone and in {len(given.batches)} batches",
+            details=details,
+        )
+    return ContractResult(
+        name=NAME,
+        side=side,
+        status=Status.FAIL,
+        observed=f"{leak.output} of utterance {leak.row} moves by {leak.gap:.3g}",
+        limit=f"{leak.limit:.3g}",
+        where=place,
+        advice=leak.batch.advice,
+        reason=f"utterance {leak.row} ({given.sizes[leak.row]} steps) differs from itself alone in "
+        f"the batch '{leak.batch.label}'",
+        details=details,
+    )

@@ -1,0 +1,117 @@
+"""Inputs that contracts are tried on, cut and changed from the cases of a subject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from exporter.contracts.subject import Subject, TimeAxis
+from exporter.tensors import Arrays, TensorSpec
+
+DEFAULT_STEPS = 64
+DEFAULT_SAMPLES = 17_600
+"""1.1 s at 16 kHz; long enough for several frames of every layer."""
+
+
+def probe(subject: Subject, case: int = 0, size: int | None = None) -> dict[str, np.ndarray]:
+    """Inputs of a case, cut (or repeated) to the size that probes use.
+
+    Raises:
+        IndexError: there is no such case.
+    """
+    inputs = dict(subject.cases[case].inputs)
+    axis = subject.time_axis()
+    if axis is None:
+        return inputs
+    return resize(subject, inputs, axis, probe_steps(subject, axis) if size is None else size)
+
+
+def probe_steps(subject: Subject, axis: TimeAxis) -> int:
+    """Steps of the time axis that probes use."""
+    have = subject.cases[0].inputs[axis.input].shape[axis.position]
+    if subject.probe_size is not None:
+        return subject.probe_size
+    waveform = len(subject.spec(axis.input).shape) - (subject.batch is not None) == 1
+    steps = min(have, DEFAULT_SAMPLES if waveform and have > 4000 else max(DEFAULT_STEPS, 1))
+    return max(steps, axis.minimum)
+
+
+def resize(
+    subject: Subject, inputs: Arrays, axis: TimeAxis, size: int
+) -> dict[str, np.ndarray]:
+    """The same inputs with ``size`` steps: cut, or repeated from the start.
+
+    Every input that has the axis follows; lengths become ``size`` where they were full.
+    """
+    before = inputs[axis.input].shape[axis.position]
+    changed: dict[str, np.ndarray] = {}
+    for spec in subject.inputs:
+        array = inputs[spec.name]
+        if axis.name in spec.shape:
+            position = spec.shape.index(axis.name)
+            indices = np.arange(size) % max(before, 1)
+            array = np.take(array, indices, axis=position) if before else array
+        changed[spec.name] = np.array(array, copy=True)
+    for name in {subject.lengths.get(s.name) for s in subject.inputs if axis.name in s.shape}:
+        if name is not None and np.issubdtype(changed[name].dtype, np.integer):
+            full = changed[name] >= before
+            changed[name] = np.where(full, size, np.minimum(changed[name], size)).astype(
+                changed[name].dtype
+            )
+    return changed
+
+
+def other_future(
+    subject: Subject, inputs: Arrays, axis: TimeAxis, start: int, *, scale: float, seed: int = 1
+) -> dict[str, np.ndarray]:
+    """Same shapes, same values before ``start``, other finite values from there on.
+
+    Args:
+        scale: how much larger than the input's own values the new ones are.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    changed = {name: np.array(array, copy=True) for name, array in inputs.items()}
+    for spec in subject.inputs:
+        if axis.name not in spec.shape or spec.name in subject.lengths.values():
+            continue
+        position = spec.shape.index(axis.name)
+        index = [slice(None)] * len(spec.shape)
+        index[position] = slice(start, None)
+        part = changed[spec.name][tuple(index)]
+        changed[spec.name][tuple(index)] = replaced(part, spec, generator, scale)
+    return changed
+
+
+def replaced(
+    part: np.ndarray, spec: TensorSpec, generator: np.random.Generator, scale: float
+) -> np.ndarray:
+    """Values that differ from ``part``: random of a multiple of its size, or other valid ids."""
+    if part.dtype == bool:
+        return ~part
+    if np.issubdtype(part.dtype, np.integer):
+        valid = sorted(spec.choices.values()) or list(range(int(part.max(initial=1)) + 1))
+        return generator.choice(np.array(valid, dtype=part.dtype), size=part.shape)
+    peak = float(np.abs(part.astype(np.float64)).max(initial=0.0)) or 1.0
+    values = generator.standard_normal(part.shape) * peak * scale
+    return (values + np.sign(values) * peak * scale).astype(part.dtype)
+
+
+def stack_rows(subject: Subject, rows: Sequence[Arrays]) -> dict[str, np.ndarray]:
+    """One batch of inputs that each have one row; shapes must be equal."""
+    joined: dict[str, np.ndarray] = {}
+    for spec in subject.inputs:
+        position = subject.batch_position(spec.name)
+        parts = [row[spec.name] for row in rows]
+        joined[spec.name] = parts[0] if position is None else np.concatenate(parts, axis=position)
+    return joined
+
+
+def take_row(subject: Subject, inputs: Arrays, row: int) -> dict[str, np.ndarray]:
+    """One row of a batch, as a batch of one."""
+    picked: dict[str, np.ndarray] = {}
+    for spec in subject.inputs:
+        position = subject.batch_position(spec.name)
+        array = inputs[spec.name]
+        picked[spec.name] = array if position is None else np.take(array, [row], axis=position)
+    return picked

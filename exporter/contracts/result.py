@@ -1,0 +1,96 @@
+"""What a contract says: one verdict per side, with the place, the figure and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from exporter.parity.status import Status
+from exporter.report.schema import ContractRecord
+
+TORCH = "torch"
+ONNX = "onnx"
+SIDES = (TORCH, ONNX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in the model something happens.
+
+    Attributes:
+        module: module path; "" for the root or where it is unknown.
+        op: operator or module class.
+        source: ``file:line``; "" when unknown.
+        value: name of the value in the ONNX file or in the captured program, if it has one.
+    """
+
+    module: str = ""
+    op: str = ""
+    source: str = ""
+    value: str = ""
+
+    def __str__(self) -> str:
+        text = self.module or "(root)"
+        if self.op:
+            text += f" [{self.op}]"
+        if self.source:
+            text += f" at {self.source}"
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractResult:
+    """Verdict of one contract on one side.
+
+    Attributes:
+        name: name of the contract.
+        side: "torch" or "onnx".
+        status: never ``pass`` for something that was not looked at.
+        observed: the figure that decided, with its unit; ``None`` when nothing was measured.
+        limit: what it was held against.
+        where: the first module and op that break the contract.
+        advice: one sentence on what to do.
+        reason: why this verdict.
+        details: further figures, JSON types only.
+    """
+
+    name: str
+    side: str
+    status: Status
+    observed: str | None = None
+    limit: str | None = None
+    where: Place | None = None
+    advice: str | None = None
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def record(self, *, required: bool = True) -> ContractRecord:
+        """Return this result as a row of ``report.json``."""
+        return ContractRecord(
+            name=self.name,
+            side=self.side,
+            verdict=str(self.status),
+            observed=self.observed,
+            limit=self.limit,
+            where=None if self.where is None else str(self.where),
+            advice=self.advice,
+            reason=self.reason,
+            required=required,
+            details=dict(self.details),
+        )
+
+
+def not_run(name: str, side: str, reason: str, **details: Any) -> ContractResult:
+    """A contract that could not be looked at, and why."""
+    return ContractResult(
+        name=name, side=side, status=Status.NOT_RUN, reason=reason, details=details
+    )
+
+
+def not_applicable(name: str, side: str, reason: str, **details: Any) -> ContractResult:
+    """A contract that means nothing for this subject, and why."""
+    return ContractResult(
+        name=name, side=side, status=Status.NOT_APPLICABLE, reason=reason, details=details
+    )

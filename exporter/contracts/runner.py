@@ -1,0 +1,113 @@
+"""Run the contracts that a pipeline declares."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from exporter.contracts.result import ContractResult
+from exporter.contracts.settings import ContractSettings, read_settings
+from exporter.contracts.subject import Subject
+from exporter.errors import ConfigError
+
+CONTRACTS: dict[str, str] = {
+    "causality": "exporter.contracts.causality",
+    "padding": "exporter.contracts.padding",
+    "mutation": "exporter.contracts.mutation",
+    "dtype": "exporter.contracts.dtype",
+    "determinism": "exporter.contracts.determinism",
+    "shapes": "exporter.contracts.shapes",
+    "silence": "exporter.contracts.silence",
+}
+"""Name in the YAML -> module."""
+
+
+class ContractFile(Protocol):
+    """The two names that a module listed in ``CONTRACTS`` has."""
+
+    Settings: type[ContractSettings]
+
+    def check(self, subject: Subject, settings: Any) -> tuple[ContractResult, ...]:
+        """Return one verdict per side."""
+        ...
+
+
+def load_contract(name: str) -> ContractFile:
+    """Import the module of a contract; ``KeyError`` for a name that is not in ``CONTRACTS``."""
+    return importlib.import_module(CONTRACTS[name])  # type: ignore[return-value]
+
+
+def declared_settings(
+    declared: Mapping[str, Any], *, pipeline: Any = None, only: Iterable[str] | None = None
+) -> dict[str, ContractSettings]:
+    """Validate what a pipeline declares; contracts that are ``false`` are left out.
+
+    Args:
+        declared: the ``contracts`` section: name -> options, ``None`` (defaults) or ``False``.
+        pipeline: for the place in error messages.
+        only: names to run; one that is not declared runs with its defaults.
+
+    Raises:
+        ConfigError: an unknown contract or option.
+    """
+    chosen = {name: options for name, options in declared.items() if options is not False}
+    if only is not None:
+        chosen = {name: chosen.get(name) for name in only}
+    found = {}
+    for name, options in chosen.items():
+        if name not in CONTRACTS:
+            where = pipeline.where("contracts", name) if pipeline is not None else "contracts"
+            raise ConfigError(
+                f"there is no contract '{name}'",
+                where=where,
+                remedy=f"contracts: {', '.join(CONTRACTS)}",
+            )
+        kind = load_contract(name).Settings
+        found[name] = read_settings(kind, options, name=name, pipeline=pipeline)
+    return found
+
+
+def run_contracts(
+    subject: Subject,
+    declared: Mapping[str, Any],
+    *,
+    thorough: bool = False,
+    progress: Callable[[str], None] | None = None,
+    pipeline: Any = None,
+) -> tuple[ContractResult, ...]:
+    """Check every declared contract.
+
+    Args:
+        subject: what is checked; its ONNX file is exported on demand if it has none.
+        declared: contract -> options (as in the YAML), or -> validated settings.
+        thorough: look at more sizes, orders and thread counts, without regard to cost.
+        progress: called with the name of each contract before it runs.
+        pipeline: for the place in error messages.
+
+    Returns:
+        per contract one result for "torch" and one for "onnx", in the order declared.
+
+    Raises:
+        ConfigError: an unknown contract or option.
+    """
+    plain = {k: v for k, v in declared.items() if not isinstance(v, ContractSettings)}
+    settings = {
+        **{k: v for k, v in declared.items() if isinstance(v, ContractSettings)},
+        **declared_settings(plain, pipeline=pipeline),
+    }
+    subject.thorough = subject.thorough or thorough
+    results: list[ContractResult] = []
+    for name in (name for name in declared if name in settings):
+        if progress is not None:
+            progress(name)
+        started = time.perf_counter()
+        found = load_contract(name).check(subject, settings[name])
+        seconds = time.perf_counter() - started
+        results += [
+            replace(result, details={**result.details, "seconds_of_contract": round(seconds, 3)})
+            for result in found
+        ]
+    return tuple(results)

@@ -1,0 +1,50 @@
+"""A submodule and the arguments that it gets in a run of the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from exporter.contracts.subject import Subject, as_tensor
+from exporter.tensors import Arrays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A module and what it is called with.
+
+    Attributes:
+        whole: True when it is the subject's own module.
+    """
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    path: str
+    whole: bool
+
+
+def scoped(subject: Subject, inputs: Arrays, path: str) -> Part | str:
+    """The submodule at ``path`` with the arguments of its first call; a string says why not."""
+    if not path:
+        args = tuple(as_tensor(inputs[name]) for name in subject.input_names)
+        return Part(module=subject.module, args=args, path="", whole=True)
+    try:
+        module = subject.module.get_submodule(path)
+    except AttributeError:
+        return f"there is no submodule '{path}'"
+    seen: list[tuple[Any, ...]] = []
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        values = (*args, *kwargs.values())
+        seen.append(tuple(v.detach().clone() if isinstance(v, Tensor) else v for v in values))
+
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        subject.call(inputs)
+    finally:
+        handle.remove()
+    if not seen:
+        return f"the submodule '{path}' is not called"
+    return Part(module=module, args=seen[0], path=path, whole=False)

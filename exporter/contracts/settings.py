@@ -1,0 +1,53 @@
+"""Options of contracts, validated before anything is built."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError
+
+from exporter.errors import ConfigError
+
+S = TypeVar("S", bound="ContractSettings")
+T = TypeVar("T")
+Many = Annotated[tuple[T, ...], Strict(False)]
+"""A YAML list; its items stay strict."""
+
+
+class ContractSettings(BaseModel):
+    """Base: frozen, unknown keys and values of another type are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    required: bool = True
+    """False: ``not run`` does not fail the run."""
+    not_applicable: str | None = None
+    """Why this contract means nothing for this pipeline; it is then not checked."""
+
+
+def read_settings(kind: type[S], options: Any, *, name: str, pipeline: Any = None) -> S:
+    """Validate the options of one contract.
+
+    Args:
+        kind: the contract's ``Settings``.
+        options: mapping, or ``None`` for the defaults.
+        pipeline: for the place in error messages.
+
+    Raises:
+        ConfigError: an unknown option or a value of another kind.
+    """
+    try:
+        return kind.model_validate({} if options is None else options)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            keys = ("contracts", name, *(str(part) for part in item["loc"]))
+            where = pipeline.where(*keys) if pipeline is not None else ".".join(keys)
+            problems.append((where, item["msg"]))
+        where, first = problems[0]
+        more = "".join(f"; {place}: {text}" for place, text in problems[1:])
+        raise ConfigError(
+            f"contract '{name}': {first}{more}",
+            where=where,
+            remedy=f"options of '{name}': {', '.join(kind.model_fields)}",
+        ) from error

@@ -1,0 +1,99 @@
+"""Which sizes of which axes are tried, and inputs of those sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from exporter.contracts.probes import other_future, probe, resize, stack_rows, take_row
+from exporter.contracts.subject import Subject, TimeAxis
+
+_CHEAP_STEPS = 4_000
+_DEAR_SIZE = 200_000
+"""Sizes beyond this are tried only by a thorough run (12.5 s of audio at 16 kHz)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepAxis:
+    """One symbolic axis and its sizes; ``time`` is None for the batch axis."""
+
+    name: str
+    sizes: tuple[int, ...]
+    example: int
+    time: TimeAxis | None
+
+
+def sweep_axes(
+    subject: Subject, sizes: Mapping[str, tuple[int, ...]], longest: Mapping[str, int]
+) -> tuple[list[SweepAxis], list[str]]:
+    """Axes of the inputs with their sizes, and what was left out because of its cost."""
+    found: dict[str, SweepAxis] = {}
+    left_out: list[str] = []
+    for spec in subject.inputs:
+        for position, name in enumerate(spec.shape):
+            if not isinstance(name, str) or name in found:
+                continue
+            limits = next((axis for axis in spec.axes if axis.name == name), None)
+            minimum = limits.minimum if limits else 1
+            maximum = longest.get(name, limits.maximum if limits else None)
+            example = _example_size(subject, spec.name, position)
+            chosen = sizes.get(name) or derived(minimum, example, maximum)
+            declared = subject.sweep.get(spec.name) or subject.sweep.get(name)
+            if declared and name != subject.batch and name not in sizes:
+                chosen = tuple(sorted({*chosen, *declared}))
+            if not subject.thorough and name not in sizes:
+                dear = [size for size in chosen if size > max(_DEAR_SIZE, 4 * example)]
+                left_out += [f"{name} = {size} (only with --thorough)" for size in dear]
+                chosen = tuple(size for size in chosen if size not in dear)
+            time = None if name == subject.batch else subject.time_axis(spec.name, name)
+            found[name] = SweepAxis(name=name, sizes=tuple(chosen), example=example, time=time)
+    return list(found.values()), left_out
+
+
+def _example_size(subject: Subject, name: str, position: int) -> int:
+    if subject.example is not None and name in subject.example:
+        return int(subject.example[name].shape[position])
+    return int(subject.cases[0].inputs[name].shape[position])
+
+
+def derived(minimum: int, example: int, maximum: int | None) -> tuple[int, ...]:
+    """Minimum, minimum + 1, odd, prime, example, 4x example, longest; within the declared range."""
+    odd = example // 2 * 2 + 1 if example % 2 == 0 else example + 2
+    wanted = {
+        minimum,
+        minimum + 1,
+        max(odd // 2 | 1, minimum),
+        _next_prime(max(example * 3 // 4, minimum)),
+        example,
+        4 * example,
+    }
+    if maximum is not None:
+        wanted = {size for size in wanted if size <= maximum} | {maximum}
+    # Size 0 is the silence contract's empty input.
+    return tuple(sorted(size for size in wanted if size >= max(minimum, 1)))
+
+
+def _next_prime(number: int) -> int:
+    number = max(number, 2)
+    while any(number % d == 0 for d in range(2, int(number**0.5) + 1)):
+        number += 1
+    return number
+
+
+def at_size(subject: Subject, axis: SweepAxis, size: int) -> dict[str, np.ndarray]:
+    """Inputs of the first case with one axis of that size; the batch sweep uses short rows."""
+    if axis.time is not None:
+        case = dict(subject.cases[0].inputs)
+        return resize(subject, case, axis.time, size)
+    inputs = probe(subject)
+    time = subject.time_axis()
+    if time is not None:
+        steps = inputs[time.input].shape[time.position]
+        inputs = resize(subject, inputs, time, min(steps, max(_CHEAP_STEPS, time.minimum)))
+    one = take_row(subject, inputs, 0)
+    rows = [one]
+    for row in range(1, size):
+        rows.append(one if time is None else other_future(subject, one, time, 0, scale=0.3, seed=row))
+    return stack_rows(subject, rows)

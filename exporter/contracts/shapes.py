@@ -1,0 +1,237 @@
+"""Shapes: every size of every dynamic axis runs, gives the declared shapes, and agrees.
+
+Sizes: minimum, minimum + 1, an odd one, a prime, the traced example, four times it, and the
+longest declared. A constant that was baked in while tracing is right at the example and wrong
+elsewhere; the node that holds it is named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from exporter.contracts.agree import Disagreement, disagreement
+from exporter.contracts.baked import find_baked
+from exporter.contracts.noise import Noise, noise_of
+from exporter.contracts.onnx_side import OnnxRunError
+from exporter.contracts.probes import probe, stack_rows, take_row
+from exporter.contracts.raised import place_of
+from exporter.contracts.result import (
+    ONNX,
+    SIDES,
+    TORCH,
+    ContractResult,
+    Place,
+    not_applicable,
+    not_run,
+)
+from exporter.contracts.settings import ContractSettings, Many
+from exporter.contracts.shape_sizes import SweepAxis, at_size, sweep_axes
+from exporter.contracts.subject import ForwardError, Subject
+from exporter.parity.status import Status
+
+NAME = "shapes"
+
+
+class Settings(ContractSettings):
+    """Options.
+
+    Attributes:
+        sizes: axis -> sizes to try instead of the derived ones.
+        longest: axis -> largest size to try; by default the axis's declared maximum.
+    """
+
+    sizes: dict[str, Many[int]] = {}
+    longest: dict[str, int] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bad:
+    """One size that does not work."""
+
+    axis: str
+    size: int
+    what: str
+    where: Place | None = None
+    status: Status = Status.FAIL
+
+
+def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+    """Check both sides."""
+    if settings.not_applicable:
+        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
+    axes, left_out = sweep_axes(subject, settings.sizes, settings.longest)
+    if not axes:
+        return tuple(not_applicable(NAME, side, "no input has a dynamic axis") for side in SIDES)
+    problem = subject.onnx.problem
+    torch_bad: list[Bad] = []
+    onnx_bad: list[Bad] = []
+    rows: list[dict[str, Any]] = []
+    noise: Noise | None = None
+    for axis in axes:
+        for size in axis.sizes:
+            inputs = at_size(subject, axis, size)
+            row: dict[str, Any] = {"axis": axis.name, "size": size}
+            rows.append(row)
+            try:
+                left = subject.torch(inputs)
+            except ForwardError as error:
+                row["torch"] = f"raises: {error.text}"
+                where = place_of(subject, error)
+                torch_bad.append(Bad(axis=axis.name, size=size, what=row["torch"], where=where))
+                continue
+            wrong = shape_problem(subject, inputs, left)
+            row["torch"] = wrong or "ok"
+            if wrong:
+                torch_bad.append(Bad(axis=axis.name, size=size, what=wrong))
+            if problem is None:
+                if noise is None:
+                    noise = noise_of(subject, probe(subject))
+                bad = _onnx_at(subject, axis, size, inputs, left, noise)
+                row["onnx"] = bad.what if bad else "ok"
+                onnx_bad += [bad] if bad else []
+    details = {"sizes": rows, "not checked": left_out}
+    found = [_verdict(TORCH, torch_bad, axes, details)]
+    if problem is not None:
+        found.append(_without_file(problem, details))
+    else:
+        found.append(_onnx_verdict(subject, axes, onnx_bad, details))
+    return tuple(found)
+
+
+def _onnx_at(
+    subject: Subject,
+    axis: SweepAxis,
+    size: int,
+    inputs: dict[str, np.ndarray],
+    left: dict[str, np.ndarray],
+    noise: Noise,
+) -> Bad | None:
+    try:
+        right = subject.onnx.run(inputs)
+    except OnnxRunError as error:
+        return Bad(axis=axis.name, size=size, what=f"raises: {error.text[:300]}")
+    found: Disagreement | None = disagreement(subject, inputs, left, right, noise)
+    if found is None:
+        return None
+    figure = f"differs by {found.gap:.3g} (limit {found.limit:.3g})"
+    what = f"'{found.output}' " + (figure if found.what == "values" else found.what)
+    status = Status.AMBIGUOUS if found.fragile else Status.FAIL
+    return Bad(axis=axis.name, size=size, what=what, status=status)
+
+
+def shape_problem(
+    subject: Subject, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]
+) -> str | None:
+    """What contradicts the declared shapes of the outputs; ``None`` when nothing does."""
+    sizes: dict[str, int] = {}
+    for spec in subject.inputs:
+        for name, size in zip(spec.shape, inputs[spec.name].shape, strict=False):
+            if isinstance(name, str):
+                sizes[name] = size
+    for spec in subject.outputs:
+        if spec.name not in outputs:
+            return f"output '{spec.name}' is missing"
+        shape = outputs[spec.name].shape
+        if len(shape) != len(spec.shape):
+            return f"'{spec.name}' has {len(shape)} axes, declared {len(spec.shape)}"
+        for position, (declared, size) in enumerate(zip(spec.shape, shape, strict=True)):
+            known = declared if isinstance(declared, int) else sizes.setdefault(declared, size)
+            if known != size:
+                return (
+                    f"'{spec.name}' has size {size} on axis {position} ({declared}), "
+                    f"expected {known}"
+                )
+    return None
+
+
+def _verdict(
+    side: str, bad: list[Bad], axes: list[SweepAxis], details: dict[str, Any]
+) -> ContractResult:
+    count = sum(len(axis.sizes) for axis in axes)
+    if not bad:
+        listed = "; ".join(f"{axis.name} {list(axis.sizes)}" for axis in axes)
+        return ContractResult(
+            name=NAME,
+            side=side,
+            status=Status.PASS,
+            observed=f"{count} of {count} sizes right",
+            limit="all",
+            reason=listed,
+            details=details,
+        )
+    first = bad[0]
+    hard = [item for item in bad if item.status is Status.FAIL]
+    first = hard[0] if hard else first
+    return ContractResult(
+        name=NAME,
+        side=side,
+        status=Status.FAIL if hard else Status.AMBIGUOUS,
+        observed=f"{len(bad)} of {count} sizes wrong",
+        limit="0",
+        where=first.where,
+        advice="derive the size from the input, or narrow the declared range of the axis"
+        if side == TORCH
+        else "take this value from the input's shape in forward, so that it is traced",
+        reason=f"{first.axis} = {first.size}: {first.what}",
+        details=details,
+    )
+
+
+def _onnx_verdict(
+    subject: Subject, axes: list[SweepAxis], bad: list[Bad], details: dict[str, Any]
+) -> ContractResult:
+    result = _verdict(ONNX, bad, axes, details)
+    hard = [item for item in bad if item.status is Status.FAIL]
+    if not hard:
+        return result
+    axis = next(axis for axis in axes if axis.name == hard[0].axis)
+    good = next((s for s in axis.sizes if s not in {b.size for b in bad if b.axis == axis.name}), None)
+    found = find_baked(
+        subject,
+        axis,
+        bad_inputs=at_size(subject, axis, hard[0].size),
+        good_inputs=None if good is None else at_size(subject, axis, good),
+        message=hard[0].what,
+    )
+    if found is None:
+        return result
+    import dataclasses
+
+    return dataclasses.replace(
+        result,
+        where=found.place,
+        reason=f"{result.reason}; {found.what}",
+        details={**details, "baked constants": found.candidates},
+    )
+
+
+def _without_file(problem: str, details: dict[str, Any]) -> ContractResult:
+    """An export that was refused because an axis became a constant is a finding."""
+    signs = ("specialized it to be a constant", "is declared dynamic but is the constant",
+             "Constraints violated", "ConstraintViolation")
+    if any(sign in problem for sign in signs):
+        return ContractResult(
+            name=NAME,
+            side=ONNX,
+            status=Status.FAIL,
+            observed="a dynamic axis is a constant",
+            limit="every declared axis is symbolic",
+            where=Place(source=_user_line(problem)),
+            advice="derive the size from the input's shape, without int() or a Python loop",
+            reason=problem[:600],
+            details=details,
+        )
+    return not_run(NAME, ONNX, f"no ONNX file: {problem[:600]}", **details)
+
+
+def _user_line(problem: str) -> str:
+    import re
+
+    found = re.findall(r'File "([^"]+)", line (\d+)', problem)
+    return f"{found[-1][0].rsplit('/', 1)[-1]}:{found[-1][1]}" if found else ""
+
+
+__all__ = ["NAME", "Settings", "check", "probe", "stack_rows", "take_row"]

@@ -1,0 +1,288 @@
+"""Silence and limits: inputs at the edge of what there is.
+
+Digital silence, a constant, a full-scale square wave, one click, noise of 1e-8, NaN, Inf and no
+samples at all. Finite input gives finite output; both sides agree; what the pipeline declares
+("silence yields no tokens") holds. What NaN and Inf give is the model's business unless it is
+declared (``non_finite: finite``), but both sides must give it, and in one row only: a broken
+recording must not spoil the others of its batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from exporter.contracts.agree import disagreement
+from exporter.contracts.locate import first_op, first_value
+from exporter.contracts.noise import Noise, noise_of
+from exporter.contracts.onnx_side import OnnxRunError
+from exporter.contracts.probes import probe
+from exporter.contracts.raised import place_of
+from exporter.contracts.result import (
+    ONNX,
+    SIDES,
+    TORCH,
+    ContractResult,
+    Place,
+    not_applicable,
+    not_run,
+)
+from exporter.contracts.settings import ContractSettings, Many
+from exporter.contracts.silence_signals import Signal, make_signals
+from exporter.contracts.subject import ForwardError, Subject, TimeAxis
+from exporter.parity.status import Status
+
+NAME = "silence"
+
+
+class Settings(ContractSettings):
+    """Options.
+
+    Attributes:
+        signals: which to try; all by default.
+        expect: signal -> output -> "empty" (no elements) or "zero" (all 0).
+        non_finite: "agree": whatever comes out, both sides give it, and other rows stay clean;
+            "finite": NaN and Inf in give finite values out; "skip": not looked at.
+        full_scale: what 1.0 is for the square wave, the constant and the click.
+        input, axis: which input the signals go into; guessed when not given.
+    """
+
+    signals: Many[str] = ("silence", "constant", "square", "click", "faint", "nan", "inf", "empty")
+    expect: dict[str, dict[str, Literal["empty", "zero"]]] = {}
+    non_finite: Literal["agree", "finite", "skip"] = "agree"
+    full_scale: float = 1.0
+    input: str | None = None
+    axis: str | None = None
+
+
+class _Bad(Exception):  # noqa: N818 - a finding that ends the check of one signal, no error
+    def __init__(self, what: str, where: Place | None, advice: str, status: Status = Status.FAIL):
+        super().__init__(what)
+        self.what, self.where, self.advice, self.status = what, where, advice, status
+
+
+def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+    """Check both sides."""
+    if settings.not_applicable:
+        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
+    axis = subject.time_axis(settings.input, settings.axis)
+    if axis is None or not subject.spec(axis.input).dtype.startswith(("float", "bfloat")):
+        why = "no input is a signal of floating values"
+        return tuple(not_applicable(NAME, side, why) for side in SIDES)
+    inputs = probe(subject)
+    try:
+        noise = noise_of(subject, inputs)
+    except ForwardError as error:
+        return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
+    signals = make_signals(subject, axis, inputs, settings)
+    torch_rows: dict[str, Any] = {}
+    onnx_rows: dict[str, Any] = {}
+    torch_bad: list[tuple[str, _Bad]] = []
+    onnx_bad: list[tuple[str, _Bad]] = []
+    for signal in signals:
+        left: dict[str, np.ndarray] | None = None
+        try:
+            left = _torch(subject, axis, signal, settings)
+            torch_rows[signal.name] = _summary(left)
+        except _Bad as bad:
+            torch_rows[signal.name] = bad.what
+            if bad.status is Status.FAIL:
+                torch_bad.append((signal.name, bad))
+        if subject.onnx.problem is None:
+            try:
+                onnx_rows[signal.name] = _onnx(subject, axis, signal, settings, left, noise)
+            except _Bad as bad:
+                onnx_rows[signal.name] = bad.what
+                onnx_bad.append((signal.name, bad))
+    found = [_verdict(TORCH, torch_bad, torch_rows)]
+    if subject.onnx.problem is not None:
+        found.append(not_run(NAME, ONNX, f"no ONNX file: {subject.onnx.problem}"))
+    else:
+        found.append(_verdict(ONNX, onnx_bad, onnx_rows))
+    return tuple(found)
+
+
+def _torch(
+    subject: Subject, axis: TimeAxis, signal: Signal, settings: Settings
+) -> dict[str, np.ndarray]:
+    try:
+        found = subject.torch(signal.inputs)
+    except ForwardError as error:
+        if signal.refusable:
+            raise _Bad(f"refused: {error.text}", None, "", Status.NOT_APPLICABLE) from error
+        where = place_of(subject, error)
+        advice = "guard this op against inputs without signal or without frames"
+        raise _Bad(f"raises {error.kind}: {error.text}", where, advice) from error
+    bad = _not_finite(subject, found, signal, settings)
+    if bad is not None:
+        where = _first_bad_torch(subject, signal)
+        raise _Bad(bad, where, _advice(signal))
+    _expected(found, signal, settings)
+    return found
+
+
+def _onnx(
+    subject: Subject,
+    axis: TimeAxis,
+    signal: Signal,
+    settings: Settings,
+    left: dict[str, np.ndarray] | None,
+    noise: Noise,
+) -> str:
+    try:
+        found = subject.onnx.run(signal.inputs)
+    except OnnxRunError as error:
+        if signal.refusable:
+            return f"refused: {error.text[:120]}"
+        advice = "guard this op against inputs without signal or without frames"
+        raise _Bad(f"raises: {error.text[:300]}", _node(subject, error.text), advice) from error
+    bad = _not_finite(subject, found, signal, settings)
+    if bad is not None:
+        raise _Bad(bad, _first_bad_onnx(subject, signal), _advice(signal))
+    _expected(found, signal, settings)
+    if left is not None:
+        different = disagreement(subject, signal.inputs, left, found, noise)
+        if different is not None and not different.fragile:
+            figure = f"differs by {different.gap:.3g}, limit {different.limit:.3g}"
+            what = figure if different.what == "values" else different.what
+            where = _first_different(subject, signal, noise)
+            raise _Bad(
+                f"PyTorch and ONNX disagree on '{different.output}': {what}",
+                where,
+                "compare this op's definition on both sides for this value",
+            )
+    return _summary(found)
+
+
+def _advice(signal: Signal) -> str:
+    if signal.finite:
+        return "add an epsilon or a floor where this op divides, takes a root or a logarithm"
+    return "replace NaN and Inf at the entrance (torch.nan_to_num), or keep rows apart"
+
+
+def _not_finite(
+    subject: Subject, found: dict[str, np.ndarray], signal: Signal, settings: Settings
+) -> str | None:
+    """What is NaN or infinite and ought not to be."""
+    for name, value in found.items():
+        if value.dtype.kind != "f":
+            continue
+        if signal.finite or settings.non_finite == "finite":
+            count = int((~np.isfinite(value)).sum())
+            if count:
+                return f"{count} of {value.size} values of '{name}' are NaN or infinite"
+        elif signal.row is not None:
+            position = subject.batch_position(name)
+            if position is None:
+                continue
+            others = np.delete(value, signal.row, axis=position)
+            if not np.isfinite(others).all():
+                return f"a {signal.name} in row {signal.row} reaches other rows of '{name}'"
+    return None
+
+
+def _expected(found: dict[str, np.ndarray], signal: Signal, settings: Settings) -> None:
+    for name, wanted in settings.expect.get(signal.name, {}).items():
+        value = found.get(name)
+        if value is None:
+            raise _Bad(f"there is no output '{name}'", None, "correct the contract's 'expect'")
+        wrong = value.size if wanted == "empty" else int(np.count_nonzero(value))
+        if wrong:
+            what = f"'{name}' should be {wanted} and has {wrong} values that are not"
+            raise _Bad(what, None, "move the threshold that decides this, or the declaration")
+
+
+def _first_bad_torch(subject: Subject, signal: Signal) -> Place | None:
+    """The first op that makes something not finite out of finite input."""
+    inputs = signal.inputs if signal.finite else signal.inputs
+
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+        return "not finite" if _spoiled(subject, values[0], signal) else None
+
+    found = first_op(subject, (inputs,), "", judge)
+    return found.place if found else None
+
+
+def _first_bad_onnx(subject: Subject, signal: Signal) -> Place | None:
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+        return "not finite" if _spoiled(subject, values[0], signal) else None
+
+    found = first_value(subject, (signal.inputs,), judge)
+    return found.place if found else None
+
+
+def _spoiled(subject: Subject, value: np.ndarray, signal: Signal) -> bool:
+    """NaN anywhere, or Inf; -inf is how masks are made and does not count."""
+    if value.dtype.kind != "f":
+        return False
+    bad = np.isnan(value) | (value == np.inf)
+    if signal.finite or signal.row is None:
+        return bool(bad.any())
+    rows = signal.rows
+    position = next((k for k, size in enumerate(value.shape) if size == rows), None)
+    if position is None:
+        return False
+    return bool(np.delete(bad, signal.row, axis=position).any())
+
+
+def _first_different(subject: Subject, signal: Signal, noise: Noise) -> Place | None:
+    """The first ONNX value that differs from the captured program's, where there is one."""
+    made = subject.onnx.made
+    if made.program is None:
+        return None
+    from exporter.contracts.program_values import first_disagreement
+
+    name = first_disagreement(subject, signal.inputs)
+    return None if name is None else subject.onnx.place(name)
+
+
+def _node(subject: Subject, message: str) -> Place | None:
+    from exporter.contracts.baked import _NODE
+
+    found = _NODE.search(message)
+    if not found:
+        return None
+    graph = subject.onnx.made.graph
+    node = next((n for n in graph.nodes if n.name == found[2]), None)
+    return subject.onnx.place(node.output[0]) if node is not None else None
+
+
+def _summary(found: dict[str, np.ndarray]) -> str:
+    parts = []
+    for name, value in found.items():
+        if not value.size:
+            parts.append(f"{name} empty")
+        elif value.dtype.kind == "f":
+            finite = value[np.isfinite(value)]
+            peak = f"{np.abs(finite).max():.3g}" if finite.size else "none finite"
+            bad = value.size - finite.size
+            parts.append(f"{name} peak {peak}" + (f", {bad} not finite" if bad else ""))
+        else:
+            parts.append(f"{name} {list(value.shape)}")
+    return "; ".join(parts)
+
+
+def _verdict(side: str, bad: list[tuple[str, _Bad]], rows: dict[str, Any]) -> ContractResult:
+    if not bad:
+        return ContractResult(
+            name=NAME,
+            side=side,
+            status=Status.PASS,
+            observed=f"{len(rows)} signals as declared",
+            limit="no NaN, no crash, both sides agree",
+            reason=", ".join(rows),
+            details={"signals": rows},
+        )
+    name, first = bad[0]
+    return ContractResult(
+        name=NAME,
+        side=side,
+        status=Status.FAIL,
+        observed=f"{len(bad)} of {len(rows)} signals",
+        limit="0",
+        where=first.where,
+        advice=first.advice,
+        reason=f"{name}: {first.what}",
+        details={"signals": rows},
+    )

@@ -1,0 +1,191 @@
+"""What a contract checks: a module, its specs, inputs to try, and the ONNX file made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from exporter.contracts.onnx_side import OnnxSide
+from exporter.contracts.state import Snapshot
+from exporter.errors import ExportVerifyError
+from exporter.execution.evaluate import to_tensor
+from exporter.tensors import Arrays, Case, TensorSpec
+
+BATCH_NAMES = ("batch", "B", "rows", "num_rows", "batch_size", "N")
+
+
+class ForwardError(ExportVerifyError):
+    """A forward raised; says what it raised and on which inputs."""
+
+    def __init__(self, error: BaseException, shapes: Mapping[str, tuple[int, ...]]):
+        text = (str(error).strip().splitlines() or [""])[0][:300]
+        self.kind = type(error).__name__
+        self.text = text
+        sizes = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        super().__init__(f"{self.kind}: {text} (inputs: {sizes})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeAxis:
+    """The axis of an input along which it may be cut: its name, its input, its position."""
+
+    input: str
+    name: str
+    position: int
+    minimum: int
+    maximum: int | None
+
+
+@dataclass(kw_only=True)
+class Subject:
+    """A module under contract, independent of how it came to be.
+
+    Attributes:
+        name: for messages.
+        module: in eval mode; called as ``module(*inputs)`` in the order of ``inputs``; returns a
+            tensor, a tuple in the order of ``outputs``, or a dict by output name.
+        inputs, outputs: their specs.
+        cases: at least one; the first is what probes are cut from.
+        lengths: input -> the input that says how much of each of its rows is in use, either
+            lengths [B] int or a mask [B, T] bool (True where in use). Guessed from the names
+            ``<input>_lengths`` and ``<input>_mask`` when empty.
+        batch: name of the batch axis; guessed from ``BATCH_NAMES`` when None.
+        example: traced sizes, one tensor per input; drawn from the specs when None.
+        onnx: the exported side; made on demand.
+        sweep: declared sizes of an axis or an input, for the shapes contract.
+        probe_size: steps of the time axis that probes use at most.
+        thorough: look at more, without regard to cost.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    cases: tuple[Case, ...]
+    onnx: OnnxSide
+    lengths: Mapping[str, str] = field(default_factory=dict)
+    batch: str | None = None
+    example: Mapping[str, Tensor] | None = None
+    sweep: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    probe_size: int | None = None
+    thorough: bool = False
+    steps_run: int = 0
+    forwards: int = 0
+
+    def __post_init__(self) -> None:
+        self._snapshot: Snapshot | None = None
+        self._noise: Any = None
+        if not self.lengths:
+            names = {spec.name for spec in self.inputs}
+            self.lengths = {
+                spec.name: f"{spec.name}{suffix}"
+                for spec in self.inputs
+                for suffix in ("_mask", "_lengths")
+                if f"{spec.name}{suffix}" in names
+            }
+        if self.batch is None:
+            found = [a.name for s in self.inputs for a in s.axes if a.name in BATCH_NAMES]
+            self.batch = found[0] if found else None
+
+    # -- running ---------------------------------------------------------------------------
+
+    def call(self, inputs: Arrays | Mapping[str, Tensor], *, keep_state: bool = False) -> Any:
+        """Run the module once on fresh copies; return what it returns.
+
+        Raises:
+            ForwardError: the module raised.
+        """
+        tensors = {name: as_tensor(inputs[name]) for name in self.input_names}
+        snapshot = self.snapshot
+        self._count(tensors)
+        try:
+            with torch.no_grad():
+                return self.module(*tensors.values())
+        except Exception as error:
+            shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+            raise ForwardError(error, shapes) from error
+        finally:
+            if not keep_state:
+                snapshot.restore()
+
+    def torch(self, inputs: Arrays, *, keep_state: bool = False) -> dict[str, np.ndarray]:
+        """Outputs of PyTorch by name; bfloat16 comes back as float32."""
+        return {
+            name: as_array(value)
+            for name, value in self.named(self.call(inputs, keep_state=keep_state)).items()
+        }
+
+    def named(self, returned: Any) -> dict[str, Tensor]:
+        """What ``module`` returned, as output name -> tensor."""
+        names = [spec.name for spec in self.outputs]
+        if isinstance(returned, Mapping):
+            return {name: returned[name] for name in names}
+        if isinstance(returned, Tensor):
+            returned = (returned,)
+        return dict(zip(names, returned, strict=False))
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """State before the first call."""
+        if self._snapshot is None:
+            self._snapshot = Snapshot(self.module)
+        return self._snapshot
+
+    def _count(self, tensors: Mapping[str, Tensor]) -> None:
+        self.forwards += 1
+        self.steps_run += max((value.numel() for value in tensors.values()), default=0)
+
+    # -- names and axes --------------------------------------------------------------------
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs, in call order."""
+        return tuple(spec.name for spec in self.inputs)
+
+    def spec(self, name: str) -> TensorSpec:
+        """Spec of an input or output; raises ``KeyError`` for another name."""
+        for spec in (*self.inputs, *self.outputs):
+            if spec.name == name:
+                return spec
+        raise KeyError(name)
+
+    def time_axis(self, input_name: str | None = None, axis: str | None = None) -> TimeAxis | None:
+        """The axis to cut along: the last symbolic axis, that is not the batch, of the first
+        input that has one (of ``input_name`` and called ``axis``, when given)."""
+        for spec in self.inputs:
+            if input_name not in (None, spec.name) or spec.name in self.lengths.values():
+                continue
+            for position in reversed(range(len(spec.shape))):
+                size = spec.shape[position]
+                if not isinstance(size, str) or size == self.batch or axis not in (None, size):
+                    continue
+                limits = next((a for a in spec.axes if a.name == size), None)
+                return TimeAxis(
+                    input=spec.name,
+                    name=size,
+                    position=position,
+                    minimum=limits.minimum if limits else 1,
+                    maximum=limits.maximum if limits else None,
+                )
+        return None
+
+    def batch_position(self, name: str) -> int | None:
+        """Position of the batch axis in an input or output; ``None`` without one."""
+        shape = self.spec(name).shape
+        return shape.index(self.batch) if self.batch in shape else None
+
+
+def as_tensor(value: np.ndarray | Tensor) -> Tensor:
+    """A tensor that owns its memory."""
+    return value.detach().clone() if isinstance(value, Tensor) else to_tensor(value)
+
+
+def as_array(value: Tensor) -> np.ndarray:
+    """A numpy array of its own; bfloat16 becomes float32."""
+    value = value.detach().cpu()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy().copy()
