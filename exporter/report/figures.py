@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.report.schema import LinkRecord, Report, TapRecord
+from exporter.report.schema import LinkRecord, Report, TapRecord, VerdictRecord
 
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 FAILED = frozenset({"fail", "not run"})
@@ -34,9 +34,12 @@ class TapFigures:
         local: ONNX's error at this tap alone, relative to scale; ``None`` when not measured.
         propagated: ONNX's error in the free run, relative to scale.
         noise: float32 PyTorch's own error in its free run, relative to scale.
-        limit: largest local error allowed, relative to scale.
-        strain: local error over its limit, above 1 fails; from the verdict where it has it.
+        limit: largest local error allowed, relative to scale; ``propagated_limit``: the same
+            for the free run.
+        strain: local error over its limit, above 1 fails; ``propagated_strain``: the same for
+            the free run. From the verdict where it has it.
         ratio: ONNX's local distance to float64 over PyTorch's.
+        alone: verdict on the layer by itself; ``verdict`` joins it with that of the free run.
     """
 
     link: str
@@ -57,8 +60,21 @@ class TapFigures:
     propagated: float | None
     noise: float | None
     limit: float | None
+    propagated_limit: float | None
     strain: float | None
+    propagated_strain: float | None
     ratio: float | None
+    alone: str
+
+    @property
+    def adds_up(self) -> bool:
+        """The verdict comes from the free run: by itself the layer is better."""
+        return severity(self.verdict) > severity(self.alone)
+
+    @property
+    def decisive_strain(self) -> float | None:
+        """The error over limit that the verdict rests on."""
+        return self.propagated_strain if self.adds_up else self.strain
 
 
 def severity(verdict: str) -> int:
@@ -106,7 +122,7 @@ def layer_links(report: Report) -> list[LinkRecord]:
 
 
 def _badness(tap: TapFigures) -> tuple[int, float]:
-    strain = tap.strain if tap.strain is not None else tap.ratio
+    strain = tap.decisive_strain
     if strain is not None and math.isnan(strain):
         strain = math.inf
     return severity(tap.verdict), -1.0 if strain is None else strain
@@ -115,16 +131,11 @@ def _badness(tap: TapFigures) -> tuple[int, float]:
 def _figures(link: str, layer: str, layer_class: str, tap: TapRecord) -> TapFigures:
     local: Mapping[str, Any] = tap.local or {}
     free: Mapping[str, Any] = tap.propagated or {}
-    # The verdict that decided, for the words; the local one for the figures.
-    judged = tap.local_verdict
-    decisive = judged or tap.propagated_verdict
-    if tap.propagated_verdict and (judged is None or judged.verdict != tap.verdict):
+    alone = tap.local_verdict
+    # The verdict that decided, for the words.
+    decisive = alone or tap.propagated_verdict
+    if tap.propagated_verdict and (alone is None or alone.verdict != tap.verdict):
         decisive = tap.propagated_verdict
-    limit = judged.limit if judged else None
-    strain = judged.strain if judged else None
-    error = _distance(local, "actual", "direct")
-    if strain is None and error is not None and limit:
-        strain = error / limit
     held = local or free
     return TapFigures(
         link=link,
@@ -141,13 +152,35 @@ def _figures(link: str, layer: str, layer_class: str, tap: TapRecord) -> TapFigu
         reason=decisive.reason if decisive else "",
         dtype=str(held.get("dtype_actual") or held.get("dtype_expected") or ""),
         shape=_shape(held.get("shape_actual") or held.get("shape_expected")),
-        local=_relative(error, local),
-        propagated=_relative(_distance(free, "actual", "direct"), free),
+        local=_relative(_error(local), local),
+        propagated=_relative(_error(free), free),
         noise=_relative(_distance(free, "reference"), free),
-        limit=_relative(limit, local),
-        strain=strain,
-        ratio=judged.ratio if judged else None,
+        limit=_relative(alone.limit if alone else None, local),
+        propagated_limit=_relative(
+            tap.propagated_verdict.limit if tap.propagated_verdict else None, free
+        ),
+        strain=_strain(alone, local),
+        propagated_strain=_strain(tap.propagated_verdict, free),
+        ratio=alone.ratio if alone else None,
+        alone=alone.verdict if alone else "not run",
     )
+
+
+def _strain(verdict: VerdictRecord | None, measurement: Mapping[str, Any]) -> float | None:
+    if verdict is None:
+        return None
+    error = _error(measurement)
+    if verdict.strain is not None or error is None or not verdict.limit:
+        return verdict.strain
+    return error / verdict.limit
+
+
+def _error(measurement: Mapping[str, Any]) -> float | None:
+    """ONNX's largest error; an op that only moves data is compared bit by bit."""
+    found = _distance(measurement, "actual", "direct")
+    if found is None and measurement.get("bitwise_equal") is True:
+        return 0.0
+    return found
 
 
 def _distance(measurement: Mapping[str, Any], *sides: str) -> float | None:
@@ -158,10 +191,12 @@ def _distance(measurement: Mapping[str, Any], *sides: str) -> float | None:
 
 def _relative(error: float | None, measurement: Mapping[str, Any]) -> float | None:
     scale = number(measurement.get("scale"))
+    if error == 0:
+        return 0.0
     if error is None or scale is None:
         return None
     if scale == 0:
-        return 0.0 if error == 0 else math.inf
+        return math.inf
     return error / scale
 
 

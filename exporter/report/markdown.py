@@ -86,14 +86,18 @@ def _layers(report: Report, name: _Show) -> str:
     taps = worst_taps(report, _WORST)
     return _table(
         "Worst layers",
-        ("layer", "op", "source", "local error", "of limit", "verdict"),
+        ("layer", "op", "source", "error", "error / limit", "verdict"),
         [
             (
                 name(tap.layer or "(root)"),
                 name(tap.op),
                 name(tap.source),
-                markdown(figure(tap.local)),
-                markdown(times(tap.strain)),
+                markdown(
+                    f"{figure(tap.propagated)} added up"
+                    if tap.adds_up
+                    else f"{figure(tap.local)} alone"
+                ),
+                markdown(times(tap.decisive_strain)),
                 _verdict(tap.verdict),
             )
             for tap in taps

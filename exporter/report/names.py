@@ -79,14 +79,18 @@ def figure(value: float | None, digits: int = 2) -> str:
 
 
 def times(value: float | None) -> str:
-    """A ratio for people: ``340x``, ``0.62x``, ``12,000x``."""
+    """A ratio for people: ``340x``, ``0.62x``, ``12,000x``; beyond 1 never shown as ``1x``."""
     if value is None or not math.isfinite(value):
         return figure(value)
     if abs(value) >= 1e6:
         return f"{value:.1e}x"
     if abs(value) >= 100:
         return f"{value:,.0f}x"
-    return f"{value:.2g}x"
+    for digits in range(2, 17):
+        text = f"{value:.{digits}g}"
+        if float(text) != 1 or value == 1:
+            break
+    return f"{text}x"
 
 
 def cosine(value: float | None) -> str:

@@ -20,8 +20,28 @@ _NAME = 200
 _REASON = 400
 _MAX_CURVE = 4_000
 _MAX_WAVEFORMS = 12
-_FLOATS = ("local", "propagated", "noise", "limit", "strain", "ratio")
-_WORDS = ("layer", "layer_class", "op", "source", "fate", "case", "verdict", "who", "dtype")
+_FLOATS = (
+    "local",
+    "propagated",
+    "noise",
+    "limit",
+    "propagated_limit",
+    "strain",
+    "propagated_strain",
+    "ratio",
+)
+_WORDS = (
+    "layer",
+    "layer_class",
+    "op",
+    "source",
+    "fate",
+    "case",
+    "verdict",
+    "alone",
+    "who",
+    "dtype",
+)
 
 
 def payload(report: Report) -> dict[str, Any]:

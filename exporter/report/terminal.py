@@ -158,18 +158,20 @@ def _worst(report: Report, console: Console, count: int) -> Table | None:
     if not taps:
         return None
     wide = console.width >= _NARROW
-    columns = ["layer", "error / limit", "times"] + (["op", "source"] if wide else [])
+    columns = ["layer", "error / limit", "times", "error"] + (["op", "source"] if wide else [])
     table = _table("worst layers (the mark is the limit)", *columns, "verdict", right=("times",))
     width = _BAR_WIDTH if wide else _BAR_WIDTH // 2
-    room = max(20, console.width - (72 if wide else 40))
+    room = max(20, console.width - (82 if wide else 50))
     for column in table.columns:
         column.no_wrap = True
     for tap in taps:
-        drawn = bar(tap.strain, width, ascii_only=console.options.ascii_only)
+        strain = tap.decisive_strain
+        drawn = bar(strain, width, ascii_only=console.options.ascii_only)
         cells = [
             _plain(path_end(tap.layer or "(root)", room)),
             Text(drawn, style=VERDICT_STYLES.get(tap.verdict, "bold red")),
-            _plain(times(tap.strain)),
+            _plain(times(strain)),
+            _plain("added up" if tap.adds_up else "alone"),
         ]
         if wide:
             cells += [_plain(shorten(short_op(tap.op), 14)), _plain(shorten(tap.source, 18))]

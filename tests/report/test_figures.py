@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.parity.measurement import Measurement
 from exporter.report import names
 from exporter.report.advice import next_steps
 from exporter.report.figures import layer_links, severity, tap_figures, worst_taps
 from exporter.report.findings import findings
 from exporter.report.rows import bar, bar_position, output_rows
-from exporter.report.schema import read_report, report_schema, write_report
+from exporter.report.schema import VerdictRecord, read_report, report_schema, write_report
 from exporter.report.waveform import waveform_record
 from tests.support import reports
 
@@ -48,7 +49,7 @@ def test_what_was_not_measured_is_none_and_never_zero():
 
 
 def test_a_zero_scale_with_an_error_is_infinite_not_zero():
-    tap = [t for t in tap_figures(reports.not_finite().links[0]) if t.name == "norm_2"][0]
+    tap = next(t for t in tap_figures(reports.not_finite().links[0]) if t.name == "norm_2")
     assert tap.local is not None and not math.isfinite(tap.local)
 
 
@@ -125,6 +126,37 @@ def test_figures_are_never_blank_and_not_finite_ones_say_so(value):
 def test_a_cosine_near_one_shows_how_near():
     assert names.cosine(1 - 1e-9) == "1 - 1.0e-09"
     assert names.cosine(1.0) == "1.000000"
+
+
+def test_what_is_beyond_its_limit_never_looks_like_the_limit():
+    assert names.times(1.019) == "1.02x" or float(names.times(1.019)[:-1]) > 1
+    assert float(names.times(1.0000004)[:-1]) > 1 > float(names.times(0.9999996)[:-1])
+    assert names.times(1.0) == "1x"
+
+
+def test_a_failure_of_the_free_run_alone_is_said_to_add_up():
+    layer = reports.layers(1)[0]
+    bad = layer.taps[0].model_copy(
+        update={
+            "verdict": "fail",
+            "propagated_verdict": VerdictRecord(verdict="fail", limit=1e-9, strain=1.5),
+        }
+    )
+    layer = layer.model_copy(update={"taps": [bad]})
+    report = reports.base(links=[reports.link("a", "x", "y", "fail", layers=[layer])])
+    worst = worst_taps(report, 1)[0]
+    assert worst.adds_up and worst.decisive_strain == 1.5 and worst.alone == "pass"
+    held = worst_taps(reports.layer_fail(), 1)[0]
+    assert not held.adds_up and held.decisive_strain == held.strain
+
+
+def test_an_op_that_only_moves_data_and_is_equal_has_error_zero():
+    layer = reports.layers(1)[0]
+    moved = layer.taps[0].model_copy(
+        update={"local": Measurement(name="view", kind="exact", bitwise_equal=True).to_json()}
+    )
+    layer = layer.model_copy(update={"taps": [moved]})
+    assert next(iter(tap_figures(reports.link("a", "x", "y", layers=[layer])))).local == 0.0
 
 
 def test_durations_and_sizes():

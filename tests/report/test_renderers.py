@@ -75,7 +75,9 @@ def check_all(report):
     assert not ESCAPES.search(text)
     # What GitHub would make of it: nothing but the elements that the report itself writes.
     made = tags_of(MarkdownIt("gfm-like", {"linkify": False}).render(text))
-    allowed = "h2 h3 p strong em ul ol li table thead tbody tr th td code details summary blockquote"
+    allowed = (
+        "h2 h3 p strong em ul ol li table thead tbody tr th td code details summary blockquote"
+    )
     assert set(made.tags) <= set(allowed.split())
     assert not made.loads and not made.handlers
 

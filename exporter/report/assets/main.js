@@ -1,6 +1,8 @@
 // Put the parts together: one link is shown at a time; a tap chosen anywhere is shown everywhere.
 const data = JSON.parse(document.getElementById("data").textContent);
-const WORDS = ["layer", "layer_class", "op", "source", "fate", "case", "verdict", "who", "dtype"];
+const WORDS = [
+  "layer", "layer_class", "op", "source", "fate", "case", "verdict", "alone", "who", "dtype",
+];
 
 function expanded(link) {
   const taps = { ...link.taps };
@@ -14,7 +16,8 @@ function describe(taps, index) {
     ["class", taps.layer_class[index]], ["op", taps.op[index]], ["source", taps.source[index]],
     ["tensor", `${taps.dtype[index]} ${taps.shape[index]}`.trim()],
     ...FIGURES.map(([key, title]) => [title, shown(taps[key][index])]),
-    ["case", taps.case[index]], ["verdict", taps.verdict[index]], ["wrong", taps.who[index]],
+    ["case", taps.case[index]], ["verdict", taps.verdict[index]],
+    ["verdict on it alone", taps.alone[index]], ["wrong", taps.who[index]],
     ["fate", taps.into[index] ? `${taps.fate[index]} into ${taps.into[index]}` : taps.fate[index]],
     ["why", taps.reason[index]],
   ];

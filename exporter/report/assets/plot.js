@@ -27,12 +27,17 @@ function drawPlot(taps, choose) {
   };
 
   const columns = { x: Array.from({ length: count }, (_, i) => i), index: [] };
-  for (const [key] of CURVES.concat([["limit"]])) {
+  for (const key of ["noise", "propagated", "local", "limit", "propagated_limit"]) {
     columns[key] = taps[key].map(height);
     columns[`${key}_text`] = taps[key].map(shown);
   }
   columns.index = columns.x.map(String);
-  columns.fail = columns.local.map((y, i) => (taps.verdict[i] === "fail" ? y : NaN));
+  // A failure without a figure (a change of shape, NaN) stands on the upper edge.
+  const failing = (key, test) => columns[key].map(
+    (y, i) => (test(i) ? (Number.isNaN(y) ? high : y) : NaN));
+  columns.fail = failing("local", (i) => taps.alone[i] === "fail");
+  columns.adds_up = failing("propagated",
+    (i) => taps.verdict[i] === "fail" && taps.alone[i] !== "fail");
   for (const key of ["name", "layer", "op", "source", "case", "verdict"]) {
     columns[key] = taps[key].map((text) => text || "-");
   }
@@ -56,11 +61,16 @@ function drawPlot(taps, choose) {
     dressed.push([renderer, key]);
     return renderer;
   };
-  add("line", "limit", "limit", { line_dash: "dashed", line_width: 1.5, legend_label: "limit" });
+  // Lines lead over taps that were not measured or are exact: those would tear them apart.
+  const curve = (key, hue, options) => {
+    const kept = columns.x.filter((i) => taps[key][i] !== null && taps[key][i] !== 0);
+    dressed.push([figure.line({ x: kept, y: kept.map((i) => columns[key][i]), ...options }), hue]);
+  };
   const dots = [];
   const many = count > 600;
+  curve("limit", "limit", { line_dash: "dashed", line_width: 1.5, legend_label: "limit, layer alone" });
   for (const [key, title, hue] of CURVES) {
-    add("line", key, hue, { line_width: 1, line_alpha: 0.55, legend_label: title });
+    curve(key, hue, { line_width: 1, line_alpha: many ? 0.25 : 0.55, legend_label: title });
     const dot = add("scatter", key, hue, {
       size: many ? 3 : 6, fill_alpha: many ? 0.7 : 1, line_alpha: many ? 0.7 : 1,
       legend_label: title,
@@ -71,7 +81,10 @@ function drawPlot(taps, choose) {
   const failed = add("scatter", "fail", "fail", {
     size: 13, marker: "x", line_width: 3, legend_label: "fails by itself",
   });
-  failed.nonselection_glyph = null;
+  const summed = add("scatter", "adds_up", "fail", {
+    size: 11, marker: "circle_x", fill_alpha: 0, line_width: 2, legend_label: "fails, added up",
+  });
+  for (const held of [failed, summed]) held.nonselection_glyph = null;
   const cursor = new Bokeh.Span({ dimension: "height", location: 0, visible: false });
   figure.add_layout(cursor);
   figure.add_tools(
@@ -80,12 +93,13 @@ function drawPlot(taps, choose) {
       point_policy: "snap_to_data",
       tooltips: [
         ["layer", "@layer"], ["tap", "@name"], ["op", "@op"], ["source", "@source"],
-        ["local error", "@local_text"], ["limit", "@limit_text"],
-        ["propagated", "@propagated_text"], ["PyTorch", "@noise_text"],
+        ["local error", "@local_text, limit @limit_text"],
+        ["propagated", "@propagated_text, limit @propagated_limit_text"],
+        ["PyTorch", "@noise_text"],
         ["case", "@case"], ["verdict", "@verdict"],
       ],
     }),
-    new Bokeh.TapTool({ renderers: [...dots, failed] }),
+    new Bokeh.TapTool({ renderers: [...dots, failed, summed] }),
   );
   placeLegend(figure);
   const paint = () => {

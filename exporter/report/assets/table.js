@@ -1,7 +1,9 @@
 // The table of taps: DataTables over plain arrays, rows made when their page is shown.
 const FIGURES = [
-  ["local", "local error"], ["propagated", "propagated"], ["noise", "PyTorch"],
-  ["limit", "limit"], ["strain", "of limit"], ["ratio", "ratio"],
+  ["strain", "alone / limit"], ["propagated_strain", "added up / limit"],
+  ["local", "local error"], ["limit", "local limit"],
+  ["propagated", "propagated"], ["propagated_limit", "propagated limit"],
+  ["noise", "PyTorch"], ["ratio", "ratio"],
 ];
 
 async function loadTables() {
@@ -59,15 +61,11 @@ function drawTable($, taps, choose) {
         return cell("span", `verdict is-${text.replaceAll(/[^a-z]+/g, "-")}`, text);
       },
     },
-    figures("strain", "of limit"),
+    ...FIGURES.slice(0, 2).map((held) => figures(...held)),
     words("layer", "layer", "span"),
     words("op", "op", "code"),
     words("source", "source", "span"),
-    figures("local", "local error"),
-    figures("limit", "limit"),
-    figures("propagated", "propagated"),
-    figures("noise", "PyTorch"),
-    figures("ratio", "ratio"),
+    ...FIGURES.slice(2).map((held) => figures(...held)),
     words("name", "tap", "code"),
     words("case", "case", "span"),
   ];

@@ -5,21 +5,24 @@ function heat(strain) {
 }
 
 function growTree(taps) {
-  const top = { path: "", name: "(all)", children: new Map(), strain: null, count: 0, kind: "" };
+  const top = { path: "", name: "(all)", children: new Map(), strain: null, count: 0, kind: "",
+    fails: false };
   taps.layer.forEach((layer, i) => {
     const strain = taps.fate[i] === "compared" ? numeric(taps.strain[i]) : null;
     let node = top;
     const note = (held) => {
       held.count += 1;
       if (strain !== null && (held.strain === null || strain > held.strain)) held.strain = strain;
-      if (taps.verdict[i] === "fail") held.strain = Math.max(held.strain ?? 0, 1.0001);
+      // NaN or a change of shape fails without a figure.
+      if (taps.alone[i] === "fail") held.strain = Math.max(held.strain ?? 0, 1.0001);
+      held.fails ||= taps.verdict[i] === "fail";
     };
     note(top);
     for (const part of layer ? layer.split(".") : []) {
       if (!node.children.has(part)) {
         const path = node.path ? `${node.path}.${part}` : part;
         node.children.set(part, {
-          path, name: part, children: new Map(), strain: null, count: 0, kind: "",
+          path, name: part, children: new Map(), strain: null, count: 0, kind: "", fails: false,
         });
       }
       node = node.children.get(part);
@@ -37,10 +40,11 @@ function drawTree(taps, filterModule) {
     const span = document.createElement("span");
     span.className = "row";
     const mark = document.createElement("i");
-    mark.className = `heat ${heat(node.strain)}`;
+    mark.className = `heat ${heat(node.strain)}${node.fails ? " fails" : ""}`;
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = node.kind ? `${node.name} (${node.kind})` : node.name;
+    const kind = node.kind.split(".").at(-1);
+    button.textContent = kind ? `${node.name} (${kind})` : node.name;
     const limit = node.strain === null ? "not compared" : `${shown(node.strain)} of the limit`;
     button.title = `${node.path || "all"}: ${limit}, ${node.count} taps`;
     button.addEventListener("click", (event) => {
@@ -67,7 +71,7 @@ function drawTree(taps, filterModule) {
       if (filled) return;
       filled = true;
       for (const child of node.children.values()) {
-        details.append(render(child, child.strain !== null && child.strain > 1));
+        details.append(render(child, child.fails));
       }
     };
     details.addEventListener("toggle", () => details.open && fill());
@@ -78,6 +82,6 @@ function drawTree(taps, filterModule) {
     return details;
   };
   holder.append(render(growTree(taps), true));
-  const worst = [...holder.querySelectorAll(".h3")].at(-1);
+  const worst = [...holder.querySelectorAll(".fails")].at(-1);
   if (worst) holder.scrollTop = worst.offsetTop - holder.offsetTop - holder.clientHeight / 2;
 }
