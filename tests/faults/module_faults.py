@@ -12,7 +12,7 @@ from tests.faults.fault import ModuleFault
 
 def module_preemphasis_of_095(module: nn.Module) -> None:
     """The filter bank is built with pre-emphasis 0.95."""
-    module.fbank = KaldiFbank(preemphasis=0.95)
+    module.fbank = KaldiFbank(preemphasis=0.95).eval()
 
 
 def module_weight_in_float16(module: nn.Module) -> None:
