@@ -1,0 +1,93 @@
+"""``export-verify debug``: take divergent layers of a finished run apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from exporter.commands import _options as common
+
+
+@click.command()
+@common.pipeline_argument
+@click.option(
+    "--layer",
+    metavar="NAME",
+    help="Module path, tap, ONNX name or glob.  [default: the first culprit]",
+)
+@click.option(
+    "--onnx",
+    "onnx_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take this file's layers apart instead of those of the run's model.onnx.",
+)
+@click.option("--all", "all_culprits", is_flag=True, help="Every culprit, not only the first.")
+@click.option("--issue", is_flag=True, help="Print Markdown for an upstream bug report.")
+@click.option("--case", metavar="NAME", help="A case of the pipeline.  [default: the culprit's]")
+@click.option(
+    "--bundles",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for the bundles.  [default: debug/ in the run's folder]",
+)
+@common.output_dir_option
+@common.weights_option
+@common.provider_option
+@common.threads_option
+@common.memory_budget_option
+@common.trust_option
+@common.verbosity_options
+def command(
+    pipeline_path: str,
+    layer: str | None,
+    onnx_path: Path | None,
+    all_culprits: bool,
+    issue: bool,
+    case: str | None,
+    output_dir: Path | None,
+    trust: bool,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> int:
+    """Cut layers of PIPELINE's last run out, say what is different, write a bundle for each.
+
+    Nothing is exported again. Exits 1 while a culprit exists.
+    """
+    if layer is not None and all_culprits:
+        raise click.UsageError("--layer and --all exclude each other.")
+    pipeline = common.open_pipeline(pipeline_path, trust=trust, cases=(case,) if case else ())
+    if onnx_path is not None:
+        common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
+    output_dir = output_dir or common.default_output_dir(pipeline)
+    common.require_file(
+        output_dir / "report.json",
+        "no report yet",
+        "run the pipeline first (export-verify run), or give its --output-dir",
+    )
+
+    from exporter.debug.readme import render_issue
+    from exporter.debug.session import debug
+    from exporter.debug.show import print_debugged
+    from exporter.report.progress import Progress
+
+    with Progress(quiet=quiet or issue, verbose=verbose) as progress:
+        result = debug(
+            pipeline,
+            output_dir=output_dir,
+            layer=layer,
+            onnx=onnx_path,
+            all_culprits=all_culprits,
+            case=case,
+            progress=progress,
+            **options,
+        )
+    if issue and result.diagnoses:
+        for found in result.diagnoses:
+            click.echo(render_issue(result.subject, found))
+    else:
+        print_debugged(result, quiet=quiet, verbose=verbose)
+    return result.exit_code

@@ -1,0 +1,225 @@
+"""Write a layer as a folder that stands alone: model, inputs, truth, script, finding."""
+
+from __future__ import annotations
+
+import pprint
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from safetensors.numpy import save_file
+
+from exporter.debug.diagnose import Diagnosis
+from exporter.debug.finding import KERNEL, Finding
+from exporter.debug.isolate import Isolated, Row
+from exporter.debug.readme import render_readme
+from exporter.debug.subject import Subject
+from exporter.debug.torch_layer import save_layer
+from exporter.debug.variations import standalone
+from exporter.execution import repro
+from exporter.execution.onnxruntime import PROVIDERS
+from exporter.graph.index import GraphIndex
+from exporter.graph.subgraph import OWN
+from exporter.parity.compare import measure
+from exporter.parity.tolerance import limit, natural_scale
+
+MOST_BYTES = 48 << 20
+"""What a bundle of one encoder layer may weigh; outputs that pass are left out beyond it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A folder that was written.
+
+    Attributes:
+        bytes: of all files together. outputs: how many taps it compares.
+        left_out: taps that pass and were left out for size.
+        no_torch: why there is no ``torch_layer.pt2``; "" when there is one.
+    """
+
+    folder: Path
+    bytes: int
+    outputs: int
+    left_out: int
+    no_torch: str
+
+
+def write_bundle(subject: Subject, found: Diagnosis, parent: Path) -> Bundle:
+    """Write the bundle of one diagnosis to ``<parent>/<layer>``; an older one is overwritten."""
+    folder = parent / folder_name(found.layer.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    held = found.held
+    fused = [f for f in found.findings if f.kind == KERNEL and f.node == "the layer as a whole"]
+    whole = bool(fused) and not held.failing
+    no_torch = save_layer(held.program, held.entering, folder / "torch_layer.pt2")
+    if no_torch:
+        (folder / "torch_layer.pt2").unlink(missing_ok=True)
+    rows = _rows(subject, held, whole)
+    torch_bytes = 0 if no_torch else (folder / "torch_layer.pt2").stat().st_size
+    kept = _within(subject, held, rows, torch_bytes, whole)
+    model, feeds = _model(subject, held, kept, whole)
+    onnx.save(model, str(folder / "layer.onnx"))
+    save_file({n: _plain(held.feeds[n]) for n in feeds}, folder / "inputs.safetensors")
+    expected = {_key(subject, r, whole): _plain(_truth(held, r, whole)) for r in kept}
+    save_file(expected, folder / "expected.safetensors")
+    plan = {
+        "outputs": {_key(subject, r, whole): _plan(subject, held, r, whole) for r in kept},
+        "nodes": _signatures(subject, found.findings, model),
+        "level": _level(subject, found, whole),
+        "provider": PROVIDERS[subject.deployment.provider],
+        "threads": subject.deployment.threads,
+    }
+    (folder / "repro.py").write_text(script(plan))
+    left_out = len(rows) - len(kept)
+    (folder / "README.md").write_text(render_readme(subject, found, no_torch, left_out))
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    return Bundle(
+        folder=folder, bytes=size, outputs=len(kept), left_out=left_out, no_torch=no_torch
+    )
+
+
+def folder_name(layer: str) -> str:
+    """A layer's name as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", layer).strip("._")[:100] or "root"
+
+
+def script(plan: dict[str, Any]) -> str:
+    """``repro.py`` with its limits written into it."""
+    source = Path(repro.__file__).read_text()
+    head = "PLAN: dict[str, Any] = "
+    written = pprint.pformat(plan, width=96, sort_dicts=False)
+    return source.replace(f"{head}{{}}", f"{head}{written}", 1)
+
+
+def _rows(subject: Subject, held: Isolated, whole: bool) -> list[Row]:
+    """What to compare: failing taps first, then the ends of the layer, then the rest."""
+    if whole:
+        return list(held.last_rows)
+    live = [r for r in held.rows if r.nodes or (r.planned.constant and r.failed)]
+    rank = {True: 0, False: 1}
+    return sorted(live, key=lambda r: (rank[r.failed], r.planned.tap.name not in held.ends))
+
+
+def _within(
+    subject: Subject, held: Isolated, rows: Sequence[Row], used: int, whole: bool
+) -> list[Row]:
+    """As many rows as fit; those that fail, and the first, always stay."""
+    kept: list[Row] = []
+    seen: set[str] = set()
+    total = used
+    for row in rows:
+        names = {n for i in row.nodes for n in subject.actual.reads[i]} - seen
+        size = _truth(held, row, whole).nbytes
+        size += sum(held.feeds[n].nbytes for n in names if n in held.feeds)
+        size += sum(
+            subject.actual.array(n).nbytes for n in names if n in subject.actual.initializers
+        )
+        if row.failed or not kept or total + size <= MOST_BYTES:
+            kept.append(row)
+            seen |= names
+            total += size
+    order = {row.planned.tap.name: i for i, row in enumerate(held.rows)}
+    return sorted(kept, key=lambda row: order[row.planned.tap.name])
+
+
+def _model(
+    subject: Subject, held: Isolated, rows: Sequence[Row], whole: bool
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    graph = subject.actual
+    inside = frozenset(row.planned.onnx_name for row in held.rows) if whole else frozenset()
+    window = held.window(graph, [r for r in rows if r.nodes], subject.cut - inside)
+    model = standalone(window, graph)
+    model.graph.name = "layer"
+    for row in rows:
+        if not row.nodes:
+            name = row.planned.onnx_name
+            model.graph.initializer.append(numpy_helper.from_array(graph.array(name), name))
+            model.graph.node.append(helper.make_node("Identity", [name], [name + OWN]))
+            model.graph.output.add(name=name + OWN)
+    model.producer_name = "export-verify"
+    return model, window.inputs
+
+
+def _key(subject: Subject, row: Row, whole: bool) -> str:
+    """Name of the output of ``layer.onnx`` that holds a tap."""
+    return row.planned.onnx_name if whole else row.planned.onnx_name + OWN
+
+
+def _truth(held: Isolated, row: Row, whole: bool) -> np.ndarray:
+    name = row.planned.tap.name
+    if row.planned.constant:
+        return held.reference.get(name, np.zeros(0))
+    if whole:
+        return held.whole[name]
+    return held.reference[name] if _is_equal(held, row, whole) else held.truth[name]
+
+
+def _is_equal(held: Isolated, row: Row, whole: bool) -> bool:
+    name = row.planned.tap.name
+    return held.reference[name].dtype.kind in "biu" or (name in held.exact and not whole)
+
+
+def _plan(subject: Subject, held: Isolated, row: Row, whole: bool) -> dict[str, Any]:
+    tap = row.planned.tap
+    reference = held.reference[tap.name]
+    plan: dict[str, Any] = {"dtype": reference.dtype.name, "max": None, "rms": None, "op": tap.op}
+    if _is_equal(held, row, whole):
+        return plan
+    # The limit rests on PyTorch's own cost, never on what the file under test gives.
+    measured = measure(
+        tap.name,
+        truth=_truth(held, row, whole),
+        reference=reference,
+        actual=reference,
+        natural_scale=natural_scale(tap.op),
+    )
+    allowed = limit(measured, subject.policy, layer=tap.module)
+    return {**plan, "max": allowed.max_abs, "rms": allowed.rms}
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Contiguous and of its own memory, as safetensors wants it."""
+    return np.array(array, order="C", copy=True)
+
+
+def _level(subject: Subject, found: Diagnosis, whole: bool) -> str:
+    """The level at which the difference shows: the judged one, unless only another shows it."""
+    judged = subject.deployment.level
+    if not whole:
+        return judged
+    wrong = [v.deployment.level for v in found.matrix if v.deployment and not v.together.agrees]
+    return judged if judged in wrong or not wrong else wrong[0]
+
+
+def _signatures(
+    subject: Subject, findings: Sequence[Finding], model: onnx.ModelProto
+) -> dict[str, dict[str, str]]:
+    """What the nodes of structural findings were when they were exported, by their value."""
+    inside = {name.removesuffix(OWN) for node in model.graph.node for name in node.output}
+    found: dict[str, dict[str, str]] = {}
+    for finding in findings:
+        if finding.located is None:
+            continue
+        for value in finding.located.values:
+            here = value in inside
+            gone = value in subject.expected.producer and value not in subject.actual.producer
+            if here or gone:
+                found[value] = _signature(subject.expected, value)
+    return found
+
+
+def _signature(graph: GraphIndex, value: str) -> dict[str, str]:
+    if value not in graph.producer:
+        return {}
+    node = graph.nodes[graph.producer[value]]
+    holder = onnx.GraphProto()
+    for name in dict.fromkeys(node.input):
+        if name in graph.initializers:
+            holder.initializer.append(numpy_helper.from_array(graph.array(name), name))
+    versions = {entry.domain: entry.version for entry in graph.model.opset_import}
+    return repro.signature(node, holder, versions.get("", versions.get("ai.onnx", 0)))

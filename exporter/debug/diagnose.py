@@ -1,0 +1,122 @@
+"""One layer: isolate it, explain what fails, try the variations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from exporter.debug.differences import Located, explaining, taps_behind
+from exporter.debug.explain import added_up, entering_finding, explain_row, fusion_finding
+from exporter.debug.finding import Finding, from_difference
+from exporter.debug.isolate import Isolated, Row, isolate
+from exporter.debug.select import Layer
+from exporter.debug.subject import Subject
+from exporter.debug.variations import Variation, vary
+from exporter.graph.taps import PlannedTap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What was found about one layer.
+
+    Attributes:
+        layer: the layer. held: its table. findings: what is wrong, most telling first.
+        matrix: the variations. remarks: worth knowing, decides nothing.
+    """
+
+    layer: Layer
+    held: Isolated
+    findings: tuple[Finding, ...]
+    matrix: tuple[Variation, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def guilty(self) -> bool:
+        """True when something about this layer (or what enters it) is wrong."""
+        return bool(self.findings)
+
+
+def diagnose(
+    subject: Subject,
+    layer: Layer,
+    located: Sequence[Located],
+    *,
+    upstream: Sequence[str] = (),
+    propagated: tuple[PlannedTap, str] | None = None,
+) -> Diagnosis:
+    """Take one layer apart.
+
+    Args:
+        located: structural differences of the whole file.
+        upstream: modules that are known culprits, named when this layer's input is wrong.
+        propagated: a tap that only fails in the free run, and why.
+    """
+    named = {t.tap.name for t in layer.taps}
+    here = [at for at in located if any(t.tap.name in named for t in at.taps)]
+    behind = taps_behind(subject, here)
+    held = isolate(subject, _merged(subject, layer.taps, behind))
+    explained = {
+        row.planned.tap.name: found
+        for row in held.failing
+        if (found := explaining(subject, row, located))
+    }
+    # A tap of this layer may fail for what lies in the piece in front of it.
+    here += [at for found in explained.values() for at in found if at not in here]
+    matrix = vary(subject, held)
+    findings = [
+        from_difference(
+            subject,
+            at,
+            tuple(r for r in held.failing if at in explained.get(r.planned.tap.name, ())),
+        )
+        for at in here
+    ]
+    findings += _unexplained(subject, held, explained, matrix)
+    remarks: list[str] = []
+    if not findings:
+        fused = fusion_finding(held, matrix)
+        findings += [fused] if fused else []
+    if not findings:
+        entering = entering_finding(subject, held, upstream)
+        findings += [entering] if entering else []
+    if not findings and propagated is not None:
+        findings.append(added_up(*propagated))
+    unheld = [row.planned.tap.name for row in held.rows if row.verdict is None]
+    if unheld:
+        remarks.append(
+            f"{len(unheld)} of {len(held.rows)} ops have no value of their own in this file (folded"
+            " or fused); the tap behind them holds their share of the error"
+        )
+    return Diagnosis(
+        layer=layer,
+        held=held,
+        findings=tuple(findings),
+        matrix=matrix,
+        remarks=tuple(remarks),
+    )
+
+
+def _merged(
+    subject: Subject, taps: Iterable[PlannedTap], more: Iterable[PlannedTap]
+) -> tuple[PlannedTap, ...]:
+    names = {t.tap.name for t in taps} | {t.tap.name for t in more}
+    return tuple(t for t in subject.planned if t.tap.name in names)
+
+
+def _unexplained(
+    subject: Subject,
+    held: Isolated,
+    explained: dict[str, tuple[Located, ...]],
+    matrix: Sequence[Variation],
+) -> list[Finding]:
+    """One finding per module of the taps that fail for no structural reason."""
+    first: dict[str, Row] = {}
+    more: dict[str, list[str]] = {}
+    for row in held.failing:
+        if row.planned.tap.name in explained:
+            continue
+        module = row.planned.tap.module
+        if module in first:
+            more.setdefault(module, []).append(row.planned.tap.name)
+        first.setdefault(module, row)
+    return [explain_row(subject, held, row, matrix) for row in first.values()]

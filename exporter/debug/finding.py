@@ -1,0 +1,129 @@
+"""One thing that is wrong, in words that a person can act on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnx import TensorProto
+
+from exporter.debug.differences import Located
+from exporter.debug.isolate import Row
+from exporter.debug.subject import Subject
+from exporter.graph.structure import ABSENT, Difference
+
+KERNEL, GRAPH, INPUT, ADDED_UP = "kernel", "graph", "input", "added up"
+"""Kinds beyond those of ``structure.Difference``: found by numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What differs, and where.
+
+    Attributes:
+        kind: a kind of ``structure.Difference``, or "kernel" (onnxruntime computes the op
+            wrongly), "graph" (the ops themselves compute something else), "input" (what enters
+            the layer is wrong already) or "added up" (small errors of several layers).
+        layer, op, tap, source: place in PyTorch; "" for the whole file.
+        node: the ONNX node, or the fused region.
+        thing: name of the attribute, weight, constant or input that differs; "" for none.
+        expected, actual: both values; "" where there are none.
+        text: one sentence.
+        shown: True when a number shows it on this case.
+        located: the structural difference behind it.
+    """
+
+    kind: str
+    layer: str
+    op: str
+    tap: str
+    source: str
+    node: str
+    thing: str
+    expected: str
+    actual: str
+    text: str
+    shown: bool
+    located: Located | None = None
+
+
+def from_difference(subject: Subject, at: Located, rows: tuple[Row, ...]) -> Finding:
+    """A finding for one structural difference.
+
+    Args:
+        rows: failing taps whose piece holds the difference.
+    """
+    d = at.difference
+    tap = at.taps[0].tap if at.taps else None
+    shown = bool(rows)
+    text = describe(subject, d)
+    if len(at.taps) > 1:
+        text += f"; also read for {', '.join(repr(t.tap.name) for t in at.taps[1:4])}"
+    if not shown:
+        text += "; no number shows it on this case"
+    return Finding(
+        kind=d.kind,
+        layer=tap.module if tap else "",
+        op=tap.op if tap else "",
+        tap=tap.name if tap else "",
+        source=tap.source if tap else "",
+        node=f"{d.op} '{d.node}'" if d.op else "the whole file",
+        thing=d.name,
+        expected=d.expected,
+        actual=d.actual,
+        text=text,
+        shown=shown,
+        located=at,
+    )
+
+
+def describe(subject: Subject, d: Difference) -> str:
+    """One sentence with both values."""
+    where = f"{d.op} '{d.node}'"
+    both = f"{d.actual} in the file, {d.expected} as exported"
+    if d.kind == "attribute":
+        return f"attribute '{d.name}' of {where} differs: {both}"
+    if d.kind in ("weight", "constant"):
+        share = f" ({d.count:,} of {d.size:,} elements differ)" if d.count and d.size else ""
+        note = f"; it is {d.note}" if d.note else ""
+        return f"{d.kind} '{d.name}' of {where} differs: {both}{share}{note}"
+    if d.kind == "dtype":
+        return f"dtype of '{d.name}', read by {where}, differs: {both}"
+    if d.kind == "shape":
+        return f"shape of '{d.name}', read by {where}, differs: {both}"
+    if d.kind == "node missing":
+        return f"{where} is missing: {both}"
+    if d.kind == "node added":
+        return f"{where} was added: {d.actual}{_cast(subject, d)}"
+    if d.kind == "op changed":
+        return f"{where} is another operator: {both}"
+    if d.kind == "inputs changed":
+        return _changed_input(subject, d, where, both)
+    if d.kind == "outputs changed":
+        return f"outputs of {where} differ: {both}"
+    if d.kind == "interface":
+        return f"{d.name} of the graph differs: {both}"
+    return f"{d.kind} '{d.name}' differs: {both}"
+
+
+def _changed_input(subject: Subject, d: Difference, where: str, both: str) -> str:
+    was_computed = "=" not in d.expected and d.expected != ABSENT
+    if was_computed and "=" in d.actual and d.op in _SHAPED:
+        return f"a shape is baked in: {d.name} of {where} was computed, now is constant: {both}"
+    if was_computed and "=" in d.actual:
+        return f"{d.name} of {where} was computed, now is constant (baked in): {both}"
+    if d.actual == ABSENT:
+        return f"{d.name} of {where} is missing: {both}"
+    return f"{d.name} of {where} differs: {both}"
+
+
+_SHAPED = frozenset(
+    {"Reshape", "Expand", "Tile", "Slice", "Range", "ConstantOfShape", "Pad", "Resize"}
+)
+
+
+def _cast(subject: Subject, d: Difference) -> str:
+    if d.op != "Cast":
+        return ""
+    node = subject.actual.nodes[subject.actual.producer[d.tap]] if d.tap else None
+    to = next((a.i for a in node.attribute if a.name == "to"), 0) if node else 0
+    return f"; the dtype there becomes {TensorProto.DataType.Name(to).lower()}" if to else ""

@@ -1,0 +1,266 @@
+"""Cut taps out of the ONNX graph, feed them PyTorch's values, compare them one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from exporter.debug.layer_program import layer_program
+from exporter.debug.reference import boundary, region_of, run_reference, truth_of
+from exporter.debug.subject import Subject
+from exporter.execution.evaluate import to_array
+from exporter.execution.onnxruntime import Deployment, WindowRun
+from exporter.graph.index import GraphIndex
+from exporter.graph.program import Program
+from exporter.graph.subgraph import OWN, WindowGraph, cut_window
+from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.parity.compare import measure, measure_exact
+from exporter.parity.measurement import Measurement
+from exporter.parity.status import Status, Who
+from exporter.parity.tolerance import natural_scale
+from exporter.parity.verdict import Verdict, judge
+from exporter.tensors import Arrays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One tap of the table.
+
+    Attributes:
+        planned: the tap. nodes: indices of the ONNX nodes that compute it from other taps.
+        ops: their operators. measurement, verdict: None for a tap that the file does not hold.
+    """
+
+    planned: PlannedTap
+    nodes: tuple[int, ...]
+    ops: tuple[str, ...]
+    measurement: Measurement | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict is not None and self.verdict.status is Status.FAIL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolated:
+    """Taps cut out of the file, with all that is needed to run them again in another way.
+
+    Attributes:
+        rows: in program order.
+        feeds: ONNX name -> float32 PyTorch's value, for every value that the pieces read.
+        truth: tap name -> float64 on those values. reference: tap name -> float32 PyTorch.
+        exact: taps that must be equal bit for bit.
+        ends: names of taps that something outside reads: what the taps give as a whole.
+        whole: tap name -> float64 of the ends, on the values that enter all taps together.
+        program: the ops behind the ends, on the same values; entering: those values.
+    """
+
+    rows: tuple[Row, ...]
+    feeds: Arrays
+    truth: Arrays
+    reference: Arrays
+    exact: frozenset[str]
+    ends: frozenset[str]
+    whole: Arrays
+    program: Program
+    entering: Mapping[str, Any]
+
+    @property
+    def last_rows(self) -> tuple[Row, ...]:
+        """Rows of the ends that the file computes."""
+        return tuple(row for row in self.rows if row.planned.tap.name in self.ends and row.nodes)
+
+    @property
+    def failing(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.failed)
+
+    def window(
+        self, graph: GraphIndex, rows: Iterable[Row], forced: frozenset[str]
+    ) -> WindowGraph:
+        """The model that computes ``rows``, every tap in ``forced`` fed from outside."""
+        rows = tuple(rows)
+        names = [row.planned.onnx_name for row in rows]
+        nodes = sorted({i for name in names for i in piece_of(graph, name, forced)})
+        return cut_window(
+            graph,
+            tuple(nodes),
+            keep=names,
+            pending=(),
+            forced=forced,
+            dtypes={name: value.dtype for name, value in self.feeds.items()},
+        )
+
+
+def piece_of(graph: GraphIndex, name: str, stops: frozenset[str]) -> tuple[int, ...]:
+    """Indices of the nodes between a value and the values in ``stops`` that it is made from."""
+    found: set[int] = set()
+    stack = [graph.producer[name]] if name in graph.producer else []
+    while stack:
+        node = stack.pop()
+        if node in found:
+            continue
+        found.add(node)
+        for read in graph.reads[node]:
+            if read not in stops and read in graph.producer:
+                stack.append(graph.producer[read])
+    return tuple(sorted(found))
+
+
+def isolate(subject: Subject, taps: Iterable[PlannedTap], *, also: Iterable[str] = ()) -> Isolated:
+    """Compare every tap on the values that PyTorch has in front of it.
+
+    Args:
+        taps: in any order; those that the file does not hold become rows without figures.
+        also: names of further program values whose float32 value should be in ``feeds``.
+    """
+    graph, cut = subject.actual, subject.cut
+    wanted = {t.tap.name for t in taps}
+    planned = [t for t in subject.planned if t.tap.name in wanted]
+    rows = [_bare(graph, t, cut) for t in planned]
+    live = [row.planned.tap.name for row in rows if row.nodes]
+    stops = boundary(subject)
+    region = region_of(subject, live, stops)
+    names = {t.onnx_name: t.tap.name for t in subject.planned}
+    read = {n for row in rows for i in row.nodes for n in graph.reads[i]}
+    inputs = {n for n in read if n in graph.inputs}
+    forced = {n: names[n] for n in read if n in cut}
+    own = {op.name for op in region.ops}
+    reference, _ = run_reference(subject, {*region.entering, *own, *forced.values(), *also})
+    truth = truth_of(subject, live, reference, stops)
+    ends = _ends(subject, live)
+    around = stops - set(live)
+    whole = truth_of(subject, ends, reference, around)
+    program = layer_program(subject, ends, reference, around)
+    feeds = {n: np.asarray(subject.case.inputs[n], order="C") for n in inputs}
+    feeds |= {n: to_array(reference[p]) for n, p in forced.items()}
+    feeds |= {subject.program.onnx_name(n): to_array(reference[n]) for n in also if n in reference}
+    held = Isolated(
+        rows=tuple(rows),
+        feeds=feeds,
+        truth={n: to_array(v) for n, v in truth.values.items()},
+        reference={n: to_array(reference[n]) for n in live},
+        exact=truth.exact,
+        ends=frozenset(ends),
+        whole={n: to_array(v) for n, v in whole.values.items()},
+        program=program,
+        entering={n: reference[n] for n in program.inputs},
+    )
+    results, errors = _run(subject, held, [row for row in rows if row.nodes])
+    judged = tuple(
+        _judged(subject, held, row, results.get(row.planned.onnx_name), errors) for row in rows
+    )
+    return replace(held, rows=judged)
+
+
+def _ends(subject: Subject, names: list[str]) -> list[str]:
+    """Those of ``names`` that are outputs of the graph or read by an op that is not named."""
+    own, program = set(names), subject.program
+    read = {n for op in program.ops if op.name not in own for n in op.refs()}
+    found = [n for n in names if n in read or n in program.outputs]
+    return found or names[-1:]
+
+
+def _bare(graph: GraphIndex, planned: PlannedTap, cut: frozenset[str]) -> Row:
+    live = planned.fate == COMPARED and not planned.constant
+    nodes = piece_of(graph, planned.onnx_name, cut) if live else ()
+    return Row(planned=planned, nodes=nodes, ops=tuple(graph.nodes[i].op_type for i in nodes))
+
+
+def _run(
+    subject: Subject, held: Isolated, rows: list[Row]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All pieces in one session; one by one when onnxruntime refuses one of them."""
+    if not rows:
+        return {}, {}
+    try:
+        return run_window(subject, held, rows, subject.cut, subject.deployment), {}
+    # onnxruntime's errors have no common base; which piece it means is found out below.
+    except Exception as error:
+        if len(rows) == 1:
+            return {}, {rows[0].planned.onnx_name: first_line(error)}
+    half = len(rows) // 2
+    left, right = (_run(subject, held, part) for part in (rows[:half], rows[half:]))
+    return {**left[0], **right[0]}, {**left[1], **right[1]}
+
+
+def run_window(
+    subject: Subject,
+    held: Isolated,
+    rows: Iterable[Row],
+    forced: frozenset[str],
+    deployment: Deployment,
+) -> dict[str, np.ndarray]:
+    """Run the pieces of ``rows`` on onnxruntime; results by ONNX name."""
+    window = held.window(subject.actual, rows, forced)
+    results = WindowRun(window, subject.actual, deployment).run(held.feeds)
+    return {name.removesuffix(OWN): value for name, value in results.items()}
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line of moderate length."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _judged(
+    subject: Subject,
+    held: Isolated,
+    row: Row,
+    actual: np.ndarray | None,
+    errors: Mapping[str, str],
+) -> Row:
+    refused = errors.get(row.planned.onnx_name)
+    if refused is not None:
+        name = row.planned.tap.name
+        verdict = Verdict(
+            name=name, status=Status.FAIL, who=Who.ONNX, reason=f"onnxruntime stops: {refused}"
+        )
+        return _with(row, None, verdict)
+    if row.planned.constant:
+        actual = subject.actual.array(row.planned.onnx_name)
+    if actual is None or row.planned.tap.name not in held.truth:
+        return row
+    measured, verdict = judge_value(subject, held, row, actual)
+    return _with(row, measured, verdict)
+
+
+def _with(row: Row, measured: Measurement | None, verdict: Verdict) -> Row:
+    return replace(row, measurement=measured, verdict=verdict)
+
+
+def judge_value(
+    subject: Subject,
+    held: Isolated,
+    row: Row,
+    actual: np.ndarray,
+    *,
+    truth: Any = None,
+    reference: Any = None,
+) -> tuple[Measurement, Verdict]:
+    """Measure and judge one value of a tap, wherever it comes from.
+
+    Args:
+        truth, reference: replace those of the isolated tap.
+    """
+    tap = row.planned.tap
+    reference = held.reference[tap.name] if reference is None else reference
+    exact = truth is None and tap.name in held.exact
+    truth = held.truth[tap.name] if truth is None else truth
+    role = "output" if row.planned.output else "inner"
+    if exact or reference.dtype.kind in "biu":
+        measured = measure_exact(tap.name, reference, actual, role)
+    else:
+        measured = measure(
+            tap.name,
+            truth=truth,
+            reference=reference,
+            actual=actual,
+            role=role,
+            natural_scale=natural_scale(tap.op),
+        )
+    declared = subject.case.expect_empty
+    empty = row.planned.onnx_name in declared if row.planned.output else bool(declared)
+    return measured, judge(measured, subject.policy, empty_declared=empty, layer=tap.module)

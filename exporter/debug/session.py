@@ -1,0 +1,146 @@
+"""``debug`` as one function: choose layers, take each apart, write a bundle for each."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from exporter.build import Stages
+from exporter.config import Pipeline
+from exporter.debug.bundle import Bundle, write_bundle
+from exporter.debug.diagnose import Diagnosis, diagnose
+from exporter.debug.differences import Located, locate_differences
+from exporter.debug.select import Layer, find_layer
+from exporter.debug.subject import Subject, load_subject
+from exporter.debug.suspects import Suspect, of_file, of_report
+from exporter.environment import default_memory_budget, usable_cores
+from exporter.errors import EXIT_PARITY_FAILED, EXIT_PASS
+from exporter.execution.onnxruntime import Deployment, check_provider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debugged:
+    """What a debugging run found.
+
+    Attributes:
+        diagnoses: one per layer, in program order. bundles: one per diagnosis.
+        waiting: culprits that were found and not taken apart (without ``--all``).
+    """
+
+    subject: Subject
+    located: tuple[Located, ...]
+    diagnoses: tuple[Diagnosis, ...]
+    bundles: tuple[Bundle, ...]
+    waiting: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """1 while a culprit exists."""
+        guilty = any(d.guilty for d in self.diagnoses) or bool(self.waiting)
+        return EXIT_PARITY_FAILED if guilty else EXIT_PASS
+
+
+def debug(
+    pipeline: Pipeline,
+    *,
+    output_dir: Path,
+    progress: Stages,
+    layer: str | None = None,
+    onnx: Path | None = None,
+    all_culprits: bool = False,
+    case: str | None = None,
+    weights: str | None = None,
+    provider: str | None = None,
+    threads: int | None = None,
+    memory_budget: int | None = None,
+    bundles: Path | None = None,
+) -> Debugged:
+    """Take layers of a finished run's file, or of another file, apart.
+
+    Args:
+        output_dir: folder of the finished run.
+        layer: module path, tap, ONNX name or glob; None for the first culprit.
+        onnx: judge this file instead of the run's own.
+        all_culprits: every culprit instead of the first.
+        case: name of a case; None for the one on which the run found its first culprit.
+        memory_budget: bytes that compared values may hold while culprits are looked for.
+        bundles: where to write; ``<output_dir>/debug`` by default.
+
+    Raises:
+        UserInputError: see ``load_subject``, ``find_layer``; an unknown provider.
+    """
+    started = time.perf_counter()
+    cores = threads or usable_cores()
+    torch.set_num_threads(cores)
+    if weights is not None:
+        pipeline = pipeline.with_weights(weights)
+    deployment = Deployment(provider=check_provider(provider or "cpu"), threads=cores)
+    with progress.stage("load") as stage:
+        subject = load_subject(
+            pipeline, output_dir, onnx_path=onnx, case=case, deployment=deployment
+        )
+        located = locate_differences(subject)
+        stage.result(f"case '{subject.case.name}', {len(subject.planned)} taps")
+    suspects, remarks = _choose(subject, located, layer, memory_budget, progress)
+    chosen = suspects if all_culprits or layer is not None else suspects[:1]
+    diagnoses, written = [], []
+    names = [s.layer.name for s in suspects]
+    for number, suspect in enumerate(chosen):
+        title = f"take '{suspect.layer.name or 'the root module'}' apart"
+        with progress.stage(title) as stage:
+            found = diagnose(
+                subject,
+                suspect.layer,
+                located,
+                upstream=_upstream(subject, located, names[:number]),
+                propagated=suspect.propagated,
+            )
+            stage.result(f"{len(found.held.rows)} ops, {len(found.findings)} finding(s)")
+        with progress.stage("bundle") as stage:
+            bundle = write_bundle(subject, found, bundles or output_dir / "debug")
+            stage.result(f"{bundle.bytes / 1e6:.1f} MB")
+        diagnoses.append(found)
+        written.append(bundle)
+    return Debugged(
+        subject=subject,
+        located=located,
+        diagnoses=tuple(diagnoses),
+        bundles=tuple(written),
+        waiting=tuple(names[len(chosen) :]) if layer is None else (),
+        remarks=(*subject.notes, *remarks),
+        timings={"total": time.perf_counter() - started},
+    )
+
+
+def _choose(
+    subject: Subject,
+    located: tuple[Located, ...],
+    layer: str | None,
+    memory_budget: int | None,
+    progress: Stages,
+) -> tuple[tuple[Suspect, ...], tuple[str, ...]]:
+    if layer is not None:
+        chosen: Layer = find_layer(subject, layer)
+        return (Suspect(layer=chosen),), ()
+    if subject.own:
+        return of_report(subject), ()
+    with progress.stage("find culprits") as stage:
+        budget = memory_budget or default_memory_budget()
+        found = of_file(subject, located, budget=budget, progress=progress.phase)
+        stage.result(f"{len(found[0])} layer(s), {len(located)} structural difference(s)")
+    return found
+
+
+def _upstream(
+    subject: Subject, located: tuple[Located, ...], earlier: list[str]
+) -> tuple[str, ...]:
+    """Modules known to be wrong: of the structure, of this session, of the last run."""
+    known = [at.module for at in located] + earlier
+    if subject.own:
+        known += [culprit.layer for culprit in subject.report.culprits]
+    return tuple(dict.fromkeys(name for name in known if name))

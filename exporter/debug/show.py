@@ -1,0 +1,118 @@
+"""What a debugging run found, on a terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from exporter.debug.bundle import Bundle
+from exporter.debug.diagnose import Diagnosis
+from exporter.debug.readme import cells, outcome
+from exporter.debug.session import Debugged
+from exporter.report.names import path_end, printable, size
+
+_STYLES = {"fail": "red", "pass": "green", "ambiguous": "yellow"}
+_MOST_ROWS = 60
+
+
+def print_debugged(
+    result: Debugged,
+    console: Console | None = None,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Print findings, and unless ``quiet`` the op tables, the matrices and the bundles."""
+    console = console or Console(highlight=False)
+    for found, bundle in zip(result.diagnoses, result.bundles, strict=True):
+        _print_layer(console, found, bundle, quiet, verbose)
+    if not result.diagnoses:
+        console.print(
+            "No culprit: nothing fails by itself and nothing differs from the export. Name a layer"
+            " with --layer to see it op by op.",
+            style="green",
+        )
+    if result.waiting:
+        names = ", ".join(f"'{name or 'the root module'}'" for name in result.waiting[:8])
+        more = f" and {len(result.waiting) - 8} more" if len(result.waiting) > 8 else ""
+        console.print(_text(f"{len(result.waiting)} more culprit(s), see --all: {names}{more}"))
+    for remark in result.remarks:
+        console.print(_text(f"note: {remark}", "dim"))
+
+
+def _print_layer(
+    console: Console, found: Diagnosis, bundle: Bundle, quiet: bool, verbose: bool
+) -> None:
+    console.rule(_text(found.layer.name or "the root module", "bold"), style="dim", align="left")
+    if not found.findings:
+        console.print(_text("nothing is wrong with this layer", "green"))
+    for finding in found.findings:
+        line = _text("culprit  ", "bold red")
+        line.append_text(_text(finding.text))
+        console.print(line)
+        place = [finding.layer, finding.op, finding.source]
+        console.print(_text("         " + "  ".join(item for item in place if item), "dim"))
+    if quiet:
+        return
+    console.print(_ops(found, verbose, console.width))
+    if found.matrix:
+        console.print(_matrix(found))
+    for remark in found.remarks:
+        console.print(_text(f"note: {remark}", "dim"))
+    console.print(_text(f"bundle: {bundle.folder} ({size(bundle.bytes)})"))
+    if bundle.no_torch:
+        console.print(_text(f"note: no torch_layer.pt2: {bundle.no_torch}", "dim"))
+
+
+def _ops(found: Diagnosis, verbose: bool, width: int) -> Table:
+    table = Table(title="op by op", box=box.SIMPLE, title_justify="left", pad_edge=False)
+    for name in ("tap", "op", "onnx", "shape", "dtype"):
+        table.add_column(name, overflow="fold")
+    for name in ("local error", "limit"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("wrong", no_wrap=True)
+    table.add_column("source", overflow="fold")
+    rows = [row for row in found.held.rows if verbose or row.verdict is not None]
+    shown = rows if verbose else _around_failures(rows)
+    for row in shown:
+        texts = cells(row)
+        style = _STYLES.get(texts[7], "dim")
+        source = texts[9] if width > 140 else path_end(texts[9].rsplit("/", 1)[-1], 28)
+        table.add_row(*(_text(t) for t in texts[:7]), _text(texts[7], style), texts[8], source)
+    if len(shown) < len(rows):
+        table.caption = f"{len(rows) - len(shown)} more rows: --verbose, or the bundle's README.md"
+    return table
+
+
+def _around_failures(rows: list) -> list:
+    """At most so many rows, those that fail among them."""
+    if len(rows) <= _MOST_ROWS:
+        return rows
+    failing = [row for row in rows if row.failed][:_MOST_ROWS]
+    keep = {id(row) for row in failing}
+    keep |= {id(row) for row in rows[: _MOST_ROWS - len(keep)]}
+    return [row for row in rows if id(row) in keep]
+
+
+def _matrix(found: Diagnosis) -> Table:
+    table = Table(
+        title="variations (who agrees with float64)",
+        box=box.SIMPLE,
+        title_justify="left",
+        pad_edge=False,
+    )
+    for name in ("variation", "each op", "as one"):
+        table.add_column(name, overflow="fold")
+    for v in found.matrix:
+        texts = [outcome(v.separate), outcome(v.together)]
+        styles = ["red" if t.startswith("WRONG") else "" for t in texts]
+        table.add_row(v.name, *(_text(t, s) for t, s in zip(texts, styles, strict=True)))
+    return table
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Never markup: a name may hold square brackets."""
+    return Text(printable(text), style=style)

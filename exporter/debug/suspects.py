@@ -1,0 +1,99 @@
+"""Which layers of a file to take apart: what differs in structure, and what fails by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from exporter.debug.differences import Located, explaining
+from exporter.debug.isolate import Row, first_line, piece_of
+from exporter.debug.select import Layer, layer_of_module
+from exporter.debug.subject import Subject
+from exporter.graph.taps import PlannedTap
+from exporter.layers import Culprit, judge_layers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """A layer to take apart; ``propagated`` is a tap that fails in the free run only, and why."""
+
+    layer: Layer
+    propagated: tuple[PlannedTap, str] | None = None
+
+
+def of_report(subject: Subject) -> tuple[Suspect, ...]:
+    """The culprits that the last run found, in its order."""
+    taps = {t.tap.name: t for t in subject.planned}
+    found: dict[str, Suspect] = {}
+    for culprit in subject.report.culprits:
+        if culprit.tap not in taps:
+            continue
+        by_itself = not culprit.reason.startswith("no layer fails by itself")
+        held = Suspect(
+            layer=layer_of_module(subject, culprit.layer),
+            propagated=None if by_itself else (taps[culprit.tap], culprit.reason),
+        )
+        found.setdefault(culprit.layer, held)
+    return tuple(found.values())
+
+
+def of_file(
+    subject: Subject,
+    located: Sequence[Located],
+    *,
+    budget: int,
+    progress: Callable[[str], None],
+) -> tuple[tuple[Suspect, ...], tuple[str, ...]]:
+    """Layers of the file under test that differ in structure or fail by themselves.
+
+    A tap that fails where a structural difference lies in its piece says nothing new: the layer
+    of the difference is named, not the one behind it.
+
+    Returns:
+        the suspects in program order, and remarks.
+    """
+    modules = {at.module: None for at in located}
+    culprits, remarks = _numeric(subject, budget, progress)
+    propagated: dict[str, tuple[PlannedTap, str]] = {}
+    for culprit in culprits:
+        planned = culprit.tap.planned
+        if not culprit.local:
+            judged = culprit.tap.propagated
+            if not modules and judged is not None:
+                modules[planned.tap.module] = None
+                propagated[planned.tap.module] = (planned, judged.verdict.reason)
+            continue
+        nodes = piece_of(subject.actual, planned.onnx_name, subject.cut)
+        row = Row(planned=planned, nodes=nodes, ops=())
+        if not explaining(subject, row, located):
+            modules[planned.tap.module] = None
+    order = {t.tap.module: i for i, t in reversed(list(enumerate(subject.planned)))}
+    ranked = sorted(modules, key=lambda name: order.get(name, len(order)))
+    suspects = tuple(
+        Suspect(layer=layer_of_module(subject, name), propagated=propagated.get(name))
+        for name in ranked
+    )
+    return suspects, remarks
+
+
+def _numeric(
+    subject: Subject, budget: int, progress: Callable[[str], None]
+) -> tuple[tuple[Culprit, ...], tuple[str, ...]]:
+    try:
+        link = judge_layers(
+            subject.program,
+            subject.actual,
+            [subject.case],
+            policy=subject.policy,
+            deployment=subject.deployment,
+            budget=budget,
+            expected_taps=subject.shipped,
+            progress=progress,
+        )
+    except Exception as error:
+        # onnxruntime's errors have no common base but their package.
+        if not type(error).__module__.startswith("onnxruntime"):
+            raise
+        stops = f"onnxruntime cannot run the whole file: {first_line(error)}"
+        return (), (f"{stops}; layers were chosen by their structure",)
+    return link.culprits, ()

@@ -1,0 +1,227 @@
+"""Run the same pieces in other ways: what agrees with float64, and what does not, tells causes apart.
+
+Two readings. "each op": every tap fed PyTorch's values, which finds what is wrong by itself.
+"as one": only what enters the layer is fed, so that onnxruntime may fuse across taps as it does
+in the shipped file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from exporter.debug.isolate import Isolated, Row, first_line, judge_value
+from exporter.debug.subject import Subject
+from exporter.execution.onnxruntime import LEVELS, Deployment, WindowRun, present_providers
+from exporter.execution.evaluate import to_array
+from exporter.execution.reordered import float32_cost
+from exporter.graph.index import GraphIndex
+from exporter.graph.subgraph import OWN, WindowGraph
+from exporter.layers import with_cost
+from exporter.parity.measurement import Distance, Measurement
+from exporter.parity.status import Status
+from exporter.parity.verdict import Verdict, judge
+from exporter.tensors import Arrays
+
+REFERENCE = "ONNX reference evaluator"
+PYTORCH = "PyTorch float32"
+JUDGE = "PyTorch float64"
+
+# The reference evaluator is plain Python: beyond this it would take minutes.
+_MOST_STEPS = 4_000
+_MOST_PRODUCTS = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one variation did; ``agrees`` is None when it was not run, ``why`` says why."""
+
+    agrees: bool | None
+    strain: float | None = None
+    error: float | None = None
+    limit: float | None = None
+    tap: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variation:
+    """One row of the matrix."""
+
+    name: str
+    separate: Outcome
+    together: Outcome
+    deployment: Deployment | None = None
+
+
+_Run = Callable[[WindowGraph], Mapping[str, np.ndarray]]
+
+
+def vary(subject: Subject, held: Isolated) -> tuple[Variation, ...]:
+    """Run the isolated taps in every way that this machine offers."""
+    rows = tuple(row for row in held.rows if row.nodes)
+    if not rows:
+        return ()
+    # Float32's cost over the whole layer, where it was asked for; dear, and the same for all.
+    costs: dict[str, Distance] = {}
+    graph = subject.actual
+    inside = frozenset(row.planned.onnx_name for row in rows)
+    windows = (
+        held.window(graph, rows, subject.cut),
+        held.window(graph, held.last_rows, subject.cut - inside),
+    )
+    found = [
+        Variation(
+            name=JUDGE,
+            separate=Outcome(agrees=True, why="the judge"),
+            together=Outcome(agrees=True, why="the judge"),
+        ),
+        Variation(name=PYTORCH, **_pytorch(subject, held, rows, costs)),
+    ]
+    threads = subject.deployment.threads
+    for provider in present_providers():
+        ways = [Deployment(provider=provider, level=level, threads=threads) for level in LEVELS]
+        if threads != 1:
+            ways.append(Deployment(provider=provider, level="all", threads=1))
+        for way in ways:
+            run = _on_onnxruntime(graph, held.feeds, way)
+            found.append(_try(subject, held, rows, windows, f"onnxruntime {way.label()}", run, way, costs))
+    run = _on_reference(graph, held.feeds)
+    found.append(_try(subject, held, rows, windows, REFERENCE, run, None, costs))
+    return tuple(found)
+
+
+def _on_onnxruntime(graph: GraphIndex, feeds: Arrays, way: Deployment) -> _Run:
+    return lambda window: WindowRun(window, graph, way).run(feeds)
+
+
+def _on_reference(graph: GraphIndex, feeds: Arrays) -> _Run:
+    def run(window: WindowGraph) -> Mapping[str, np.ndarray]:
+        model = standalone(window, graph)
+        evaluator = ReferenceEvaluator(model)
+        with np.errstate(all="ignore"):
+            results = evaluator.run(
+                list(window.outputs), {n: np.array(feeds[n]) for n in window.inputs}
+            )
+        return dict(zip(window.outputs, (np.asarray(r) for r in results), strict=True))
+
+    return run
+
+
+def standalone(window: WindowGraph, graph: GraphIndex) -> onnx.ModelProto:
+    """A window with its weights inside."""
+    model = onnx.ModelProto()
+    model.CopyFrom(window.model)
+    held = set(window.weights)
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in held]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    for name in window.weights:
+        model.graph.initializer.append(numpy_helper.from_array(graph.array(name), name))
+    return model
+
+
+def _try(
+    subject: Subject,
+    held: Isolated,
+    rows: tuple[Row, ...],
+    windows: tuple[WindowGraph, WindowGraph],
+    name: str,
+    run: _Run,
+    way: Deployment | None,
+    costs: dict[str, Distance],
+) -> Variation:
+    outcomes = []
+    for window, judged, whole in ((windows[0], rows, False), (windows[1], held.last_rows, True)):
+        slow = too_slow(window, held) if way is None else ""
+        if slow:
+            outcomes.append(Outcome(agrees=None, why=slow))
+            continue
+        try:
+            results = run(window)
+        # A kernel that is missing or refuses is a result of this experiment, whatever it raises.
+        except Exception as error:
+            outcomes.append(Outcome(agrees=False, why=f"stops: {first_line(error)}"))
+            continue
+        values = {key.removesuffix(OWN): value for key, value in results.items()}
+        outcomes.append(_outcome(subject, held, judged, values, whole, costs))
+    return Variation(name=name, separate=outcomes[0], together=outcomes[1], deployment=way)
+
+
+def _outcome(
+    subject: Subject,
+    held: Isolated,
+    rows: tuple[Row, ...],
+    values: Mapping[str, np.ndarray],
+    whole: bool,
+    costs: dict[str, Distance],
+) -> Outcome:
+    worst = Outcome(agrees=True)
+    for row in rows:
+        truth = held.whole[row.planned.tap.name] if whole else None
+        measured, verdict = judge_value(
+            subject, held, row, values[row.planned.onnx_name], truth=truth
+        )
+        if whole and verdict.status is Status.FAIL and verdict.strain is not None:
+            verdict = _second_opinion(subject, held, row, measured, costs)
+        bad = verdict.status is Status.FAIL
+        distance = measured.actual or measured.direct
+        rank = (bad, verdict.strain or 0.0)
+        if rank < (not worst.agrees, worst.strain or 0.0) or (worst.tap and rank == (False, 0.0)):
+            continue
+        worst = Outcome(
+            agrees=not bad,
+            strain=verdict.strain,
+            error=distance.max_abs if distance else None,
+            limit=verdict.limit.max_abs if verdict.limit else None,
+            tap=row.planned.tap.name,
+            why=verdict.reason if bad else "",
+        )
+    return worst
+
+
+def _second_opinion(
+    subject: Subject, held: Isolated, row: Row, measured: Measurement, costs: dict[str, Distance]
+) -> Verdict:
+    """Judge again, with float32's cost of the whole layer taken from several draws.
+
+    As in a run: over several ops, PyTorch's single draw of rounding may happen to be good.
+    """
+    name = row.planned.tap.name
+    inputs = {n: to_array(v) for n, v in held.entering.items() if isinstance(v, torch.Tensor)}
+    if len(inputs) == len(held.entering) and name not in costs:
+        costs.update(float32_cost(held.program, inputs, [name]))
+    if name in costs:
+        measured = with_cost(measured, costs[name])
+    return judge(measured, subject.policy, layer=row.planned.tap.module)
+
+
+def _pytorch(
+    subject: Subject, held: Isolated, rows: tuple[Row, ...], costs: dict[str, Distance]
+) -> dict[str, Outcome]:
+    values = {r.planned.onnx_name: held.reference[r.planned.tap.name] for r in rows}
+    return {
+        "separate": _outcome(subject, held, rows, values, False, costs),
+        "together": _outcome(subject, held, held.last_rows, values, True, costs),
+    }
+
+
+def too_slow(window: WindowGraph, held: Isolated) -> str:
+    """Why the reference evaluator should not be asked, or ""."""
+    sizes = {t.name: int(np.prod(t.dims, dtype=np.int64)) for t in window.model.graph.initializer}
+    longest = max((max(held.feeds[n].shape, default=0) for n in window.inputs), default=0)
+    most = max((held.feeds[n].size for n in window.inputs), default=0)
+    for node in window.model.graph.node:
+        if node.op_type in ("LSTM", "GRU", "RNN", "Loop", "Scan") and longest > _MOST_STEPS:
+            return f"not run: {node.op_type} over up to {longest} steps in Python"
+        if node.op_type == "Conv":
+            products = most * sizes.get(node.input[1], 1)
+            if products > _MOST_PRODUCTS:
+                return "not run: a convolution of this size takes too long in Python"
+    return ""
