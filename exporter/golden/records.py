@@ -1,0 +1,219 @@
+"""What a golden holds, as values; ``store`` turns them into files and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from exporter.golden.sketch import BUCKETS, DIGEST_BYTES, STATS, Sketch
+from exporter.tensors import Axis, Tap, TensorSpec
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenTap:
+    """A tap of the program, in its order.
+
+    ``onnx_name`` is its name in a file; ``fate`` what became of it in the file that was judged
+    at recording; ``output`` that it is an output of the graph.
+    """
+
+    tap: Tap
+    onnx_name: str
+    dtype: str
+    fate: str
+    output: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphNode:
+    """A node of the file that was judged at recording, known by what it computes.
+
+    ``form`` is a digest of operator, inputs and attributes, ``constants`` of the initialisers
+    that it reads. ``tap`` is the position of the nearest tap at or behind it, -1 for none.
+    """
+
+    name: str
+    op: str
+    form: str
+    constants: str
+    tap: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What is known of one tap on one case.
+
+    ``limit_max`` and ``limit_rms`` bound the difference to float32 PyTorch; ``witness`` is the
+    digest of the bits that the file had at recording, empty when it did not hold the tap.
+    ``close`` counts decisions whose float64 margin was below the rounding noise.
+    """
+
+    sketch: Sketch
+    limit_max: float
+    limit_rms: float
+    witness: bytes
+    close: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenOutput:
+    """One output of one case.
+
+    ``values`` are exact (integers) or lossless float32, ``None`` above the size that is
+    stored; ``limit_max`` bounds the difference to them; ``witness`` as in ``Expected``, of the
+    file as it is deployed.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    values: np.ndarray | None
+    limit_max: float
+    limit_rms: float
+    witness: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenCase:
+    """One case: where its inputs come from, its outputs, and all taps in order."""
+
+    name: str
+    origin: str
+    inputs: Mapping[str, str]
+    expect_empty: tuple[str, ...]
+    outputs: tuple[GoldenOutput, ...]
+    taps: tuple[Expected, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """A whole golden.
+
+    Attributes:
+        pipeline, pipeline_digest, graph_digest: which pipeline, in which state.
+        weights: source, digest, seeded. reason: why it was recorded.
+        replaces: digest of the golden that it replaced, "" for the first.
+        environment: flat, name -> text.
+        judged: who was judged against what at recording, with which verdict.
+        run: threads, provider, level, window_bytes; a check repeats them.
+        inputs: of the graph.
+        left_out: cases of the pipeline that were not recorded on purpose.
+    """
+
+    pipeline: str
+    pipeline_digest: str
+    graph_digest: str
+    weights: Mapping[str, Any]
+    reason: str
+    replaces: str
+    tool_version: str
+    environment: Mapping[str, str]
+    judged: Mapping[str, Any]
+    run: Mapping[str, Any]
+    inputs: tuple[TensorSpec, ...]
+    left_out: tuple[str, ...]
+    taps: tuple[GoldenTap, ...]
+    nodes: tuple[GraphNode, ...]
+    cases: tuple[GoldenCase, ...]
+    digest: str = field(default="")
+
+    def case(self, name: str) -> GoldenCase | None:
+        """A case by name."""
+        return next((case for case in self.cases if case.name == name), None)
+
+
+def pack_taps(taps: tuple[Expected, ...]) -> dict[str, np.ndarray]:
+    """Columns of a case file; shapes are padded with -1."""
+    rank = max((len(tap.sketch.shape) for tap in taps), default=0)
+    shapes = np.full((len(taps), max(rank, 1)), -1, np.int32)
+    for row, tap in enumerate(taps):
+        shapes[row, : len(tap.sketch.shape)] = tap.sketch.shape
+    sketches = [tap.sketch for tap in taps]
+    return {
+        "taps.shape": shapes,
+        "taps.buckets": _rows([s.buckets for s in sketches], (BUCKETS,), np.float32),
+        "taps.stats": _rows([s.stats for s in sketches], (len(STATS),), np.float32),
+        "taps.nonfinite": _rows([s.nonfinite for s in sketches], (3,), np.int32),
+        "taps.limits": _rows([(t.limit_max, t.limit_rms) for t in taps], (2,), np.float64),
+        "taps.close": _rows([t.close for t in taps], (), np.int32),
+        "taps.places": _digests([s.places for s in sketches]),
+        "taps.bits": _digests([s.bits for s in sketches]),
+        "taps.witness": _digests([t.witness for t in taps]),
+    }
+
+
+def unpack_taps(
+    columns: Mapping[str, np.ndarray], taps: tuple[GoldenTap, ...]
+) -> tuple[Expected, ...]:
+    """The reverse of :func:`pack_taps`.
+
+    Raises:
+        KeyError, IndexError, ValueError: the columns are not those of so many taps.
+    """
+    if any(len(columns[f"taps.{name}"]) != len(taps) for name in ("shape", "buckets", "limits")):
+        raise ValueError(f"not the columns of {len(taps)} taps")
+    found = []
+    for row, tap in enumerate(taps):
+        shape = tuple(int(size) for size in columns["taps.shape"][row] if size >= 0)
+        limits = columns["taps.limits"][row]
+        nonfinite = columns["taps.nonfinite"][row]
+        witness = columns["taps.witness"][row].tobytes()
+        found.append(
+            Expected(
+                sketch=Sketch(
+                    shape=shape,
+                    dtype=tap.dtype,
+                    buckets=columns["taps.buckets"][row].astype(np.float64),
+                    stats=columns["taps.stats"][row].astype(np.float64),
+                    nonfinite=(int(nonfinite[0]), int(nonfinite[1]), int(nonfinite[2])),
+                    places=columns["taps.places"][row].tobytes(),
+                    bits=columns["taps.bits"][row].tobytes(),
+                ),
+                limit_max=float(limits[0]),
+                limit_rms=float(limits[1]),
+                witness=witness if any(witness) else b"",
+                close=int(columns["taps.close"][row]),
+            )
+        )
+    return tuple(found)
+
+
+def _rows(rows: list[Any], shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    return np.array(rows, dtype=dtype).reshape(len(rows), *shape)
+
+
+def _digests(digests: list[bytes]) -> np.ndarray:
+    joined = b"".join(digest or bytes(DIGEST_BYTES) for digest in digests)
+    return np.frombuffer(joined, np.uint8).reshape(len(digests), DIGEST_BYTES)
+
+
+def spec_to_json(spec: TensorSpec) -> dict[str, Any]:
+    """A tensor specification as plain values."""
+    # Field by field: asdict cannot copy a read-only mapping.
+    return {
+        "name": spec.name,
+        "dtype": spec.dtype,
+        "shape": list(spec.shape),
+        "axes": [asdict(axis) for axis in spec.axes],
+        "choices": dict(spec.choices),
+        "discrete": spec.discrete,
+        "unit": spec.unit,
+    }
+
+
+def spec_from_json(saved: Mapping[str, Any]) -> TensorSpec:
+    """The reverse of :func:`spec_to_json`."""
+    return TensorSpec(
+        name=saved["name"],
+        dtype=saved["dtype"],
+        shape=tuple(saved["shape"]),
+        axes=tuple(Axis(**axis) for axis in saved["axes"]),
+        choices=dict(saved["choices"]),
+        discrete=saved["discrete"],
+        unit=saved["unit"],
+    )

@@ -1,0 +1,306 @@
+"""A golden as files: checked to the last byte on the way in, all or nothing on the way out.
+
+    golden/<pipeline>/manifest.json                 what, why, who judged, sha256 of every file
+                      graph-<digest>.json           taps in order, nodes of the judged file
+                      <case>-<digest>.safetensors   outputs and sketches of one case
+
+Data files carry their digest in their names, so a new golden never writes over an old one's files.
+Replacing the manifest is the one moment at which the new golden takes the old one's place: a
+process that is killed before it leaves the old golden, after it the new one, both complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from exporter.errors import GoldenError
+from exporter.golden.records import (
+    FORMAT,
+    Golden,
+    GoldenCase,
+    GoldenOutput,
+    GoldenTap,
+    GraphNode,
+    pack_taps,
+    spec_from_json,
+    spec_to_json,
+    unpack_taps,
+)
+from exporter.tensors import Tap
+
+MANIFEST = "manifest.json"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.@-]")
+
+
+class TamperedError(GoldenError):
+    """A file of a golden is not the one that was recorded."""
+
+
+def exists(folder: Path) -> bool:
+    """True when a golden lies in ``folder``, whole or not."""
+    return (folder / MANIFEST).is_file()
+
+
+def write_golden(golden: Golden, folder: Path) -> Golden:
+    """Write a golden; the one that was there is replaced at a single moment, or not at all.
+
+    Returns the golden with its digest.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, str] = {}
+    rows = []
+    for case in golden.cases:
+        name = _write_data(folder, case.name, "safetensors", _case_bytes(case), files)
+        rows.append(_case_row(case, name))
+    graph = {
+        "taps": [_tap_row(tap) for tap in golden.taps],
+        "nodes": [[n.name, n.op, n.form, n.constants, n.tap] for n in golden.nodes],
+    }
+    graph_file = _write_data(folder, "graph", "json", json.dumps(graph, indent=0).encode(), files)
+    body = {
+        "format": FORMAT,
+        "pipeline": golden.pipeline,
+        "pipeline_digest": golden.pipeline_digest,
+        "graph_digest": golden.graph_digest,
+        "weights": dict(golden.weights),
+        "reason": golden.reason,
+        "replaces": golden.replaces,
+        "tool_version": golden.tool_version,
+        "environment": dict(golden.environment),
+        "judged": dict(golden.judged),
+        "run": dict(golden.run),
+        "inputs": [spec_to_json(spec) for spec in golden.inputs],
+        "left_out": list(golden.left_out),
+        "graph": graph_file,
+        "cases": rows,
+        "files": files,
+    }
+    text = _render(body)
+    _write_synced(folder / MANIFEST, text.encode())
+    _sync_folder(folder)
+    for path in folder.iterdir():
+        leftover = path.suffix == ".part" or _is_data_name(path.name)
+        if leftover and path.name not in files:
+            path.unlink()
+    return read_golden(folder)
+
+
+def read_golden(folder: Path) -> Golden:
+    """Read a golden and check every byte of it.
+
+    Raises:
+        GoldenError: there is none, or it has another format.
+        TamperedError: a file differs from its digest, is missing, or is cut off.
+    """
+    body, digest = _read_manifest(folder)
+    data = {name: _read_data(folder, name, digest) for name, digest in body["files"].items()}
+    try:
+        graph = json.loads(data[body["graph"]])
+        taps = tuple(_tap_of(row) for row in graph["taps"])
+        nodes = tuple(
+            GraphNode(name=name, op=op, form=form, constants=constants, tap=tap)
+            for name, op, form, constants, tap in graph["nodes"]
+        )
+        cases = tuple(_case_of(row, data[row["file"]], taps) for row in body["cases"])
+        return Golden(
+            pipeline=body["pipeline"],
+            pipeline_digest=body["pipeline_digest"],
+            graph_digest=body["graph_digest"],
+            weights=body["weights"],
+            reason=body["reason"],
+            replaces=body["replaces"],
+            tool_version=body["tool_version"],
+            environment=body["environment"],
+            judged=body["judged"],
+            run=body["run"],
+            inputs=tuple(spec_from_json(spec) for spec in body["inputs"]),
+            left_out=tuple(body["left_out"]),
+            taps=taps,
+            nodes=nodes,
+            cases=cases,
+            digest=digest,
+        )
+    except (KeyError, TypeError, ValueError, IndexError, SafetensorError) as error:
+        # Every digest is right, so whoever wrote this golden wrote it wrong.
+        raise GoldenError(
+            f"not a golden of this program ({type(error).__name__}: {error})",
+            where=str(folder),
+            remedy="record it again",
+        ) from error
+
+
+def golden_bytes(folder: Path) -> int:
+    """Size of all files of a golden together."""
+    body, _ = _read_manifest(folder)
+    return sum((folder / name).stat().st_size for name in [MANIFEST, *body["files"]])
+
+
+def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise GoldenError(
+            "there is no golden here",
+            where=str(folder),
+            remedy="make one with 'export-verify golden record PIPELINE --reason TEXT'",
+        )
+    raw = path.read_bytes()
+    try:
+        body = json.loads(raw)
+        digest = body.pop("sha256")
+        version = body["format"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TamperedError("no manifest, or one that was cut off", **_tampered(path)) from error
+    # Rendered again and compared as bytes: white space and the order of keys count too.
+    if _render(body).encode() != raw:
+        raise TamperedError(f"differs from its own digest {str(digest)[:12]}", **_tampered(path))
+    if version != FORMAT:
+        raise GoldenError(
+            f"golden has format {version}, this version reads {FORMAT}",
+            where=str(path),
+            remedy="record it again, or use the version that recorded it",
+        )
+    return body, digest
+
+
+def _read_data(folder: Path, name: str, digest: str) -> bytes:
+    if not _PLAIN_NAME.fullmatch(name):
+        raise GoldenError(f"the manifest names a file '{name}'", where=str(folder / MANIFEST))
+    path = folder / name
+    if not path.is_file():
+        raise TamperedError("is in the manifest and not in the folder", **_tampered(path))
+    raw = path.read_bytes()
+    found = hashlib.sha256(raw).hexdigest()
+    if found != digest:
+        message = f"sha256 is {found[:12]}, recorded was {digest[:12]}"
+        raise TamperedError(message, **_tampered(path))
+    return raw
+
+
+def _tampered(path: Path) -> dict[str, str]:
+    return {
+        "where": str(path),
+        "remedy": f"bring it back ('git checkout -- {path.parent}'), or record the golden again",
+    }
+
+
+def _render(body: Mapping[str, Any]) -> str:
+    text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return json.dumps({**body, "sha256": digest}, indent=1, sort_keys=True) + "\n"
+
+
+def _write_data(folder: Path, stem: str, suffix: str, data: bytes, files: dict[str, str]) -> str:
+    digest = hashlib.sha256(data).hexdigest()
+    name = f"{_UNSAFE.sub('_', stem)}-{digest[:12]}.{suffix}"
+    _write_synced(folder / name, data)
+    files[name] = digest
+    return name
+
+
+def _is_data_name(name: str) -> bool:
+    return bool(re.fullmatch(r".+-[0-9a-f]{12}\.(json|safetensors)", name))
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new names themselves survive a power cut, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _tap_row(held: GoldenTap) -> list[Any]:
+    tap = held.tap
+    onnx_name = "" if held.onnx_name == tap.name else held.onnx_name
+    return [
+        *(tap.name, onnx_name, tap.module, tap.module_class, tap.op, tap.source),
+        *(held.dtype, held.fate, int(held.output)),
+    ]
+
+
+def _tap_of(row: list[Any]) -> GoldenTap:
+    name, onnx_name, module, module_class, op, source, dtype, fate, output = row
+    return GoldenTap(
+        tap=Tap(name=name, module=module, module_class=module_class, op=op, source=source),
+        onnx_name=onnx_name or name,
+        dtype=dtype,
+        fate=fate,
+        output=bool(output),
+    )
+
+
+def _case_bytes(case: GoldenCase) -> bytes:
+    arrays = pack_taps(case.taps)
+    for output in case.outputs:
+        if output.values is not None:
+            arrays[f"output.{output.name}"] = np.ascontiguousarray(output.values)
+    return save(arrays)
+
+
+def _case_row(case: GoldenCase, file: str) -> dict[str, Any]:
+    outputs = []
+    for output in case.outputs:
+        row = asdict(output) | {"witness": output.witness.hex(), "shape": list(output.shape)}
+        row["values"] = output.values is not None
+        outputs.append(row)
+    return {
+        "name": case.name,
+        "origin": case.origin,
+        "inputs": dict(case.inputs),
+        "expect_empty": list(case.expect_empty),
+        "outputs": outputs,
+        "file": file,
+    }
+
+
+def _case_of(row: Mapping[str, Any], raw: bytes, taps: tuple[GoldenTap, ...]) -> GoldenCase:
+    arrays = load(raw)
+    outputs = []
+    for output in row["outputs"]:
+        name = output["name"]
+        values = arrays[f"output.{name}"] if output["values"] else None
+        if values is not None and values.ndim == 1 and not output["shape"]:
+            values = values.reshape(())
+        outputs.append(
+            GoldenOutput(
+                name=name,
+                dtype=output["dtype"],
+                shape=tuple(output["shape"]),
+                values=values,
+                limit_max=output["limit_max"],
+                limit_rms=output["limit_rms"],
+                witness=bytes.fromhex(output["witness"]),
+            )
+        )
+    return GoldenCase(
+        name=row["name"],
+        origin=row["origin"],
+        inputs=row["inputs"],
+        expect_empty=tuple(row["expect_empty"]),
+        outputs=tuple(outputs),
+        taps=unpack_taps(arrays, taps),
+    )

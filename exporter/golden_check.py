@@ -1,0 +1,239 @@
+"""Check an ONNX file against a golden. Needs onnx and onnxruntime, no PyTorch.
+
+The golden was recorded from PyTorch; here only the file runs: once as it is deployed, for its
+outputs, and once in windows on its own values, for a sketch of every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from exporter.cases.load import load_cases
+from exporter.config import Pipeline
+from exporter.environment import describe_environment
+from exporter.errors import GoldenError, UserInputError
+from exporter.golden.compare_graph import compare_graph, structure_decides
+from exporter.golden.judge import judge_case
+from exporter.golden.outcome import (
+    CaseOutcome,
+    Changed,
+    CheckOutcome,
+    LayerMove,
+    State,
+    changed,
+    worst,
+)
+from exporter.golden.records import Golden
+from exporter.golden.store import MANIFEST, TamperedError, exists, read_golden
+from exporter.golden_observe import Observer, input_digests, node_prints
+from exporter.report.schema import EnvironmentRecord
+from exporter.tensors import Case
+
+
+def check_golden(
+    pipeline: Pipeline,
+    folder: Path,
+    onnx: Path,
+    *,
+    threads: int | None = None,
+    provider: str | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> CheckOutcome:
+    """Judge ``onnx`` against the golden in ``folder``.
+
+    Args:
+        threads, provider: of onnxruntime; as recorded by default.
+        progress: told each case as it begins.
+
+    Raises:
+        UserInputError: the file, a recording or the provider cannot be used.
+
+    A golden that is missing or tampered with is an outcome, not an error.
+    """
+    name = pipeline.name
+    if not exists(folder):
+        return CheckOutcome(
+            pipeline=name,
+            golden=str(folder),
+            onnx=str(onnx),
+            problem=State.MISSING,
+            reason=f"there is no golden in {folder}",
+        )
+    try:
+        golden = read_golden(folder)
+    except TamperedError as error:
+        return tampered(pipeline, folder, error)
+    if golden.pipeline != name:
+        raise GoldenError(
+            f"this is the golden of pipeline '{golden.pipeline}', not of '{name}'",
+            where=str(folder / MANIFEST),
+            remedy="give the folder that belongs to the pipeline",
+        )
+    return _Check(pipeline, golden, folder, onnx, threads, provider).run(progress)
+
+
+def tampered(pipeline: Pipeline, folder: Path, error: TamperedError) -> CheckOutcome:
+    """The outcome for a golden that is not what was recorded."""
+    return CheckOutcome(
+        pipeline=pipeline.name,
+        golden=str(folder),
+        problem=State.TAMPERED,
+        reason=f"{error.where}: {error.problem}",
+        advice=error.remedy or "",
+    )
+
+
+class _Check:
+    """One check: the golden, the file, and how it is run."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        golden: Golden,
+        folder: Path,
+        onnx: Path,
+        threads: int | None,
+        provider: str | None,
+    ):
+        from exporter.execution.onnxruntime import Deployment, check_provider
+        from exporter.graph.index import index_graph
+        from exporter.graph.onnx_file import open_artifact
+
+        self.pipeline, self.golden, self.folder, self.onnx = pipeline, golden, folder, onnx
+        self.artifact, model = open_artifact(onnx)
+        self.graph = index_graph(model, onnx.parent)
+        self.deployment = Deployment(
+            provider=check_provider(provider or golden.run["provider"]),
+            level=golden.run["level"],
+            threads=threads or golden.run["threads"],
+        )
+
+    def run(self, progress: Callable[[str], None]) -> CheckOutcome:
+        golden = self.golden
+        environment = self._environment()
+        structure = compare_graph(golden.nodes, node_prints(self.graph, golden.taps), golden.taps)
+        decides = structure_decides(environment)
+        outcomes, cases = self._cases()
+        observer = Observer(
+            self.onnx,
+            self.graph,
+            golden.taps,
+            self.deployment,
+            int(golden.run["window_bytes"]),
+        )
+        for case in cases:
+            progress(case.name)
+            expected = golden.case(case.name)
+            assert expected is not None
+            observed = observer.run(case.inputs, [tap.sketch.elements for tap in expected.taps])
+            decisive = structure if decides else ()
+            outcomes.append(judge_case(expected, golden.taps, observed, decisive))
+        return CheckOutcome(
+            pipeline=self.pipeline.name,
+            golden=str(self.folder),
+            onnx=str(self.onnx),
+            cases=tuple(outcomes),
+            numbers=worst(tuple(outcome.state for outcome in outcomes)),
+            environment=environment,
+            structure=structure,
+            structure_decides=decides,
+            max_ambiguous=self.pipeline.parity.max_ambiguous,
+            notes=tuple(self._notes(structure, decides)),
+            advice=self._advice(outcomes),
+        )
+
+    def _environment(self) -> tuple[Changed, ...]:
+        record = describe_environment(self.deployment.threads, (self.deployment.provider,))
+        return changed(self.golden.environment, flat_environment(record))
+
+    def _cases(self) -> tuple[list[CaseOutcome], list[Case]]:
+        """Cases that cannot be judged, with the reason, and those that can."""
+        known = [case.name for case in self.pipeline.cases]
+        recorded = [case.name for case in self.golden.cases]
+        found = [
+            CaseOutcome(
+                case=name,
+                state=State.MISSING,
+                reason="the pipeline has this case, the golden does not",
+            )
+            for name in known
+            if name not in recorded and name not in self.golden.left_out
+        ]
+        found += [
+            CaseOutcome(case=name, state=State.MOVED, reason="the pipeline no longer has this case")
+            for name in recorded
+            if name not in known
+        ]
+        names = [name for name in recorded if name in known]
+        loaded = []
+        for case in load_cases(self.pipeline, self.golden.inputs, names):
+            expected = self.golden.case(case.name)
+            assert expected is not None
+            other = [
+                n for n, d in input_digests(case.inputs).items() if expected.inputs.get(n) != d
+            ]
+            if other:
+                reason = f"the input(s) {', '.join(other)} are not those that were recorded"
+                found.append(CaseOutcome(case=case.name, state=State.MOVED, reason=reason))
+            else:
+                loaded.append(case)
+        return found, loaded
+
+    def _notes(self, structure: tuple[LayerMove, ...], decides: bool) -> Iterator[str]:
+        recorded = self.golden.run["threads"]
+        if self.deployment.threads != recorded:
+            yield f"threads: {recorded} at recording, {self.deployment.threads} now"
+        if self.pipeline.graph_digest != self.golden.graph_digest:
+            yield "the pipeline's sections that decide the graph have changed since recording"
+        metadata = self.artifact.metadata
+        made_for = metadata.get("export_verify.graph_digest")
+        if made_for is None:
+            yield "the file does not say which pipeline it was exported from"
+        elif made_for != self.golden.graph_digest:
+            yield "the file was exported from another state of the pipeline"
+        weights = metadata.get("export_verify.weights_digest")
+        if weights is not None and weights != self.golden.weights["digest"]:
+            yield "the file holds other weights than those that were recorded"
+        if structure and not decides:
+            yield (
+                f"{len(structure)} nodes of the graph differ; the packages that make it do too, so "
+                "this decides nothing"
+            )
+
+    def _advice(self, outcomes: Sequence[CaseOutcome]) -> str:
+        if all(o.state in (State.SAME, State.WITHIN_ROUNDING) for o in outcomes):
+            return ""
+        path = self.pipeline.where().removesuffix(": ")
+        return (
+            f"'export-verify verify {path} --onnx {self.onnx}' judges the file against PyTorch; if "
+            f"the change is meant: 'export-verify golden record {path} --reason TEXT'"
+        )
+
+
+def flat_environment(record: EnvironmentRecord) -> dict[str, str]:
+    """What numbers depend on, name -> text. Threads are told apart: no one's numbers moved."""
+    versions = dict(record.versions)
+    # Two distributions of one package.
+    if "onnxruntime-gpu" in versions:
+        versions["onnxruntime"] = versions.pop("onnxruntime-gpu")
+    return {
+        **versions,
+        "platform": record.platform,
+        "cpu": " ".join(record.cpu_flags),
+        "provider": ", ".join(record.providers),
+    }
+
+
+def find_onnx(pipeline: Pipeline, run_folder: Path) -> Path | None:
+    """``model.onnx`` of an earlier run of this pipeline in its present state, if there is one."""
+    path = run_folder / "model.onnx"
+    if not path.is_file():
+        return None
+    from exporter.graph.onnx_file import read_model
+
+    try:
+        metadata = {item.key: item.value for item in read_model(path).metadata_props}
+    except UserInputError:
+        return None
+    return path if metadata.get("export_verify.graph_digest") == pipeline.graph_digest else None
