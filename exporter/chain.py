@@ -169,7 +169,8 @@ class Chain:
             for number, case in enumerate(cases):
                 stage.update(case.name, number, len(cases))
                 captured, truth = run_with_truth(subject.program, case.inputs)
-                stations, written = {CAPTURED: captured}, []
+                stations: dict[str, Arrays] = {CAPTURED: captured}
+                written: list[str] = []
                 if subject.module is not None:
                     eager, written = run_eager(
                         subject.module, subject.inputs, subject.outputs, case

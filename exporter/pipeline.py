@@ -91,7 +91,7 @@ def run(
     )
     chain = Chain(subject, policy_of(pipeline), options.deployments, options.budget, progress)
     result = chain.judge(
-        loaded, _sized(pipeline, built.wrapped.inputs, loaded), pipeline.min_coverage
+        loaded, sized_cases(pipeline, built.wrapped.inputs, loaded), pipeline.min_coverage
     )
     report = make_report(
         pipeline,
@@ -180,7 +180,7 @@ def _case_name(path: Path, taken: set[str]) -> str:
     return name if name not in taken else f"{name}_{digest}"
 
 
-def _sized(
+def sized_cases(
     pipeline: Pipeline, inputs: tuple[TensorSpec, ...], cases: tuple[Case, ...]
 ) -> tuple[Case, ...]:
     """The first case at every length at which the pipeline wants the export proved."""

@@ -45,21 +45,21 @@ def command(
     pipeline = common.open_pipeline(pipeline_path, trust=trust, cases=cases)
     common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
 
-    from exporter.pipeline import verify
     from exporter.report.progress import Progress
     from exporter.report.terminal import print_report
+    from exporter.verify import verify
 
-    output_dir = output_dir or common.default_output_dir(pipeline)
+    folder = output_dir or common.default_output_dir(pipeline)
     with Progress(quiet=quiet, verbose=verbose) as progress:
         report = verify(
             pipeline,
             onnx=onnx_path,
-            output_dir=output_dir,
+            output_dir=folder,
             cases=cases or None,
             all_cases=all_cases,
             audio=audio,
             progress=progress,
             **options,
         )
-    print_report(report, output_dir=output_dir, verbose=verbose, quiet=quiet)
+    print_report(report, output_dir=folder / "verify", verbose=verbose, quiet=quiet)
     return report.exit_code

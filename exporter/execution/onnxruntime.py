@@ -157,7 +157,7 @@ def _run(
     session: ort.InferenceSession, names: list[str] | None, feeds: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:
     try:
-        return session.run(names, feeds)
+        return [np.asarray(value) for value in session.run(names, feeds)]
     except Exception as error:
         raise OnnxStoppedError(_words(error)) from error
 
@@ -184,4 +184,4 @@ def run_model(model: onnx.ModelProto, inputs: Arrays, deployment: Deployment) ->
     )
     names = [value.name for value in session.get_outputs()]
     feeds = {v.name: np.asarray(inputs[v.name], order="C") for v in session.get_inputs()}
-    return dict(zip(names, session.run(names, feeds), strict=True))
+    return dict(zip(names, _run(session, names, feeds), strict=True))
