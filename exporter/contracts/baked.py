@@ -8,6 +8,7 @@ the example's size, or a table with that many rows.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +19,7 @@ from exporter.contracts.shape_sizes import SweepAxis
 from exporter.contracts.subject import Subject
 from exporter.graph.index import GraphIndex
 
-_NODE = re.compile(r"running (\w+) node\. Name:'([^']*)'")
+_NODE = re.compile(r"(\w+) node(?:\. Name:| )'([^']*)'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,22 +33,20 @@ class Baked:
 
 def find_baked(
     subject: Subject,
-    axis: SweepAxis,
+    axes: Sequence[SweepAxis],
     *,
-    bad_inputs: dict[str, np.ndarray],
     good_inputs: dict[str, np.ndarray] | None,
     message: str,
 ) -> Baked | None:
     """Name the node that holds the constant.
 
     Args:
-        axis: the axis whose sizes fail.
-        bad_inputs: inputs that fail.
+        axes: the dynamic axes; a constant of any of them may spoil the sizes of another.
         good_inputs: inputs of a size that works, if there is one.
         message: what onnxruntime said, or how the outputs differ.
     """
     graph = subject.onnx.made.graph
-    known = _sizes_at_example(subject, good_inputs, axis)
+    known = _sizes_at_example(subject, good_inputs, axes)
     candidates = _constants(graph, known)
     refused = _NODE.search(message)
     start = None
@@ -74,10 +73,10 @@ def find_baked(
 
 
 def _sizes_at_example(
-    subject: Subject, good_inputs: dict[str, np.ndarray] | None, axis: SweepAxis
+    subject: Subject, good_inputs: dict[str, np.ndarray] | None, axes: Sequence[SweepAxis]
 ) -> frozenset[int]:
-    """Sizes that inner values have at the example because of this axis."""
-    sizes = {axis.example}
+    """Sizes that inner values have at the example because of the dynamic axes."""
+    sizes = {axis.example for axis in axes}
     if good_inputs is None:
         return frozenset(sizes)
     try:
@@ -88,7 +87,7 @@ def _sizes_at_example(
     weights = {
         size for name in subject.onnx.made.graph.initializers for size in _dims(subject, name)
     }
-    return frozenset(sizes - weights | {axis.example})
+    return frozenset(sizes - weights | {axis.example for axis in axes})
 
 
 def _dims(subject: Subject, name: str) -> tuple[int, ...]:
@@ -119,8 +118,8 @@ def _rank(graph: GraphIndex, name: str, sizes: frozenset[int]) -> int | None:
         if array.dtype.kind == "f":
             values = [abs(float(v)) for v in array.reshape(-1)]
             close = [v for v in values for s in sizes if v and (v == s or abs(v * s - 1) < 1e-6)]
-            return 1 if close else None
-        return None
+            if close:
+                return 1
     return 2 if any(dim in sizes for dim in dims) else None
 
 

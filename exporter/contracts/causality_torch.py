@@ -14,7 +14,7 @@ from exporter.contracts.align import Law, first_difference, learn_law
 from exporter.contracts.cudnn import check_backends
 from exporter.contracts.double import call_in_double
 from exporter.contracts.locate import Found, locate, outputs_of, record, shared_keys
-from exporter.contracts.noise import Noise, distance, noise_of, scale_of
+from exporter.contracts.noise import Noise, distance, measure_noise, scale_of
 from exporter.contracts.probes import other_future
 from exporter.contracts.recorder import Call
 from exporter.contracts.result import TORCH, ContractResult
@@ -74,7 +74,8 @@ def check(subject: Subject, plan: Plan) -> tuple[ContractResult, dict[str, Law],
     Raises:
         ForwardError: the module does not run on the probe.
     """
-    noise = noise_of(subject, plan.full)
+    # From a short run: a backend that turns coarse with the length must not set its own limit.
+    noise = measure_noise(subject, plan.prefix(subject, min((plan.cut, *plan.sweep))))
     base = record(subject, plan.full)
     prefix_inputs = plan.prefix(subject, plan.cut)
     prefix = record(subject, prefix_inputs)

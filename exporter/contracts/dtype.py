@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.contracts.dtype_audit import DtypeAudit, Event
+from exporter.contracts.dtype_audit import ERROR, MIXED, DtypeAudit, Event
 from exporter.contracts.dtype_convert import converted, input_dtype
 from exporter.contracts.dtype_onnx import check_onnx
 from exporter.contracts.dtype_overflow import Overflow, find_overflow
@@ -242,13 +242,17 @@ def _verdict(found: list[Findings], scope: str) -> ContractResult:
         )
     if bad.events:
         first = bad.events[0]
+        # The first event is the cause; what people see is an attention or a product that refuses.
+        later = [e for e in bad.events[1:] if e.kind in (ERROR, MIXED)]
+        later.sort(key=lambda e: "attention" not in e.place.op)
+        symptom = f"; later {later[0]}" if later else ""
         return ContractResult(
             status=Status.FAIL,
             observed=f"{len(bad.events)} event(s) at {bad.precision}",
             limit="0 events",
             where=first.place,
             advice=first.repair,
-            reason=f"{first}" + (f": {first.message}" if first.message else ""),
+            reason=f"{first}" + (f": {first.message}" if first.message else "") + symptom,
             **shared,
         )
     if bad.overflow is not None:

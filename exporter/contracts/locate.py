@@ -97,7 +97,7 @@ def first_op(
     if len({tuple(call.key for call in run) for run in runs}) != 1:
         return None
     for calls in zip(*runs, strict=True):
-        what = judge("", tuple(as_array(call.value) for call in calls))
+        what = judge(calls[0].place.op, tuple(as_array(call.value) for call in calls))
         if what is not None:
             return Found(place=calls[0].place, key=calls[0].key, what=what)
     return None

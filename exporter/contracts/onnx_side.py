@@ -180,8 +180,12 @@ class OnnxSide:
         found = made.graph.nodes[node]
         near = self._nearest_tap(node)
         label = f"{found.op_type} '{found.name}'" if found.name else found.op_type
+        # Legacy tracing writes the module path into the names of nodes: /layers.0/conv/Conv.
+        traced = ".".join(found.name.split("/")[1:-1]) if found.name.startswith("/") else ""
         return Place(
-            module=near.module if near else "", op=label, source=near.source if near else "",
+            module=near.module if near else traced,
+            op=label,
+            source=near.source if near else "",
             value=name,
         )
 

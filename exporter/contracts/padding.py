@@ -47,6 +47,8 @@ class Settings(ContractSettings):
     Attributes:
         lengths: input -> the input that holds its lengths or mask; guessed when empty.
         input, axis: along which input and axis padding goes; guessed when not given.
+        without_lengths: pad although no input says how long an utterance is; right for models
+            that look back only, whose results up to the end of an utterance must not move.
         pad_longest: also pad behind the longest utterance of a batch; False for models that need
             max(lengths) == T.
     """
@@ -55,6 +57,7 @@ class Settings(ContractSettings):
     input: str | None = None
     axis: str | None = None
     pad_longest: bool = True
+    without_lengths: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,12 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
     if axis is None or subject.batch_position(axis.input) is None:
         why = "no batched input has an axis along which it could be padded"
         return tuple(not_applicable(NAME, side, why) for side in SIDES)
-    given = make_utterances(subject, axis, pad_longest=settings.pad_longest)
+    given = make_utterances(
+        subject,
+        axis,
+        pad_longest=settings.pad_longest,
+        without_lengths=settings.without_lengths,
+    )
     noise = noise_of(subject, given.alone[0])
     try:
         found = [_torch(subject, given, noise)]

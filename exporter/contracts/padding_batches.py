@@ -40,11 +40,13 @@ class Utterances:
     skipped: str = ""
 
 
-def make_utterances(subject: Subject, axis: TimeAxis, *, pad_longest: bool) -> Utterances:
+def make_utterances(
+    subject: Subject, axis: TimeAxis, *, pad_longest: bool, without_lengths: bool = False
+) -> Utterances:
     """Cut utterances from the first case and batch them."""
     steps = probe_steps(subject, axis)
     one = resize(subject, take_row(subject, subject.cases[0].inputs, 0), axis, steps)
-    if axis.input not in subject.lengths:
+    if axis.input not in subject.lengths and not without_lengths:
         return _of_one_length(subject, axis, one, steps)
     sizes = tuple(max(axis.minimum, int(steps * share)) for share in SHARES)
     alone = []

@@ -49,7 +49,8 @@ def sweep_axes(
                 chosen = tuple(size for size in chosen if size not in dear)
             time = None if name == subject.batch else subject.time_axis(spec.name, name)
             found[name] = SweepAxis(name=name, sizes=tuple(chosen), example=example, time=time)
-    return list(found.values()), left_out
+    # Time before batch: a constant of the time axis spoils every batch of other lengths.
+    return sorted(found.values(), key=lambda axis: axis.time is None), left_out
 
 
 def _example_size(subject: Subject, name: str, position: int) -> int:
@@ -82,16 +83,29 @@ def _next_prime(number: int) -> int:
     return number
 
 
+def example_inputs(subject: Subject) -> dict[str, np.ndarray]:
+    """Inputs of the sizes that were traced."""
+    if subject.example is None:
+        return dict(subject.cases[0].inputs)
+    return {name: value.numpy() for name, value in subject.example.items()}
+
+
 def at_size(subject: Subject, axis: SweepAxis, size: int) -> dict[str, np.ndarray]:
     """Inputs of the first case with one axis of that size; the batch sweep uses short rows."""
+    case = dict(subject.cases[0].inputs)
     if axis.time is not None:
-        case = dict(subject.cases[0].inputs)
+        traced = subject.example if subject.example is not None else {}
+        cheap = size <= _CHEAP_STEPS and axis.time.input in traced and subject.batch is not None
+        if cheap and subject.batch_position(axis.time.input) is not None:
+            position = subject.batch_position(axis.time.input) or 0
+            rows = traced[axis.time.input].shape[position]
+            case = stack_rows(subject, [take_row(subject, case, 0)] * rows)
         return resize(subject, case, axis.time, size)
     inputs = probe(subject)
     time = subject.time_axis()
     if time is not None:
-        steps = inputs[time.input].shape[time.position]
-        inputs = resize(subject, inputs, time, min(steps, max(_CHEAP_STEPS, time.minimum)))
+        traced_size = _example_size(subject, time.input, time.position)
+        inputs = resize(subject, case, time, min(traced_size, max(_CHEAP_STEPS, time.minimum)))
     one = take_row(subject, inputs, 0)
     rows = [one]
     for row in range(1, size):

@@ -28,7 +28,7 @@ from exporter.contracts.result import (
     not_run,
 )
 from exporter.contracts.settings import ContractSettings, Many
-from exporter.contracts.shape_sizes import SweepAxis, at_size, sweep_axes
+from exporter.contracts.shape_sizes import SweepAxis, at_size, example_inputs, sweep_axes
 from exporter.contracts.subject import ForwardError, Subject
 from exporter.parity.status import Status
 
@@ -187,14 +187,8 @@ def _onnx_verdict(
     hard = [item for item in bad if item.status is Status.FAIL]
     if not hard:
         return result
-    axis = next(axis for axis in axes if axis.name == hard[0].axis)
-    good = next((s for s in axis.sizes if s not in {b.size for b in bad if b.axis == axis.name}), None)
     found = find_baked(
-        subject,
-        axis,
-        bad_inputs=at_size(subject, axis, hard[0].size),
-        good_inputs=None if good is None else at_size(subject, axis, good),
-        message=hard[0].what,
+        subject, axes, good_inputs=example_inputs(subject), message=hard[0].what
     )
     if found is None:
         return result

@@ -141,7 +141,9 @@ def _onnx(
     if bad is not None:
         raise _Bad(bad, _first_bad_onnx(subject, signal), _advice(signal))
     _expected(found, signal, settings)
-    if left is not None:
+    if left is not None and not signal.finite:
+        _no_worse(left, found, signal)
+    elif left is not None:
         different = disagreement(subject, signal.inputs, left, found, noise)
         if different is not None and not different.fragile:
             figure = f"differs by {different.gap:.3g}, limit {different.limit:.3g}"
@@ -153,6 +155,20 @@ def _onnx(
                 "compare this op's definition on both sides for this value",
             )
     return _summary(found)
+
+
+def _no_worse(
+    left: dict[str, np.ndarray], right: dict[str, np.ndarray], signal: Signal
+) -> None:
+    """With NaN or Inf in: equal shapes, and ONNX is finite wherever PyTorch is. The other way
+    round is not held against it: a clip in ONNX may well stop an infinity."""
+    for name, value in left.items():
+        other = right[name]
+        if value.shape != other.shape:
+            what = f"'{name}' is {list(value.shape)} in PyTorch and {list(other.shape)} in ONNX"
+            raise _Bad(what, None, _advice(signal))
+        if value.dtype.kind == "f" and bool((np.isfinite(value) & ~np.isfinite(other)).any()):
+            raise _Bad(f"'{name}' is finite in PyTorch only", None, _advice(signal))
 
 
 def _advice(signal: Signal) -> str:
@@ -195,28 +211,34 @@ def _expected(found: dict[str, np.ndarray], signal: Signal, settings: Settings) 
 
 def _first_bad_torch(subject: Subject, signal: Signal) -> Place | None:
     """The first op that makes something not finite out of finite input."""
-    inputs = signal.inputs if signal.finite else signal.inputs
 
-    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
-        return "not finite" if _spoiled(subject, values[0], signal) else None
+    def judge(op: str, values: tuple[np.ndarray, ...]) -> str | None:
+        return "not finite" if _spoiled(op, values[0], signal) else None
 
-    found = first_op(subject, (inputs,), "", judge)
+    found = first_op(subject, (signal.inputs,), "", judge)
     return found.place if found else None
 
 
 def _first_bad_onnx(subject: Subject, signal: Signal) -> Place | None:
     def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
-        return "not finite" if _spoiled(subject, values[0], signal) else None
+        op = subject.onnx.place(key).op
+        return "not finite" if _spoiled(op, values[0], signal) else None
 
     found = first_value(subject, (signal.inputs,), judge)
     return found.place if found else None
 
 
-def _spoiled(subject: Subject, value: np.ndarray, signal: Signal) -> bool:
-    """NaN anywhere, or Inf; -inf is how masks are made and does not count."""
+_POLES = ("log", "div", "reciprocal", "rsqrt", "pow")
+
+
+def _spoiled(op: str, value: np.ndarray, signal: Signal) -> bool:
+    """NaN anywhere, or Inf; -inf is how masks are made and counts only where an op has a pole."""
     if value.dtype.kind != "f":
         return False
     bad = np.isnan(value) | (value == np.inf)
+    parts = op.lower().split(" ")[0].split(".")
+    if parts[1 if len(parts) > 1 else 0].startswith(_POLES):
+        bad |= value == -np.inf
     if signal.finite or signal.row is None:
         return bool(bad.any())
     rows = signal.rows
