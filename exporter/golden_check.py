@@ -24,7 +24,7 @@ from exporter.golden.outcome import (
     changed,
     worst,
 )
-from exporter.golden.records import Golden
+from exporter.golden.records import Golden, GoldenCase
 from exporter.golden.store import MANIFEST, TamperedError, exists, read_golden
 from exporter.golden_observe import Observer, input_digests, node_prints
 from exporter.report.schema import EnvironmentRecord
@@ -122,10 +122,8 @@ class _Check:
             self.deployment,
             int(golden.run["window_bytes"]),
         )
-        for case in cases:
+        for expected, case in cases:
             progress(case.name)
-            expected = golden.case(case.name)
-            assert expected is not None
             observed = observer.run(case.inputs, [tap.sketch.elements for tap in expected.taps])
             decisive = structure if decides else ()
             outcomes.append(judge_case(expected, golden.taps, observed, decisive))
@@ -147,7 +145,7 @@ class _Check:
         record = describe_environment(self.deployment.threads, (self.deployment.provider,))
         return changed(self.golden.environment, flat_environment(record))
 
-    def _cases(self) -> tuple[list[CaseOutcome], list[Case]]:
+    def _cases(self) -> tuple[list[CaseOutcome], list[tuple[GoldenCase, Case]]]:
         """Cases that cannot be judged, with the reason, and those that can."""
         known = [case.name for case in self.pipeline.cases]
         recorded = [case.name for case in self.golden.cases]
@@ -165,19 +163,19 @@ class _Check:
             for name in recorded
             if name not in known
         ]
-        names = [name for name in recorded if name in known]
+        held = [case for case in self.golden.cases if case.name in known]
+        names = [case.name for case in held]
         loaded = []
-        for case in load_cases(self.pipeline, self.golden.inputs, names):
-            expected = self.golden.case(case.name)
-            assert expected is not None
-            other = [
-                n for n, d in input_digests(case.inputs).items() if expected.inputs.get(n) != d
-            ]
+        for expected, case in zip(
+            held, load_cases(self.pipeline, self.golden.inputs, names), strict=True
+        ):
+            digests = input_digests(case.inputs)
+            other = [name for name in digests if expected.inputs.get(name) != digests[name]]
             if other:
                 reason = f"the input(s) {', '.join(other)} are not those that were recorded"
                 found.append(CaseOutcome(case=case.name, state=State.MOVED, reason=reason))
             else:
-                loaded.append(case)
+                loaded.append((expected, case))
         return found, loaded
 
     def _notes(self, structure: tuple[LayerMove, ...], decides: bool) -> Iterator[str]:
