@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from exporter.contracts.noise import Noise, distance, measure_noise, scale_of
 from exporter.contracts.subject import ForwardError, Subject
+from exporter.parity.tolerance import natural_scale
 from exporter.tensors import Arrays
 
 
@@ -41,11 +43,12 @@ def disagreement(
         right: ONNX's.
         noise: measured on some other input; good enough to pass.
     """
-    first = _first(left, right, noise)
+    natural = {name: natural_scale_of(subject, name) for name in left}
+    first = _first(left, right, noise, natural)
     if first is None or first.what != "values":
         return first
     if np.isfinite(first.gap):
-        return _first(left, right, measure_noise(subject, inputs))
+        return _first(left, right, measure_noise(subject, inputs), natural)
     bad = [
         name
         for name, value in left.items()
@@ -59,7 +62,10 @@ def disagreement(
 
 
 def _first(
-    left: dict[str, np.ndarray], right: dict[str, np.ndarray], noise: Noise
+    left: dict[str, np.ndarray],
+    right: dict[str, np.ndarray],
+    noise: Noise,
+    natural: Mapping[str, float],
 ) -> Disagreement | None:
     for name, value in left.items():
         other = right.get(name)
@@ -69,10 +75,30 @@ def _first(
             what = f"shape {list(value.shape)} in PyTorch, {list(other.shape)} in ONNX"
             return Disagreement(output=name, gap=np.inf, limit=0.0, what=what)
         gap = distance(value, other)
-        limit = noise.limit(name, scale_of(value, other), value.size)
+        scale = max(scale_of(value, other), natural.get(name, 0.0))
+        limit = noise.limit(name, scale, value.size)
         if not gap <= limit:
             return Disagreement(output=name, gap=gap, limit=limit, what="values")
     return None
+
+
+_MOVING = frozenset(
+    {"Reshape", "Slice", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Gather", "Flatten"}
+)
+
+
+def natural_scale_of(subject: Subject, output: str) -> float:
+    """Range of the op that computes an output, for ops that are accurate in absolute terms
+    (a probability, see ``exporter.parity.tolerance``); 0.0 for all others."""
+    graph = subject.onnx.made.graph
+    while True:
+        node = graph.producer.get(output)
+        if node is None:
+            return 0.0
+        kind = graph.nodes[node].op_type
+        if kind not in _MOVING:
+            return natural_scale(kind) or 0.0
+        output = graph.nodes[node].input[0]
 
 
 def _is_fragile(

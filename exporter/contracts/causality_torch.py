@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NAME = "causality"
 FUTURE_SCALE = 10.0
+_MOST_LAYERS = 40
 
 
 @dataclass(slots=True, kw_only=True)
@@ -167,6 +168,9 @@ def _gradient(
     found: OutputFindings,
 ) -> None:
     """Lookahead from d past / d input: the last input with a gradient that is not exactly 0."""
+    if subject.spec(name).discrete:
+        found.gradient_why = "the output is discrete"
+        return
     tensors = {key: as_tensor(plan.full[key]) for key in subject.input_names}
     leaf = tensors[plan.axis.input]
     if not leaf.is_floating_point():
@@ -179,8 +183,7 @@ def _gradient(
         with torch.enable_grad():
             value = subject.named(subject.module(*tensors.values()))[name]
             if not value.requires_grad:
-                discrete = not value.is_floating_point()
-                found.gradient_why = "the output is discrete" if discrete else "no gradient flows"
+                found.gradient_why = "no gradient flows"
                 return
             past = value[law.past(plan.cut, length)]
             weights = torch.from_numpy(
@@ -266,7 +269,8 @@ def _layers(
         for key in shared_keys((base, prefix, future))
         if key in laws
     }
-    return {key: steps for key, steps in list(seen.items()) if steps}
+    ahead = {key: steps for key, steps in seen.items() if steps}
+    return dict(list(ahead.items())[:_MOST_LAYERS])
 
 
 def _verdict(

@@ -43,6 +43,7 @@ class Settings(ContractSettings):
         signals: which to try; all by default.
         expect: signal -> output -> "empty" (no elements) or "zero" (all 0).
         non_finite: "agree": whatever comes out, both sides give it, and other rows stay clean;
+            "report": the same, but what the sides give is reported and not compared;
             "finite": NaN and Inf in give finite values out; "skip": not looked at.
         full_scale: what 1.0 is for the square wave, the constant and the click.
         input, axis: which input the signals go into; guessed when not given.
@@ -50,7 +51,7 @@ class Settings(ContractSettings):
 
     signals: Many[str] = ("silence", "constant", "square", "click", "faint", "nan", "inf", "empty")
     expect: dict[str, dict[str, Literal["empty", "zero"]]] = {}
-    non_finite: Literal["agree", "finite", "skip"] = "agree"
+    non_finite: Literal["agree", "report", "finite", "skip"] = "agree"
     full_scale: float = 1.0
     input: str | None = None
     axis: str | None = None
@@ -142,7 +143,8 @@ def _onnx(
         raise _Bad(bad, _first_bad_onnx(subject, signal), _advice(signal))
     _expected(found, signal, settings)
     if left is not None and not signal.finite:
-        _no_worse(left, found, signal)
+        if settings.non_finite != "report":
+            _no_worse(left, found, signal)
     elif left is not None:
         different = disagreement(subject, signal.inputs, left, found, noise)
         if different is not None and not different.fragile:
