@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from exporter.cases.load import load_cases
+from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.environment import describe_environment
 from exporter.errors import GoldenError, UserInputError
@@ -38,16 +38,18 @@ def check_golden(
     *,
     threads: int | None = None,
     provider: str | None = None,
+    cases: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> CheckOutcome:
     """Judge ``onnx`` against the golden in ``folder``.
 
     Args:
         threads, provider: of onnxruntime; as recorded by default.
+        cases: only these; what is left out is said.
         progress: told each case as it begins.
 
     Raises:
-        UserInputError: the file, a recording or the provider cannot be used.
+        UserInputError: the file, a case, a recording or the provider cannot be used.
 
     A golden that is missing or tampered with is an outcome, not an error.
     """
@@ -70,7 +72,8 @@ def check_golden(
             where=str(folder / MANIFEST),
             remedy="give the folder that belongs to the pipeline",
         )
-    return _Check(pipeline, golden, folder, onnx, threads, provider).run(progress)
+    names = choose_cases(pipeline, cases, all_cases=not cases)
+    return _Check(pipeline, golden, folder, onnx, threads, provider).run(names, progress)
 
 
 def tampered(pipeline: Pipeline, folder: Path, error: TamperedError) -> CheckOutcome:
@@ -109,12 +112,12 @@ class _Check:
             threads=threads or golden.run["threads"],
         )
 
-    def run(self, progress: Callable[[str], None]) -> CheckOutcome:
+    def run(self, names: Sequence[str], progress: Callable[[str], None]) -> CheckOutcome:
         golden = self.golden
         environment = self._environment()
         structure = compare_graph(golden.nodes, node_prints(self.graph, golden.taps), golden.taps)
         decides = structure_decides(environment)
-        outcomes, cases = self._cases()
+        outcomes, cases = self._cases(names)
         observer = Observer(
             self.onnx,
             self.graph,
@@ -137,7 +140,7 @@ class _Check:
             structure=structure,
             structure_decides=decides,
             max_ambiguous=self.pipeline.parity.max_ambiguous,
-            notes=tuple(self._notes(structure, decides)),
+            notes=(*self._not_checked(names), *self._notes(structure, decides)),
             advice=self._advice(outcomes),
         )
 
@@ -145,7 +148,9 @@ class _Check:
         record = describe_environment(self.deployment.threads, (self.deployment.provider,))
         return changed(self.golden.environment, flat_environment(record))
 
-    def _cases(self) -> tuple[list[CaseOutcome], list[tuple[GoldenCase, Case]]]:
+    def _cases(
+        self, chosen: Sequence[str]
+    ) -> tuple[list[CaseOutcome], list[tuple[GoldenCase, Case]]]:
         """Cases that cannot be judged, with the reason, and those that can."""
         known = [case.name for case in self.pipeline.cases]
         recorded = [case.name for case in self.golden.cases]
@@ -155,7 +160,7 @@ class _Check:
                 state=State.MISSING,
                 reason="the pipeline has this case, the golden does not",
             )
-            for name in known
+            for name in chosen
             if name not in recorded and name not in self.golden.left_out
         ]
         found += [
@@ -163,7 +168,7 @@ class _Check:
             for name in recorded
             if name not in known
         ]
-        held = [case for case in self.golden.cases if case.name in known]
+        held = [case for case in self.golden.cases if case.name in chosen]
         names = [case.name for case in held]
         loaded = []
         for expected, case in zip(
@@ -177,6 +182,14 @@ class _Check:
             else:
                 loaded.append((expected, case))
         return found, loaded
+
+    def _not_checked(self, chosen: Sequence[str]) -> Iterator[str]:
+        known = [case.name for case in self.pipeline.cases]
+        left = [case.name for case in self.golden.cases if case.name not in chosen]
+        if skipped := [name for name in left if name in known]:
+            yield f"not checked, on demand: case(s) {', '.join(skipped)}"
+        if self.golden.left_out:
+            yield f"not recorded, on demand: case(s) {', '.join(self.golden.left_out)}"
 
     def _notes(self, structure: tuple[LayerMove, ...], decides: bool) -> Iterator[str]:
         recorded = self.golden.run["threads"]

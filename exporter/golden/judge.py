@@ -149,7 +149,7 @@ def _distance(expected: Expected, held: Sketch) -> Judged:
     """The worst of the projection, the moments and the quantiles, each against its bound."""
     wanted = expected.sketch
     count = wanted.elements
-    rms = wanted.stats[STATS.index("rms")]
+    rms = float(wanted.stats[STATS.index("rms")])
     estimate = distance(held.buckets, wanted.buckets, count)
     best = _judged(
         "rms of the difference",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as Xml
 
 from exporter.report.advice import next_steps
 from exporter.report.names import figure, printable
-from exporter.report.schema import Report
+from exporter.report.schema import GoldenRecord, Report
 
 _SKIPPED = frozenset({"not applicable"})
 _GOOD = frozenset({"pass", "empty as declared"})
@@ -21,18 +21,29 @@ def render_junit(report: Report) -> str:
     all gets one error, so that nothing green comes of nothing. An ambiguous link within the cap
     that the policy declares is good.
     """
-    suite = Xml.Element("testsuite")
     cases = list(_cases(report))
     if not any(case.get("classname", "").endswith((".link", ".contract")) for case in cases):
-        cases.append(_case(report, "run", "checks", "not run", "nothing was judged"))
+        cases.append(_case(report.pipeline.name, "run", "checks", "not run", "nothing was judged"))
     elif report.verdict != "pass" and all(case.find("*") is None for case in cases):
-        cases.append(_case(report, "run", "verdict", report.verdict, report.headline))
+        cases.append(_case(report.pipeline.name, "run", "verdict", report.verdict, report.headline))
+    return _document(report.pipeline.name, cases, report.timings.get("total"))
+
+
+def render_golden_junit(pipeline: str, records: Sequence[GoldenRecord]) -> str:
+    """Return JUnit XML of a check of a golden on its own: one test case per case."""
+    cases = [_golden_case(pipeline, record) for record in records]
+    if not cases:
+        cases = [_case(pipeline, "golden", "cases", "not run", "nothing was judged")]
+    return _document(pipeline, cases, None)
+
+
+def _document(pipeline: str, cases: Sequence[Xml.Element], total: float | None) -> str:
+    suite = Xml.Element("testsuite")
     suite.extend(cases)
-    suite.set("name", printable(report.pipeline.name))
+    suite.set("name", printable(pipeline))
     suite.set("tests", str(len(cases)))
     for tag, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
         suite.set(attribute, str(sum(case.find(tag) is not None for case in cases)))
-    total = report.timings.get("total")
     if total is not None and total >= 0:
         suite.set("time", f"{total:.3f}")
     root = Xml.Element("testsuites")
@@ -43,33 +54,36 @@ def render_junit(report: Report) -> str:
 
 def _cases(report: Report) -> Iterator[Xml.Element]:
     tolerated = report.verdict == "pass"
+    name = report.pipeline.name
     for link in report.links:
         verdict = "pass" if tolerated and link.verdict == "ambiguous" else link.verdict
-        yield _case(report, "link", link.name, verdict, link.reason)
+        yield _case(name, "link", link.name, verdict, link.reason)
     for held in report.contracts:
         detail = ". ".join(s for s in (held.where, held.reason, held.advice) if s)
-        name = f"{held.name} [{held.side}]"
-        yield _case(report, "contract", name, held.verdict, detail, required=held.required)
+        label = f"{held.name} [{held.side}]"
+        yield _case(name, "contract", label, held.verdict, detail, required=held.required)
     for golden in report.golden:
-        detail = ". ".join(s for s in (golden.state, golden.reason, golden.advice) if s)
-        yield _case(report, "golden", golden.case, golden.verdict, detail)
+        yield _golden_case(name, golden)
     for culprit in report.culprits:
         detail = (
             f"{culprit.op} at {culprit.source}: local error {figure(culprit.local_error)},"
             f" limit {figure(culprit.limit)}. {culprit.reason}"
         )
-        yield _case(report, "layer", f"{culprit.layer} [{culprit.link}]", "fail", detail)
+        yield _case(name, "layer", f"{culprit.layer} [{culprit.link}]", "fail", detail)
     if report.verdict != "pass" and report.links:
         steps = "\n".join(next_steps(report))
-        yield _case(report, "run", "headline", "fail", f"{report.headline}\n{steps}")
+        yield _case(name, "run", "headline", "fail", f"{report.headline}\n{steps}")
+
+
+def _golden_case(pipeline: str, golden: GoldenRecord) -> Xml.Element:
+    detail = ". ".join(s for s in (golden.state, golden.reason, golden.advice) if s)
+    return _case(pipeline, "golden", golden.case, golden.verdict, detail)
 
 
 def _case(
-    report: Report, kind: str, name: str, verdict: str, detail: str, *, required: bool = True
+    pipeline: str, kind: str, name: str, verdict: str, detail: str, *, required: bool = True
 ) -> Xml.Element:
-    case = Xml.Element(
-        "testcase", classname=f"{printable(report.pipeline.name)}.{kind}", name=printable(name)
-    )
+    case = Xml.Element("testcase", classname=f"{printable(pipeline)}.{kind}", name=printable(name))
     if verdict in _GOOD:
         return case
     if verdict in _SKIPPED or (verdict == "not run" and not required):

@@ -1,0 +1,234 @@
+"""``export-verify golden``: record what a pipeline gives, and check files against it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from exporter.commands import _options as common
+from exporter.errors import EXIT_PASS, GoldenError
+
+golden_dir_option = click.option(
+    "--golden-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("golden"),
+    show_default=True,
+    help="Folder that holds one golden per pipeline.",
+)
+format_option = click.option(
+    "--format", "output_format", type=click.Choice(["text", "json"]), default="text"
+)
+_case_option = click.option(
+    "--case", "cases", multiple=True, metavar="NAME", help="Only this case. Repeatable."
+)
+
+
+@click.group()
+def command() -> None:
+    """Record golden outputs of a pipeline, and check ONNX files against them.
+
+    \b
+    A golden comes from PyTorch, never from the file that it judges; a check needs no PyTorch.
+    check exits 0 for same, within rounding and environment moved; 1 for moved, missing and
+    ambiguous; 2 for tampered.
+    """
+
+
+@command.command()
+@common.pipeline_argument
+@click.option("--reason", required=True, help="Why; kept in the manifest.")
+@golden_dir_option
+@common.output_dir_option
+@click.option(
+    "--from-run", is_flag=True, help="Take the run in the output folder instead of a new one."
+)
+@_case_option
+@common.threads_option
+@common.weights_option
+@common.trust_option
+@common.verbosity_options
+def record(
+    pipeline_path: str,
+    reason: str,
+    golden_dir: Path,
+    output_dir: Path | None,
+    from_run: bool,
+    cases: tuple[str, ...],
+    threads: int | None,
+    weights: str | None,
+    trust: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Run PIPELINE and, if everything agrees, record its golden (all cases by default)."""
+    pipeline = common.open_pipeline(pipeline_path, trust=trust, cases=cases)
+    if weights is not None:
+        pipeline = pipeline.with_weights(weights)
+
+    from exporter import golden_flow
+    from exporter.golden.store import exists, golden_bytes
+    from exporter.report.progress import Progress
+
+    folder = golden_dir / pipeline.name
+    replaced = exists(folder)
+    with Progress(quiet=quiet, verbose=verbose) as progress:
+        golden, _ = golden_flow.record(
+            pipeline,
+            folder,
+            reason=reason,
+            run_folder=output_dir or common.default_output_dir(pipeline),
+            stages=progress,
+            cases=cases or None,
+            threads=threads,
+            from_run=from_run,
+        )
+    was = "replaced" if replaced else "recorded"
+    click.echo(
+        f"{was} {folder}: {len(golden.cases)} cases, {len(golden.taps)} layers' values,"
+        f" {golden_bytes(folder):,} bytes, sha256 {golden.digest[:12]}"
+    )
+    return EXIT_PASS
+
+
+@command.command()
+@common.pipeline_argument
+@click.option(
+    "--onnx",
+    "onnx_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file to check.  [default: the run folder's model.onnx, or a new export]",
+)
+@golden_dir_option
+@common.output_dir_option
+@_case_option
+@common.threads_option
+@common.provider_option
+@format_option
+@click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML there.")
+@common.weights_option
+@common.trust_option
+@common.verbosity_options
+def check(
+    pipeline_path: str,
+    onnx_path: Path | None,
+    golden_dir: Path,
+    output_dir: Path | None,
+    cases: tuple[str, ...],
+    threads: int | None,
+    provider: str | None,
+    output_format: str,
+    junit: Path | None,
+    weights: str | None,
+    trust: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Judge a file, or what PIPELINE exports now, against the golden.
+
+    On GitHub Actions it also prints annotations and writes a job summary.
+    """
+    pipeline = common.open_pipeline(pipeline_path, trust=trust, cases=cases)
+    if weights is not None:
+        pipeline = pipeline.with_weights(weights)
+    if onnx_path is not None:
+        common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
+
+    from exporter import golden_flow
+    from exporter.report import golden as shown
+    from exporter.report.progress import Progress
+
+    with Progress(quiet=quiet or output_format == "json", verbose=verbose) as progress:
+        outcome = golden_flow.check(
+            pipeline,
+            golden_dir / pipeline.name,
+            onnx=onnx_path,
+            run_folder=output_dir or common.default_output_dir(pipeline),
+            stages=progress,
+            cases=cases or None,
+            threads=threads,
+            provider=provider,
+        )
+    if output_format == "json":
+        click.echo(shown.golden_json(outcome))
+    else:
+        lines = shown.golden_lines(outcome)
+        click.echo("\n".join(lines[:1] if quiet else lines))
+    if junit is not None:
+        junit.parent.mkdir(parents=True, exist_ok=True)
+        junit.write_text(shown.golden_junit(outcome), encoding="utf-8")
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        # A program that reads JSON from standard output must not find annotations in it.
+        for line in shown.golden_annotations(outcome, pipeline_path):
+            click.echo(line, err=output_format == "json")
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(summary).open("a", encoding="utf-8") as stream:
+                stream.write(shown.golden_summary(outcome))
+    return outcome.exit_code
+
+
+@command.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@format_option
+def diff(old: Path, new: Path, output_format: str) -> int:
+    """Compare two goldens (folders): facts, outputs, layers.
+
+    Exits 1 when an output or a layer of NEW is beyond the limits of OLD.
+    """
+    from exporter.errors import EXIT_PARITY_FAILED
+    from exporter.golden.diff import diff_goldens
+    from exporter.golden.store import read_golden
+    from exporter.report import golden as shown
+
+    found = diff_goldens(read_golden(old), read_golden(new))
+    json_wanted = output_format == "json"
+    click.echo(shown.diff_json(found) if json_wanted else "\n".join(shown.diff_lines(found)))
+    return EXIT_PARITY_FAILED if found.moved else EXIT_PASS
+
+
+@command.command(name="list")
+@golden_dir_option
+@format_option
+def list_(golden_dir: Path, output_format: str) -> int:
+    """Show the goldens of a folder; one that was tampered with makes it exit 2."""
+    import json
+
+    from exporter.errors import EXIT_USER_INPUT
+    from exporter.golden.store import exists, golden_bytes, read_golden
+
+    rows, code = [], EXIT_PASS
+    folders = sorted(golden_dir.iterdir()) if golden_dir.is_dir() else []
+    for folder in folders:
+        if not exists(folder):
+            continue
+        try:
+            golden = read_golden(folder)
+        except GoldenError as error:
+            code = EXIT_USER_INPUT
+            rows.append({"name": folder.name, "problem": f"{error.where}: {error.problem}"})
+            continue
+        rows.append(
+            {
+                "name": folder.name,
+                "cases": [case.name for case in golden.cases],
+                "taps": len(golden.taps),
+                "bytes": golden_bytes(folder),
+                "reason": golden.reason,
+                "verdict": golden.judged["verdict"],
+                "sha256": golden.digest,
+            }
+        )
+    if output_format == "json":
+        click.echo(json.dumps(rows, indent=1))
+    elif not rows:
+        click.echo(f"there is no golden in {golden_dir}")
+    for row in rows if output_format == "text" else ():
+        text = row.get("problem") or (
+            f"{len(row['cases'])} cases, {row['taps']} layers' values, {row['bytes']:,} bytes,"
+            f" judged {row['verdict']}, sha256 {row['sha256'][:12]}: {row['reason']}"
+        )
+        click.echo(f"{row['name']:<28} {text}")
+    return code
