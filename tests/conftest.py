@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.tiny_run import tiny_run as tiny_run  # a fixture for everyone
+
 try:
     import hypothesis
 except ImportError:  # said by the tests that need it
