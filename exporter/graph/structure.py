@@ -20,6 +20,7 @@ import onnx
 from exporter.graph.attributes import attribute_values, input_label, plain_bytes
 from exporter.graph.index import GraphIndex
 from exporter.graph.initializers import Change, compare_initializers, describe
+from exporter.graph.nearest import NearestTap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,8 @@ class _Diff:
     def __init__(self, expected: GraphIndex, actual: GraphIndex, taps: frozenset[str] | None):
         self.expected = expected
         self.actual = actual
-        self.taps = taps
+        self.nearest = NearestTap(expected, taps)
+        self.nearest_in_actual = NearestTap(actual, taps)
         self.versions = {entry.domain: entry.version for entry in expected.model.opset_import}
         # Pair of initialisers -> the nodes that read it; a shared one is compared once.
         self.readers: dict[tuple[str, str], list[onnx.NodeProto]] = {}
@@ -103,7 +105,7 @@ class _Diff:
             yield from self._pair(node, partner)
         for position, node in enumerate(self.actual.nodes):
             if position not in matched:
-                tap = _nearest(self.actual, node, self.taps)
+                tap = self.nearest_in_actual.of(node)
                 yield Difference(
                     kind="node added",
                     node=_label(node),
@@ -159,7 +161,7 @@ class _Diff:
         change: Change | None = compare_initializers(self.expected, self.actual, *names)
         if change is None:
             return
-        reached = [_nearest(self.expected, node, self.taps) for node in readers]
+        reached = [self.nearest.of(node) for node in readers]
         distinct = list(dict.fromkeys(name for name in reached if name is not None))
         yield Difference(
             kind=change.kind,
@@ -186,7 +188,7 @@ class _Diff:
             name=name,
             expected=expected,
             actual=actual,
-            tap=_nearest(self.expected, node, self.taps),
+            tap=self.nearest.of(node),
         )
 
     def _interface(self) -> Iterator[Difference]:
@@ -245,23 +247,6 @@ def _interface_of(graph: GraphIndex, side: str) -> dict[str, str]:
             shape = f"[{', '.join(sizes)}]"
         found[value.name] = f"{dtype} {shape}"
     return found
-
-
-def _nearest(graph: GraphIndex, node: onnx.NodeProto, taps: frozenset[str] | None) -> str | None:
-    """The first value of ``taps`` at or behind ``node``, by number of steps, then graph order."""
-    wave = list(_outputs(node))
-    if taps is None:
-        return wave[0] if wave else None
-    seen: set[str] = set()
-    while wave:
-        for name in wave:
-            if name in taps:
-                return name
-        seen.update(wave)
-        users = sorted({user for name in wave for user in graph.consumers.get(name, ())})
-        after = dict.fromkeys(name for user in users for name in _outputs(graph.nodes[user]))
-        wave = [name for name in after if name not in seen]
-    return None
 
 
 def _outputs(node: onnx.NodeProto) -> tuple[str, ...]:

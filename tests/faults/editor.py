@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
@@ -84,19 +85,19 @@ class Editor:
                 return numpy_helper.to_array(node.attribute[0].t)
         return numpy_helper.to_array(self._tensor(name))
 
-    def store(self, name: str, values: np.ndarray) -> None:
+    def store(self, name: str, values: npt.ArrayLike) -> None:
         """Overwrite an initialiser; its dtype stays."""
         tensor = self._tensor(name)
         kept = np.ascontiguousarray(values, dtype=numpy_helper.to_array(tensor).dtype)
         tensor.CopyFrom(numpy_helper.from_array(kept, name))
 
-    def constant(self, values: np.ndarray) -> str:
+    def constant(self, values: npt.ArrayLike) -> str:
         """A new initialiser; returns its name."""
         name = f"tampered_{len(self.graph.initializer)}"
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
-    def give(self, node: onnx.NodeProto, slot: int, values: np.ndarray) -> None:
+    def give(self, node: onnx.NodeProto, slot: int, values: npt.ArrayLike) -> None:
         """Let one input of one node read a constant of its own."""
         node.input[slot] = self.constant(values)
 
@@ -105,7 +106,7 @@ class Editor:
         return self.array(node.input[slot])
 
     def insert(
-        self, node: onnx.NodeProto, slot: int, op_type: str, *more: np.ndarray, **attributes: Any
+        self, node: onnx.NodeProto, slot: int, op_type: str, *more: npt.ArrayLike, **attributes: Any
     ) -> None:
         """Put an operator between an input of a node and the node."""
         made = self.add_before(

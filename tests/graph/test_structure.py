@@ -343,12 +343,21 @@ def test_without_taps_the_nodes_own_output_is_named():
     assert [f.tap for f in diff_structure(index(model()), index(proto))] == ["hidden"]
 
 
-def test_a_quarter_gigabyte_takes_less_than_two_seconds():
-    big = np.ones((8192, 8192), np.float32)
+def test_equal_weights_cost_little_more_than_reading_them():
+    big = np.ones((8192, 4096), np.float32)
     pair = [model(), model()]
     for proto in pair:
         store(proto, "gemm.weight", big)
     indexes = [index(proto) for proto in pair]
-    started = time.perf_counter()
-    assert diff_structure(*indexes) == ()
-    assert time.perf_counter() - started < 2
+    tensors = [held.initializers["gemm.weight"] for held in indexes]
+
+    def seconds(work: Callable[[], bool]) -> float:
+        times = []
+        for _ in range(3):
+            started = time.process_time()
+            assert work()
+            times.append(time.process_time() - started)
+        return min(times)
+
+    floor = seconds(lambda: tensors[0].raw_data == tensors[1].raw_data)
+    assert seconds(lambda: diff_structure(*indexes) == ()) < 3 * floor + 0.1
