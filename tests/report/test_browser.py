@@ -4,6 +4,7 @@ A machine without it fails these tests; it does not skip them.
 """
 
 from pathlib import Path
+from shutil import which
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
@@ -13,7 +14,7 @@ from tests.support import reports
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -60,7 +61,7 @@ INK = """(selector) => {
 
 @pytest.fixture(scope="module")
 def browser():
-    assert CHROMIUM.exists(), "Chromium is missing: run scripts/install-system-packages"
+    assert CHROMIUM is not None, "Chromium is missing: run scripts/install-system-packages"
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         yield chromium

@@ -27,8 +27,21 @@ def test_worst_layers_begin_with_the_culprit():
 
 
 def test_a_nan_is_worse_than_any_number():
-    held = worst_taps(reports.not_finite(), 1)[0]
-    assert held.strain is not None and not math.isfinite(held.strain)
+    layers = reports.layer_fail().links[2].layers
+    broken = layers[0].taps[0]
+    assert broken.local_verdict
+    broken = broken.model_copy(
+        update={
+            "verdict": "fail",
+            "local_verdict": broken.local_verdict.model_copy(
+                update={"verdict": "fail", "strain": math.nan}
+            ),
+        }
+    )
+    layers = [layers[0].model_copy(update={"taps": [broken]}), *layers[1:]]
+    report = reports.base(links=[reports.link("a", "x", "y", "fail", layers=layers)])
+    first, second = worst_taps(report, 2)
+    assert first.layer == layers[0].module and second.strain and second.strain > 100
 
 
 def test_errors_are_relative_to_the_scale_of_the_tap():

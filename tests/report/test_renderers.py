@@ -8,16 +8,15 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from exporter.report import names as names_module
 from exporter.report.findings import findings
-from exporter.report.html import MAX_BYTES as MAX_HTML
 from exporter.report.html import render_html
 from exporter.report.junit import render_junit
-from exporter.report.markdown import MAX_BYTES as MAX_MARKDOWN
 from exporter.report.markdown import render_markdown
 from exporter.report.overlay import render_overlay
 from exporter.report.payload import MAX_TAPS, payload, script_json
@@ -27,6 +26,8 @@ from tests.support import reports
 
 KINDS = sorted(reports.KINDS)
 ESCAPES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+MAX_HTML, MAX_MARKDOWN = 6_000_000, 60_000
+GITHUB = MarkdownIt("gfm-like", {"linkify": False, "html": True})
 names = st.one_of(st.sampled_from(reports.HOSTILE), st.text(min_size=1, max_size=60))
 
 
@@ -47,7 +48,10 @@ class Tags(HTMLParser):
 
     def __init__(self):
         super().__init__(convert_charrefs=True)
-        self.tags, self.loads, self.handlers = [], [], []
+        self.tags, self.loads, self.handlers, self.text = [], [], [], ""
+
+    def handle_data(self, data):
+        self.text += data
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
@@ -74,7 +78,7 @@ def check_all(report):
     assert len(text.encode()) < MAX_MARKDOWN
     assert not ESCAPES.search(text)
     # What GitHub would make of it: nothing but the elements that the report itself writes.
-    made = tags_of(MarkdownIt("gfm-like", {"linkify": False}).render(text))
+    made = tags_of(GITHUB.render(text))
     allowed = (
         "h2 h3 p strong em ul ol li table thead tbody tr th td code details summary blockquote"
     )
@@ -111,6 +115,33 @@ def test_every_renderer_takes_every_kind_of_report(kind):
 @given(names)
 def test_any_name_is_shown_and_does_nothing(name):
     check_all(reports.with_names(name))
+
+
+@settings(max_examples=300)
+@given(names)
+@example("1. one")
+@example("- - x")
+@example("+ x")
+@example("# title")
+@example("> quote")
+@example("***bold*** ~~gone~~ `code` [a](b) ![c](d) <b>e</b> &amp; | f")
+@example("_a_ __b__ snake_case _")
+@example("1) x")
+@example("=== ---")
+def test_markdown_shows_a_name_as_it_is(name):
+    shown = names_module.printable(name)
+    for made in (
+        tags_of(GITHUB.render(names_module.markdown(name))),
+        tags_of(GITHUB.render(f"| |\n| --- |\n| {names_module.code(name)} |")),
+        tags_of(GITHUB.render(f"- {names_module.markdown(name)}")),
+    ):
+        assert made.text.split() == shown.split()
+        assert set(made.tags) <= set("p ul li table thead tbody tr th td code".split())
+
+
+def test_names_notify_nobody_and_link_nowhere():
+    shown = names_module.markdown("@someone #12 GH-12 https://example.org www.example.org :tada:")
+    assert not re.search(r"@\w|#\d|GH-\d|://|www\.|:tada:", shown)
 
 
 def test_five_thousand_taps_fit(large):
@@ -323,8 +354,14 @@ def test_the_overlay_leaves_out_what_was_not_measured_and_keeps_nan_on_top():
     values = json.loads(render_overlay(reports.not_finite()))["results"].values()
     assert max(held["value"] for held in values) == 1e30
     assert all(math.isfinite(held["value"]) for held in values)
-    fused = json.loads(render_overlay(reports.layer_fail(taps=2)))["results"]
-    assert len(fused) < 66
+    report = reports.passed()
+    layers = report.links[1].layers
+    bare = layers[0].taps[0].model_copy(update={"local": None, "local_verdict": None})
+    layers = [layers[0].model_copy(update={"taps": [bare]}), *layers[1:]]
+    results = json.loads(
+        render_overlay(reports.base(links=[reports.link("a", "x", "y", layers=layers)]))
+    )["results"]
+    assert bare.name not in results and len(results) == 32
 
 
 def worst(report):
