@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from exporter.debug.differences import Located, explaining, taps_behind
-from exporter.debug.explain import added_up, entering_finding, explain_row, fusion_finding
+from exporter.debug.explain import explain_row, fusion_finding
 from exporter.debug.finding import Finding, from_difference
 from exporter.debug.isolate import Isolated, Row, isolate
 from exporter.debug.select import Layer
 from exporter.debug.subject import Subject
+from exporter.debug.upstream import added_up, entering_finding
 from exporter.debug.variations import Variation, vary
 from exporter.graph.taps import PlannedTap
 
@@ -111,12 +112,8 @@ def _unexplained(
 ) -> list[Finding]:
     """One finding per module of the taps that fail for no structural reason."""
     first: dict[str, Row] = {}
-    more: dict[str, list[str]] = {}
     for row in held.failing:
         if row.planned.tap.name in explained:
             continue
-        module = row.planned.tap.module
-        if module in first:
-            more.setdefault(module, []).append(row.planned.tap.name)
-        first.setdefault(module, row)
+        first.setdefault(row.planned.tap.module, row)
     return [explain_row(subject, held, row, matrix) for row in first.values()]

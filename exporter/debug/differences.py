@@ -49,8 +49,11 @@ def locate_differences(subject: Subject) -> tuple[Located, ...]:
         )
         taps = tuple(tap for _, tap in places)
         located.append(Located(difference=difference, values=values, taps=taps))
-    last = len(order)
-    return tuple(sorted(located, key=lambda at: order[at.taps[0].onnx_name][0] if at.taps else last))
+
+    def place(at: Located) -> int:
+        return order[at.taps[0].onnx_name][0] if at.taps else len(order)
+
+    return tuple(sorted(located, key=place))
 
 
 def _tap_of(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx import TensorProto
 
 from exporter.debug.differences import Located
 from exporter.debug.isolate import Row
+from exporter.debug.origin import parameter_of, resolved
 from exporter.debug.subject import Subject
 from exporter.graph.structure import ABSENT, Difference
 
@@ -52,7 +53,7 @@ def from_difference(subject: Subject, at: Located, rows: tuple[Row, ...]) -> Fin
     Args:
         rows: failing taps whose piece holds the difference.
     """
-    d = at.difference
+    d = _in_own_words(subject, at)
     tap = at.taps[0].tap if at.taps else None
     shown = bool(rows)
     text = describe(subject, d)
@@ -74,6 +75,21 @@ def from_difference(subject: Subject, at: Located, rows: tuple[Row, ...]) -> Fin
         shown=shown,
         located=at,
     )
+
+
+def _in_own_words(subject: Subject, at: Located) -> Difference:
+    """The difference with parameters by their names and handed-on constants by their values."""
+    d = at.difference
+    if d.kind == "inputs changed":
+        return replace(
+            d,
+            expected=resolved(subject.expected, d.expected),
+            actual=resolved(subject.actual, d.actual),
+        )
+    if d.kind in ("weight", "dtype", "shape") and at.taps:
+        parameter = parameter_of(subject, d.name, at.taps[0].tap.name)
+        return replace(d, name=f"{d.name} ({parameter})") if parameter else d
+    return d
 
 
 def describe(subject: Subject, d: Difference) -> str:

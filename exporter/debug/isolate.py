@@ -11,6 +11,7 @@ import numpy as np
 from exporter.debug.layer_program import layer_program
 from exporter.debug.reference import boundary, region_of, run_reference, truth_of
 from exporter.debug.subject import Subject
+from exporter.errors import OnnxStoppedError
 from exporter.execution.evaluate import to_array
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.graph.index import GraphIndex
@@ -78,9 +79,7 @@ class Isolated:
     def failing(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.failed)
 
-    def window(
-        self, graph: GraphIndex, rows: Iterable[Row], forced: frozenset[str]
-    ) -> WindowGraph:
+    def window(self, graph: GraphIndex, rows: Iterable[Row], forced: frozenset[str]) -> WindowGraph:
         """The model that computes ``rows``, every tap in ``forced`` fed from outside."""
         rows = tuple(rows)
         names = [row.planned.onnx_name for row in rows]
@@ -104,9 +103,8 @@ def piece_of(graph: GraphIndex, name: str, stops: frozenset[str]) -> tuple[int, 
         if node in found:
             continue
         found.add(node)
-        for read in graph.reads[node]:
-            if read not in stops and read in graph.producer:
-                stack.append(graph.producer[read])
+        made = (n for n in graph.reads[node] if n not in stops and n in graph.producer)
+        stack.extend(graph.producer[n] for n in made)
     return tuple(sorted(found))
 
 
@@ -178,10 +176,10 @@ def _run(
         return {}, {}
     try:
         return run_window(subject, held, rows, subject.cut, subject.deployment), {}
-    # onnxruntime's errors have no common base; which piece it means is found out below.
-    except Exception as error:
+    except OnnxStoppedError as error:
         if len(rows) == 1:
             return {}, {rows[0].planned.onnx_name: first_line(error)}
+    # Which piece it means is found by halving.
     half = len(rows) // 2
     left, right = (_run(subject, held, part) for part in (rows[:half], rows[half:]))
     return {**left[0], **right[0]}, {**left[1], **right[1]}

@@ -7,18 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from onnx import ModelProto
 
-from exporter.build import Stages
 from exporter.config import Pipeline
 from exporter.debug.bundle import Bundle, write_bundle
 from exporter.debug.diagnose import Diagnosis, diagnose
 from exporter.debug.differences import Located, locate_differences
 from exporter.debug.select import Layer, find_layer
-from exporter.debug.subject import Subject, load_subject
+from exporter.debug.subject import Subject, against, load_subject
 from exporter.debug.suspects import Suspect, of_file, of_report
 from exporter.environment import default_memory_budget, usable_cores
 from exporter.errors import EXIT_PARITY_FAILED, EXIT_PASS
 from exporter.execution.onnxruntime import Deployment, check_provider
+from exporter.stages import Stages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,20 +87,13 @@ def debug(
         )
         located = locate_differences(subject)
         stage.result(f"case '{subject.case.name}', {len(subject.planned)} taps")
-    suspects, remarks = _choose(subject, located, layer, memory_budget, progress)
+    suspects = _choose(subject, located, layer, memory_budget, progress)
     chosen = suspects if all_culprits or layer is not None else suspects[:1]
+    names = [suspect.layer.name for suspect in suspects]
     diagnoses, written = [], []
-    names = [s.layer.name for s in suspects]
     for number, suspect in enumerate(chosen):
-        title = f"take '{suspect.layer.name or 'the root module'}' apart"
-        with progress.stage(title) as stage:
-            found = diagnose(
-                subject,
-                suspect.layer,
-                located,
-                upstream=_upstream(subject, located, names[:number]),
-                propagated=suspect.propagated,
-            )
+        with progress.stage(f"take '{suspect.layer.name or 'the root module'}' apart") as stage:
+            found = _diagnose(subject, located, suspect, names[:number])
             stage.result(f"{len(found.held.rows)} ops, {len(found.findings)} finding(s)")
         with progress.stage("bundle") as stage:
             bundle = write_bundle(subject, found, bundles or output_dir / "debug")
@@ -112,8 +106,42 @@ def debug(
         diagnoses=tuple(diagnoses),
         bundles=tuple(written),
         waiting=tuple(names[len(chosen) :]) if layer is None else (),
-        remarks=(*subject.notes, *remarks),
+        remarks=subject.notes,
         timings={"total": time.perf_counter() - started},
+    )
+
+
+def debug_file(
+    run: Subject, model: ModelProto, path: Path, *, budget: int
+) -> tuple[Diagnosis, ...]:
+    """Diagnose every culprit of a file that lies in memory; writes nothing.
+
+    Args:
+        run: a finished run. path: where external data of ``model`` would lie.
+        budget: bytes that compared values may hold.
+
+    Raises:
+        ArtifactError: the file does not descend from that run's.
+    """
+    subject = against(run, model, path)
+    located = locate_differences(subject)
+    suspects = of_file(subject, located, budget=budget, progress=lambda text: None)
+    names = [suspect.layer.name for suspect in suspects]
+    return tuple(
+        _diagnose(subject, located, suspect, names[:number])
+        for number, suspect in enumerate(suspects)
+    )
+
+
+def _diagnose(
+    subject: Subject, located: tuple[Located, ...], suspect: Suspect, earlier: list[str]
+) -> Diagnosis:
+    return diagnose(
+        subject,
+        suspect.layer,
+        located,
+        upstream=_upstream(subject, located, earlier),
+        propagated=suspect.propagated,
     )
 
 
@@ -123,16 +151,16 @@ def _choose(
     layer: str | None,
     memory_budget: int | None,
     progress: Stages,
-) -> tuple[tuple[Suspect, ...], tuple[str, ...]]:
+) -> tuple[Suspect, ...]:
     if layer is not None:
         chosen: Layer = find_layer(subject, layer)
-        return (Suspect(layer=chosen),), ()
+        return (Suspect(layer=chosen),)
     if subject.own:
-        return of_report(subject), ()
+        return of_report(subject)
     with progress.stage("find culprits") as stage:
         budget = memory_budget or default_memory_budget()
         found = of_file(subject, located, budget=budget, progress=progress.phase)
-        stage.result(f"{len(found[0])} layer(s), {len(located)} structural difference(s)")
+        stage.result(f"{len(found)} layer(s), {len(located)} structural difference(s)")
     return found
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -23,8 +23,8 @@ from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
 from exporter.graph.program_file import load_program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
+from exporter.make_report import policy_of
 from exporter.parity.tolerance import Policy
-from exporter.pipeline import policy_of
 from exporter.report.schema import Report, read_report
 from exporter.tensors import Case, TensorSpec
 
@@ -96,32 +96,39 @@ def load_subject(
             where=str(path),
             remedy=f"{_RUN_AGAIN}; to debug a changed file, give it with --onnx",
         )
-    actual = expected
-    if onnx_path is not None:
-        model = read_model(onnx_path)
-        _check_origin(model, onnx_path, expected.model)
-        actual = index_graph(model, onnx_path.parent)
     program = load_program(folder / "program")
-    _check_inputs(actual, expected, onnx_path or path)
-    planned = plan_taps(program, actual)
-    shipped = planned if actual is expected else plan_taps(program, expected)
+    planned = plan_taps(program, expected)
     chosen, notes = _choose_case(pipeline, report, case)
     (loaded,) = load_cases(pipeline, input_specs(expected), (chosen,))
-    return Subject(
+    subject = Subject(
         folder=folder,
         report=report,
         program=program,
         expected=expected,
-        actual=actual,
-        path=onnx_path or path,
+        actual=expected,
+        path=path,
         planned=planned,
         cut=_cut(planned),
-        shipped=_cut(shipped),
+        shipped=_cut(planned),
         case=loaded,
         policy=policy_of(pipeline),
         deployment=deployment,
         notes=notes,
     )
+    return subject if onnx_path is None else against(subject, read_model(onnx_path), onnx_path)
+
+
+def against(subject: Subject, model: onnx.ModelProto, path: Path) -> Subject:
+    """The same run with another file under test.
+
+    Raises:
+        ArtifactError: the file does not descend from this run's, or takes other inputs.
+    """
+    _check_origin(model, path, subject.expected.model)
+    actual = index_graph(model, path.parent)
+    _check_inputs(actual, subject.expected, path)
+    planned = plan_taps(subject.program, actual)
+    return replace(subject, actual=actual, path=path, planned=planned, cut=_cut(planned))
 
 
 def _cut(planned: tuple[PlannedTap, ...]) -> frozenset[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from exporter.debug.differences import Located, explaining
-from exporter.debug.isolate import Row, first_line, piece_of
+from exporter.debug.isolate import Row, piece_of
 from exporter.debug.select import Layer, layer_of_module
 from exporter.debug.subject import Subject
 from exporter.graph.taps import PlannedTap
@@ -43,19 +43,16 @@ def of_file(
     *,
     budget: int,
     progress: Callable[[str], None],
-) -> tuple[tuple[Suspect, ...], tuple[str, ...]]:
+) -> tuple[Suspect, ...]:
     """Layers of the file under test that differ in structure or fail by themselves.
 
     A tap that fails where a structural difference lies in its piece says nothing new: the layer
     of the difference is named, not the one behind it.
-
-    Returns:
-        the suspects in program order, and remarks.
+    The suspects are in program order.
     """
     modules = {at.module: None for at in located}
-    culprits, remarks = _numeric(subject, budget, progress)
     propagated: dict[str, tuple[PlannedTap, str]] = {}
-    for culprit in culprits:
+    for culprit in _numeric(subject, budget, progress):
         planned = culprit.tap.planned
         if not culprit.local:
             judged = culprit.tap.propagated
@@ -69,31 +66,20 @@ def of_file(
             modules[planned.tap.module] = None
     order = {t.tap.module: i for i, t in reversed(list(enumerate(subject.planned)))}
     ranked = sorted(modules, key=lambda name: order.get(name, len(order)))
-    suspects = tuple(
+    return tuple(
         Suspect(layer=layer_of_module(subject, name), propagated=propagated.get(name))
         for name in ranked
     )
-    return suspects, remarks
 
 
-def _numeric(
-    subject: Subject, budget: int, progress: Callable[[str], None]
-) -> tuple[tuple[Culprit, ...], tuple[str, ...]]:
-    try:
-        link = judge_layers(
-            subject.program,
-            subject.actual,
-            [subject.case],
-            policy=subject.policy,
-            deployment=subject.deployment,
-            budget=budget,
-            expected_taps=subject.shipped,
-            progress=progress,
-        )
-    except Exception as error:
-        # onnxruntime's errors have no common base but their package.
-        if not type(error).__module__.startswith("onnxruntime"):
-            raise
-        stops = f"onnxruntime cannot run the whole file: {first_line(error)}"
-        return (), (f"{stops}; layers were chosen by their structure",)
-    return link.culprits, ()
+def _numeric(subject: Subject, budget: int, progress: Callable[[str], None]) -> tuple[Culprit, ...]:
+    link = judge_layers(
+        subject.program,
+        subject.actual,
+        [subject.case],
+        policy=subject.policy,
+        deployment=subject.deployment,
+        budget=budget,
+        progress=progress,
+    )
+    return link.culprits

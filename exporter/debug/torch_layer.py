@@ -49,8 +49,7 @@ def save_layer(program: Program, entering: Mapping[str, Any], path: Path) -> str
             exported = torch.export.export(module, tuple(inputs), strict=False)
             torch.export.save(exported, part)
             part.replace(path)
-    # torch.export has no common error; the bundle stands without this file, and says why.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the bundle stands without this file, and says why
         part.unlink(missing_ok=True)
         return f"torch.export: {' '.join(str(error).split())[:200]}"
     return ""

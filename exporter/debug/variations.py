@@ -1,4 +1,4 @@
-"""Run the same pieces in other ways: what agrees with float64, and what does not, tells causes apart.
+"""Run the same pieces in other ways; what agrees with float64 and what does not tells causes apart.
 
 Two readings. "each op": every tap fed PyTorch's values, which finds what is wrong by itself.
 "as one": only what enters the layer is fed, so that onnxruntime may fuse across taps as it does
@@ -18,8 +18,8 @@ from onnx.reference import ReferenceEvaluator
 
 from exporter.debug.isolate import Isolated, Row, first_line, judge_value
 from exporter.debug.subject import Subject
-from exporter.execution.onnxruntime import LEVELS, Deployment, WindowRun, present_providers
 from exporter.execution.evaluate import to_array
+from exporter.execution.onnxruntime import LEVELS, Deployment, WindowRun, present_providers
 from exporter.execution.reordered import float32_cost
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, WindowGraph
@@ -82,7 +82,7 @@ def vary(subject: Subject, held: Isolated) -> tuple[Variation, ...]:
             separate=Outcome(agrees=True, why="the judge"),
             together=Outcome(agrees=True, why="the judge"),
         ),
-        Variation(name=PYTORCH, **_pytorch(subject, held, rows, costs)),
+        _pytorch(subject, held, rows, costs),
     ]
     threads = subject.deployment.threads
     for provider in present_providers():
@@ -91,7 +91,8 @@ def vary(subject: Subject, held: Isolated) -> tuple[Variation, ...]:
             ways.append(Deployment(provider=provider, level="all", threads=1))
         for way in ways:
             run = _on_onnxruntime(graph, held.feeds, way)
-            found.append(_try(subject, held, rows, windows, f"onnxruntime {way.label()}", run, way, costs))
+            name = f"onnxruntime {way.label()}"
+            found.append(_try(subject, held, rows, windows, name, run, way, costs))
     run = _on_reference(graph, held.feeds)
     found.append(_try(subject, held, rows, windows, REFERENCE, run, None, costs))
     return tuple(found)
@@ -145,8 +146,7 @@ def _try(
             continue
         try:
             results = run(window)
-        # A kernel that is missing or refuses is a result of this experiment, whatever it raises.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - refusing to run is a result, whatever is raised
             outcomes.append(Outcome(agrees=False, why=f"stops: {first_line(error)}"))
             continue
         values = {key.removesuffix(OWN): value for key, value in results.items()}
@@ -204,12 +204,13 @@ def _second_opinion(
 
 def _pytorch(
     subject: Subject, held: Isolated, rows: tuple[Row, ...], costs: dict[str, Distance]
-) -> dict[str, Outcome]:
+) -> Variation:
     values = {r.planned.onnx_name: held.reference[r.planned.tap.name] for r in rows}
-    return {
-        "separate": _outcome(subject, held, rows, values, False, costs),
-        "together": _outcome(subject, held, held.last_rows, values, True, costs),
-    }
+    return Variation(
+        name=PYTORCH,
+        separate=_outcome(subject, held, rows, values, False, costs),
+        together=_outcome(subject, held, held.last_rows, values, True, costs),
+    )
 
 
 def too_slow(window: WindowGraph, held: Isolated) -> str:

@@ -47,7 +47,9 @@ def _text(attribute: onnx.AttributeProto) -> str:
         return _stored(value)
     if isinstance(value, float):
         return f"{value:.9g}"
-    return str(list(value)) if hasattr(value, "__len__") and not isinstance(value, bytes) else str(value)
+    if hasattr(value, "__len__") and not isinstance(value, bytes):
+        return str(list(value))
+    return str(value)
 
 
 def _stored(tensor: onnx.TensorProto) -> str:
@@ -128,10 +130,10 @@ def main(arguments: list[str]) -> int:
         )
         names = [value.name for value in session.get_outputs()]
         results = session.run(names, {v.name: inputs[v.name] for v in session.get_inputs()})
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the layer does not run
         print(f"WRONG  onnxruntime {onnxruntime.__version__} stops: {error}")
         return 1
-    found = dict(zip(names, results, strict=True))
+    found = {name: np.asarray(value) for name, value in zip(names, results, strict=True)}
     for name in PLAN["outputs"]:
         if name not in found:
             print(f"WRONG  {name}: missing")

@@ -1,0 +1,52 @@
+"""Where a stored tensor or a small value of the graph comes from, in the model's own words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from exporter.debug.subject import Subject
+from exporter.execution.evaluate import to_array
+from exporter.graph.index import GraphIndex
+from exporter.graph.initializers import describe
+
+# Ops that hand a constant on as it is.
+_PASSING = frozenset({"Cast", "CastLike", "Identity", "Expand", "Reshape", "Unsqueeze", "Squeeze"})
+
+
+def parameter_of(subject: Subject, initializer: str, tap: str) -> str:
+    """The model's parameter behind an initialiser without a name of its own; "" if unknown.
+
+    The exporter stores some weights transposed or in another order under a new name. Candidates
+    are what the op of the tap reads; a name is only given where the values are the same.
+    """
+    program = subject.program
+    if initializer in program.tensors or initializer not in subject.expected.initializers:
+        return ""
+    op = next((op for op in program.ops if op.name == tap), None)
+    if op is None:
+        return ""
+    held = subject.expected.array(initializer)
+    for name in op.refs():
+        key = program.weights.get(name)
+        if key is None:
+            continue
+        tensor = to_array(program.tensors[key])
+        if tensor.shape == held.shape and np.array_equal(tensor, held):
+            return key
+        if tensor.ndim == 2 and tensor.T.shape == held.shape and np.array_equal(tensor.T, held):
+            return f"{key}, transposed"
+    return ""
+
+
+def resolved(graph: GraphIndex, name: str) -> str:
+    """What a value stands for: the constant that is handed on to it, else its name."""
+    at = name
+    while at in graph.producer:
+        node = graph.nodes[graph.producer[at]]
+        if node.op_type not in _PASSING or not node.input:
+            return name
+        at = node.input[0]
+    if at == name or at not in graph.initializers:
+        return name
+    value = describe(graph, at)
+    return f"{name} = {value.partition(' = ')[2] or value}"

@@ -1,0 +1,106 @@
+"""A layer that is right by itself: is what enters it wrong already?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from exporter.debug.finding import ADDED_UP, INPUT, Finding
+from exporter.debug.isolate import Isolated, first_line
+from exporter.debug.reference import run_reference
+from exporter.debug.subject import Subject
+from exporter.errors import OnnxStoppedError
+from exporter.execution.evaluate import to_array
+from exporter.execution.onnxruntime import Deployment, WindowRun
+from exporter.graph.subgraph import Partition, cut_window
+from exporter.graph.taps import PlannedTap
+from exporter.parity.compare import measure, measure_exact
+from exporter.parity.status import Status
+from exporter.parity.verdict import judge
+
+
+def entering_finding(subject: Subject, held: Isolated, culprits: Sequence[str]) -> Finding | None:
+    """Is what enters the layer wrong already? Judged in a free run against free float64.
+
+    Args:
+        culprits: module paths known to be wrong.
+    """
+    inside = {row.planned.onnx_name for row in held.rows}
+    by_name = {t.onnx_name: t for t in subject.planned}
+    entering = [by_name[n] for n in held.feeds if n in by_name and n not in inside]
+    if not entering:
+        return None
+    entering.sort(key=lambda t: subject.planned.index(t))
+    names = [t.tap.name for t in entering]
+    plain, wide = run_reference(subject, names, names)
+    try:
+        values = _free(subject, entering)
+    except OnnxStoppedError as error:
+        return _input(entering[0], f"the graph stops before it: {first_line(error)}", culprits)
+    for tap in entering:
+        reference, truth = to_array(plain[tap.tap.name]), to_array(wide[tap.tap.name])
+        actual = values[tap.onnx_name]
+        if reference.dtype.kind in "biu":
+            measured = measure_exact(tap.tap.name, reference, actual)
+        else:
+            measured = measure(tap.tap.name, truth=truth, reference=reference, actual=actual)
+        verdict = judge(measured, subject.policy, empty_declared=bool(subject.case.expect_empty))
+        if verdict.status is Status.FAIL:
+            return _input(tap, verdict.reason, culprits)
+    return None
+
+
+def _free(subject: Subject, taps: Sequence[PlannedTap]) -> dict[str, np.ndarray]:
+    graph = subject.actual
+    names = [t.onnx_name for t in taps]
+    nodes = Partition(graph).take(names)
+    inputs = {n: np.asarray(subject.case.inputs[n], order="C") for n in graph.inputs}
+    window = cut_window(
+        graph,
+        nodes,
+        keep=names,
+        pending=(),
+        forced=frozenset(),
+        dtypes={n: v.dtype for n, v in inputs.items()},
+    )
+    way = Deployment(provider=subject.deployment.provider, threads=subject.deployment.threads)
+    return WindowRun(window, graph, way).run(inputs)
+
+
+def _input(tap: PlannedTap, reason: str, culprits: Sequence[str]) -> Finding:
+    where = ", ".join(f"'{name}'" for name in culprits[:3]) or f"'{tap.tap.module}'"
+    text = (
+        f"the layer itself is right, its input '{tap.tap.name}' is wrong already: look upstream at"
+        f" {where}; {reason}"
+    )
+    return Finding(
+        kind=INPUT,
+        layer=tap.tap.module,
+        op=tap.tap.op,
+        tap=tap.tap.name,
+        source=tap.tap.source,
+        node="",
+        thing=tap.tap.name,
+        expected="",
+        actual="",
+        text=text,
+        shown=True,
+    )
+
+
+def added_up(tap: PlannedTap, reason: str) -> Finding:
+    """No layer fails by itself, yet the free run is too far off by here."""
+    return Finding(
+        kind=ADDED_UP,
+        layer=tap.tap.module,
+        op=tap.tap.op,
+        tap=tap.tap.name,
+        source=tap.tap.source,
+        node="",
+        thing="",
+        expected="",
+        actual="",
+        text=f"no op of this layer fails by itself; errors have added up by here: {reason}",
+        shown=True,
+    )
