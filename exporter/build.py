@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 
 from exporter import __version__
@@ -33,29 +32,23 @@ class Built:
 
     Attributes:
         wrapped: the module. program: what the exporter translated.
-        exported, shipped: the two files. exported_model, shipped_model: their contents.
+        exported, shipped: the two files.
         simplified: what onnxsim did; None when the pipeline leaves it out.
     """
 
     wrapped: Wrapped
     program: Program
     exported: Artifact
-    exported_model: onnx.ModelProto
     shipped: Artifact
-    shipped_model: onnx.ModelProto
     simplified: Simplified | None
 
     @property
     def stations(self) -> tuple[Station, ...]:
         """The files in the order in which they were made."""
-        exported = Station(
-            name="exported", path=self.exported.path, model=self.exported_model, stage="export"
-        )
+        exported = Station(name="exported", path=self.exported.path, stage="export")
         if self.simplified is None:
             return (exported,)
-        shipped = Station(
-            name="simplified", path=self.shipped.path, model=self.shipped_model, stage="simplify"
-        )
+        shipped = Station(name="simplified", path=self.shipped.path, stage="simplify")
         return (exported, shipped)
 
 
@@ -119,9 +112,7 @@ def build(
         wrapped=wrapped,
         program=result.program,
         exported=exported,
-        exported_model=model,
         shipped=shipped,
-        shipped_model=shipped_model,
         simplified=simplified,
     )
 

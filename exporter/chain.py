@@ -18,7 +18,7 @@ from torch import nn
 from exporter.errors import OnnxStoppedError
 from exporter.execution.evaluate import run_with_truth
 from exporter.execution.onnxruntime import Deployment, FileRun
-from exporter.graph.index import index_graph
+from exporter.graph.index import GraphIndex, open_graph
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, count_fates
 from exporter.layers import Culprit, LayerLink, judge_layers
@@ -102,6 +102,7 @@ class Chain:
         self._stages = stages
         self._tainted: dict[str, str | None] = {}
         self._stopped: dict[str, str] = {}
+        self._graphs: dict[str, GraphIndex] = {}
 
     @property
     def _last(self) -> Station:
@@ -255,7 +256,7 @@ class Chain:
     def _layers(self, station: Station, cases: Sequence[Case]) -> LayerLink:
         return judge_layers(
             self._subject.program,
-            index_graph(station.model, station.path.parent),
+            self._graph(station),
             cases,
             policy=self._policy,
             deployment=self._deployments[0],
@@ -263,6 +264,13 @@ class Chain:
             expected_taps=self._subject.expected_taps,
             progress=self._stages.phase,
         )
+
+    def _graph(self, station: Station) -> GraphIndex:
+        if station.name not in self._graphs:
+            # One graph at a time: at full size each holds a gigabyte of weights.
+            self._graphs.clear()
+            self._graphs[station.name] = open_graph(station.path)
+        return self._graphs[station.name]
 
     def _layer_rollup(
         self, layers: LayerLink, fates: dict[str, int], min_coverage: float | None

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import onnx
-
 
 class Stages(Protocol):
     """What shows the stages of a run to a person."""
@@ -27,11 +25,10 @@ class Station:
 
     Attributes:
         name: "exported", "simplified" or "given".
-        path: the file. model: its content.
+        path: the file; it is read when it is walked, and its weights are held once.
         stage: the stage that is guilty when this file is the first that is wrong.
     """
 
     name: str
     path: Path
-    model: onnx.ModelProto
     stage: str

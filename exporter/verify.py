@@ -23,7 +23,7 @@ from exporter.config import Pipeline
 from exporter.errors import StageError
 from exporter.graph.export import check_interface
 from exporter.graph.index import GraphIndex, index_graph
-from exporter.graph.onnx_file import open_artifact
+from exporter.graph.onnx_file import open_artifact, read_model
 from exporter.graph.program import Program
 from exporter.graph.program_file import load_program
 from exporter.graph.structure import Difference, diff_structure
@@ -105,7 +105,7 @@ def verify(
             program=own.program,
             inputs=wrapped.inputs,
             outputs=wrapped.outputs,
-            stations=(Station(name="given", path=onnx, model=model, stage="given file"),),
+            stations=(Station(name="given", path=onnx, stage="given file"),),
             expected_taps=_compared(own) if descends else frozenset(),
             tapped=descends,
         )
@@ -155,7 +155,7 @@ def _own_run(
         raise StageError(error.stage, error.detail, finished=tuple(progress.timings)) from error
     return _Own(
         program=built.program,
-        graph=index_graph(built.shipped_model, folder),
+        graph=index_graph(read_model(built.shipped.path), folder),
         metadata=dict(built.shipped.metadata),
     )
 

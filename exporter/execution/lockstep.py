@@ -15,7 +15,7 @@ float64 values are computed op by op inside the window and live only as long as 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ from exporter.execution.evaluate import (
 from exporter.execution.margins import Margin, margin_of
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
+from exporter.execution.slices import SLICED_OPS, LinearSlices, operands
 from exporter.execution.targets import moves_elements
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
@@ -51,18 +52,20 @@ class TapValues:
     ``free`` and ``forced`` are None when the file does not hold the value. ``exact`` says that
     the op only moves elements whose sources are taps: forced must equal reference bit for bit.
     ``margin`` computes the float64 margins of a discrete decision, on demand. ``stopped`` is what
-    onnxruntime said when it could not compute the value.
+    onnxruntime said when it could not compute the value. A tap with ``slices`` is too large for
+    its float64 values to be held; they are None and come from there, some rows at a time.
     """
 
     planned: PlannedTap
     reference: np.ndarray
-    truth_free: np.ndarray
-    truth_local: np.ndarray
+    truth_free: np.ndarray | None
+    truth_local: np.ndarray | None
     free: np.ndarray | None
     forced: np.ndarray | None
     exact: bool
     margin: Callable[[], Margin] | None
     stopped: str | None = None
+    slices: LinearSlices | None = None
 
 
 @dataclass(slots=True)
@@ -106,6 +109,7 @@ class Lockstep:
         live = [t for t in planned if t.fate == COMPARED and not t.constant]
         self._cut = frozenset(tap.onnx_name for tap in live)
         self._sources = {op.name: tuple(op.refs()) for op in program.ops}
+        self._sliceable = _sliceable(program)
         self.clock = Clock()
 
     def sources(self, name: str) -> tuple[str, ...]:
@@ -116,6 +120,17 @@ class Lockstep:
         """Yield every tap of the program, in order, on one case."""
         with torch.no_grad():
             yield from _Walk(self, inputs).run()
+
+
+def _supplier(
+    reference: Mapping[str, Any], names: Mapping[str, str]
+) -> Callable[[str], np.ndarray]:
+    """Gives float32 PyTorch's value for an ONNX name.
+
+    Not a method: a walk that is reachable from itself would keep its arrays, its sessions and
+    the graph until the garbage collector happens to run.
+    """
+    return lambda onnx_name: to_array(reference[names[onnx_name]])
 
 
 class _Walk:
@@ -130,6 +145,7 @@ class _Walk:
         self.wide: dict[str, Any] = {}
         self.local: dict[str, Any] = {}
         self.op_weights: dict[str, Any] = {}
+        self.sliced: dict[str, LinearSlices] = {}
         options = {"taps": owner._cut, "sessions": owner._sessions}
         self.free = OnnxWindows(owner._graph, inputs, owner._deployment, **options)
         self.forced = OnnxWindows(
@@ -137,7 +153,7 @@ class _Walk:
             inputs,
             owner._deployment,
             forced=owner._cut,
-            supply=self._supply,
+            supply=_supplier(self.reference, owner._names),
             **options,
         )
         self.ops: list[tuple[int, Op]] = []
@@ -158,9 +174,6 @@ class _Walk:
                 bytes_held = 0
         yield from self._flush(last=True)
 
-    def _supply(self, onnx_name: str) -> np.ndarray:
-        return to_array(self.reference[self.owner._names[onnx_name]])
-
     def _flush(self, *, last: bool) -> Iterator[TapValues]:
         owner = self.owner
         here = [owner._planned[op.name] for _, op in self.ops if op.name in owner._planned]
@@ -180,6 +193,11 @@ class _Walk:
             planned = owner._planned.get(op.name)
             if planned is not None:
                 yield self._values(op, planned, free, forced)
+                # Whoever reads a tap reads the reference: its local value has done its work.
+                if planned.onnx_name in owner._cut:
+                    self.local.pop(op.name, None)
+                    free.pop(planned.onnx_name, None)
+                    forced.pop(planned.onnx_name, None)
             self._release(owner._last.get(index, ()))
         for name in [name for name in self.held if not self._onnx_reads(name)]:
             self.held.discard(name)
@@ -194,13 +212,35 @@ class _Walk:
             self.local[op.name] = reference
             return
         self.op_weights.clear()
+        if self._too_large(op, reference):
+            self.sliced[op.name] = self._slices(op, reference)
+            return
         self.wide[op.name] = keep_decisions(call_double(op, self._wide_of), reference)
         if moves_elements(op.target) and all(self._is_exact(name) for name in op.refs()):
             self.local[op.name] = reference
         else:
             self.local[op.name] = keep_decisions(call_double(op, self._local_of), reference)
 
+    def _too_large(self, op: Op, reference: torch.Tensor) -> bool:
+        planned = self.owner._planned.get(op.name)
+        cut = planned is not None and planned.onnx_name in self.owner._cut
+        float64 = 2 * 8 * reference.numel() if op.name in self.owner._sliceable else 0
+        return cut and float64 > self.owner._budget
+
+    def _slices(self, op: Op, reference: torch.Tensor) -> LinearSlices:
+        x, weight, bias = operands(op)
+        rows = max(1, self.owner._budget // (4 * 8 * reference.shape[-1]))
+        return LinearSlices(
+            wide=widen(self._wide_of(x)),
+            local=widen(self._local_of(x)),
+            weight=self._widened(weight),
+            bias=None if bias is None else self._widened(bias),
+            rows=rows,
+        )
+
     def _wide_of(self, name: str) -> Any:
+        if name in self.sliced:
+            return self.sliced[name].whole()
         return self.wide[name] if name in self.wide else self._widened(name)
 
     def _local_of(self, name: str) -> Any:
@@ -231,16 +271,18 @@ class _Walk:
         name = planned.onnx_name
         constant = self.owner._graph.array(name) if planned.constant else None
         floating = is_floating(self.reference[op.name])
+        sliced = self.sliced.get(op.name)
         return TapValues(
             planned=planned,
             reference=to_array(self.reference[op.name]),
-            truth_free=to_array(self.wide[op.name]),
-            truth_local=to_array(self.local[op.name]),
+            truth_free=None if sliced else to_array(self.wide[op.name]),
+            truth_local=None if sliced else to_array(self.local[op.name]),
             free=free.get(name, constant),
             forced=forced.get(name, constant),
-            exact=self.local[op.name] is self.reference[op.name],
+            exact=not sliced and self.local[op.name] is self.reference[op.name],
             margin=None if floating else margin_of(op, self._reference_of, self._wide_of),
             stopped=self.forced.stopped.get(name) or self.free.stopped.get(""),
+            slices=sliced,
         )
 
     def _reference_of(self, name: str) -> Any:
@@ -254,7 +296,19 @@ class _Walk:
         for name in names:
             self.wide.pop(name, None)
             self.local.pop(name, None)
+            self.sliced.pop(name, None)
             if self._onnx_reads(name):
                 self.held.add(name)
             else:
                 self.reference.pop(name, None)
+
+
+def _sliceable(program: Program) -> frozenset[str]:
+    """Ops whose float64 value nobody reads but a decision, and that can be computed by rows."""
+    floats = {op.name for op in program.ops if not op.dtype.startswith(("int", "uint", "bool"))}
+    read = {name for op in program.ops if op.name in floats for name in op.refs()}
+    return frozenset(
+        op.name
+        for op in program.ops
+        if op.target in SLICED_OPS and op.name not in read and op.name not in program.outputs
+    )

@@ -41,19 +41,23 @@ def margin_of(op: Op, reference: Lookup, truth: Lookup) -> Callable[[], Margin] 
     if not floats:
         return None
     if name in _COMPARISONS:
-        left, right = (truth(a.name) if isinstance(a, Ref) else a for a in op.args[:2])
         return lambda: Margin(
-            distance=(widen(torch.as_tensor(left)) - widen(torch.as_tensor(right))).abs().numpy(),
+            distance=_difference(op.args[0], op.args[1], truth),
             noise=_noise(floats, reference, truth),
         )
     if name == "argmax":
-        values = truth(floats[0])
         dim = op.args[1] if len(op.args) > 1 else op.kwargs.get("dim")
         keep = bool(op.args[2] if len(op.args) > 2 else op.kwargs.get("keepdim", False))
         return lambda: Margin(
-            distance=_top_gap(values, dim, keep), noise=_noise(floats, reference, truth)
+            distance=_top_gap(truth(floats[0]), dim, keep), noise=_noise(floats, reference, truth)
         )
     return None
+
+
+def _difference(left: Any, right: Any, truth: Lookup) -> np.ndarray:
+    sides = [truth(a.name) if isinstance(a, Ref) else a for a in (left, right)]
+    first, second = (widen(torch.as_tensor(side)) for side in sides)
+    return (first - second).abs().numpy()
 
 
 def _is_float(value: Any) -> bool:

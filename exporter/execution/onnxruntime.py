@@ -130,7 +130,7 @@ class WindowRun:
         # Windows hold each tap as an output anyway; an arena would keep a second copy.
         options.enable_cpu_mem_arena = False
         self._values = [
-            ort.OrtValue.ortvalue_from_numpy(_aligned(graph.array(name))) for name in window.weights
+            ort.OrtValue.ortvalue_from_numpy(graph.array(name)) for name in window.weights
         ]
         options.add_external_initializers(list(window.weights), self._values)
         self.outputs = window.outputs
@@ -168,11 +168,6 @@ def _words(error: Exception) -> str:
     node = re.search(r"while running (\w+) node\. Name:'([^']*)'", text)
     where = f"{node[1]} node '{node[2]}': " if node else ""
     return where + (text.partition("Status Message: ")[2] or text.splitlines()[0])
-
-
-def _aligned(array: np.ndarray) -> np.ndarray:
-    """onnxruntime reads whole words; bytes inside a protobuf may start anywhere."""
-    return array if array.ctypes.data % 64 == 0 or array.nbytes < 4096 else array.copy()
 
 
 def run_model(model: onnx.ModelProto, inputs: Arrays, deployment: Deployment) -> Arrays:

@@ -20,11 +20,12 @@ from exporter.execution.evaluate import (
 )
 from exporter.execution.margins import Margin, margin_of
 from exporter.graph.program import Op, Program
+from exporter.graph.taps import tap_ops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpValues:
-    """One tensor of the program; valid until the next one is asked for.
+    """One tap of the program; valid until the next one is asked for.
 
     Attributes:
         reference: float32 PyTorch, free run.
@@ -39,7 +40,7 @@ class OpValues:
 
 
 def walk_double(program: Program, inputs: Mapping[str, np.ndarray]) -> Iterator[OpValues]:
-    """Yield every tensor that the program computes, in its order.
+    """Yield every tap of the program (its tensors and sizes), in its order.
 
     Values are dropped after their last use, so that memory holds what the program itself needs.
     """
@@ -47,6 +48,7 @@ def walk_double(program: Program, inputs: Mapping[str, np.ndarray]) -> Iterator[
     values |= {name: program.tensors[key] for name, key in program.weights.items()}
     wide: dict[str, Any] = {}
     last = last_uses(program)
+    taps = {op.name for op in tap_ops(program)}
 
     def wide_or_plain(name: str) -> Any:
         return wide[name] if name in wide else values[name]
@@ -57,7 +59,7 @@ def walk_double(program: Program, inputs: Mapping[str, np.ndarray]) -> Iterator[
             if is_floating(value):
                 wide[op.name] = keep_decisions(call_double(op, wide_or_plain), value)
             values[op.name] = value
-        if op.kind == "tensor":
+        if op.name in taps:
             floating = is_floating(value)
             yield OpValues(
                 op=op,

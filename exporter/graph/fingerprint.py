@@ -7,13 +7,14 @@ their nodes; names of nodes and initialisers, metadata and order do not matter.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import onnx
 
 from exporter.graph.attributes import attribute_values
 from exporter.graph.index import GraphIndex
+from exporter.graph.nearest import NearestTap
 
 _LENGTH = 12
 
@@ -36,16 +37,15 @@ class NodePrint:
     tap: str
 
 
-def fingerprint(graph: GraphIndex, taps: Mapping[str, int]) -> tuple[NodePrint, ...]:
+def fingerprint(graph: GraphIndex, taps: Collection[str]) -> tuple[NodePrint, ...]:
     """Fingerprints of all nodes, in graph order.
 
     Args:
         graph: external data is read where it is mapped.
-        taps: ONNX value name -> position in the program; of several taps behind a node the
-            first one is its nearest.
+        taps: ONNX names of the values that people know.
     """
     versions = {entry.domain: entry.version for entry in graph.model.opset_import}
-    nearest = _nearest_taps(graph, taps)
+    nearest = NearestTap(graph, taps)
     digests: dict[str, str] = {}
     return tuple(
         NodePrint(
@@ -53,22 +53,10 @@ def fingerprint(graph: GraphIndex, taps: Mapping[str, int]) -> tuple[NodePrint, 
             op=node.op_type,
             form=_form(graph, node, versions.get(node.domain, 0)),
             constants=_constants(graph, node, digests),
-            tap=nearest[index],
+            tap=nearest.of(node) or "",
         )
-        for index, node in enumerate(graph.nodes)
+        for node in graph.nodes
     )
-
-
-def _nearest_taps(graph: GraphIndex, taps: Mapping[str, int]) -> list[str]:
-    """For each node the first tap, in the program's order, that it reaches without passing one."""
-    behind: list[str] = [""] * len(graph.nodes)
-    for index in reversed(range(len(graph.nodes))):
-        node = graph.nodes[index]
-        own = [name for name in node.output if name in taps]
-        users = {user for name in node.output for user in graph.consumers.get(name, ())}
-        found = own or [behind[user] for user in users if behind[user]]
-        behind[index] = min(found, key=taps.__getitem__, default="")
-    return behind
 
 
 def _form(graph: GraphIndex, node: onnx.NodeProto, version: int) -> str:

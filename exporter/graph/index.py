@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from exporter.graph.onnx_file import external_entry
+from exporter.graph.onnx_file import external_entry, read_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,22 @@ class GraphIndex:
         return flat.reshape(tuple(tensor.dims))
 
 
+_LARGE = 1 << 14
 _PACKED = frozenset({onnx.TensorProto.INT4, onnx.TensorProto.UINT4})
+
+
+def open_graph(path: Path) -> GraphIndex:
+    """Read an ONNX file for its look-ups alone; its weights are then held once, as arrays.
+
+    Raises:
+        ArtifactError: the file cannot be used (see ``read_model``).
+    """
+    graph = index_graph(read_model(path), path.parent)
+    for tensor in graph.model.graph.initializer:
+        if int(np.prod(tensor.dims, dtype=np.int64)) >= _LARGE:
+            graph.array(tensor.name)
+            tensor.ClearField("raw_data")
+    return graph
 
 
 def index_graph(model: onnx.ModelProto, folder: Path) -> GraphIndex:
