@@ -1,0 +1,257 @@
+"""Pipelines as pytest tests: ``pytest --export-verify pipelines/``.
+
+Every pipeline YAML that pytest is given becomes a file of tests: one per link of the chain, one per
+declared contract, one for its golden, and one for the verdict of the whole run. The pipeline runs
+once, when the first of them does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.errors import EXIT_PASS, ExportVerifyError
+
+if TYPE_CHECKING:
+    from exporter.config import Pipeline
+    from exporter.report.schema import LinkRecord, Report
+
+_GOOD = frozenset({"pass", "empty as declared"})
+_MOST_CULPRITS = 3
+LAYERS, DEPLOYED = "layers", "deployed at level "
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the plugin; without the first one it does nothing."""
+    group = parser.getgroup("export-verify", "exported pipelines")
+    group.addoption(
+        "--export-verify",
+        action="store_true",
+        help="collect the pipeline YAMLs below the given paths as tests",
+    )
+    group.addoption(
+        "--export-verify-runs",
+        metavar="DIR",
+        default="runs",
+        help="where runs put their files, one folder per pipeline (default: runs)",
+    )
+    group.addoption(
+        "--export-verify-golden",
+        metavar="DIR",
+        default="golden",
+        help="where goldens lie, one folder per pipeline (default: golden)",
+    )
+    group.addoption(
+        "--export-verify-reuse",
+        action="store_true",
+        help="judge the runs that lie there already, instead of running",
+    )
+    group.addoption(
+        "--export-verify-trust",
+        action="store_true",
+        help="run the code that a pipeline's 'factory' names",
+    )
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Every YAML is a pipeline; one that cannot be read is an error, not a file to pass over."""
+    if parent.config.getoption("--export-verify") and file_path.suffix in (".yaml", ".yml"):
+        return PipelineFile.from_parent(parent, path=file_path)
+    return None
+
+
+class CheckFailed(Exception):  # noqa: N818 - what pytest shows is its text
+    """A check did not pass; its text is all that is shown."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """What a run left: a report, or why there is none."""
+
+    report: Report | None = None
+    error: str = ""
+
+
+class PipelineFile(pytest.File):
+    """One pipeline YAML."""
+
+    held: _Run | None = None
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Items, known from the YAML alone: nothing is exported to list them."""
+        from exporter.config import load_pipeline
+
+        try:
+            self.pipeline: Pipeline = load_pipeline(self.path)
+        except ExportVerifyError as error:
+            raise self.CollectError(str(error)) from error
+        for name in link_names(self.pipeline):
+            yield LinkItem.from_parent(self, name=f"link: {name}", key=name)
+        for name, settings in self.pipeline.contracts.items():
+            if settings is not False:
+                yield ContractItem.from_parent(self, name=f"contract: {name}", key=name)
+        yield GoldenItem.from_parent(self, name="golden", key="golden")
+        yield VerdictItem.from_parent(self, name="verdict", key="verdict")
+
+    @property
+    def run_folder(self) -> Path:
+        """Where this pipeline's run puts its files."""
+        return Path(str(self.config.getoption("--export-verify-runs"))) / self.pipeline.name
+
+    def report(self) -> Report:
+        """The report of the run, which is made once.
+
+        Raises:
+            CheckFailed: there is none.
+        """
+        if self.held is None:
+            try:
+                self.held = _Run(report=self._run())
+            except ExportVerifyError as error:
+                self.held = _Run(error=str(error))
+        if self.held.report is None:
+            raise CheckFailed(f"the run stopped: {self.held.error}")
+        return self.held.report
+
+    def _run(self) -> Report:
+        from exporter.report.schema import read_report
+
+        if self.config.getoption("--export-verify-reuse"):
+            report = read_report(self.run_folder / "report.json")
+            if report.pipeline.digest != self.pipeline.digest:
+                raise CheckFailed(
+                    f"the run in {self.run_folder} is of another state of the pipeline"
+                )
+            return report
+        factory = self.pipeline.model.factory
+        if factory is not None and not self.config.getoption("--export-verify-trust"):
+            raise CheckFailed(
+                f"this pipeline runs code: {factory}; read it, then add --export-verify-trust"
+            )
+        from exporter.pipeline import run
+        from exporter.report.progress import Progress
+
+        with Progress(quiet=True) as progress:
+            return run(self.pipeline, output_dir=self.run_folder, progress=progress)
+
+
+def link_names(pipeline: Pipeline) -> list[str]:
+    """Links of the chain that a run of this pipeline compares."""
+    names = ["eager -> captured", "captured -> exported"]
+    if pipeline.export.simplify:
+        names.append("exported -> simplified")
+    return [*names, LAYERS, *(f"{DEPLOYED}{level}" for level in pipeline.deploy.levels)]
+
+
+class Check(pytest.Item):
+    """One thing that must hold."""
+
+    def __init__(self, *, key: str, **options: Any):
+        super().__init__(**options)
+        self.key = key
+
+    @property
+    def file(self) -> PipelineFile:
+        """The pipeline that it belongs to."""
+        assert isinstance(self.parent, PipelineFile)  # noqa: S101 - made by its collect()
+        return self.parent
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
+        if isinstance(excinfo.value, CheckFailed | ExportVerifyError):
+            return str(excinfo.value)
+        return str(super().repr_failure(excinfo))
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, f"{self.file.pipeline.name}: {self.name}"
+
+
+class LinkItem(Check):
+    """One link of the chain."""
+
+    def runtest(self) -> None:
+        """Raises CheckFailed: the link does not pass, or was not compared."""
+        report = self.file.report()
+        links = [link for link in report.links if _matches(self.key, link)]
+        if not links:
+            raise CheckFailed(f"the run did not compare '{self.key}'")
+        for link in links:
+            verdict = link.verdict
+            if verdict == "ambiguous" and report.exit_code == EXIT_PASS:
+                verdict = "pass"  # within the cap that the pipeline declares
+            if verdict not in _GOOD:
+                raise CheckFailed("\n".join(_link_lines(report, link)))
+
+
+def _matches(key: str, link: LinkRecord) -> bool:
+    if key == LAYERS:
+        return link.name.startswith("layers: ")
+    if key.startswith(DEPLOYED):
+        parts = link.actual.split("/")
+        return len(parts) > 1 and parts[1] == key.removeprefix(DEPLOYED)
+    return link.name == key
+
+
+def _link_lines(report: Report, link: LinkRecord) -> Iterator[str]:
+    yield f"{link.name}: {link.verdict}: {link.reason}"
+    found = [culprit for culprit in report.culprits if culprit.link == link.name]
+    for culprit in found[:_MOST_CULPRITS]:
+        yield (
+            f"  layer '{culprit.layer}', {culprit.op} at {culprit.source}: local error"
+            f" {culprit.local_error}, limit {culprit.limit}"
+        )
+    if len(found) > _MOST_CULPRITS:
+        yield f"  and {len(found) - _MOST_CULPRITS} more layers"
+
+
+class ContractItem(Check):
+    """One declared contract, on all sides that it was checked on."""
+
+    def runtest(self) -> None:
+        """Raises CheckFailed: a side does not hold, or nothing was checked."""
+        found = [held for held in self.file.report().contracts if held.name == self.key]
+        if not found:
+            raise CheckFailed(f"the pipeline declares '{self.key}', the run did not check it")
+        failed = []
+        for held in found:
+            optional = held.verdict == "not run" and not held.required
+            if held.verdict not in _GOOD and held.verdict != "not applicable" and not optional:
+                parts = (held.reason, held.where, held.advice)
+                said = ". ".join(part for part in parts if part)
+                failed.append(f"{held.name} [{held.side}]: {held.verdict}: {said}")
+        if failed:
+            raise CheckFailed("\n".join(failed))
+        if all(held.verdict not in _GOOD for held in found):
+            pytest.skip("; ".join(f"{held.side}: {held.verdict}, {held.reason}" for held in found))
+
+
+class GoldenItem(Check):
+    """The golden, against the file that the run made."""
+
+    def runtest(self) -> None:
+        """Raises CheckFailed: it moved, is missing or was tampered with."""
+        from exporter.golden_check import check_golden
+        from exporter.report.golden import golden_lines
+
+        self.file.report()
+        pipeline = self.file.pipeline
+        folder = Path(str(self.config.getoption("--export-verify-golden"))) / pipeline.name
+        outcome = check_golden(pipeline, folder, self.file.run_folder / "model.onnx")
+        if outcome.exit_code != EXIT_PASS:
+            lines = golden_lines(outcome)
+            if outcome.problem is not None and not outcome.advice:
+                lines.append(f"  export-verify golden record {self.path.name} --reason TEXT")
+            raise CheckFailed("\n".join(lines))
+
+
+class VerdictItem(Check):
+    """The whole run: what no other test covers (coverage, structure, further providers)."""
+
+    def runtest(self) -> None:
+        """Raises CheckFailed: the run's own exit code is not 0."""
+        report = self.file.report()
+        if report.exit_code != EXIT_PASS:
+            raise CheckFailed(f"{report.verdict}: {report.headline}")
