@@ -1,6 +1,6 @@
 """Debug every fault of the graph catalogue and write the table in docs/debug.md.
 
-    python scripts/debug_table.py [--run DIR] [--only NAME ...] [--threads 1] [--output docs/debug.md]
+    python scripts/debug_table.py [--run DIR] [--only NAME ...] [--threads 1] [--output FILE]
 
 Takes a finished run of pipelines/sensevoice_tiny.yaml, or makes one. About ten seconds a fault.
 Exits 1 when fewer than 95% of the faults are named exactly.
@@ -43,9 +43,19 @@ SenseVoice; the file was then given to `export-verify debug --onnx FILE --all`. 
 - **innocent**: layers that a finding names and that are not to blame.
 - **number**: a tap fails against float64 for it; else only the structure shows it.
 
-| fault | layer and op named | what differs | as exported | in the file | op | thing | values | innocent | number |
-|---|---|---|---|---|:-:|:-:|:-:|---|:-:|
 """
+COLUMNS = (
+    "fault",
+    "layer and op named",
+    "what differs",
+    "as exported",
+    "in the file",
+    "op",
+    "thing",
+    "values",
+    "innocent",
+    "number",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +158,8 @@ def main() -> int:
     print(f"{summary}\n{seconds:.1f} s per fault")
     if not options.only:
         options.output.parent.mkdir(exist_ok=True)
-        text = HEAD + "\n".join(row(found) for found in scores) + f"\n\n{summary}\n"
+        lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *map(row, scores)]
+        text = HEAD + "\n".join(lines) + f"\n\n{summary}\n"
         options.output.write_text(text)
     return 0 if share >= GOAL else 1
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from exporter.debug.blame import blame, node_label
 from exporter.debug.finding import GRAPH, KERNEL, Finding
 from exporter.debug.isolate import Isolated, Row
 from exporter.debug.subject import Subject
 from exporter.debug.variations import REFERENCE, Variation
-from exporter.execution.evaluate import to_array
+from exporter.debug.weights import wrong_weight
 
 _SHAPE_READERS = frozenset({"Reshape", "Expand", "Tile"})
 
@@ -71,39 +69,24 @@ def fusion_finding(held: Isolated, matrix: Sequence[Variation]) -> Finding | Non
 
 
 def _weight(subject: Subject, row: Row) -> Finding | None:
-    """An initialiser that carries a parameter's name and not its values."""
-    graph, tensors = subject.actual, subject.program.tensors
-    for index in row.nodes:
-        for name in graph.reads[index]:
-            if name not in graph.initializers or name not in tensors:
-                continue
-            wanted, present = to_array(tensors[name].cpu()), graph.array(name)
-            node = node_label(subject, index)
-            if wanted.shape != present.shape or wanted.dtype != present.dtype:
-                both = [f"{a.dtype.name} {list(a.shape)}" for a in (wanted, present)]
-                kind = "dtype" if wanted.shape == present.shape else "shape"
-                text = f"{kind} of weight '{name}' of {node} differs: {both[1]} in the file,"
-                text += f" {both[0]} in PyTorch"
-                return _finding(row, kind, node, text, name, both[0], both[1])
-            unequal = ~((wanted == present) | ((wanted != wanted) & (present != present)))
-            if unequal.any():
-                gap = np.abs(present.astype(np.float64) - wanted.astype(np.float64))
-                at = np.unravel_index(int(np.nanargmax(np.where(unequal, gap, -1.0))), gap.shape)
-                place = [int(i) for i in at]
-                both = [f"{float(a[at]):.9g} at {place}" for a in (wanted, present)]
-                text = (
-                    f"weight '{name}' of {node} differs: {both[1]} in the file, {both[0]} in"
-                    f" PyTorch ({int(unequal.sum()):,} of {unequal.size:,} elements differ)"
-                )
-                return _finding(row, "weight", node, text, name, both[0], both[1])
-    return None
+    found = wrong_weight(subject, row)
+    if found is None:
+        return None
+    node = node_label(subject, found.node)
+    text = (
+        f"{found.kind} '{found.name}' of {node} differs: {found.actual} in the file,"
+        f" {found.expected} in PyTorch{found.share}"
+    )
+    return _finding(row, found.kind, node, text, found.name, found.expected, found.actual)
 
 
 def _dtype_or_shape(subject: Subject, row: Row) -> Finding | None:
     m = row.measurement
     if m is None or m.problem is None:
         return None
-    last = node_label(subject, subject.actual.producer[row.planned.onnx_name])
+    last = _region(subject, row)
+    if row.planned.onnx_name in subject.actual.producer:
+        last = node_label(subject, subject.actual.producer[row.planned.onnx_name])
     if m.dtype_expected != m.dtype_actual:
         both = str(m.dtype_expected), str(m.dtype_actual)
         text = f"dtype differs: {last} gives {both[1]}, PyTorch {both[0]}"
