@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from exporter.models.built import WeightsInfo
 from exporter.parity.status import Status, exit_code
 from exporter.parity.tolerance import Override, Policy
 from exporter.record import case_record
-from exporter.report.markdown import render_markdown
 from exporter.report.schema import (
     ArtifactRecord,
     CulpritRecord,
@@ -27,6 +25,7 @@ from exporter.report.schema import (
     WeightsRecord,
     write_report,
 )
+from exporter.report.write import write_renderings
 from exporter.tensors import Case
 
 
@@ -159,8 +158,6 @@ def headline(
 
 
 def write_reports(report: Report, folder: Path) -> None:
-    """Write ``report.json`` and ``report.md``, each atomically."""
+    """Write ``report.json`` and what it is rendered to, each atomically."""
     write_report(report, folder / "report.json")
-    part = folder / "report.md.part"
-    part.write_text(render_markdown(report), encoding="utf-8")
-    os.replace(part, folder / "report.md")
+    write_renderings(report, folder)

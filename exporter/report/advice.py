@@ -8,6 +8,8 @@ from exporter.report.names import printable
 from exporter.report.schema import Report
 
 MOST_STEPS = 5
+GIVEN_FILE = "given file"
+"""Stage of a culprit in a file that ``verify --onnx`` was given, not in one that the run made."""
 
 SEEDED = (
     "Weights are SEEDED, not trained: the graph and its numbers are real,"
@@ -50,10 +52,11 @@ def _stages(report: Report) -> list[str]:
 def _culprits(report: Report) -> list[str]:
     steps = []
     for culprit in report.culprits[:2]:
-        command = shlex.join(
-            ["export-verify", "debug", report.pipeline.file, "--layer", culprit.layer]
-        )
-        steps.append(f"Take this layer apart: {command}")
+        command = ["export-verify", "debug", report.pipeline.file, "--layer", culprit.layer]
+        if culprit.stage == GIVEN_FILE:
+            files = [held.path for held in report.artifacts if held.path.endswith(".onnx")]
+            command += ["--onnx", *files[:1]] if files else []
+        steps.append(f"Take this layer apart: {shlex.join(command)}")
     if len(report.culprits) > 2:
         steps.append(f"{len(report.culprits) - 2} more layers fail by themselves, listed below")
     return steps

@@ -81,6 +81,14 @@ def test_a_failure_says_what_to_do_next(kind):
     assert findings(report)
 
 
+def test_a_given_file_is_named_in_the_command_that_takes_it_apart():
+    report = reports.layer_fail()
+    culprit = report.culprits[0].model_copy(update={"stage": "given file"})
+    given = report.model_copy(update={"culprits": [culprit]})
+    assert "--onnx model.onnx" in next_steps(given)[0]
+    assert "--onnx" not in next_steps(report)[0]
+
+
 def test_a_pass_has_nothing_to_do_and_nothing_found():
     assert next_steps(reports.passed()) == []
     assert findings(reports.passed()) == []
