@@ -79,7 +79,7 @@ class Opened:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self.requests.append(request.url))
         page.goto(path.as_uri())
-        page.wait_for_selector("html[data-ready]", timeout=30_000)
+        page.wait_for_selector("html[data-ready]", timeout=60_000)
 
     def _console(self, message):
         # INK reads the canvas more often than a page would.
@@ -304,15 +304,23 @@ def test_segments_lie_over_the_waveform(open_report):
 
 
 def test_five_thousand_taps_open_within_two_seconds(open_report):
-    report = reports.many_taps()
-    open_report(reports.passed())  # the browser itself has started and warmed up
+    """Seconds of processor time of the page's main thread: those do not depend on other work."""
+    held = open_report(reports.many_taps())
+    session = held.page.context.new_cdp_session(held.page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
     times = []
     for _ in range(3):
-        held = open_report(report)
-        times.append(held.page.evaluate("performance.getEntriesByName('ready')[0].startTime"))
+        held.page.reload()  # the counters begin anew with every document
+        held.page.wait_for_selector("html[data-ready]", timeout=60_000)
+        times.append(seconds_of_tasks(session))
     assert held.visible() == 25
     assert "5,088" in held.page.locator(".dt-info").inner_text()
-    assert min(times) < 2000, times
+    assert 0.05 < min(times) < 2, times
+
+
+def seconds_of_tasks(session):
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return next(held["value"] for held in metrics if held["name"] == "TaskDuration")
 
 
 def test_a_page_without_the_network_asks_for_nothing(open_report):

@@ -111,7 +111,7 @@ def test_every_renderer_takes_every_kind_of_report(kind):
     check_all(reports.KINDS[kind]())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(names)
 def test_any_name_is_shown_and_does_nothing(name):
     check_all(reports.with_names(name))
@@ -149,7 +149,7 @@ def test_five_thousand_taps_fit(large):
     check_all(large)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.integers(0, 60), st.integers(0, 200), st.integers(0, 3000), st.integers(0, 100), st.data()
 )
