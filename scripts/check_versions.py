@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,6 +132,7 @@ def main() -> int:
         "--with", dest="sets", action="append", required=True, metavar="PACKAGE==VERSION[,...]"
     )
     parser.add_argument("--markdown", type=Path, help="write the table there too")
+    parser.add_argument("--json", type=Path, help="write all outcomes there")
     options = parser.parse_args()
     options.pipeline = options.pipeline.resolve()
     options.golden_dir = options.golden_dir.resolve()
@@ -148,6 +149,8 @@ def main() -> int:
     print(text)
     if options.markdown is not None:
         options.markdown.write_text(text)
+    if options.json is not None:
+        options.json.write_text(json.dumps([asdict(result) for result in results], indent=1))
     return 1 if any(result.bad for result in results) else 0
 
 
