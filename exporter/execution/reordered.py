@@ -162,6 +162,26 @@ def _conv1d(
     return functional.linear(columns[..., order], flat, bias).transpose(1, 2)
 
 
+def _conv2d(
+    generator: torch.Generator,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = (1, 1),
+    padding: Any = (0, 0),
+    dilation: Any = (1, 1),
+    groups: int = 1,
+) -> Tensor | None:
+    """A kernel of height 1 is a one-dimensional convolution of every row."""
+    if x.dim() != 4 or weight.shape[2] != 1 or (stride[0], padding[0]) != (1, 0):
+        return None
+    rows = x.transpose(1, 2).flatten(0, 1)
+    result = _conv1d(
+        generator, rows, weight.squeeze(2), bias, stride[1:], padding[1:], dilation[1:], groups
+    )
+    return None if result is None else result.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+
+
 _REORDERED = {
     "aten.linear.default": _linear,
     "aten.matmul.default": _matmul,
@@ -169,4 +189,5 @@ _REORDERED = {
     "aten.bmm.default": _matmul,
     "aten.addmm.default": _addmm,
     "aten.conv1d.default": _conv1d,
+    "aten.conv2d.default": _conv2d,
 }

@@ -66,9 +66,9 @@ def renamed(
     problems = [f"'{name}' is missing" for name in _RENAMED if name not in found]
     problems += [f"'{name}' is not known" for name in found if name not in _RENAMED]
     problems += [
-        f"'{old}' has shape {tuple(found[old].shape)}, not {tuple(wanted[new].shape)}"
+        f"'{old}' has shape {tuple(found[old].shape)}, not {_upstream_shape(wanted[new])}"
         for old, new in _RENAMED.items()
-        if old in found and found[old].shape != wanted[new].shape
+        if old in found and tuple(found[old].shape) != _upstream_shape(wanted[new])
     ]
     if problems:
         raise WeightsError(
@@ -76,7 +76,13 @@ def renamed(
             where=where,
             remedy="install a silero-vad release of the 6.2 series",
         )
-    return {new: found[old] for old, new in _RENAMED.items()}
+    return {new: found[old].reshape(wanted[new].shape) for old, new in _RENAMED.items()}
+
+
+def _upstream_shape(tensor: Tensor) -> tuple[int, ...]:
+    """Upstream's kernels have one axis less: ours have height 1."""
+    shape = tuple(tensor.shape)
+    return (*shape[:2], shape[3]) if len(shape) == 4 else shape
 
 
 def _jit_path() -> Path:

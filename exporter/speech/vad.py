@@ -10,6 +10,10 @@ Framing at 16 kHz (8 kHz: halve every figure):
                           ^ the frame's speech probability
     |---- 256 ----|
              |---- 256 ----|           four STFT columns, hop 128
+
+The convolutions look along the four columns only. Frames are rows of one image, not a batch:
+a kernel of height 1 is then one large matrix product, four times as fast in onnxruntime as one
+small product per frame.
 """
 
 from __future__ import annotations
@@ -45,15 +49,15 @@ class SileroNetwork(nn.Module):
         self.context_samples = self.frame_samples // 8
         window = self.frame_samples // 2
         bins = window // 2 + 1
-        self.stft = nn.Conv1d(1, 2 * bins, window, stride=window // 2, bias=False)
+        self.stft = nn.Conv2d(1, 2 * bins, (1, window), stride=(1, window // 2), bias=False)
         self.encoder = nn.Sequential(
-            nn.Conv1d(bins, 128, 3, stride=1, padding=1),
+            _along_columns(bins, 128, stride=1),
             nn.ReLU(),
-            nn.Conv1d(128, 64, 3, stride=2, padding=1),
+            _along_columns(128, 64, stride=2),
             nn.ReLU(),
-            nn.Conv1d(64, 64, 3, stride=2, padding=1),
+            _along_columns(64, 64, stride=2),
             nn.ReLU(),
-            nn.Conv1d(64, 128, 3, stride=1, padding=1),
+            _along_columns(64, 128, stride=1),
             nn.ReLU(),
         )
         self.lstm = nn.LSTM(128, HIDDEN)
@@ -80,14 +84,18 @@ class SileroNetwork(nn.Module):
         """
         mirror = frames.index_select(1, self.get_buffer("mirrored"))
         framed = torch.cat([context, frames, mirror], dim=1)
-        spectrum = self.stft(framed.unsqueeze(1))
+        spectrum = self.stft(framed[None, None])  # [1, 2 * bins, F, 4]
         bins = self.frame_samples // 4 + 1
         real, imaginary = spectrum[:, :bins], spectrum[:, bins:]
         magnitude = torch.sqrt(real * real + imaginary * imaginary)
-        encoded = self.encoder(magnitude)  # [F, 128, 1]: the strides leave one column per frame
-        hidden, (h, c) = self.lstm(encoded.transpose(1, 2), (h, c))
+        encoded = self.encoder(magnitude)  # [1, 128, F, 1]: the strides leave one column a frame
+        hidden, (h, c) = self.lstm(encoded.squeeze(3).permute(2, 0, 1), (h, c))
         logits = self.head(torch.relu(hidden).permute(1, 2, 0))
         return torch.sigmoid(logits).reshape(-1), h, c
+
+
+def _along_columns(channels: int, filters: int, *, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, filters, (1, 3), stride=(1, stride), padding=(0, 1))
 
 
 class SileroVad(nn.Module):

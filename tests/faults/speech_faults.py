@@ -31,7 +31,7 @@ def vad_relu_removed(graph: Editor) -> None:
 
 def vad_conv_padding_shifted(graph: Editor) -> None:
     """A convolution of the VAD pads 0 and 2 instead of 1 and 1."""
-    graph.set(graph.node("vad.network.encoder.2", "conv1d"), pads=[0, 2])
+    graph.set(graph.node("vad.network.encoder.2", "conv2d"), pads=[0, 0, 0, 2])
 
 
 def lstm_state_not_reset(graph: Editor) -> None:
