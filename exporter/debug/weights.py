@@ -1,4 +1,4 @@
-"""Weights of a file against the parameters of the captured program, where no clean file is known."""
+"""Stored weights against the captured program's parameters, where no clean file is known."""
 
 from __future__ import annotations
 

@@ -1,0 +1,68 @@
+"""What a user may call a layer."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.debug.select import find_layer
+from exporter.debug.subject import Subject
+from exporter.errors import UserInputError
+
+NORM = "model.encoder.encoders.0.norm1"
+
+
+def names(subject: Subject, text: str) -> set[str]:
+    return {tap.tap.module for tap in find_layer(subject, text).taps}
+
+
+def test_a_module_path_stands_for_all_below_it(subject: Subject):
+    found = names(subject, "model.encoder.encoders.0")
+    assert {NORM, "model.encoder.encoders.0.self_attn.linear_out"} <= found
+    assert all(name.startswith("model.encoder.encoders.0") for name in found)
+
+
+def test_a_module_path_is_not_a_prefix_of_letters(subject: Subject):
+    assert not any(
+        n.startswith("model.encoder.encoders0") for n in names(subject, "model.encoder.encoders.0")
+    )
+
+
+def test_a_tap_is_a_layer_of_its_own(subject: Subject):
+    tap = next(t for t in subject.planned if t.tap.module == NORM)
+    assert find_layer(subject, tap.tap.name).taps == (tap,)
+
+
+def test_an_onnx_node_leads_to_the_tap_of_its_piece(subject: Subject):
+    node = next(n for n in subject.actual.nodes if n.op_type == "Gemm")
+    (tap,) = find_layer(subject, node.name).taps
+    assert tap.tap.op == "aten.linear.default"
+
+
+def test_an_output_goes_by_its_public_name(subject: Subject):
+    (tap,) = find_layer(subject, "token_ids").taps
+    assert tap.output
+
+
+@pytest.mark.parametrize("text", ["model.encoder.*.norm1", "*.encoders.0.norm?", "*norm1"])
+def test_a_glob_is_matched_with_paths(subject: Subject, text: str):
+    assert NORM in names(subject, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("model.encoder.encoders.0.self_atn", "model.encoder.encoders.0.self_attn"),
+        ("model.encodr.encoders.0.norm1", NORM),
+        ("speech_prob", "speech_probs"),
+    ],
+)
+def test_a_misspelt_layer_gets_the_nearest_names(subject: Subject, text: str, near: str):
+    with pytest.raises(UserInputError) as caught:
+        find_layer(subject, text)
+    assert near in str(caught.value.remedy)
+
+
+def test_a_word_that_is_nothing_gets_the_top_of_the_tree(subject: Subject):
+    with pytest.raises(UserInputError, match="no layer is called") as caught:
+        find_layer(subject, "qqqqqqqqqqqqqqq")
+    assert "fbank" in str(caught.value.remedy)
