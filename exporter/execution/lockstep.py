@@ -33,6 +33,7 @@ from exporter.execution.evaluate import (
     widen,
 )
 from exporter.execution.margins import Margin, margin_of
+from exporter.execution.memory import trim
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.slices import SLICED_OPS, LinearSlices, operands
@@ -165,13 +166,16 @@ class _Walk:
             started = time.perf_counter()
             value = call(op, self.reference.__getitem__)
             owner.clock.add("torch float32", time.perf_counter() - started)
-            self.reference[op.name] = value
-            self.ops.append((index, op))
+            size = 0
             if op.kind == "tensor" and op.name in owner._planned:
-                bytes_held += _TAP_COPIES * value.numel() * value.element_size()
-            if bytes_held > owner._budget:
+                size = _TAP_COPIES * value.numel() * value.element_size()
+            if self.ops and bytes_held + size > owner._budget:
+                # A tap that is larger than the budget by itself gets a window of its own.
                 yield from self._flush(last=False)
                 bytes_held = 0
+            self.reference[op.name] = value
+            self.ops.append((index, op))
+            bytes_held += size
         yield from self._flush(last=True)
 
     def _flush(self, *, last: bool) -> Iterator[TapValues]:
@@ -203,6 +207,9 @@ class _Walk:
             self.held.discard(name)
             self.reference.pop(name, None)
         self.ops = []
+        free.clear()
+        forced.clear()
+        trim()
 
     def _double(self, op: Op) -> None:
         """Compute the free and the local float64 value of ``op``."""
