@@ -58,7 +58,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainResult:
-    """Records and statuses of all links, in the order of the chain."""
+    """Records and statuses of all links, in the order of the chain.
+
+    ``shipped`` holds the outputs of the first deployment, by case.
+    """
 
     links: list[LinkRecord]
     outputs: list[OutputRecord]
@@ -66,6 +69,7 @@ class ChainResult:
     statuses: list[Status]
     status: Status
     tokens: dict[str, list[list[int]]]
+    shipped: dict[str, Arrays]
     notes: list[str]
 
 
@@ -138,6 +142,7 @@ class Chain:
             statuses=statuses,
             status=worst(statuses),
             tokens=self._tokens(runs),
+            shipped={run.case.name: run.stations[self._deployments[0].label()] for run in runs},
             notes=notes,
         )
 

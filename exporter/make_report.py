@@ -22,9 +22,11 @@ from exporter.report.schema import (
     PolicyRecord,
     Report,
     StructureRecord,
+    WaveformRecord,
     WeightsRecord,
     write_report,
 )
+from exporter.report.waveform import waveform_record
 from exporter.report.write import write_renderings
 from exporter.tensors import Case
 
@@ -116,10 +118,36 @@ def make_report(
         structure=structure or [],
         outputs=result.outputs,
         cases=[case_record(case, _text(result.tokens.get(case.name), tokens)) for case in cases],
+        waveforms=_waveforms(pipeline, cases, result),
         notes=notes,
         not_checked=not_checked,
         timings=timings,
     )
+
+
+def _waveforms(
+    pipeline: Pipeline, cases: tuple[Case, ...], result: ChainResult
+) -> list[WaveformRecord]:
+    """Recordings with the segments that the shipped graph found in them."""
+    vad = pipeline.vad
+    records = []
+    for case in cases:
+        outputs = result.shipped.get(case.name, {})
+        waveform = case.inputs.get("waveform")
+        if vad is None or waveform is None or waveform.ndim != 1 or "segments" not in outputs:
+            continue
+        records.append(
+            waveform_record(
+                case.name,
+                waveform,
+                sample_rate_hz=pipeline.sample_rate_hz,
+                segments=[(int(start), int(end)) for start, end in outputs["segments"]],
+                speech_probs=outputs.get("speech_probs"),
+                hop_samples=pipeline.sample_rate_hz * 32 // 1000,
+                threshold=vad.threshold,
+            )
+        )
+    return records
 
 
 def _text(rows: list[list[int]] | None, tokens: tuple[str, ...] | None) -> list[str] | None:

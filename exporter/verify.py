@@ -236,6 +236,7 @@ def _not_comparable(problems: list[str]) -> ChainResult:
         statuses=[Status.FAIL],
         status=Status.FAIL,
         tokens={},
+        shipped={},
         notes=[],
     )
 

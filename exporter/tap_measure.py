@@ -1,0 +1,105 @@
+"""Measure one tap of a walk: whole, or in slices where it is too large for float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from exporter.execution.lockstep import TapValues
+from exporter.execution.slices import LinearSlices
+from exporter.parity.compare import accumulate, measure, measure_exact
+from exporter.parity.measurement import Distance, Measurement, Role
+from exporter.parity.tolerance import natural_scale
+
+
+def measure_tap(values: TapValues) -> tuple[Measurement, Measurement]:
+    """Local and propagated measurement of a tap."""
+    tap = values.planned
+    name, role = tap.tap.name, ("output" if tap.output else "inner")
+    scale = natural_scale(tap.tap.op)
+    if values.slices is not None:
+        local, free = _measure_slices(values, values.slices, role, scale)
+    else:
+        if values.exact or values.reference.dtype.kind in "biu":
+            local = measure_exact(name, values.reference, values.forced, role)
+        else:
+            local = _measure(name, values.truth_local, values.reference, values.forced, role, scale)
+        free = _measure(name, values.truth_free, values.reference, values.free, role, scale)
+    if values.stopped is not None:
+        return _explain(local, values.stopped), _explain(free, values.stopped)
+    return local, free
+
+
+def with_cost(measured: Measurement, cost: Distance) -> Measurement:
+    """The same measurement with the larger of PyTorch's own distance and that of the draws."""
+    own = measured.reference
+    if own is None or own.max_abs is None or own.rms is None:
+        return measured
+    if cost.max_abs is None or cost.rms is None:
+        return measured
+    larger = replace(own, max_abs=max(own.max_abs, cost.max_abs), rms=max(own.rms, cost.rms))
+    return replace(measured, reference=larger)
+
+
+def _measure_slices(
+    values: TapValues, slices: LinearSlices, role: Role, scale: float | None
+) -> tuple[Measurement, Measurement]:
+    """Local and free measurement of a tap whose float64 values come some rows at a time."""
+    name, reference = values.planned.tap.name, values.reference
+    if any(a is None or a.shape != reference.shape for a in (values.free, values.forced)):
+        empty = np.empty(0)
+        return (
+            _measure(name, empty, reference, values.forced, role, scale),
+            _measure(name, empty, reference, values.free, role, scale),
+        )
+    local, free = [], []
+    for part in slices.parts(reference, values.free, values.forced):
+        local.append(_measure(name, part.truth_local, part.reference, part.forced, role, scale))
+        free.append(_measure(name, part.truth_free, part.reference, part.free, role, scale))
+    shape = reference.shape
+    return _unflatten(accumulate(local), shape), _unflatten(accumulate(free), shape)
+
+
+def _unflatten(measured: Measurement, shape: tuple[int, ...]) -> Measurement:
+    """Give a measurement over rows the shape and the places of the whole tensor."""
+
+    def place(distance: Distance | None) -> Distance | None:
+        if distance is None or distance.worst_index is None:
+            return distance
+        row, column = distance.worst_index
+        index = (*(int(i) for i in np.unravel_index(row, shape[:-1])), column)
+        return replace(distance, worst_index=index)
+
+    return replace(
+        measured,
+        shape_expected=shape,
+        shape_actual=shape,
+        actual=place(measured.actual),
+        reference=place(measured.reference),
+        direct=place(measured.direct),
+    )
+
+
+def _measure(
+    name: str,
+    truth: np.ndarray | None,
+    reference: np.ndarray,
+    actual: np.ndarray | None,
+    role: Role,
+    scale: float | None,
+) -> Measurement:
+    return measure(
+        name,
+        truth=truth,
+        reference=reference,
+        actual=actual,
+        role=role,
+        natural_scale=scale,
+    )
+
+
+def _explain(measured: Measurement, stopped: str) -> Measurement:
+    if measured.problem is None or measured.dtype_actual is not None:
+        return measured
+    return replace(measured, problem=f"{measured.problem}: onnxruntime stopped: {stopped}")
