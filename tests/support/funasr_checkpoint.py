@@ -1,6 +1,6 @@
 """Write a tiny SenseVoice checkpoint in exactly the format that FunASR publishes.
 
-Every token is one letter of the Yi syllables, so that text can be turned back into token ids.
+Every token is one ideograph of its own, so that text can be turned back into token ids.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from exporter.speech.cmvn import seeded_cmvn
 __all__ = ["TINY_SETTINGS", "ids_of_text", "token_table", "write_checkpoint"]
 
 TINY_SETTINGS: dict[str, Any] = {"num_blocks": 2, "tp_blocks": 1, "vocab_size": 300}
-_FIRST_LETTER = 0xA000
+_FIRST_LETTER = 0x20000
 _UNKNOWN = "<unk>"
 
 
