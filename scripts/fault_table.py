@@ -114,6 +114,8 @@ def summary(found: list[Outcome]) -> str:
         f"right stage for {sum(o.right_stage for o in found)},"
         f" right layer for {sum(o.right_layer for o in found)};"
         f" innocent layers named: {named}.",
+        f"By numbers alone, without the diff: right layer and no other for"
+        f" {sum(o.right_by_numbers for o in found)} of {sum(o.numerically for o in found)}.",
     ]
     return "\n".join(lines)
 

@@ -62,6 +62,14 @@ class Outcome:
         return tuple(dict.fromkeys((*self.culprits, *self.changed)))
 
     @property
+    def right_by_numbers(self) -> bool:
+        """The culprits of the comparison in numbers alone are the fault's layer and no other."""
+        if self.fault is None or self.link is None:
+            return False
+        found = {culprit.tap.planned.tap.module for culprit in self.link.culprits}
+        return bool(found) and found <= set(self.fault.layers)
+
+    @property
     def right_stage(self) -> bool:
         """Something is named, and all of it lies in the fault's stage."""
         if self.fault is None or self.refusal:
@@ -75,8 +83,8 @@ class Outcome:
         if self.fault is None:
             return not self.detected
         if self.refusal:
-            return any(f"'{layer}" in self.refusal or f" {layer}." in self.refusal
-                       for layer in self.fault.layers)  # fmt: skip
+            words = self.refusal.replace("'", " ").replace(".", " ").split()
+            return any(_contains(words, layer.split(".")) for layer in self.fault.layers)
         return any(layer in self.named for layer in self.fault.layers)
 
     @property
@@ -127,3 +135,9 @@ def judge_file(
 
 def _ratio(judged: Judged) -> float:
     return judged.verdict.ratio or 0.0
+
+
+def _contains(words: list[str], path: list[str]) -> bool:
+    """True when a module path, taken apart, occurs in the words of a sentence."""
+    width = len(path)
+    return any(words[at : at + width] == path for at in range(len(words) - width + 1))
