@@ -48,13 +48,15 @@ def disagreement(
     if first is None or first.what != "values":
         return first
     if np.isfinite(first.gap):
-        return _first(left, right, measure_noise(subject, inputs), natural)
+        first = _first(left, right, measure_noise(subject, inputs), natural)
+        if first is None or first.what != "values" or np.isfinite(first.gap):
+            return first
     bad = [
         name
         for name, value in left.items()
         if value.dtype.kind in "biu" and not np.array_equal(value, right[name])
     ]
-    if bad and all(_is_fragile(subject, inputs, name, left, right) for name in bad):
+    if bad and _are_fragile(subject, inputs, bad, left, right):
         return Disagreement(
             output=bad[0], gap=first.gap, limit=first.limit, what=first.what, fragile=True
         )
@@ -101,30 +103,32 @@ def natural_scale_of(subject: Subject, output: str) -> float:
         output = graph.nodes[node].input[0]
 
 
-def _is_fragile(
+def _are_fragile(
     subject: Subject,
     inputs: Arrays,
-    name: str,
+    names: list[str],
     left: dict[str, np.ndarray],
     right: dict[str, np.ndarray],
 ) -> bool:
-    """Every element that differs also flips when the float inputs move by a unit in the last
-    place: then neither side can be called wrong."""
-    differing = left[name] != right[name]
+    """As many elements flip in PyTorch itself when the float inputs move by a unit in the last
+    place (within a factor of two): then neither side can be called wrong."""
+    differing = sum(int((left[name] != right[name]).sum()) for name in names)
     generator = np.random.Generator(np.random.PCG64(3))
-    flipped = np.zeros_like(differing)
+    most = 0
     for _ in range(4):
         moved = {
-            key: (value * (1 + generator.choice([-1, 1], value.shape) * 2.0**-23)).astype(value.dtype)
+            key: (value * (1 + generator.choice([-1, 1], value.shape) * 2.0**-23)).astype(
+                value.dtype
+            )
             if value.dtype.kind == "f"
             else value
             for key, value in inputs.items()
         }
         try:
-            found = subject.torch(moved)[name]
+            found = subject.torch(moved)
         except ForwardError:
             return False
-        if found.shape != differing.shape:
+        if any(found[name].shape != left[name].shape for name in names):
             return False
-        flipped |= found != left[name]
-    return bool((flipped | ~differing).all())
+        most = max(most, sum(int((found[name] != left[name]).sum()) for name in names))
+    return most > 0 and differing <= 2 * most

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx
 
 from exporter.contracts.onnx_side import OnnxRunError
 from exporter.contracts.result import Place
@@ -48,10 +49,8 @@ def find_baked(
     graph = subject.onnx.made.graph
     known = _sizes_at_example(subject, good_inputs, axes)
     candidates = _constants(graph, known)
-    refused = _NODE.search(message)
-    start = None
-    if refused:
-        start = next((k for k, n in enumerate(graph.nodes) if n.name == refused[2]), None)
+    refused = refusing_node(graph, message)
+    start = None if refused is None else graph.producer[refused.output[0]]
     if start is not None:
         near = _nearest(graph, start, {node for node, _ in candidates})
     else:
@@ -70,6 +69,14 @@ def find_baked(
         f"{_shown(graph.array(name))}",
         candidates=listed,
     )
+
+
+def refusing_node(graph: GraphIndex, message: str) -> onnx.NodeProto | None:
+    """The node that a message of onnxruntime names."""
+    found = _NODE.search(message)
+    if not found:
+        return None
+    return next((node for node in graph.nodes if node.name == found[2]), None)
 
 
 def _sizes_at_example(

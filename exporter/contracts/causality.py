@@ -15,16 +15,15 @@ convolution backend that picks its algorithm by length (cuDNN, TF32: kyutai-labs
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from exporter.contracts import causality_onnx, causality_torch
 from exporter.contracts.probes import resize, take_row
 from exporter.contracts.result import (
     ONNX,
     SIDES,
-    TORCH,
     ContractResult,
     not_applicable,
     not_run,
@@ -34,7 +33,7 @@ from exporter.contracts.streaming import Streaming, added, check_streaming
 from exporter.contracts.subject import ForwardError, Subject, TimeAxis
 
 NAME = "causality"
-_WAVEFORM_STEPS = (30_720, 15_360, 7_680, 3_840)
+_WAVEFORM_STEPS = (15_360, 7_680, 3_840)
 _FRAME_STEPS = (64, 48, 32, 24, 16, 12, 8, 4)
 
 
@@ -52,7 +51,7 @@ class Settings(ContractSettings):
     lookahead_samples: int | dict[str, int] = 0
     input: str | None = None
     axis: str | None = None
-    no_causality: dict[str, str] = {}
+    no_causality: dict[str, str] = Field(default_factory=dict)
     streaming: Streaming | None = None
 
 
@@ -147,11 +146,3 @@ def choose_steps(have: int, axis: TimeAxis, lookahead: int) -> tuple[int, int]:
     while steps < 4 * lookahead and steps * 2 <= limit:
         steps *= 2
     return steps, max(steps // 2, axis.minimum)
-
-
-def describe(details: dict[str, Any]) -> dict[str, Any]:
-    """Details with JSON types only."""
-    return {key: value for key, value in details.items() if value not in (None, {}, [])}
-
-
-__all__ = ["NAME", "ONNX", "TORCH", "Plan", "Settings", "check", "describe", "make_plan"]

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 NAME = "causality"
 
 
-def check(
-    subject: Subject, plan: Plan, laws: Mapping[str, Law], noise: Noise
-) -> ContractResult:
+def check(subject: Subject, plan: Plan, laws: Mapping[str, Law], noise: Noise) -> ContractResult:
     """Check the file.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from exporter.contracts.align import Law, first_difference, learn_law
 from exporter.contracts.cudnn import check_backends
 from exporter.contracts.double import call_in_double
 from exporter.contracts.locate import Found, locate, outputs_of, record, shared_keys
-from exporter.contracts.noise import Noise, distance, measure_noise, scale_of
+from exporter.contracts.noise import Noise, distance, noise_of, scale_of
 from exporter.contracts.probes import other_future
 from exporter.contracts.recorder import Call
 from exporter.contracts.result import TORCH, ContractResult
@@ -75,8 +75,7 @@ def check(subject: Subject, plan: Plan) -> tuple[ContractResult, dict[str, Law],
     Raises:
         ForwardError: the module does not run on the probe.
     """
-    # From a short run: a backend that turns coarse with the length must not set its own limit.
-    noise = measure_noise(subject, plan.prefix(subject, min((plan.cut, *plan.sweep))))
+    noise = noise_of(subject)
     base = record(subject, plan.full)
     prefix_inputs = plan.prefix(subject, plan.cut)
     prefix = record(subject, prefix_inputs)
@@ -93,7 +92,10 @@ def check(subject: Subject, plan: Plan) -> tuple[ContractResult, dict[str, Law],
     output_laws = {name: laws[f"output:{name}"] for name in outputs}
     if not outputs:
         result = ContractResult(
-            name=NAME, side=TORCH, status=Status.NOT_APPLICABLE, reason=_listed(skipped),
+            name=NAME,
+            side=TORCH,
+            status=Status.NOT_APPLICABLE,
+            reason=_listed(skipped),
         )
         return result, output_laws, noise
     for name, found in outputs.items():
@@ -126,9 +128,7 @@ def check(subject: Subject, plan: Plan) -> tuple[ContractResult, dict[str, Law],
     return result, output_laws, noise
 
 
-def learn_laws(
-    runs: tuple[Mapping[str, Call], ...], lengths: tuple[int, ...]
-) -> dict[str, Law]:
+def learn_laws(runs: tuple[Mapping[str, Call], ...], lengths: tuple[int, ...]) -> dict[str, Law]:
     """How every recorded value follows the length of the input."""
     laws = {}
     for key in runs[0]:
@@ -385,6 +385,3 @@ def _figure(value: float | None) -> float | str | None:
 
 def _listed(reasons: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {why}" for name, why in reasons.items())
-
-
-__all__ = ["FUTURE_SCALE", "OutputFindings", "check", "field", "learn_laws", "lookahead_of"]

@@ -28,9 +28,7 @@ SETTINGS = (
 )
 
 
-def check_backends(
-    subject: Subject, plan: Plan, laws: Mapping[str, Law]
-) -> dict[str, Any] | str:
+def check_backends(subject: Subject, plan: Plan, laws: Mapping[str, Law]) -> dict[str, Any] | str:
     """Largest relative difference of a prefix per setting and output; a reason without a device.
 
     These figures decide nothing: the module is judged where it runs.

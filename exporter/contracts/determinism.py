@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -18,15 +17,23 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from exporter.contracts.determinism_onnx import check_onnx
-from exporter.contracts.locate import locate, record
+from exporter.contracts.locate import first_layer, locate, record
 from exporter.contracts.noise import Noise, distance, noise_of, scale_of
-from exporter.contracts.probes import other_future, probe, stack_rows, take_row
+from exporter.contracts.probes import probe
 from exporter.contracts.recorder import ModuleStack, calling_line
+from exporter.contracts.repeats import (
+    Finding,
+    batch_of,
+    compare,
+    row_count,
+    turned_batch,
+    unrelated,
+    verdict,
+)
 from exporter.contracts.result import SIDES, TORCH, ContractResult, Place, not_applicable, not_run
 from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.state import held_tensors
 from exporter.contracts.subject import ForwardError, Subject
-from exporter.parity.status import Status
 
 NAME = "determinism"
 
@@ -43,18 +50,6 @@ class Settings(ContractSettings):
     bitwise: bool = True
     threads: Many[int] = (1, 2)
     caches: Many[str] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One comparison that failed."""
-
-    test: str
-    output: str
-    gap: float
-    limit: float
-    where: Place | None
-    advice: str
 
 
 class RandomOps(TorchDispatchMode):
@@ -81,9 +76,8 @@ def _is_off(func: Any, args: Any) -> bool:
     if "dropout" in name:
         flags = [a for a in args[1:] if isinstance(a, bool)]
         return bool(args[1:]) and (args[1] == 0.0 or False in flags)
-    if "lstm" in name or "gru" in name or "rnn" in name:
-        return True
-    return False
+    # A recurrent layer draws only for its dropout, which is off in eval.
+    return any(kind in name for kind in ("lstm", "gru", "rnn"))
 
 
 def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
@@ -92,7 +86,7 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
         return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
     inputs = probe(subject)
     try:
-        noise = noise_of(subject, inputs)
+        noise = noise_of(subject)
         found, tests = _torch(subject, settings, inputs, noise)
     except ForwardError as error:
         return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
@@ -113,20 +107,22 @@ def _torch(
     bad = compare(first, second, noise, bitwise=settings.bitwise)
     if bad is not None:
         where = ops.places[0] if ops.places else _locate(subject, inputs, inputs)
-        advice = "switch dropout and dither off for inference, or draw the noise outside and pass it"
+        advice = (
+            "switch dropout and dither off for inference, or draw the noise outside and pass it"
+        )
         return Finding(test="two runs", where=where, advice=advice, **bad), tests
     tests.append("after an unrelated input")
-    other = _unrelated(subject, inputs)
+    other = unrelated(subject, inputs)
     bad, where = _after_other(subject, settings, inputs, other, first, noise)
     if bad is not None:
         advice = "reset or return the state that this module keeps, or declare it under caches"
         return Finding(test=tests[-1], where=where, advice=advice, **bad), tests
     for count in settings.threads[1:]:
         tests.append(f"{settings.threads[0]} and {count} threads")
-        with threads(settings.threads[0]):
-            one = _run(subject, inputs)
-        with threads(count):
-            many = _run(subject, inputs)
+        one, many = (
+            first if n == torch.get_num_threads() else _with_threads(subject, inputs, n)
+            for n in (settings.threads[0], count)
+        )
         bad = compare(one, many, noise, bitwise=False)
         if bad is not None:
             advice = "avoid ops whose order of addition is not fixed (scatter_add, index_put)"
@@ -142,6 +138,13 @@ def _torch(
 
 def _run(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return subject.torch(inputs)
+
+
+def _with_threads(
+    subject: Subject, inputs: dict[str, np.ndarray], count: int
+) -> dict[str, np.ndarray]:
+    with threads(count):
+        return _run(subject, inputs)
 
 
 def _after_other(
@@ -177,8 +180,6 @@ def _after_other(
         subject.torch(other, keep_state=True)
         reset()
         stale = record(subject, inputs)  # restores the state afterwards
-        from exporter.contracts.locate import first_layer
-
         found = first_layer((clean, stale), _judge(noise, bitwise=settings.bitwise))
         return bad, found.place if found else None
     finally:
@@ -192,14 +193,15 @@ def _batch_order(
     if subject.batch is None:
         return None, None
     batch = batch_of(subject, inputs)
-    rows = _rows(subject, batch)
+    rows = row_count(subject, batch)
     if rows < 2:
         return None, None
     tests.append("another order of the batch")
-    reversed_batch = stack_rows(subject, [take_row(subject, batch, k) for k in range(rows)][::-1])
+    reversed_batch = turned_batch(subject, batch)
     left, right = _run(subject, batch), _run(subject, reversed_batch)
     turned = {
-        name: value if subject.batch_position(name) is None
+        name: value
+        if subject.batch_position(name) is None
         else np.flip(value, axis=subject.batch_position(name) or 0)
         for name, value in right.items()
     }
@@ -219,49 +221,6 @@ def _batch_order(
 
     found = locate(subject, (batch, reversed_batch), runs, judge)
     return bad, found.place if found else None
-
-
-def batch_of(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A batch of three different rows."""
-    axis = subject.time_axis()
-    one = take_row(subject, inputs, 0)
-    if axis is None:
-        return inputs
-    start = inputs[axis.input].shape[axis.position] // 3
-    others = [other_future(subject, one, axis, start, scale=0.5, seed=k) for k in (5, 6)]
-    return stack_rows(subject, [one, *others])
-
-
-def _rows(subject: Subject, batch: dict[str, np.ndarray]) -> int:
-    for spec in subject.inputs:
-        position = subject.batch_position(spec.name)
-        if position is not None:
-            return batch[spec.name].shape[position]
-    return 0
-
-
-def _unrelated(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    axis = subject.time_axis()
-    if axis is not None:
-        return other_future(subject, inputs, axis, 0, scale=1.0, seed=11)
-    from exporter.contracts.probes import replaced
-
-    generator = np.random.Generator(np.random.PCG64(11))
-    return {
-        spec.name: replaced(inputs[spec.name], spec, generator, 1.0) for spec in subject.inputs
-    }
-
-
-def compare(
-    left: dict[str, np.ndarray], right: dict[str, np.ndarray], noise: Noise, *, bitwise: bool
-) -> dict[str, Any] | None:
-    """The first output that differs, as fields of a ``Finding``; ``None`` when none does."""
-    for name, value in left.items():
-        gap = distance(value, right[name])
-        limit = 0.0 if bitwise else noise.limit(name, scale_of(value, right[name]), value.size)
-        if not gap <= limit:
-            return {"output": name, "gap": gap, "limit": limit}
-    return None
 
 
 def _judge(noise: Noise, *, bitwise: bool) -> Callable[..., str | None]:
@@ -291,29 +250,3 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(saved)
-
-
-def verdict(side: str, found: Finding | None, tests: list[str], bitwise: bool) -> ContractResult:
-    """One result from what the tests found."""
-    limit = "bit by bit" if bitwise else "within float32 noise"
-    if found is None:
-        return ContractResult(
-            name=NAME,
-            side=side,
-            status=Status.PASS,
-            observed="no output moves",
-            limit=limit,
-            reason="; ".join(tests),
-            details={"tests": tests},
-        )
-    return ContractResult(
-        name=NAME,
-        side=side,
-        status=Status.FAIL,
-        observed=f"'{found.output}' moves by {found.gap:.3g}",
-        limit=limit if found.limit == 0.0 else f"{found.limit:.3g}",
-        where=found.where,
-        advice=found.advice,
-        reason=f"{found.test} differ" if found.test == "two runs" else f"differs: {found.test}",
-        details={"tests": tests},
-    )

@@ -9,15 +9,28 @@ import numpy as np
 
 from exporter.contracts.noise import Noise, distance
 from exporter.contracts.onnx_side import OnnxRunError
-from exporter.contracts.probes import stack_rows, take_row
+from exporter.contracts.repeats import (
+    Finding,
+    batch_of,
+    compare,
+    turned_batch,
+    unrelated,
+    verdict,
+)
 from exporter.contracts.result import ONNX, ContractResult, Place, not_run
 from exporter.contracts.subject import Subject
 
 NAME = "determinism"
 _LEFTOVER = "remove the random node: it is a training leftover"
 _RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
-     "Multinomial"}
+    {
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Bernoulli",
+        "Multinomial",
+    }
 )
 
 
@@ -44,8 +57,6 @@ def check_onnx(
     noise: Noise,
 ) -> ContractResult:
     """Run the same tests as on the PyTorch side on the file."""
-    from exporter.contracts.determinism import Finding, _unrelated, batch_of, compare, verdict
-
     if subject.onnx.problem is not None:
         return not_run(NAME, ONNX, f"no ONNX file: {subject.onnx.problem}")
     drawing = random_nodes(subject)
@@ -66,21 +77,24 @@ def check_onnx(
             plain = dataclasses.replace(subject.onnx.deployment, level="disable")
             tests.append("two runs without graph optimisation")
             runs = [subject.onnx.run(inputs, plain) for _ in range(2)]
-            bad = compare(*runs, noise, bitwise=bitwise)
+            bad = compare(runs[0], runs[1], noise, bitwise=bitwise)
             if bad is not None:
                 return failed(tests[-1], bad, drawing[0], _LEFTOVER)
         tests.append("after an unrelated input")
-        subject.onnx.run(_unrelated(subject, inputs))
+        subject.onnx.run(unrelated(subject, inputs))
         bad = compare(first, subject.onnx.run(inputs), noise, bitwise=bitwise)
         if bad is not None:
             return failed(tests[-1], bad, None, "report it to the execution provider's maintainers")
         for count in threads[1:]:
             tests.append(f"{threads[0]} and {count} threads")
+            own = subject.onnx.deployment
             runs = [
-                subject.onnx.run(inputs, dataclasses.replace(subject.onnx.deployment, threads=n))
+                first
+                if n == own.threads
+                else subject.onnx.run(inputs, dataclasses.replace(own, threads=n))
                 for n in (threads[0], count)
             ]
-            bad = compare(*runs, noise, bitwise=False)
+            bad = compare(runs[0], runs[1], noise, bitwise=False)
             if bad is not None:
                 return failed(tests[-1], bad, None, "fix the number of threads in deployment")
         if subject.batch is not None:
@@ -95,19 +109,8 @@ def check_onnx(
     return verdict(ONNX, None, tests, bitwise)
 
 
-def _order(
-    subject: Subject, batch: dict[str, np.ndarray], noise: Noise
-) -> dict[str, Any] | None:
-    from exporter.contracts.determinism import compare
-
-    positions = [subject.batch_position(spec.name) for spec in subject.inputs]
-    rows = next(
-        batch[spec.name].shape[position]
-        for spec, position in zip(subject.inputs, positions, strict=True)
-        if position is not None
-    )
-    turned = stack_rows(subject, [take_row(subject, batch, k) for k in range(rows)][::-1])
-    left, right = subject.onnx.run(batch), subject.onnx.run(turned)
+def _order(subject: Subject, batch: dict[str, np.ndarray], noise: Noise) -> dict[str, Any] | None:
+    left, right = subject.onnx.run(batch), subject.onnx.run(turned_batch(subject, batch))
     for name in right:
         position = subject.batch_position(name)
         if position is not None:

@@ -12,11 +12,11 @@ precision (``dtype_onnx``).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +25,8 @@ from exporter.contracts.dtype_convert import converted, input_dtype
 from exporter.contracts.dtype_onnx import check_onnx
 from exporter.contracts.dtype_overflow import Overflow, find_overflow
 from exporter.contracts.probes import probe
-from exporter.contracts.recorder import ModuleStack
+from exporter.contracts.raised import place_in
+from exporter.contracts.recorder import ModuleStack, flat_tensors
 from exporter.contracts.result import SIDES, TORCH, ContractResult, Place, not_applicable
 from exporter.contracts.scope import scoped
 from exporter.contracts.settings import ContractSettings, Many
@@ -95,8 +96,6 @@ def _within(event: Event, scope: str) -> Event:
     """An event of a submodule with its path from the root."""
     if not scope:
         return event
-    import dataclasses
-
     path = f"{scope}.{event.place.module}" if event.place.module else scope
     return dataclasses.replace(event, place=dataclasses.replace(event.place, module=path))
 
@@ -144,7 +143,9 @@ def _audit(module: nn.Module, args: tuple[Any, ...], precision: str, found: Find
 
 @contextlib.contextmanager
 def _wanted(stack: ModuleStack, precision: str) -> Iterator[DtypeAudit]:
-    wanted = None if precision == "as_built" else getattr(torch, precision.removeprefix("autocast_"))
+    wanted = (
+        None if precision == "as_built" else getattr(torch, precision.removeprefix("autocast_"))
+    )
     autocast = precision.startswith("autocast_")
     audit = DtypeAudit(stack, None if autocast else wanted, autocast=autocast)
     with audit:
@@ -157,24 +158,6 @@ def _autocast(precision: str, device: str) -> Any:
     dtype = getattr(torch, precision.removeprefix("autocast_"))
     # The meta device has no autocast of its own; tensors there follow the CPU's rules.
     return torch.autocast("cpu", dtype=dtype) if device == "cpu" else contextlib.nullcontext()
-
-
-def place_in(module: nn.Module, error: BaseException) -> Place:
-    """Innermost module of ``module`` and innermost line outside torch in an error's traceback."""
-    from exporter.contracts.recorder import _OURS, _TORCH, shortened
-
-    names = {id(part): path for path, part in module.named_modules()}
-    path, op, source = "", "", ""
-    trace = error.__traceback__
-    while trace is not None:
-        owner = trace.tb_frame.f_locals.get("self")
-        if id(owner) in names:
-            path, op = names[id(owner)], type(owner).__name__
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith((_TORCH, _OURS, "<")):
-            source = f"{shortened(file)}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return Place(module=path, op=op, source=source)
 
 
 def _run(module: nn.Module, args: tuple[Any, ...], precision: str, found: Findings) -> None:
@@ -202,8 +185,6 @@ def _run(module: nn.Module, args: tuple[Any, ...], precision: str, found: Findin
 
 
 def _relative_error(full: Any, low: Any) -> float | None:
-    from exporter.contracts.recorder import flat_tensors
-
     worst = None
     for (_, a), (_, b) in zip(flat_tensors(full, ""), flat_tensors(low, ""), strict=False):
         if not isinstance(a, Tensor) or not a.is_floating_point() or a.shape != b.shape:
@@ -274,6 +255,3 @@ def _verdict(found: list[Findings], scope: str) -> ContractResult:
         reason=bad.ran if bad.raised else bad.stopped_why,
         **shared,
     )
-
-
-__all__ = ["NAME", "Findings", "Settings", "check", "check_precision", "np"]

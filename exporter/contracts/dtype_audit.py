@@ -29,19 +29,80 @@ CASTING_WRITE = "casting write"
 
 _CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as", "clone_to"})
 _WRITES = frozenset(
-    {"copy_", "__setitem__", "index_copy_", "index_put_", "scatter_", "masked_scatter_",
-     "slice_scatter", "index_add_", "index_copy", "scatter", "add_", "mul_", "sub_", "div_"}
+    {
+        "copy_",
+        "__setitem__",
+        "index_copy_",
+        "index_put_",
+        "scatter_",
+        "masked_scatter_",
+        "slice_scatter",
+        "index_add_",
+        "index_copy",
+        "scatter",
+        "add_",
+        "mul_",
+        "sub_",
+        "div_",
+    }
 )
 _STRICT = frozenset(
-    {"linear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm", "einsum",
-     "conv1d", "conv2d", "conv_transpose1d", "scaled_dot_product_attention", "lstm", "gru",
-     "multi_head_attention_forward", "layer_norm", "batch_norm", "group_norm", "embedding_bag",
-     "instance_norm", "rms_norm", "bilinear", "prelu"}
+    {
+        "linear",
+        "matmul",
+        "__matmul__",
+        "__rmatmul__",
+        "mm",
+        "bmm",
+        "addmm",
+        "baddbmm",
+        "einsum",
+        "conv1d",
+        "conv2d",
+        "conv_transpose1d",
+        "scaled_dot_product_attention",
+        "lstm",
+        "gru",
+        "multi_head_attention_forward",
+        "layer_norm",
+        "batch_norm",
+        "group_norm",
+        "embedding_bag",
+        "instance_norm",
+        "rms_norm",
+        "bilinear",
+        "prelu",
+    }
 )
 _HARMLESS = frozenset(
-    {"eq", "ne", "lt", "le", "gt", "ge", "__eq__", "__ne__", "__lt__", "__gt__", "__le__",
-     "__ge__", "isclose", "allclose", "equal", "to_dense", "expand_as", "view_as", "reshape_as",
-     "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "new_zeros"}
+    {
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "__eq__",
+        "__ne__",
+        "__lt__",
+        "__gt__",
+        "__le__",
+        "__ge__",
+        "isclose",
+        "allclose",
+        "equal",
+        "to_dense",
+        "expand_as",
+        "view_as",
+        "reshape_as",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "empty_like",
+        "rand_like",
+        "randn_like",
+        "new_zeros",
+    }
 )
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "scaled_dot_product_attention": ("query", "key", "value", "attn_mask"),
@@ -109,7 +170,11 @@ class DtypeAudit(TorchFunctionMode):
                 raise
             self._log(ERROR, name, operands, None, str(error).splitlines()[0][:200])
             return self._repaired(func, name, args, kwargs, operands)
-        if name in _CASTS or (name in ("sum", "mean", "softmax", "cumsum") and "dtype" in kwargs):
+        if name in _CASTS:
+            # A mask or an index that becomes float32 was never narrow: nothing was meant.
+            if any(t.dtype != _dtype_of(result) for t in operands.values()):
+                _mark(result)
+        elif name in ("sum", "mean", "softmax", "cumsum") and "dtype" in kwargs:
             _mark(result)
         elif mixed:
             self._mixed(name, operands, result)
@@ -222,6 +287,10 @@ def _loses(source: torch.dtype, target: torch.dtype) -> bool:
         return False
     a, b = torch.finfo(source), torch.finfo(target)
     return a.max > b.max or a.eps < b.eps
+
+
+def _dtype_of(value: Any) -> torch.dtype | None:
+    return next((tensor.dtype for _, tensor in flat_tensors(value, "")), None)
 
 
 def _mark(value: Any) -> None:

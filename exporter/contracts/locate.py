@@ -77,9 +77,7 @@ def first_layer(runs: Sequence[dict[str, Call]], judge: Judge) -> Found | None:
     return None
 
 
-def first_op(
-    subject: Subject, inputs: Sequence[Arrays], scope: str, judge: Judge
-) -> Found | None:
+def first_op(subject: Subject, inputs: Sequence[Arrays], scope: str, judge: Judge) -> Found | None:
     """The first op inside a module whose results the judge objects to.
 
     ``None`` also when the runs do not call the same ops (a branch was taken differently).

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
+import torch
 
 from exporter.contracts.mutation_onnx import check_onnx
 from exporter.contracts.probes import probe
@@ -97,9 +98,7 @@ def find_mutations(subject: Subject, inputs: dict[str, np.ndarray]) -> list[Muta
     for name, held in state.items():
         now = after.get(name)
         replaced = now is None or now.tensor is not held.tensor
-        how = _how(
-            held.tensor._version != versions[name], checksum(held.tensor) != sums[name]
-        )
+        how = _how(held.tensor._version != versions[name], checksum(held.tensor) != sums[name])
         if replaced and held.kind != ATTRIBUTE and not how:
             how = "another tensor was assigned"
         if how:
@@ -121,8 +120,6 @@ def _run_watched(subject: Subject, tensors: dict[str, Any], watched: dict[str, A
     with WriteWatch(subject.module, watched) as watch:
         subject.forwards += 1
         try:
-            import torch
-
             with torch.no_grad():
                 subject.module(*tensors.values())
         except Exception as error:
@@ -145,11 +142,9 @@ def _with_places(
         return found
     tensors = {name: as_tensor(inputs[name]) for name in subject.input_names}
     watched = {held.name: held.tensor for held in held_tensors(subject.module)} | tensors
-    with FirstChange(subject.module, {name: watched[name] for name in blind}) as change:
-        import torch
-
-        with torch.no_grad():
-            subject.module(*tensors.values())
+    change = FirstChange(subject.module, {name: watched[name] for name in blind})
+    with change, torch.no_grad():
+        subject.module(*tensors.values())
     subject.snapshot.restore()
     return [
         item

@@ -17,13 +17,16 @@ import torch
 from torch import Tensor
 
 from exporter.contracts.double import call_in_double
+from exporter.contracts.probes import probe, resize, take_row
 from exporter.contracts.recorder import Call, Recorder
+from exporter.contracts.result import Place
 from exporter.contracts.subject import Subject, as_tensor
 from exporter.parity.tolerance import FORMATS, Policy, widened
 from exporter.tensors import Arrays
 
 _POLICY = Policy()
 _UNIT = FORMATS["float32"].roundoff
+_SHORTENED = 4
 _LARGEST_MODEL = 600_000_000
 
 
@@ -55,6 +58,7 @@ def measure_noise(subject: Subject, inputs: Arrays) -> Noise:
     """One float32 and one float64 run with records; keeps numbers, not values."""
     if sum(p.numel() for p in subject.module.parameters()) > _LARGEST_MODEL:
         return Noise(why="not measured: the model is too large for a float64 copy; the floor holds")
+    subject.snapshot  # noqa: B018 - the state before the first call
     single: list[Call] = []
     with Recorder(subject.module, take=single.append):
         returned = subject.call(inputs)
@@ -78,16 +82,28 @@ def measure_noise(subject: Subject, inputs: Arrays) -> Noise:
     return Noise(shares=shares, why="float32 against float64 on the probe")
 
 
-def noise_of(subject: Subject, inputs: Arrays) -> Noise:
-    """The noise of a subject; measured once."""
+def noise_of(subject: Subject) -> Noise:
+    """The noise of a subject; measured once, on a short run.
+
+    Short for two reasons: float64 is expensive, and a backend that turns coarse with the length
+    must not set its own limit.
+
+    Raises:
+        ForwardError: the module does not run on a short probe.
+    """
     if subject._noise is None:
+        inputs = probe(subject)
+        axis = subject.time_axis()
+        if axis is not None:
+            short = max(axis.minimum, inputs[axis.input].shape[axis.position] // _SHORTENED)
+            inputs = resize(subject, inputs, axis, short)
+        if subject.batch is not None:
+            inputs = take_row(subject, inputs, 0)
         subject._noise = measure_noise(subject, inputs)
     return subject._noise
 
 
 def _outputs(subject: Subject, returned: object) -> list[Call]:
-    from exporter.contracts.result import Place
-
     return [
         Call(key=name, place=Place(), value=value.detach())
         for name, value in subject.named(returned).items()

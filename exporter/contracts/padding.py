@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from exporter.contracts.align import row_of
 from exporter.contracts.locate import first_value, locate, outputs_of, record, shared_keys
@@ -53,7 +54,7 @@ class Settings(ContractSettings):
             max(lengths) == T.
     """
 
-    lengths: dict[str, str] = {}
+    lengths: dict[str, str] = Field(default_factory=dict)
     input: str | None = None
     axis: str | None = None
     pad_longest: bool = True
@@ -90,8 +91,9 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
         pad_longest=settings.pad_longest,
         without_lengths=settings.without_lengths,
     )
-    noise = noise_of(subject, given.alone[0])
+    noise = Noise()
     try:
+        noise = noise_of(subject)
         found = [_torch(subject, given, noise)]
     except ForwardError as error:
         found = [_refused(TORCH, given, str(error))]
@@ -134,9 +136,7 @@ def _torch(subject: Subject, given: Utterances, noise: Noise) -> ContractResult:
         index = given.batches.index(leak.batch)
         inputs = (given.alone[leak.row], leak.batch.inputs)
         runs = (alone[leak.row], batches[index])
-        place = _located(
-            lambda judge: locate(subject, inputs, runs, judge), given, leak, noise
-        )
+        place = _located(lambda judge: locate(subject, inputs, runs, judge), given, leak, noise)
     elif inner is not None and all(spec.discrete for spec in subject.outputs):
         leak, place = inner
     details: dict[str, Any] = {}
@@ -220,7 +220,9 @@ def _inner(
                 values = (as_array(alone[row][key].value), as_array(found[key].value))
                 if judge(key, values) is not None:
                     place = alone[row][key].place
-                    gap = distance(*(_pair(*values, len(batch.order), batch.order.index(row)) or ()))
+                    gap = distance(
+                        *(_pair(*values, len(batch.order), batch.order.index(row)) or ())
+                    )
                     return Leak(batch=batch, row=row, output=key, gap=gap, limit=0.0), place
     return None
 

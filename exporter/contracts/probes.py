@@ -10,8 +10,8 @@ from exporter.contracts.subject import Subject, TimeAxis
 from exporter.tensors import Arrays, TensorSpec
 
 DEFAULT_STEPS = 64
-DEFAULT_SAMPLES = 17_600
-"""1.1 s at 16 kHz; long enough for several frames of every layer."""
+DEFAULT_SAMPLES = 11_200
+"""0.7 s at 16 kHz; long enough for several frames of every layer."""
 
 
 def probe(subject: Subject, case: int = 0, size: int | None = None) -> dict[str, np.ndarray]:
@@ -37,9 +37,7 @@ def probe_steps(subject: Subject, axis: TimeAxis) -> int:
     return max(steps, axis.minimum)
 
 
-def resize(
-    subject: Subject, inputs: Arrays, axis: TimeAxis, size: int
-) -> dict[str, np.ndarray]:
+def resize(subject: Subject, inputs: Arrays, axis: TimeAxis, size: int) -> dict[str, np.ndarray]:
     """The same inputs with ``size`` steps: cut, or repeated from the start.
 
     Every input that has the axis follows; lengths become ``size`` where they were full.

@@ -31,7 +31,7 @@ def first_disagreement(subject: Subject, inputs: Arrays) -> str | None:
         program.onnx_name(op.name): values[op.name] for op in program.ops if op.kind == "tensor"
     }
     noise = Noise()
-    for name, (found,) in subject.onnx.walk((inputs,), names=[n for n in subject.onnx.value_names()]):
+    for name, (found,) in subject.onnx.walk((inputs,), names=subject.onnx.value_names()):
         if name not in by_onnx_name:
             continue
         wanted = by_onnx_name[name].detach().numpy()

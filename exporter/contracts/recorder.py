@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from exporter.contracts.result import Place
 
-_TORCH = str(Path(torch.__file__).parent)
+_TORCH = str(Path(torch.__file__ or "").parent)
 _OURS = str(Path(__file__).parent)
 
 
@@ -164,10 +164,15 @@ def calling_line() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith((_TORCH, _OURS, "<")):
+        if is_user_code(name):
             return f"{shortened(name)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def is_user_code(path: str) -> bool:
+    """True for a source file that belongs to the model."""
+    return not path.startswith((_TORCH, _OURS, "<"))
 
 
 def forward_source(part: nn.Module) -> str:

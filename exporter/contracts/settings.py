@@ -37,7 +37,11 @@ def read_settings(kind: type[S], options: Any, *, name: str, pipeline: Any = Non
         ConfigError: an unknown option or a value of another kind.
     """
     try:
-        return kind.model_validate({} if options is None else options)
+        # As everywhere in the YAML, ``key: null`` gives a key its default.
+        given = {} if options is None else options
+        if isinstance(given, dict):
+            given = {key: value for key, value in given.items() if value is not None}
+        return kind.model_validate(given)
     except ValidationError as error:
         problems = []
         for item in error.errors():

@@ -42,7 +42,8 @@ def sweep_axes(
             chosen = sizes.get(name) or derived(minimum, example, maximum)
             declared = subject.sweep.get(spec.name) or subject.sweep.get(name)
             if declared and name != subject.batch and name not in sizes:
-                chosen = tuple(sorted({*chosen, *declared}))
+                # The run judges every declared length; here the longest is what is of interest.
+                chosen = tuple(sorted({*chosen, max(declared)}))
             if not subject.thorough and name not in sizes:
                 dear = [size for size in chosen if size > max(_DEAR_SIZE, 4 * example)]
                 left_out += [f"{name} = {size} (only with --thorough)" for size in dear]
@@ -109,5 +110,7 @@ def at_size(subject: Subject, axis: SweepAxis, size: int) -> dict[str, np.ndarra
     one = take_row(subject, inputs, 0)
     rows = [one]
     for row in range(1, size):
-        rows.append(one if time is None else other_future(subject, one, time, 0, scale=0.3, seed=row))
+        rows.append(
+            one if time is None else other_future(subject, one, time, 0, scale=0.3, seed=row)
+        )
     return stack_rows(subject, rows)

@@ -7,16 +7,18 @@ elsewhere; the node that holds it is named.
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from exporter.contracts.agree import Disagreement, disagreement
 from exporter.contracts.baked import find_baked
 from exporter.contracts.noise import Noise, noise_of
 from exporter.contracts.onnx_side import OnnxRunError
-from exporter.contracts.probes import probe, stack_rows, take_row
 from exporter.contracts.raised import place_of
 from exporter.contracts.result import (
     ONNX,
@@ -43,8 +45,8 @@ class Settings(ContractSettings):
         longest: axis -> largest size to try; by default the axis's declared maximum.
     """
 
-    sizes: dict[str, Many[int]] = {}
-    longest: dict[str, int] = {}
+    sizes: dict[str, Many[int]] = Field(default_factory=dict)
+    longest: dict[str, int] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
                 torch_bad.append(Bad(axis=axis.name, size=size, what=wrong))
             if problem is None:
                 if noise is None:
-                    noise = noise_of(subject, probe(subject))
+                    noise = noise_of(subject)
                 bad = _onnx_at(subject, axis, size, inputs, left, noise)
                 row["onnx"] = bad.what if bad else "ok"
                 onnx_bad += [bad] if bad else []
@@ -128,9 +130,8 @@ def shape_problem(
     """What contradicts the declared shapes of the outputs; ``None`` when nothing does."""
     sizes: dict[str, int] = {}
     for spec in subject.inputs:
-        for name, size in zip(spec.shape, inputs[spec.name].shape, strict=False):
-            if isinstance(name, str):
-                sizes[name] = size
+        pairs = zip(spec.shape, inputs[spec.name].shape, strict=False)
+        sizes |= {name: size for name, size in pairs if isinstance(name, str)}
     for spec in subject.outputs:
         if spec.name not in outputs:
             return f"output '{spec.name}' is missing"
@@ -187,13 +188,9 @@ def _onnx_verdict(
     hard = [item for item in bad if item.status is Status.FAIL]
     if not hard:
         return result
-    found = find_baked(
-        subject, axes, good_inputs=example_inputs(subject), message=hard[0].what
-    )
+    found = find_baked(subject, axes, good_inputs=example_inputs(subject), message=hard[0].what)
     if found is None:
         return result
-    import dataclasses
-
     return dataclasses.replace(
         result,
         where=found.place,
@@ -204,8 +201,12 @@ def _onnx_verdict(
 
 def _without_file(problem: str, details: dict[str, Any]) -> ContractResult:
     """An export that was refused because an axis became a constant is a finding."""
-    signs = ("specialized it to be a constant", "is declared dynamic but is the constant",
-             "Constraints violated", "ConstraintViolation")
+    signs = (
+        "specialized it to be a constant",
+        "is declared dynamic but is the constant",
+        "Constraints violated",
+        "ConstraintViolation",
+    )
     if any(sign in problem for sign in signs):
         return ContractResult(
             name=NAME,
@@ -222,10 +223,5 @@ def _without_file(problem: str, details: dict[str, Any]) -> ContractResult:
 
 
 def _user_line(problem: str) -> str:
-    import re
-
     found = re.findall(r'File "([^"]+)", line (\d+)', problem)
     return f"{found[-1][0].rsplit('/', 1)[-1]}:{found[-1][1]}" if found else ""
-
-
-__all__ = ["NAME", "Settings", "check", "probe", "stack_rows", "take_row"]

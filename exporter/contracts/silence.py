@@ -12,12 +12,15 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from exporter.contracts.agree import disagreement
+from exporter.contracts.baked import refusing_node
 from exporter.contracts.locate import first_op, first_value
 from exporter.contracts.noise import Noise, noise_of
 from exporter.contracts.onnx_side import OnnxRunError
 from exporter.contracts.probes import probe
+from exporter.contracts.program_values import first_disagreement
 from exporter.contracts.raised import place_of
 from exporter.contracts.result import (
     ONNX,
@@ -50,7 +53,7 @@ class Settings(ContractSettings):
     """
 
     signals: Many[str] = ("silence", "constant", "square", "click", "faint", "nan", "inf", "empty")
-    expect: dict[str, dict[str, Literal["empty", "zero"]]] = {}
+    expect: dict[str, dict[str, Literal["empty", "zero"]]] = Field(default_factory=dict)
     non_finite: Literal["agree", "report", "finite", "skip"] = "agree"
     full_scale: float = 1.0
     input: str | None = None
@@ -73,7 +76,7 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
         return tuple(not_applicable(NAME, side, why) for side in SIDES)
     inputs = probe(subject)
     try:
-        noise = noise_of(subject, inputs)
+        noise = noise_of(subject)
     except ForwardError as error:
         return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
     signals = make_signals(subject, axis, inputs, settings)
@@ -159,9 +162,7 @@ def _onnx(
     return _summary(found)
 
 
-def _no_worse(
-    left: dict[str, np.ndarray], right: dict[str, np.ndarray], signal: Signal
-) -> None:
+def _no_worse(left: dict[str, np.ndarray], right: dict[str, np.ndarray], signal: Signal) -> None:
     """With NaN or Inf in: equal shapes, and ONNX is finite wherever PyTorch is. The other way
     round is not held against it: a clip in ONNX may well stop an infinity."""
     for name, value in left.items():
@@ -255,21 +256,13 @@ def _first_different(subject: Subject, signal: Signal, noise: Noise) -> Place | 
     made = subject.onnx.made
     if made.program is None:
         return None
-    from exporter.contracts.program_values import first_disagreement
-
     name = first_disagreement(subject, signal.inputs)
     return None if name is None else subject.onnx.place(name)
 
 
 def _node(subject: Subject, message: str) -> Place | None:
-    from exporter.contracts.baked import _NODE
-
-    found = _NODE.search(message)
-    if not found:
-        return None
-    graph = subject.onnx.made.graph
-    node = next((n for n in graph.nodes if n.name == found[2]), None)
-    return subject.onnx.place(node.output[0]) if node is not None else None
+    node = refusing_node(subject.onnx.made.graph, message)
+    return None if node is None else subject.onnx.place(node.output[0])
 
 
 def _summary(found: dict[str, np.ndarray]) -> str:

@@ -73,9 +73,7 @@ def _with(
     return {**inputs, axis.input: np.ascontiguousarray(values, dtype=inputs[axis.input].dtype)}
 
 
-def _broken(
-    subject: Subject, axis: TimeAxis, inputs: dict[str, np.ndarray], name: str
-) -> Signal:
+def _broken(subject: Subject, axis: TimeAxis, inputs: dict[str, np.ndarray], name: str) -> Signal:
     """One value in the middle is NaN or Inf; with a batch, in the second of three rows."""
     value = np.nan if name == "nan" else np.inf
     batch = subject.batch_position(axis.input)

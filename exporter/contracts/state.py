@@ -12,6 +12,8 @@ PARAMETER = "parameter"
 BUFFER = "buffer"
 ATTRIBUTE = "attribute"
 
+_COLUMNS = 64
+_CHECKED_ELEMENTS = 65_536
 _SMALL_PARAMETERS = 4_000_000
 
 
@@ -110,9 +112,11 @@ class Snapshot:
                 kept[:] = items
         with torch.no_grad():
             for name, (held, _version, copy) in self._saved.items():
-                if held.kind != PARAMETER or held.tensor._version != _version:
+                # Writes past the version counter are looked for in small tensors only.
+                small = held.tensor.numel() <= _CHECKED_ELEMENTS
+                if held.tensor._version != _version or small:
                     if held.tensor.shape != copy.shape:
-                        held.tensor.set_(copy.clone())
+                        held.tensor.data = copy.clone()
                     elif not _same(held.tensor, copy):
                         held.tensor.copy_(copy)
                     self._saved[name] = (held, held.tensor._version, copy)
@@ -130,18 +134,20 @@ def _same(left: Tensor, right: Tensor) -> bool:
 
 
 def checksum(tensor: Tensor) -> int:
-    """Position-dependent 64-bit checksum of a tensor's bytes; NaN and -0.0 count as their bits."""
+    """64-bit checksum of a tensor's bytes; NaN and -0.0 count as their bits.
+
+    Words are summed in 64 columns, the columns weighted by odd numbers: a single changed word
+    always shows, and moved ones do unless they move by a multiple of 64.
+    """
     if tensor.is_meta or not tensor.numel():
         return 0
     flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-    whole = flat.numel() - flat.numel() % 8
+    if flat.storage_offset() % 8:
+        flat = flat.clone()
+    whole = flat.numel() - flat.numel() % (8 * _COLUMNS)
+    columns = flat[:whole].view(torch.int64).reshape(-1, _COLUMNS).sum(0)
     total = 0
-    step = 1 << 24
-    for start in range(0, whole, step):
-        words = flat[start : min(start + step, whole)].clone().view(torch.int64)
-        # A product with odd numbers is a bijection of each word, so a single change always shows.
-        odd = torch.arange(words.numel(), dtype=torch.int64, device=words.device) * 2 + 1
-        total = (total * 31 + int((words * odd).sum())) & 0xFFFFFFFFFFFFFFFF
-    for byte in flat[whole:].tolist():
-        total = (total * 257 + byte + 1) & 0xFFFFFFFFFFFFFFFF
-    return total
+    for index, column in enumerate(columns.tolist()):
+        total += column * (2 * index + 1)
+    rest = bytes(flat[whole:].tolist())
+    return (total + 31 * int.from_bytes(rest, "little")) % (1 << 64)

@@ -50,7 +50,7 @@ def check_streaming(subject: Subject, settings: Streaming, side: str) -> Streame
     whole = probe(subject)
     if subject.batch is not None:
         whole = take_row(subject, whole, 0)
-    noise = noise_of(subject, whole)
+    noise = noise_of(subject)
     run = subject.torch if side == TORCH else subject.onnx.run
     steps = whole[axis.input].shape[axis.position]
     figures: dict[str, str] = {}
@@ -90,13 +90,17 @@ def check_streaming(subject: Subject, settings: Streaming, side: str) -> Streame
                         output=name,
                     )
     except (ForwardError, OnnxRunError) as error:
-        return Streamed(status=Status.FAIL, reason=f"a chunk does not run: {error}", figures=figures)
+        return Streamed(
+            status=Status.FAIL, reason=f"a chunk does not run: {error}", figures=figures
+        )
     return Streamed(status=Status.PASS, reason="chunk by chunk equals offline", figures=figures)
 
 
 def _join(subject: Subject, axis: str, name: str, parts: list[np.ndarray]) -> np.ndarray:
     shape = subject.spec(name).shape
-    symbolic = [k for k, size in enumerate(shape) if isinstance(size, str) and size != subject.batch]
+    symbolic = [
+        k for k, size in enumerate(shape) if isinstance(size, str) and size != subject.batch
+    ]
     position = shape.index(axis) if axis in shape else symbolic[-1] if symbolic else 0
     return np.concatenate(parts, axis=position)
 

@@ -124,34 +124,77 @@ class Memo(nn.Module):
 
 
 def _make(part, with_onnx: bool = False, wrap: bool = True):
-    return lambda: subject(
-        Two(part()) if wrap else part(), frames(), Y, with_onnx=with_onnx
-    )
+    return lambda: subject(Two(part()) if wrap else part(), frames(), Y, with_onnx=with_onnx)
 
 
 TOYS = [
-    Toy(name="dropout that is always on", broken=True,
-        make=_make(lambda: Dropout(True), with_onnx=True), torch="fail", onnx="fail",
-        module="part"),
-    Toy(name="dither on the features (FunASR's front end by default)", broken=True,
-        make=_make(lambda: Dither(0.01), with_onnx=True), torch="fail", onnx="fail",
-        module="part"),
-    Toy(name="LSTM state kept between calls", broken=True,
-        make=_make(lambda: KeptState(True)), torch="fail", module="part.lstm"),
-    Toy(name="loudest input of all calls is remembered", broken=True, make=_make(Peak),
-        torch="fail", module="part"),
-    Toy(name="rows of a batch mixed with their neighbours", broken=True,
-        make=_make(OverBatch), torch="fail", module="part"),
-    Toy(name="dropout in eval", broken=False,
-        make=_make(lambda: Dropout(False), with_onnx=True), torch="pass", onnx="pass"),
+    Toy(
+        name="dropout that is always on",
+        broken=True,
+        make=_make(lambda: Dropout(True), with_onnx=True),
+        torch="fail",
+        onnx="fail",
+        module="part",
+    ),
+    Toy(
+        name="dither on the features (FunASR's front end by default)",
+        broken=True,
+        make=_make(lambda: Dither(0.01), with_onnx=True),
+        torch="fail",
+        onnx="fail",
+        module="part",
+    ),
+    Toy(
+        name="LSTM state kept between calls",
+        broken=True,
+        make=_make(lambda: KeptState(True)),
+        torch="fail",
+        module="part.lstm",
+    ),
+    Toy(
+        name="loudest input of all calls is remembered",
+        broken=True,
+        make=_make(Peak),
+        torch="fail",
+        module="part",
+    ),
+    Toy(
+        name="rows of a batch mixed with their neighbours",
+        broken=True,
+        make=_make(OverBatch),
+        torch="fail",
+        module="part",
+    ),
+    Toy(
+        name="dropout in eval",
+        broken=False,
+        make=_make(lambda: Dropout(False), with_onnx=True),
+        torch="pass",
+        onnx="pass",
+    ),
     Toy(name="dither of zero", broken=False, make=_make(lambda: Dither(0.0)), torch="pass"),
-    Toy(name="LSTM that starts anew", broken=False,
-        make=_make(lambda: KeptState(False), with_onnx=True), torch="pass", onnx="pass"),
-    Toy(name="noise from a generator seeded in each call", broken=False, make=_make(Seeded),
-        torch="pass"),
-    Toy(name="random numbers without effect", broken=False, make=_make(NoisyFallback),
-        torch="pass"),
-    Toy(name="declared cache that the caller resets", broken=False, make=_make(Cached),
-        settings={"caches": ["*.context"]}, torch="pass"),
+    Toy(
+        name="LSTM that starts anew",
+        broken=False,
+        make=_make(lambda: KeptState(False), with_onnx=True),
+        torch="pass",
+        onnx="pass",
+    ),
+    Toy(
+        name="noise from a generator seeded in each call",
+        broken=False,
+        make=_make(Seeded),
+        torch="pass",
+    ),
+    Toy(
+        name="random numbers without effect", broken=False, make=_make(NoisyFallback), torch="pass"
+    ),
+    Toy(
+        name="declared cache that the caller resets",
+        broken=False,
+        make=_make(Cached),
+        settings={"caches": ["*.context"]},
+        torch="pass",
+    ),
     Toy(name="table kept between calls", broken=False, make=_make(Memo), torch="pass"),
 ]

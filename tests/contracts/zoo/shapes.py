@@ -16,6 +16,7 @@ from exporter.tensors import Axis
 from tests.contracts.zoo.toy import Toy, features, frames, output, subject
 
 Y = output("batch", "time", 4)
+INPUTS = frames()
 
 
 class Two(nn.Module):
@@ -139,7 +140,7 @@ class Recurrent(nn.Module):
         return self.lstm(x)[0]
 
 
-def traced(module: nn.Module, inputs=frames(), outputs=Y) -> Subject:
+def traced(module: nn.Module, inputs=INPUTS, outputs=Y) -> Subject:
     """A subject whose file was made by legacy tracing, which bakes without a word."""
     made = subject(module, inputs, outputs)
     folder = tempfile.TemporaryDirectory(prefix="export-verify-")
@@ -168,7 +169,7 @@ def traced(module: nn.Module, inputs=frames(), outputs=Y) -> Subject:
     return made
 
 
-def _exported(part, inputs=frames(), outputs=Y):
+def _exported(part, inputs=INPUTS, outputs=Y):
     return lambda: subject(Two(part()), inputs, outputs, with_onnx=True)
 
 
@@ -178,36 +179,97 @@ def _traced(part):
 
 LONG = Axis(name="time", minimum=4, maximum=64)
 TOYS = [
-    Toy(name="reshape with the example's length, traced", broken=True,
-        make=_traced(lambda: Heads(True)), torch="pass", onnx="fail", onnx_module="part",
-        says="holds the constant"),
-    Toy(name="mean over the example's number of steps, traced (SpeechBrain 0.5.16)", broken=True,
-        make=_traced(BakedMean), torch="pass", onnx="fail", onnx_module="part",
-        says="holds the constant"),
-    Toy(name="table of positions made in Python, traced", broken=True,
-        make=_traced(Table), torch="pass", onnx="fail", onnx_module="part",
-        says="holds the constant"),
-    Toy(name="mask for the example's batch, traced (SpeechBrain's len(length))", broken=True,
-        make=_traced(BatchMask), torch="pass", onnx="fail", onnx_module="part",
-        says="holds the constant"),
-    Toy(name="table of 40 positions on an axis declared up to 64", broken=True,
+    Toy(
+        name="reshape with the example's length, traced",
+        broken=True,
+        make=_traced(lambda: Heads(True)),
+        torch="pass",
+        onnx="fail",
+        onnx_module="part",
+        says="holds the constant",
+    ),
+    Toy(
+        name="mean over the example's number of steps, traced (SpeechBrain 0.5.16)",
+        broken=True,
+        make=_traced(BakedMean),
+        torch="pass",
+        onnx="fail",
+        onnx_module="part",
+        says="holds the constant",
+    ),
+    Toy(
+        name="table of positions made in Python, traced",
+        broken=True,
+        make=_traced(Table),
+        torch="pass",
+        onnx="fail",
+        onnx_module="part",
+        says="holds the constant",
+    ),
+    Toy(
+        name="mask for the example's batch, traced (SpeechBrain's len(length))",
+        broken=True,
+        make=_traced(BatchMask),
+        torch="pass",
+        onnx="fail",
+        onnx_module="part",
+        says="holds the constant",
+    ),
+    Toy(
+        name="table of 40 positions on an axis declared up to 64",
+        broken=True,
         make=lambda: subject(Two(ShortTable()), frames(time=LONG), Y),
-        torch="fail", module="part.table"),
-    Toy(name="lengths that must be even", broken=True,
-        make=lambda: subject(Two(EvenOnly()), frames(), Y), torch="fail", module="part"),
-    Toy(name="output one step shorter than declared", broken=True,
-        make=lambda: subject(Two(WrongLength()), frames(), Y), torch="fail", says="expected"),
-    Toy(name="mean over the steps that there are", broken=False,
-        make=_exported(HonestMean), torch="pass", onnx="pass"),
-    Toy(name="heads split by the input's own size", broken=False,
-        make=_exported(lambda: Heads(False)), torch="pass", onnx="pass"),
-    Toy(name="positions computed from the length", broken=False,
-        make=_exported(Positions), torch="pass", onnx="pass"),
-    Toy(name="LSTM over time", broken=False, make=_exported(Recurrent), torch="pass",
-        onnx="pass"),
-    Toy(name="stride 2 with remainders", broken=False,
+        torch="fail",
+        module="part.table",
+    ),
+    Toy(
+        name="lengths that must be even",
+        broken=True,
+        make=lambda: subject(Two(EvenOnly()), frames(), Y),
+        torch="fail",
+        module="part",
+    ),
+    Toy(
+        name="output one step shorter than declared",
+        broken=True,
+        make=lambda: subject(Two(WrongLength()), frames(), Y),
+        torch="fail",
+        says="expected",
+    ),
+    Toy(
+        name="mean over the steps that there are",
+        broken=False,
+        make=_exported(HonestMean),
+        torch="pass",
+        onnx="pass",
+    ),
+    Toy(
+        name="heads split by the input's own size",
+        broken=False,
+        make=_exported(lambda: Heads(False)),
+        torch="pass",
+        onnx="pass",
+    ),
+    Toy(
+        name="positions computed from the length",
+        broken=False,
+        make=_exported(Positions),
+        torch="pass",
+        onnx="pass",
+    ),
+    Toy(name="LSTM over time", broken=False, make=_exported(Recurrent), torch="pass", onnx="pass"),
+    Toy(
+        name="stride 2 with remainders",
+        broken=False,
         make=lambda: subject(Strided(), features(), output("batch", 4, "half"), with_onnx=True),
-        torch="pass", onnx="pass"),
-    Toy(name="one vector per row", broken=False,
-        make=_exported(Pooled, outputs=output("batch", 4)), torch="pass", onnx="pass"),
+        torch="pass",
+        onnx="pass",
+    ),
+    Toy(
+        name="one vector per row",
+        broken=False,
+        make=_exported(Pooled, outputs=output("batch", 4)),
+        torch="pass",
+        onnx="pass",
+    ),
 ]

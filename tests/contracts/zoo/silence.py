@@ -9,6 +9,7 @@ from exporter.tensors import Axis, TensorSpec
 from tests.contracts.zoo.toy import Toy, frames, output, subject
 
 Y = output("batch", "time", 4)
+INPUTS = frames()
 
 
 class Two(nn.Module):
@@ -96,17 +97,19 @@ class Tokens(nn.Module):
         self.threshold = threshold
 
     def forward(self, x: Tensor) -> Tensor:
-        loud = (x[0].abs().amax(-1) >= self.threshold).nonzero().reshape(-1)
-        return loud
+        return (x[0].abs().amax(-1) >= self.threshold).nonzero().reshape(-1)
 
 
-def _make(part, with_onnx: bool = False, inputs=frames()):
+def _make(part, with_onnx: bool = False, inputs=INPUTS):
     return lambda: subject(Two(part()), inputs, Y, with_onnx=with_onnx)
 
 
 ZERO = Axis(name="time", minimum=0)
-ONE_ROW = (TensorSpec(name="x", dtype="float32", shape=(1, "time", 4),
-                      axes=(Axis(name="time", minimum=4),)),)
+ONE_ROW = (
+    TensorSpec(
+        name="x", dtype="float32", shape=(1, "time", 4), axes=(Axis(name="time", minimum=4),)
+    ),
+)
 
 
 def _tokens(threshold: float, with_onnx: bool = False):
@@ -116,32 +119,94 @@ def _tokens(threshold: float, with_onnx: bool = False):
 
 EXPECT = {"expect": {"silence": {"token_ids": "empty"}}}
 TOYS = [
-    Toy(name="logarithm without a floor", broken=True,
-        make=_make(lambda: Log(0.0), with_onnx=True), torch="fail", onnx="fail", module="part",
-        says="silence"),
-    Toy(name="division by a standard deviation that may be 0", broken=True,
-        make=_make(lambda: Standardise(0.0)), torch="fail", module="part"),
-    Toy(name="division by a peak that may be 0", broken=True,
-        make=_make(lambda: Peak(0.0)), torch="fail", module="part"),
-    Toy(name="attention over loud steps, of which silence has none", broken=True,
-        make=_make(lambda: Gate(False), with_onnx=True), torch="fail", onnx="fail",
-        module="part"),
-    Toy(name="mean of the whole batch: one NaN spoils all rows", broken=True,
-        make=_make(Spill), torch="fail", module="part", says="reaches other rows"),
-    Toy(name="first step of an axis that may be empty", broken=True,
-        make=_make(First, inputs=frames(time=ZERO)), torch="fail", module="part", says="empty"),
-    Toy(name="silence yields tokens", broken=True, make=_tokens(0.0), settings=EXPECT,
-        torch="fail", says="should be empty"),
-    Toy(name="logarithm with a floor", broken=False,
-        make=_make(lambda: Log(1e-10), with_onnx=True), torch="pass", onnx="pass"),
-    Toy(name="standard deviation with an epsilon", broken=False,
-        make=_make(lambda: Standardise(1e-5), with_onnx=True), torch="pass", onnx="pass"),
-    Toy(name="peak with a least value", broken=False, make=_make(lambda: Peak(1e-6)),
-        torch="pass"),
-    Toy(name="attention over loud steps with a guard", broken=False,
-        make=_make(lambda: Gate(True)), torch="pass"),
-    Toy(name="first step of an axis that is never empty", broken=False, make=_make(First),
-        torch="pass"),
-    Toy(name="silence yields no tokens", broken=False, make=_tokens(0.01, with_onnx=True),
-        settings=EXPECT, torch="pass", onnx="pass"),
+    Toy(
+        name="logarithm without a floor",
+        broken=True,
+        make=_make(lambda: Log(0.0), with_onnx=True),
+        torch="fail",
+        onnx="fail",
+        module="part",
+        says="silence",
+    ),
+    Toy(
+        name="division by a standard deviation that may be 0",
+        broken=True,
+        make=_make(lambda: Standardise(0.0)),
+        torch="fail",
+        module="part",
+    ),
+    Toy(
+        name="division by a peak that may be 0",
+        broken=True,
+        make=_make(lambda: Peak(0.0)),
+        torch="fail",
+        module="part",
+    ),
+    Toy(
+        name="attention over loud steps, of which silence has none",
+        broken=True,
+        make=_make(lambda: Gate(False), with_onnx=True),
+        torch="fail",
+        onnx="fail",
+        module="part",
+    ),
+    Toy(
+        name="mean of the whole batch: one NaN spoils all rows",
+        broken=True,
+        make=_make(Spill),
+        torch="fail",
+        module="part",
+        says="reaches other rows",
+    ),
+    Toy(
+        name="first step of an axis that may be empty",
+        broken=True,
+        make=_make(First, inputs=frames(time=ZERO)),
+        torch="fail",
+        module="part",
+        says="empty",
+    ),
+    Toy(
+        name="silence yields tokens",
+        broken=True,
+        make=_tokens(0.0),
+        settings=EXPECT,
+        torch="fail",
+        says="should be empty",
+    ),
+    Toy(
+        name="logarithm with a floor",
+        broken=False,
+        make=_make(lambda: Log(1e-10), with_onnx=True),
+        torch="pass",
+        onnx="pass",
+    ),
+    Toy(
+        name="standard deviation with an epsilon",
+        broken=False,
+        make=_make(lambda: Standardise(1e-5), with_onnx=True),
+        torch="pass",
+        onnx="pass",
+    ),
+    Toy(name="peak with a least value", broken=False, make=_make(lambda: Peak(1e-6)), torch="pass"),
+    Toy(
+        name="attention over loud steps with a guard",
+        broken=False,
+        make=_make(lambda: Gate(True)),
+        torch="pass",
+    ),
+    Toy(
+        name="first step of an axis that is never empty",
+        broken=False,
+        make=_make(First),
+        torch="pass",
+    ),
+    Toy(
+        name="silence yields no tokens",
+        broken=False,
+        make=_tokens(0.01, with_onnx=True),
+        settings=EXPECT,
+        torch="pass",
+        onnx="pass",
+    ),
 ]

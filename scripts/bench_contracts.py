@@ -1,0 +1,93 @@
+"""What the declared contracts of a pipeline cost, in forward passes of PyTorch on 5 s of audio.
+
+Usage: python scripts/bench_contracts.py [--full] [--batch] [--threads N]
+
+The tiny pipeline by default. Wrapping and exporting are not counted: a run has done both. Prints
+one line per contract and exits 1 when all together cost more than 25 forward passes. Times are
+CPU seconds of this process, so that other work on the machine does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+from exporter.cases.load import load_cases  # noqa: E402
+from exporter.check import contract_subject  # noqa: E402
+from exporter.config import load_pipeline  # noqa: E402
+from exporter.contracts import run_contracts  # noqa: E402
+from exporter.contracts.probes import resize  # noqa: E402
+from exporter.execution.onnxruntime import Deployment  # noqa: E402
+from exporter.graph.wrap import wrap  # noqa: E402
+
+LIMIT = 25.0
+SECONDS = 5
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="the published size")
+    parser.add_argument("--batch", action="store_true", help="the pipeline without VAD")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--run", type=Path, help="output folder of a finished run")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    name = "sensevoice" + ("_batch" if options.batch else "") + ("" if options.full else "_tiny")
+    pipeline = load_pipeline(ROOT / "pipelines" / f"{name}.yaml")
+    wrapped = wrap(pipeline)
+    torch.set_num_threads(options.threads)
+    cases = load_cases(pipeline, wrapped.inputs, (pipeline.default_case,))
+    subject = contract_subject(
+        pipeline,
+        wrapped,
+        cases,
+        folder=options.run,
+        deployment=Deployment(threads=options.threads),
+    )
+    problem = subject.onnx.problem
+    if problem is not None:
+        print(problem)
+        return 1
+    axis = subject.time_axis()
+    assert axis is not None
+    inputs = resize(subject, cases[0].inputs, axis, SECONDS * pipeline.sample_rate_hz)
+    subject.torch(inputs)
+    subject.onnx.run(inputs)
+    unit = timed(lambda: subject.torch(inputs), 3)
+    onnx_unit = timed(lambda: subject.onnx.run(inputs), 3)
+    print(
+        f"{pipeline.name}: one forward pass on {SECONDS} s: PyTorch {unit:.3f} s, "
+        f"ONNX {onnx_unit:.3f} s, {options.threads} thread(s)"
+    )
+    total = 0.0
+    for contract, settings in pipeline.contracts.items():
+        started = time.process_time()
+        results = run_contracts(subject, {contract: settings}, pipeline=pipeline)
+        seconds = time.process_time() - started
+        total += seconds
+        verdicts = ", ".join(f"{item.side} {item.status}" for item in results)
+        print(f"{contract:<14}{seconds:8.2f} s {seconds / unit:7.1f} forward passes   {verdicts}")
+    print(f"{'all':<14}{total:8.2f} s {total / unit:7.1f} forward passes   limit {LIMIT:g}")
+    return 0 if total / unit <= LIMIT else 1
+
+
+def timed(call, repeats: int) -> float:
+    """Median seconds of a call."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.process_time()
+        call()
+        seconds.append(time.process_time() - started)
+    return sorted(seconds)[repeats // 2]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
