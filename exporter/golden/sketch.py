@@ -94,8 +94,8 @@ def sketch(name: str, array: np.ndarray) -> Sketch:
         finite, nonfinite, places = _finite(flat)
         buckets = project(name, finite)
         stats = _stats(finite, flat.size - sum(nonfinite))
-    head = f"{dtype}{list(array.shape)}".encode()
-    digest = hashlib.sha256(head + flat.tobytes()).digest()[:DIGEST_BYTES]
+    digest = hashlib.sha256(f"{dtype}{list(array.shape)}".encode())
+    digest.update(flat.view(np.uint8).data)  # not tobytes(), which would copy all of it
     return Sketch(
         shape=tuple(int(size) for size in array.shape),
         dtype=dtype,
@@ -103,7 +103,7 @@ def sketch(name: str, array: np.ndarray) -> Sketch:
         stats=stats,
         nonfinite=nonfinite,
         places=places,
-        bits=digest,
+        bits=digest.digest()[:DIGEST_BYTES],
     )
 
 
