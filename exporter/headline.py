@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from exporter.parity.status import Status
-from exporter.report.schema import CulpritRecord, LinkRecord
+from exporter.report.schema import ContractRecord, CulpritRecord, LinkRecord, StructureRecord
+
+_GOOD = (Status.PASS.value, Status.EMPTY_AS_DECLARED.value)
 
 
-def headline(links: list[LinkRecord], culprits: list[CulpritRecord]) -> str:
-    """One sentence: what is wrong and where, or what was shown."""
+def headline(
+    links: Sequence[LinkRecord],
+    culprits: Sequence[CulpritRecord],
+    structure: Sequence[StructureRecord] = (),
+    contracts: Sequence[ContractRecord] = (),
+) -> str:
+    """One sentence: what is wrong and where, or what was shown.
+
+    What names a place comes first: a layer, then a link, a difference of structure, a contract.
+    """
     if culprits:
         first = culprits[0]
         more = f" (and {len(culprits) - 1} more)" if len(culprits) > 1 else ""
@@ -16,8 +28,24 @@ def headline(links: list[LinkRecord], culprits: list[CulpritRecord]) -> str:
     for link in links:
         if link.verdict == Status.FAIL.value:
             return f"{link.name}: {link.reason}"
+    if structure:
+        odd = structure[0]
+        return (
+            f"the file differs from the export that it descends from: {odd.kind} '{odd.name}' of"
+            f" node '{odd.node}': {odd.expected} -> {odd.actual}"
+        )
+    for held in contracts:
+        if held.verdict == Status.FAIL.value:
+            where = f" in {held.where}" if held.where else ""
+            return f"contract '{held.name}' ({held.side}){where}: {held.reason or held.observed}"
     for link in links:
-        if link.verdict not in (Status.PASS.value, Status.EMPTY_AS_DECLARED.value):
+        if link.verdict not in _GOOD:
             return f"{link.name}: {link.verdict}: {link.reason}"
-    compared = next((link.compared for link in links if link.compared is not None), 0)
-    return f"all {len(links)} links agree; {compared} layers' values compared one by one"
+    for held in contracts:
+        if held.required and held.verdict not in (*_GOOD, Status.NOT_APPLICABLE.value):
+            return f"contract '{held.name}' ({held.side}): {held.verdict}: {held.reason}"
+    compared = next((link.compared for link in links if link.compared is not None), None)
+    layers = "outputs only" if compared is None else f"{compared} values inside compared one by one"
+    kept = sum(held.verdict == Status.PASS.value for held in contracts)
+    promises = f"; {kept} contract checks pass" if contracts else ""
+    return f"all {len(links)} links agree; {layers}{promises}"

@@ -10,14 +10,14 @@ from exporter.chain import ChainResult
 from exporter.config import Pipeline
 from exporter.environment import describe_environment
 from exporter.execution.onnxruntime import Deployment
+from exporter.headline import headline
 from exporter.models.built import WeightsInfo
-from exporter.parity.status import Status, exit_code
+from exporter.parity.status import Status, exit_code, worst
 from exporter.parity.tolerance import Override, Policy
 from exporter.record import case_record
 from exporter.report.schema import (
     ArtifactRecord,
-    CulpritRecord,
-    LinkRecord,
+    ContractRecord,
     PipelineRecord,
     PolicyRecord,
     Report,
@@ -83,16 +83,21 @@ def make_report(
     not_checked: list[str],
     timings: dict[str, float],
     structure: list[StructureRecord] | None = None,
+    contracts: list[ContractRecord] | None = None,
 ) -> Report:
-    """Put a report together; the exit code follows from the statuses of all links."""
+    """Put a report together; the exit code follows from all links and contracts."""
     cap = pipeline.parity.max_ambiguous
-    code = exit_code([(status, pipeline.required) for status in result.statuses], ambiguous_cap=cap)
+    held = [(Status(record.verdict), record.required) for record in contracts or ()]
+    code = exit_code(
+        [*((status, pipeline.required) for status in result.statuses), *held], ambiguous_cap=cap
+    )
+    whole = worst([result.status, *(status for status, needed in held if needed)])
     policy = policy_of(pipeline)
     return Report(
         tool_version=__version__,
-        verdict=(Status.PASS if code == 0 else result.status).value,
+        verdict=(Status.PASS if code == 0 else whole).value,
         exit_code=code,
-        headline=headline(result.links, result.culprits, structure or []),
+        headline=headline(result.links, result.culprits, structure or (), contracts or ()),
         pipeline=PipelineRecord(
             name=pipeline.name,
             digest=pipeline.digest,
@@ -118,6 +123,7 @@ def make_report(
         structure=structure or [],
         outputs=result.outputs,
         cases=[case_record(case, _text(result.tokens.get(case.name), tokens)) for case in cases],
+        contracts=contracts or [],
         waveforms=_waveforms(pipeline, cases, result),
         notes=notes,
         not_checked=not_checked,
@@ -156,33 +162,6 @@ def _text(rows: list[list[int]] | None, tokens: tuple[str, ...] | None) -> list[
     if tokens is None:
         return [" ".join(str(token) for token in row) for row in rows]
     return ["".join(tokens[token] for token in row) for row in rows]
-
-
-def headline(
-    links: list[LinkRecord], culprits: list[CulpritRecord], structure: list[StructureRecord]
-) -> str:
-    """One sentence: what is wrong and where, or what was shown."""
-    if culprits:
-        first = culprits[0]
-        more = f" (and {len(culprits) - 1} more)" if len(culprits) > 1 else ""
-        at = f" at {first.source}" if first.source else ""
-        return f"{first.stage}: layer '{first.layer}', {first.op}{at}: {first.reason}{more}"
-    for link in links:
-        if link.verdict == Status.FAIL.value:
-            return f"{link.name}: {link.reason}"
-    if structure:
-        first_difference = structure[0]
-        return (
-            f"the file differs from the export that it descends from: {first_difference.kind} "
-            f"'{first_difference.name}' of node '{first_difference.node}': "
-            f"{first_difference.expected} -> {first_difference.actual}"
-        )
-    for link in links:
-        if link.verdict not in (Status.PASS.value, Status.EMPTY_AS_DECLARED.value):
-            return f"{link.name}: {link.verdict}: {link.reason}"
-    compared = next((link.compared for link in links if link.compared is not None), None)
-    layers = "outputs only" if compared is None else f"{compared} values inside compared one by one"
-    return f"all {len(links)} links agree; {layers}"
 
 
 def write_reports(report: Report, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from exporter.artifact import sha256_of
 from exporter.build import Built, build
 from exporter.cases.load import choose_cases, load_cases, with_size
 from exporter.chain import Chain, ChainResult, Subject
+from exporter.check import contract_records, contract_subject
 from exporter.config import Pipeline
+from exporter.contracts import declared_settings, run_contracts
 from exporter.environment import default_memory_budget, usable_cores
 from exporter.errors import StageError, UserInputError
 from exporter.execution.onnxruntime import Deployment, check_provider, present_providers
 from exporter.make_report import Options, make_report, not_checked_always, policy_of, write_reports
 from exporter.record import artifact_record, plain_artifact
-from exporter.report.schema import Report
+from exporter.report.schema import ContractRecord, Report
 from exporter.runner_script import write_runner
 from exporter.stages import Stages
 from exporter.tensors import Case, TensorSpec
@@ -93,11 +96,13 @@ def run(
     result = chain.judge(
         loaded, sized_cases(pipeline, built.wrapped.inputs, loaded), pipeline.min_coverage
     )
+    contracts = _contracts(pipeline, options, built, loaded, progress)
     report = make_report(
         pipeline,
         options,
         loaded,
         result,
+        contracts=contracts,
         weights=built.wrapped.weights,
         tokens=built.wrapped.tokens,
         artifacts=[
@@ -111,6 +116,34 @@ def run(
     )
     write_reports(report, folder)
     return report
+
+
+def _contracts(
+    pipeline: Pipeline,
+    options: Options,
+    built: Built,
+    cases: tuple[Case, ...],
+    progress: Stages,
+) -> list[ContractRecord]:
+    """Check what the pipeline declares, on the module and on the file that was just shipped."""
+    if not declared_settings(pipeline.contracts, pipeline=pipeline):
+        return []
+    with progress.stage("contracts") as stage:
+        subject = contract_subject(
+            pipeline,
+            built.wrapped,
+            cases,
+            folder=options.output_dir,
+            program=built.program,
+            deployment=options.deployments[0],
+        )
+        found = run_contracts(
+            subject, pipeline.contracts, progress=progress.phase, pipeline=pipeline
+        )
+        records = contract_records(pipeline, found)
+        counts = Counter(record.verdict for record in records)
+        stage.result(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    return records
 
 
 def _simplifier_note(built: Built) -> list[str]:
