@@ -140,7 +140,6 @@ def test_a_bundle_exits_0_once_its_layer_is_repaired(
 def test_repro_takes_an_optimisation_level(subject: Subject, packages: Path, tmp_path: Path):
     bundle = bundle_of(subject, None, f"{SECOND}.norm1", tmp_path)
     assert run(bundle.folder, packages, "disable").returncode == 0
-    assert run(bundle.folder, packages, "nonsense").returncode not in (0, 1) or True
 
 
 def test_a_whole_encoder_layer_weighs_less_than_50_mib(subject: Subject, tmp_path: Path):
@@ -179,4 +178,4 @@ def test_readme_and_issue_hold_the_finding_and_the_matrix(
         assert "epsilon" in text
         assert "python repro.py" in text
         assert "ONNX reference evaluator" in text
-        assert "torch/nn/modules/normalization.py" in text
+        assert found.findings[0].source in text

@@ -105,6 +105,11 @@ def test_a_wrong_weight_is_found_without_a_clean_file_to_compare_with(
     assert finding.expected != finding.actual
 
 
+@pytest.mark.parametrize("layer", ["model.encoder.encoders0.0.norm1", "model.ctc", "lfr"])
+def test_what_enters_a_layer_of_a_clean_file_is_not_accused(subject: Subject, layer: str):
+    assert diagnose(subject, find_layer(subject, layer), ()).findings == ()
+
+
 @pytest.fixture
 def broken_softmax(monkeypatch: pytest.MonkeyPatch):
     """Make onnxruntime's Softmax wrong at some optimisation levels."""
