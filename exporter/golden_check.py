@@ -6,6 +6,7 @@ outputs, and once in windows on its own values, for a sketch of every layer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -215,7 +216,7 @@ class _Check:
     def _advice(self, outcomes: Sequence[CaseOutcome]) -> str:
         if all(o.state in (State.SAME, State.WITHIN_ROUNDING) for o in outcomes):
             return ""
-        path = self.pipeline.where().removesuffix(": ")
+        path = yaml_path(self.pipeline)
         return (
             f"'export-verify verify {path} --onnx {self.onnx}' judges the file against PyTorch; if "
             f"the change is meant: 'export-verify golden record {path} --reason TEXT'"
@@ -234,6 +235,11 @@ def flat_environment(record: EnvironmentRecord) -> dict[str, str]:
         "cpu": " ".join(record.cpu_flags),
         "provider": ", ".join(record.providers),
     }
+
+
+def yaml_path(pipeline: Pipeline) -> str:
+    """The file that a pipeline was read from, for commands that are suggested."""
+    return re.split(r"(?::\d+)?: ", pipeline.where())[0]
 
 
 def find_onnx(pipeline: Pipeline, run_folder: Path) -> Path | None:

@@ -142,8 +142,9 @@ def _with_candidate(
     stages: Stages,
 ) -> CheckOutcome:
     """Record what is missing to the side, and say how it becomes the golden."""
-    path = pipeline.where().removesuffix(": ")
-    command = f"'export-verify golden record {path} --reason TEXT'"
+    from exporter.golden_check import yaml_path
+
+    command = f"'export-verify golden record {yaml_path(pipeline)} --reason TEXT'"
     if importlib.util.find_spec("torch") is None:
         return replace(outcome, advice=f"PyTorch is not installed here; where it is: {command}")
     candidate = folder.with_name(f"{folder.name}{CANDIDATE}")

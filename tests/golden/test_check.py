@@ -310,6 +310,14 @@ def test_hostile_names_end_no_workflow_command(held, tmp_path):
     assert all("\n" not in line for line in golden_lines(outcome))
 
 
+def test_the_advice_names_the_yaml(held, tmp_path):
+    def zero(values):
+        values[...] = 0
+
+    advice = check(held, tmp_path, change_weight("W1", zero)).advice
+    assert f"golden record {tmp_path / 'made.yaml'} --reason TEXT" in advice
+
+
 def test_nothing_judged_is_never_good(held, tmp_path):
     outcome = replace(check(held, tmp_path), cases=(), numbers=None)
     assert outcome.exit_code == 1
