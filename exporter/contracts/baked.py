@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from exporter.contracts.onnx_side import OnnxRunError
 from exporter.contracts.result import Place
 from exporter.contracts.shape_sizes import SweepAxis
 from exporter.contracts.subject import Subject
+from exporter.errors import OnnxStoppedError
 from exporter.graph.index import GraphIndex
 
 _NODE = re.compile(r"(\w+) node(?:\. Name:| )'([^']*)'")
@@ -89,7 +89,7 @@ def _sizes_at_example(
     try:
         for _, (value,) in subject.onnx.walk((good_inputs,)):
             sizes.update(size for size in value.shape if size > 2)
-    except (OnnxRunError, RuntimeError, KeyError):
+    except OnnxStoppedError:
         return frozenset(sizes)
     weights = {
         size for name in subject.onnx.made.graph.initializers for size in _dims(subject, name)

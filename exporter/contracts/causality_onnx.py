@@ -11,10 +11,10 @@ from exporter.contracts.align import Law, learn_law
 from exporter.contracts.causality_torch import FUTURE_SCALE, lookahead_of
 from exporter.contracts.locate import first_value
 from exporter.contracts.noise import Noise, distance, scale_of
-from exporter.contracts.onnx_side import OnnxRunError
 from exporter.contracts.probes import other_future
 from exporter.contracts.result import ONNX, ContractResult, not_applicable, not_run
 from exporter.contracts.subject import Subject
+from exporter.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def check(subject: Subject, plan: Plan, laws: Mapping[str, Law], noise: Noise) -
     short = plan.prefix(subject, plan.cut)
     try:
         base, future, prefix = (subject.onnx.run(run) for run in (plan.full, changed, short))
-    except OnnxRunError as error:
-        return not_run(NAME, ONNX, f"onnxruntime does not run the probe: {error.text}")
+    except OnnxStoppedError as error:
+        return not_run(NAME, ONNX, f"onnxruntime does not run the probe: {error}")
     missing = sorted(set(laws) - set(base))
     if missing:
         return not_run(NAME, ONNX, f"the file has no output '{missing[0]}'")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from exporter.contracts.noise import Noise, distance
-from exporter.contracts.onnx_side import OnnxRunError
 from exporter.contracts.repeats import (
     Finding,
     batch_of,
@@ -19,6 +18,7 @@ from exporter.contracts.repeats import (
 )
 from exporter.contracts.result import ONNX, ContractResult, Place, not_run
 from exporter.contracts.subject import Subject
+from exporter.errors import OnnxStoppedError
 
 NAME = "determinism"
 _LEFTOVER = "remove the random node: it is a training leftover"
@@ -102,8 +102,8 @@ def check_onnx(
             bad = _order(subject, batch_of(subject, inputs), noise)
             if bad is not None:
                 return failed(tests[-1], bad, None, "compute nothing over the batch axis")
-    except OnnxRunError as error:
-        return not_run(NAME, ONNX, f"onnxruntime does not run the probe: {error.text}")
+    except OnnxStoppedError as error:
+        return not_run(NAME, ONNX, f"onnxruntime does not run the probe: {error}")
     if drawing:
         tests.append(f"draws random numbers in {drawing[0]}, without effect on the outputs")
     return verdict(ONNX, None, tests, bitwise)

@@ -18,12 +18,12 @@ import onnx
 from exporter.contracts.build import dynamic_shapes
 from exporter.contracts.dtype_convert import converted, input_dtype
 from exporter.contracts.onnx_precision import retyped
-from exporter.contracts.onnx_side import OnnxRunError, exported
+from exporter.contracts.onnx_side import exported
 from exporter.contracts.probes import probe
 from exporter.contracts.result import ONNX, ContractResult, Place, not_applicable, not_run
 from exporter.contracts.scope import Part
 from exporter.contracts.subject import Subject
-from exporter.errors import ArtifactError
+from exporter.errors import ArtifactError, OnnxStoppedError
 from exporter.parity.status import Status
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _export(
         return not_run(NAME, ONNX, "there is no example to trace", **details)
     example = {name: input_dtype(v, precision, "cpu") for name, v in subject.example.items()}
     module = converted(subject.module, precision, device="cpu")
-    side = exported(module, low, outputs, example, dynamic_shapes(low))
+    side = exported(module, low, outputs, example, dynamic_shapes(low), load=False)
     if side.problem is not None:
         return _refused(precision, side.problem, details)
     bad = _type_problem(side.made.graph.model)
@@ -142,7 +142,7 @@ def _export(
         try:
             side.run(inputs)
             details[f"{precision}: onnxruntime"] = "runs"
-        except (OnnxRunError, ArtifactError) as error:
+        except (OnnxStoppedError, ArtifactError) as error:
             details[f"{precision}: onnxruntime"] = f"not run ({str(error)[:200]})"
     else:
         details[f"{precision}: onnxruntime"] = "not run (numpy has no bfloat16)"

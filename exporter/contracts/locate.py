@@ -14,6 +14,7 @@ import numpy as np
 from exporter.contracts.recorder import Call, ModuleStack, OpRecorder, Recorder
 from exporter.contracts.result import Place
 from exporter.contracts.subject import ForwardError, Subject, as_array
+from exporter.errors import OnnxStoppedError
 from exporter.tensors import Arrays
 
 Judge = Callable[[str, tuple[np.ndarray, ...]], str | None]
@@ -126,9 +127,13 @@ def locate(
 
 
 def first_value(subject: Subject, inputs: Sequence[Arrays], judge: Judge) -> Found | None:
-    """The first value of the ONNX file that the judge objects to."""
-    for name, values in subject.onnx.walk(tuple(inputs)):
-        what = judge(name, values)
-        if what is not None:
-            return Found(place=subject.onnx.place(name), key=name, what=what)
+    """The first value of the ONNX file that the judge objects to; ``None`` also when the file
+    cannot be run piece by piece."""
+    try:
+        for name, values in subject.onnx.walk(tuple(inputs)):
+            what = judge(name, values)
+            if what is not None:
+                return Found(place=subject.onnx.place(name), key=name, what=what)
+    except OnnxStoppedError:
+        return None
     return None

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from exporter.contracts.noise import distance, noise_of, scale_of
-from exporter.contracts.onnx_side import OnnxRunError
 from exporter.contracts.result import ONNX, ContractResult, Place, not_run
 from exporter.contracts.subject import ForwardError, Subject
-from exporter.errors import StageError
+from exporter.errors import OnnxStoppedError, StageError
 from exporter.execution.targets import resolve
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
 from exporter.graph.program import Program
@@ -53,7 +52,7 @@ def check_onnx(
             return _dropped(writing[0], Place(op=writing[0]), details)
     try:
         gap, limit, name = _several_calls(subject, inputs, details)
-    except (OnnxRunError, ForwardError) as error:
+    except (OnnxStoppedError, ForwardError) as error:
         return not_run(NAME, ONNX, f"several calls in a row do not run: {error}", **details)
     if not gap <= limit:
         names = ", ".join(item.name for item in lost) or "some state"

@@ -54,6 +54,7 @@ class OnnxSide:
         make: makes (or opens) the file; called at most once. A ``StageError`` or
             ``ArtifactError`` that it raises becomes ``problem``.
         deployment: how onnxruntime is set up.
+        load: a file that onnxruntime refuses is a ``problem``, too.
         capture_only: captures without translating; for contracts that need the program of a
             model that cannot be translated.
     """
@@ -64,10 +65,12 @@ class OnnxSide:
         *,
         deployment: Deployment | None = None,
         capture_only: Callable[[], torch.export.ExportedProgram] | None = None,
+        load: bool = True,
     ):
         self.deployment = deployment or Deployment()
         self._make = make
         self._capture_only = capture_only
+        self._load = load
         self._made: Made | None = None
         self._captured: torch.export.ExportedProgram | None = None
         self._problem: str | None = None
@@ -96,7 +99,10 @@ class OnnxSide:
     def _ensure(self) -> None:
         if self._made is None and self._problem is None:
             try:
-                self._made = self._make()
+                made = self._make()
+                if self._load:
+                    self._runs[self.deployment] = FileRun(made.path, self.deployment)
+                self._made = made
             except (StageError, ArtifactError) as error:
                 self._problem = str(error)
 
@@ -116,16 +122,13 @@ class OnnxSide:
         """Outputs of the file as it is shipped.
 
         Raises:
-            OnnxRunError: onnxruntime raised.
+            OnnxStoppedError: onnxruntime raised.
         """
         wanted = deployment or self.deployment
         if wanted not in self._runs:
             self._runs[wanted] = FileRun(self.made.path, wanted)
         self.forwards += 1
-        try:
-            return self._runs[wanted].run(inputs)
-        except Exception as error:
-            raise OnnxRunError(error) from error
+        return self._runs[wanted].run(inputs)
 
     def fresh_run(self, deployment: Deployment | None = None) -> FileRun:
         """A session of its own, not shared with other checks."""
@@ -205,14 +208,6 @@ class OnnxSide:
         return None
 
 
-class OnnxRunError(Exception):
-    """onnxruntime raised while it ran a file; ``text`` is its message."""
-
-    def __init__(self, error: BaseException):
-        self.text = str(error)[:1000]
-        super().__init__(self.text)
-
-
 def no_file(reason: str) -> OnnxSide:
     """A subject without an ONNX file, and why."""
 
@@ -247,6 +242,7 @@ def exported(
     *,
     opset: int = 18,
     deployment: Deployment | None = None,
+    load: bool = True,
 ) -> OnnxSide:
     """Export on demand, into a temporary folder that lives as long as the result."""
     folder = tempfile.TemporaryDirectory(prefix="export-verify-")
@@ -264,7 +260,7 @@ def exported(
         made.captured = captured
         return made
 
-    side = OnnxSide(make, deployment=deployment, capture_only=only_capture)
+    side = OnnxSide(make, deployment=deployment, capture_only=only_capture, load=load)
     side._folder = folder  # type: ignore[attr-defined]  # removed together with the side
     return side
 

@@ -23,7 +23,6 @@ from pydantic import Field
 from exporter.contracts.align import row_of
 from exporter.contracts.locate import first_value, locate, outputs_of, record, shared_keys
 from exporter.contracts.noise import Noise, distance, noise_of, scale_of
-from exporter.contracts.onnx_side import OnnxRunError
 from exporter.contracts.padding_batches import Batch, Utterances, make_utterances
 from exporter.contracts.recorder import Call
 from exporter.contracts.result import (
@@ -37,6 +36,7 @@ from exporter.contracts.result import (
 )
 from exporter.contracts.settings import ContractSettings
 from exporter.contracts.subject import ForwardError, Subject, as_array
+from exporter.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
 NAME = "padding"
@@ -102,8 +102,8 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
     else:
         try:
             found.append(_onnx(subject, given, noise))
-        except OnnxRunError as error:
-            found.append(_refused(ONNX, given, error.text))
+        except OnnxStoppedError as error:
+            found.append(_refused(ONNX, given, str(error)))
     return tuple(found)
 
 

@@ -18,7 +18,6 @@ from pydantic import Field
 from exporter.contracts.agree import Disagreement, disagreement
 from exporter.contracts.baked import find_baked
 from exporter.contracts.noise import Noise, noise_of
-from exporter.contracts.onnx_side import OnnxRunError
 from exporter.contracts.raised import place_of
 from exporter.contracts.result import (
     ONNX,
@@ -32,6 +31,7 @@ from exporter.contracts.result import (
 from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.shape_sizes import SweepAxis, at_size, example_inputs, sweep_axes
 from exporter.contracts.subject import ForwardError, Subject
+from exporter.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
 NAME = "shapes"
@@ -113,8 +113,8 @@ def _onnx_at(
 ) -> Bad | None:
     try:
         right = subject.onnx.run(inputs)
-    except OnnxRunError as error:
-        return Bad(axis=axis.name, size=size, what=f"raises: {error.text[:300]}")
+    except OnnxStoppedError as error:
+        return Bad(axis=axis.name, size=size, what=f"raises: {str(error)[:300]}")
     found: Disagreement | None = disagreement(subject, inputs, left, right, noise)
     if found is None:
         return None

@@ -18,7 +18,6 @@ from exporter.contracts.agree import disagreement
 from exporter.contracts.baked import refusing_node
 from exporter.contracts.locate import first_op, first_value
 from exporter.contracts.noise import Noise, noise_of
-from exporter.contracts.onnx_side import OnnxRunError
 from exporter.contracts.probes import probe
 from exporter.contracts.program_values import first_disagreement
 from exporter.contracts.raised import place_of
@@ -34,6 +33,7 @@ from exporter.contracts.result import (
 from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.silence_signals import Signal, make_signals
 from exporter.contracts.subject import ForwardError, Subject, TimeAxis
+from exporter.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
 NAME = "silence"
@@ -136,11 +136,11 @@ def _onnx(
 ) -> str:
     try:
         found = subject.onnx.run(signal.inputs)
-    except OnnxRunError as error:
+    except OnnxStoppedError as error:
         if signal.refusable:
-            return f"refused: {error.text[:120]}"
+            return f"refused: {str(error)[:120]}"
         advice = "guard this op against inputs without signal or without frames"
-        raise _Bad(f"raises: {error.text[:300]}", _node(subject, error.text), advice) from error
+        raise _Bad(f"raises: {str(error)[:300]}", _node(subject, str(error)), advice) from error
     bad = _not_finite(subject, found, signal, settings)
     if bad is not None:
         raise _Bad(bad, _first_bad_onnx(subject, signal), _advice(signal))

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporter.contracts.noise import distance, noise_of, scale_of
-from exporter.contracts.onnx_side import OnnxRunError
 from exporter.contracts.probes import probe, resize, take_row
 from exporter.contracts.result import TORCH, ContractResult, Place
 from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.subject import ForwardError, Subject
+from exporter.errors import OnnxStoppedError
 from exporter.parity.status import Status, worst
 
 
@@ -89,7 +89,7 @@ def check_streaming(subject: Subject, settings: Streaming, side: str) -> Streame
                         figures=figures,
                         output=name,
                     )
-    except (ForwardError, OnnxRunError) as error:
+    except (ForwardError, OnnxStoppedError) as error:
         return Streamed(
             status=Status.FAIL, reason=f"a chunk does not run: {error}", figures=figures
         )

@@ -86,7 +86,8 @@ def _options(deployment: Deployment) -> ort.SessionOptions:
     options.graph_optimization_level = LEVELS[deployment.level]
     options.intra_op_num_threads = deployment.threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    # What goes wrong is raised with its message; logging it as well would say it twice.
+    options.log_severity_level = 4
     return options
 
 
