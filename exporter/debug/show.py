@@ -9,12 +9,14 @@ from rich.text import Text
 
 from exporter.debug.bundle import Bundle
 from exporter.debug.diagnose import Diagnosis
+from exporter.debug.isolate import Row
 from exporter.debug.readme import cells, outcome
 from exporter.debug.session import Debugged
 from exporter.report.names import path_end, printable, size
 
 _STYLES = {"fail": "red", "pass": "green", "ambiguous": "yellow"}
 _MOST_ROWS = 60
+_NARROW, _WIDE = 100, 150
 
 
 def print_debugged(
@@ -67,27 +69,34 @@ def _print_layer(
 
 
 def _ops(found: Diagnosis, verbose: bool, width: int) -> Table:
+    wide, narrow = width >= _WIDE, width < _NARROW
     table = Table(title="op by op", box=box.SIMPLE, title_justify="left", pad_edge=False)
-    for name in ("tap", "op", "onnx", "shape", "dtype"):
+    for name in ("tap", "op", *(("onnx",) if wide else ()), "shape"):
         table.add_column(name, overflow="fold")
     for name in ("local error", "limit"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    table.add_column("wrong", no_wrap=True)
-    table.add_column("source", overflow="fold")
+    if not narrow:
+        table.add_column("source", overflow="fold")
     rows = [row for row in found.held.rows if verbose or row.verdict is not None]
     shown = rows if verbose else _around_failures(rows)
     for row in shown:
-        texts = cells(row)
-        style = _STYLES.get(texts[7], "dim")
-        source = texts[9] if width > 140 else path_end(texts[9].rsplit("/", 1)[-1], 28)
-        table.add_row(*(_text(t) for t in texts[:7]), _text(texts[7], style), texts[8], source)
-    if len(shown) < len(rows):
-        table.caption = f"{len(rows) - len(shown)} more rows: --verbose, or the bundle's README.md"
+        tap, op, onnx, shape, dtype, error, limit, verdict, wrong, source = cells(row)
+        texts = [tap, op, *((onnx,) if wide else ()), f"{shape} {dtype}".strip(), error, limit]
+        said = f"{verdict} ({wrong})" if wrong else verdict
+        short = source if wide else path_end(source.rsplit("/", 1)[-1], 28)
+        table.add_row(
+            *map(_text, texts),
+            _text(said, _STYLES.get(verdict, "dim")),
+            *(() if narrow else (_text(short),)),
+        )
+    if len(shown) < len(rows) or narrow:
+        hidden = f"{len(rows) - len(shown)} more rows, " if len(shown) < len(rows) else ""
+        table.caption = f"{hidden}all columns: the bundle's README.md"
     return table
 
 
-def _around_failures(rows: list) -> list:
+def _around_failures(rows: list[Row]) -> list[Row]:
     """At most so many rows, those that fail among them."""
     if len(rows) <= _MOST_ROWS:
         return rows

@@ -7,6 +7,7 @@ in the shipped file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -215,14 +216,18 @@ def _pytorch(
 
 def too_slow(window: WindowGraph, held: Isolated) -> str:
     """Why the reference evaluator should not be asked, or ""."""
-    sizes = {t.name: int(np.prod(t.dims, dtype=np.int64)) for t in window.model.graph.initializer}
+    weights = {t.name: tuple(t.dims) for t in window.model.graph.initializer}
     longest = max((max(held.feeds[n].shape, default=0) for n in window.inputs), default=0)
     most = max((held.feeds[n].size for n in window.inputs), default=0)
     for node in window.model.graph.node:
         if node.op_type in ("LSTM", "GRU", "RNN", "Loop", "Scan") and longest > _MOST_STEPS:
             return f"not run: {node.op_type} over up to {longest} steps in Python"
-        if node.op_type == "Conv":
-            products = most * sizes.get(node.input[1], 1)
-            if products > _MOST_PRODUCTS:
+        shape = weights.get(node.input[1], ()) if node.op_type == "Conv" else ()
+        if shape:
+            options = {a.name: a for a in node.attribute}
+            groups = options["group"].i if "group" in options else 1
+            stride = math.prod(options["strides"].ints) if "strides" in options else 1
+            positions = most / (shape[1] * groups * stride)
+            if positions * math.prod(shape) > _MOST_PRODUCTS:
                 return "not run: a convolution of this size takes too long in Python"
     return ""
