@@ -148,9 +148,10 @@ def test_a_float16_weight_matrix_passes_where_float16_is_declared(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_int8_weights_pass_where_int8_is_declared_and_four_bits_do_not(seed):
+def test_int8_weights_pass_where_int8_is_declared_and_three_bits_do_not(seed):
+    # Four bits lie at the limit itself: which side depends on the order in which BLAS adds.
     x, w, truth = dense(seed)
-    for levels, status in ((127, Status.PASS), (7, Status.FAIL)):
+    for levels, status in ((127, Status.PASS), (3, Status.FAIL)):
         step = np.abs(w).max(axis=0) / levels
         coarse = (np.round(w / step) * step).astype(np.float32)
         found = judged(truth, x @ w, x @ coarse, Policy(precision="int8"))
