@@ -8,12 +8,13 @@ from exporter.errors import StageError
 from tests.faults.catalogue import GRAPH_FAULTS, MODULE_FAULTS
 from tests.faults.fault import Fault, ModuleFault
 from tests.faults.outcome import Outcome, judge_file
-from tests.support.tiny_export import Export, export_tiny
+from tests.support.tiny_export import Export, export_tiny, read_export
+from tests.support.tiny_run import TinyRun
 
 
 @pytest.fixture(scope="module")
-def clean() -> Export:
-    return export_tiny()
+def clean(tiny_run: TinyRun) -> Export:
+    return read_export(tiny_run.folder)
 
 
 def names(fault: Fault | ModuleFault) -> str:

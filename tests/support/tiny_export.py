@@ -14,7 +14,9 @@ from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.graph.capture import capture
 from exporter.graph.export import export
+from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
+from exporter.graph.program_file import load_program
 from exporter.graph.simplify import simplify
 from exporter.graph.wrap import wrap
 from exporter.tensors import Case
@@ -52,4 +54,14 @@ def export_tiny(
         program=exported.program,
         model=simplify(ir.to_proto(exported.model)).model,
         cases=load_cases(pipeline, wrapped.inputs, cases),
+    )
+
+
+def read_export(folder: Path, *, cases: tuple[str, ...] = ("english",)) -> Export:
+    """The same from the output folder of a finished run."""
+    pipeline = load_pipeline(TINY)
+    return Export(
+        program=load_program(folder / "program"),
+        model=read_model(folder / "model.onnx"),
+        cases=load_cases(pipeline, wrap(pipeline).inputs, cases),
     )
