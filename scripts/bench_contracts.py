@@ -1,6 +1,6 @@
 """What the declared contracts of a pipeline cost, in forward passes of PyTorch on 5 s of audio.
 
-Usage: python scripts/bench_contracts.py [--full] [--batch] [--threads N]
+Usage: python scripts/bench_contracts.py [--full | --blocks N] [--batch] [--threads N]
 
 The tiny pipeline by default. Wrapping and exporting are not counted: a run has done both. Prints
 one line per contract and exits 1 when all together cost more than 25 forward passes. Times are
@@ -36,12 +36,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="the published size")
     parser.add_argument("--batch", action="store_true", help="the pipeline without VAD")
+    parser.add_argument("--blocks", type=int, help="encoder blocks, between tiny and full")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--run", type=Path, help="output folder of a finished run")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     name = "sensevoice" + ("_batch" if options.batch else "") + ("" if options.full else "_tiny")
     pipeline = load_pipeline(ROOT / "pipelines" / f"{name}.yaml")
+    if options.blocks is not None:
+        settings = {**pipeline.model.settings, "num_blocks": options.blocks}
+        model = pipeline.model.model_copy(update={"settings": settings})
+        pipeline = pipeline.model_copy(update={"model": model})
     wrapped = wrap(pipeline)
     torch.set_num_threads(options.threads)
     cases = load_cases(pipeline, wrapped.inputs, (pipeline.default_case,))

@@ -1,4 +1,4 @@
-"""Run every toy module under its contract and write docs/contracts.md.
+"""Run every toy module under its contract and write the table in docs/contracts.md.
 
 Usage: python scripts/contract_table.py [--check] [CONTRACT ...]
 
@@ -20,7 +20,8 @@ sys.path.insert(0, str(ROOT))
 from tests.contracts.zoo import CONTRACTS, toys  # noqa: E402
 from tests.contracts.zoo.toy import Toy  # noqa: E402
 
-TARGET = ROOT / "docs" / "contracts_table.md"
+BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+TARGET = ROOT / "docs" / "contracts.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +56,11 @@ def main() -> int:
     ]
     text = rendered(rows)
     if options.check:
-        print(text.split("\n## ")[0])
+        print(text.split("\n### ")[0])
     else:
-        TARGET.parent.mkdir(exist_ok=True)
-        TARGET.write_text(text)
+        head, _, rest = TARGET.read_text().partition(BEGIN)
+        _, _, tail = rest.partition(END)
+        TARGET.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")
         print(f"wrote {TARGET.relative_to(ROOT)}")
     bad = [row for row in rows if not row.good]
     for row in bad:
@@ -103,11 +105,6 @@ def rendered(rows: list[Row]) -> str:
     right = sum(row.right_module is True for row in named)
     alarms = sum(row.verdict == "fail" for row in healthy)
     lines = [
-        "# What the contracts catch",
-        "",
-        "Small modules, broken on purpose or only suspicious, each under its contract. Written by",
-        "`scripts/contract_table.py`; the modules are in `tests/contracts/zoo/`.",
-        "",
         "| | |",
         "|---|---|",
         f"| broken, caught | {caught} of {len(broken)} |",
@@ -120,7 +117,7 @@ def rendered(rows: list[Row]) -> str:
         if not own:
             continue
         lines += [
-            f"## {contract}",
+            f"### {contract}",
             "",
             "| module | side | verdict | observed | where |",
             "|---|---|---|---|---|",

@@ -28,20 +28,22 @@ SETTINGS = (
 )
 
 
-def check_backends(subject: Subject, plan: Plan, laws: Mapping[str, Law]) -> dict[str, Any] | str:
+def check_backends(
+    subject: Subject, plan: Plan, laws: Mapping[str, Law], *, device: str = "cuda"
+) -> dict[str, Any] | str:
     """Largest relative difference of a prefix per setting and output; a reason without a device.
 
     These figures decide nothing: the module is judged where it runs.
     """
-    if not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         return "not run (no CUDA device)"
-    module = copy.deepcopy(subject.module).to("cuda")
+    module = copy.deepcopy(subject.module).to(device)
     found: dict[str, Any] = {}
     for label, cudnn, tf32 in SETTINGS:
         with _backend(cudnn, tf32), torch.no_grad():
             runs = []
             for inputs in (plan.full, plan.prefix(subject, plan.cut)):
-                tensors = [as_tensor(inputs[name]).to("cuda") for name in subject.input_names]
+                tensors = [as_tensor(inputs[name]).to(device) for name in subject.input_names]
                 returned = subject.named(module(*tensors))
                 runs.append({name: as_array(value) for name, value in returned.items()})
         whole, short = runs

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from exporter.contracts.dtype_audit import ERROR, MIXED, DtypeAudit, Event
 from exporter.contracts.dtype_convert import converted, input_dtype
 from exporter.contracts.dtype_onnx import check_onnx
-from exporter.contracts.dtype_overflow import Overflow, find_overflow
+from exporter.contracts.dtype_overflow import Finiteness, Overflow, find_overflow, run_and_watch
 from exporter.contracts.probes import probe
 from exporter.contracts.raised import place_in
 from exporter.contracts.recorder import ModuleStack, flat_tensors
 from exporter.contracts.result import SIDES, TORCH, ContractResult, Place, not_applicable
-from exporter.contracts.scope import scoped
+from exporter.contracts.scope import Part, scoped
 from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.subject import Subject
 from exporter.parity.status import Status
@@ -86,7 +86,18 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
     part = scoped(subject, inputs, settings.scope)
     if isinstance(part, str):
         return tuple(not_applicable(NAME, side, part) for side in SIDES)
-    found = [check_precision(part.module, part.args, p, settings.run) for p in settings.precisions]
+    held: list[Finiteness] = []
+
+    def reference() -> Finiteness:
+        if not held:
+            held.append(run_and_watch(part.module, part.args))
+            part.restore()
+        return held[0]
+
+    found = [
+        check_precision(part, precision, run=settings.run, reference=reference)
+        for precision in settings.precisions
+    ]
     for item in found:
         item.events = [_within(event, settings.scope) for event in item.events]
     return _verdict(found, settings.scope), check_onnx(subject, settings, part)
@@ -101,15 +112,26 @@ def _within(event: Event, scope: str) -> Event:
 
 
 def check_precision(
-    module: nn.Module, args: tuple[Any, ...], precision: str, run: bool
+    part: Part, precision: str, *, run: bool, reference: Callable[[], Finiteness]
 ) -> Findings:
-    """Audit and run a module at one precision; the module itself is not changed."""
+    """Audit and run a module at one precision; the module itself is not changed.
+
+    Args:
+        reference: the float32 run; called when it is needed.
+    """
     found = Findings(precision=precision)
-    _audit(module, args, precision, found)
-    if run and not found.events and found.stopped is None:
-        _run(module, args, precision, found)
-    elif run:
+    if precision.startswith("autocast_"):
+        # Autocast is a mode of the device: only a real run shows what it does.
+        found.audit = "real tensors"
+        _run(part, precision, found, reference, audited=True)
+        return found
+    _audit(part.module, part.args, precision, found)
+    if not run:
+        found.ran = "not run (not asked for)"
+    elif found.events or found.stopped is not None:
         found.ran = "not run (the audit found what would stop it)"
+    else:
+        _run(part, precision, found, reference, audited=False)
     return found
 
 
@@ -117,71 +139,70 @@ def _audit(module: nn.Module, args: tuple[Any, ...], precision: str, found: Find
     for device in ("meta", "cpu"):
         copy = converted(module, precision, device=device)
         fed = [input_dtype(arg, precision, device) for arg in args]
-        found.events = []
         found.audit = "meta device" if device == "meta" else "real tensors"
-        with (
-            torch.no_grad(),
-            _autocast(precision, device),
-            ModuleStack(copy) as stack,
-            _wanted(stack, precision) as audit,
-        ):
+        with torch.no_grad(), ModuleStack(copy) as stack, _auditing(stack, precision) as audit:
             try:
                 copy(*fed)
+                found.stopped = None
             except Exception as error:  # noqa: BLE001 - the refusal of an op is the finding
-                found.events = audit.events
                 text = (str(error).splitlines() or [""])[0][:200]
-                if device == "meta":
-                    found.stopped_why = f"not possible on the meta device: {text}"
-                    continue
                 found.stopped = place_in(copy, error)
                 found.stopped_why = text
-                return
+                if device == "meta":
+                    found.stopped_why = f"not possible on the meta device: {text}"
         found.events = audit.events
-        found.stopped = None
-        return
-
-
-@contextlib.contextmanager
-def _wanted(stack: ModuleStack, precision: str) -> Iterator[DtypeAudit]:
-    wanted = (
-        None if precision == "as_built" else getattr(torch, precision.removeprefix("autocast_"))
-    )
-    autocast = precision.startswith("autocast_")
-    audit = DtypeAudit(stack, None if autocast else wanted, autocast=autocast)
-    with audit:
-        yield audit
-
-
-def _autocast(precision: str, device: str) -> Any:
-    if not precision.startswith("autocast_"):
-        return contextlib.nullcontext()
-    dtype = getattr(torch, precision.removeprefix("autocast_"))
-    # The meta device has no autocast of its own; tensors there follow the CPU's rules.
-    return torch.autocast("cpu", dtype=dtype) if device == "cpu" else contextlib.nullcontext()
-
-
-def _run(module: nn.Module, args: tuple[Any, ...], precision: str, found: Findings) -> None:
-    copy = converted(module, precision, device="cpu")
-    fed = [input_dtype(arg, precision, "cpu") for arg in args]
-    with torch.no_grad(), _autocast(precision, "cpu"):
-        try:
-            low = copy(*fed)
-        except Exception as error:  # noqa: BLE001 - the refusal of an op is the finding
-            if "not implemented for" in str(error):
-                found.ran = f"not run (this machine: {str(error).splitlines()[0][:160]})"
-                return
-            found.raised = place_in(copy, error)
-            found.ran = f"raises: {(str(error).splitlines() or [''])[0][:200]}"
+        if found.stopped is None:
             return
+
+
+def _auditing(stack: ModuleStack, precision: str) -> DtypeAudit:
+    if precision == "as_built" or precision.startswith("autocast_"):
+        return DtypeAudit(stack, None, autocast=precision != "as_built")
+    return DtypeAudit(stack, getattr(torch, precision))
+
+
+def _run(
+    part: Part,
+    precision: str,
+    found: Findings,
+    reference: Callable[[], Finiteness],
+    *,
+    audited: bool,
+) -> None:
+    autocast = precision.startswith("autocast_")
+    low = part.module if autocast else converted(part.module, precision, device="cpu")
+    fed = [input_dtype(arg, precision, "cpu") for arg in part.args]
+    audit: Any = contextlib.nullcontext()
+    with contextlib.ExitStack() as around:
+        if autocast:
+            dtype = getattr(torch, precision.removeprefix("autocast_"))
+            around.enter_context(torch.autocast("cpu", dtype=dtype))
+        if audited:
+            stack = around.enter_context(ModuleStack(low))
+            audit = around.enter_context(_auditing(stack, precision))
+        try:
+            narrow = run_and_watch(low, fed)
+        except Exception as error:  # noqa: BLE001 - the refusal of an op is the finding
+            text = (str(error).splitlines() or [""])[0][:200]
+            if "not implemented for" in text:
+                found.ran = f"not run (this machine: {text})"
+                return
+            found.raised = place_in(low, error)
+            found.ran = f"raises: {text}"
+            return
+        finally:
+            part.restore()
+            found.events = audit.events if audited else found.events
     found.ran = "ran"
     if precision == "as_built":
         return
-    with torch.no_grad():
-        full = module(*[input_dtype(arg, "as_built", "cpu") for arg in args])
-    found.error = _relative_error(full, low)
-    if precision.endswith("float16") and not precision.endswith("bfloat16"):
-        with _autocast(precision, "cpu"):
-            found.overflow = find_overflow(module, copy, args, fed)
+    wide = reference()
+    found.error = _relative_error(wide.returned, narrow.returned)
+    if precision.removeprefix("autocast_") == "float16":
+        mode = torch.autocast("cpu", dtype=torch.float16) if autocast else contextlib.nullcontext()
+        with mode:
+            found.overflow = find_overflow(part.module, low, part.args, fed, wide, narrow)
+        part.restore()
 
 
 def _relative_error(full: Any, low: Any) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,34 +31,70 @@ class Overflow:
         return f"{self.place} holds {self.value:.6g} in float32"
 
 
+@dataclass(slots=True)
+class Finiteness:
+    """What is not finite in one run, and how large the rest is, per record of a module.
+
+    Attributes:
+        rows: key -> (place, values that are not finite, largest finite magnitude).
+        returned: what the module returned.
+    """
+
+    rows: dict[str, tuple[Place, int, float]] = field(default_factory=dict)
+    returned: Any = None
+
+    def take(self, call: Call) -> None:
+        """Reduce a record to two numbers."""
+        value = call.value
+        if not value.is_floating_point() or not value.numel():
+            return
+        finite = torch.isfinite(value)
+        count = int(value.numel() - finite.sum())
+        peak = float(torch.where(finite, value, torch.zeros_like(value)).abs().max())
+        self.rows[call.key] = (call.place, count, peak)
+
+
+def run_and_watch(module: nn.Module, args: Sequence[Any]) -> Finiteness:
+    """Run a module on copies of its arguments and watch what every part returns."""
+    seen = Finiteness()
+    with torch.no_grad(), Recorder(module, take=seen.take):
+        seen.returned = module(*_copies(args))
+    return seen
+
+
 def find_overflow(
-    full: nn.Module, low: nn.Module, full_args: tuple[Any, ...], low_args: list[Any]
+    full: nn.Module,
+    low: nn.Module,
+    full_args: Sequence[Any],
+    low_args: Sequence[Any],
+    wide: Finiteness,
+    narrow: Finiteness,
 ) -> Overflow | None:
-    """Compare layer by layer; the op inside the first bad layer is named."""
-    wide: dict[str, Call] = {}
-    narrow: list[Call] = []
-    with torch.no_grad():
-        with Recorder(full, take=lambda call: wide.__setitem__(call.key, call)):
-            full(*[a.clone() if isinstance(a, Tensor) else a for a in full_args])
-        with Recorder(low, take=narrow.append):
-            low(*[a.clone() if isinstance(a, Tensor) else a for a in low_args])
-    for call in narrow:
-        reference = wide.get(call.key)
-        if reference is None or not call.value.is_floating_point():
-            continue
-        if reference.value.shape != call.value.shape:
-            continue
-        lost = ~torch.isfinite(call.value) & torch.isfinite(reference.value)
-        if bool(lost.any()):
-            finite = reference.value[torch.isfinite(reference.value)]
-            peak = float(finite.abs().max())
-            place, inner = _op(full, low, call.place, full_args, low_args)
-            return Overflow(place=place, value=max(peak, inner))
+    """The first layer with more values that are not finite than in float32; its op is named.
+
+    Args:
+        full, low: the module in float32 and at the lower precision (may be one module).
+        full_args, low_args: what each was called with.
+        wide, narrow: what was seen when they ran.
+    """
+    for key, (place, count, _) in narrow.rows.items():
+        reference = wide.rows.get(key)
+        if reference is not None and count > reference[1]:
+            found, inner = _op(full, low, place, full_args, low_args)
+            return Overflow(place=found, value=max(reference[2], inner))
     return None
 
 
+def _copies(args: Sequence[Any]) -> list[Any]:
+    return [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
+
+
 def _op(
-    full: nn.Module, low: nn.Module, layer: Place, full_args: tuple[Any, ...], low_args: list[Any]
+    full: nn.Module,
+    low: nn.Module,
+    layer: Place,
+    full_args: Sequence[Any],
+    low_args: Sequence[Any],
 ) -> tuple[Place, float]:
     """The first op in the layer with a value that is not finite; masks are made that way."""
     bad: list[Call] = []
@@ -79,9 +116,9 @@ def _op(
 
     with torch.no_grad():
         with ModuleStack(low) as stack, OpRecorder(stack, layer.module, take=take):
-            low(*[a.clone() if isinstance(a, Tensor) else a for a in low_args])
+            low(*_copies(low_args))
         with ModuleStack(full) as stack, OpRecorder(stack, layer.module, take=measure):
-            full(*[a.clone() if isinstance(a, Tensor) else a for a in full_args])
+            full(*_copies(full_args))
     if not bad:
         return layer, 0.0
     place = bad[0].place

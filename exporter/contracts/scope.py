@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +18,22 @@ class Part:
 
     Attributes:
         whole: True when it is the subject's own module.
+        restore: puts the subject's state back after a call.
     """
 
     module: nn.Module
     args: tuple[Any, ...]
     path: str
     whole: bool
+    restore: Callable[[], None]
 
 
 def scoped(subject: Subject, inputs: Arrays, path: str) -> Part | str:
     """The submodule at ``path`` with the arguments of its first call; a string says why not."""
+    restore = subject.snapshot.restore
     if not path:
         args = tuple(as_tensor(inputs[name]) for name in subject.input_names)
-        return Part(module=subject.module, args=args, path="", whole=True)
+        return Part(module=subject.module, args=args, path="", whole=True, restore=restore)
     try:
         module = subject.module.get_submodule(path)
     except AttributeError:
@@ -47,4 +51,4 @@ def scoped(subject: Subject, inputs: Arrays, path: str) -> Part | str:
         handle.remove()
     if not seen:
         return f"the submodule '{path}' is not called"
-    return Part(module=module, args=seen[0], path=path, whole=False)
+    return Part(module=module, args=seen[0], path=path, whole=False, restore=restore)

@@ -62,12 +62,11 @@ def _example_size(subject: Subject, name: str, position: int) -> int:
 
 def derived(minimum: int, example: int, maximum: int | None) -> tuple[int, ...]:
     """Minimum, minimum + 1, odd, prime, example, 4x example, longest; within the declared range."""
-    odd = example // 2 * 2 + 1 if example % 2 == 0 else example + 2
     wanted = {
         minimum,
         minimum + 1,
-        max(odd // 2 | 1, minimum),
-        _next_prime(max(example * 3 // 4, minimum)),
+        max(example // 4 | 1, minimum),
+        _next_prime(max(example // 2, minimum)),
         example,
         4 * example,
     }

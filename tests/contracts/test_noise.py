@@ -1,0 +1,76 @@
+"""Limits come from what float32 costs, and float64 leaves a module as it was."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from exporter.contracts.double import call_in_double
+from exporter.contracts.noise import Noise, distance, noise_of
+from tests.contracts.zoo.toy import Conv, Stack, features, output, subject
+
+
+class Mixed(nn.Module):
+    """Layers that check dtypes, constants made in forward, and a recurrent layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 4, batch_first=True)
+        self.conv = nn.Conv1d(4, 4, 3, padding=1)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, _ = self.lstm(x.float())
+        y = self.conv(y.transpose(1, 2)).transpose(1, 2) + torch.ones(4)
+        y, _ = self.attention(y, y, y)
+        return self.norm(y.to(torch.float32))
+
+
+def test_float64_equals_a_widened_copy_and_changes_nothing() -> None:
+    module = Mixed().eval().requires_grad_(False)
+    x = torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(1))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with torch.no_grad():
+        single = module(x)
+        double = call_in_double(module, {"x": x})
+    assert double.dtype == torch.float64
+    assert 0 < float((single - double).abs().max()) < 1e-5
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert all(value.dtype == torch.float32 for value in module.state_dict().values())
+
+
+def test_every_layer_gets_a_share() -> None:
+    made = subject(
+        Stack(Conv(4, 3, 2, 0), Conv(4, 3, 2, 0)), features(), output("batch", 4, "time")
+    )
+    noise = noise_of(made)
+    assert {"layers.0.conv", "layers.1.conv", "y"} <= set(noise.shares)
+    assert all(share < 1e-6 for share in noise.shares.values())
+    # The floor of the parity policy: 4 x 6 units of float32.
+    assert noise.limit("unknown", 1.0, 1000) == pytest.approx(24 * 2**-24, rel=0.01)
+
+
+def test_a_module_that_insists_on_float32_is_judged_by_the_floor() -> None:
+    class Insists(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.dtype != torch.float32:
+                raise TypeError("float32 only")
+            return x * 2
+
+    noise = noise_of(subject(Insists(), features(), output("batch", 4, "time")))
+    assert not noise.shares and "does not run in float64" in noise.why
+
+
+def test_what_cannot_be_compared_is_infinitely_far() -> None:
+    one = np.ones(3, np.float32)
+    assert distance(one, np.ones(4, np.float32)) == math.inf
+    assert distance(one, np.array([1, np.nan, 1], np.float32)) == math.inf
+    assert distance(one, np.array([1, np.inf, 1], np.float32)) == math.inf
+    assert distance(np.array([1]), np.array([2])) == math.inf
+    assert distance(one, one) == 0.0 and distance(one[:0], one[:0]) == 0.0
+    assert not Noise().limit("x", math.nan, 3) >= 1
