@@ -1,0 +1,68 @@
+"""How far a decision was from going the other way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from exporter.execution.margins import Margin, margin_of
+from exporter.graph.program import Op, Ref
+
+
+def found(target: str, args: tuple, values: dict[str, Any], exact: dict[str, Any]) -> Margin | None:
+    op = Op(name="d", target=target, args=args, kwargs={}, kind="tensor")
+    compute = margin_of(op, values.__getitem__, exact.__getitem__)
+    return None if compute is None else compute()
+
+
+def test_a_threshold():
+    x = torch.tensor([0.4, 0.5001, 0.9])
+    exact = x.double() + torch.tensor([0.0, -2e-5, 1e-5], dtype=torch.float64)
+    margin = found("aten.ge.Scalar", (Ref("x"), 0.5), {"x": x}, {"x": exact})
+    assert margin is not None
+    np.testing.assert_allclose(margin.distance, [0.1, 8e-5, 0.40001], rtol=1e-3)
+    assert margin.noise == pytest.approx(2e-5, rel=1e-6)
+
+
+def test_two_tensors_take_the_larger_noise():
+    x, y = torch.zeros(2), torch.ones(2)
+    exact = {"x": x.double() + 1e-7, "y": y.double() - 1e-6}
+    margin = found("aten.lt.Tensor", (Ref("x"), Ref("y")), {"x": x, "y": y}, exact)
+    assert margin is not None
+    np.testing.assert_allclose(margin.distance, 1 - 1.1e-6)
+    assert margin.noise == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize(("dim", "keep", "shape"), [(-1, False, (2,)), (0, True, (1, 3))])
+def test_the_gap_between_the_best_and_the_next(dim: int, keep: bool, shape: tuple):
+    x = torch.tensor([[1.0, 5.0, 4.5], [2.0, 2.0, -1.0]])
+    margin = found("aten.argmax.default", (Ref("x"), dim, keep), {"x": x}, {"x": x.double()})
+    assert margin is not None
+    assert margin.distance.shape == shape
+    expected = [0.5, 0.0] if dim == -1 else [[1.0, 3.0, 5.5]]
+    np.testing.assert_allclose(margin.distance, expected)
+
+
+def test_of_all_elements():
+    x = torch.tensor([[1.0, 5.0], [4.0, 0.0]])
+    margin = found("aten.argmax.default", (Ref("x"),), {"x": x}, {"x": x.double()})
+    assert margin is not None
+    assert margin.distance == 1.0
+
+
+def test_infinite_masks_do_not_make_the_noise_infinite():
+    x = torch.tensor([-np.inf, 1.0])
+    margin = found("aten.gt.Scalar", (Ref("x"), 0.0), {"x": x}, {"x": x.double() + 1e-9})
+    assert margin is not None
+    assert margin.noise == pytest.approx(1e-9, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("target", "value"),
+    [("aten.ge.Scalar", torch.tensor([1, 2])), ("aten.nonzero.default", torch.ones(2))],
+)
+def test_decisions_on_integers_and_other_ops_have_no_margin(target: str, value: torch.Tensor):
+    assert found(target, (Ref("x"), 1), {"x": value}, {"x": value}) is None
