@@ -126,6 +126,11 @@ class WindowRun:
     """One window of a graph; weights are handed over in memory and shared by all windows."""
 
     def __init__(self, window: WindowGraph, graph: GraphIndex, deployment: Deployment):
+        self.outputs = window.outputs
+        self.inputs = window.inputs
+        self._session: ort.InferenceSession | None = None
+        if not self.outputs:
+            return  # onnxruntime refuses a graph in which nothing is left to do
         options = _options(deployment)
         options.add_session_config_entry("session.disable_prepacking", "1")
         # Windows hold each tap as an output anyway; an arena would keep a second copy.
@@ -134,8 +139,6 @@ class WindowRun:
             ort.OrtValue.ortvalue_from_numpy(graph.array(name)) for name in window.weights
         ]
         options.add_external_initializers(list(window.weights), self._values)
-        self.outputs = window.outputs
-        self.inputs = window.inputs
         try:
             self._session = ort.InferenceSession(
                 window.model.SerializeToString(),
@@ -147,7 +150,7 @@ class WindowRun:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs of the window by name."""
-        if not self.outputs:
+        if self._session is None:
             return {}
         inputs = {name: np.asarray(feeds[name], order="C") for name in self.inputs}
         results = _run(self._session, list(self.outputs), inputs)
