@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from exporter.contracts.determinism_onnx import check_onnx
 from exporter.contracts.locate import first_layer, locate, record
 from exporter.contracts.noise import Noise, distance, noise_of, scale_of
-from exporter.contracts.probes import probe
+from exporter.contracts.probes import probe, short_probe
 from exporter.contracts.recorder import ModuleStack, calling_line
 from exporter.contracts.repeats import (
     Finding,
@@ -119,10 +119,8 @@ def _torch(
         return Finding(test=tests[-1], where=where, advice=advice, **bad), tests
     for count in settings.threads[1:]:
         tests.append(f"{settings.threads[0]} and {count} threads")
-        one, many = (
-            first if n == torch.get_num_threads() else _with_threads(subject, inputs, n)
-            for n in (settings.threads[0], count)
-        )
+        short = short_probe(subject)
+        one, many = (_with_threads(subject, short, n) for n in (settings.threads[0], count))
         bad = compare(one, many, noise, bitwise=False)
         if bad is not None:
             advice = "avoid ops whose order of addition is not fixed (scatter_add, index_put)"

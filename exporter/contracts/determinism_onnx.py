@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from exporter.contracts.noise import Noise, distance
+from exporter.contracts.probes import short_probe
 from exporter.contracts.repeats import (
     Finding,
     batch_of,
@@ -87,11 +88,9 @@ def check_onnx(
             return failed(tests[-1], bad, None, "report it to the execution provider's maintainers")
         for count in threads[1:]:
             tests.append(f"{threads[0]} and {count} threads")
-            own = subject.onnx.deployment
+            short, own = short_probe(subject), subject.onnx.deployment
             runs = [
-                first
-                if n == own.threads
-                else subject.onnx.run(inputs, dataclasses.replace(own, threads=n))
+                subject.onnx.run(short, dataclasses.replace(own, threads=n))
                 for n in (threads[0], count)
             ]
             bad = compare(runs[0], runs[1], noise, bitwise=False)

@@ -13,35 +13,41 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class _Widen(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self._stays: dict[Any, bool] = {}
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        written = [a for a in func._schema.arguments if a.alias_info and a.alias_info.is_write]
-        views = any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns)
-        if written or views:
-            # A view or a write must stay on the memory that it was called on.
-            return func(*args, **_dtypes(kwargs))
-        args, kwargs = tree_map(_wide, (args, kwargs))
-        return tree_map(_wide, func(*_dtypes(args), **_dtypes(kwargs)))
+        if kwargs:
+            kwargs = {key: _widened(value) for key, value in kwargs.items()}
+        stays = self._stays.get(func)
+        if stays is None:
+            stays = self._stays[func] = _writes_or_views(func)
+        if stays:
+            return func(*args, **kwargs)
+        return _widened(func(*[_widened(value) for value in args], **kwargs))
 
 
-def _wide(value: Any) -> Any:
-    if isinstance(value, Tensor) and value.dtype in _NARROW:
-        return value.double()
-    return value
+def _writes_or_views(func: Any) -> bool:
+    """A view or a write must stay on the memory that it was called on."""
+    written = any(a.alias_info and a.alias_info.is_write for a in func._schema.arguments)
+    views = any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns)
+    return written or views
 
 
-def _dtypes(values: Any) -> Any:
-    return tree_map(lambda v: torch.float64 if v in _NARROW else v, values, is_leaf=_is_dtype)
-
-
-def _is_dtype(value: Any) -> bool:
-    return isinstance(value, torch.dtype)
+def _widened(value: Any) -> Any:
+    """Narrow tensors and dtypes to float64, in lists and tuples too."""
+    if isinstance(value, Tensor):
+        return value.double() if value.dtype in _NARROW else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_widened(item) for item in value)
+    return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
 
 
 def call_in_double(module: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
@@ -58,6 +64,6 @@ def call_in_double(module: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
         ]
         if value.dtype in _NARROW
     }
-    fed = tuple(_wide(value.clone()) for value in inputs.values())
+    fed = tuple(_widened(value.clone()) for value in inputs.values())
     with torch.no_grad(), _Widen():
         return torch.func.functional_call(module, wide, fed, tie_weights=False)

@@ -46,6 +46,7 @@ _WRITES = frozenset(
         "div_",
     }
 )
+_ARITHMETIC = frozenset({"add_", "sub_", "mul_", "div_"})
 _STRICT = frozenset(
     {
         "linear",
@@ -189,7 +190,9 @@ class DtypeAudit(TorchFunctionMode):
         if name in _WRITES and name != "slice_scatter":
             written = operands.get("0", first)
             others = [t for t in operands.values() if t is not written]
-            if any(_loses(tensor.dtype, written.dtype) for tensor in others):
+            # Autocast adds into what it made narrow; only storing counts there.
+            judged = not (self._autocast and name in _ARITHMETIC)
+            if judged and any(_loses(tensor.dtype, written.dtype) for tensor in others):
                 self._log(CASTING_WRITE, name, operands, written.dtype, "")
             return
         out = next((t.dtype for _, t in flat_tensors(result, "")), None)
