@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.errors import ConfigError
+from exporter.graph.named_graph import NamedGraph
 from exporter.graph.speech_graph import BatchedSpeechGraph, SpeechGraph
 from exporter.models import load_model_module
 from exporter.models.built import Built, WeightsInfo
@@ -116,30 +117,22 @@ def _wrap_speech(pipeline: Any, built: Built) -> Wrapped:
 
 def _wrap_tensors(pipeline: Any, built: Built) -> Wrapped:
     outputs = _chosen(pipeline, {spec.name: spec for spec in built.outputs})
-    module = _InOrder(built.module, tuple(spec.name for spec in outputs))
+    module = NamedGraph(
+        built.module,
+        inputs=[spec.name for spec in built.inputs],
+        returns=[spec.name for spec in built.outputs],
+        outputs=[spec.name for spec in outputs],
+    )
     module.eval().requires_grad_(False)
     return Wrapped(
         module=module,
         inputs=built.inputs,
         outputs=outputs,
-        example=_tensor_example(built.inputs),
+        example={**_tensor_example(built.inputs), **(built.example or {})},
         dynamic_shapes=_dynamic_shapes(built.inputs),
         weights=built.weights,
         tokens=built.tokens,
     )
-
-
-class _InOrder(nn.Module):
-    """The results that were asked for, as a tuple."""
-
-    def __init__(self, model: nn.Module, outputs: tuple[str, ...]) -> None:
-        super().__init__()
-        self.model = model
-        self.outputs = outputs
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        found = self.model(*inputs)
-        return tuple(found[name] for name in self.outputs)
 
 
 def _vad_modules(pipeline: Any) -> tuple[SileroVad, SpeechSegments]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -42,6 +43,8 @@ class Built:
         weights: where its weights came from.
         feature_size: D, the width of the features that it takes.
         tokens: text of every token id, ``None`` when the checkpoint has no readable table.
+        example: values to trace with, by input, where drawn ones would not do (an index, a
+            length); every dynamic size at least 2, tensors that are distinct objects.
         statistics: shift and scale ``[D]`` of the checkpoint's feature normalisation;
             ``None`` when there is no checkpoint.
     """
@@ -53,6 +56,7 @@ class Built:
     weights: WeightsInfo
     feature_size: int | None = None
     tokens: tuple[str, ...] | None = None
+    example: Mapping[str, Tensor] | None = None
     statistics: tuple[Tensor, Tensor] | None = None
 
 
