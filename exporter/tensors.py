@@ -37,6 +37,8 @@ class TensorSpec:
         choices: for an integer input, the readable names of its valid values.
         discrete: True when two runs must agree exactly (token ids, segments, lengths).
         unit: what one step of the values means, for people ("samples at 16 kHz").
+        initial: for an input that carries state, the value that it is filled with before the
+            first call; symbolic axes then have their minimum. ``None`` for other inputs.
     """
 
     name: str
@@ -46,6 +48,7 @@ class TensorSpec:
     choices: Mapping[str, int] = field(default_factory=lambda: EMPTY)
     discrete: bool = False
     unit: str = ""
+    initial: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

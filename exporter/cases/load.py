@@ -83,6 +83,8 @@ def _load(pipeline: Pipeline, inputs: tuple[TensorSpec, ...], position: int) -> 
         elif name == "waveform_lengths" and WAVEFORM in arrays:
             rows, samples = arrays[WAVEFORM].shape
             arrays[name] = np.full(rows, samples, np.int64)
+        elif spec.initial is not None:
+            arrays[name] = initial_state(spec)
         elif spec.choices:
             raise ConfigError(
                 f"case '{config.name}' gives no value for the input '{name}'",
@@ -101,6 +103,13 @@ def _load(pipeline: Pipeline, inputs: tuple[TensorSpec, ...], position: int) -> 
         origin="; ".join(origin) or "values in the pipeline",
         expect_empty=frozenset(config.expect_empty),
     )
+
+
+def initial_state(spec: TensorSpec) -> np.ndarray:
+    """What an input that carries state holds before the first call."""
+    minimum = {axis.name: axis.minimum for axis in spec.axes}
+    shape = tuple(minimum[size] if isinstance(size, str) else size for size in spec.shape)
+    return np.full(shape, spec.initial, dtype=spec.dtype)
 
 
 def _digest(array: np.ndarray) -> str:
