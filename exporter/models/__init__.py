@@ -10,7 +10,10 @@ from exporter.errors import ConfigError
 from exporter.models.built import ModelFile
 
 MODELS: dict[str, str] = {
+    "paraformer": "exporter.models.paraformer",
     "sensevoice": "exporter.models.sensevoice",
+    "silero_vad": "exporter.models.silero_vad",
+    "fsmn_vad": "exporter.models.fsmn_vad",
 }
 
 

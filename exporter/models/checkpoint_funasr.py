@@ -27,8 +27,39 @@ _FRONTEND = {
     "lfr_m": ("lfr_m", 1),
     "lfr_n": ("lfr_n", 1),
 }
-# What the encoder was trained with and this package does not offer as a setting.
-_FIXED = {"normalize_before": True, "concat_after": False, "selfattention_layer_type": "sanm"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a checkpoint of one kind of model states, and where.
+
+    Attributes:
+        kind: the class that ``config.yaml`` names.
+        sections: sections of ``config.yaml`` that hold settings -> what our names of them have in
+            front.
+        fixed: per section, keys that a pipeline cannot choose and the only value supported.
+        sizes: settings that FunASR itself takes from tokenizer and front end -> the tensor of
+            ``model.pt`` and its axis that tell them.
+    """
+
+    kind: str
+    sections: Mapping[str, str]
+    fixed: Mapping[str, Mapping[str, Any]]
+    sizes: Mapping[str, tuple[str, int]]
+
+
+SENSE_VOICE = Layout(
+    kind="SenseVoiceSmall",
+    sections={"encoder_conf": ""},
+    fixed={
+        "encoder_conf": {
+            "normalize_before": True,
+            "concat_after": False,
+            "selfattention_layer_type": "sanm",
+        }
+    },
+    sizes={"vocab_size": ("ctc.ctc_lo.weight", 0), "input_size": ("embed.weight", 1)},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +68,7 @@ class Checkpoint:
 
     Attributes:
         folder: the folder.
+        kind: the class that its ``config.yaml`` names.
         model_pt: its weights.
         described: settings that ``config.yaml`` states, by their FunASR names.
         statistics: shift and scale ``[D]`` of ``am.mvn``.
@@ -44,6 +76,7 @@ class Checkpoint:
     """
 
     folder: Path
+    kind: str
     model_pt: Path
     described: Mapping[str, Any]
     statistics: tuple[Tensor, Tensor]
@@ -78,16 +111,16 @@ class Checkpoint:
             raise WeightsError(
                 f"impossible value of {'.'.join(map(str, first['loc']))}: {first['msg']}",
                 where=str(self.folder / "config.yaml"),
-                remedy="give the folder of a SenseVoiceSmall checkpoint, unchanged",
+                remedy=f"give the folder of a {self.kind} checkpoint, unchanged",
             ) from error
 
 
-def read_checkpoint(folder: Path, *, kind: str, pipeline: Any) -> Checkpoint:
+def read_checkpoint(folder: Path, *, layout: Layout, pipeline: Any) -> Checkpoint:
     """Look through a FunASR checkpoint folder.
 
     Args:
         folder: the folder.
-        kind: the class that its ``config.yaml`` must name.
+        layout: of the kind of model that it must hold.
         pipeline: its ``features`` are compared with the checkpoint's front end.
 
     Raises:
@@ -96,9 +129,9 @@ def read_checkpoint(folder: Path, *, kind: str, pipeline: Any) -> Checkpoint:
     """
     config = _read_config(folder / "config.yaml")
     where = str(folder / "config.yaml")
-    if config.get("model") != kind:
+    if config.get("model") != layout.kind:
         raise WeightsError(
-            f"this is a checkpoint of {config.get('model')!r}, not of {kind}",
+            f"this is a checkpoint of {config.get('model')!r}, not of {layout.kind}",
             where=where,
             remedy="choose the model kind that fits, or another checkpoint",
         )
@@ -110,14 +143,19 @@ def read_checkpoint(folder: Path, *, kind: str, pipeline: Any) -> Checkpoint:
                 where=str(folder),
                 remedy="give the whole checkpoint folder",
             )
-    encoder = dict(config.get("encoder_conf") or {})
-    for key, only in _FIXED.items():
-        if encoder.get(key, only) != only:
-            raise WeightsError(
-                f"encoder_conf.{key} is {encoder[key]!r}; only {only!r} is supported", where=where
-            )
+    for section, fixed in layout.fixed.items():
+        stated = dict(config.get(section) or {})
+        for key, only in fixed.items():
+            if stated.get(key, only) != only:
+                raise WeightsError(
+                    f"{section}.{key} is {stated[key]!r}; only {only!r} is supported", where=where
+                )
     _same_features(dict(config.get("frontend_conf") or {}), where, pipeline)
-    described = {**encoder, **_sizes(model_pt)}
+    described = {
+        f"{prefix}{key}": value
+        for section, prefix in layout.sections.items()
+        for key, value in dict(config.get(section) or {}).items()
+    } | _sizes(model_pt, layout)
     statistics = read_am_mvn(am_mvn)
     if len(statistics[0]) != described["input_size"]:
         raise WeightsError(
@@ -127,24 +165,25 @@ def read_checkpoint(folder: Path, *, kind: str, pipeline: Any) -> Checkpoint:
         )
     tokens = read_tokens(folder, described["vocab_size"])
     return Checkpoint(
-        folder=folder, model_pt=model_pt, described=described, statistics=statistics, tokens=tokens
+        folder=folder,
+        kind=layout.kind,
+        model_pt=model_pt,
+        described=described,
+        statistics=statistics,
+        tokens=tokens,
     )
 
 
-def _sizes(model_pt: Path) -> dict[str, int]:
-    # FunASR itself takes both from tokenizer and front end, so config.yaml does not state them.
+def _sizes(model_pt: Path, layout: Layout) -> dict[str, int]:
     state = read_model_pt(model_pt)
     sizes = {}
-    for key, ending, axis in (
-        ("vocab_size", "ctc.ctc_lo.weight", 0),
-        ("input_size", "embed.weight", 1),
-    ):
-        found = [tensor for name, tensor in state.items() if name in _with_prefixes(ending)]
-        if len(found) != 1 or found[0].dim() != 2:
+    for key, (wanted, axis) in layout.sizes.items():
+        found = [tensor for name, tensor in state.items() if name in _with_prefixes(wanted)]
+        if len(found) != 1 or found[0].dim() <= axis:
             raise WeightsError(
-                f"there is no matrix {ending} in it",
+                f"there is no tensor {wanted} in it that tells {key}",
                 where=str(model_pt),
-                remedy="give the model.pt of a SenseVoiceSmall checkpoint",
+                remedy=f"give the model.pt of a {layout.kind} checkpoint",
             )
         sizes[key] = int(found[0].shape[axis])
     return sizes

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from exporter.errors import MissingPackageError
 from exporter.models.built import Built
-from exporter.models.checkpoint_funasr import Checkpoint, read_checkpoint
+from exporter.models.checkpoint_funasr import SENSE_VOICE, Checkpoint, read_checkpoint
 from exporter.models.ctc import greedy_ctc
 from exporter.models.settings import read_settings
 from exporter.models.upstream import quiet_upstream
@@ -111,7 +111,7 @@ def build(pipeline: Any) -> Built:
     source = resolve_weights(pipeline.model.weights, seed=pipeline.model.seed, where=where)
     checkpoint: Checkpoint | None = None
     if source.folder is not None:
-        checkpoint = read_checkpoint(source.folder, kind="SenseVoiceSmall", pipeline=pipeline)
+        checkpoint = read_checkpoint(source.folder, layout=SENSE_VOICE, pipeline=pipeline)
         settings = checkpoint.merged(settings, pipeline)
     upstream = upstream_model(settings)
     module = SenseVoiceRecogniser(upstream)
