@@ -120,10 +120,10 @@ def make_plan(subject: Subject, settings: Settings) -> Plan | str:
     full = take_row(subject, subject.cases[0].inputs, 0)
     have = full[axis.input].shape[axis.position]
     steps, cut = choose_steps(have, axis, max(declared.values()))
-    wanted = {cut + 1, steps - 1, max(axis.minimum, steps // 4)}
+    lengths = {cut + 1, steps - 1, max(axis.minimum, steps // 4)}
     if subject.thorough:
-        wanted |= {steps * 3 // 4 + 1, cut - 1, steps // 3, steps // 8}
-    sweep = sorted(wanted)
+        lengths |= {steps * 3 // 4 + 1, cut - 1, steps // 3, steps // 8}
+    sweep = sorted(lengths)
     skipped = {name: why for name, why in settings.no_causality.items() if name in names}
     skipped |= {name: "not declared" for name in names if name not in wanted}
     return Plan(

@@ -13,8 +13,9 @@ class NamedGraph(nn.Module):
     """A model behind the names of its inputs; its chosen results come out as a tuple.
 
     ``torch.export`` takes the names of a graph's inputs from the signature of ``forward``. What
-    this module's inputs are called is only known when a pipeline is read, so the signature is
-    set for each instance.
+    this module's inputs are called is only known when a pipeline is read, so every instance gets
+    a class of its own whose ``forward`` has that signature. (A ``forward`` on the instance would
+    stay bound to the original when a module is copied, as float64 runs and conversions do.)
 
     Args:
         model: called with one tensor per input, in order; returns a dict by name, a tuple or a
@@ -36,15 +37,23 @@ class NamedGraph(nn.Module):
         self.model = model
         self.returns = tuple(returns)
         self.outputs = tuple(outputs)
+        self.__class__ = _with_inputs(type(self), inputs)  # type: ignore[assignment]
 
-        def forward(*tensors: Tensor) -> tuple[Tensor, ...]:
-            found = by_name(self.model(*tensors), self.returns)
-            return tuple(found[name] for name in self.outputs)
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Run the model; tensors and results as their pipeline names them."""
+        found = by_name(self.model(*tensors), self.returns)
+        return tuple(found[name] for name in self.outputs)
 
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        signature = inspect.Signature([inspect.Parameter(name, kind) for name in inputs])
-        forward.__signature__ = signature  # type: ignore[attr-defined]
-        self.forward = forward
+
+def _with_inputs(base: type[NamedGraph], inputs: Sequence[str]) -> type[NamedGraph]:
+    def forward(self: NamedGraph, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return base.forward(self, *tensors)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    named = [inspect.Parameter(name, kind) for name in ("self", *inputs)]
+    forward.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    inside = {"forward": forward, "__module__": base.__module__, "__qualname__": base.__qualname__}
+    return type(base.__name__, (base,), inside)
 
 
 def by_name(found: Any, names: Sequence[str]) -> Mapping[str, Tensor]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -51,3 +54,31 @@ def test_a_missing_name_is_an_error():
     made = NamedGraph(Both(dict), inputs=("left", "right"), returns=("other",), outputs=("other",))
     with pytest.raises(ValueError, match="no 'other'"):
         made(torch.ones(1), torch.ones(1))
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, a: Tensor) -> Tensor:
+        return a * self.scale
+
+
+def test_a_copy_runs_its_own_model():
+    made = NamedGraph(Scaled(), inputs=("left",), returns=("one",), outputs=("one",)).eval()
+    twin = copy.deepcopy(made).double()
+    assert made(torch.ones(1))[0].dtype == torch.float32
+    assert twin(torch.ones(1, dtype=torch.float64))[0].dtype == torch.float64
+    with torch.no_grad():
+        twin.model.scale.fill_(3.0)
+    assert twin(torch.ones(1, dtype=torch.float64))[0].item() == 3.0
+    assert made(torch.ones(1))[0].item() == 1.0
+
+
+def test_inputs_are_not_those_of_another_graph():
+    first, second = graph(dict), NamedGraph(
+        Scaled(), inputs=("other",), returns=("one",), outputs=("one",)
+    )  # fmt: skip
+    assert list(inspect.signature(first.forward).parameters) == ["left", "right"]
+    assert list(inspect.signature(second.forward).parameters) == ["other"]
