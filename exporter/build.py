@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import onnx_ir as ir
 from exporter import __version__
 from exporter.artifact import Artifact
 from exporter.config import Pipeline
+from exporter.execution.memory import trim
 from exporter.graph.capture import capture
 from exporter.graph.export import check_interface, export
 from exporter.graph.index import index_graph
@@ -22,6 +24,7 @@ from exporter.graph.program_file import save_program
 from exporter.graph.simplify import Simplified, simplify
 from exporter.graph.taps import plan_taps, write_taps
 from exporter.graph.wrap import Wrapped, wrap
+from exporter.models.user_code import blamed
 from exporter.stages import Stages, Station
 
 PREFIX = "export_verify."
@@ -70,10 +73,10 @@ def build(
         wrapped = wrap(pipeline)
         prepare()
         stage.result(f"weights: {wrapped.weights.source}")
-    with stages.stage("capture") as stage:
+    with users_code(pipeline), stages.stage("capture") as stage:
         captured = capture(wrapped.module, wrapped.example, wrapped.dynamic_shapes)
         stage.result(f"{sum(n.op == 'call_function' for n in captured.graph.nodes)} ops")
-    with stages.stage("export") as stage:
+    with users_code(pipeline), stages.stage("export") as stage:
         result = export(
             captured,
             inputs=wrapped.inputs,
@@ -112,6 +115,8 @@ def build(
     if simplified is not None:
         # The judging half reads the file; holding the model as well costs its weights once more.
         simplified = replace(simplified, model=onnx.ModelProto())
+    del model, shipped_model, captured
+    trim()
     return Built(
         wrapped=wrapped,
         program=result.program,
@@ -119,6 +124,23 @@ def build(
         shipped=shipped,
         simplified=simplified,
     )
+
+
+@contextlib.contextmanager
+def users_code(pipeline: Pipeline) -> Iterator[None]:
+    """Where the user's own model runs: what stops it is said with the user's file and line.
+
+    Models that this package knows are not the user's business; their errors pass unchanged.
+
+    Raises:
+        ModelError: the pipeline has a factory, and the model raised or cannot be exported.
+    """
+    if pipeline.model.factory is None:
+        yield
+        return
+    where = pipeline.where("model", "factory")
+    with blamed(where, f"the model of '{pipeline.model.factory}' stopped", always=False):
+        yield
 
 
 def metadata_of(pipeline: Pipeline, wrapped: Wrapped) -> dict[str, str]:

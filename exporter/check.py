@@ -99,6 +99,7 @@ def check(
     case: str | None = None,
     threads: int | None = None,
     thorough: bool = False,
+    trust: bool = False,
 ) -> list[ContractRecord]:
     """Check contracts of a pipeline without a whole run.
 
@@ -107,6 +108,7 @@ def check(
             its defaults.
         output_dir: where a finished run may lie; nothing is written to it.
         case: what probes are cut from; None for the default case.
+        trust: let the pipeline run the code that its ``model.factory`` names.
 
     Raises:
         ConfigError: no such contract, a wrong option, or nothing to check.
@@ -121,6 +123,7 @@ def check(
             where=pipeline.where("contracts"),
             remedy="add a 'contracts' section, or name one with --contract",
         )
+    pipeline = pipeline.with_trust() if trust else pipeline
     with progress.stage("wrap") as stage:
         wrapped = wrap(pipeline)
         if threads is not None:

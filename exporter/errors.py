@@ -57,6 +57,10 @@ class GoldenError(UserInputError):
     """A golden folder is missing, damaged or of another pipeline."""
 
 
+class ModelError(UserInputError):
+    """The user's own model code cannot be imported, built, run or exported."""
+
+
 class MissingPackageError(UserInputError):
     """An optional upstream package is not installed."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from exporter.artifact import sha256_of
-from exporter.build import Built, build
+from exporter.build import Built, build, users_code
 from exporter.cases.load import choose_cases, load_cases, with_size
 from exporter.chain import Chain, ChainResult, Subject
 from exporter.check import contract_records, contract_subject
@@ -40,6 +40,7 @@ def run(
     provider: str | None = None,
     threads: int | None = None,
     memory_budget: int | None = None,
+    trust: bool = False,
 ) -> Report:
     """Export a pipeline, simplify it, compare every stage and layer, write ``output_dir``.
 
@@ -50,13 +51,15 @@ def run(
         provider: "cpu", "cuda"; None for every one that this machine has.
         threads: intra-op threads of torch and onnxruntime; None for all cores.
         memory_budget: bytes that compared values may hold beyond the weights.
+        trust: let the pipeline run the code that its ``model.factory`` names.
 
     Raises:
-        UserInputError: pipeline, weights, case, recording or provider cannot be used.
+        UserInputError: pipeline, weights, case, recording or provider cannot be used, or the
+            user's own model raises.
         StageError: a stage could not do its work.
     """
     pipeline, options = prepare(
-        pipeline,
+        pipeline.with_trust() if trust else pipeline,
         Path(output_dir),
         cases,
         all_cases,
@@ -93,9 +96,10 @@ def run(
         stations=built.stations,
     )
     chain = Chain(subject, policy_of(pipeline), options.deployments, options.budget, progress)
-    result = chain.judge(
-        loaded, sized_cases(pipeline, built.wrapped.inputs, loaded), pipeline.min_coverage
-    )
+    with users_code(pipeline):
+        result = chain.judge(
+            loaded, sized_cases(pipeline, built.wrapped.inputs, loaded), pipeline.min_coverage
+        )
     contracts = _contracts(pipeline, options, built, loaded, progress)
     report = make_report(
         pipeline,

@@ -86,7 +86,8 @@ class PipelineFile(pytest.File):
         from exporter.config import load_pipeline
 
         try:
-            self.pipeline: Pipeline = load_pipeline(self.path)
+            trust = bool(self.config.getoption("--export-verify-trust"))
+            self.pipeline: Pipeline = load_pipeline(self.path, trust=trust)
         except ExportVerifyError as error:
             raise self.CollectError(str(error)) from error
         for name in link_names(self.pipeline):

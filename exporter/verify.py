@@ -16,7 +16,7 @@ import torch
 from onnx import ModelProto
 
 from exporter.artifact import Artifact
-from exporter.build import PREFIX, build, metadata_of
+from exporter.build import PREFIX, build, metadata_of, users_code
 from exporter.cases.load import load_cases
 from exporter.chain import Chain, ChainResult, Subject
 from exporter.config import Pipeline
@@ -59,6 +59,7 @@ def verify(
     provider: str | None = None,
     threads: int | None = None,
     memory_budget: int | None = None,
+    trust: bool = False,
 ) -> Report:
     """Judge the file ``onnx`` against a pipeline; arguments as in ``exporter.run``.
 
@@ -70,7 +71,7 @@ def verify(
     """
     began = time.perf_counter()
     pipeline, options = prepare(
-        pipeline,
+        pipeline.with_trust() if trust else pipeline,
         Path(output_dir),
         cases,
         all_cases,
@@ -110,9 +111,10 @@ def verify(
             tapped=descends,
         )
         chain = Chain(subject, policy_of(pipeline), options.deployments, options.budget, progress)
-        result = chain.judge(
-            loaded, sized_cases(pipeline, wrapped.inputs, loaded), pipeline.min_coverage
-        )
+        with users_code(pipeline):
+            result = chain.judge(
+                loaded, sized_cases(pipeline, wrapped.inputs, loaded), pipeline.min_coverage
+            )
     result = _with_structure(result, differences)
     report = make_report(
         pipeline,

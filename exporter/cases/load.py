@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from exporter.cases.audio import read_waveform
+from exporter.cases.defaults import bound_sizes, default_array, example_sizes
 from exporter.cases.draw import draw
 from exporter.config import Pipeline
 from exporter.errors import ConfigError, UserInputError
@@ -70,12 +71,15 @@ def _load(pipeline: Pipeline, inputs: tuple[TensorSpec, ...], position: int) -> 
         )
     arrays: dict[str, np.ndarray] = {}
     origin: list[str] = []
+    sizes = example_sizes(pipeline)
+    left: list[str] = []
     for name, spec in specs.items():
         if config.audio is not None and name == WAVEFORM:
             arrays[name] = _recording(config.audio, spec, pipeline.sample_rate_hz)
             origin.append(f"{config.audio.name} sha256:{_digest(arrays[name])}")
         elif config.random is not None and name in config.random:
-            arrays[name] = _drawn(spec, config.random[name])
+            draws = pipeline.where(*where, "random", name)
+            arrays[name] = _drawn(spec, config.random[name], sizes, draws)
             origin.append(f"{name}: {config.random[name].kind} seed {config.random[name].seed}")
         elif name in config.inputs:
             value = config.inputs[name]
@@ -85,6 +89,8 @@ def _load(pipeline: Pipeline, inputs: tuple[TensorSpec, ...], position: int) -> 
             arrays[name] = np.full(rows, samples, np.int64)
         elif spec.initial is not None:
             arrays[name] = initial_state(spec)
+        elif name in pipeline.inputs:
+            left.append(name)
         elif spec.choices:
             raise ConfigError(
                 f"case '{config.name}' gives no value for the input '{name}'",
@@ -97,9 +103,13 @@ def _load(pipeline: Pipeline, inputs: tuple[TensorSpec, ...], position: int) -> 
                 where=pipeline.where(*where),
                 remedy=f"add it under 'inputs' or 'random' ({spec.dtype}, shape {spec.shape})",
             )
+    for name in left:
+        # A user's own input that the case leaves out, in the sizes of those that it gives.
+        arrays[name] = default_array(pipeline, name, bound_sizes(pipeline, arrays, sizes))
+        origin.append(f"{name}: as the pipeline's inputs say")
     return Case(
         name=config.name,
-        inputs=arrays,
+        inputs={name: arrays[name] for name in specs},
         origin="; ".join(origin) or "values in the pipeline",
         expect_empty=frozenset(config.expect_empty),
     )
@@ -121,11 +131,19 @@ def _recording(path: Path, spec: TensorSpec, sample_rate_hz: int) -> np.ndarray:
     return waveform if len(spec.shape) == 1 else waveform[None, :]
 
 
-def _drawn(spec: TensorSpec, config: Any) -> np.ndarray:
+def _drawn(spec: TensorSpec, config: Any, sizes: Mapping[str, int], where: str) -> np.ndarray:
     if config.shape is not None:
         shape = tuple(config.shape)
-    elif config.sizes is not None:
-        shape = tuple(config.sizes[s] if isinstance(s, str) else s for s in spec.shape)
+    elif config.sizes is not None or (sizes and config.num_samples is None):
+        known = {**sizes, **(config.sizes or {})}
+        missing = [s for s in spec.shape if isinstance(s, str) and s not in known]
+        if missing:
+            raise ConfigError(
+                f"no size is given for the axis '{missing[0]}' of '{spec.name}'",
+                where=where,
+                remedy=f"add it under sizes; its shape is {list(spec.shape)}",
+            )
+        shape = tuple(known[s] if isinstance(s, str) else s for s in spec.shape)
     elif config.num_samples is not None:
         shape = (*(1 for _ in spec.shape[1:]), config.num_samples)
     else:

@@ -101,7 +101,7 @@ def open_pipeline(path: str, *, trust: bool = False, cases: tuple[str, ...] = ()
     """
     from exporter.config import load_pipeline
 
-    pipeline = load_pipeline(path)
+    pipeline = load_pipeline(path, trust=trust)
     if pipeline.model.factory is not None and not trust:
         raise UserInputError(
             f"this pipeline runs code: {pipeline.model.factory}",

@@ -14,10 +14,14 @@ from exporter.config.pipeline import Pipeline, bind
 from exporter.config.problems import Problem, raise_all
 
 
-def load_pipeline(path: str | Path) -> Pipeline:
+def load_pipeline(path: str | Path, *, trust: bool = False) -> Pipeline:
     """Read a pipeline YAML with everything it extends.
 
     Paths in it count from the folder of the file that sets them.
+
+    Args:
+        path: the YAML.
+        trust: let the pipeline run the code that its ``model.factory`` names.
 
     Raises:
         ConfigError: all that is wrong, each with ``file:line: key.path`` and what would be right.
@@ -33,7 +37,8 @@ def load_pipeline(path: str | Path) -> Pipeline:
         raise_all(shown, [*explain(error, content, resolved.places, shown), *problems])
         raise  # an error without items is a bug of ours
     raise_all(shown, problems)
-    return bind(pipeline, file=shown, places=resolved.places)
+    bound = bind(pipeline, file=shown, places=resolved.places, folders=resolved.folders)
+    return bound.with_trust() if trust else bound
 
 
 def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Problem]]:
@@ -67,6 +72,6 @@ def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Probl
 
 
 def _weights(text: str, folder: Path) -> str:
-    if text == "seeded" or text.startswith("hub:"):
+    if text in ("seeded", "package") or text.startswith("hub:"):
         return text
     return str((folder / Path(text).expanduser()).resolve())

@@ -65,6 +65,8 @@ class Pipeline(Section):
 
     _places: Mapping[Keys, Place] = PrivateAttr(default_factory=dict)
     _file: str = PrivateAttr(default="")
+    _factory_folder: Path | None = PrivateAttr(default=None)
+    _trusted: bool = PrivateAttr(default=False)
 
     @field_validator("contracts", mode="after")
     @classmethod
@@ -102,6 +104,22 @@ class Pipeline(Section):
             if place is not None:
                 return f"{place.file}:{place.line}: {dotted(keys)}"
         return f"{self._file or self.name}: {dotted(keys)}"
+
+    @property
+    def trusted(self) -> bool:
+        """True when the code that ``model.factory`` names may run."""
+        return self._trusted
+
+    @property
+    def factory_folder(self) -> Path:
+        """Folder of the file that sets ``model.factory``; its modules are found there first."""
+        return self._factory_folder or Path.cwd()
+
+    def with_trust(self) -> Pipeline:
+        """Return the same pipeline, allowed to run its factory, as ``--trust`` does."""
+        copy = self.model_copy()
+        copy._trusted = True
+        return copy
 
     def case(self, name: str) -> Case:
         """Return a case by name.
@@ -145,8 +163,13 @@ class Pipeline(Section):
         return self.model_copy(update={"cases": (*self.cases, case)})
 
 
-def bind(pipeline: Pipeline, *, file: str, places: Mapping[Keys, Place]) -> Pipeline:
-    """Tell a pipeline which lines of which files it came from."""
+def bind(
+    pipeline: Pipeline, *, file: str, places: Mapping[Keys, Place], folders: Mapping[str, Path]
+) -> Pipeline:
+    """Tell a pipeline which lines of which files, and of which folders, it came from."""
     pipeline._places = places
     pipeline._file = file
+    place = places.get(("model", "factory"))
+    if place is not None:
+        pipeline._factory_folder = folders[place.file].resolve()
     return pipeline

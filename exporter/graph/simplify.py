@@ -13,6 +13,13 @@ import onnxsim
 
 from exporter.errors import StageError
 
+_RENAMING = ("fuse_bn_into_conv", "fuse_add_bias_into_conv", "fuse_mul_into_conv")
+"""Passes that give the result of two ops the name that the first one's value had.
+
+Taps are joined on names, so a layer that is right would be compared with another one's value.
+onnxruntime fuses the same pairs when it loads the file; nothing is lost.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simplified:
@@ -39,7 +46,7 @@ def simplify(model: onnx.ModelProto) -> Simplified:
     """
     try:
         with _quiet_stdout():
-            result, _ = onnxsim.simplify(model, check_n=0)
+            result, _ = onnxsim.simplify(model, check_n=0, skipped_optimizers=list(_RENAMING))
     except Exception as error:
         raise StageError("simplify", f"onnxsim failed: {str(error)[:1000]}") from error
     for side in ("input", "output"):

@@ -60,16 +60,15 @@ def wrap(pipeline: Any) -> Wrapped:
 
     Raises:
         ConfigError: parts do not fit together, or an output does not exist.
+        ModelError: a user's own code raises. UserInputError: it is not trusted.
         WeightsError: the checkpoint cannot be used.
         MissingPackageError: an upstream package is not installed.
     """
     kind = pipeline.model.kind
     if kind is None:
-        raise ConfigError(
-            "a model from a 'factory' cannot be wrapped yet",
-            where=pipeline.where("model", "factory"),
-            remedy="use a known 'kind'",
-        )
+        from exporter.models import factory
+
+        return _wrap_tensors(pipeline, factory.build(pipeline))
     file = load_model_module(kind, where=pipeline.where("model", "kind"))
     built = file.build(pipeline)
     if built.takes == "tensors":

@@ -6,11 +6,15 @@ import numpy as np
 import onnx
 import onnxsim
 import pytest
+import torch
+from torch import Tensor, nn
 
 from exporter.errors import StageError
 from exporter.execution.onnxruntime import Deployment, run_model
 from exporter.graph.simplify import Simplified, simplify
-from tests.support.toys import mixed, mixed_case
+from exporter.parity.status import Status
+from exporter.tensors import Case
+from tests.support.toys import floats, make_toy, mixed, mixed_case
 
 
 def test_sizes_before_and_after_are_told(capfd: pytest.CaptureFixture[str]):
@@ -65,3 +69,35 @@ def test_growth_is_said(nodes: tuple[int, int], weight_bytes: tuple[int, int], g
         bytes_after=weight_bytes[1],
     )
     assert found.grew is grew
+
+
+class Folded(nn.Module):
+    """A convolution, and what a simplifier could fold into it."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(4, 6, 3, padding=1, bias=kind != "bias")
+        self.norm = nn.BatchNorm1d(6)
+        self.scale = nn.Parameter(torch.ones(1, 6, 1))
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if self.kind == "norm":
+            return self.norm(y).relu()
+        return ((y * self.scale) if self.kind == "scale" else (y + self.scale)).relu()
+
+
+@pytest.mark.parametrize("kind", ["norm", "scale", "bias"])
+def test_a_value_keeps_its_meaning_with_its_name(kind: str):
+    toy = make_toy(
+        Folded(kind),
+        {"x": torch.randn(2, 4, 9)},
+        (floats("x", "batch", 4, "frames"),),
+        (floats("y", "batch", 6, "frames"),),
+        simplified=True,
+    )
+    x = np.random.default_rng(0).standard_normal((2, 4, 12)).astype(np.float32)
+    link = toy.judge(cases=(Case(name="c", inputs={"x": x}, origin="seed 0"),))
+    judged = {tap.planned.tap.op: tap.status for tap in link.taps if tap.local is not None}
+    assert judged["aten.conv1d.default"] is Status.PASS and not link.culprits

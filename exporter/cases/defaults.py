@@ -1,0 +1,111 @@
+"""Values of a user's own inputs that nobody gave: drawn as ``inputs.NAME.draw`` says.
+
+Without a ``draw``: floats are normal, masks are all True, ``<input>_lengths`` are as long as that
+input, and integers with choices take the first. Other integers have to be described; any guess
+would be wrong for a model that looks them up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from exporter.cases.draw import draw
+from exporter.config.inputs import InputSpec
+from exporter.errors import ConfigError
+
+if TYPE_CHECKING:
+    from exporter.config import Pipeline
+
+_ROOM = 11
+LENGTHS = "_lengths"
+
+
+def example_sizes(pipeline: Pipeline) -> dict[str, int]:
+    """Size of every symbolic axis of a user's own model while it is traced.
+
+    What ``axes.NAME.example`` says; else a size of its own, at least 2 (0 and 1 would be baked
+    in) and within the axis's limits.
+    """
+    sizes: dict[str, int] = {}
+    names = [size for spec in pipeline.inputs.values() for size in spec.shape]
+    for name in dict.fromkeys(name for name in names if isinstance(name, str)):
+        axis = pipeline.axes.get(name)
+        if axis is not None and axis.example is not None:
+            sizes[name] = axis.example
+            continue
+        lowest = max(axis.minimum if axis else 1, 2)
+        highest = axis.maximum if axis and axis.maximum is not None else lowest + 10 * _ROOM
+        wanted = [lowest + _ROOM + len(sizes), *range(highest, lowest - 1, -1)]
+        free = [size for size in wanted if lowest <= size <= highest]
+        # Two axes of one size could be taken for one.
+        apart = [size for size in free if size not in sizes.values()]
+        sizes[name] = next(iter(apart or free), lowest)
+    return sizes
+
+
+def bound_sizes(
+    pipeline: Pipeline, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]
+) -> dict[str, int]:
+    """``sizes``, corrected by the arrays that are already there."""
+    bound = dict(sizes)
+    for name, array in arrays.items():
+        if name in pipeline.inputs:
+            pairs = zip(pipeline.inputs[name].shape, array.shape, strict=False)
+            bound |= {axis: size for axis, size in pairs if isinstance(axis, str)}
+    return bound
+
+
+def default_array(pipeline: Pipeline, name: str, sizes: Mapping[str, int]) -> np.ndarray:
+    """One input as its own ``draw`` (or the rule above) says.
+
+    Args:
+        pipeline: has the input.
+        name: of the input.
+        sizes: of every symbolic axis.
+
+    Raises:
+        ConfigError: integers that nobody described, or a dtype that numpy lacks.
+    """
+    spec: InputSpec = pipeline.inputs[name]
+    where = ("inputs", name)
+    if spec.dtype == "bfloat16":
+        raise ConfigError(
+            "numpy has no bfloat16, so onnxruntime cannot be given such an input",
+            where=pipeline.where(*where, "dtype"),
+            remedy="take float32 and cast it inside the model",
+        )
+    shape = tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
+    if "draw" in spec.model_fields_set:
+        given = spec.draw
+        if any(item is not None for item in (given.shape, given.sizes, given.num_samples)):
+            raise ConfigError(
+                "sizes do not belong here",
+                where=pipeline.where(*where, "draw"),
+                remedy="write axes: {NAME: {example: SIZE}}, or sizes in a case's 'random'",
+            )
+        return draw(given.kind, shape, given.seed, **given.options, dtype=spec.dtype)
+    if spec.dtype == "bool":
+        return np.ones(shape, dtype=bool)
+    if not spec.dtype.startswith(("int", "uint")):
+        return draw("normal", shape, 0, dtype=spec.dtype)
+    if spec.choices:
+        return np.full(shape, next(iter(spec.choices.values())), dtype=spec.dtype)
+    axis = length_axis(pipeline, name)
+    if axis is not None:
+        return np.full(shape, sizes[axis], dtype=spec.dtype)
+    raise ConfigError(
+        f"nothing says which integers '{name}' takes",
+        where=pipeline.where(*where),
+        remedy="add for example draw: {kind: integers, low: 0, high: 100}",
+    )
+
+
+def length_axis(pipeline: Pipeline, name: str) -> str | None:
+    """The axis that ``<input>_lengths`` counts: the last symbolic one of that input."""
+    measured = pipeline.inputs.get(name.removesuffix(LENGTHS))
+    if not name.endswith(LENGTHS) or measured is None:
+        return None
+    return next((size for size in reversed(measured.shape) if isinstance(size, str)), None)

@@ -1,0 +1,189 @@
+"""A user's own model: any ``nn.Module`` that a callable named by the YAML returns.
+
+    model:
+      factory: my_package.my_module:build     # or a class
+      settings: {width: 144}                  # its keyword arguments
+    inputs:
+      x: {dtype: float32, shape: [batch, frames, 80]}
+
+The module is called with the inputs in the order of the YAML and returns a tensor, a tuple or a
+dict of tensors. Since this runs code that a file names, it needs trust (``--trust``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from exporter.cases.defaults import default_array, example_sizes
+from exporter.config import Pipeline
+from exporter.errors import ConfigError, ModelError, UserInputError, WeightsError
+from exporter.models.built import Built, WeightsInfo
+from exporter.models.infer_outputs import infer_outputs, supported
+from exporter.models.user_code import blamed, code_digest, find_callable, importable
+from exporter.models.weights import digest_tensors, load_strictly, read_model_pt, resolve_weights
+from exporter.tensors import Axis, TensorSpec
+
+
+def build(pipeline: Pipeline) -> Built:
+    """Import and call a pipeline's factory, and learn what its module returns.
+
+    Raises:
+        UserInputError: the pipeline is not trusted.
+        ConfigError: there is no such callable, or its inputs are not described.
+        ModelError: the user's code raises; says on which line.
+        WeightsError: the checkpoint cannot be read or does not fit.
+    """
+    target = str(pipeline.model.factory)
+    where = pipeline.where("model", "factory")
+    if not pipeline.trusted:
+        raise UserInputError(
+            f"this pipeline runs code: {target}",
+            where=where,
+            remedy="read that code, then add --trust (from Python: trust=True)",
+        )
+    folder = pipeline.factory_folder
+    inputs = input_specs(pipeline)
+    sizes = example_sizes(pipeline)
+    example = _tensors(pipeline, sizes, 0)
+    with importable(folder):
+        factory = find_callable(target, folder, where=where)
+        module = _call(factory, pipeline, where)
+        weights = _weights(module, factory, pipeline)
+        module.cpu().eval().requires_grad_(False)
+        outputs = _outputs(module, pipeline, sizes, inputs)
+    return Built(
+        module=module,
+        takes="tensors",
+        inputs=inputs,
+        outputs=outputs,
+        weights=weights,
+        example=example,
+    )
+
+
+def input_specs(pipeline: Pipeline) -> tuple[TensorSpec, ...]:
+    """The ``inputs`` and ``axes`` of a YAML as specs, in order."""
+    axes = _axes(pipeline)
+    return tuple(
+        TensorSpec(
+            name=name,
+            dtype=spec.dtype,
+            shape=tuple(spec.shape),
+            axes=tuple(axes[size] for size in dict.fromkeys(spec.shape) if isinstance(size, str)),
+            choices=dict(spec.choices),
+            unit=spec.unit,
+        )
+        for name, spec in pipeline.inputs.items()
+    )
+
+
+def _axes(pipeline: Pipeline) -> dict[str, Axis]:
+    found = {}
+    for name in example_sizes(pipeline):
+        limits = pipeline.axes.get(name)
+        found[name] = (
+            Axis(name=name)
+            if limits is None
+            else Axis(name=name, minimum=limits.minimum, maximum=limits.maximum)
+        )
+    return found
+
+
+def _call(factory: Any, pipeline: Pipeline, where: str) -> nn.Module:
+    settings = dict(pipeline.model.settings)
+    # A generator of its own: the caller's random numbers stay what they were.
+    with torch.random.fork_rng(devices=[]), blamed(where, f"'{pipeline.model.factory}' raises"):
+        torch.manual_seed(pipeline.model.seed)
+        module = factory(**settings)
+    if not isinstance(module, nn.Module):
+        raise ConfigError(
+            f"'{pipeline.model.factory}' returns a {type(module).__name__}, not an nn.Module",
+            where=where,
+            remedy="name a function or class that returns an nn.Module",
+        )
+    return module
+
+
+def _weights(module: nn.Module, factory: Any, pipeline: Pipeline) -> WeightsInfo:
+    text = pipeline.model.weights
+    source = f"as {pipeline.model.factory} builds it, torch seed {pipeline.model.seed}"
+    if text != "seeded":
+        where = pipeline.where("model", "weights")
+        load_strictly(module, _state(text, where), where=text)
+        source = text
+    both = f"{digest_tensors(module.state_dict())}\n{code_digest(factory, module)}"
+    return WeightsInfo(
+        source=source, digest=hashlib.sha256(both.encode()).hexdigest(), seeded=False
+    )
+
+
+def _state(text: str, where: str) -> Mapping[str, Tensor]:
+    """The tensors of a ``.safetensors`` or ``.pt`` file, or of the only such file of a folder."""
+    path = Path(text).expanduser()
+    if text.startswith("hub:") or path.is_dir():
+        folder = resolve_weights(text, seed=0, where=where).folder or path
+        files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+        if len(files) != 1:
+            raise WeightsError(
+                f"'{text}' holds {len(files)} checkpoint files, not one",
+                where=where,
+                remedy="give the path of one .safetensors or .pt file",
+            )
+        path = files[0]
+    if path.suffix != ".safetensors":
+        return read_model_pt(path)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"this is no readable checkpoint ({error})", where=str(path), remedy="check the file"
+        ) from error
+
+
+def _tensors(pipeline: Pipeline, sizes: Mapping[str, int], seed: int) -> dict[str, Tensor]:
+    """One tensor per input; another seed gives other floats (integers keep their rules)."""
+    found = {}
+    for name, spec in pipeline.inputs.items():
+        array = default_array(pipeline, name, sizes)
+        if seed and array.dtype.kind == "f":
+            draw = np.random.Generator(np.random.PCG64(seed))
+            scale = float(np.abs(array.astype(np.float64)).max(initial=0.0)) or 1.0
+            array = (array + 0.5 * scale * draw.standard_normal(array.shape)).astype(array.dtype)
+        found[name] = torch.from_numpy(np.array(array, dtype=spec.dtype))
+    return found
+
+
+def _outputs(
+    module: nn.Module,
+    pipeline: Pipeline,
+    sizes: Mapping[str, int],
+    inputs: tuple[TensorSpec, ...],
+) -> tuple[TensorSpec, ...]:
+    where = pipeline.where("outputs")
+    factory = pipeline.where("model", "factory")
+
+    def run(at: Mapping[str, int], seed: int) -> Any:
+        values = _tensors(pipeline, at, seed)
+        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in values.items())
+        with torch.no_grad(), blamed(factory, f"the model does not run on {shapes}"):
+            return module(*values.values())
+
+    specs = infer_outputs(run, sizes, _axes(pipeline), pipeline.outputs, where=where)
+    for spec in specs:
+        if spec.name in pipeline.outputs and not supported(getattr(torch, spec.dtype)):
+            raise ModelError(
+                f"the result '{spec.name}' is {spec.dtype}, which cannot be compared",
+                where=where,
+                remedy="return float32, or view complex numbers as real ones",
+            )
+    return specs
