@@ -147,6 +147,16 @@ def golden_bytes(folder: Path) -> int:
     return sum((folder / name).stat().st_size for name in [MANIFEST, *body["files"]])
 
 
+def golden_digest(folder: Path) -> tuple[str, str]:
+    """Digest of a golden's manifest, and the graph digest of the pipeline that it is of.
+
+    Raises:
+        GoldenError: as in ``read_golden``; the data files are not looked at.
+    """
+    body, digest = _read_manifest(folder)
+    return digest, str(body["graph_digest"])
+
+
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
     path = folder / MANIFEST
     if not path.is_file():

@@ -41,7 +41,7 @@ def read_model(path: Path) -> onnx.ModelProto:
             remedy="give an ONNX model with at least one node",
         )
     for tensor in external_tensors(model):
-        _check_external(path, tensor)
+        check_external(path, tensor)
     return model
 
 
@@ -59,11 +59,21 @@ def external_entry(tensor: onnx.TensorProto) -> tuple[str, int, int | None]:
     return entry["location"], int(entry.get("offset", 0)), int(length) if length else None
 
 
-def _check_external(path: Path, tensor: onnx.TensorProto) -> None:
-    location, offset, length = external_entry(tensor)
-    folder = path.parent.resolve()
-    target = (folder / location).resolve()
+def check_external(path: Path, tensor: onnx.TensorProto) -> None:
+    """Check that the external data of a tensor lies in the file's own folder, all of it.
+
+    Raises:
+        ArtifactError: it does not.
+    """
     where = f"{path}: initializer '{tensor.name}'"
+    folder = path.parent.resolve()
+    try:
+        location, offset, length = external_entry(tensor)
+        target = (folder / location).resolve()
+    except (KeyError, ValueError) as error:
+        raise ArtifactError("its entry of external data is damaged", where=where) from error
+    if offset < 0 or (length is not None and length < 0):
+        raise ArtifactError(f"external data begins at byte {offset}", where=where)
     if not target.is_relative_to(folder):
         raise ArtifactError(
             f"external data '{location}' lies outside the file's folder", where=where

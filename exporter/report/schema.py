@@ -229,6 +229,15 @@ class PolicyRecord(Record):
     min_coverage: float | None
 
 
+class StoppedRecord(Record):
+    """A stage that could not do its work; nothing behind it was run."""
+
+    stage: str
+    detail: str = Field(description="what went wrong, in the words of whoever stopped")
+    finished: list[str] = Field([], description="stages that had done their work before it")
+    trace: str = Field("", description="file with the whole traceback")
+
+
 class Report(Record):
     """The whole of report.json."""
 
@@ -237,7 +246,14 @@ class Report(Record):
     verdict: str
     exit_code: int = Field(description="0 pass, 1 parity failed")
     headline: str
+    stopped: StoppedRecord | None = None
     pipeline: PipelineRecord
+    options: list[str] = Field(
+        [], description="what leads other commands to this run: --output-dir, --weights, --trust"
+    )
+    finished_run: bool = Field(
+        True, description="the output folder holds a run, which 'debug' starts from"
+    )
     environment: EnvironmentRecord
     policy: PolicyRecord
     artifacts: list[ArtifactRecord]

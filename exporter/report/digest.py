@@ -1,0 +1,23 @@
+"""The digest of a report that stands in the certificate of the file that it judges."""
+
+from __future__ import annotations
+
+import hashlib
+
+from exporter.report.schema import ArtifactRecord, Report
+
+SHIPPED = "model.onnx"
+
+
+def report_digest(report: Report) -> str:
+    """sha256 of a report, of all but two things that are only known once the certificate is made.
+
+    These are the timings, and digest and size of the certified file, which holds this digest.
+    """
+    artifacts = [_blank(held) if held.name == SHIPPED else held for held in report.artifacts]
+    judged = report.model_copy(update={"artifacts": artifacts, "timings": {}})
+    return hashlib.sha256(judged.model_dump_json().encode()).hexdigest()
+
+
+def _blank(held: ArtifactRecord) -> ArtifactRecord:
+    return held.model_copy(update={"sha256": "", "bytes": 0})

@@ -1,0 +1,223 @@
+"""What ``export-verify inspect`` prints of an ONNX file. Decides nothing.
+
+Every text comes from the file and is shown with its control characters spelled out, cut where it
+is long.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from exporter.report.names import shorten, size
+
+INTACT, CHANGED, NONE = "intact", "changed", "no certificate"
+_MOST = 40
+_VALUE = 300
+_MOST_JSON = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """One input or output as the file declares it; a symbolic axis is a name, ``?`` without one."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    choices: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What is to be told of a file.
+
+    Attributes:
+        state: ``INTACT``, ``CHANGED`` or ``NONE``.
+        changes: in words, what is not as it was certified.
+        certificate: its entries; ``None`` when there is none.
+        weights_intact: whether the initialisers have the certified digest; ``None`` when there is
+            nothing to hold them against.
+        report: whether the report.json beside the file is the certified one; "" when there is
+            none or no certificate.
+        metadata: what else the file says of itself.
+    """
+
+    path: str
+    state: str
+    changes: tuple[str, ...]
+    certificate: Mapping[str, str] | None
+    weights_intact: bool | None
+    report: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    opsets: Mapping[str, int]
+    ir_version: int
+    nodes: int
+    initializers: int
+    weights_sha256: str
+    bytes: int
+    weight_bytes: int
+    external: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+    @property
+    def verdict(self) -> str:
+        """The certificate's verdict, as long as it holds for this file; else ``""``."""
+        if self.certificate is None or self.state != INTACT:
+            return ""
+        return self.certificate.get("verdict", "")
+
+
+def inspection_json(found: Inspection) -> str:
+    """All of it, for programs."""
+    data = {"verdict": found.verdict, **asdict(found)}
+    return json.dumps(data, indent=1, allow_nan=False)
+
+
+def inspection_lines(found: Inspection) -> list[str]:
+    """The same for a person; the first line says what there is to know."""
+    return [*_head(found), *_values(found), *_certificate(found), *_metadata(found)]
+
+
+def _head(found: Inspection) -> Iterator[str]:
+    path = shorten(found.path, 400)
+    if found.state == CHANGED:
+        yield f"{path}: CHANGED after it was certified; its verdict does not count any more"
+        yield from (f"  changed: {shorten(line, 2 * _VALUE)}" for line in found.changes[:_MOST])
+        yield "  run or verify the file again, or take the one that was certified"
+    elif found.state == NONE:
+        yield f"{path}: not certified, the file holds no certificate"
+        yield "  'export-verify run' certifies what it ships; 'verify' judges any file"
+    else:
+        verdict = shorten(found.verdict.upper(), 40)
+        yield f"{path}: certified {verdict}, and unchanged since"
+        yield f"  {shorten((found.certificate or {}).get('headline', ''), 2 * _VALUE)}"
+    opsets = ", ".join(f"{shorten(d, 60)} {v}" for d, v in list(found.opsets.items())[:_MOST])
+    yield f"  opset {opsets}; IR version {found.ir_version}"
+    yield (
+        f"  {found.nodes:,} nodes, {found.initializers:,} initialisers of"
+        f" {size(found.weight_bytes)}, {size(found.bytes)} in all"
+    )
+    if found.external:
+        names = ", ".join(shorten(name, 100) for name in found.external[:_MOST])
+        yield f"  weights lie beside it in {names}"
+
+
+def _values(found: Inspection) -> Iterator[str]:
+    for title, values in (("inputs", found.inputs), ("outputs", found.outputs)):
+        yield title
+        names = [shorten(value.name, 60) for value in values[:_MOST]]
+        width = max(map(len, names), default=0)
+        for name, value in zip(names, values, strict=False):
+            shape = ", ".join(shorten(held, 40) for held in value.shape[:_MOST])
+            yield f"  {name:<{width}}  {value.dtype:<7}  [{shape}]{_choices(value)}"
+        if len(values) > _MOST:
+            yield f"  ... and {len(values) - _MOST:,} more"
+    dynamic = _dynamic(found)
+    yield "dynamic axes"
+    for axis, places in list(dynamic.items())[:_MOST]:
+        yield f"  {shorten(axis, 60)}: {shorten(', '.join(places), _VALUE)}"
+    if not dynamic:
+        yield "  none: every size is fixed"
+
+
+def _choices(value: Value) -> str:
+    if not value.choices:
+        return ""
+    names = [f"{shorten(k, 30)}={v}" for k, v in list(value.choices.items())[:_MOST]]
+    return f"  one of {', '.join(names)}"
+
+
+def _dynamic(found: Inspection) -> dict[str, list[str]]:
+    """Symbolic axis -> where it stands."""
+    places: dict[str, list[str]] = {}
+    for value in (*found.inputs, *found.outputs):
+        for axis, held in enumerate(value.shape):
+            if isinstance(held, str):
+                places.setdefault(held, []).append(f"{value.name} axis {axis}")
+    return places
+
+
+def _certificate(found: Inspection) -> Iterator[str]:
+    held = found.certificate
+    if held is None:
+        return
+    stale = "" if found.state == INTACT else " (of the file as it was, not as it is)"
+    yield f"certificate{stale}"
+    weights = "as certified" if found.weights_intact else "NOT those that were certified"
+    rows = [
+        ("verdict", f"{held.get('verdict', '?')}: {held.get('headline', '')}"),
+        ("pipeline", f"{held.get('pipeline', '?')}, digest {held.get('pipeline_digest', '?')}"),
+        ("weights", f"{held.get('weights', '?')}, digest {held.get('weights_digest', '?')}"),
+        ("initialisers", f"sha256 {found.weights_sha256}: {weights}"),
+        ("golden", f"{held.get('golden', '?')} ({held.get('golden_state', '?')})"),
+        ("limits", _limits(held.get("limits", ""))),
+        ("values inside", _counts(held.get("taps", ""))),
+        ("links", _counts(held.get("links", ""))),
+        ("contracts", _counts(held.get("contracts", "")) or "none declared"),
+        ("cases", ", ".join(map(str, _json(held.get("cases", "")) or []))),
+        ("report", f"{held.get('report_digest', '?')}{found.report and '; '}{found.report}"),
+        ("content", f"sha256 {held.get('content_sha256', '?')}"),
+        ("made by", _made_by(held)),
+    ]
+    for label, text in rows:
+        yield f"  {label:<13} {shorten(text, _VALUE)}"
+    missing = _json(held.get("not_checked", ""))
+    for line in missing[:_MOST] if isinstance(missing, list) else ():
+        yield f"  {'not checked':<13} {shorten(line, _VALUE)}"
+
+
+def _limits(text: str) -> str:
+    held = _json(text)
+    if not isinstance(held, dict):
+        return text
+    overrides = held.get("overrides") or []
+    count = len(overrides) if isinstance(overrides, list) else "?"
+    return (
+        f"{held.get('factor')} times what {held.get('precision')} costs PyTorch, at least"
+        f" {held.get('floor_max_ulps')} (largest) and {held.get('floor_rms_ulps')} (rms) roundings;"
+        f" {count} overrides; {held.get('max_ambiguous')} ambiguous allowed"
+    )
+
+
+def _counts(text: str) -> str:
+    """``{"a": "pass", "b": "pass"}`` as ``2 pass``, ``{"compared": 3}`` as ``3 compared``."""
+    held = _json(text)
+    if not isinstance(held, dict):
+        return text
+    counts: dict[str, int] = {}
+    for key, value in held.items():
+        if isinstance(value, int):
+            counts[str(key)] = value
+        else:
+            counts[str(value)] = counts.get(str(value), 0) + 1
+    return ", ".join(f"{count:,} {word}" for word, count in counts.items())
+
+
+def _made_by(held: Mapping[str, str]) -> str:
+    versions = _json(held.get("versions", ""))
+    parts: Iterable[str] = ()
+    if isinstance(versions, dict):
+        parts = (f"{name} {version}" for name, version in versions.items())
+    return f"export-verify {held.get('tool_version', '?')}; {', '.join(parts)}"
+
+
+def _metadata(found: Inspection) -> Iterator[str]:
+    if found.metadata:
+        yield "metadata"
+    for key, value in list(found.metadata.items())[:_MOST]:
+        yield f"  {shorten(key, 60)}: {shorten(value[: 4 * _VALUE], _VALUE)}"
+    if len(found.metadata) > _MOST:
+        yield f"  ... and {len(found.metadata) - _MOST:,} more keys"
+
+
+def _json(text: str) -> Any:
+    """A value of the certificate; ``None`` for what is not JSON, or far too long to be ours."""
+    if len(text) > _MOST_JSON:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
