@@ -6,6 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 TINY: dict[str, Any] = {"num_blocks": 2, "tp_blocks": 1, "vocab_size": 300}
+TINY_PARAFORMER: dict[str, Any] = {
+    "num_blocks": 3,
+    "decoder_num_blocks": 3,
+    "decoder_att_layer_num": 2,
+    "vocab_size": 300,
+}
 ALL_OUTPUTS = ("logits", "logit_lengths", "segments", "speech_probs", "token_ids", "token_lengths")
 
 
@@ -45,3 +51,19 @@ def sensevoice(
         outputs=outputs,
         where=lambda *keys: "tiny.yaml:1: " + ".".join(keys),
     )
+
+
+def paraformer(
+    *,
+    weights: str = "seeded",
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    outputs: tuple[str, ...] = ALL_OUTPUTS,
+    vad: bool = True,
+    **vad_settings: Any,
+) -> Any:
+    """The same front end around a tiny Paraformer."""
+    pipeline = sensevoice(weights=weights, seed=seed, outputs=outputs, vad=vad, **vad_settings)
+    pipeline.model.kind = "paraformer"
+    pipeline.model.settings = TINY_PARAFORMER if settings is None else settings
+    return pipeline
