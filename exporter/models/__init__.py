@@ -10,6 +10,8 @@ from exporter.errors import ConfigError
 from exporter.models.built import ModelFile
 
 MODELS: dict[str, str] = {
+    "ecapa_mel": "exporter.models.ecapa_mel",
+    "mimi_decoder": "exporter.models.mimi_decoder",
     "paraformer": "exporter.models.paraformer",
     "sensevoice": "exporter.models.sensevoice",
     "silero_vad": "exporter.models.silero_vad",

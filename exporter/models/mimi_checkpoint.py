@@ -1,0 +1,141 @@
+"""Weights of a Mimi decoder from kyutai's checkpoint or from transformers', for either decoder.
+
+    kyutai          tokenizer-*.safetensors, keys decoder.model.0.conv.conv.weight ...
+    transformers    config.json, model.safetensors, keys decoder.layers.0.conv.weight ...
+
+Encoder, quantizer, transformers and resampling convolutions in the same file are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from exporter.errors import ConfigError, WeightsError
+from exporter.models.weights import WeightsSource, resolve_weights
+
+KYUTAI, TRANSFORMERS = "decoder.model.", "decoder.layers."
+# Keys of config.json, and settings of this package that must say the same.
+_CONFIG = {
+    "hidden_size": "dimension",
+    "num_filters": "n_filters",
+    "num_residual_layers": "n_residual_layers",
+    "upsampling_ratios": "ratios",
+    "kernel_size": "kernel_size",
+    "residual_kernel_size": "residual_kernel_size",
+    "last_kernel_size": "last_kernel_size",
+    "compress": "compress",
+    "dilation_growth_rate": "dilation_base",
+}
+_FIXED = {
+    "use_causal_conv": True,
+    "use_conv_shortcut": False,
+    "pad_mode": "constant",
+    "trim_right_ratio": 1.0,
+    "audio_channels": 1,
+}
+
+
+def resolve(text: str, *, seed: int, where: str) -> WeightsSource:
+    """As ``resolve_weights``, but a single file is a checkpoint too.
+
+    Raises:
+        WeightsError: there is no such checkpoint.
+    """
+    file = Path(text).expanduser()
+    if file.is_file():
+        return WeightsSource(kind="folder", label=text, folder=file)
+    return resolve_weights(text, seed=seed, where=where)
+
+
+def read_decoder(path: Path, names: Mapping[str, str]) -> tuple[dict[str, Tensor], Path]:
+    """Read the decoder's tensors.
+
+    Args:
+        path: a ``.safetensors`` file, or a folder that holds one.
+        names: transformers' name of every tensor of the decoder -> moshi's.
+
+    Returns:
+        tensors by moshi's names, and the file that they come from.
+
+    Raises:
+        WeightsError: no file holds a Mimi decoder, or one cannot be read.
+    """
+    files = [path] if path.is_file() else _candidates(path)
+    for file in files:
+        with _opened(file) as content:
+            keys = list(content.keys())
+            found = [key for key in keys if key.startswith((KYUTAI, TRANSFORMERS))]
+            if found:
+                short = {key.removeprefix("decoder."): content.get_tensor(key) for key in found}
+                return {names.get(key, key): tensor for key, tensor in short.items()}, file
+    looked = ", ".join(file.name for file in files) or "no .safetensors file"
+    raise WeightsError(
+        f"there is no Mimi decoder in it ({looked})",
+        where=str(path),
+        remedy="give kyutai's tokenizer-*.safetensors, or a folder of transformers' kyutai/mimi",
+    )
+
+
+def _candidates(folder: Path) -> list[Path]:
+    # A folder of moshi holds the language model too, as model.safetensors.
+    files = sorted(folder.glob("*.safetensors"))
+    return sorted(files, key=lambda file: not file.name.startswith("tokenizer-"))
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"this is no readable safetensors file ({error})",
+            where=str(file),
+            remedy="fetch the file again; it may be cut off, or a pointer of Git LFS",
+        ) from error
+
+
+def check_config(path: Path, settings: Mapping[str, Any], pipeline: Any) -> None:
+    """Compare a folder's ``config.json``, if there is one, with the settings of a pipeline.
+
+    Args:
+        settings: by moshi's names.
+
+    Raises:
+        WeightsError: it describes a decoder that is not supported, or cannot be read.
+        ConfigError: the pipeline sets something else.
+    """
+    file = path / "config.json"
+    if path.is_file() or not file.is_file():
+        return
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"cannot be read ({error})", where=str(file)) from error
+    if config.get("model_type", "mimi") != "mimi":
+        # A folder of moshi: its config.json describes the language model.
+        return
+    for key, only in _FIXED.items():
+        if config.get(key, only) != only:
+            raise WeightsError(
+                f"{key} is {config[key]!r}; only {only!r} is supported", where=str(file)
+            )
+    rate = config.get("sampling_rate", pipeline.sample_rate_hz)
+    if rate != pipeline.sample_rate_hz:
+        raise ConfigError(
+            f"the sample rate is {pipeline.sample_rate_hz}, but {file} says {rate}",
+            where=pipeline.where("sample_rate_hz"),
+            remedy=f"write sample_rate_hz: {rate}",
+        )
+    for theirs, ours in _CONFIG.items():
+        stated, used = config.get(theirs), settings[ours]
+        if stated is not None and stated != (list(used) if isinstance(used, tuple) else used):
+            raise ConfigError(
+                f"{ours} is {used!r}, but {file} says {theirs} is {stated!r}",
+                where=pipeline.where("model", "settings", ours),
+                remedy=f"write {ours}: {stated}",
+            )
