@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,7 @@ from exporter.artifact import Artifact
 from exporter.config import Pipeline
 from exporter.errors import EXIT_PARITY_FAILED, ArtifactError, GoldenError
 from exporter.golden.store import exists, golden_digest
-from exporter.graph.certificate import certify
+from exporter.graph.certificate import certify, strip_certificate
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from exporter.report.digest import SHIPPED, report_digest
@@ -51,6 +52,19 @@ def certify_run(
         for held in report.artifacts
     ]
     return report.model_copy(update={"artifacts": artifacts})
+
+
+def uncertify(folder: Path) -> None:
+    """Take the certificate off the shipped file of an earlier run, if there is one.
+
+    A new run may stop before it ships a file: then the old one must not go on saying "pass"
+    beside a report that says something else.
+    """
+    path = folder / SHIPPED
+    if path.is_file():
+        # What is no protobuf file holds no certificate that anyone could read.
+        with contextlib.suppress(ArtifactError):
+            strip_certificate(path)
 
 
 def certificate_facts(report: Report, policy: Policy, golden: dict[str, str]) -> dict[str, str]:

@@ -101,6 +101,7 @@ def record(
             all_cases=not cases,
             provider="cpu",
             threads=threads,
+            golden_dir=folder.parent,
         )
     names = cases or [case.name for case in pipeline.cases]
     refuse_bad_run(pipeline, report, names, run_folder / "model.onnx")

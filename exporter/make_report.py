@@ -7,6 +7,7 @@ from pathlib import Path
 
 from exporter import __version__
 from exporter.chain import ChainResult
+from exporter.commands._options import default_output_dir
 from exporter.config import Pipeline
 from exporter.environment import describe_environment
 from exporter.execution.onnxruntime import Deployment
@@ -27,7 +28,7 @@ from exporter.report.schema import (
     write_report,
 )
 from exporter.report.waveform import waveform_record
-from exporter.report.write import write_renderings
+from exporter.report.write import RENDERINGS, write_renderings
 from exporter.tensors import Case
 
 
@@ -38,6 +39,7 @@ class Options:
     Attributes:
         deployments: how the judged file is run; the first one also runs the layers.
         budget: bytes that compared values may hold beyond the weights.
+        weights: what ``--weights`` says; None when the pipeline decides.
     """
 
     output_dir: Path
@@ -45,6 +47,7 @@ class Options:
     deployments: tuple[Deployment, ...]
     threads: int
     budget: int
+    weights: str | None = None
 
 
 def policy_of(pipeline: Pipeline) -> Policy:
@@ -107,6 +110,7 @@ def make_report(
                 source=weights.source, digest=weights.digest, seeded=weights.seeded
             ),
         ),
+        options=_command_options(pipeline, options),
         environment=describe_environment(
             options.threads, tuple(dict.fromkeys(d.provider for d in options.deployments))
         ),
@@ -129,6 +133,16 @@ def make_report(
         not_checked=not_checked,
         timings=timings,
     )
+
+
+def _command_options(pipeline: Pipeline, options: Options) -> list[str]:
+    """What another command has to be given to find this run; [] where defaults do."""
+    found = []
+    if options.output_dir != default_output_dir(pipeline):
+        found += ["--output-dir", str(options.output_dir)]
+    if options.weights is not None:
+        found += ["--weights", options.weights]
+    return [*found, "--trust"] if pipeline.model.factory is not None else found
 
 
 def _waveforms(
@@ -162,6 +176,12 @@ def _text(rows: list[list[int]] | None, tokens: tuple[str, ...] | None) -> list[
     if tokens is None:
         return [" ".join(str(token) for token in row) for row in rows]
     return ["".join(tokens[token] for token in row) for row in rows]
+
+
+def clear_reports(folder: Path) -> None:
+    """Take away what an earlier run said: beside other files it would be believed."""
+    for name in ("report.json", *RENDERINGS, "stopped.txt"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_reports(report: Report, folder: Path) -> None:

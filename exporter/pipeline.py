@@ -13,18 +13,33 @@ import torch
 from exporter.artifact import sha256_of
 from exporter.build import Built, build, users_code
 from exporter.cases.load import choose_cases, load_cases, with_size
+from exporter.certify import certify_run, uncertify
 from exporter.chain import Chain, ChainResult, Subject
 from exporter.check import contract_records, contract_subject
 from exporter.config import Pipeline
 from exporter.contracts import declared_settings, run_contracts
 from exporter.environment import default_memory_budget, usable_cores
-from exporter.errors import StageError, UserInputError
+from exporter.errors import ArtifactError, ModelError, StageError, UserInputError
 from exporter.execution.onnxruntime import Deployment, check_provider, present_providers
-from exporter.make_report import Options, make_report, not_checked_always, policy_of, write_reports
+from exporter.make_report import (
+    Options,
+    clear_reports,
+    make_report,
+    not_checked_always,
+    policy_of,
+    write_reports,
+)
 from exporter.record import artifact_record, plain_artifact
 from exporter.report.schema import ContractRecord, Report
 from exporter.runner_script import write_runner
 from exporter.stages import Stages
+from exporter.stopped import (
+    ONNXRUNTIME,
+    chain_ends,
+    guilty_ends,
+    stage_error,
+    stopped_report,
+)
 from exporter.tensors import Case, TensorSpec
 
 
@@ -41,8 +56,12 @@ def run(
     threads: int | None = None,
     memory_budget: int | None = None,
     trust: bool = False,
+    golden_dir: Path = Path("golden"),
 ) -> Report:
     """Export a pipeline, simplify it, compare every stage and layer, write ``output_dir``.
+
+    The shipped file carries a certificate of what was found. A stage that could not do its work
+    leaves a report that says so, and no certificate.
 
     Args:
         cases: names of cases; None for the default one. all_cases: all of them.
@@ -52,11 +71,11 @@ def run(
         threads: intra-op threads of torch and onnxruntime; None for all cores.
         memory_budget: bytes that compared values may hold beyond the weights.
         trust: let the pipeline run the code that its ``model.factory`` names.
+        golden_dir: folder that holds one golden per pipeline; the certificate names it.
 
     Raises:
         UserInputError: pipeline, weights, case, recording or provider cannot be used, or the
             user's own model raises.
-        StageError: a stage could not do its work.
     """
     pipeline, options = prepare(
         pipeline.with_trust() if trust else pipeline,
@@ -71,15 +90,35 @@ def run(
     )
     folder = options.output_dir
     folder.mkdir(parents=True, exist_ok=True)
-    # A report that describes other files than those beside it would be believed.
-    (folder / "report.json").unlink(missing_ok=True)
-    began = time.perf_counter()
+    clear_reports(folder)
+    uncertify(folder)
     try:
-        built = build(
-            pipeline, folder, progress, prepare=lambda: torch.set_num_threads(options.threads)
+        report = _run(pipeline, options, progress, golden_dir)
+    except (StageError, ModelError) as error:
+        stopped = stage_error(error)
+        if stopped is None:
+            raise
+        report = stopped_report(
+            pipeline,
+            options,
+            stopped,
+            folder=folder,
+            links=chain_ends(pipeline, options),
+            guilty=guilty_ends(pipeline, stopped),
+            timings=progress.timings,
         )
-    except StageError as error:
-        raise StageError(error.stage, error.detail, finished=tuple(progress.timings)) from error
+        write_reports(report, folder)
+        if error is not stopped:
+            raise
+    return report
+
+
+def _run(pipeline: Pipeline, options: Options, progress: Stages, golden_dir: Path) -> Report:
+    """The run itself, in a folder that holds nothing of an earlier one that could be believed."""
+    folder, began = options.output_dir, time.perf_counter()
+    built = build(
+        pipeline, folder, progress, prepare=lambda: torch.set_num_threads(options.threads)
+    )
     written = write_runner(
         folder,
         built.wrapped.inputs,
@@ -95,11 +134,15 @@ def run(
         outputs=built.wrapped.outputs,
         stations=built.stations,
     )
-    chain = Chain(subject, policy_of(pipeline), options.deployments, options.budget, progress)
-    with users_code(pipeline):
-        result = chain.judge(
-            loaded, sized_cases(pipeline, built.wrapped.inputs, loaded), pipeline.min_coverage
-        )
+    policy = policy_of(pipeline)
+    chain = Chain(subject, policy, options.deployments, options.budget, progress)
+    sized = sized_cases(pipeline, built.wrapped.inputs, loaded)
+    try:
+        with users_code(pipeline):
+            result = chain.judge(loaded, sized, pipeline.min_coverage)
+    except ArtifactError as error:
+        # The file is our own: there is nothing in it that a user gave.
+        raise StageError(ONNXRUNTIME, f"{error.where}: {error.problem}") from error
     contracts = _contracts(pipeline, options, built, loaded, progress)
     report = make_report(
         pipeline,
@@ -116,8 +159,12 @@ def run(
         ],
         notes=[*_simplifier_note(built), *result.notes],
         not_checked=_not_checked(options, built, result),
-        timings={**progress.timings, "total": time.perf_counter() - began},
+        timings={},
     )
+    with progress.stage("certify"):
+        report = certify_run(report, built.shipped, pipeline, policy, golden_dir)
+    timings = {**progress.timings, "total": time.perf_counter() - began}
+    report = report.model_copy(update={"timings": timings})
     write_reports(report, folder)
     return report
 
@@ -207,6 +254,7 @@ def prepare(
         deployments=deployments,
         threads=cores,
         budget=memory_budget or default_memory_budget(),
+        weights=weights,
     )
 
 

@@ -1,14 +1,14 @@
 """Judge a given ONNX file against a pipeline, instead of exporting one.
 
 The PyTorch side comes from a finished run of the same pipeline in the output folder; without one
-the pipeline is built there first. The given file is only read.
+the pipeline is exported below it first. The given file is only read.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -16,34 +16,33 @@ import torch
 from onnx import ModelProto
 
 from exporter.artifact import Artifact
-from exporter.build import PREFIX, build, metadata_of, users_code
+from exporter.build import PREFIX, users_code
 from exporter.cases.load import load_cases
-from exporter.chain import Chain, ChainResult, Subject
+from exporter.chain import CAPTURED, Chain, ChainResult, Subject
 from exporter.config import Pipeline
 from exporter.errors import StageError
+from exporter.graph.certificate import check_certificate
 from exporter.graph.export import check_interface
-from exporter.graph.index import GraphIndex, index_graph
-from exporter.graph.onnx_file import open_artifact, read_model
+from exporter.graph.index import index_graph
+from exporter.graph.onnx_file import open_artifact
 from exporter.graph.program import Program
-from exporter.graph.program_file import load_program
 from exporter.graph.structure import Difference, diff_structure
 from exporter.graph.taps import COMPARED, plan_taps
 from exporter.graph.wrap import Wrapped, wrap
-from exporter.make_report import make_report, not_checked_always, policy_of, write_reports
+from exporter.make_report import (
+    clear_reports,
+    make_report,
+    not_checked_always,
+    policy_of,
+    write_reports,
+)
 from exporter.parity.status import Status
 from exporter.pipeline import prepare, sized_cases
 from exporter.record import artifact_record
+from exporter.reference import Reference, reference_run
 from exporter.report.schema import LinkRecord, Report, StructureRecord
 from exporter.stages import Stages, Station
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Own:
-    """What the pipeline's own run left: the reference, and the file that it shipped."""
-
-    program: Program
-    graph: GraphIndex
-    metadata: dict[str, str]
+from exporter.stopped import stopped_report
 
 
 def verify(
@@ -88,15 +87,30 @@ def verify(
         wrapped = wrap(pipeline)
         torch.set_num_threads(options.threads)
         stage.result(f"weights: {wrapped.weights.source}")
-    own = _own_run(pipeline, wrapped, options.output_dir, options.threads, progress)
-    given = index_graph(model, onnx.parent)
-    descends = _descends(artifact, own)
     folder = options.output_dir / "verify"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").unlink(missing_ok=True)
+    clear_reports(folder)
+    finished_run = (options.output_dir / "report.json").is_file()
+    try:
+        own = reference_run(pipeline, wrapped, options.output_dir, options.threads, progress)
+    except StageError as error:
+        report = stopped_report(
+            pipeline,
+            options,
+            error,
+            folder=folder,
+            links=[(CAPTURED, "given")],
+            guilty=(CAPTURED, "given"),
+            timings=progress.timings,
+            finished_run=finished_run,
+        )
+        write_reports(report, folder)
+        return report
+    given = index_graph(model, onnx.parent)
+    descends = _descends(artifact, own)
     loaded = load_cases(pipeline, wrapped.inputs, options.cases)
     problems = _interface(model, wrapped)
-    notes = [_taps_note(descends)]
+    notes = [_taps_note(descends), *_certificate_note(onnx)]
     differences = diff_structure(own.graph, given, taps=_tap_names(own)) if descends else ()
     if problems:
         result = _not_comparable(problems)
@@ -132,37 +146,22 @@ def verify(
         timings={**progress.timings, "total": time.perf_counter() - began},
         structure=[_structure_record(item, own.program) for item in differences],
     )
+    report = report.model_copy(update={"finished_run": finished_run})
     write_reports(report, folder)
     return report
 
 
-def _own_run(
-    pipeline: Pipeline, wrapped: Wrapped, folder: Path, threads: int, progress: Stages
-) -> _Own:
-    """The finished run in ``folder`` if it is of this pipeline and weights, else a new one."""
-    expected = metadata_of(pipeline, wrapped)
-    keys = (f"{PREFIX}graph_digest", f"{PREFIX}weights_digest")
-    shipped = folder / "model.onnx"
-    if shipped.is_file() and (folder / "program" / "ops.json").is_file():
-        artifact, model = open_artifact(shipped)
-        if all(artifact.metadata.get(key) == expected[key] for key in keys):
-            return _Own(
-                program=load_program(folder / "program"),
-                graph=index_graph(model, folder),
-                metadata=dict(artifact.metadata),
-            )
-    try:
-        built = build(pipeline, folder, progress, prepare=lambda: torch.set_num_threads(threads))
-    except StageError as error:
-        raise StageError(error.stage, error.detail, finished=tuple(progress.timings)) from error
-    return _Own(
-        program=built.program,
-        graph=index_graph(read_model(built.shipped.path), folder),
-        metadata=dict(built.shipped.metadata),
-    )
+def _certificate_note(onnx: Path) -> list[str]:
+    checked = check_certificate(onnx)
+    if checked.certificate is None:
+        return []
+    if checked.changes:
+        return [f"changed after it was certified: {line}" for line in checked.changes]
+    verdict = checked.certificate.get("verdict")
+    return [f"as it was certified, with the verdict '{verdict}'"]
 
 
-def _descends(artifact: Artifact, own: _Own) -> bool:
+def _descends(artifact: Artifact, own: Reference) -> bool:
     """True when the file says that it came from this very export."""
     keys = (f"{PREFIX}export_digest", f"{PREFIX}graph_digest", f"{PREFIX}weights_digest")
     return all(
@@ -179,11 +178,11 @@ def _taps_note(descends: bool) -> str:
     )
 
 
-def _tap_names(own: _Own) -> list[str]:
+def _tap_names(own: Reference) -> list[str]:
     return [tap.onnx_name for tap in plan_taps(own.program, own.graph)]
 
 
-def _compared(own: _Own) -> frozenset[str]:
+def _compared(own: Reference) -> frozenset[str]:
     taps = plan_taps(own.program, own.graph)
     return frozenset(tap.tap.name for tap in taps if tap.fate == COMPARED)
 

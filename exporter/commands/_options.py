@@ -69,6 +69,15 @@ trust_option = click.option(
 )
 
 
+golden_dir_option = click.option(
+    "--golden-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("golden"),
+    show_default=True,
+    help="Folder that holds one golden per pipeline.",
+)
+
+
 def case_options(command: F) -> F:
     """``--case NAME`` (repeatable) and ``--all-cases``."""
     command = click.option("--all-cases", is_flag=True, help="Every case of the pipeline.")(command)

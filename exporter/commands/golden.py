@@ -10,13 +10,6 @@ import click
 from exporter.commands import _options as common
 from exporter.errors import EXIT_PASS, GoldenError
 
-golden_dir_option = click.option(
-    "--golden-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("golden"),
-    show_default=True,
-    help="Folder that holds one golden per pipeline.",
-)
 format_option = click.option(
     "--format", "output_format", type=click.Choice(["text", "json"]), default="text"
 )
@@ -39,7 +32,7 @@ def command() -> None:
 @command.command()
 @common.pipeline_argument
 @click.option("--reason", required=True, help="Why; kept in the manifest.")
-@golden_dir_option
+@common.golden_dir_option
 @common.output_dir_option
 @click.option(
     "--from-run", is_flag=True, help="Take the run in the output folder instead of a new one."
@@ -101,7 +94,7 @@ def record(
     metavar="FILE",
     help="The file to check.  [default: the run folder's model.onnx, or a new export]",
 )
-@golden_dir_option
+@common.golden_dir_option
 @common.output_dir_option
 @_case_option
 @common.threads_option
@@ -190,7 +183,7 @@ def diff(old: Path, new: Path, output_format: str) -> int:
 
 
 @command.command(name="list")
-@golden_dir_option
+@common.golden_dir_option
 @format_option
 def list_(golden_dir: Path, output_format: str) -> int:
     """Show the goldens of a folder; one that was tampered with makes it exit 2."""

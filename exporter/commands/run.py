@@ -19,6 +19,7 @@ from exporter.commands import _options as common
 @common.provider_option
 @common.threads_option
 @common.memory_budget_option
+@common.golden_dir_option
 @common.trust_option
 @common.verbosity_options
 def command(

@@ -235,6 +235,7 @@ class StoppedRecord(Record):
     stage: str
     detail: str = Field(description="what went wrong, in the words of whoever stopped")
     finished: list[str] = Field([], description="stages that had done their work before it")
+    where: str = Field("", description="file:line of the code that it stopped at, if known")
     trace: str = Field("", description="file with the whole traceback")
 
 
@@ -251,9 +252,8 @@ class Report(Record):
     options: list[str] = Field(
         [], description="what leads other commands to this run: --output-dir, --weights, --trust"
     )
-    finished_run: bool = Field(
-        True, description="the output folder holds a run, which 'debug' starts from"
-    )
+    # False where the output folder holds no finished run, which 'debug' starts from.
+    finished_run: bool = True
     environment: EnvironmentRecord
     policy: PolicyRecord
     artifacts: list[ArtifactRecord]

@@ -14,6 +14,7 @@ from exporter.report.schema import Report
 HTML = "report.html"
 MARKDOWN = "report.md"
 OVERLAY = "model_explorer.json"
+RENDERINGS = (HTML, MARKDOWN, OVERLAY)
 
 
 def write_renderings(report: Report, folder: Path) -> tuple[Path, ...]:

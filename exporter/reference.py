@@ -1,0 +1,78 @@
+"""What a given file is held against: program and file of the pipeline's own run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from exporter.build import PREFIX, build, metadata_of
+from exporter.config import Pipeline
+from exporter.errors import StageError
+from exporter.graph.certificate import check_certificate
+from exporter.graph.index import GraphIndex, index_graph
+from exporter.graph.onnx_file import read_model
+from exporter.graph.program import Program
+from exporter.graph.program_file import load_program
+from exporter.graph.wrap import Wrapped
+from exporter.stages import Stages
+
+MADE = "verify/reference"
+"""Below the output folder: an export that is made because there is no finished run. It must not
+take the place of files that lie there: one of them may be the file that is judged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What the pipeline's own run left: the program, and the file that it shipped."""
+
+    program: Program
+    graph: GraphIndex
+    metadata: Mapping[str, str]
+
+
+def reference_run(
+    pipeline: Pipeline, wrapped: Wrapped, folder: Path, threads: int, progress: Stages
+) -> Reference:
+    """The finished run in ``folder`` if it is of this pipeline and weights, else a new export.
+
+    Raises:
+        StageError: the export stops.
+        ArtifactError: a file in ``folder`` cannot be read.
+    """
+    expected = metadata_of(pipeline, wrapped)
+    for place in (folder, folder / MADE):
+        found = _finished(place, expected)
+        if found is not None:
+            return found
+    try:
+        built = build(
+            pipeline, folder / MADE, progress, prepare=lambda: torch.set_num_threads(threads)
+        )
+    except StageError as error:
+        finished = tuple(progress.timings)
+        raise StageError(error.stage, error.detail, finished=finished) from error
+    return Reference(
+        program=built.program,
+        graph=index_graph(read_model(built.shipped.path), folder / MADE),
+        metadata=dict(built.shipped.metadata),
+    )
+
+
+def _finished(folder: Path, expected: Mapping[str, str]) -> Reference | None:
+    shipped = folder / "model.onnx"
+    if not shipped.is_file() or not (folder / "program" / "ops.json").is_file():
+        return None
+    checked = check_certificate(shipped)
+    metadata = checked.contents.metadata
+    keys = (f"{PREFIX}graph_digest", f"{PREFIX}weights_digest")
+    # A file that was changed since its run is no reference for anything.
+    if checked.changes or any(metadata.get(key) != expected[key] for key in keys):
+        return None
+    return Reference(
+        program=load_program(folder / "program"),
+        graph=index_graph(read_model(shipped), folder),
+        metadata=metadata,
+    )
