@@ -11,6 +11,7 @@ from exporter.models.built import ModelFile
 
 MODELS: dict[str, str] = {
     "ecapa_mel": "exporter.models.ecapa_mel",
+    "metavoice": "exporter.models.metavoice",
     "mimi_decoder": "exporter.models.mimi_decoder",
     "paraformer": "exporter.models.paraformer",
     "sensevoice": "exporter.models.sensevoice",

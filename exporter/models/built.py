@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from exporter.tensors import TensorSpec
@@ -47,6 +47,8 @@ class Built:
             length); every dynamic size at least 2, tensors that are distinct objects.
         statistics: shift and scale ``[D]`` of the checkpoint's feature normalisation;
             ``None`` when there is no checkpoint.
+        states: for a model that is called step by step: output -> the input that takes it in the
+            next call.
     """
 
     module: nn.Module
@@ -58,6 +60,7 @@ class Built:
     tokens: tuple[str, ...] | None = None
     example: Mapping[str, Tensor] | None = None
     statistics: tuple[Tensor, Tensor] | None = None
+    states: Mapping[str, str] = field(default_factory=dict)
 
 
 class ModelFile(Protocol):

@@ -98,12 +98,25 @@ def read_model_pt(path: str | Path) -> dict[str, Tensor]:
         WeightsError: missing, damaged, holding more than tensors, or no state dict.
     """
     path = Path(path)
+    content = read_pt(path)
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    return _only_tensors(content, path)
+
+
+def read_pt(path: Path) -> Any:
+    """Read all of a ``.pt`` file without running code from it; tensors stay mapped to the file.
+
+    Raises:
+        WeightsError: missing, damaged, or holding more than tensors, numbers, text and containers.
+    """
     if not path.is_file():
         raise WeightsError(
             "there is no such file", where=str(path), remedy="give the whole checkpoint folder"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
         if "global" not in str(error).lower():
             raise _damaged(path, error) from error
@@ -112,10 +125,6 @@ def read_model_pt(path: str | Path) -> dict[str, Tensor]:
             where=str(path),
             remedy="save it again as a plain state dict: torch.save(model.state_dict(), path)",
         ) from error
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    return _only_tensors(content, path)
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:

@@ -1,0 +1,127 @@
+"""MetaVoice's ``first_stage.pt``: names of training or of fast inference to those used here.
+
+    model         transformer.h.0.attn.c_attn.weight ...; "_orig_mod." in front when compiled
+    model_args    n_layer, n_head, n_embd, block_size, vocab_sizes, bias, norm_type, ...
+    optimizer, iter_num, best_val_loss, config, meta (tokenizer)      are left alone
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from exporter.errors import ConfigError, WeightsError
+from exporter.models.weights import WeightsSource, read_pt, resolve_weights
+
+if TYPE_CHECKING:
+    from exporter.models.metavoice import Settings
+
+FILE = "first_stage.pt"
+_COMPILED = "_orig_mod."
+_WHOLE = {
+    "transformer.wtes.0.weight": "tok_embeddings.weight",
+    "transformer.wpe.weight": "pos_embeddings.weight",
+    "transformer.ln_f.weight": "norm.weight",
+    "lm_heads.0.weight": "output.weight",
+}
+_PARTS = {
+    "transformer.h.": "layers.",
+    ".attn.c_attn.": ".attention.wqkv.",
+    ".attn.c_proj.": ".attention.wo.",
+    ".mlp.swiglu.": ".feed_forward.swiglu.",
+    ".mlp.c_proj.": ".feed_forward.w2.",
+    ".ln_1.": ".attention_norm.",
+    ".ln_2.": ".ffn_norm.",
+}
+# Keys of model_args, and the settings that must say the same.
+_SIZES = {
+    "n_layer": "n_layer",
+    "n_head": "n_head",
+    "n_embd": "dim",
+    "block_size": "block_size",
+    "rmsnorm_eps": "norm_eps",
+}
+_FIXED = {
+    "bias": False,
+    "causal": True,
+    "norm_type": "rmsnorm",
+    "nonlinearity_type": "swiglu",
+    "spk_emb_on_text": True,
+}
+
+
+def resolve(text: str, *, seed: int, where: str) -> WeightsSource:
+    """As ``resolve_weights``, but a single file is a checkpoint too.
+
+    Raises:
+        WeightsError: there is no such checkpoint.
+    """
+    file = Path(text).expanduser()
+    if file.is_file():
+        return WeightsSource(kind="folder", label=text, folder=file)
+    return resolve_weights(text, seed=seed, where=where)
+
+
+def read_checkpoint(path: Path, settings: Settings, pipeline: Any) -> dict[str, Tensor]:
+    """Read the tensors of a first stage by the names of ``MetaVoice``.
+
+    Args:
+        path: the file, or the folder that holds ``first_stage.pt``.
+        settings: compared with what the checkpoint states.
+        pipeline: for the place in messages.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or of another model.
+        ConfigError: the pipeline sets something else than the checkpoint states.
+    """
+    file = path if path.is_file() else path / FILE
+    content = read_pt(file)
+    state = content.get("model") if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(
+            "there are no weights below 'model' in it",
+            where=str(file),
+            remedy=f"give the {FILE} that MetaVoice publishes",
+        )
+    _compare(content.get("model_args"), settings, file, pipeline)
+    return {renamed(str(name)): tensor for name, tensor in state.items()}
+
+
+def renamed(name: str) -> str:
+    """The name here of a tensor in a checkpoint; names of fast inference stay as they are."""
+    name = name.removeprefix(_COMPILED)
+    if name in _WHOLE:
+        return _WHOLE[name]
+    for theirs, ours in _PARTS.items():
+        name = name.replace(theirs, ours)
+    return name
+
+
+def _compare(stated: Any, settings: Settings, file: Path, pipeline: Any) -> None:
+    """Compare ``model_args`` with the settings; a checkpoint without it is judged by shapes."""
+    if not isinstance(stated, Mapping):
+        return
+    for key, only in _FIXED.items():
+        if stated.get(key, only) != only:
+            raise WeightsError(
+                f"{key} is {stated[key]!r}; only {only!r} is supported", where=str(file)
+            )
+    vocabulary = stated.get("vocab_sizes")
+    sizes = {ours: stated[theirs] for theirs, ours in _SIZES.items() if theirs in stated}
+    if isinstance(vocabulary, list | tuple):
+        if len(vocabulary) != 1:
+            raise WeightsError(
+                f"it has {len(vocabulary)} vocabularies, a first stage has one", where=str(file)
+            )
+        sizes["vocab_size"] = vocabulary[0]
+    for key, value in sizes.items():
+        ours = getattr(settings, key)
+        if ours != value:
+            raise ConfigError(
+                f"{key} is {ours!r}, but the checkpoint says {value!r}",
+                where=pipeline.where("model", "settings", key),
+                remedy=f"write {key}: {value!r}",
+            )
