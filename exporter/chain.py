@@ -11,18 +11,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from exporter.errors import OnnxStoppedError
 from exporter.execution.evaluate import run_with_truth
+from exporter.execution.memory import trim
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.index import GraphIndex, open_graph
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, count_fates
 from exporter.layers import Culprit, LayerLink, judge_layers
-from exporter.outputs import OutputResult, judge_outputs, run_eager
+from exporter.outputs import OutputResult, judge_outputs, run_eager, second_opinion
 from exporter.parity.rollup import Coverage, Rollup, link_verdict, rollup
 from exporter.parity.status import Status, worst
 from exporter.parity.tolerance import Policy
@@ -123,13 +125,18 @@ class Chain:
         runs = self._run_pytorch([*cases, *sized])
         self._run_files(runs)
         results = [result for run in runs for result in self._judge_outputs(run)]
+        walked = self._judge_layers(cases, min_coverage) if self._subject.tapped else None
+        if walked is None or not walked[0].culprits:
+            results = second_opinion(
+                self._subject.program, results, [run.case for run in runs], self._policy
+            )
         rollups = self._link_rollups(results, runs)
         links = [link_record(r, *ends) for r, ends in rollups]
         statuses = [r.status for r, _ in rollups]
         culprits: list[CulpritRecord] = []
         notes: list[str] = []
-        if self._subject.tapped:
-            layers, record, status = self._judge_layers(cases, min_coverage)
+        if walked is not None:
+            layers, record, status = walked
             links.insert(len(links) - len(self._deployments), record)
             statuses.append(status)
             culprits = self._culprits(layers, cases)
@@ -185,6 +192,7 @@ class Chain:
                 first = stations.get(EAGER, captured)
                 declared = _declare_sweep(case, first)
                 runs.append(_Runs(case=declared, truth=truth, stations=stations, written=written))
+                trim()
             stage.result(f"{len(cases)} cases and lengths, float32 and float64")
         return runs
 
@@ -196,10 +204,17 @@ class Chain:
         with self._stages.stage("run onnxruntime") as stage:
             for number, (station, path, deployment) in enumerate(files):
                 stage.update(station, number, len(files))
-                session = FileRun(path, deployment)
-                for run in runs:
-                    run.stations[station] = self._run_one(session, station, run.case)
+                self._run_file(runs, station, path, deployment)
+                trim()
             stage.result(", ".join(d.label() for d in self._deployments))
+
+    def _run_file(
+        self, runs: list[_Runs], station: str, path: Path, deployment: Deployment
+    ) -> None:
+        """All cases on one file; its session, as large as its weights, ends with this call."""
+        session = FileRun(path, deployment)
+        for run in runs:
+            run.stations[station] = self._run_one(session, station, run.case)
 
     def _run_one(self, session: FileRun, station: str, case: Case) -> Arrays:
         """Outputs of one run; none of them, with onnxruntime's words kept, when it stops."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,11 +10,14 @@ import torch
 from torch import nn
 
 from exporter.execution.evaluate import to_array, to_tensor
+from exporter.execution.reordered import float32_cost
+from exporter.graph.program import Program
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import Policy, natural_scale
 from exporter.parity.verdict import Verdict, judge
+from exporter.tap_measure import with_cost
 from exporter.tensors import Arrays, Case, TensorSpec
 
 Ambiguity = Callable[[Case], str | None]
@@ -103,3 +106,31 @@ def judge_outputs(
             )
         )
     return results
+
+
+def second_opinion(
+    program: Program, results: Sequence[OutputResult], cases: Sequence[Case], policy: Policy
+) -> list[OutputResult]:
+    """Judge floats that failed again, with float32's cost taken from several draws.
+
+    At an output of few elements, or at one element that amplifies rounding, PyTorch's single draw
+    may happen to be good. To be asked only where no layer is known to be wrong by itself.
+    """
+    names = dict(zip(program.output_names, program.outputs, strict=True))
+    doubtful: dict[str, set[str]] = {}
+    for result in results:
+        if result.verdict.status is Status.FAIL and result.verdict.strain is not None:
+            doubtful.setdefault(result.case, set()).add(result.name)
+    costs = {
+        case.name: float32_cost(program, case.inputs, [names[n] for n in doubtful[case.name]])
+        for case in cases
+        if case.name in doubtful
+    }
+    judged = []
+    for result in results:
+        cost = costs.get(result.case, {}).get(names.get(result.name, ""))
+        if result.name in doubtful.get(result.case, ()) and cost is not None:
+            again = with_cost(result.measurement, cost)
+            result = replace(result, measurement=again, verdict=judge(again, policy))
+        judged.append(result)
+    return judged

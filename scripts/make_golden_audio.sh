@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Synthesises the golden recordings: golden/audio/*.wav, 16 kHz, mono, 16 bit.
+# Synthesises the golden recordings: golden/audio/*.wav, mono, 16 bit, 16 kHz (and two at 8 kHz).
 #
 # Needs espeak-ng and sox (Debian packages of these names). The files are committed; other
 # versions of the two programs may give other samples, so run this only to replace them.
@@ -79,4 +79,8 @@ for turn in 0 1 2; do
     done
 done
 record long 60 "${parts[@]}"
+# The VAD has another network for telephone speech.
+for name in english noisy; do
+    sox -R -D "$out/$name.wav" -r 8000 -b 16 "$out/${name}_8k.wav"
+done
 soxi "$out"/*.wav | grep -E "Input File|Duration|Sample Rate|Channels"

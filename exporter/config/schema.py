@@ -23,7 +23,8 @@ class Model(Section):
     weights: str = Field(
         default="seeded",
         min_length=1,
-        description="'seeded', a checkpoint's path, or hub:ORG/NAME@REVISION",
+        description="'seeded', 'package' (the upstream package's own), a checkpoint's path, or "
+        "hub:ORG/NAME@REVISION",
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="for seeded weights")
     settings: dict[str, Any] = Field(

@@ -50,7 +50,13 @@ def resize(subject: Subject, inputs: Arrays, axis: TimeAxis, size: int) -> dict[
         if axis.name in spec.shape:
             position = spec.shape.index(axis.name)
             indices = np.arange(size) % max(before, 1)
-            array = np.take(array, indices, axis=position) if before else array
+            if before:
+                array = np.take(array, indices, axis=position)
+            else:
+                # A state that is empty before the first call: there is nothing to repeat.
+                array = np.zeros(
+                    (*array.shape[:position], size, *array.shape[position + 1 :]), array.dtype
+                )
         changed[spec.name] = np.array(array, copy=True)
     for name in {subject.lengths.get(s.name) for s in subject.inputs if axis.name in s.shape}:
         if name is not None and np.issubdtype(changed[name].dtype, np.integer):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import Field
 
 from exporter.contracts.noise import distance, noise_of, scale_of
 from exporter.contracts.probes import probe, resize, take_row
@@ -15,6 +16,7 @@ from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.subject import ForwardError, Subject
 from exporter.errors import OnnxStoppedError
 from exporter.parity.status import Status, worst
+from exporter.tensors import Arrays
 
 
 class Streaming(ContractSettings):
@@ -23,11 +25,15 @@ class Streaming(ContractSettings):
     Attributes:
         state: input that holds state -> output that holds it after the call.
         chunks: sizes in steps of the time axis, each tried as a constant chunk.
+        at_end: input -> value in the last call of a stream, and in the whole; 0 in all others.
+        not_streamed: output -> why its chunks do not add up to the whole.
         input, axis: where time runs; guessed when not given.
     """
 
     state: dict[str, str]
     chunks: Many[int] = (1, 2, 3, 7)
+    at_end: dict[str, int] = Field(default_factory=dict)
+    not_streamed: dict[str, str] = Field(default_factory=dict)
     input: str | None = None
     axis: str | None = None
 
@@ -50,6 +56,7 @@ def check_streaming(subject: Subject, settings: Streaming, side: str) -> Streame
     whole = probe(subject)
     if subject.batch is not None:
         whole = take_row(subject, whole, 0)
+    whole |= _flags(whole, settings, last=True)
     noise = noise_of(subject)
     run = subject.torch if side == TORCH else subject.onnx.run
     steps = whole[axis.input].shape[axis.position]
@@ -70,11 +77,12 @@ def check_streaming(subject: Subject, settings: Streaming, side: str) -> Streame
                     for spec in subject.inputs
                     if axis.name in spec.shape
                 }
-                given = {**resize(subject, whole, axis, stop - start), **moved, **state}
+                flags = _flags(whole, settings, last=stop == steps)
+                given = {**resize(subject, whole, axis, stop - start), **moved, **state, **flags}
                 found = run(given)
                 state = {name: found[output] for name, output in settings.state.items()}
                 for name, value in found.items():
-                    if name not in settings.state.values():
+                    if name not in settings.state.values() and name not in settings.not_streamed:
                         parts.setdefault(name, []).append(value)
             pairs = [(n, _join(subject, axis.name, n, v), offline[n]) for n, v in parts.items()]
             pairs += [(o, state[i], offline[o]) for i, o in settings.state.items()]
@@ -94,6 +102,13 @@ def check_streaming(subject: Subject, settings: Streaming, side: str) -> Streame
             status=Status.FAIL, reason=f"a chunk does not run: {error}", figures=figures
         )
     return Streamed(status=Status.PASS, reason="chunk by chunk equals offline", figures=figures)
+
+
+def _flags(whole: Arrays, settings: Streaming, *, last: bool) -> dict[str, np.ndarray]:
+    return {
+        name: np.full_like(whole[name], value if last else 0)
+        for name, value in settings.at_end.items()
+    }
 
 
 def _join(subject: Subject, axis: str, name: str, parts: list[np.ndarray]) -> np.ndarray:

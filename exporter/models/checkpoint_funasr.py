@@ -163,7 +163,8 @@ def read_checkpoint(folder: Path, *, layout: Layout, pipeline: Any) -> Checkpoin
             where=str(am_mvn),
             remedy="give the am.mvn that belongs to model.pt",
         )
-    tokens = read_tokens(folder, described["vocab_size"])
+    vocab_size = described.get("vocab_size")
+    tokens = None if vocab_size is None else read_tokens(folder, vocab_size)
     return Checkpoint(
         folder=folder,
         kind=layout.kind,

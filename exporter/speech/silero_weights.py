@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,6 +47,25 @@ def package_weights(sample_rate_hz: int, wanted: Mapping[str, Tensor]) -> dict[s
     """
     path = _jit_path()
     return renamed(_jit_state(path), wanted, prefix=_PREFIX[sample_rate_hz], where=str(path))
+
+
+def file_weights(
+    path: Path, sample_rate_hz: int, wanted: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The same from a ``silero_vad.jit`` anywhere.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or holds another network.
+    """
+    return renamed(_jit_state(path), wanted, prefix=_PREFIX[sample_rate_hz], where=str(path))
+
+
+def installed_release() -> str:
+    """Version of the installed silero-vad package; "(not installed)" without one."""
+    try:
+        return version("silero-vad")
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def renamed(
