@@ -17,7 +17,7 @@ Gao et al., Interspeech 2022 (arXiv 2206.08317).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,9 +62,26 @@ class CifPredictor(nn.Module):
         return torch.where(place < ends, frames, tail)
 
 
-def summed(alphas: Tensor) -> Tensor:
-    """Running sum of weights ``[R, T]``, float64: zeros behind a row change nothing in it."""
-    return alphas.to(torch.float64).cumsum(1)
+def fire(hidden: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
+    """Integrate frames into tokens.
+
+    Args:
+        hidden: ``[R, T, D]`` float, frames.
+        alphas: ``[R, T + 1]`` float in [0, 1]: a weight for every frame, and one for a frame of
+            zeros behind the last, which completes a token with nothing.
+
+    Returns:
+        embeddings ``[R, N, D]``, zero behind each row's tokens; how many fired, ``[R]`` int64. N
+        is the largest of them, but at least 1: layers behind cannot run on no token at all.
+    """
+    # float64, and added in the order of the frames: zeros behind a row change nothing in it.
+    sums = alphas.to(torch.float64).cumsum(1)
+    lengths = count_tokens(sums, alphas.dtype)
+    num_tokens = cast(int, lengths.max().clamp(min=1).item())
+    torch._check(num_tokens >= 1)
+    shares = token_shares(sums, num_tokens)[:, :, :-1].to(hidden.dtype)
+    fired = torch.arange(num_tokens, device=hidden.device) < lengths.unsqueeze(1)
+    return torch.matmul(shares * fired.unsqueeze(2).to(hidden.dtype), hidden), lengths
 
 
 def count_tokens(sums: Tensor, dtype: torch.dtype) -> Tensor:

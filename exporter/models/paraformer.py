@@ -14,7 +14,7 @@ tensor) is written here as one forward that exports; the layers and their names 
 from __future__ import annotations
 
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from exporter.errors import MissingPackageError
 from exporter.models.built import Built
 from exporter.models.checkpoint_funasr import Checkpoint, Layout, read_checkpoint
-from exporter.models.cif import CifPredictor, count_tokens, summed, token_shares
+from exporter.models.cif import CifPredictor, fire
 from exporter.models.kept import moved_to_front
 from exporter.models.settings import read_settings
 from exporter.models.upstream import quiet_upstream
@@ -123,7 +123,7 @@ class ParaformerRecogniser(nn.Module):
         encoded = self._encode(features, attended)
         used = _mask(counts, features.shape[1]).unsqueeze(2)
         hidden = torch.where(used, encoded, torch.zeros_like(encoded))
-        embeddings, lengths = self._fire(hidden, counts)
+        embeddings, lengths = fire(hidden, self.predictor(hidden, counts))
         spoken = _mask(lengths, embeddings.shape[1])
         logits = self._decode(embeddings, spoken.unsqueeze(2), hidden, attended)
         best = logits.argmax(dim=-1)
@@ -144,17 +144,6 @@ class ParaformerRecogniser(nn.Module):
         for layer in chain(_layers(encoder, "encoders0"), _layers(encoder, "encoders")):
             frames = layer(frames, mask)[0]
         return encoder.get_submodule("after_norm")(frames)
-
-    def _fire(self, hidden: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        alphas = self.predictor(hidden, counts)
-        sums = summed(alphas)
-        lengths = count_tokens(sums, alphas.dtype)
-        num_tokens = cast(int, lengths.max().clamp(min=1).item())
-        torch._check(num_tokens >= 1)
-        # The tail has no frame: it completes a token with nothing.
-        shares = token_shares(sums, num_tokens)[:, :, :-1].to(hidden.dtype)
-        shares = shares * _mask(lengths, num_tokens).unsqueeze(2).to(hidden.dtype)
-        return torch.matmul(shares, hidden), lengths
 
     def _decode(
         self, embeddings: Tensor, spoken: Tensor, memory: Tensor, memory_mask: Tensor
