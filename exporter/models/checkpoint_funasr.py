@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from exporter.errors import ConfigError, WeightsError
+from exporter.models.funasr_layouts import Layout
 from exporter.models.weights import read_model_pt
 from exporter.speech.cmvn import read_am_mvn
 
@@ -27,39 +28,6 @@ _FRONTEND = {
     "lfr_m": ("lfr_m", 1),
     "lfr_n": ("lfr_n", 1),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """What a checkpoint of one kind of model states, and where.
-
-    Attributes:
-        kind: the class that ``config.yaml`` names.
-        sections: sections of ``config.yaml`` that hold settings -> what our names of them have in
-            front.
-        fixed: per section, keys that a pipeline cannot choose and the only value supported.
-        sizes: settings that FunASR itself takes from tokenizer and front end -> the tensor of
-            ``model.pt`` and its axis that tell them.
-    """
-
-    kind: str
-    sections: Mapping[str, str]
-    fixed: Mapping[str, Mapping[str, Any]]
-    sizes: Mapping[str, tuple[str, int]]
-
-
-SENSE_VOICE = Layout(
-    kind="SenseVoiceSmall",
-    sections={"encoder_conf": ""},
-    fixed={
-        "encoder_conf": {
-            "normalize_before": True,
-            "concat_after": False,
-            "selfattention_layer_type": "sanm",
-        }
-    },
-    sizes={"vocab_size": ("ctc.ctc_lo.weight", 0), "input_size": ("embed.weight", 1)},
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,11 +119,15 @@ def read_checkpoint(folder: Path, *, layout: Layout, pipeline: Any) -> Checkpoin
                     f"{section}.{key} is {stated[key]!r}; only {only!r} is supported", where=where
                 )
     _same_features(dict(config.get("frontend_conf") or {}), where, pipeline)
-    described = {
-        f"{prefix}{key}": value
-        for section, prefix in layout.sections.items()
-        for key, value in dict(config.get(section) or {}).items()
-    } | _sizes(model_pt, layout)
+    described = (
+        dict(layout.defaults)
+        | {
+            f"{prefix}{key}": value
+            for section, prefix in layout.sections.items()
+            for key, value in dict(config.get(section) or {}).items()
+        }
+        | _sizes(model_pt, layout)
+    )
     statistics = read_am_mvn(am_mvn)
     if len(statistics[0]) != described["input_size"]:
         raise WeightsError(
@@ -257,7 +229,7 @@ def read_tokens(folder: Path, vocab_size: int) -> tuple[str, ...] | None:
             sizes.append(f"{file.name} has {len(table)} entries")
     if sizes:
         raise WeightsError(
-            f"{', '.join(sizes)}, the CTC head {vocab_size}",
+            f"{', '.join(sizes)}, the output layer {vocab_size}",
             where=str(folder),
             remedy="give the token table that belongs to model.pt",
         )

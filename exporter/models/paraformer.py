@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from exporter.errors import MissingPackageError
 from exporter.models.built import Built
-from exporter.models.checkpoint_funasr import Checkpoint, Layout, read_checkpoint
+from exporter.models.checkpoint_funasr import Checkpoint, read_checkpoint
 from exporter.models.cif import CifPredictor, fire
+from exporter.models.funasr_layouts import PARAFORMER
 from exporter.models.kept import moved_to_front
 from exporter.models.settings import read_settings
 from exporter.models.upstream import quiet_upstream
@@ -35,27 +36,6 @@ from exporter.models.weights import (
     seed_module,
 )
 from exporter.tensors import Axis, TensorSpec
-
-LAYOUT = Layout(
-    kind="Paraformer",
-    sections={"encoder_conf": "", "decoder_conf": "decoder_", "predictor_conf": ""},
-    fixed={
-        "encoder_conf": {
-            "input_layer": "pe",
-            "normalize_before": True,
-            "concat_after": False,
-            "selfattention_layer_type": "sanm",
-            "positionwise_layer_type": "linear",
-        },
-        "decoder_conf": {"normalize_before": True, "concat_after": False, "input_layer": "embed"},
-        "predictor_conf": {"threshold": 1.0},
-        "model_conf": {"ctc_weight": 0.0, "share_embedding": False},
-    },
-    sizes={
-        "vocab_size": ("decoder.output_layer.weight", 0),
-        "input_size": ("encoder.encoders0.0.norm1.weight", 0),
-    },
-)
 
 
 class Settings(BaseModel):
@@ -180,7 +160,7 @@ def build(pipeline: Any) -> Built:
     source = resolve_weights(pipeline.model.weights, seed=pipeline.model.seed, where=where)
     checkpoint: Checkpoint | None = None
     if source.folder is not None:
-        checkpoint = read_checkpoint(source.folder, layout=LAYOUT, pipeline=pipeline)
+        checkpoint = read_checkpoint(source.folder, layout=PARAFORMER, pipeline=pipeline)
         settings = checkpoint.merged(settings, pipeline)
     module = ParaformerRecogniser(upstream_model(settings))
     if checkpoint is None:

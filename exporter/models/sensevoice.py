@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from exporter.errors import MissingPackageError
 from exporter.models.built import Built
-from exporter.models.checkpoint_funasr import SENSE_VOICE, Checkpoint, read_checkpoint
+from exporter.models.checkpoint_funasr import Checkpoint, read_checkpoint
 from exporter.models.ctc import greedy_ctc
+from exporter.models.funasr_layouts import SENSE_VOICE
 from exporter.models.settings import read_settings
 from exporter.models.upstream import quiet_upstream
 from exporter.models.weights import (

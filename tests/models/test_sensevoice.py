@@ -175,7 +175,7 @@ def test_missing_and_misshaped_tensors_are_named(checkpoint: Path) -> None:
 
 def test_a_token_table_of_another_size(checkpoint: Path) -> None:
     (checkpoint / "tokens.json").write_text(json.dumps(["a", "b"]))
-    with pytest.raises(WeightsError, match="2 entries, the CTC head 300"):
+    with pytest.raises(WeightsError, match="2 entries, the output layer 300"):
         build(sensevoice(weights=str(checkpoint)))
 
 
