@@ -31,6 +31,7 @@ from exporter.contracts.result import (
 from exporter.contracts.settings import ContractSettings
 from exporter.contracts.streaming import Streaming, added, check_streaming
 from exporter.contracts.subject import ForwardError, Subject, TimeAxis
+from exporter.parity.status import Status
 
 NAME = "causality"
 _WAVEFORM_STEPS = (15_360, 7_680, 3_840)
@@ -100,7 +101,9 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
         results.append(causality_onnx.check(subject, plan, laws, noise))
     if settings.streaming is not None:
         results = [
-            added(result, check_streaming(subject, settings.streaming, result.side))
+            result
+            if result.status is Status.NOT_RUN
+            else added(result, check_streaming(subject, settings.streaming, result.side))
             for result in results
         ]
     return tuple(results)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from exporter.contracts.align import Law, first_difference, learn_law
+from exporter.contracts.causality_prefix import OutputFindings, sweep_prefixes
 from exporter.contracts.cudnn import check_backends
-from exporter.contracts.double import call_in_double
 from exporter.contracts.locate import Found, locate, outputs_of, record, shared_keys
 from exporter.contracts.noise import Noise, distance, noise_of, scale_of
 from exporter.contracts.probes import other_future
@@ -27,43 +26,6 @@ if TYPE_CHECKING:
 NAME = "causality"
 FUTURE_SCALE = 10.0
 _MOST_LAYERS = 40
-
-
-@dataclass(slots=True, kw_only=True)
-class OutputFindings:
-    """What the probes saw at one output; steps are input steps.
-
-    Attributes:
-        lookahead: largest that any structural probe saw.
-        gradient: lookahead by gradient; None when it could not be taken (``why``).
-        future: lookahead by the other future.
-        prefix: largest difference of a prefix, with the length where it was.
-        double: the same in float64; None when it was not needed.
-    """
-
-    declared: int
-    gradient: int | None = None
-    gradient_why: str = ""
-    future: int = 0
-    prefix: float = 0.0
-    prefix_limit: float = 0.0
-    prefix_at: int | None = None
-    double: float | None = None
-    double_limit: float = 0.0
-
-    @property
-    def lookahead(self) -> int:
-        return max(self.gradient or 0, self.future)
-
-    @property
-    def leaks(self) -> bool:
-        """A structural probe saw more than declared. Zero gradient and a difference within
-        rounding is smearing of a kernel, not a path."""
-        return self.lookahead > self.declared
-
-    @property
-    def prefix_differs(self) -> bool:
-        return not self.prefix <= self.prefix_limit
 
 
 def check(subject: Subject, plan: Plan) -> tuple[ContractResult, dict[str, Law], Noise]:
@@ -102,7 +64,7 @@ def check(subject: Subject, plan: Plan) -> tuple[ContractResult, dict[str, Law],
         key = f"output:{name}"
         found.future = _lookahead(laws[key], plan.cut, base[key], future[key], prefix[key])
         _gradient(subject, plan, name, laws[key], tuple(prefix[key].value.shape), found)
-    _prefix_sweep(subject, plan, outputs, output_laws, noise, outputs_of(base), prefix)
+    noise = sweep_prefixes(subject, plan, outputs, output_laws, noise, outputs_of(base), prefix)
     layers = _layers(plan, base, prefix, future, laws)
     status, reason, where, advice = _verdict(
         subject, plan, outputs, (base, prefix, future), (prefix_inputs, changed), laws, noise
@@ -203,58 +165,6 @@ def _gradient(
     seen = torch.nonzero(moved.sum(1)).reshape(-1)
     last = int(seen[-1]) if len(seen) else -1
     found.gradient = max(0, last + 1 - plan.cut)
-
-
-def _prefix_sweep(
-    subject: Subject,
-    plan: Plan,
-    outputs: dict[str, OutputFindings],
-    laws: Mapping[str, Law],
-    noise: Noise,
-    whole: Mapping[str, np.ndarray],
-    recorded: Mapping[str, Call],
-) -> None:
-    for size in (plan.cut, *plan.sweep):
-        at_cut = size == plan.cut
-        short = outputs_of(dict(recorded)) if at_cut else subject.torch(plan.prefix(subject, size))
-        for name, found in outputs.items():
-            left, right, limit = _prefix_pair(
-                laws[name], size - found.declared, name, short[name], whole[name], noise
-            )
-            gap = distance(left, right)
-            if gap - limit > found.prefix - found.prefix_limit or found.prefix_at is None:
-                found.prefix, found.prefix_limit, found.prefix_at = gap, limit, size
-    for name, found in outputs.items():
-        if found.prefix_differs and not found.leaks and found.prefix_at is not None:
-            _confirm_in_double(subject, plan, name, laws[name], found)
-
-
-def _prefix_pair(
-    law: Law, size: int, name: str, short: np.ndarray, whole: np.ndarray, noise: Noise
-) -> tuple[np.ndarray, np.ndarray, float]:
-    index = law.past(size, short.shape)
-    left, right = short[index], whole[index]
-    return left, right, noise.limit(name, scale_of(left, right), left.size)
-
-
-def _confirm_in_double(
-    subject: Subject, plan: Plan, name: str, law: Law, found: OutputFindings
-) -> None:
-    values = []
-    for size in (found.prefix_at or plan.cut, plan.steps):
-        inputs = plan.full if size == plan.steps else plan.prefix(subject, size)
-        tensors = {key: as_tensor(inputs[key]) for key in subject.input_names}
-        try:
-            returned = call_in_double(subject.module, tensors)
-        except Exception:  # noqa: BLE001 - no float64 run means no confirmation, and says so
-            return
-        finally:
-            subject.snapshot.restore()
-        values.append(as_array(subject.named(returned)[name]))
-    index = law.past((found.prefix_at or plan.cut) - found.declared, values[0].shape)
-    found.double = distance(values[0][index], values[1][index])
-    # float64 rounds 2^29 times finer; the share allowed is the same.
-    found.double_limit = max(found.prefix_limit * 2.0**-26, 1e-300)
 
 
 def _layers(

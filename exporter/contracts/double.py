@@ -18,8 +18,9 @@ _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class _Widen(TorchDispatchMode):
-    def __init__(self) -> None:
+    def __init__(self, rounded: bool) -> None:
         super().__init__()
+        self._finish = _rounded if rounded else _widened
         self._stays: dict[Any, bool] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -31,7 +32,7 @@ class _Widen(TorchDispatchMode):
             stays = self._stays[func] = _writes_or_views(func)
         if stays:
             return func(*args, **kwargs)
-        return _widened(func(*[_widened(value) for value in args], **kwargs))
+        return self._finish(func(*[_widened(value) for value in args], **kwargs))
 
 
 def _writes_or_views(func: Any) -> bool:
@@ -50,8 +51,22 @@ def _widened(value: Any) -> Any:
     return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
 
 
-def call_in_double(module: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+def _rounded(value: Any) -> Any:
+    """As ``_widened``, with the values that float32 can hold."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.float().double()
+    if isinstance(value, (list, tuple)):
+        return type(value)(_rounded(item) for item in value)
+    return value
+
+
+def call_in_double(
+    module: nn.Module, inputs: Mapping[str, Tensor], *, rounded: bool = False
+) -> Any:
     """Run ``module(*inputs)`` in float64 and return what it returns.
+
+    Args:
+        rounded: round the result of every op to float32: what storing them costs, and no more.
 
     Integer and boolean inputs keep their dtype. Needs memory for a second, widened copy of the
     weights while it runs.
@@ -65,5 +80,5 @@ def call_in_double(module: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
         if value.dtype in _NARROW
     }
     fed = tuple(_widened(value.clone()) for value in inputs.values())
-    with torch.no_grad(), _Widen():
+    with torch.no_grad(), _Widen(rounded):
         return torch.func.functional_call(module, wide, fed, tie_weights=False)

@@ -92,15 +92,18 @@ def noise_of(subject: Subject) -> Noise:
         ForwardError: the module does not run on a short probe.
     """
     if subject._noise is None:
-        inputs = probe(subject)
-        axis = subject.time_axis()
-        if axis is not None:
-            short = max(axis.minimum, inputs[axis.input].shape[axis.position] // _SHORTENED)
-            inputs = resize(subject, inputs, axis, short)
-        if subject.batch is not None:
-            inputs = take_row(subject, inputs, 0)
-        subject._noise = measure_noise(subject, inputs)
+        subject._noise = measure_noise(subject, noise_inputs(subject))
     return subject._noise
+
+
+def noise_inputs(subject: Subject) -> dict[str, np.ndarray]:
+    """The short run that noise is measured on: one row, a quarter of the probe."""
+    inputs = probe(subject)
+    axis = subject.time_axis()
+    if axis is not None:
+        short = max(axis.minimum, inputs[axis.input].shape[axis.position] // _SHORTENED)
+        inputs = resize(subject, inputs, axis, short)
+    return take_row(subject, inputs, 0) if subject.batch is not None else inputs
 
 
 def _outputs(subject: Subject, returned: object) -> list[Call]:

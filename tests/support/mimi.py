@@ -17,6 +17,8 @@ from exporter.models.seeding import seed_weights
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 TINY: dict[str, Any] = {"n_filters": 8}
+LONG = 64
+"""Steps from which on the stand-in for cuDNN is coarse."""
 
 
 def pipeline(*, weights: str = "seeded", name: str = "mimi_decoder_tiny", **settings: Any) -> Any:
@@ -86,30 +88,33 @@ class TrimmedLeft(nn.Module):
         return self.convtr(x)[..., inner.kernel_size[0] - inner.stride[0] :]
 
 
-class Tf32WhenLong(nn.Module):
+class CoarseConv(nn.Conv1d):
     """A backend that rounds operands to TF32 where an input is long enough for it to pay."""
 
-    def __init__(self, inner: Any, longest_exact: int = 64) -> None:
-        super().__init__()
-        self.inner = inner
-        self.longest_exact = longest_exact
-
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1] < self.longest_exact:
-            return self.inner(x)
-        weight = to_tf32(self.inner.weight)
-        bias, stride, dilation = self.inner.bias, self.inner.stride, self.inner.dilation
-        if isinstance(self.inner, nn.ConvTranspose1d):
-            return nn.functional.conv_transpose1d(to_tf32(x), weight, bias, stride)
-        return nn.functional.conv1d(to_tf32(x), weight, bias, stride, 0, dilation)
+        if x.shape[-1] < LONG:
+            return super().forward(x)
+        weight = to_tf32(self.weight)
+        return nn.functional.conv1d(to_tf32(x), weight, self.bias, self.stride, 0, self.dilation)
+
+
+class CoarseConvTranspose(nn.ConvTranspose1d):
+    """The same for a transposed convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        if x.shape[-1] < LONG:
+            return super().forward(x)
+        return nn.functional.conv_transpose1d(
+            to_tf32(x), to_tf32(self.weight), self.bias, self.stride
+        )
 
 
 def to_tf32(value: Tensor) -> Tensor:
-    """Ten bits of mantissa, rounded to nearest; wider types stay as they are."""
+    """Ten bits of mantissa, rounded to nearest, with the gradient of a copy; wider types stay."""
     if value.dtype != torch.float32:
         return value
     bits = value.detach().contiguous().view(torch.int32)
-    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+    return value + (((bits + 0x1000) & ~0x1FFF).view(torch.float32) - value.detach())
 
 
 def pad_symmetrically(decoder: Any) -> str:
@@ -132,12 +137,10 @@ def trim_wrongly(decoder: Any) -> str:
     return "layers.5"
 
 
-def round_when_long(decoder: Any) -> str:
-    """Let every convolution choose its algorithm by length; returns the first one's path."""
-    for part in list(decoder.modules()):
-        for name, inner in list(part.named_children()):
-            if isinstance(inner, nn.Conv1d | nn.ConvTranspose1d) and not isinstance(
-                part, Tf32WhenLong
-            ):
-                setattr(part, name, Tf32WhenLong(inner))
-    return "model.0" if hasattr(decoder, "model") else "layers.0"
+def round_when_long(decoder: Any) -> None:
+    """Let every convolution choose its algorithm by length."""
+    for part in decoder.modules():
+        if type(part) is nn.Conv1d:
+            part.__class__ = CoarseConv
+        elif type(part) is nn.ConvTranspose1d:
+            part.__class__ = CoarseConvTranspose
