@@ -9,22 +9,22 @@ A file that was made elsewhere takes the place of exported and simplified.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
+from exporter.case_run import CAPTURED, EAGER, CaseRun, run_pytorch
 from exporter.errors import OnnxStoppedError
-from exporter.execution.evaluate import run_with_truth
 from exporter.execution.memory import trim
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.index import GraphIndex, open_graph
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, count_fates
 from exporter.layers import Culprit, LayerLink, judge_layers
-from exporter.outputs import OutputResult, judge_outputs, run_eager, second_opinion
+from exporter.outputs import OutputResult, judge_outputs, second_opinion
+from exporter.own_state import OwnState, judge_own_state
 from exporter.parity.rollup import Coverage, Rollup, link_verdict, rollup
 from exporter.parity.status import Status, worst
 from exporter.parity.tolerance import Policy
@@ -32,8 +32,6 @@ from exporter.record import culprit_record, layer_records, link_record, output_r
 from exporter.report.schema import CulpritRecord, LinkRecord, OutputRecord
 from exporter.stages import Stages, Station
 from exporter.tensors import Arrays, Case, TensorSpec
-
-EAGER, CAPTURED = "eager", "captured"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +45,7 @@ class Subject:
         stations: files in the order in which they were made; layers are walked in the last one.
         expected_taps: taps that the last file is known to hold (see ``judge_layers``).
         tapped: False when the last file's values cannot be told apart: outputs only.
+        states: output -> the input that takes it in the next call, for cases in several calls.
     """
 
     module: nn.Module | None
@@ -56,6 +55,7 @@ class Subject:
     stations: tuple[Station, ...]
     expected_taps: frozenset[str] = frozenset()
     tapped: bool = True
+    states: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +73,6 @@ class ChainResult:
     tokens: dict[str, list[list[int]]]
     shipped: dict[str, Arrays]
     notes: list[str]
-
-
-@dataclass(slots=True)
-class _Runs:
-    """Outputs of one case at every station of the chain."""
-
-    case: Case
-    truth: Arrays = field(default_factory=dict)
-    stations: dict[str, Arrays] = field(default_factory=dict)
-    written: list[str] = field(default_factory=list)
 
 
 class Chain:
@@ -109,6 +99,7 @@ class Chain:
         self._tainted: dict[str, str | None] = {}
         self._stopped: dict[str, str] = {}
         self._graphs: dict[str, GraphIndex] = {}
+        self._own: list[OwnState] = []
 
     @property
     def _last(self) -> Station:
@@ -121,8 +112,12 @@ class Chain:
     def judge(
         self, cases: Sequence[Case], sized: Sequence[Case], min_coverage: float | None
     ) -> ChainResult:
-        """Run and judge all links on ``cases``; outputs alone at the lengths of ``sized``."""
+        """Run and judge all links on ``cases``; outputs alone at the lengths of ``sized``.
+
+        A case in several calls is one case for each call. Layers are walked in the first two.
+        """
         runs = self._run_pytorch([*cases, *sized])
+        cases = [*cases, *(run.case for run in runs if run.second_call)]
         self._run_files(runs)
         results = [result for run in runs for result in self._judge_outputs(run)]
         walked = self._judge_layers(cases, min_coverage) if self._subject.tapped else None
@@ -142,6 +137,13 @@ class Chain:
             culprits = self._culprits(layers, cases)
             shares = ", ".join(f"{k} {v:.1f}" for k, v in layers.clock.seconds.items())
             notes.append(f"seconds in the layer walk: {shares}")
+        for deployment in self._deployments if self._own else ():
+            found, held = judge_own_state(
+                self._own, deployment.label(), self._subject.outputs, self._policy
+            )
+            results += found
+            links.append(link_record(held, CAPTURED, deployment.label()))
+            statuses.append(held.status)
         return ChainResult(
             links=links,
             outputs=[output_record(result) for result in results],
@@ -175,28 +177,24 @@ class Chain:
         )
         return layers, record, held.status
 
-    def _run_pytorch(self, cases: Sequence[Case]) -> list[_Runs]:
-        subject = self._subject
-        runs = []
+    def _run_pytorch(self, cases: Sequence[Case]) -> list[CaseRun]:
+        runs: list[CaseRun] = []
         with self._stages.stage("run PyTorch") as stage:
             for number, case in enumerate(cases):
                 stage.update(case.name, number, len(cases))
-                captured, truth = run_with_truth(subject.program, case.inputs)
-                stations: dict[str, Arrays] = {CAPTURED: captured}
-                written: list[str] = []
-                if subject.module is not None:
-                    eager, written = run_eager(
-                        subject.module, subject.inputs, subject.outputs, case
-                    )
-                    stations[EAGER] = eager
-                first = stations.get(EAGER, captured)
-                declared = _declare_sweep(case, first)
-                runs.append(_Runs(case=declared, truth=truth, stations=stations, written=written))
+                specs = self._subject.inputs, self._subject.outputs
+                module, program = self._subject.module, self._subject.program
+                runs += run_pytorch(module, program, specs, case, self._subject.states)
+                if case.later:
+                    self._own.append(OwnState(case=case, states=self._subject.states))
+                    self._own[-1].run_reference(self._subject.program)
                 trim()
-            stage.result(f"{len(cases)} cases and lengths, float32 and float64")
+            steps = len(runs) - len(cases)
+            calls = f", {steps} steps" if steps else ""
+            stage.result(f"{len(cases)} cases and lengths{calls}, float32 and float64")
         return runs
 
-    def _run_files(self, runs: list[_Runs]) -> None:
+    def _run_files(self, runs: list[CaseRun]) -> None:
         first = self._deployments[0]
         plain = Deployment(provider=first.provider, level="disable", threads=first.threads)
         files = [(s.name, s.path, plain) for s in self._subject.stations]
@@ -209,12 +207,15 @@ class Chain:
             stage.result(", ".join(d.label() for d in self._deployments))
 
     def _run_file(
-        self, runs: list[_Runs], station: str, path: Path, deployment: Deployment
+        self, runs: list[CaseRun], station: str, path: Path, deployment: Deployment
     ) -> None:
         """All cases on one file; its session, as large as its weights, ends with this call."""
         session = FileRun(path, deployment)
         for run in runs:
             run.stations[station] = self._run_one(session, station, run.case)
+        if station not in {held.name for held in self._subject.stations}:
+            for own in self._own:
+                own.run_file(station, session.run)
 
     def _run_one(self, session: FileRun, station: str, case: Case) -> Arrays:
         """Outputs of one run; none of them, with onnxruntime's words kept, when it stops."""
@@ -231,7 +232,7 @@ class Chain:
         pairs = list(itertools.pairwise(names))
         return [*pairs, *((names[-1], d.label()) for d in self._deployments)]
 
-    def _judge_outputs(self, run: _Runs) -> list[OutputResult]:
+    def _judge_outputs(self, run: CaseRun) -> list[OutputResult]:
         operators = self._operators()
         results = []
         for expected, actual in self._pairs():
@@ -240,7 +241,7 @@ class Chain:
                 run.case,
                 self._subject.outputs,
                 truth=run.truth,
-                reference=run.stations.get(EAGER, run.stations[CAPTURED]),
+                reference=run.reference,
                 expected=run.stations[expected],
                 actual=run.stations[actual],
                 policy=self._policy,
@@ -256,7 +257,7 @@ class Chain:
         return {label: ops.get(name, "") for name, label in pairs}
 
     def _link_rollups(
-        self, results: list[OutputResult], runs: list[_Runs]
+        self, results: list[OutputResult], runs: list[CaseRun]
     ) -> list[tuple[Rollup, tuple[str, str]]]:
         rollups = []
         for expected, actual in self._pairs():
@@ -343,7 +344,7 @@ class Chain:
             self._tainted[case.name] = unsure[0] if unsure and not failed else None
         return self._tainted[case.name]
 
-    def _tokens(self, runs: list[_Runs]) -> dict[str, list[list[int]]]:
+    def _tokens(self, runs: list[CaseRun]) -> dict[str, list[list[int]]]:
         found = {}
         station = self._deployments[0].label()
         for run in runs:
@@ -356,14 +357,3 @@ class Chain:
 
 def _module(culprit: Culprit) -> str:
     return culprit.tap.planned.tap.module
-
-
-def _declare_sweep(case: Case, eager: Arrays) -> Case:
-    """At a length of the sweep there may be no speech: what eager leaves empty is declared so.
-
-    Both sides must then be empty, which is counted apart from a pass.
-    """
-    if "@" not in case.name:
-        return case
-    empty = frozenset(name for name, value in eager.items() if np.size(value) == 0)
-    return Case(name=case.name, inputs=case.inputs, origin=case.origin, expect_empty=empty)

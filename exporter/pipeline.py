@@ -133,6 +133,7 @@ def _run(pipeline: Pipeline, options: Options, progress: Stages, golden_dir: Pat
         inputs=built.wrapped.inputs,
         outputs=built.wrapped.outputs,
         stations=built.stations,
+        states=built.wrapped.states,
     )
     policy = policy_of(pipeline)
     chain = Chain(subject, policy, options.deployments, options.budget, progress)

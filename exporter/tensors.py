@@ -79,12 +79,15 @@ class Case:
         inputs: one array per graph input.
         origin: how the arrays came to be (file and digest, or generator and seed).
         expect_empty: outputs that are declared to be empty on this case.
+        later: inputs of the calls after this one, for a case in several calls; what carries state
+            holds what it holds before the first.
     """
 
     name: str
     inputs: Arrays
     origin: str
     expect_empty: frozenset[str] = frozenset()
+    later: tuple[Arrays, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

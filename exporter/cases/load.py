@@ -13,9 +13,10 @@ import numpy as np
 from exporter.cases.audio import read_waveform
 from exporter.cases.defaults import bound_sizes, default_array, example_sizes
 from exporter.cases.draw import draw
+from exporter.cases.steps import cut_calls
 from exporter.config import Pipeline
 from exporter.errors import ConfigError, UserInputError
-from exporter.tensors import Case, TensorSpec
+from exporter.tensors import EMPTY, Case, TensorSpec
 
 WAVEFORM = "waveform"
 
@@ -88,7 +89,7 @@ def _load(pipeline: Pipeline, inputs: tuple[TensorSpec, ...], position: int) -> 
             rows, samples = arrays[WAVEFORM].shape
             arrays[name] = np.full(rows, samples, np.int64)
         elif spec.initial is not None:
-            arrays[name] = initial_state(spec)
+            arrays[name] = initial_state(spec, {**sizes, **_sizes(specs, arrays)})
         elif name in pipeline.inputs:
             left.append(name)
         elif spec.choices:
@@ -107,19 +108,34 @@ def _load(pipeline: Pipeline, inputs: tuple[TensorSpec, ...], position: int) -> 
         # A user's own input that the case leaves out, in the sizes of those that it gives.
         arrays[name] = default_array(pipeline, name, bound_sizes(pipeline, arrays, sizes))
         origin.append(f"{name}: as the pipeline's inputs say")
+    first, *later = cut_calls(pipeline, position, {name: arrays[name] for name in specs}, specs)
     return Case(
         name=config.name,
-        inputs={name: arrays[name] for name in specs},
+        inputs=first,
+        later=tuple(later),
         origin="; ".join(origin) or "values in the pipeline",
         expect_empty=frozenset(config.expect_empty),
     )
 
 
-def initial_state(spec: TensorSpec) -> np.ndarray:
-    """What an input that carries state holds before the first call."""
-    minimum = {axis.name: axis.minimum for axis in spec.axes}
-    shape = tuple(minimum[size] if isinstance(size, str) else size for size in spec.shape)
+def initial_state(spec: TensorSpec, sizes: Mapping[str, int] = EMPTY) -> np.ndarray:
+    """What an input that carries state holds before the first call.
+
+    Args:
+        sizes: of symbolic axes that other inputs decide (the batch); the others are minimal.
+    """
+    known = {**{axis.name: axis.minimum for axis in spec.axes}, **sizes}
+    shape = tuple(known[size] if isinstance(size, str) else size for size in spec.shape)
     return np.full(shape, spec.initial, dtype=spec.dtype)
+
+
+def _sizes(specs: Mapping[str, TensorSpec], arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    return {
+        name: size
+        for key, array in arrays.items()
+        for name, size in zip(specs[key].shape, array.shape, strict=False)
+        if isinstance(name, str)
+    }
 
 
 def _digest(array: np.ndarray) -> str:

@@ -119,6 +119,24 @@ class InputSpec(Section):
         return self
 
 
+class Steps(Section):
+    """A case in several calls: its inputs are cut, and its state is handed from call to call."""
+
+    count: int | None = Field(
+        default=None,
+        ge=1,
+        description="calls after the first, which takes what is left; null: as many as fit",
+    )
+    size: int = Field(default=1, ge=1, description="what one call takes of the axis")
+    input: str | None = Field(default=None, description="what is cut; null: the first that varies")
+    axis: str | Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="along which axis; null: the last one that varies"
+    )
+    position: str | None = Field(
+        default=None, description="integer input that what earlier calls took is added to"
+    )
+
+
 class Case(Section):
     """One set of golden inputs: a recording, or values drawn from a seed."""
 
@@ -132,6 +150,9 @@ class Case(Section):
     )
     expect_empty: Many[str] = Field(
         default=(), description="outputs that have no elements on this case"
+    )
+    steps: Annotated[int, Field(ge=1)] | Steps | None = Field(
+        default=None, description="run it in several calls; a number: that many steps of 1"
     )
 
     @model_validator(mode="after")

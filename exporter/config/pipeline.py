@@ -46,6 +46,10 @@ class Pipeline(Section):
         default_factory=dict, description="named inputs of a user's own model, in order"
     )
     outputs: Many[Name] = Field(min_length=1, description="outputs of the shipped graph, in order")
+    states: dict[str, str] = Field(
+        default_factory=dict,
+        description="output -> input that takes it in the next call; a known model has its own",
+    )
     export: Export = Field(default_factory=Export)
     lengths: dict[str, Many[Annotated[int, Field(ge=1)]]] = Field(
         default_factory=dict, description="sizes of an input at which the export is proved"

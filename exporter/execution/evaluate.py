@@ -98,26 +98,36 @@ def run_program(program: Program, inputs: Mapping[str, np.ndarray]) -> dict[str,
 
     Values are dropped after their last use.
     """
-    return _run(program, inputs, frozenset())[0]
+    return _run(program, inputs, frozenset(), {})[0]
 
 
 def run_with_truth(
-    program: Program, inputs: Mapping[str, np.ndarray]
+    program: Program,
+    inputs: Mapping[str, np.ndarray],
+    wide: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Run in float32 and, for what the floating outputs depend on, in float64 beside it.
 
     The float64 run takes integers and booleans from the float32 run, so both see the same
     segments. Integer outputs are in both results, and equal.
+
+    Args:
+        program: what is run.
+        inputs: by name.
+        wide: float64 values of inputs that carry state, for the float64 run.
     """
-    return _run(program, inputs, _needed_for_floats(program))
+    return _run(program, inputs, _needed_for_floats(program), wide or {})
 
 
 def _run(
-    program: Program, inputs: Mapping[str, np.ndarray], doubled: frozenset[str]
+    program: Program,
+    inputs: Mapping[str, np.ndarray],
+    doubled: frozenset[str],
+    wide_inputs: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     values: dict[str, Any] = {name: to_tensor(inputs[name]) for name in program.inputs}
     values |= {name: program.tensors[key] for name, key in program.weights.items()}
-    wide: dict[str, Any] = {}
+    wide: dict[str, Any] = {name: to_tensor(array) for name, array in wide_inputs.items()}
     last = last_uses(program)
 
     def wide_or_plain(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Wrapped:
         dynamic_shapes: per input, axis number to ``torch.export.Dim``; for ``torch.export``.
         weights: where the weights came from; the digest covers VAD and features too.
         tokens: text of every token id, if there is a table.
+        states: output -> the input that takes it in the next call.
     """
 
     module: nn.Module
@@ -53,6 +54,7 @@ class Wrapped:
     dynamic_shapes: Mapping[str, Mapping[int, Any]]
     weights: WeightsInfo
     tokens: tuple[str, ...] | None = None
+    states: Mapping[str, str] = field(default_factory=dict)
 
 
 def wrap(pipeline: Any) -> Wrapped:
@@ -68,12 +70,19 @@ def wrap(pipeline: Any) -> Wrapped:
     if kind is None:
         from exporter.models import factory
 
-        return _wrap_tensors(pipeline, factory.build(pipeline))
-    file = load_model_module(kind, where=pipeline.where("model", "kind"))
-    built = file.build(pipeline)
-    if built.takes == "tensors":
-        return _wrap_tensors(pipeline, built)
-    return _wrap_speech(pipeline, built)
+        built = factory.build(pipeline)
+    else:
+        file = load_model_module(kind, where=pipeline.where("model", "kind"))
+        built = file.build(pipeline)
+    wrapped = (_wrap_tensors if built.takes == "tensors" else _wrap_speech)(pipeline, built)
+    for number, case in enumerate(getattr(pipeline, "cases", ())):
+        if case.steps is not None and not wrapped.states:
+            raise ConfigError(
+                "the graph hands nothing from one call to the next",
+                where=pipeline.where("cases", number, "steps"),
+                remedy="say what it hands on: states: {OUTPUT: INPUT}, both of them in the graph",
+            )
+    return wrapped
 
 
 def _wrap_speech(pipeline: Any, built: Built) -> Wrapped:
@@ -131,7 +140,30 @@ def _wrap_tensors(pipeline: Any, built: Built) -> Wrapped:
         dynamic_shapes=_dynamic_shapes(built.inputs),
         weights=built.weights,
         tokens=built.tokens,
+        states=_states(pipeline, built, {spec.name: spec for spec in outputs}),
     )
+
+
+def _states(pipeline: Any, built: Built, outputs: Mapping[str, TensorSpec]) -> Mapping[str, str]:
+    """What the graph hands from call to call: what the YAML says, else what the model says."""
+    given: Mapping[str, str] = getattr(pipeline, "states", None) or {}
+    inputs = {spec.name: spec for spec in built.inputs}
+    for name, target in given.items():
+        where = pipeline.where("states", name)
+        if name not in outputs or target not in inputs:
+            missing = f"output '{name}'" if name not in outputs else f"input '{target}'"
+            known = outputs if name not in outputs else inputs
+            raise ConfigError(
+                f"the graph has no {missing}", where=where, remedy=f"it has: {', '.join(known)}"
+            )
+        if outputs[name].dtype != inputs[target].dtype:
+            raise ConfigError(
+                f"'{name}' is {outputs[name].dtype}, '{target}' takes {inputs[target].dtype}",
+                where=where,
+                remedy="an input can only take on what has its own dtype",
+            )
+    # A state that the YAML leaves out of 'outputs' is not handed on.
+    return given or {name: into for name, into in built.states.items() if name in outputs}
 
 
 def _vad_modules(pipeline: Any) -> tuple[SileroVad, SpeechSegments]:

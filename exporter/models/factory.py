@@ -65,12 +65,15 @@ def build(pipeline: Pipeline) -> Built:
         outputs=outputs,
         weights=weights,
         example=example,
+        states=pipeline.states,
     )
 
 
 def input_specs(pipeline: Pipeline) -> tuple[TensorSpec, ...]:
     """The ``inputs`` and ``axes`` of a YAML as specs, in order."""
     axes = _axes(pipeline)
+    drawn = {name for name, spec in pipeline.inputs.items() if "draw" in spec.model_fields_set}
+    starts_at_zero = set(pipeline.states.values()) - drawn
     return tuple(
         TensorSpec(
             name=name,
@@ -79,6 +82,7 @@ def input_specs(pipeline: Pipeline) -> tuple[TensorSpec, ...]:
             axes=tuple(axes[size] for size in dict.fromkeys(spec.shape) if isinstance(size, str)),
             choices=dict(spec.choices),
             unit=spec.unit,
+            initial=0.0 if name in starts_at_zero else None,
         )
         for name, spec in pipeline.inputs.items()
     )
