@@ -43,7 +43,8 @@ class Subject:
         program: the captured program, the reference of all layers.
         inputs, outputs: specs, in order.
         stations: files in the order in which they were made; layers are walked in the last one.
-        expected_taps: taps that the last file is known to hold (see ``judge_layers``).
+        expected_taps, known_taps: taps that the last file ought to hold, and those that it is
+            known to hold (see ``judge_layers``).
         tapped: False when the last file's values cannot be told apart: outputs only.
         states: output -> the input that takes it in the next call, for cases in several calls.
     """
@@ -54,6 +55,7 @@ class Subject:
     outputs: tuple[TensorSpec, ...]
     stations: tuple[Station, ...]
     expected_taps: frozenset[str] = frozenset()
+    known_taps: frozenset[str] | None = None
     tapped: bool = True
     states: Mapping[str, str] = field(default_factory=dict)
 
@@ -283,6 +285,7 @@ class Chain:
             deployment=self._deployments[0],
             budget=self._budget,
             expected_taps=self._subject.expected_taps,
+            known_taps=self._subject.known_taps,
             progress=self._stages.phase,
         )
 

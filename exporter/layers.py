@@ -87,6 +87,7 @@ def judge_layers(
     deployment: Deployment,
     budget: int,
     expected_taps: frozenset[str] = frozenset(),
+    known_taps: frozenset[str] | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> LayerLink:
     """Walk every case and judge every tap.
@@ -96,9 +97,10 @@ def judge_layers(
         budget: bytes that the taps of one window may hold.
         expected_taps: taps that the pipeline's own file holds; one that ``graph`` has lost is
             named when the piece behind it fails.
+        known_taps: as for ``plan_taps``.
         progress: told the name of each case as it begins.
     """
-    planned = plan_taps(program, graph)
+    planned = plan_taps(program, graph, known_taps)
     lockstep = Lockstep(program, graph, planned, deployment=deployment, budget=budget)
     found: dict[str, _Worst] = {tap.tap.name: _Worst() for tap in planned}
     with ThreadPoolExecutor(_WORKERS) as pool:

@@ -11,24 +11,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import onnx_ir as ir
 import torch
-from onnx import ModelProto
 
-from exporter.artifact import Artifact
-from exporter.build import PREFIX, users_code
+from exporter.build import users_code
 from exporter.cases.load import load_cases
 from exporter.chain import CAPTURED, Chain, ChainResult, Subject
 from exporter.config import Pipeline
 from exporter.errors import StageError
 from exporter.graph.certificate import check_certificate
-from exporter.graph.export import check_interface
 from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import open_artifact
 from exporter.graph.program import Program
 from exporter.graph.structure import Difference, diff_structure
-from exporter.graph.taps import COMPARED, plan_taps
-from exporter.graph.wrap import Wrapped, wrap
+from exporter.graph.taps import plan_taps
+from exporter.graph.wrap import wrap
+from exporter.interface import interface_problems
+from exporter.known_taps import known_taps
 from exporter.make_report import (
     clear_reports,
     make_report,
@@ -39,7 +37,7 @@ from exporter.make_report import (
 from exporter.parity.status import Status
 from exporter.pipeline import prepare, sized_cases
 from exporter.record import artifact_record
-from exporter.reference import Reference, reference_run
+from exporter.reference import reference_run
 from exporter.report.schema import LinkRecord, Report, StructureRecord
 from exporter.stages import Stages, Station
 from exporter.stopped import stopped_report
@@ -91,45 +89,54 @@ def verify(
     folder.mkdir(parents=True, exist_ok=True)
     clear_reports(folder)
     finished_run = (options.output_dir / "report.json").is_file()
-    try:
-        own = reference_run(pipeline, wrapped, options.output_dir, options.threads, progress)
-    except StageError as error:
-        report = stopped_report(
-            pipeline,
-            options,
-            error,
-            folder=folder,
-            links=[(CAPTURED, "given")],
-            guilty=(CAPTURED, "given"),
-            timings=progress.timings,
-            finished_run=finished_run,
-        )
-        write_reports(report, folder)
-        return report
     given = index_graph(model, onnx.parent)
-    descends = _descends(artifact, own)
     loaded = load_cases(pipeline, wrapped.inputs, options.cases)
-    problems = _interface(model, wrapped)
-    notes = [_taps_note(descends), *_certificate_note(onnx)]
-    differences = diff_structure(own.graph, given, taps=_tap_names(own)) if descends else ()
+    problems = interface_problems(model, given, wrapped)
+    notes = _certificate_note(onnx)
+    structure: list[StructureRecord] = []
+    tapped = False
     if problems:
         result = _not_comparable(problems)
     else:
+        try:
+            own = reference_run(pipeline, wrapped, options.output_dir, options.threads, progress)
+        except StageError as error:
+            report = stopped_report(
+                pipeline,
+                options,
+                error,
+                folder=folder,
+                links=[(CAPTURED, "given")],
+                guilty=(CAPTURED, "given"),
+                timings=progress.timings,
+                finished_run=finished_run,
+            )
+            write_reports(report, folder)
+            return report
+        taps = known_taps(artifact.metadata, given, own)
+        tapped = taps.tapped
+        notes.insert(0, taps.note)
         subject = Subject(
             module=wrapped.module,
             program=own.program,
             inputs=wrapped.inputs,
             outputs=wrapped.outputs,
             stations=(Station(name="given", path=onnx, stage="given file"),),
-            expected_taps=_compared(own) if descends else frozenset(),
-            tapped=descends,
+            expected_taps=taps.expected,
+            known_taps=taps.known,
+            tapped=tapped,
+            states=wrapped.states,
         )
         chain = Chain(subject, policy_of(pipeline), options.deployments, options.budget, progress)
         with users_code(pipeline):
             result = chain.judge(
                 loaded, sized_cases(pipeline, wrapped.inputs, loaded), pipeline.min_coverage
             )
-    result = _with_structure(result, differences)
+        if taps.descends:
+            names = [tap.onnx_name for tap in plan_taps(own.program, own.graph)]
+            found = diff_structure(own.graph, given, taps=names)
+            structure = [_structure_record(item, own.program) for item in found]
+    result = _with_structure(result, structure)
     report = make_report(
         pipeline,
         options,
@@ -141,10 +148,10 @@ def verify(
         notes=[*notes, *result.notes],
         not_checked=[
             *not_checked_always(options, wrapped.weights.seeded),
-            *(() if descends else ("layers: the file's values cannot be told apart by name",)),
+            *(() if tapped else ("layers: the file's values cannot be told apart by name",)),
         ],
         timings={**progress.timings, "total": time.perf_counter() - began},
-        structure=[_structure_record(item, own.program) for item in differences],
+        structure=structure,
     )
     report = report.model_copy(update={"finished_run": finished_run})
     write_reports(report, folder)
@@ -159,66 +166,6 @@ def _certificate_note(onnx: Path) -> list[str]:
         return [f"changed after it was certified: {line}" for line in checked.changes]
     verdict = checked.certificate.get("verdict")
     return [f"as it was certified, with the verdict '{verdict}'"]
-
-
-def _descends(artifact: Artifact, own: Reference) -> bool:
-    """True when the file says that it came from this very export."""
-    keys = (f"{PREFIX}export_digest", f"{PREFIX}graph_digest", f"{PREFIX}weights_digest")
-    return all(
-        key in own.metadata and artifact.metadata.get(key) == own.metadata[key] for key in keys
-    )
-
-
-def _taps_note(descends: bool) -> str:
-    if descends:
-        return "the file descends from this pipeline's export: its values are compared by name"
-    return (
-        "the file does not descend from this pipeline's export (its metadata does not say so):"
-        " only its outputs are compared"
-    )
-
-
-def _tap_names(own: Reference) -> list[str]:
-    return [tap.onnx_name for tap in plan_taps(own.program, own.graph)]
-
-
-def _compared(own: Reference) -> frozenset[str]:
-    taps = plan_taps(own.program, own.graph)
-    return frozenset(tap.tap.name for tap in taps if tap.fate == COMPARED)
-
-
-def _interface(model: ModelProto, wrapped: Wrapped) -> list[str]:
-    """Why the file cannot even be run on what the pipeline takes; empty when it can."""
-    names = {value.name for value in model.graph.input}
-    wanted = [spec.name for spec in wrapped.inputs]
-    takes_features = "waveform" in wanted and "waveform" not in names
-    problems = []
-    if takes_features:
-        given = ", ".join(sorted(names)) or "nothing"
-        parts = [name for name in ("vad", "fbank", "lfr", "cmvn") if hasattr(wrapped.module, name)]
-        outside = {"vad": "VAD", "lfr": "LFR", "cmvn": "CMVN"}
-        labels = ", ".join(outside.get(part, part) for part in parts)
-        problems.append(
-            f"it takes {given}, features and not a waveform: {labels} are outside the graph"
-        )
-    else:
-        problems += [f"input '{name}' is missing" for name in wanted if name not in names]
-    outputs = {value.name for value in model.graph.output}
-    missing = [spec.name for spec in wrapped.outputs if spec.name not in outputs]
-    if missing:
-        problems.append(f"output(s) {', '.join(missing)} are missing")
-    if not problems:
-        try:
-            check_interface(
-                ir.from_proto(model),
-                wrapped.inputs,
-                wrapped.outputs,
-                stage="verify",
-            )
-        except StageError as error:
-            static = [p for p in error.detail.split("; ") if "constant" in p or "not used" in p]
-            problems += static
-    return problems
 
 
 def _not_comparable(problems: list[str]) -> ChainResult:
@@ -242,7 +189,7 @@ def _not_comparable(problems: list[str]) -> ChainResult:
     )
 
 
-def _with_structure(result: ChainResult, differences: tuple[Difference, ...]) -> ChainResult:
+def _with_structure(result: ChainResult, differences: Sequence[StructureRecord]) -> ChainResult:
     """A file that says it is our export and is not, fails, whether a number shows it or not."""
     if not differences:
         return result

@@ -234,7 +234,12 @@ def _module_of(node: torch.fx.Node) -> tuple[str, str]:
 
 
 def _source_of(node: torch.fx.Node) -> str:
-    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    return source_of_trace(node.meta.get("stack_trace") or "")
+
+
+def source_of_trace(trace: str) -> str:
+    """``file:line`` of a stack trace's innermost frame, relative to its package; "" without one."""
+    frames = _FRAME.findall(trace)
     frames = [frame for frame in frames if "/torch/fx/" not in frame[0]]
     if not frames:
         return ""

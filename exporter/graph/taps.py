@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,15 +49,23 @@ def tap_ops(program: Program) -> tuple[Op, ...]:
     return tuple(op for op in program.ops if op.kind in ("tensor", "size") and op.dtype)
 
 
-def plan_taps(program: Program, graph: GraphIndex) -> tuple[PlannedTap, ...]:
-    """Decide the fate of every tap of ``program`` in ``graph``."""
+def plan_taps(
+    program: Program, graph: GraphIndex, known: Collection[str] | None = None
+) -> tuple[PlannedTap, ...]:
+    """Decide the fate of every tap of ``program`` in ``graph``.
+
+    Args:
+        known: taps that the graph is known to hold, where a name alone does not say so; its
+            outputs are known by their names. ``None`` for a graph that descends from the program.
+    """
     ops = tap_ops(program)
     names = {op.name: program.onnx_name(op.name) for op in ops}
     outputs = set(graph.outputs)
     alive = {
         op.name
         for op in ops
-        if names[op.name] in graph.producer or names[op.name] in graph.initializers
+        if (names[op.name] in graph.producer or names[op.name] in graph.initializers)
+        and (known is None or op.name in known or op.name in program.outputs)
     }
     behind = _nearest_behind(program, alive)
     planned = []

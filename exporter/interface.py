@@ -1,0 +1,109 @@
+"""Does a given file take what the pipeline takes, and which parts of the pipeline are outside it?
+
+A speech model that was exported without its front end runs, and is right on the features that
+it was tested with. What it needs in front of it is then in somebody's Python, if anywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx import ModelProto, TensorProto
+from torch import nn
+
+from exporter.errors import StageError
+from exporter.graph.export import check_interface
+from exporter.graph.index import GraphIndex
+from exporter.graph.wrap import Wrapped
+from exporter.speech.cmvn import Cmvn
+from exporter.speech.fbank import KaldiFbank
+from exporter.speech.lfr import LowFrameRate
+from exporter.speech.vad import SileroVad
+
+WAVEFORM = "waveform"
+# In the order in which a recording passes them.
+_PARTS: tuple[tuple[type[nn.Module], str], ...] = (
+    (SileroVad, "VAD"),
+    (KaldiFbank, "fbank"),
+    (LowFrameRate, "LFR"),
+    (Cmvn, "CMVN"),
+)
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+# Outputs of parts that the model itself does not give.
+_VAD_OUTPUTS = frozenset({"segments", "speech_probs"})
+
+
+def interface_problems(model: ModelProto, graph: GraphIndex, wrapped: Wrapped) -> list[str]:
+    """Why the file cannot even be run on what the pipeline takes; empty when it can."""
+    names = set(graph.inputs)
+    wanted = [spec.name for spec in wrapped.inputs]
+    missing = [name for name in wanted if name not in names]
+    problems = []
+    given = ", ".join(f"{value.name} {_shape(value)}" for value in _values(model, names))
+    if WAVEFORM in missing and _takes_features(model, names):
+        outside = parts_outside(graph, wrapped)
+        which = f": {', '.join(outside)} are outside the graph" if outside else ""
+        problems.append(f"it takes features, not a waveform{which}")
+    elif missing:
+        problems.append(f"input(s) {', '.join(missing)} are missing")
+    if missing:
+        problems.append(f"it takes {given or 'nothing'} instead of {', '.join(wanted)}")
+    outputs = {value.name for value in model.graph.output}
+    lacking = [spec.name for spec in wrapped.outputs if spec.name not in outputs]
+    if lacking:
+        vad = "" if WAVEFORM in missing or not _VAD_OUTPUTS & set(lacking) else ": it has no VAD"
+        problems.append(f"output(s) {', '.join(lacking)} are missing{vad}")
+    return problems or _different(model, wrapped)
+
+
+def parts_outside(graph: GraphIndex, wrapped: Wrapped) -> list[str]:
+    """Parts of the pipeline's front end whose constants the file does not hold.
+
+    What comes before the features cannot be in a file that takes features. Only the last part,
+    the normalisation, may be behind its input; its statistics are then among its constants.
+    """
+    found = []
+    for kind, label in _PARTS:
+        part = next((m for m in wrapped.module.modules() if isinstance(m, kind)), None)
+        if part is not None and not (label == "CMVN" and _holds(graph, part)):
+            found.append(label)
+    return found
+
+
+def _holds(graph: GraphIndex, part: nn.Module) -> bool:
+    """True when a constant of the file has the values of a buffer of this part."""
+    buffers = [buffer.numpy().reshape(-1) for buffer in part.buffers()]
+    sizes = {buffer.size for buffer in buffers if buffer.size > 1}
+    for name, tensor in graph.initializers.items():
+        if int(np.prod(tensor.dims, dtype=np.int64)) in sizes:
+            values = graph.array(name).reshape(-1)
+            if any(np.array_equal(values, buffer) for buffer in buffers):
+                return True
+    return False
+
+
+def _takes_features(model: ModelProto, names: set[str]) -> bool:
+    """True when a float input is no waveform: three axes, or a last axis of fixed size."""
+    for value in _values(model, names):
+        tensor = value.type.tensor_type
+        dims = tensor.shape.dim
+        if tensor.elem_type in _FLOATS and dims and (len(dims) > 2 or dims[-1].dim_value > 1):
+            return True
+    return False
+
+
+def _values(model: ModelProto, names: set[str]) -> list:
+    return [value for value in model.graph.input if value.name in names]
+
+
+def _shape(value) -> str:  # noqa: ANN001 - protobuf's classes have no types
+    dims = value.type.tensor_type.shape.dim
+    return f"[{', '.join(dim.dim_param or str(dim.dim_value) for dim in dims)}]"
+
+
+def _different(model: ModelProto, wrapped: Wrapped) -> list[str]:
+    try:
+        check_interface(ir.from_proto(model), wrapped.inputs, wrapped.outputs, stage="verify")
+    except StageError as error:
+        return [p for p in error.detail.split("; ") if "constant" in p or "not used" in p]
+    return []
