@@ -98,11 +98,7 @@ class ParaformerRecogniser(nn.Module):
             their number; ``token_ids`` [R, N] without blank, start and end, padded with -1, and
             ``token_lengths`` [R]. N is the largest of ``logit_lengths``, but at least 1.
         """
-        # Attention cannot look at nothing, so a row without frames looks at its first, of zeros.
-        attended = _mask(counts.clamp(min=1), features.shape[1]).unsqueeze(1).to(features.dtype)
-        encoded = self._encode(features, attended)
-        used = _mask(counts, features.shape[1]).unsqueeze(2)
-        hidden = torch.where(used, encoded, torch.zeros_like(encoded))
+        hidden, attended = self.encode(features, counts)
         embeddings, lengths = fire(hidden, self.predictor(hidden, counts))
         spoken = _mask(lengths, embeddings.shape[1])
         logits = self._decode(embeddings, spoken.unsqueeze(2), hidden, attended)
@@ -117,13 +113,23 @@ class ParaformerRecogniser(nn.Module):
             "token_lengths": token_lengths,
         }
 
-    def _encode(self, features: Tensor, mask: Tensor) -> Tensor:
-        encoder = self.encoder
+    def encode(self, features: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode a batch; arguments as in ``forward``.
+
+        Returns:
+            frames ``[R, T, output_size]``, zero behind each row's count; what of them may be
+            attended to, ``[R, 1, T]``, 1.0 or 0.0.
+        """
+        encoder, width = self.encoder, features.shape[1]
+        # Attention cannot look at nothing, so a row without frames looks at its first, of zeros.
+        mask = _mask(counts.clamp(min=1), width).unsqueeze(1).to(features.dtype)
         frames = encoder.get_submodule("embed")(features * self.feature_scale)
         # Called one by one: upstream's container draws random numbers that it uses in training.
         for layer in chain(_layers(encoder, "encoders0"), _layers(encoder, "encoders")):
             frames = layer(frames, mask)[0]
-        return encoder.get_submodule("after_norm")(frames)
+        frames = encoder.get_submodule("after_norm")(frames)
+        used = _mask(counts, width).unsqueeze(2)
+        return torch.where(used, frames, torch.zeros_like(frames)), mask
 
     def _decode(
         self, embeddings: Tensor, spoken: Tensor, memory: Tensor, memory_mask: Tensor
