@@ -20,6 +20,9 @@ _DROPPED_METADATA = (
     "namespace",
 )
 
+# An input that only these read might as well hold anything: the exporter took it for another one.
+_SIZE_OPS = frozenset({"Shape", "Size"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
@@ -101,8 +104,8 @@ def check_interface(
     All differences are collected; one error lists them.
 
     Raises:
-        StageError: an input or output is missing or has another dtype, an input is not used, or
-            an axis that was declared dynamic is a constant in the file.
+        StageError: an input or output is missing or has another dtype, an input is not used (or
+            only its size is), or an axis that was declared dynamic is a constant in the file.
     """
     problems: list[str] = []
     for side, specs, values in (
@@ -120,6 +123,8 @@ def check_interface(
             problems += _value_problems(side, spec, value)
             if side == "input" and not value.uses():
                 problems.append(f"input '{spec.name}' is not used by any node")
+            elif side == "input" and all(user.op_type in _SIZE_OPS for user, _ in value.uses()):
+                problems.append(f"input '{spec.name}' is not used but for its size")
     if problems:
         raise StageError(stage, "; ".join(problems))
 
