@@ -39,6 +39,9 @@ def seed_weights(module: nn.Module, seed: int) -> None:
             )
             for name, tensor in own:
                 full = f"{path}.{name}" if path else name
+                if name == "num_batches_tracked":  # a count of training steps; eval reads none
+                    tensor.zero_()
+                    continue
                 low, high = _range(part, name, tensor, full)
                 tensor.copy_(_uniform(full, seed, tensor.shape, low, high))
 

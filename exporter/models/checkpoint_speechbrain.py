@@ -1,0 +1,127 @@
+"""SpeechBrain's checkpoint folder of a MelSpectrogramEncoder, without running code from it.
+
+It holds ``hyperparams.yaml`` and ``embedding_model.ckpt``. The first is HyperPyYAML, which imports and calls what its tags name. Here it is read as
+plain YAML: tags are dropped, ``!ref <key>`` is looked up, nothing is imported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from exporter.errors import ConfigError, WeightsError
+
+HYPERPARAMS, EMBEDDING = "hyperparams.yaml", "embedding_model.ckpt"
+_MEL = ("n_mel_channels", "n_fft", "win_length", "hop_length", "mel_fmin", "mel_fmax")
+_NETWORK = (
+    "channels",
+    "kernel_sizes",
+    "dilations",
+    "groups",
+    "attention_channels",
+    "res2net_scale",
+    "se_channels",
+    "lin_neurons",
+)
+# What the graph is written for; other values need another graph.
+_FIXED = {
+    "power": 1,
+    "mel_normalized": False,
+    "norm": "slaney",
+    "mel_scale": "slaney",
+    "dynamic_range_compression": True,
+}
+_REF = re.compile(r"<([\w.]+)>")
+
+
+class _Plain(yaml.SafeLoader):
+    """Values without what their tags would do."""
+
+
+def _without_tag(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    # Only a reference is text with a tag; numbers and flags have none.
+    return loader.construct_scalar(node)  # type: ignore[arg-type]
+
+
+_Plain.add_multi_constructor("!", _without_tag)
+
+
+def check_hyperparams(folder: Path, settings: Mapping[str, Any], pipeline: Any) -> None:
+    """Compare a checkpoint's ``hyperparams.yaml`` with a pipeline.
+
+    Args:
+        folder: the checkpoint.
+        settings: the pipeline's, by SpeechBrain's names.
+
+    Raises:
+        WeightsError: a file is missing or unreadable, or it is the checkpoint of another front end.
+        ConfigError: the pipeline sets something else than the checkpoint states.
+    """
+    for name in (HYPERPARAMS, EMBEDDING):
+        if not (folder / name).is_file():
+            raise WeightsError(
+                f"{name} is missing", where=str(folder), remedy="give the whole checkpoint folder"
+            )
+    file = folder / HYPERPARAMS
+    stated = _read(file)
+    if "n_mel_channels" not in stated:
+        raise WeightsError(
+            "this checkpoint is of another front end: it states no n_mel_channels",
+            where=str(file),
+            remedy="give one of a MelSpectrogramEncoder, as speechbrain/tts-ecapa-voxceleb",
+        )
+    _check_fixed(stated, file)
+    found = {key: stated[key] for key in _MEL if key in stated}
+    network = stated.get("embedding_model")
+    if isinstance(network, Mapping):
+        found |= {key: _resolved(network[key], stated) for key in _NETWORK if key in network}
+    rate = stated.get("sample_rate", pipeline.sample_rate_hz)
+    if rate != pipeline.sample_rate_hz:
+        raise ConfigError(
+            f"the sample rate is {pipeline.sample_rate_hz}, but {file} says {rate}",
+            where=pipeline.where("sample_rate_hz"),
+            remedy=f"write sample_rate_hz: {rate}",
+        )
+    for key, theirs in found.items():
+        ours = settings[key]
+        if (list(ours) if isinstance(ours, tuple) else ours) != theirs:
+            raise ConfigError(
+                f"{key} is {ours!r}, but {file} says {theirs!r}",
+                where=pipeline.where("model", "settings", key),
+                remedy=f"write {key}: {theirs}",
+            )
+
+
+def _check_fixed(stated: Mapping[str, Any], file: Path) -> None:
+    wrong = {key: stated[key] for key, only in _FIXED.items() if stated.get(key, only) != only}
+    normalizer = stated.get("normalizer")
+    if isinstance(normalizer, Mapping):
+        for key, only in {"norm_type": "sentence", "std_norm": False}.items():
+            if normalizer.get(key, only) != only:
+                wrong[f"normalizer.{key}"] = normalizer[key]
+    if wrong:
+        told = ", ".join(f"{key}: {value!r}" for key, value in wrong.items())
+        raise WeightsError(f"not supported: {told}", where=str(file))
+
+
+def _resolved(value: Any, stated: Mapping[str, Any]) -> Any:
+    match = _REF.fullmatch(value) if isinstance(value, str) else None
+    return stated.get(match[1], value) if match else value
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_Plain)  # noqa: S506 - safe
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise WeightsError(f"cannot be read ({error})", where=str(file)) from error
+    if not isinstance(content, Mapping):
+        raise WeightsError("this is not a table of keys", where=str(file))
+    return content
