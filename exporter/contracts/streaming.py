@@ -27,6 +27,7 @@ class Streaming(ContractSettings):
         chunks: sizes in steps of the time axis, each tried as a constant chunk.
         at_end: input -> value in the last call of a stream, and in the whole; 0 in all others.
         not_streamed: output -> why its chunks do not add up to the whole.
+        position: integer input that counts the steps of earlier chunks.
         input, axis: where time runs; guessed when not given.
     """
 
@@ -34,6 +35,7 @@ class Streaming(ContractSettings):
     chunks: Many[int] = (1, 2, 3, 7)
     at_end: dict[str, int] = Field(default_factory=dict)
     not_streamed: dict[str, str] = Field(default_factory=dict)
+    position: str | None = None
     input: str | None = None
     axis: str | None = None
 
@@ -79,6 +81,8 @@ def check_streaming(subject: Subject, settings: Streaming, side: str) -> Streame
                 }
                 flags = _flags(whole, settings, last=stop == steps)
                 given = {**resize(subject, whole, axis, stop - start), **moved, **state, **flags}
+                if settings.position is not None:
+                    given[settings.position] = whole[settings.position] + start
                 found = run(given)
                 state = {name: found[output] for name, output in settings.state.items()}
                 for name, value in found.items():

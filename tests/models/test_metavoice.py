@@ -1,4 +1,4 @@
-"""MetaVoice's first stage: its size, its cache, its checkpoint, and the mix of dtypes that broke it."""
+"""MetaVoice's first stage: its size, its cache, its checkpoint, the mix of dtypes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import silu
 
+from exporter.cases.load import load_cases
+from exporter.config import load_pipeline
 from exporter.contracts import run_contracts
-from exporter.contracts.build import subject_from_module
+from exporter.contracts.build import subject_from_module, subject_from_wrapped
 from exporter.contracts.dtype_audit import DtypeAudit, Event
 from exporter.contracts.recorder import ModuleStack
+from exporter.contracts.result import TORCH
+from exporter.contracts.streaming import Streaming, check_streaming
 from exporter.errors import ConfigError, WeightsError
+from exporter.graph.wrap import wrap
 from exporter.models.metavoice import MetaVoice, Settings, build, on_meta
 from exporter.parity.status import Status
 from exporter.tensors import Axis, TensorSpec
@@ -29,6 +34,7 @@ from tests.support.metavoice import (
     write_checkpoint,
 )
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = Settings.model_validate(TINY)
 
 
@@ -92,7 +98,7 @@ def plain_attention(module: MetaVoice, tokens: Tensor, speaker: Tensor) -> Tenso
             heads.append(weights @ v[..., part])
         x = x + torch.cat(heads, -1) @ state[f"{path}.attention.wo.weight"].T
         y = norm(x, f"{path}.ffn_norm.weight")
-        gate = F.silu(y @ state[f"{path}.feed_forward.swiglu.w1.weight"].T)
+        gate = silu(y @ state[f"{path}.feed_forward.swiglu.w1.weight"].T)
         wide = gate * (y @ state[f"{path}.feed_forward.swiglu.w3.weight"].T)
         x = x + wide @ state[f"{path}.feed_forward.w2.weight"].T
     return norm(x, "norm.weight") @ state["output.weight"].T
@@ -303,3 +309,18 @@ def test_the_contract_names_the_speaker_and_what_is_later_seen_of_it():
     assert found.where is not None and found.where.module == "model.speaker_cond_pos"
     assert "refused in model.layers.0.attention [scaled_dot_product_attention]" in found.reason
     assert found.advice == "cast input with .to(torch.bfloat16) before linear"
+
+
+# -- chunk by chunk --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("position", "status"), [("start", Status.PASS), (None, Status.FAIL)])
+def test_chunks_are_the_whole_when_their_position_is_told(position: str | None, status: Status):
+    loaded = load_pipeline(ROOT / "pipelines" / "metavoice_tiny.yaml")
+    found = wrap(loaded)
+    case = load_cases(loaded, found.inputs, ["prefill_and_decode"])
+    subject = subject_from_wrapped(found, case, name="metavoice")
+    streaming = Streaming(
+        state={"keys": "next_keys", "values": "next_values"}, chunks=(1, 3), position=position
+    )
+    assert check_streaming(subject, streaming, TORCH).status is status

@@ -1,4 +1,4 @@
-"""MetaVoice as files: whole runs in float32 and float16, and the two exports that lose the cache."""
+"""MetaVoice as files: whole runs in both precisions, and two exports that lose the cache."""
 
 from __future__ import annotations
 

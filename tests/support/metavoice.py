@@ -1,4 +1,4 @@
-"""MetaVoice the ways that broke: caches in buffers, and weights, cache and speaker of three minds."""
+"""MetaVoice the ways that broke: caches in buffers; weights, cache and speaker of three minds."""
 
 from __future__ import annotations
 
