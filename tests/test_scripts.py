@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -33,6 +34,11 @@ case "$1 ${2:-}" in
 esac
 """
 
+FAKE_UPSTREAM = """#!/usr/bin/env bash
+echo "upstream $* into $PYTHON" >>"$FAKE_CALLS"
+if [[ -n ${FAKE_UPSTREAM_FAILS:-} ]]; then echo "ERROR: no such wheel"; exit 1; fi
+"""
+
 
 @pytest.fixture
 def clone(tmp_path):
@@ -41,6 +47,9 @@ def clone(tmp_path):
     (folder / "scripts").mkdir(parents=True)
     for name in ("pyproject.toml", "constraints.txt", "scripts/bootstrap", "scripts/export-verify"):
         shutil.copy(ROOT / name, folder / name)
+    upstream = folder / "scripts" / "install-upstream"
+    upstream.write_text(FAKE_UPSTREAM)
+    upstream.chmod(upstream.stat().st_mode | stat.S_IXUSR)
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in TOOLS:
@@ -97,7 +106,8 @@ def test_a_second_start_does_nothing_and_is_instant(clone):
 def test_tests_need_more_and_bring_what_a_run_needs(clone):
     start(clone)
     start(clone, "scripts/bootstrap", "test")
-    assert calls(clone)[-1].endswith(f"--editable {clone}[test]")
+    assert calls(clone)[-2].endswith(f"--editable {clone}[test]")
+    assert calls(clone)[-1] == f"upstream all into {clone}/.venv/bin/python"
     count = len(calls(clone))
     start(clone)
     assert len(calls(clone)) == count
@@ -113,6 +123,13 @@ def test_a_failed_installation_shows_its_log_and_is_continued_by_the_next_start(
     assert len(calls(clone)) == 3
 
 
+def test_upstream_packages_that_fail_show_the_log_and_are_tried_again(clone):
+    done = start(clone, "scripts/bootstrap", "test", FAKE_UPSTREAM_FAILS="1")
+    assert done.returncode == 3 and "no such wheel" in done.stderr
+    assert not list((clone / ".venv").glob("stamp-*"))
+    assert start(clone, "scripts/bootstrap", "test").returncode == 0
+
+
 def test_an_environment_that_was_left_half_made_is_made_again(clone):
     (clone / ".venv").mkdir()
     (clone / ".venv" / "made-by-export-verify").write_text(str(clone))
@@ -120,7 +137,7 @@ def test_an_environment_that_was_left_half_made_is_made_again(clone):
     assert (clone / ".venv" / "bin" / "python").exists()
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt", "scripts/install-upstream"])
 def test_a_changed_requirement_is_installed(clone, name):
     start(clone)
     with (clone / name).open("a") as file:
@@ -199,3 +216,30 @@ def test_constraints_are_names_and_public_versions_of_everything_declared():
         assert "<" in requirement or "==" in requirement, f"{requirement} has no upper bound"
     assert pins["torch"] == "2.13.0"
     assert "onnxruntime" not in pins, "only onnxruntime-gpu; the two overwrite each other"
+
+
+def test_install_upstream_names_what_it_knows(tmp_path):
+    script = ROOT / "scripts" / "install-upstream"
+    environment = {"PATH": os.environ["PATH"], "PYTHON": sys.executable}
+    told = subprocess.run([script], capture_output=True, text=True, check=False)
+    assert told.returncode == 0 and "scripts/install-upstream moshi" in told.stdout
+    wrong = subprocess.run(
+        [script, "moshy"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert wrong.returncode == 2 and "known: moshi, transformers, speechbrain" in wrong.stderr
+    without = subprocess.run(
+        [script, "moshi"], capture_output=True, text=True, check=False,
+        env={"PATH": os.environ["PATH"], "PYTHON": str(tmp_path / "python")},
+    )  # fmt: skip
+    assert without.returncode == 2 and "scripts/bootstrap" in without.stderr
+
+
+def test_install_upstream_does_nothing_where_everything_is_there():
+    done = subprocess.run(
+        [ROOT / "scripts" / "install-upstream", "all"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHON": sys.executable},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,7 +1,8 @@
 """SpeechBrain's checkpoint folder of a MelSpectrogramEncoder, without running code from it.
 
-It holds ``hyperparams.yaml`` and ``embedding_model.ckpt``. The first is HyperPyYAML, which imports and calls what its tags name. Here it is read as
-plain YAML: tags are dropped, ``!ref <key>`` is looked up, nothing is imported.
+It holds ``hyperparams.yaml`` and ``embedding_model.ckpt``. The first is HyperPyYAML, which imports
+and calls what its tags name. Here it is read as plain YAML: tags are dropped, ``!ref <key>`` is
+looked up, nothing is imported.
 """
 
 from __future__ import annotations
