@@ -7,6 +7,7 @@ outputs, and once in windows on its own values, for a sketch of every layer.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def check_golden(
     provider: str | None = None,
     cases: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda text: None,
+    options: Sequence[str] = (),
 ) -> CheckOutcome:
     """Judge ``onnx`` against the golden in ``folder``.
 
@@ -48,6 +50,7 @@ def check_golden(
         threads, provider: of onnxruntime; as recorded by default.
         cases: only these; what is left out is said.
         progress: told each case as it begins.
+        options: what leads other commands to the run folder, for the advice.
 
     Raises:
         UserInputError: the file, a case, a recording or the provider cannot be used.
@@ -74,7 +77,8 @@ def check_golden(
             remedy="give the folder that belongs to the pipeline",
         )
     names = choose_cases(pipeline, cases, all_cases=not cases)
-    return _Check(pipeline, golden, folder, onnx, threads, provider).run(names, progress)
+    check = _Check(pipeline, golden, folder, onnx, threads, provider, options)
+    return check.run(names, progress)
 
 
 def tampered(pipeline: Pipeline, folder: Path, error: TamperedError) -> CheckOutcome:
@@ -99,12 +103,14 @@ class _Check:
         onnx: Path,
         threads: int | None,
         provider: str | None,
+        options: Sequence[str],
     ):
         from exporter.execution.onnxruntime import Deployment, check_provider
         from exporter.graph.index import index_graph
         from exporter.graph.onnx_file import open_artifact
 
         self.pipeline, self.golden, self.folder, self.onnx = pipeline, golden, folder, onnx
+        self.options = options
         self.artifact, model = open_artifact(onnx)
         self.graph = index_graph(model, onnx.parent)
         self.deployment = Deployment(
@@ -217,10 +223,11 @@ class _Check:
         if all(o.state in (State.SAME, State.WITHIN_ROUNDING) for o in outcomes):
             return ""
         path = yaml_path(self.pipeline)
-        return (
-            f"'export-verify verify {path} --onnx {self.onnx}' judges the file against PyTorch; if "
-            f"the change is meant: 'export-verify golden record {path} --reason TEXT'"
+        verify = shlex.join(
+            ["export-verify", "verify", path, "--onnx", str(self.onnx), *self.options]
         )
+        record = record_command(self.pipeline, self.folder, self.options)
+        return f"{verify} (judges the file against PyTorch); if the change is meant: {record}"
 
 
 def flat_environment(record: EnvironmentRecord) -> dict[str, str]:
@@ -235,6 +242,13 @@ def flat_environment(record: EnvironmentRecord) -> dict[str, str]:
         "cpu": " ".join(record.cpu_flags),
         "provider": ", ".join(record.providers),
     }
+
+
+def record_command(pipeline: Pipeline, folder: Path, options: Sequence[str]) -> str:
+    """The command that records the golden in ``folder`` anew."""
+    place = [] if folder.parent == Path("golden") else ["--golden-dir", str(folder.parent)]
+    words = ["export-verify", "golden", "record", yaml_path(pipeline), *place, *options]
+    return f"{shlex.join(words)} --reason TEXT"
 
 
 def yaml_path(pipeline: Pipeline) -> str:

@@ -6,6 +6,7 @@ PyTorch is imported where something has to be exported or recorded, and nowhere 
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ def check(
     cases: Sequence[str] | None = None,
     threads: int | None = None,
     provider: str | None = None,
+    options: Sequence[str] = (),
 ) -> CheckOutcome:
     """Check a file, or what the pipeline exports now, against the golden in ``folder``.
 
@@ -42,6 +44,7 @@ def check(
         onnx: the file; ``None`` takes ``run_folder/model.onnx`` if it was exported from the
             pipeline's present state, and exports one otherwise.
         run_folder: where ``export-verify run`` puts its files.
+        options: what leads other commands there, for the advice.
 
     A golden that is missing is recorded to the side, and the check fails.
     """
@@ -58,9 +61,10 @@ def check(
         threads=threads,
         provider=provider,
         progress=stages.phase,
+        options=options,
     )
     if outcome.problem is State.MISSING:
-        return _with_candidate(outcome, pipeline, folder, run_folder, threads, stages)
+        return _with_candidate(outcome, pipeline, folder, run_folder, threads, stages, options)
     return outcome
 
 
@@ -141,11 +145,12 @@ def _with_candidate(
     run_folder: Path,
     threads: int | None,
     stages: Stages,
+    options: Sequence[str],
 ) -> CheckOutcome:
     """Record what is missing to the side, and say how it becomes the golden."""
-    from exporter.golden_check import yaml_path
+    from exporter.golden_check import record_command
 
-    command = f"'export-verify golden record {yaml_path(pipeline)} --reason TEXT'"
+    command = record_command(pipeline, folder, options)
     if importlib.util.find_spec("torch") is None:
         return replace(outcome, advice=f"PyTorch is not installed here; where it is: {command}")
     candidate = folder.with_name(f"{folder.name}{CANDIDATE}")
@@ -164,6 +169,7 @@ def _with_candidate(
         return replace(outcome, advice=f"no candidate could be made: {error}")
     return replace(
         outcome,
-        advice=f"a candidate lies in {candidate}; read its manifest.json, then accept it with"
-        f" 'mv {candidate} {folder}', or record with a reason of your own: {command}",
+        advice=f"a candidate lies in {candidate}; read its manifest.json, then accept it:"
+        f" {shlex.join(['mv', str(candidate), str(folder)])}; or record with a reason of your own:"
+        f" {command}",
     )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exporter.parity.status import Status
+from exporter.parity.status import Status, Who
 from exporter.report.schema import ContractRecord, CulpritRecord, LinkRecord, StructureRecord
 
+_WRONG = {
+    Who.ONNX.value: "ONNX is wrong",
+    Who.PYTORCH.value: "PyTorch is the worse one",
+}
 _GOOD = (Status.PASS.value, Status.EMPTY_AS_DECLARED.value)
 
 
@@ -24,7 +28,8 @@ def headline(
         first = culprits[0]
         more = f" (and {len(culprits) - 1} more)" if len(culprits) > 1 else ""
         at = f" at {first.source}" if first.source else ""
-        return f"{first.stage}: layer '{first.layer}', {first.op}{at}: {first.reason}{more}"
+        who = f"; {_WRONG[first.who]}" if first.who in _WRONG else ""
+        return f"{first.stage}: layer '{first.layer}', {first.op}{at}: {first.reason}{who}{more}"
     for link in links:
         if link.verdict == Status.FAIL.value:
             return f"{link.name}: {link.reason}"

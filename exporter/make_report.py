@@ -7,7 +7,7 @@ from pathlib import Path
 
 from exporter import __version__
 from exporter.chain import ChainResult
-from exporter.commands._options import default_output_dir
+from exporter.commands._options import run_options
 from exporter.config import Pipeline
 from exporter.environment import describe_environment
 from exporter.execution.onnxruntime import Deployment
@@ -110,7 +110,7 @@ def make_report(
                 source=weights.source, digest=weights.digest, seeded=weights.seeded
             ),
         ),
-        options=_command_options(pipeline, options),
+        options=run_options(pipeline, options.output_dir, options.weights),
         environment=describe_environment(
             options.threads, tuple(dict.fromkeys(d.provider for d in options.deployments))
         ),
@@ -133,16 +133,6 @@ def make_report(
         not_checked=not_checked,
         timings=timings,
     )
-
-
-def _command_options(pipeline: Pipeline, options: Options) -> list[str]:
-    """What another command has to be given to find this run; [] where defaults do."""
-    found = []
-    if options.output_dir != default_output_dir(pipeline):
-        found += ["--output-dir", str(options.output_dir)]
-    if options.weights is not None:
-        found += ["--weights", options.weights]
-    return [*found, "--trust"] if pipeline.model.factory is not None else found
 
 
 def _waveforms(

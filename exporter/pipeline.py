@@ -88,6 +88,8 @@ def run(
         threads,
         memory_budget,
     )
+    # A wrong option of a contract is to be said now, not when all else has been run.
+    declared_settings(pipeline.contracts, pipeline=pipeline)
     folder = options.output_dir
     folder.mkdir(parents=True, exist_ok=True)
     clear_reports(folder)

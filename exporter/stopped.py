@@ -18,6 +18,7 @@ from exporter.report.schema import ContractRecord, LinkRecord, Report, StoppedRe
 
 TRACE = "stopped.txt"
 ONNXRUNTIME = "run onnxruntime"
+LAYERS = "layers: "
 _BRIEF = 300
 
 Ends = tuple[str, str]
@@ -42,7 +43,8 @@ def stopped_report(
 ) -> Report:
     """A report in which one link fails and every other check was not run.
 
-    Writes the traceback to ``stopped.txt`` in ``folder``.
+    Writes the traceback to ``stopped.txt`` in ``folder``. A pipeline that is not required may
+    stay without a verdict; one that stopped fails.
 
     Args:
         links: ends of all links that the command would have compared.
@@ -51,9 +53,11 @@ def stopped_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     trace = folder / TRACE
-    trace.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    trace.write_text(_trace(error), encoding="utf-8")
     finished = [name for name in timings if name != error.stage]
     brief = _brief(error.detail)
+    where = place_of(error.__cause__) if error.__cause__ else ""
+    at = f" at {where}" if where else ""
     after = f"stage '{error.stage}' stopped"
     records = [
         _link(ends, Status.FAIL, f"{after}: {brief}")
@@ -93,16 +97,15 @@ def stopped_report(
     )
     return report.model_copy(
         update={
-            # A pipeline that is not required may stay without a verdict; this one has failed.
             "verdict": Status.FAIL.value,
             "exit_code": 1,
-            "headline": f"stage '{error.stage}' stopped: {brief}",
+            "headline": f"stage '{error.stage}' stopped{at}: {brief}",
             "finished_run": finished_run,
             "stopped": StoppedRecord(
                 stage=error.stage,
                 detail=error.detail,
                 finished=finished,
-                where=place_of(error.__cause__ or error),
+                where=where,
                 trace=str(trace),
             ),
         }
@@ -116,9 +119,6 @@ def chain_ends(pipeline: Pipeline, options: Options) -> list[Ends]:
         names.append("simplified")
     deployed = [(names[-1], deployment.label()) for deployment in options.deployments]
     return [*itertools.pairwise(names), (LAYERS + CAPTURED, names[-1]), *deployed]
-
-
-LAYERS = "layers: "
 
 
 def guilty_ends(pipeline: Pipeline, error: StageError) -> Ends:
@@ -140,6 +140,13 @@ def _link(ends: Ends, status: Status, reason: str) -> LinkRecord:
         verdict=status.value,
         reason=reason,
     )
+
+
+def _trace(error: StageError) -> str:
+    """The traceback, and what torch.export had traced when it stopped."""
+    text = "".join(traceback.format_exception(error))
+    graph = getattr(error.__cause__, "partial_fx_graph", None)
+    return text if graph is None else f"{text}\ntraced so far:\n{graph}\n"
 
 
 def _brief(detail: str) -> str:

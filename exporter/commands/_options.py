@@ -133,6 +133,16 @@ def default_output_dir(pipeline: Pipeline) -> Path:
     return Path("runs") / pipeline.name
 
 
+def run_options(pipeline: Pipeline, output_dir: Path, weights: str | None) -> list[str]:
+    """What another command has to be given to find the same run; [] where defaults do."""
+    found = []
+    if output_dir != default_output_dir(pipeline):
+        found += ["--output-dir", str(output_dir)]
+    if weights is not None:
+        found += ["--weights", weights]
+    return [*found, "--trust"] if pipeline.model.factory is not None else found
+
+
 def require_file(path: Path, option: str, remedy: str) -> None:
     """Check that a file exists.
 

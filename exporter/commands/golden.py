@@ -121,7 +121,8 @@ def check(
 ) -> int:
     """Judge a file, or what PIPELINE exports now, against the golden.
 
-    On GitHub Actions it also prints annotations and writes a job summary.
+    Writes a report to golden_check/ in the run folder. On GitHub Actions it also prints
+    annotations and writes a job summary.
     """
     pipeline = common.open_pipeline(pipeline_path, trust=trust, cases=cases)
     if weights is not None:
@@ -130,24 +131,30 @@ def check(
         common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
 
     from exporter import golden_flow
+    from exporter.golden_report import golden_report, write_golden_report
     from exporter.report import golden as shown
     from exporter.report.progress import Progress
 
+    run_folder = output_dir or common.default_output_dir(pipeline)
+    options = common.run_options(pipeline, run_folder, weights)
     with Progress(quiet=quiet or output_format == "json", verbose=verbose) as progress:
         outcome = golden_flow.check(
             pipeline,
             golden_dir / pipeline.name,
             onnx=onnx_path,
-            run_folder=output_dir or common.default_output_dir(pipeline),
+            run_folder=run_folder,
             stages=progress,
             cases=cases or None,
             threads=threads,
             provider=provider,
+            options=options,
         )
+    report = golden_report(pipeline, outcome, threads=threads, provider=provider, options=options)
+    folder = write_golden_report(report, run_folder)
     if output_format == "json":
         click.echo(shown.golden_json(outcome))
     else:
-        lines = shown.golden_lines(outcome)
+        lines = [*shown.golden_lines(outcome), f"  report: {folder / 'report.html'}"]
         click.echo("\n".join(lines[:1] if quiet else lines))
     if junit is not None:
         junit.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,6 +86,8 @@ def judge_case(
     for move in structure[:1]:
         at = positions.get(move.tap, -1)
         if first is None or at <= first[0]:
+            if first is not None and first[0] == at:
+                move = _with_figures(move, first[1])
             first, unsure = (at, move), False
     equal = equal and all(_bits(o, observed.outputs) == o.witness for o in case.outputs)
     state, reason = _state(moves, found, first, equal, unsure, compared - len(case.outputs))
@@ -101,6 +103,12 @@ def judge_case(
         strain_at=worst[1],
         reason=reason,
     )
+
+
+def _with_figures(move: LayerMove, numbers: LayerMove) -> LayerMove:
+    """A difference of the graph, with what it did to the numbers of the same tap."""
+    reason = f"{move.reason}; {numbers.reason}"
+    return replace(move, observed=numbers.observed, limit=numbers.limit, reason=reason)
 
 
 def _state(

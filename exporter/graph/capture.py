@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -99,9 +100,29 @@ def keep_recurrent_ops() -> Iterator[None]:
                 decomposition_table[op] = decompositions[op]
 
 
+class _WithoutGraphs:
+    """A stream that leaves out the graphs that torch prints, thousands of lines of them."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._left_out = False
+
+    def write(self, text: str) -> int:
+        # ``print`` writes the end of its line apart.
+        self._left_out = "def forward(self" in text or (self._left_out and text == "\n")
+        return len(text) if self._left_out else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Silence torch's remarks about its own internals; errors still raise."""
+    """Silence torch's remarks about its own internals; errors still raise.
+
+    When torch.export stops it prints all that it had traced; the error holds that as well, as
+    ``partial_fx_graph``.
+    """
     names = ("torch.onnx", "torch.export", "torch._export", "torch.fx", "torch._dynamo")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
@@ -109,9 +130,14 @@ def quiet_exporter() -> Iterator[None]:
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
+        stream = sys.stderr
+        filtered: Any = _WithoutGraphs(stream)
+        sys.stderr = filtered
         try:
             yield
         finally:
+            if sys.stderr is filtered:
+                sys.stderr = stream
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
 

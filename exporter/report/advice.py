@@ -17,10 +17,25 @@ SEEDED = (
 )
 
 
+_STAGE_HINTS = {
+    "wrap": "The pipeline's parts do not fit together: correct {file} where the message says",
+    "capture": "torch.export cannot follow this code: let the line that is named take no decision"
+    " on values, write to no input, and keep sizes as tensors",
+    "export": "The translation to ONNX stopped: replace the op that is named, or try another"
+    " 'export.opset' in {file}",
+    "simplify": "Write 'export: {{simplify: false}}' into {file} to ship the file as it was"
+    " exported, or install another onnxsim",
+    "ship": "The file could not be written: look at the space and the rights of the folder",
+    "run onnxruntime": "onnxruntime refuses the file: try another 'export.opset' in {file}, and"
+    " without 'export.simplify'",
+}
+
+
 def next_steps(report: Report) -> list[str]:
     """At most five sentences, each with a command or a place to look at; [] when all is well."""
     steps = [
-        *_stages(report),
+        *_stopped(report),
+        *_links_not_run(report),
         *_culprits(report),
         *_structure(report),
         *_contracts(report),
@@ -38,10 +53,29 @@ def next_steps(report: Report) -> list[str]:
     return [printable(step) for step in steps[:MOST_STEPS]]
 
 
-def _stages(report: Report) -> list[str]:
+def command(report: Report, name: str, *options: str) -> str:
+    """A command line that works as it is pasted: with the options that lead to this run."""
+    words = ["export-verify", *name.split(), report.pipeline.file, *options, *report.options]
+    return shlex.join(words)
+
+
+def _stopped(report: Report) -> list[str]:
+    """A run whose stage stopped: what can be done about that stage, and where all of it stands."""
+    held = report.stopped
+    if held is None:
+        return []
+    hint = _STAGE_HINTS.get(held.stage, "Correct what the message names")
+    return [
+        hint.format(file=report.pipeline.file),
+        *([f"Read the whole message and its traceback: {held.trace}"] if held.trace else []),
+        f"Then run it again: {command(report, 'run')}",
+    ]
+
+
+def _links_not_run(report: Report) -> list[str]:
     """The first link that was not run says which stage stopped; the rest only follow from it."""
     stopped = [link for link in report.links if link.verdict == "not run"]
-    if not stopped:
+    if not stopped or report.stopped is not None:
         return []
     later = ", ".join(link.name for link in stopped[1:])
     reason = stopped[0].reason or "no reason was given"
@@ -52,11 +86,13 @@ def _stages(report: Report) -> list[str]:
 def _culprits(report: Report) -> list[str]:
     steps = []
     for culprit in report.culprits[:2]:
-        command = ["export-verify", "debug", report.pipeline.file, "--layer", culprit.layer]
+        options = ["--layer", culprit.layer]
         if culprit.stage == GIVEN_FILE:
             files = [held.path for held in report.artifacts if held.path.endswith(".onnx")]
-            command += ["--onnx", *files[:1]] if files else []
-        steps.append(f"Take this layer apart: {shlex.join(command)}")
+            options += ["--onnx", *files[:1]] if files else []
+        steps.append(f"Take this layer apart: {command(report, 'debug', *options)}")
+    if steps and not report.finished_run:
+        steps.insert(0, f"Run the pipeline, which debug starts from: {command(report, 'run')}")
     if len(report.culprits) > 2:
         steps.append(f"{len(report.culprits) - 2} more layers fail by themselves, listed below")
     return steps
@@ -75,19 +111,25 @@ def _structure(report: Report) -> list[str]:
 
 
 def _contracts(report: Report) -> list[str]:
-    return [
+    failed = [held for held in report.contracts if held.verdict == "fail"]
+    steps = [
         f"Contract '{held.name}' ({held.side}): {held.advice or held.reason or 'see its panel'}"
-        for held in report.contracts
-        if held.verdict == "fail"
+        for held in failed
     ]
+    if failed:
+        again = command(report, "check", "--contract", failed[0].name, "--verbose")
+        # Behind the first one, so that more contracts do not push it off the list.
+        steps.insert(1, f"Check it alone, with all its figures: {again}")
+    return steps
 
 
 def _golden(report: Report) -> list[str]:
-    return [
-        f"Golden '{held.case}': {held.advice or held.reason or held.state}"
-        for held in report.golden
-        if held.verdict == "fail"
-    ]
+    advised: dict[str, list[str]] = {}
+    for held in report.golden:
+        if held.verdict in ("fail", "not run"):
+            said = held.advice or held.reason or held.state
+            advised.setdefault(said, []).append(f"'{held.case}'")
+    return [f"Golden {', '.join(names)}: {said}" for said, names in advised.items()]
 
 
 def _outputs(report: Report) -> list[str]:

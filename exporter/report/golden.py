@@ -12,6 +12,7 @@ from exporter.errors import EXIT_PASS
 from exporter.golden.diff import GoldenDiff
 from exporter.golden.outcome import (
     GOOD,
+    ORDER,
     CaseOutcome,
     CheckOutcome,
     LayerMove,
@@ -20,7 +21,7 @@ from exporter.golden.outcome import (
 )
 from exporter.parity.status import Status
 from exporter.report.junit import render_golden_junit
-from exporter.report.names import figure, markdown, printable
+from exporter.report.names import figure, markdown, printable, times
 from exporter.report.schema import GoldenRecord
 
 _SHOWN = 12
@@ -64,6 +65,28 @@ def _record(outcome: CheckOutcome, case: CaseOutcome) -> GoldenRecord:
     )
 
 
+def golden_headline(outcome: CheckOutcome) -> str:
+    """One sentence: the worst case, what moved in it and by how much, the first layer."""
+    if outcome.problem is not None or not outcome.cases:
+        return f"golden '{outcome.pipeline}' {outcome.state.value}: {outcome.reason}".rstrip(": ")
+    case = max(outcome.cases, key=lambda held: ORDER.index(held.state))
+    if outcome.state in GOOD:
+        count = f"{len(outcome.cases)} case(s)"
+        return f"golden '{outcome.pipeline}' {outcome.state.value}: {count} as recorded"
+    bad = sum(held.state not in GOOD for held in outcome.cases)
+    more = f" (and {bad - 1} more case(s))" if bad > 1 else ""
+    said = [
+        *(f"output '{move.name}' {move.reason}" for move in case.outputs[:1]),
+        *([_first_layer(case.first)] if case.first is not None else []),
+    ]
+    return f"golden '{case.case}' {case.state.value}: {'; '.join(said) or case.reason}{more}"
+
+
+def _first_layer(first: LayerMove) -> str:
+    at = f" at {first.source}" if first.source else ""
+    return f"first layer that moved: '{layer_name(first)}', {first.op}{at}: {first.reason}"
+
+
 def layer_name(move: LayerMove) -> str:
     """Module path of a layer; the root module has none."""
     return move.module or f"(root) {move.tap}"
@@ -75,9 +98,9 @@ def _sentences(outcome: CheckOutcome, case: CaseOutcome) -> Iterable[str]:
     for move in case.outputs:
         yield f"output {move.name}: {move.reason}"
     if case.first is not None:
-        first = case.first
-        at = f" at {first.source}" if first.source else ""
-        yield f"first layer that moved: '{layer_name(first)}', {first.op}{at}: {first.reason}"
+        yield _first_layer(case.first)
+        if case.first.observed is None and case.strain is not None and case.strain > 1:
+            yield f"furthest from its limit: '{case.strain_at}', {times(case.strain)} of it"
     if outcome.environment:
         yield f"environment: {_environment(outcome)}"
 

@@ -43,6 +43,8 @@ def render_html(report: Report) -> str:
         MissingPackageError: bokeh or itables is not installed.
     """
     data = payload(report)
+    # What was not run because a stage stopped is said once, with that stage.
+    least = 4 if report.stopped is None else 5
     return (
         _environment()
         .get_template("report.html.jinja")
@@ -50,9 +52,11 @@ def render_html(report: Report) -> str:
             report=report,
             steps=next_steps(report),
             seeded=SEEDED if report.pipeline.weights.seeded else "",
-            failed_links=[link for link in report.links if severity(link.verdict) >= 4],
+            failed_links=[link for link in report.links if severity(link.verdict) >= least],
             failed_contracts=[held for held in report.contracts if severity(held.verdict) == 5],
-            stopped_contracts=[held for held in report.contracts if severity(held.verdict) == 4],
+            stopped_contracts=[
+                held for held in report.contracts if severity(held.verdict) == 4 >= least
+            ],
             failed_golden=[held for held in report.golden if severity(held.verdict) >= 4],
             outputs=output_rows(report),
             left_out=data["left_out"],

@@ -46,6 +46,7 @@ def _render(report: Report, rows: int, cell: int) -> str:
     if report.pipeline.weights.seeded:
         parts.append(f"> **{markdown(SEEDED)}**")
     parts += [
+        _stopped(report, name),
         _links(report, rows, name, words),
         _layers(report, name),
         _contracts(report, rows, name, words),
@@ -62,6 +63,21 @@ def _render(report: Report, rows: int, cell: int) -> str:
 
 
 _Show = Callable[[object], str]
+
+
+def _stopped(report: Report, name: _Show) -> str:
+    held = report.stopped
+    if held is None:
+        return ""
+    lines = [markdown(shorten(line, 600)) for line in held.detail.splitlines() if line.strip()]
+    where = f" at {name(held.where)}" if held.where else ""
+    return "\n\n".join(
+        [
+            f"### Stage {name(held.stage)} stopped{where}",
+            _bullets(lines, 10),
+            f"Had done their work before it: {markdown(', '.join(held.finished) or 'none')}.",
+        ]
+    )
 
 
 def _links(report: Report, rows: int, name: _Show, words: _Show) -> str:

@@ -28,6 +28,7 @@ from exporter.report.schema import Report
 _WORST = 10
 _MOST_LINES = 12
 _NARROW = 90
+_WIDE = 114
 _BAR_WIDTH = 17
 
 
@@ -114,7 +115,9 @@ def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
 def _links(report: Report, console: Console) -> Table | None:
     if not report.links:
         return None
-    wide = console.width >= _NARROW
+    # A link is mostly named for its two ends, which then need no column of their own.
+    named = all(link.name.endswith(f"{link.expected} -> {link.actual}") for link in report.links)
+    wide = console.width >= _NARROW and not named
     columns = ["link", "compared", "taps", "verdict"] if wide else ["link", "taps", "verdict"]
     reasons = any(link.reason and link.verdict != "pass" for link in report.links)
     table = _table("links", *columns, *(["reason"] if reasons else []))
@@ -157,11 +160,12 @@ def _worst(report: Report, console: Console, count: int) -> Table | None:
     taps = worst_taps(report, count)
     if not taps:
         return None
-    wide = console.width >= _NARROW
+    wide, bars = console.width >= _WIDE, console.width >= _NARROW
     columns = ["layer", "error / limit", "times", "error"] + (["op", "source"] if wide else [])
     table = _table("worst layers (the mark is the limit)", *columns, "verdict", right=("times",))
-    width = _BAR_WIDTH if wide else _BAR_WIDTH // 2
-    room = max(20, console.width - (82 if wide else 50))
+    width = _BAR_WIDTH if bars else _BAR_WIDTH // 2
+    # What the other columns take, with the gaps between them; nothing of them may be cut.
+    room = max(12, console.width - (94 if wide else 56 if bars else 52))
     for column in table.columns:
         column.no_wrap = True
     for tap in taps:

@@ -230,7 +230,8 @@ def command(tmp_path, *more):
                 "--onnx",
                 str(tmp_path / "model.onnx"),
             ),
-            *("--golden-dir", str(tmp_path / "golden"), *more),
+            *("--golden-dir", str(tmp_path / "golden")),
+            *("--output-dir", str(tmp_path / "runs"), *more),
         ]
     )
 
@@ -315,7 +316,8 @@ def test_the_advice_names_the_yaml(held, tmp_path):
         values[...] = 0
 
     advice = check(held, tmp_path, change_weight("W1", zero)).advice
-    assert f"golden record {tmp_path / 'made.yaml'} --reason TEXT" in advice
+    place = f"--golden-dir {tmp_path / 'golden'}"
+    assert f"golden record {tmp_path / 'made.yaml'} {place} --reason TEXT" in advice
 
 
 def test_nothing_judged_is_never_good(held, tmp_path):
