@@ -69,9 +69,12 @@ def usable_cores() -> int:
 
 
 def default_memory_budget() -> int:
-    """Bytes that taps may hold: a sixteenth of the machine's memory, 256 MiB to 2 GiB."""
+    """Bytes that taps may hold: a 48th of the machine's memory, 128 MiB to 1 GiB.
+
+    More would not be faster: smaller windows use memory again that is there already.
+    """
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         total = 8 << 30
-    return max(256 << 20, min(2 << 30, total // 16))
+    return max(128 << 20, min(1 << 30, total // 48))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,7 +27,13 @@ from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who, severity, worst
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import Verdict, judge, judge_discrete
-from exporter.tap_measure import measure_tap, with_cost
+from exporter.tap_measure import (
+    is_rearranged,
+    measure_local,
+    measure_tap,
+    rearranged_free,
+    with_cost,
+)
 from exporter.tensors import Case
 
 _WORKERS = 2
@@ -195,7 +201,7 @@ def _judge_case(
     found: dict[str, _Worst],
 ) -> None:
     state = _CaseState(case=case, policy=policy)
-    pending: list[tuple[TapValues, Future[tuple[Judged, Judged]], int]] = []
+    pending: list[TapValues] = []
     held = 0
     started = time.perf_counter()
     for values in lockstep.walk(case.inputs):
@@ -208,48 +214,72 @@ def _judge_case(
         if here or values.truth_free is None or values.truth_local is None:
             found[name].add(*_judge_tap(values, state))
             continue
-        size = values.truth_free.nbytes + values.truth_local.nbytes + 3 * values.reference.nbytes
+        pending.append(values)
+        held += values.truth_free.nbytes + values.truth_local.nbytes + 3 * values.reference.nbytes
         # A value waiting to be measured is memory that the budget does not see.
-        while pending and held + size > budget // 2:
-            held -= _collect(pending.pop(0), found)
-        pending.append((values, pool.submit(_judge_tap, values, state), size))
-        held += size
-    waited = time.perf_counter()
-    for item in pending:
-        _collect(item, found)
-    now = time.perf_counter()
-    lockstep.clock.add("waiting for metrics", now - waited)
-    lockstep.clock.add("wall", now - started)
+        if held > budget // 2:
+            _measure_all(pending, state, pool, found, lockstep.clock)
+            held = 0
+    _measure_all(pending, state, pool, found, lockstep.clock)
+    lockstep.clock.add("wall", time.perf_counter() - started)
 
 
-def _collect(
-    item: tuple[TapValues, Future[tuple[Judged, Judged]], int], found: dict[str, _Worst]
-) -> int:
-    values, future, size = item
-    found[values.planned.tap.name].add(*future.result())
-    return size
+def _measure_all(
+    pending: list[TapValues],
+    state: _CaseState,
+    pool: ThreadPoolExecutor,
+    found: dict[str, _Worst],
+    clock: Clock,
+) -> None:
+    """Measure what waits, on all cores at once, and forget it.
+
+    Not beside the walk: torch and onnxruntime use every core themselves, and a thread of theirs
+    that has to wait for one of ours keeps the others spinning.
+    """
+    started = time.perf_counter()
+    results = pool.map(lambda values: _judge_apart(values, state), pending)
+    for values, (local, free) in zip(pending, results, strict=True):
+        if free is None:
+            free = _judge_rearranged(values, state, found)
+        found[values.planned.tap.name].add(local, free)
+    pending.clear()
+    clock.add("metrics", time.perf_counter() - started)
+
+
+def _judge_apart(values: TapValues, state: _CaseState) -> tuple[Judged, Judged | None]:
+    """Judge a tap; the propagated error of a rearranged one is left to its source's."""
+    if not is_rearranged(values):
+        return _judge_tap(values, state)
+    local = measure_local(values)
+    return _judged(local, _judge(local, values, state), state), None
+
+
+def _judge_rearranged(values: TapValues, state: _CaseState, found: dict[str, _Worst]) -> Judged:
+    source = None
+    if values.rearranged is not None:
+        source = found[values.rearranged.source].propagated
+    if source is None or source.measurement.kind != "float" or source.measurement.problem:
+        return _judge_tap(values, state)[1]
+    free = rearranged_free(values, source.measurement)
+    return _judged(free, _judge(free, values, state), state)
 
 
 def _judge_tap(values: TapValues, state: _CaseState) -> tuple[Judged, Judged]:
-    tap = values.planned
     local, free = measure_tap(values)
-    case = state.case
-    empty = tap.onnx_name in case.expect_empty if tap.output else bool(case.expect_empty)
-    local_verdict, free_verdict = (
-        judge(m, state.policy, empty_declared=empty, layer=tap.tap.module) for m in (local, free)
-    )
+    local_verdict, free_verdict = (_judge(m, values, state) for m in (local, free))
     if free_verdict.status is Status.FAIL and local_verdict.status is not Status.FAIL:
         free_verdict = _reconsider(free, free_verdict, values, state)
-    return (
-        Judged(measurement=local, verdict=local_verdict, case=case.name),
-        Judged(measurement=free, verdict=free_verdict, case=case.name),
-    )
+    return _judged(local, local_verdict, state), _judged(free, free_verdict, state)
 
 
-def _explain(measured: Measurement, stopped: str) -> Measurement:
-    if measured.problem is None or measured.dtype_actual is not None:
-        return measured
-    return replace(measured, problem=f"{measured.problem}: onnxruntime stopped: {stopped}")
+def _judge(measured: Measurement, values: TapValues, state: _CaseState) -> Verdict:
+    tap, case = values.planned, state.case
+    empty = tap.onnx_name in case.expect_empty if tap.output else bool(case.expect_empty)
+    return judge(measured, state.policy, empty_declared=empty, layer=tap.tap.module)
+
+
+def _judged(measured: Measurement, verdict: Verdict, state: _CaseState) -> Judged:
+    return Judged(measurement=measured, verdict=verdict, case=state.case.name)
 
 
 def _reconsider(

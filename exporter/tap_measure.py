@@ -8,7 +8,7 @@ import numpy as np
 
 from exporter.execution.lockstep import TapValues
 from exporter.execution.slices import LinearSlices
-from exporter.parity.compare import accumulate, measure, measure_exact
+from exporter.parity.compare import accumulate, measure, measure_exact, same_bits
 from exporter.parity.measurement import Distance, Measurement, Role
 from exporter.parity.tolerance import natural_scale
 
@@ -20,15 +20,51 @@ def measure_tap(values: TapValues) -> tuple[Measurement, Measurement]:
     scale = natural_scale(tap.tap.op)
     if values.slices is not None:
         local, free = _measure_slices(values, values.slices, role, scale)
+        return _explained(local, values), _explained(free, values)
+    free = _measure(name, values.truth_free, values.reference, values.free, role, scale)
+    return measure_local(values), _explained(free, values)
+
+
+def measure_local(values: TapValues) -> Measurement:
+    """Local measurement of a tap that is not measured in slices."""
+    tap = values.planned
+    name, role = tap.tap.name, ("output" if tap.output else "inner")
+    if values.exact or values.reference.dtype.kind in "biu":
+        found = measure_exact(name, values.reference, values.forced, role)
     else:
-        if values.exact or values.reference.dtype.kind in "biu":
-            local = measure_exact(name, values.reference, values.forced, role)
-        else:
-            local = _measure(name, values.truth_local, values.reference, values.forced, role, scale)
-        free = _measure(name, values.truth_free, values.reference, values.free, role, scale)
-    if values.stopped is not None:
-        return _explain(local, values.stopped), _explain(free, values.stopped)
-    return local, free
+        scale = natural_scale(tap.tap.op)
+        found = _measure(name, values.truth_local, values.reference, values.forced, role, scale)
+    return _explained(found, values)
+
+
+def is_rearranged(values: TapValues) -> bool:
+    """True when ONNX holds here, bit for bit, what it held in front, rearranged."""
+    held = values.rearranged
+    return held is not None and values.free is not None and same_bits(held.expected, values.free)
+
+
+def rearranged_free(values: TapValues, source: Measurement) -> Measurement:
+    """The propagated measurement of a rearranged tap: that of its source, at other places."""
+    tap, held = values.planned, values.rearranged
+    if held is None:
+        raise ValueError(f"'{tap.tap.name}' rearranges nothing")
+
+    def place(distance: Distance | None) -> Distance | None:
+        if distance is None or distance.worst_index is None:
+            return distance
+        return replace(distance, worst_index=held.place(distance.worst_index))
+
+    return replace(
+        source,
+        name=tap.tap.name,
+        role="output" if tap.output else "inner",
+        shape_expected=held.after,
+        shape_actual=held.after,
+        natural_scale=natural_scale(tap.tap.op),
+        actual=place(source.actual),
+        reference=place(source.reference),
+        direct=place(source.direct),
+    )
 
 
 def with_cost(measured: Measurement, cost: Distance) -> Measurement:
@@ -99,7 +135,7 @@ def _measure(
     )
 
 
-def _explain(measured: Measurement, stopped: str) -> Measurement:
-    if measured.problem is None or measured.dtype_actual is not None:
+def _explained(measured: Measurement, values: TapValues) -> Measurement:
+    if values.stopped is None or measured.problem is None or measured.dtype_actual is not None:
         return measured
-    return replace(measured, problem=f"{measured.problem}: onnxruntime stopped: {stopped}")
+    return replace(measured, problem=f"{measured.problem}: onnxruntime stopped: {values.stopped}")

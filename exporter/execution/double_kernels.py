@@ -44,4 +44,14 @@ def _first(value: Sequence[int] | int) -> int:
     return value if isinstance(value, int) else value[0]
 
 
-DOUBLE_KERNELS: dict[str, Callable[..., Any]] = {"aten.conv1d.default": conv1d}
+def clone(x: Tensor, memory_format: torch.memory_format | None = None) -> Tensor:
+    """``aten.clone.default`` without the copy: nothing is ever written to a float64 value."""
+    if memory_format in (None, torch.preserve_format):
+        return x
+    return x.contiguous(memory_format=memory_format)
+
+
+DOUBLE_KERNELS: dict[str, Callable[..., Any]] = {
+    "aten.clone.default": clone,
+    "aten.conv1d.default": conv1d,
+}

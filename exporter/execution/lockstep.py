@@ -32,10 +32,12 @@ from exporter.execution.evaluate import (
     to_tensor,
     widen,
 )
+from exporter.execution.linear_change import add_change
 from exporter.execution.margins import Margin, margin_of
-from exporter.execution.memory import trim
+from exporter.execution.memory import keep_freed_pages, trim, trim_above
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
+from exporter.execution.rearranged import Rearranged, rearrange, rearranged_source
 from exporter.execution.slices import SLICED_OPS, LinearSlices, operands
 from exporter.execution.targets import moves_elements
 from exporter.graph.index import GraphIndex
@@ -44,6 +46,7 @@ from exporter.graph.taps import COMPARED, PlannedTap
 from exporter.tensors import Arrays
 
 _TAP_COPIES = 3
+_KEPT = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class TapValues:
     ``margin`` computes the float64 margins of a discrete decision, on demand. ``stopped`` is what
     onnxruntime said when it could not compute the value. A tap with ``slices`` is too large for
     its float64 values to be held; they are None and come from there, some rows at a time.
+    ``rearranged`` is there when the op only rearranges a tap whose free value is still held.
     """
 
     planned: PlannedTap
@@ -67,6 +71,7 @@ class TapValues:
     margin: Callable[[], Margin] | None
     stopped: str | None = None
     slices: LinearSlices | None = None
+    rearranged: Rearranged | None = None
 
 
 @dataclass(slots=True)
@@ -106,11 +111,15 @@ class Lockstep:
         self._budget = budget
         self._last = last_uses(program)
         self._sessions: dict[tuple, WindowRun] = {}
+        self._weights: dict[str, Any] = {}
         self._names = {tap.onnx_name: tap.tap.name for tap in planned}
         live = [t for t in planned if t.fate == COMPARED and not t.constant]
         self._cut = frozenset(tap.onnx_name for tap in live)
         self._sources = {op.name: tuple(op.refs()) for op in program.ops}
         self._sliceable = _sliceable(program)
+        self._rearranged = frozenset(
+            source for op in program.ops if (source := rearranged_source(op)) is not None
+        )
         self.clock = Clock()
 
     def sources(self, name: str) -> tuple[str, ...]:
@@ -119,8 +128,10 @@ class Lockstep:
 
     def walk(self, inputs: Arrays) -> Iterator[TapValues]:
         """Yield every tap of the program, in order, on one case."""
+        keep_freed_pages()
         with torch.no_grad():
             yield from _Walk(self, inputs).run()
+        trim()
 
 
 def _supplier(
@@ -147,7 +158,12 @@ class _Walk:
         self.local: dict[str, Any] = {}
         self.op_weights: dict[str, Any] = {}
         self.sliced: dict[str, LinearSlices] = {}
-        options = {"taps": owner._cut, "sessions": owner._sessions}
+        self.free_values: dict[str, np.ndarray] = {}
+        options: dict[str, Any] = {
+            "taps": owner._cut,
+            "sessions": owner._sessions,
+            "weights": owner._weights,
+        }
         self.free = OnnxWindows(owner._graph, inputs, owner._deployment, **options)
         self.forced = OnnxWindows(
             owner._graph,
@@ -200,7 +216,9 @@ class _Walk:
                 # Whoever reads a tap reads the reference: its local value has done its work.
                 if planned.onnx_name in owner._cut:
                     self.local.pop(op.name, None)
-                    free.pop(planned.onnx_name, None)
+                    value = free.pop(planned.onnx_name, None)
+                    if value is not None and op.name in owner._rearranged:
+                        self.free_values[op.name] = value
                     forced.pop(planned.onnx_name, None)
             self._release(owner._last.get(index, ()))
         for name in [name for name in self.held if not self._onnx_reads(name)]:
@@ -209,7 +227,7 @@ class _Walk:
         self.ops = []
         free.clear()
         forced.clear()
-        trim()
+        trim_above(max(4 * owner._budget, _KEPT))
 
     def _double(self, op: Op) -> None:
         """Compute the free and the local float64 value of ``op``."""
@@ -222,11 +240,25 @@ class _Walk:
         if self._too_large(op, reference):
             self.sliced[op.name] = self._slices(op, reference)
             return
-        self.wide[op.name] = keep_decisions(call_double(op, self._wide_of), reference)
         if moves_elements(op.target) and all(self._is_exact(name) for name in op.refs()):
             self.local[op.name] = reference
         else:
             self.local[op.name] = keep_decisions(call_double(op, self._local_of), reference)
+        wide = self._changed(op) if op.target in SLICED_OPS else None
+        if wide is None:
+            wide = keep_decisions(call_double(op, self._wide_of), reference)
+        self.wide[op.name] = wide
+
+    def _changed(self, op: Op) -> torch.Tensor | None:
+        x, weight, _ = operands(op)
+        if weight not in self.owner._program.weights:
+            return None
+        return add_change(
+            self.local[op.name],
+            widen(self._wide_of(x)),
+            self._local_of(x),
+            self.reference[weight],
+        )
 
     def _too_large(self, op: Op, reference: torch.Tensor) -> bool:
         planned = self.owner._planned.get(op.name)
@@ -290,7 +322,18 @@ class _Walk:
             margin=None if floating else margin_of(op, self._reference_of, self._wide_of),
             stopped=self.forced.stopped.get(name) or self.free.stopped.get(""),
             slices=sliced,
+            rearranged=self._rearranged(op) if floating and not sliced else None,
         )
+
+    def _rearranged(self, op: Op) -> Rearranged | None:
+        source = rearranged_source(op)
+        if source is None or source not in self.free_values:
+            return None
+        value, reference = self.free_values[source], self.reference[op.name]
+        # A cast to the dtype that a value has already shows the same elements as well.
+        if self.reference[source].dtype != reference.dtype:
+            return None
+        return rearrange(op, value, tuple(reference.shape))
 
     def _reference_of(self, name: str) -> Any:
         return self.reference[name]
@@ -304,6 +347,7 @@ class _Walk:
             self.wide.pop(name, None)
             self.local.pop(name, None)
             self.sliced.pop(name, None)
+            self.free_values.pop(name, None)
             if self._onnx_reads(name):
                 self.held.add(name)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class OnnxWindows:
             empty for a free run.
         supply: gives the value of a forced name (float32 PyTorch's).
         sessions: built sessions by their nodes and boundary, reused between cases.
+        weights: weights that sessions share, filled as they are built.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class OnnxWindows:
         forced: frozenset[str] = frozenset(),
         supply: Callable[[str], np.ndarray] | None = None,
         sessions: dict[tuple, WindowRun] | None = None,
+        weights: dict[str, Any] | None = None,
     ):
         self._graph = graph
         self._deployment = deployment
         self._forced = forced
         self._supply = supply
         self._sessions = {} if sessions is None else sessions
+        self._weights = {} if weights is None else weights
         self._carried: dict[str, np.ndarray] = {
             name: np.asarray(inputs[name], order="C") for name in graph.inputs
         }
@@ -158,6 +162,6 @@ class OnnxWindows:
                 forced=self._forced,
                 dtypes=dtypes,
             )
-            self._sessions[key] = WindowRun(window, self._graph, self._deployment)
+            self._sessions[key] = WindowRun(window, self._graph, self._deployment, self._weights)
             self.build_seconds += time.perf_counter() - started
         return self._sessions[key]

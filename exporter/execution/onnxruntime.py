@@ -123,9 +123,19 @@ class FileRun:
 
 
 class WindowRun:
-    """One window of a graph; weights are handed over in memory and shared by all windows."""
+    """One window of a graph; weights are handed over in memory and shared by all windows.
 
-    def __init__(self, window: WindowGraph, graph: GraphIndex, deployment: Deployment):
+    Args:
+        held: weights as onnxruntime holds them, by name; filled here, shared between windows.
+    """
+
+    def __init__(
+        self,
+        window: WindowGraph,
+        graph: GraphIndex,
+        deployment: Deployment,
+        held: dict[str, ort.OrtValue] | None = None,
+    ):
         self.outputs = window.outputs
         self.inputs = window.inputs
         self._session: ort.InferenceSession | None = None
@@ -135,9 +145,11 @@ class WindowRun:
         options.add_session_config_entry("session.disable_prepacking", "1")
         # Windows hold each tap as an output anyway; an arena would keep a second copy.
         options.enable_cpu_mem_arena = False
-        self._values = [
-            ort.OrtValue.ortvalue_from_numpy(graph.array(name)) for name in window.weights
-        ]
+        held = {} if held is None else held
+        for name in window.weights:
+            if name not in held:
+                held[name] = ort.OrtValue.ortvalue_from_numpy(graph.array(name))
+        self._values = [held[name] for name in window.weights]
         options.add_external_initializers(list(window.weights), self._values)
         try:
             self._session = ort.InferenceSession(

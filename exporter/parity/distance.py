@@ -22,8 +22,8 @@ import numpy as np
 
 from exporter.parity.measurement import Distance
 
-# Large enough that the calls cost little beside the work, small enough for the cache.
-BLOCK = 65_536
+# Large enough that threads seldom wait for the interpreter, small enough for the cache.
+BLOCK = 262_144
 # BLAS libraries start threads for longer dot products, which costs more than it gives here and
 # fights with the threads that the caller already has.
 DOT_ROW = 8_192
@@ -37,7 +37,7 @@ class Pass:
 
     actual: Distance
     reference: Distance
-    direct: Distance
+    direct: Distance | None
     scale: float | None
     rms_scale: float | None
     compared: int
@@ -120,13 +120,16 @@ def walk(arrays: Sequence[np.ndarray], size: int = BLOCK) -> Iterator[tuple[int,
         yield i * row, [np.ascontiguousarray(a[i : i + step]).reshape(-1) for a in arrays]
 
 
-def distances(truth: np.ndarray, reference: np.ndarray, actual: np.ndarray) -> Pass:
+def distances(
+    truth: np.ndarray, reference: np.ndarray, actual: np.ndarray, *, direct: bool = True
+) -> Pass:
     """Measure three equally shaped float arrays against one another in one pass.
 
     Args:
         truth: float64 (another float dtype is widened), any strides, as are the others.
         reference: what float32 PyTorch computed.
         actual: what ONNX computed.
+        direct: also the distance of the last two from each other; a fourth of the work.
 
     Buffers belong to the call, so that calls may run in threads (numpy releases the GIL).
     """
@@ -138,20 +141,23 @@ def distances(truth: np.ndarray, reference: np.ndarray, actual: np.ndarray) -> P
     # Overflow and Inf - Inf are expected: they are what sends a block to the careful path.
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for offset, (t, r, a) in walk((truth, reference, actual), size):
-            wide_a, wide_r, direct, wide_t = buffers[:, : t.size]
+            wide_a, wide_r, apart, wide_t = buffers[:, : t.size]
             np.copyto(wide_a, a)
             np.copyto(wide_r, r)
             if t.dtype == np.float64:
                 wide_t = t
             else:
                 np.copyto(wide_t, t)
-            np.subtract(wide_a, wide_r, out=direct)
+            if direct:
+                np.subtract(wide_a, wide_r, out=apart)
             np.subtract(wide_a, wide_t, out=wide_a)
             np.subtract(wide_r, wide_t, out=wide_r)
-            blocks = (wide_a, wide_r, direct, wide_t)
-            squares = [sum_of_squares(block) for block in blocks]
+            used = [(runs[0], wide_a), (runs[1], wide_r), (runs[3], wide_t)]
+            if direct:
+                used.append((runs[2], apart))
+            squares = [sum_of_squares(block) for _, block in used]
             if math.isfinite(sum(squares)):
-                for run, block, square in zip(runs, blocks, squares, strict=True):
+                for (run, block), square in zip(used, squares, strict=True):
                     run.add(block, square, offset)
             else:
                 agreeing += _careful(t, r, a, offset, runs, counts)
@@ -159,7 +165,7 @@ def distances(truth: np.ndarray, reference: np.ndarray, actual: np.ndarray) -> P
     return Pass(
         actual=_distance(by_actual, truth, actual),
         reference=_distance(by_reference, truth, reference),
-        direct=_distance(by_direct, reference, actual),
+        direct=_distance(by_direct, reference, actual) if direct else None,
         scale=by_truth.max_abs,
         rms_scale=by_truth.rms,
         compared=by_actual.count + agreeing,

@@ -64,7 +64,8 @@ def test_the_blocked_pass_equals_the_naive_one(data, block):
     actual = data.draw(hnp.arrays(np.float32, shape, elements=st.floats(width=32)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distance, "BLOCK", block)
-        m = tap(truth, reference, actual)
+        m = tap(truth, reference, actual, exhaustive=True)
+        assert tap(truth, reference, actual).direct is None
     finite = np.isfinite(truth) & np.isfinite(reference) & np.isfinite(actual)
     agrees(m.actual, naive(truth, actual, finite))
     agrees(m.reference, naive(truth, reference, finite))
@@ -132,7 +133,7 @@ def test_squares_that_overflow_or_vanish_do_not_spoil_the_rms(size):
 
 def test_equal_sides_have_distance_zero_and_no_worst_index():
     truth, reference, _ = healthy()
-    m = tap(truth, reference, reference.copy())
+    m = tap(truth, reference, reference.copy(), exhaustive=True)
     assert m.bitwise_equal
     assert m.direct == Distance(elements=reference.size, max_abs=0.0, rms=0.0)
 

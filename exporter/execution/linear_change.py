@@ -1,0 +1,52 @@
+"""The free float64 value of a linear map from the local one, at half the cost.
+
+Both float64 runs send nearly the same input through the same weight::
+
+    free = W x_free + b = (W x_local + b) + W (x_free - x_local)
+
+The difference of the inputs is what rounding has made of them so far, a millionth of their size.
+float32 has far more digits than such a small term needs: its product is wrong by at most
+``n u |W| |x_free - x_local|`` (Higham, Accuracy and Stability of Numerical Algorithms, section
+3.5), so with the difference below ``LARGEST`` of the input the result differs from the float64
+product by less than ``n u LARGEST``, and in practice by the square root of n in place of n. A
+larger difference is not taken: the product is then computed in float64.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+LARGEST = 2.0**-14
+"""Largest difference of the inputs, relative to their largest element."""
+SMALLEST = 1e-30
+"""A difference below this would be multiplied among float32's subnormal numbers."""
+
+
+def add_change(local: Tensor, x_free: Tensor, x_local: Tensor, weight: Tensor) -> Tensor | None:
+    """``W x_free + b`` from ``local = W x_local + b``; None when the inputs are too far apart.
+
+    Args:
+        local: ``[..., out]`` float64.
+        x_free: ``[..., in]`` float64. x_local: the same shape, float64 or float32.
+        weight: ``[out, in]`` float32.
+    """
+    if weight.dtype != torch.float32 or x_free.shape != x_local.shape or not x_free.numel():
+        return None
+    # Subtracted in float64, rounded once: the difference is what matters, not its last digits.
+    change = torch.empty(x_free.shape, dtype=torch.float32)
+    torch.sub(x_free, x_local, out=change)
+    largest, size = _largest(change), _largest(x_local)
+    if largest == 0.0 and size < math.inf:
+        return local
+    # Also False for NaN and Inf.
+    if not SMALLEST < largest <= LARGEST * size:
+        return None
+    return torch.add(local, torch.nn.functional.linear(change, weight))
+
+
+def _largest(x: Tensor) -> float:
+    low, high = torch.aminmax(x)
+    return max(-float(low), float(high))
