@@ -2,24 +2,31 @@
 
 Two hints lead to it: the node that onnxruntime names when it refuses a size, or else the first
 value whose shape does not follow the input as the others do; and constants of the file that are
-the example's size, or a table with that many rows.
+the example's size, or a table with that many rows. Where already the example's own size comes out
+wrong it was no size that was baked in but a value: then the first table of numbers in the file
+that is no parameter and no buffer of the module is named (SpeechBrain 0.5.16: the example's mean).
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+import torch
 
 from exporter.contracts.result import Place
 from exporter.contracts.shape_sizes import SweepAxis
+from exporter.contracts.state import checksum, held_tensors
 from exporter.contracts.subject import Subject
 from exporter.errors import OnnxStoppedError
 from exporter.graph.index import GraphIndex
 
+_LEAST_TABLE = 9
+"""Smaller constants are epsilons, paddings and factors that belong to the code."""
 _NODE = re.compile(r"(\w+) node(?:\. Name:| )'([^']*)'")
 
 
@@ -38,6 +45,7 @@ def find_baked(
     *,
     good_inputs: dict[str, np.ndarray] | None,
     message: str,
+    at_example: bool = False,
 ) -> Baked | None:
     """Name the node that holds the constant.
 
@@ -45,8 +53,12 @@ def find_baked(
         axes: the dynamic axes; a constant of any of them may spoil the sizes of another.
         good_inputs: inputs of a size that works, if there is one.
         message: what onnxruntime said, or how the outputs differ.
+        at_example: also the size of the example is wrong.
     """
     graph = subject.onnx.made.graph
+    held = _foreign_table(subject, graph) if at_example else None
+    if held is not None:
+        return held
     known = _sizes_at_example(subject, good_inputs, axes)
     candidates = _constants(graph, known)
     refused = refusing_node(graph, message)
@@ -69,6 +81,24 @@ def find_baked(
         f"{_shown(graph.array(name))}",
         candidates=listed,
     )
+
+
+def _foreign_table(subject: Subject, graph: GraphIndex) -> Baked | None:
+    own = {checksum(item.tensor.contiguous()) for item in held_tensors(subject.module)}
+    for node, names in enumerate(graph.reads):
+        for name in names:
+            if name not in graph.initializers or math.prod(_dims(subject, name)) < _LEAST_TABLE:
+                continue
+            array = np.ascontiguousarray(graph.array(name))
+            if array.dtype.kind == "f" and checksum(torch.from_numpy(array)) not in own:
+                place = subject.onnx.place(graph.nodes[node].output[0])
+                return Baked(
+                    place=place,
+                    what=f"node '{graph.nodes[node].name}' ({graph.nodes[node].op_type}) holds a "
+                    f"{_shown(array)} that is no parameter and no buffer of the module: a value "
+                    "of the example",
+                )
+    return None
 
 
 def refusing_node(graph: GraphIndex, message: str) -> onnx.NodeProto | None:

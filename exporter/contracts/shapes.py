@@ -188,7 +188,14 @@ def _onnx_verdict(
     hard = [item for item in bad if item.status is Status.FAIL]
     if not hard:
         return result
-    found = find_baked(subject, axes, good_inputs=example_inputs(subject), message=hard[0].what)
+    traced = {(axis.name, axis.example) for axis in axes}
+    found = find_baked(
+        subject,
+        axes,
+        good_inputs=example_inputs(subject),
+        message=hard[0].what,
+        at_example=any((item.axis, item.size) in traced for item in hard),
+    )
     if found is None:
         return result
     return dataclasses.replace(
