@@ -117,6 +117,11 @@ def build(pipeline: Any) -> Built:
         outputs=stream_outputs(settings.cache, layers, settings.output_dim),
         weights=describe_weights(module, source),
         example=stream_example(settings.cache, layers),
+        states={
+            "next_samples": "samples",
+            "next_steps": "steps",
+            **{f"next_cache_{layer}": f"cache_{layer}" for layer in range(layers)},
+        },
     )
 
 

@@ -132,6 +132,7 @@ def build(pipeline: Any) -> Built:
         inputs=input_specs(network),
         outputs=output_specs(network),
         weights=describe_weights(module, source),
+        states={"next_state": "state", "next_context": "context"},
     )
 
 
