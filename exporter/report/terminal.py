@@ -47,10 +47,13 @@ def print_report(
         console: standard output by default; its width, colours and ``NO_COLOR`` are respected.
         output_dir: where the artifacts lie, to print their paths.
         verbose: no table is cut short, and the timings are shown.
-        quiet: the verdict panel alone.
+        quiet: the verdict and what to do next alone.
     """
     console = console or Console(highlight=False)
     console.print(_verdict(report, console))
+    for step in next_steps(report):
+        # Commands are for copying: outside of the frame, and never folded by us.
+        console.print(_plain(f"-> {step}"), soft_wrap=True)
     if quiet:
         return
     most = 10**9 if verbose else _MOST_LINES
@@ -89,7 +92,6 @@ def _box(console: Console) -> box.Box:
 def _verdict(report: Report, console: Console) -> Panel:
     style = VERDICT_STYLES.get(report.verdict, "bold red")
     lines = [_plain(report.headline, "bold")]
-    lines += [_plain(f"-> {step}") for step in next_steps(report)]
     if report.pipeline.weights.seeded:
         lines.append(_plain(SEEDED, "bold yellow"))
     return Panel(

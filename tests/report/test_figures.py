@@ -1,6 +1,7 @@
 """What the renderers show of a tap, and how figures are written."""
 
 import math
+import shlex
 
 import numpy as np
 import pytest
@@ -212,3 +213,27 @@ def test_an_envelope_loses_no_peak(samples, points):
     if samples:
         assert max(record.maximum) == pytest.approx(max(samples), rel=1e-3, abs=1e-30)
         assert min(record.minimum) == pytest.approx(min(samples), rel=1e-3, abs=1e-30)
+
+
+def test_commands_lead_to_the_run_that_was_made():
+    report = reports.layer_fail().model_copy(
+        update={"options": ["--output-dir", "my runs/a b", "--trust"]}
+    )
+    (step,) = [step for step in next_steps(report) if "debug" in step]
+    words = shlex.split(step.partition("export-verify ")[2])
+    assert words[:2] == ["debug", report.pipeline.file]
+    assert words[-3:] == ["--output-dir", "my runs/a b", "--trust"]
+    contract = reports.contract_fail().model_copy(update={"options": ["--weights", "w"]})
+    assert "--contract causality --verbose --weights w" in " ".join(next_steps(contract))
+
+
+def test_debug_is_not_advised_where_it_has_nothing_to_start_from():
+    report = reports.layer_fail().model_copy(update={"finished_run": False})
+    first, second = next_steps(report)[:2]
+    assert "export-verify run " in first and "export-verify debug " in second
+
+
+def test_one_advice_for_many_cases_is_said_once():
+    report = reports.golden_fail()
+    report = report.model_copy(update={"golden": [report.golden[0]] * 7})
+    assert len(next_steps(report)) == 1

@@ -94,9 +94,9 @@ def run_toy(
     return run
 
 
-def commands(report: Report) -> list[list[str]]:
-    """Command lines in the advice, as a shell takes them apart."""
-    found = [re.search(r"export-verify (.*)", step) for step in next_steps(report)]
+def commands(run: Failed) -> list[list[str]]:
+    """Command lines on the terminal, one screen line each, as a shell takes them apart."""
+    found = [re.search(r"^-> .*?export-verify (.*)", line) for line in run.terminal.splitlines()]
     return [shlex.split(held[1]) for held in found if held]
 
 
@@ -134,7 +134,7 @@ def test_a_stage_that_stops(run_toy: Callable[..., Failed], monkeypatch: pytest.
     assert run.report.stopped.finished == ["wrap", "capture", "export"]
     assert "more of it" in (run.folder / "stopped.txt").read_text()
     assert [line for line in run.report.not_checked if "nothing was compared" in line]
-    (again,) = commands(run.report)
+    (again,) = commands(run)
     assert again[:1] == ["run"] and again[2:] == ["--output-dir", str(run.folder), "--trust"]
 
 
@@ -220,7 +220,7 @@ def test_a_layer_that_is_wrong(run_toy: Callable[..., Failed]):
         f"--output-dir '{run.folder}'",
     )
     assert verdict_of(run.folder / "model.onnx") == "fail"
-    (debug,) = commands(run.report)
+    (debug,) = commands(run)
     assert cli.main(debug) == 1  # the pasted command works, and finds the culprit
 
 
@@ -236,7 +236,7 @@ def test_a_contract_that_is_broken(run_toy: Callable[..., Failed]):
         "export-verify check",
         "--contract causality",
     )
-    (check,) = commands(run.report)
+    (check,) = commands(run)
     assert cli.main(check) == 1
 
 

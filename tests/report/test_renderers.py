@@ -115,6 +115,13 @@ def test_every_renderer_takes_every_kind_of_report(kind):
 @given(names)
 def test_any_name_is_shown_and_does_nothing(name):
     check_all(reports.with_names(name))
+    check_all(reports.stopped(name))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.one_of(st.none(), st.floats()), min_size=9, max_size=9), st.floats())
+def test_any_figures_are_shown(values, scale):
+    check_all(reports.figures(values, scale))
 
 
 @settings(max_examples=300)
@@ -219,6 +226,7 @@ def test_nothing_measured_is_null_in_the_page():
     ("kind", "said"),
     [
         ("stage fail", ["stage 'simplify'", "Repair the stage", "Not run", "deployed"]),
+        ("stopped", ["stage 'capture' stopped at enc.py:7", "take no decision", "again: export"]),
         ("layer fail", ["feed_forward.w_2", "340 times", "debug", "w_2.weight"]),
         ("contract fail", ["causality", "layers.3.conv", "pad this convolution"]),
         ("golden fail", ["golden 'english' moved", "vad.lstm", "run the recorded versions"]),
@@ -231,7 +239,7 @@ def test_the_head_of_every_report_says_what_is_wrong_and_what_to_do(kind, said):
     head = re.search(r"(?s)<header.*?</header>", page)
     assert head
     shown = re.sub(r"<[^>]+>", " ", head[0]).replace("&#39;", "'").replace("&gt;", ">")
-    markdown = render_markdown(report).split("### ")[0].replace("\\", "")
+    markdown = render_markdown(report).split("### ")[0].replace("\\", "").replace("<!-- -->", "")
     for words in said:
         assert words.lower() in panel.lower(), words
         assert words.lower() in shown.lower(), words
@@ -276,7 +284,10 @@ def test_quiet_prints_the_verdict_alone():
 def test_lines_fit_a_narrow_terminal():
     text = printed(reports.layer_fail(), 60)
     made = text.index("made\n")
-    assert max(len(line.rstrip()) for line in text[:made].splitlines()) <= 60
+    lines = [line.rstrip() for line in text[:made].splitlines()]
+    commands = [line for line in lines if line.startswith("-> ")]
+    assert commands  # for copying: never folded
+    assert max(len(line) for line in lines if line not in commands) <= 60
 
 
 def test_no_color_means_no_escapes(monkeypatch):

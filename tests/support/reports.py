@@ -21,6 +21,7 @@ from exporter.report.schema import (
     PipelineRecord,
     PolicyRecord,
     Report,
+    StoppedRecord,
     StructureRecord,
     TapRecord,
     VerdictRecord,
@@ -575,12 +576,59 @@ def with_names(name: str) -> Report:
     )  # fmt: skip
 
 
+def stopped(name: str = "enc.py:7") -> Report:
+    """A run that a stage ended; ``name`` stands wherever the stage's own words can stand."""
+    return base(
+        verdict="fail",
+        headline=f"stage 'capture' stopped at {name}: torch.export refused the module",
+        stopped=StoppedRecord(
+            stage="capture", detail=f"{name}\n\n{name}", finished=["wrap", name], where=name,
+            trace=f"runs/{name}/stopped.txt",
+        ),
+        options=["--output-dir", name],
+        links=[
+            link("eager -> captured", "eager", "captured", "fail", reason=name),
+            link("captured -> exported", "captured", "exported", "not run", reason=name),
+        ],
+        outputs=[], cases=[], waveforms=[], artifacts=[],
+        contracts=[ContractRecord(name=name, side="both", verdict="not run", reason=name)],
+    )  # fmt: skip
+
+
+def figures(values: list[float | None], scale: float) -> Report:
+    """A layer whose nine figures, and those of an output, a golden and a culprit, are given."""
+    local, free, noise, ratio, limit, strain, share, observed, cosine = values
+    verdict = VerdictRecord(verdict="fail", who="onnx", ratio=ratio, limit=limit, strain=strain)
+    held = TapRecord(
+        name="norm", op="aten.layer_norm.default", source="norm.py:1", fate="compared",
+        local=measurement("norm", error=local, noise=noise, scale=scale),
+        propagated=measurement("norm", error=free, noise=noise, scale=scale),
+        local_verdict=verdict, propagated_verdict=verdict, verdict="fail",
+    )  # fmt: skip
+    layer = LayerRecord(
+        module="model.norm", module_class="LayerNorm", verdict="fail", worst_local_strain=strain,
+        worst_propagated_strain=share, taps=[held],
+    )  # fmt: skip
+    bad = output("exported", "logits", error=local, ok=False)
+    return base(
+        verdict="fail",
+        links=[link("exported", "captured", "exported.onnx", "fail", layers=[layer])],
+        culprits=[culprit("model.norm", local_error=local, propagated_error=free, ratio=ratio,
+                          limit=limit)],
+        outputs=[bad.model_copy(update={"cosine": cosine, "verdict": verdict})],
+        golden=[GoldenRecord(case="english", state="moved", verdict="fail", observed=observed,
+                             limit=limit)],
+        timings={"export": scale},
+    )  # fmt: skip
+
+
 KINDS: dict[str, Callable[[], Report]] = {
     "passed": passed,
     "stage fail": stage_fail,
     "layer fail": layer_fail,
     "contract fail": contract_fail,
     "golden fail": golden_fail,
+    "stopped": stopped,
     "empty": empty,
     "one layer": one_layer,
     "not finite": not_finite,
