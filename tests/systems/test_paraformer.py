@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +32,7 @@ from exporter.graph.wrap import wrap
 from exporter.models.paraformer import ParaformerRecogniser, Settings, upstream_model
 from exporter.models.upstream import quiet_upstream
 from exporter.models.weights import seed_module
+from exporter.report.schema import read_report
 from exporter.tensors import Axis, TensorSpec
 from tests.support.paraformer_checkpoint import ids_of_text, write_checkpoint
 from tests.support.pipelines import TINY_PARAFORMER, paraformer
@@ -181,6 +185,29 @@ def test_the_encoder_alone_keeps_its_contracts_in_pytorch_and_onnx() -> None:
         for name in ("padding", "shapes", "mutation")
         for side in ("torch", "onnx")
     }, [one.reason for one in found]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["paraformer_tiny", "paraformer_batch_tiny"])
+def test_the_command_runs_and_all_that_is_declared_passes(tmp_path: Path, name: str) -> None:
+    command = [sys.executable, "-m", "exporter", "run", str(ROOT / "pipelines" / f"{name}.yaml")]
+    done = subprocess.run(
+        [*command, "--output-dir", str(tmp_path / "run")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = read_report(tmp_path / "run" / "report.json")
+    assert report.verdict == "pass"
+    verdicts = {(one.name, one.side): one.verdict for one in report.contracts}
+    assert {name for name, _ in verdicts} == set(load_pipeline(PIPELINE).contracts)
+    # No causality in a batch of whole utterances, no padding behind a VAD, no autocast in ONNX.
+    assert list(verdicts.values()).count("not applicable") == 3
+    assert set(verdicts.values()) == {"pass", "not applicable"}
+    (mandarin,) = report.cases
+    assert mandarin.text and sum(len(row.split()) for row in mandarin.text) > 80
 
 
 # -- lengths that are ignored ---------------------------------------------------------------------
