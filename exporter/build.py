@@ -18,10 +18,17 @@ from exporter.execution.memory import trim
 from exporter.graph.capture import capture
 from exporter.graph.export import check_interface, export
 from exporter.graph.index import index_graph
-from exporter.graph.onnx_file import write_model
+from exporter.graph.onnx_file import EXTERNAL_LIMIT, write_model
 from exporter.graph.program import Program
 from exporter.graph.program_file import save_program
 from exporter.graph.simplify import Simplified, simplify
+from exporter.graph.stored_weights import (
+    simplify_stored,
+    store_exported,
+    store_shipped,
+    stored_weights,
+    weight_bytes,
+)
 from exporter.graph.taps import plan_taps, write_taps
 from exporter.graph.wrap import Wrapped, wrap
 from exporter.models.user_code import blamed
@@ -83,22 +90,26 @@ def build(
             outputs=wrapped.outputs,
             opset=pipeline.export.opset,
         )
-        model = ir.to_proto(result.model)
         base = metadata_of(pipeline, wrapped)
-        exported = write_model(
-            model,
-            folder / "exported.onnx",
-            external_data=pipeline.export.external_data,
-            metadata=base,
-        )
+        outside = pipeline.export.external_data or weight_bytes(result.model) > EXTERNAL_LIMIT
+        if outside:
+            exported, model = store_exported(result.model, folder / "exported.onnx", base)
+        else:
+            model = ir.to_proto(result.model)
+            exported = write_model(
+                model, folder / "exported.onnx", external_data=False, metadata=base
+            )
         write_taps(plan_taps(result.program, index_graph(model, folder)), folder / "taps.json")
         save_program(result.program, folder / "program")
         stage.result(f"{exported.nodes} nodes, opset {pipeline.export.opset}")
     simplified = None
-    shipped_model = model
+    shipped_model, weights = model, stored_weights(model, folder)
     if pipeline.export.simplify:
         with stages.stage("simplify") as stage:
-            simplified = simplify(model)
+            if outside:
+                simplified, weights = simplify_stored(model, folder)
+            else:
+                simplified = simplify(model)
             shipped_model = simplified.model
             check_interface(
                 ir.from_proto(shipped_model), wrapped.inputs, wrapped.outputs, stage="simplify"
@@ -106,12 +117,12 @@ def build(
             grew = ", larger than before" if simplified.grew else ""
             stage.result(f"{simplified.nodes_before} -> {simplified.nodes_after} nodes{grew}")
     with stages.stage("ship"):
-        shipped = write_model(
-            shipped_model,
-            folder / "model.onnx",
-            external_data=pipeline.export.external_data,
-            metadata={**base, f"{PREFIX}export_digest": exported.sha256},
-        )
+        said = {**base, f"{PREFIX}export_digest": exported.sha256}
+        path = folder / "model.onnx"
+        if outside:
+            shipped = store_shipped(shipped_model, weights, path, said)
+        else:
+            shipped = write_model(shipped_model, path, external_data=False, metadata=said)
     if simplified is not None:
         # The judging half reads the file; holding the model as well costs its weights once more.
         simplified = replace(simplified, model=onnx.ModelProto())

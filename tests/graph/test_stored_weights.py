@@ -1,0 +1,135 @@
+"""Models with external data: weights stay on disk, and the file computes the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from torch import Tensor, nn
+
+from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.graph.capture import capture
+from exporter.graph.export import export
+from exporter.graph.index import open_graph
+from exporter.graph.onnx_file import external_tensors, read_model
+from exporter.graph.stored_weights import (
+    FOLDED,
+    simplify_stored,
+    store_exported,
+    store_shipped,
+    stored_weights,
+    weight_bytes,
+)
+from tests.support.toys import spec
+
+WIDTH, INNER, WORDS = 512, 640, 700
+
+
+class Wide(nn.Module):
+    """A table and two layers above a megabyte each, and small weights around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(WORDS, WIDTH)
+        self.first = nn.Linear(WIDTH, INNER)
+        self.second = nn.Linear(INNER, WIDTH, bias=False)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.small = nn.Linear(WIDTH, 4)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.table(ids)
+        x = x + self.second(torch.relu(self.first(x)))
+        # The same weight once more as it lies there, so that both forms of it are needed.
+        return self.small(self.norm(x + (x @ self.first.weight.T) @ self.first.weight * 1e-3))
+
+
+def exported(dtype: torch.dtype) -> tuple[Wide, ir.Model]:
+    torch.manual_seed(0)
+    module = Wide().to(dtype).eval().requires_grad_(False)
+    name = str(dtype).removeprefix("torch.")
+    outputs = (spec("y", name, "frames", 4),)
+    made = export(
+        capture(module, {"ids": torch.arange(5)}, {"ids": {0: torch.export.Dim("frames")}}),
+        inputs=(spec("ids", "int64", "frames"),),
+        outputs=outputs,
+        opset=18,
+    )
+    return module, made.model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_the_shipped_file_computes_the_same_and_holds_each_weight_once(
+    tmp_path: Path, dtype: torch.dtype
+):
+    module, model = exported(dtype)
+    size = weight_bytes(model)
+    first, proto = store_exported(model, tmp_path / "exported.onnx", {"made": "here"})
+    assert not any(len(tensor.raw_data) > 1024 for tensor in proto.graph.initializer)
+    found, weights = simplify_stored(proto, tmp_path)
+    assert found.bytes_before == size
+    shipped = store_shipped(found.model, weights, tmp_path / "model.onnx", {"made": "here"})
+    ids = np.array([1, 5, 699, 0])
+    truth = module(torch.from_numpy(ids)).float().numpy()
+    for artifact in (first, shipped):
+        assert artifact.metadata == {"made": "here"}
+        assert list(artifact.external) == [f"{artifact.path.name}.data"]
+        onnx.checker.check_model(str(artifact.path), full_check=True)
+        got = FileRun(artifact.path, Deployment(threads=1)).run({"ids": ids})["y"]
+        tolerance = 1e-5 if dtype is torch.float32 else 2e-2
+        np.testing.assert_allclose(got.astype(np.float32), truth, rtol=0, atol=tolerance)
+
+
+def test_transposed_weights_are_stored_transposed(tmp_path: Path):
+    module, model = exported(torch.float32)
+    _, proto = store_exported(model, tmp_path / "exported.onnx", {})
+    found, weights = simplify_stored(proto, tmp_path)
+    store_shipped(found.model, weights, tmp_path / "model.onnx", {})
+    graph = open_graph(tmp_path / "model.onnx")
+    moved = [node for node in graph.nodes if node.op_type == "Transpose"]
+    assert not [node for node in moved if node.input[0] in graph.initializers]
+    turned = [name for name, weight in weights.items() if weight.perm == (1, 0)]
+    assert turned
+    held = [graph.array(name) for name in turned]
+    assert any(np.array_equal(array, module.first.weight.numpy().T) for array in held)
+    assert [name for name, weight in weights.items() if weight.perm is None]
+    assert graph.inputs == ("ids",)
+
+
+def test_small_weights_are_given_to_the_simplifier(tmp_path: Path):
+    _, model = exported(torch.float32)
+    _, proto = store_exported(model, tmp_path / "exported.onnx", {})
+    found, weights = simplify_stored(proto, tmp_path)
+    inside = {tensor.name for tensor in found.model.graph.initializer} - set(weights)
+    small = [
+        name
+        for name, stored in stored_weights(proto, tmp_path).items()
+        if np.prod(stored.dims) * 4 < FOLDED
+    ]
+    assert set(small) & inside
+    assert all(np.prod(weight.dims) * 4 >= FOLDED for weight in weights.values())
+
+
+def test_a_file_of_before_does_not_point_into_new_data(tmp_path: Path):
+    _, model = exported(torch.float32)
+    (tmp_path / "exported.onnx").write_bytes(b"old")
+    (tmp_path / "exported.onnx.data").write_bytes(b"old")
+    artifact, _ = store_exported(model, tmp_path / "exported.onnx", {})
+    assert [tensor.name for tensor in external_tensors(read_model(artifact.path))]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_without_simplifying_the_weights_are_copied_as_they_are(tmp_path: Path):
+    module, model = exported(torch.float32)
+    _, proto = store_exported(model, tmp_path / "exported.onnx", {})
+    shipped = store_shipped(proto, stored_weights(proto, tmp_path), tmp_path / "model.onnx", {})
+    graph = open_graph(shipped.path)
+    names = [name for name in graph.initializers if name.endswith("table.weight")]
+    assert np.array_equal(graph.array(names[0]), module.table.weight.numpy())
+    (tmp_path / "exported.onnx.data").unlink()
+    ids = np.array([3, 4])
+    got = FileRun(shipped.path, Deployment(threads=1)).run({"ids": ids})["y"]
+    np.testing.assert_allclose(got, module(torch.from_numpy(ids)).numpy(), rtol=0, atol=1e-5)
