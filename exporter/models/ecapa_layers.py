@@ -92,7 +92,7 @@ def _res2net(block: Any, x: Tensor, frames: Tensor) -> Tensor:
 
 
 def _squeeze_excite(block: Any, x: Tensor, mask: Tensor) -> Tensor:
-    squeezed = (x * _shares(mask, x)).sum(dim=2, keepdim=True)
+    squeezed = _weighted_sum(x, _shares(mask, x))
     return block.sigmoid(block.conv2(block.relu(block.conv1(squeezed)))) * x
 
 
@@ -113,7 +113,13 @@ def _shares(mask: Tensor, like: Tensor) -> Tensor:
     return used / used.sum(dim=2, keepdim=True)
 
 
+def _weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
+    """Sum over time, ``[B, C, 1]``, as a product of matrices: it is added up in blocks on every
+    backend, where onnxruntime's ReduceSum adds hundreds of frames one after the other."""
+    return torch.matmul(weights.unsqueeze(2), values.unsqueeze(3)).squeeze(3)
+
+
 def _statistics(asp: Any, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    mean = (weights * x).sum(dim=2, keepdim=True)
-    variance = (weights * (x - mean).pow(2)).sum(dim=2, keepdim=True)
+    mean = _weighted_sum(x, weights)
+    variance = _weighted_sum((x - mean).pow(2), weights)
     return mean, variance.clamp(min=asp.eps).sqrt()
