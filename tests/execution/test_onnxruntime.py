@@ -60,6 +60,12 @@ def test_strided_inputs_are_taken_as_they_read(tmp_path: Path):
     assert np.array_equal(run.run({"x": turned})["y"], run.run({"x": x})["y"])
 
 
+def test_outputs_do_not_hold_the_memory_of_their_session(tmp_path: Path):
+    run = FileRun(saved(mixed().model, tmp_path), Deployment(threads=1))
+    found = run.run(mixed_case().inputs)
+    assert all(value.flags.owndata and value.base is None for value in found.values())
+
+
 def test_a_file_that_is_refused_says_why(tmp_path: Path):
     model = reshaping()
     model.graph.node[1].op_type = "NoSuchOp"
