@@ -111,6 +111,7 @@ def run(
         )
         write_reports(report, folder)
         if error is not stopped:
+            progress.note(f"report: {folder / 'report.html'}")
             raise
     return report
 

@@ -234,7 +234,7 @@ class GoldenItem(Check):
 
     def runtest(self) -> None:
         """Raises CheckFailed: it moved, is missing or was tampered with."""
-        from exporter.golden_check import check_golden
+        from exporter.golden_check import check_golden, record_command
         from exporter.report.golden import golden_lines
 
         self.file.report()
@@ -244,7 +244,7 @@ class GoldenItem(Check):
         if outcome.exit_code != EXIT_PASS:
             lines = golden_lines(outcome)
             if outcome.problem is not None and not outcome.advice:
-                lines.append(f"  export-verify golden record {self.path.name} --reason TEXT")
+                lines.append(f"  {record_command(pipeline, folder, ())}")
             raise CheckFailed("\n".join(lines))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -13,6 +14,7 @@ from exporter.graph.program import Program, from_exported
 from exporter.graph.recurrent import TRANSLATIONS
 from exporter.tensors import TensorSpec
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # Metadata that only makes the file larger and carries absolute paths of the build machine.
 _DROPPED_METADATA = (
     "pkg.torch.onnx.stack_trace",
@@ -71,6 +73,9 @@ def export(
     for node in model.graph.all_nodes():
         for key in _DROPPED_METADATA:
             node.metadata_props.pop(key, None)
+        # "<function sym_max at 0x7f83...>": the same export must be the same bytes tomorrow.
+        for key, value in list(node.metadata_props.items()):
+            node.metadata_props[key] = _ADDRESS.sub("", value)
     _name_axes(model, inputs, outputs)
     check_interface(model, inputs, outputs, stage="export")
     return Exported(model=model, program=program)
