@@ -189,6 +189,8 @@ class _Walk:
                 # A tap that is larger than the budget by itself gets a window of its own.
                 yield from self._flush(last=False)
                 bytes_held = 0
+            if size > owner._budget:
+                trim()
             self.reference[op.name] = value
             self.ops.append((index, op))
             bytes_held += size
