@@ -128,3 +128,19 @@ def test_relative_lengths_in_float32_count_a_padded_frame():
                                  torch.tensor([frames]).float() / longest).sum()) != frames
     ]  # fmt: skip
     assert len(wrong) > 100
+
+
+@pytest.mark.slow
+def test_upstreams_masks_bake_the_batch_of_the_example():
+    """A finding on the current release; ours exports with any batch (pipelines/ecapa_mel.yaml)."""
+    example = (torch.cat([mels(40, 1), mels(40, 2)]), torch.tensor([40, 30]))
+    batch, time = torch.export.Dim("batch"), torch.export.Dim("time", min=6)
+    dynamic = ({0: batch, 2: time}, {0: batch})
+    with pytest.raises(Exception, match="batch as dynamic but your code specialized it"):
+        torch.export.export(OnMels().eval(), example, dynamic_shapes=dynamic)
+    program = torch.onnx.export(
+        OnMels().eval(), example, dynamic_shapes=dynamic, dynamo=True, verbose=False
+    )
+    assert program is not None
+    assert program.model.graph.inputs[0].shape[0] == 2  # type: ignore[index]
+    assert torch.export.export(Ours().eval(), example, dynamic_shapes=dynamic) is not None
