@@ -43,8 +43,7 @@ def stopped_report(
 ) -> Report:
     """A report in which one link fails and every other check was not run.
 
-    Writes the traceback to ``stopped.txt`` in ``folder``. A pipeline that is not required may
-    stay without a verdict; one that stopped fails.
+    Writes the traceback to ``stopped.txt`` in ``folder``.
 
     Args:
         links: ends of all links that the command would have compared.
@@ -97,8 +96,6 @@ def stopped_report(
     )
     return report.model_copy(
         update={
-            "verdict": Status.FAIL.value,
-            "exit_code": 1,
             "headline": f"stage '{error.stage}' stopped{at}: {brief}",
             "finished_run": finished_run,
             "stopped": StoppedRecord(

@@ -26,6 +26,7 @@ Change = Callable[[onnx.ModelProto], object]
 
 def shipped(folder: Path, *, split: bool = False, functions: bool = False) -> Artifact:
     model = small()
+    model.producer_name = "maker"
     model.graph.initializer.append(numpy_helper.from_array(np.arange(3.0), "unused"))
     model.graph.initializer.append(
         helper.make_tensor("typed", onnx.TensorProto.FLOAT, [2], [1.0, 2.0])
@@ -91,6 +92,15 @@ def test_a_file_that_is_written_in_another_order_is_told_from_one_that_computes_
     assert not checked.intact and checked.weights_intact
     (said,) = checked.changes
     assert "written again" in said
+
+
+def test_bytes_that_compute_nothing_count_too(judged: Artifact):
+    certify(judged, FACTS)
+    raw = judged.path.read_bytes()
+    judged.path.write_bytes(raw.replace(b"maker", b"faker"))
+    checked = check_certificate(judged.path)
+    assert not checked.intact and checked.weights_intact
+    assert checked.changes[0].startswith("the bytes of the file")
 
 
 def weight(model: onnx.ModelProto) -> None:
