@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +13,23 @@ import onnx_ir as ir
 
 from exporter import __version__
 from exporter.artifact import Artifact
+from exporter.build_cache import (
+    EXPORTED,
+    PROGRAM,
+    SHIPPED,
+    TAPS,
+    CacheUse,
+    Made,
+    changed_since,
+    clear_made,
+    keep,
+    take,
+)
+from exporter.build_key import key_parts
+from exporter.cache.store import Store
 from exporter.config import Pipeline
 from exporter.execution.memory import trim
+from exporter.execution.stopwatch import FILES, MODULE, timed
 from exporter.graph.capture import capture
 from exporter.graph.export import check_interface, export
 from exporter.graph.index import index_graph
@@ -45,6 +60,7 @@ class Built:
         wrapped: the module. program: what the exporter translated.
         exported, shipped: the two files.
         simplified: what onnxsim did; None when the pipeline leaves it out.
+        cache: what the cache had to do with it; None when there is none. store: the cache.
     """
 
     wrapped: Wrapped
@@ -52,6 +68,8 @@ class Built:
     exported: Artifact
     shipped: Artifact
     simplified: Simplified | None
+    cache: CacheUse | None = None
+    store: Store | None = None
 
     @property
     def stations(self) -> tuple[Station, ...]:
@@ -64,25 +82,91 @@ class Built:
 
 
 def build(
-    pipeline: Pipeline, folder: Path, stages: Stages, *, prepare: Callable[[], None]
+    pipeline: Pipeline,
+    folder: Path,
+    stages: Stages,
+    *,
+    prepare: Callable[[], None],
+    store: Store | None = None,
 ) -> Built:
     """Wrap, capture, export and simplify; writes ``exported.onnx``, ``model.onnx``, ``taps.json``
-    and ``program/`` to ``folder``.
+    and ``program/`` to ``folder``, or takes them from the cache.
 
     Args:
         prepare: called once the upstream packages are imported (they change thread counts).
+        store: the cache; ``None`` makes everything anew and keeps nothing.
 
     Raises:
         StageError: a stage fails.
         ConfigError, WeightsError: the pipeline or its checkpoint cannot be used.
     """
-    with stages.stage("wrap") as stage:
+    with stages.stage("wrap") as stage, timed(MODULE):
         wrapped = wrap(pipeline)
         prepare()
         stage.result(f"weights: {wrapped.weights.source}")
+    clear_made(folder)
+    base = metadata_of(pipeline, wrapped)
+    use = None
+    with timed(FILES):
+        if store is None:
+            made = _make(pipeline, wrapped, folder, stages, base)
+        else:
+            made, use = _cached(pipeline, wrapped, folder, stages, base, store)
+        trim()
+    return Built(
+        wrapped=wrapped,
+        program=made.program,
+        exported=made.exported,
+        shipped=made.shipped,
+        simplified=made.simplified,
+        cache=use,
+        store=store,
+    )
+
+
+def _cached(
+    pipeline: Pipeline,
+    wrapped: Wrapped,
+    folder: Path,
+    stages: Stages,
+    base: Mapping[str, str],
+    store: Store,
+) -> tuple[Made, CacheUse]:
+    """What the cache has, else what is made now, which it then has."""
+    with stages.stage("cache") as stage:
+        parts = key_parts(pipeline, wrapped, base)
+        made, use, checked = take(store, parts, folder, wrapped.module)
+        if made is None:
+            changed = changed_since(store, parts, pipeline.name)
+            why = f"; changed since the last export: {changed}" if changed else ""
+            stage.result(f"nothing under {use.short}{why}")
+        else:
+            stage.result(f"{use.short}, made {use.made}, {checked / 1e9:.2f} GB checked")
+    for note in use.notes:
+        stages.note(note)
+    if made is not None:
+        for name in use.stages:
+            with stages.stage(name) as stage:
+                stage.result(f"cached {use.short}  {made.said[name]}".rstrip())
+        return made, use
+    made = _make(pipeline, wrapped, folder, stages, base)
+    with stages.stage("cache") as stage:
+        kept = keep(store, parts, folder, made, pipeline.name, use)
+        stage.result(f"{'stored' if kept.stored else 'not stored'} {use.short}")
+    for note in kept.notes[len(use.notes) :]:
+        stages.note(note)
+    return made, kept
+
+
+def _make(
+    pipeline: Pipeline, wrapped: Wrapped, folder: Path, stages: Stages, base: Mapping[str, str]
+) -> Made:
+    """Capture, export, simplify and ship."""
+    said = {}
     with users_code(pipeline), stages.stage("capture") as stage:
         captured = capture(wrapped.module, wrapped.example, wrapped.dynamic_shapes)
-        stage.result(f"{sum(n.op == 'call_function' for n in captured.graph.nodes)} ops")
+        said["capture"] = f"{sum(n.op == 'call_function' for n in captured.graph.nodes)} ops"
+        stage.result(said["capture"])
     with users_code(pipeline), stages.stage("export") as stage:
         result = export(
             captured,
@@ -90,18 +174,16 @@ def build(
             outputs=wrapped.outputs,
             opset=pipeline.export.opset,
         )
-        base = metadata_of(pipeline, wrapped)
         outside = pipeline.export.external_data or weight_bytes(result.model) > EXTERNAL_LIMIT
         if outside:
-            exported, model = store_exported(result.model, folder / "exported.onnx", base)
+            exported, model = store_exported(result.model, folder / EXPORTED, base)
         else:
             model = ir.to_proto(result.model)
-            exported = write_model(
-                model, folder / "exported.onnx", external_data=False, metadata=base
-            )
-        write_taps(plan_taps(result.program, index_graph(model, folder)), folder / "taps.json")
-        save_program(result.program, folder / "program")
-        stage.result(f"{exported.nodes} nodes, opset {pipeline.export.opset}")
+            exported = write_model(model, folder / EXPORTED, external_data=False, metadata=base)
+        write_taps(plan_taps(result.program, index_graph(model, folder)), folder / TAPS)
+        save_program(result.program, folder / PROGRAM)
+        said["export"] = f"{exported.nodes} nodes, opset {pipeline.export.opset}"
+        stage.result(said["export"])
     simplified = None
     shipped_model, weights = model, stored_weights(model, folder)
     if pipeline.export.simplify:
@@ -115,25 +197,25 @@ def build(
                 ir.from_proto(shipped_model), wrapped.inputs, wrapped.outputs, stage="simplify"
             )
             grew = ", larger than before" if simplified.grew else ""
-            stage.result(f"{simplified.nodes_before} -> {simplified.nodes_after} nodes{grew}")
+            said["simplify"] = f"{simplified.nodes_before} -> {simplified.nodes_after} nodes{grew}"
+            stage.result(said["simplify"])
     with stages.stage("ship"):
-        said = {**base, f"{PREFIX}export_digest": exported.sha256}
-        path = folder / "model.onnx"
+        shipping = {**base, f"{PREFIX}export_digest": exported.sha256}
+        path = folder / SHIPPED
         if outside:
-            shipped = store_shipped(shipped_model, weights, path, said)
+            shipped = store_shipped(shipped_model, weights, path, shipping)
         else:
-            shipped = write_model(shipped_model, path, external_data=False, metadata=said)
+            shipped = write_model(shipped_model, path, external_data=False, metadata=shipping)
+        said["ship"] = ""
     if simplified is not None:
         # The judging half reads the file; holding the model as well costs its weights once more.
         simplified = replace(simplified, model=onnx.ModelProto())
-    del model, shipped_model, captured
-    trim()
-    return Built(
-        wrapped=wrapped,
+    return Made(
         program=result.program,
         exported=exported,
         shipped=shipped,
         simplified=simplified,
+        said=said,
     )
 
 

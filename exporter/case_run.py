@@ -25,12 +25,14 @@ class CaseRun:
     Attributes:
         case: what was run. truth: free float64 PyTorch.
         stations: outputs by station. written: inputs that eager PyTorch wrote to.
+        proved: the links in front of the shipped file are proved on it, and were not run.
     """
 
     case: Case
     truth: Arrays = field(default_factory=dict)
     stations: dict[str, Arrays] = field(default_factory=dict)
     written: list[str] = field(default_factory=list)
+    proved: bool = False
 
     @property
     def reference(self) -> Arrays:

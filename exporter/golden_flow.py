@@ -129,12 +129,19 @@ def _export(pipeline: Pipeline, run_folder: Path, threads: int | None, stages: S
     import torch
 
     from exporter.build import build
+    from exporter.cache.store import open_store
     from exporter.environment import usable_cores
 
     folder = run_folder / "golden_check"
     folder.mkdir(parents=True, exist_ok=True)
     cores = threads or usable_cores()
-    built = build(pipeline, folder, stages, prepare=lambda: torch.set_num_threads(cores))
+    built = build(
+        pipeline,
+        folder,
+        stages,
+        prepare=lambda: torch.set_num_threads(cores),
+        store=open_store(),
+    )
     return built.shipped.path
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from exporter.execution.evaluate import to_array, to_tensor
 from exporter.execution.reordered import float32_cost
+from exporter.execution.stopwatch import METRICS, RUNNING, timed
 from exporter.graph.program import Program
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Measurement
@@ -39,7 +40,7 @@ def run_eager(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Run the module as it is; returns its outputs and the inputs that it wrote to."""
     tensors = {spec.name: to_tensor(case.inputs[spec.name]) for spec in inputs}
-    with torch.no_grad():
+    with torch.no_grad(), timed(RUNNING):
         results = module(*tensors.values())
     written = [
         name
@@ -81,15 +82,16 @@ def judge_outputs(
     for spec in specs:
         name = spec.name
         discrete = spec.discrete
-        measured = measure(
-            name,
-            truth=truth.get(name),
-            reference=expected.get(name) if discrete else reference.get(name),
-            actual=actual.get(name),
-            role="output",
-            exhaustive=not discrete,
-            natural_scale=natural_scale((operators or {}).get(name, "")),
-        )
+        with timed(METRICS):
+            measured = measure(
+                name,
+                truth=truth.get(name),
+                reference=expected.get(name) if discrete else reference.get(name),
+                actual=actual.get(name),
+                role="output",
+                exhaustive=not discrete,
+                natural_scale=natural_scale((operators or {}).get(name, "")),
+            )
         verdict = judge(measured, policy, empty_declared=name in case.expect_empty)
         if verdict.status is Status.FAIL and ambiguity is not None and measured.problem is None:
             why = ambiguity(case)

@@ -12,6 +12,8 @@ import torch
 
 from exporter.artifact import sha256_of
 from exporter.build import Built, build, users_code
+from exporter.build_cache import cache_record
+from exporter.cache.store import Store, open_store
 from exporter.cases.load import choose_cases, load_cases, with_size
 from exporter.certify import certify_run, uncertify
 from exporter.chain import Chain, ChainResult, Subject
@@ -21,6 +23,8 @@ from exporter.contracts import declared_settings, run_contracts
 from exporter.environment import default_memory_budget, usable_cores
 from exporter.errors import ArtifactError, ModelError, StageError, UserInputError
 from exporter.execution.onnxruntime import Deployment, check_provider, present_providers
+from exporter.execution.stopwatch import breakdown, collecting
+from exporter.length_proofs import LengthProofs
 from exporter.make_report import (
     Options,
     clear_reports,
@@ -29,6 +33,7 @@ from exporter.make_report import (
     policy_of,
     write_reports,
 )
+from exporter.parity.tolerance import Policy
 from exporter.record import artifact_record, plain_artifact
 from exporter.report.schema import ContractRecord, Report
 from exporter.runner_script import write_runner
@@ -57,6 +62,7 @@ def run(
     memory_budget: int | None = None,
     trust: bool = False,
     golden_dir: Path = Path("golden"),
+    cache: bool = True,
 ) -> Report:
     """Export a pipeline, simplify it, compare every stage and layer, write ``output_dir``.
 
@@ -72,6 +78,8 @@ def run(
         memory_budget: bytes that compared values may hold beyond the weights.
         trust: let the pipeline run the code that its ``model.factory`` names.
         golden_dir: folder that holds one golden per pipeline; the certificate names it.
+        cache: take what an earlier run made of exactly the same, and keep what this one makes;
+            see ``exporter.cache.place`` for where.
 
     Raises:
         UserInputError: pipeline, weights, case, recording or provider cannot be used, or the
@@ -94,8 +102,9 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     clear_reports(folder)
     uncertify(folder)
+    store = open_store() if cache else None
     try:
-        report = _run(pipeline, options, progress, golden_dir)
+        report = _run(pipeline, options, progress, golden_dir, store)
     except (StageError, ModelError) as error:
         stopped = stage_error(error)
         if stopped is None:
@@ -116,11 +125,41 @@ def run(
     return report
 
 
-def _run(pipeline: Pipeline, options: Options, progress: Stages, golden_dir: Path) -> Report:
+def _run(
+    pipeline: Pipeline,
+    options: Options,
+    progress: Stages,
+    golden_dir: Path,
+    store: Store | None,
+) -> Report:
     """The run itself, in a folder that holds nothing of an earlier one that could be believed."""
-    folder, began = options.output_dir, time.perf_counter()
+    began = time.perf_counter()
+    with collecting() as spent:
+        report = _judged(pipeline, options, progress, golden_dir, store)
+    total = time.perf_counter() - began
+    update = {
+        "timings": {**progress.timings, "total": total},
+        "breakdown": breakdown(spent, total),
+    }
+    report = report.model_copy(update=update)
+    write_reports(report, options.output_dir)
+    return report
+
+
+def _judged(
+    pipeline: Pipeline,
+    options: Options,
+    progress: Stages,
+    golden_dir: Path,
+    store: Store | None,
+) -> Report:
+    folder = options.output_dir
     built = build(
-        pipeline, folder, progress, prepare=lambda: torch.set_num_threads(options.threads)
+        pipeline,
+        folder,
+        progress,
+        prepare=lambda: torch.set_num_threads(options.threads),
+        store=store,
     )
     written = write_runner(
         folder,
@@ -141,9 +180,10 @@ def _run(pipeline: Pipeline, options: Options, progress: Stages, golden_dir: Pat
     policy = policy_of(pipeline)
     chain = Chain(subject, policy, options.deployments, options.budget, progress)
     sized = sized_cases(pipeline, built.wrapped.inputs, loaded)
+    proofs = _proofs(built, policy, options.deployments[0])
     try:
         with users_code(pipeline):
-            result = chain.judge(loaded, sized, pipeline.min_coverage)
+            result = chain.judge(loaded, sized, pipeline.min_coverage, proofs)
     except ArtifactError as error:
         # The file is our own: there is nothing in it that a user gave.
         raise StageError(ONNXRUNTIME, f"{error.where}: {error.problem}") from error
@@ -161,16 +201,31 @@ def _run(pipeline: Pipeline, options: Options, progress: Stages, golden_dir: Pat
             artifact_record(built.shipped),
             *(plain_artifact(folder / name, sha256_of(folder / name)) for name in written),
         ],
-        notes=[*_simplifier_note(built), *result.notes],
+        notes=[*_simplifier_note(built), *_cache_notes(built), *result.notes],
         not_checked=_not_checked(options, built, result),
         timings={},
     )
+    report = report.model_copy(update={"cache": cache_record(built.cache)})
     with progress.stage("certify"):
-        report = certify_run(report, built.shipped, pipeline, policy, golden_dir)
-    timings = {**progress.timings, "total": time.perf_counter() - began}
-    report = report.model_copy(update={"timings": timings})
-    write_reports(report, folder)
-    return report
+        return certify_run(report, built.shipped, pipeline, policy, golden_dir)
+
+
+def _cache_notes(built: Built) -> tuple[str, ...]:
+    return built.cache.notes if built.cache is not None else ()
+
+
+def _proofs(built: Built, policy: Policy, deployment: Deployment) -> LengthProofs | None:
+    """What is proved of this export at its lengths, if it is cached."""
+    if built.store is None or built.cache is None or not built.cache.stored:
+        return None
+    return LengthProofs(
+        built.store,
+        built.cache.key,
+        artifacts=(built.exported.sha256, built.shipped.sha256),
+        outputs=built.wrapped.outputs,
+        policy=policy,
+        deployment=deployment,
+    )
 
 
 def _contracts(

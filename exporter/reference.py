@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from exporter.build import PREFIX, build, metadata_of
+from exporter.cache.store import open_store
 from exporter.config import Pipeline
 from exporter.errors import StageError
 from exporter.graph.certificate import check_certificate
@@ -49,7 +50,11 @@ def reference_run(
             return found
     try:
         built = build(
-            pipeline, folder / MADE, progress, prepare=lambda: torch.set_num_threads(threads)
+            pipeline,
+            folder / MADE,
+            progress,
+            prepare=lambda: torch.set_num_threads(threads),
+            store=open_store(),
         )
     except StageError as error:
         finished = tuple(progress.timings)

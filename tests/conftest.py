@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from exporter.cache.place import FOLDER_VARIABLE
 from tests.support.tiny_run import tiny_run as tiny_run  # a fixture for everyone
 
 try:
@@ -128,14 +129,13 @@ def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         hypothesis.configuration.set_hypothesis_home_dir(base / "hypothesis")
     folder = tmp_path_factory.mktemp("tmp")
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    variable = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = str(folder)
-    yield
+    # A test that puts something wrong into a stage must not meet what another one exported, nor
+    # leave it to anyone: who wants a cache names its folder.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setenv(FOLDER_VARIABLE, "off")
+        yield
     tempfile.tempdir = before
-    if variable is None:
-        del os.environ["TMPDIR"]
-    else:
-        os.environ["TMPDIR"] = variable
 
 
 @pytest.hookimpl(wrapper=True)

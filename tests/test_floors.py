@@ -35,6 +35,7 @@ def floor(name: str, modules: str, packages: str) -> Floor:
 ANY = "*"
 FLOORS = (
     floor("vocabulary", "errors tensors artifact config", "numpy pydantic yaml"),
+    floor("cache", "cache", ""),
     floor("judgement", "parity golden", "numpy safetensors ml_dtypes"),
     floor("inputs", "cases", "numpy soundfile"),
     floor("speech", "speech", "numpy torch silero_vad"),
@@ -58,7 +59,7 @@ FLOORS = (
 HEAVY = frozenset({"torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "onnxsim", "funasr"})
 LIGHT = frozenset(
     {"__init__", "__main__", "errors", "tensors", "artifact", "config", "parity", "golden"}
-    | {"cases", "cli", "commands", "report"}
+    | {"cache", "cases", "cli", "commands", "report"}
 )
 PACKAGE_OF = {"google": "protobuf", "onnxruntime": "onnxruntime-gpu", "yaml": "pyyaml"}
 """Name of an import -> name on the package index, where they differ."""

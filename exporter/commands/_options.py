@@ -69,6 +69,13 @@ trust_option = click.option(
 )
 
 
+cache_option = click.option(
+    "--no-cache",
+    "cache",
+    flag_value=False,
+    default=True,
+    help="Make everything anew, and keep nothing of it for the next run.",
+)
 golden_dir_option = click.option(
     "--golden-dir",
     type=click.Path(file_okay=False, path_type=Path),

@@ -20,6 +20,7 @@ from exporter.commands import _options as common
 @common.threads_option
 @common.memory_budget_option
 @common.golden_dir_option
+@common.cache_option
 @common.trust_option
 @common.verbosity_options
 def command(

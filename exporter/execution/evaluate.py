@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from exporter.execution.double_kernels import DOUBLE_KERNELS
+from exporter.execution.stopwatch import RUNNING, timed
 from exporter.execution.targets import resolve
 from exporter.graph.program import Op, Program, Ref
 
@@ -133,7 +134,7 @@ def _run(
     def wide_or_plain(name: str) -> Any:
         return wide[name] if name in wide else values[name]
 
-    with torch.no_grad():
+    with torch.no_grad(), timed(RUNNING):
         for index, op in enumerate(program.ops):
             value = call(op, values.__getitem__)
             if op.name in doubled and is_floating(value):

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime as ort
 
 from exporter.errors import ArtifactError, OnnxStoppedError, UserInputError
+from exporter.execution.stopwatch import RUNNING, SESSIONS, timed
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import WindowGraph
 from exporter.tensors import Arrays
@@ -104,11 +105,12 @@ class FileRun:
         """
         self.deployment = deployment or Deployment()
         try:
-            self._session = ort.InferenceSession(
-                str(path),
-                _options(self.deployment),
-                providers=[PROVIDERS[self.deployment.provider]],
-            )
+            with timed(SESSIONS):
+                self._session = ort.InferenceSession(
+                    str(path),
+                    _options(self.deployment),
+                    providers=[PROVIDERS[self.deployment.provider]],
+                )
         except Exception as error:
             raise ArtifactError(
                 f"onnxruntime refuses the file: {str(error)[:800]}",
@@ -156,11 +158,12 @@ class WindowRun:
         self._values = [held[name] for name in window.weights]
         options.add_external_initializers(list(window.weights), self._values)
         try:
-            self._session = ort.InferenceSession(
-                window.model.SerializeToString(),
-                options,
-                providers=[PROVIDERS[deployment.provider]],
-            )
+            with timed(SESSIONS):
+                self._session = ort.InferenceSession(
+                    window.model.SerializeToString(),
+                    options,
+                    providers=[PROVIDERS[deployment.provider]],
+                )
         except Exception as error:
             raise OnnxStoppedError(_words(error)) from error
 
@@ -177,7 +180,8 @@ def _run(
     session: ort.InferenceSession, names: list[str] | None, feeds: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:
     try:
-        return [np.asarray(value) for value in session.run(names, feeds)]
+        with timed(RUNNING):
+            return [np.asarray(value) for value in session.run(names, feeds)]
     except Exception as error:
         raise OnnxStoppedError(_words(error)) from error
 

@@ -15,7 +15,7 @@ def report_digest(report: Report) -> str:
     These are the timings, and digest and size of the certified file, which holds this digest.
     """
     artifacts = [_blank(held) if held.name == SHIPPED else held for held in report.artifacts]
-    judged = report.model_copy(update={"artifacts": artifacts, "timings": {}})
+    judged = report.model_copy(update={"artifacts": artifacts, "timings": {}, "breakdown": {}})
     return hashlib.sha256(judged.model_dump_json().encode()).hexdigest()
 
 

@@ -229,6 +229,15 @@ class PolicyRecord(Record):
     min_coverage: float | None
 
 
+class CacheRecord(Record):
+    """What the cache had to do with the files of a run."""
+
+    key: str = Field(description="sha256 of what the export is made of")
+    state: str = Field(description="taken, stored, or not stored")
+    made: str = Field("", description="when the files were made, ISO 8601")
+    stages: list[str] = Field([], description="stages whose results came from it")
+
+
 class StoppedRecord(Record):
     """A stage that could not do its work; nothing behind it was run."""
 
@@ -267,7 +276,9 @@ class Report(Record):
     waveforms: list[WaveformRecord] = []
     notes: list[str] = Field([], description="things worth knowing that decide nothing")
     not_checked: list[str]
+    cache: CacheRecord | None = Field(None, description="none where the cache is off")
     timings: dict[str, float]
+    breakdown: dict[str, float] = Field({}, description="seconds of the whole by kind of work")
 
     def link(self, name: str) -> LinkRecord | None:
         """A link by name."""

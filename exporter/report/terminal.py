@@ -72,7 +72,8 @@ def print_report(
     _list(console, "notes", report.notes, most)
     _list(console, "not checked", report.not_checked, most)
     if verbose:
-        _list(console, "time", [f"{k}: {seconds(v)}" for k, v in report.timings.items()], most)
+        for title, times_of in (("time", report.timings), ("where it went", report.breakdown)):
+            _list(console, title, [f"{k}: {seconds(v)}" for k, v in times_of.items()], most)
     _artifacts(report, console, output_dir)
 
 

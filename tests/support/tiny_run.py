@@ -17,10 +17,13 @@ from pathlib import Path
 import pytest
 
 from exporter.artifact import sha256_of
+from exporter.cache.place import FOLDER_VARIABLE
 from exporter.report.schema import Report, read_report
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "pipelines" / "sensevoice_tiny.yaml"
+CACHE = "cache"
+"""Beside the run: what it exported, for tests that run the same pipeline as a command."""
 CASES = ("english", "mandarin", "noisy", "silence", "noise_seed_1")
 """All cases but the one of a minute, which would take as long as the others together."""
 
@@ -49,6 +52,11 @@ class TinyRun:
     def exported_path(self) -> Path:
         """What the exporter wrote, before simplification."""
         return self.folder / "exported.onnx"
+
+    @property
+    def cache(self) -> Path:
+        """The cache that the run has filled."""
+        return self.folder.parent / CACHE
 
     @cached_property
     def report(self) -> Report:
@@ -81,6 +89,7 @@ def _run(folder: Path, told: Path) -> None:
     for case in CASES:
         command += ["--case", case]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200"}
+    environment[FOLDER_VARIABLE] = str(folder.parent / CACHE)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     part = told.with_name(f"{told.name}.part")
     text = {"command": command, "code": done.returncode, "out": done.stdout, "err": done.stderr}

@@ -1,0 +1,131 @@
+"""What an export is made of, as named digests: the key under which it is cached.
+
+pipeline    the sections of the YAML that decide the graph, and what its file says of itself
+interface   inputs, outputs, dynamic axes, and the example that is traced
+weights     every tensor of the module, VAD and features included
+module      classes and attributes of its parts
+sources     code of this package that builds, captures, exports and simplifies
+upstream    loaded code of the packages that the module's classes come from
+versions    Python, and the libraries that do the work
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from torch import nn
+
+import exporter
+from exporter.cache.entry import canonical
+from exporter.config import Pipeline
+from exporter.graph.module_state import module_state
+from exporter.graph.wrap import Wrapped
+
+_PACKAGE = Path(exporter.__file__ or "").resolve().parent
+_MAKING = ("speech", "models", "graph", "build.py", "tensors.py")
+_JUDGING = (
+    *("cases", "execution", "parity"),
+    *("case_run.py", "chain.py", "length_proofs.py", "outputs.py", "tap_measure.py"),
+)
+_VERSIONED = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxsim", "onnxruntime-gpu", "numpy")
+"""onnxsim computes constants with onnxruntime."""
+_BY_VERSION = frozenset({"torch", "numpy", "exporter", "builtins", "__main__"})
+
+
+def key_parts(pipeline: Pipeline, wrapped: Wrapped, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Digests of everything that decides the files of an export.
+
+    Args:
+        metadata: what the files will say of themselves; it is in them.
+    """
+    return {
+        "pipeline": _digest(pipeline.graph_digest, canonical(dict(metadata))),
+        "interface": _interface(wrapped),
+        "weights": wrapped.weights.digest,
+        "module": module_state(wrapped.module),
+        "sources": sources_digest(_PACKAGE),
+        "upstream": upstream_digest(wrapped.module),
+        "versions": canonical(versions()),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that make the files, and the kind of machine."""
+    found = {name: _version(name) for name in _VERSIONED}
+    return {**found, "python": platform.python_version(), "machine": platform.machine()}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def sources_digest(package: Path, names: Iterable[str] = _MAKING) -> str:
+    """sha256 over names and contents of the Python files of some folders and files."""
+    digest = hashlib.sha256()
+    for path in sorted(_files(package, names)):
+        digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _files(package: Path, names: Iterable[str]) -> Iterator[Path]:
+    for name in names:
+        path = package / name
+        yield from path.rglob("*.py") if path.is_dir() else [path]
+
+
+@cache
+def judging_digest() -> str:
+    """sha256 over the code that runs and judges the outputs of a file, when first asked for."""
+    return sources_digest(_PACKAGE, _JUDGING)
+
+
+def upstream_digest(module: nn.Module) -> str:
+    """sha256 over the loaded source files of the packages that a module's classes come from.
+
+    All of a package that is loaded, not the classes' own files alone: what they compute with is
+    often a function next door. torch counts by its version.
+    """
+    classes = {kind for part in module.modules() for kind in type(part).__mro__}
+    tops = {kind.__module__.partition(".")[0] for kind in classes} - _BY_VERSION
+    digest = hashlib.sha256()
+    for name in sorted(sys.modules):
+        if name.partition(".")[0] not in tops:
+            continue
+        # Not by getattr: that would import what speechbrain's lazy modules stand for.
+        file = getattr(sys.modules[name], "__dict__", {}).get("__file__")
+        if file and file.endswith(".py"):
+            digest.update(f"{name}\n".encode() + Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+def _interface(wrapped: Wrapped) -> str:
+    digest = hashlib.sha256()
+    for spec in (*wrapped.inputs, *wrapped.outputs):
+        choices = sorted(spec.choices.items())
+        axes = [(axis.name, axis.minimum, axis.maximum) for axis in spec.axes]
+        held = (spec.name, spec.dtype, spec.shape, axes, choices, spec.discrete, spec.initial)
+        digest.update(f"{held!r}\n".encode())
+    digest.update(repr(sorted(wrapped.states.items())).encode())
+    for name, tensor in wrapped.example.items():
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode() + array.tobytes())
+    for name, dims in wrapped.dynamic_shapes.items():
+        bounds = {
+            axis: (dim.__name__, getattr(dim, "min", None), getattr(dim, "max", None))
+            for axis, dim in dims.items()
+        }
+        digest.update(f"{name} {sorted(bounds.items())!r}\n".encode())
+    return digest.hexdigest()
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()

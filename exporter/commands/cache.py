@@ -1,0 +1,62 @@
+"""``export-verify cache``: what earlier runs have left for the next one, and taking it away."""
+
+from __future__ import annotations
+
+import click
+
+from exporter.errors import EXIT_PASS
+
+_UNIT = 1e9
+
+
+@click.group()
+def command() -> None:
+    """Exports that are kept, so that a second run need not make them again.
+
+    \b
+    They lie in the user's cache folder; EXPORT_VERIFY_CACHE=FOLDER names another one,
+    EXPORT_VERIFY_CACHE=off switches the cache off, EXPORT_VERIFY_CACHE_SIZE=20GiB changes the
+    10 GiB from which the export that was not used for longest goes.
+    """
+
+
+@command.command()
+def info() -> int:
+    """Where the cache lies, how full it is, and what it holds."""
+    from exporter.cache.store import open_store
+
+    store = open_store()
+    if store is None:
+        click.echo("the cache is off")
+        return EXIT_PASS
+    entries = store.entries()
+    held = sum(entry.bytes for entry in entries)
+    click.echo(f"{store.root}")
+    click.echo(
+        f"{len(entries)} exports, {held / _UNIT:.2f} GB of at most {store.limit / _UNIT:.2f} GB"
+    )
+    for entry in entries:
+        click.echo(
+            f"  {entry.key[:12]}  {entry.bytes / _UNIT:8.3f} GB  made {entry.made}"
+            f"  last used {entry.used_at}  {_printable(entry.label)}"
+        )
+    return EXIT_PASS
+
+
+@command.command()
+def clear() -> int:
+    """Take away every export that no run is reading at this moment."""
+    from exporter.cache.store import open_store
+
+    store = open_store()
+    if store is None:
+        click.echo("the cache is off")
+        return EXIT_PASS
+    gone = store.clear()
+    stayed = f"; {gone.in_use} in use stayed" if gone.in_use else ""
+    click.echo(f"{gone.entries} exports, {gone.bytes / _UNIT:.2f} GB taken away{stayed}")
+    return EXIT_PASS
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
