@@ -17,7 +17,8 @@ from exporter.contracts.noise import Noise, distance, noise_of, scale_of
 from exporter.contracts.probes import other_future
 from exporter.contracts.recorder import Call
 from exporter.contracts.result import TORCH, ContractResult
-from exporter.contracts.subject import Subject, as_array, as_tensor
+from exporter.contracts.subject import Subject, as_tensor, as_view
+from exporter.execution.stopwatch import RUNNING, timed
 from exporter.parity.status import Status
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def learn_laws(runs: tuple[Mapping[str, Call], ...], lengths: tuple[int, ...]) -
 def _lookahead(law: Law, cut: int, base: Call, future: Call, prefix: Call) -> int:
     """Input steps behind ``cut`` that the past is seen to depend on; 0 for none."""
     return lookahead_of(
-        law, cut, as_array(base.value), as_array(future.value), tuple(prefix.value.shape)
+        law, cut, as_view(base.value), as_view(future.value), tuple(prefix.value.shape)
     )
 
 
@@ -142,7 +143,7 @@ def _gradient(
     # A module may write to what it is given; a leaf would refuse that with another error.
     tensors[plan.axis.input] = leaf * 1.0
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), timed(RUNNING):
             value = subject.named(subject.module(*tensors.values()))[name]
             if not value.requires_grad:
                 found.gradient_why = "no gradient flows"

@@ -1,8 +1,9 @@
 """Determinism: the same input gives the same output, whatever was run before and around it.
 
-Two runs in a row, one and several threads, another order of the batch, and again after an
-unrelated input. Randomness is also seen directly: ops that are seeded announce it, and the file
-is searched for nodes that draw numbers.
+Two runs, with an unrelated input in between; one and several threads; another order of the batch.
+Where the two differ a third run, with nothing in between, tells chance from memory. Randomness is
+also seen directly: ops that are seeded announce it, and the file is searched for nodes that draw
+numbers.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from exporter.contracts.noise import Noise, distance, noise_of, scale_of
 from exporter.contracts.probes import probe, short_probe
 from exporter.contracts.recorder import ModuleStack, calling_line
 from exporter.contracts.repeats import (
+    AFTER_OTHER,
+    TWICE,
     Finding,
     batch_of,
     compare,
@@ -100,23 +103,21 @@ def _torch(
     subject: Subject, settings: Settings, inputs: dict[str, np.ndarray], noise: Noise
 ) -> tuple[Finding | None, list[str]]:
     """Run the tests in turn; the first that fails ends it."""
-    tests = ["two runs"]
-    with ModuleStack(subject.module) as stack, RandomOps(stack) as ops:
-        first = _run(subject, inputs)
-    second = _run(subject, inputs)
-    bad = compare(first, second, noise, bitwise=settings.bitwise)
-    if bad is not None:
-        where = ops.places[0] if ops.places else _locate(subject, inputs, inputs)
-        advice = (
-            "switch dropout and dither off for inference, or draw the noise outside and pass it"
-        )
-        return Finding(test="two runs", where=where, advice=advice, **bad), tests
-    tests.append("after an unrelated input")
+    tests = [TWICE, AFTER_OTHER]
     other = unrelated(subject, inputs)
-    bad, where = _after_other(subject, settings, inputs, other, first, noise)
+    first = subject.recall(inputs)
+    bad, drawing = _after_other(subject, settings, inputs, other, first, noise)
     if bad is not None:
+        second = compare(first, subject.torch(inputs), noise, bitwise=settings.bitwise)
+        if second is not None:
+            where = drawing[0] if drawing else _locate(subject, inputs, inputs)
+            advice = (
+                "switch dropout and dither off for inference, or draw the noise outside and pass it"
+            )
+            return Finding(test=TWICE, where=where, advice=advice, **second), [TWICE]
+        where = _first_stale(subject, settings, inputs, other, noise)
         advice = "reset or return the state that this module keeps, or declare it under caches"
-        return Finding(test=tests[-1], where=where, advice=advice, **bad), tests
+        return Finding(test=AFTER_OTHER, where=where, advice=advice, **bad), tests
     for count in settings.threads[1:]:
         tests.append(f"{settings.threads[0]} and {count} threads")
         short = short_probe(subject)
@@ -125,24 +126,20 @@ def _torch(
         if bad is not None:
             advice = "avoid ops whose order of addition is not fixed (scatter_add, index_put)"
             return Finding(test=tests[-1], where=None, advice=advice, **bad), tests
-    bad, where = _batch_order(subject, inputs, noise, tests)
+    bad, where = _batch_order(subject, short_probe(subject), noise, tests)
     if bad is not None:
         advice = "compute nothing over the batch axis"
         return Finding(test=tests[-1], where=where, advice=advice, **bad), tests
-    if ops.places:
-        tests.append(f"draws random numbers in {ops.places[0]}, without effect on the outputs")
+    if drawing:
+        tests.append(f"draws random numbers in {drawing[0]}, without effect on the outputs")
     return None, tests
-
-
-def _run(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return subject.torch(inputs)
 
 
 def _with_threads(
     subject: Subject, inputs: dict[str, np.ndarray], count: int
 ) -> dict[str, np.ndarray]:
     with threads(count):
-        return _run(subject, inputs)
+        return subject.recall(inputs)
 
 
 def _after_other(
@@ -152,8 +149,40 @@ def _after_other(
     other: dict[str, np.ndarray],
     first: dict[str, np.ndarray],
     noise: Noise,
-) -> tuple[dict[str, Any] | None, Place | None]:
-    """A, then B, then A again, with the state kept; declared caches are reset in between."""
+) -> tuple[dict[str, Any] | None, list[Place]]:
+    """B, then A again, with the state kept; declared caches are reset in between.
+
+    Returns:
+        what differs from ``first``, and where random numbers are drawn.
+    """
+    with _caches_reset(subject, settings) as reset:
+        with ModuleStack(subject.module) as stack, RandomOps(stack) as ops:
+            subject.torch(other, keep_state=True)
+        reset()
+        again = subject.torch(inputs, keep_state=True)
+    return compare(first, again, noise, bitwise=settings.bitwise), ops.places
+
+
+def _first_stale(
+    subject: Subject,
+    settings: Settings,
+    inputs: dict[str, np.ndarray],
+    other: dict[str, np.ndarray],
+    noise: Noise,
+) -> Place | None:
+    """The first layer that still remembers another input."""
+    clean = record(subject, inputs)
+    with _caches_reset(subject, settings) as reset:
+        subject.torch(other, keep_state=True)
+        reset()
+        stale = record(subject, inputs)
+    found = first_layer((clean, stale), _judge(noise, bitwise=settings.bitwise))
+    return found.place if found else None
+
+
+@contextlib.contextmanager
+def _caches_reset(subject: Subject, settings: Settings) -> Iterator[Callable[[], None]]:
+    """Gives what resets the declared caches; all state is put back in the end."""
     saved = [
         (held.tensor, held.tensor.detach().clone())
         for held in held_tensors(subject.module)
@@ -166,20 +195,7 @@ def _after_other(
                 tensor.copy_(copy)
 
     try:
-        subject.torch(other, keep_state=True)
-        reset()
-        again = subject.torch(inputs, keep_state=True)
-        bad = compare(first, again, noise, bitwise=settings.bitwise)
-        if bad is None:
-            return None, None
-        reset()
-        subject.snapshot.restore()
-        clean = record(subject, inputs)
-        subject.torch(other, keep_state=True)
-        reset()
-        stale = record(subject, inputs)  # restores the state afterwards
-        found = first_layer((clean, stale), _judge(noise, bitwise=settings.bitwise))
-        return bad, found.place if found else None
+        yield reset
     finally:
         reset()
         subject.snapshot.restore()
@@ -196,7 +212,7 @@ def _batch_order(
         return None, None
     tests.append("another order of the batch")
     reversed_batch = turned_batch(subject, batch)
-    left, right = _run(subject, batch), _run(subject, reversed_batch)
+    left, right = subject.torch(batch), subject.torch(reversed_batch)
     turned = {
         name: value
         if subject.batch_position(name) is None

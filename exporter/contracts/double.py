@@ -2,12 +2,14 @@
 
 Parameters and buffers are replaced by widened copies for the call
 (``torch.func.functional_call``), and a dispatch mode widens what the code itself makes or casts
-in float32. Discrete decisions may differ from the float32 run where they hang on rounding.
+in float32. The matrices of large linear layers are widened in stripes while they are multiplied:
+a second copy of them costs more time than the float64 products do. Discrete decisions may differ
+from the float32 run where they hang on rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -15,11 +17,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
+_LARGE = 1 << 18
+"""Elements from which a matrix stays as it is until it is multiplied."""
+_STRIPE = 1 << 17
+"""Elements that are widened at a time: they stay in the cache."""
+_PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
 
 
 class _Widen(TorchDispatchMode):
-    def __init__(self, rounded: bool) -> None:
+    def __init__(self, rounded: bool, kept: Collection[Tensor]) -> None:
         super().__init__()
+        self._kept = {value.untyped_storage().data_ptr() for value in kept}
         self._finish = _rounded if rounded else _widened
         self._stays: dict[Any, bool] = {}
 
@@ -27,12 +35,31 @@ class _Widen(TorchDispatchMode):
         kwargs = kwargs or {}
         if kwargs:
             kwargs = {key: _widened(value) for key, value in kwargs.items()}
+        if func in _PRODUCTS and not kwargs and _is_large(args[-1]):
+            added = args[0] if len(args) == 3 else None
+            return self._finish(_product(_widened(args[-2]), args[-1], _widened(added)))
         stays = self._stays.get(func)
         if stays is None:
             stays = self._stays[func] = _writes_or_views(func)
         if stays:
+            if func._schema.is_mutable and args and self._is_kept(args[0]):
+                raise RuntimeError(f"{func} writes to a large weight")
             return func(*args, **kwargs)
         return self._finish(func(*[_widened(value) for value in args], **kwargs))
+
+    def _is_kept(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and value.untyped_storage().data_ptr() in self._kept
+
+
+def _is_large(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype in _NARROW and value.numel() >= _LARGE
+
+
+def _product(left: Tensor, right: Tensor, added: Tensor | None) -> Tensor:
+    """``left @ right (+ added)`` for float64 ``left`` [n, k] and narrow ``right`` [k, m]."""
+    stripe = max(1, _STRIPE // right.shape[0])
+    found = torch.cat([left @ part.double() for part in right.split(stripe, dim=1)], dim=1)
+    return found if added is None else found + added
 
 
 def _writes_or_views(func: Any) -> bool:
@@ -60,6 +87,17 @@ def _rounded(value: Any) -> Any:
     return value
 
 
+def large_matrices(module: nn.Module) -> dict[str, Tensor]:
+    """Weights of plain linear layers that are not copied, by name."""
+    return {
+        f"{path}.weight" if path else "weight": part.weight
+        for path, part in module.named_modules(remove_duplicate=False)
+        if isinstance(part, nn.Linear)
+        and type(part).forward is nn.Linear.forward
+        and _is_large(part._parameters.get("weight"))
+    }
+
+
 def call_in_double(
     module: nn.Module, inputs: Mapping[str, Tensor], *, rounded: bool = False
 ) -> Any:
@@ -69,16 +107,20 @@ def call_in_double(
         rounded: round the result of every op to float32: what storing them costs, and no more.
 
     Integer and boolean inputs keep their dtype. Needs memory for a second, widened copy of the
-    weights while it runs.
+    weights, but for those of large linear layers, while it runs.
+
+    Raises:
+        RuntimeError: the module writes to such a weight.
     """
+    kept = large_matrices(module)
     wide = {
         name: value.detach().double()
         for name, value in [
             *module.named_parameters(remove_duplicate=False),
             *module.named_buffers(remove_duplicate=False),
         ]
-        if value.dtype in _NARROW
+        if value.dtype in _NARROW and name not in kept
     }
     fed = tuple(_widened(value.clone()) for value in inputs.values())
-    with torch.no_grad(), _Widen(rounded):
+    with torch.no_grad(), _Widen(rounded, kept.values()):
         return torch.func.functional_call(module, wide, fed, tie_weights=False)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,7 +23,13 @@ from torch import Tensor, nn
 from exporter.contracts.dtype_audit import ERROR, MIXED, DtypeAudit, Event
 from exporter.contracts.dtype_convert import converted, input_dtype
 from exporter.contracts.dtype_onnx import check_onnx
-from exporter.contracts.dtype_overflow import Finiteness, Overflow, find_overflow, run_and_watch
+from exporter.contracts.dtype_overflow import (
+    Finiteness,
+    Overflow,
+    find_overflow,
+    run_and_watch,
+    watching,
+)
 from exporter.contracts.probes import probe
 from exporter.contracts.raised import place_in
 from exporter.contracts.recorder import ModuleStack, flat_tensors
@@ -83,10 +89,17 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
     if settings.not_applicable:
         return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
     inputs = probe(subject)
-    part = scoped(subject, inputs, settings.scope)
+    held: list[Finiteness] = []
+
+    @contextlib.contextmanager
+    def watched(module: nn.Module) -> Iterator[None]:
+        with watching(module) as seen:
+            yield
+        held.append(seen)
+
+    part = scoped(subject, inputs, settings.scope, around=watched)
     if isinstance(part, str):
         return tuple(not_applicable(NAME, side, part) for side in SIDES)
-    held: list[Finiteness] = []
 
     def reference() -> Finiteness:
         if not held:

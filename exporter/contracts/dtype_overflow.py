@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from exporter.contracts.recorder import Call, ModuleStack, OpRecorder, Recorder
 from exporter.contracts.result import Place
@@ -48,6 +51,10 @@ class Finiteness:
         value = call.value
         if not value.is_floating_point() or not value.numel():
             return
+        low, high = (float(end) for end in torch.aminmax(value))
+        if math.isfinite(low) and math.isfinite(high):
+            self.rows[call.key] = (call.place, 0, max(-low, high))
+            return
         finite = torch.isfinite(value)
         count = int(value.numel() - finite.sum())
         peak = float(torch.where(finite, value, torch.zeros_like(value)).abs().max())
@@ -56,10 +63,27 @@ class Finiteness:
 
 def run_and_watch(module: nn.Module, args: Sequence[Any]) -> Finiteness:
     """Run a module on copies of its arguments and watch what every part returns."""
-    seen = Finiteness()
-    with torch.no_grad(), Recorder(module, take=seen.take):
-        seen.returned = module(*_copies(args))
+    with torch.no_grad(), watching(module) as seen:
+        module(*_copies(args))
     return seen
+
+
+@contextlib.contextmanager
+def watching(module: nn.Module) -> Iterator[Finiteness]:
+    """Watch what a module, whoever calls it, and every part of it return; what it returns itself
+    is kept of its first call."""
+    seen = Finiteness()
+
+    def keep(_module: nn.Module, _args: Any, returned: Any) -> None:
+        if seen.returned is None:
+            seen.returned = tree_map(_copied, returned)
+
+    handle = module.register_forward_hook(keep)
+    try:
+        with Recorder(module, take=seen.take, copies=False):
+            yield seen
+    finally:
+        handle.remove()
 
 
 def find_overflow(
@@ -86,7 +110,11 @@ def find_overflow(
 
 
 def _copies(args: Sequence[Any]) -> list[Any]:
-    return [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
+    return [_copied(arg) for arg in args]
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _op(

@@ -13,7 +13,7 @@ import numpy as np
 
 from exporter.contracts.recorder import Call, ModuleStack, OpRecorder, Recorder
 from exporter.contracts.result import Place
-from exporter.contracts.subject import ForwardError, Subject, as_array
+from exporter.contracts.subject import ForwardError, Subject, as_array, as_view
 from exporter.errors import OnnxStoppedError
 from exporter.tensors import Arrays
 
@@ -72,7 +72,7 @@ def shared_keys(runs: Sequence[dict[str, Call]]) -> list[str]:
 def first_layer(runs: Sequence[dict[str, Call]], judge: Judge) -> Found | None:
     """The first recorded module whose results the judge objects to."""
     for key in shared_keys(runs):
-        what = judge(key, tuple(as_array(run[key].value) for run in runs))
+        what = judge(key, tuple(as_view(run[key].value) for run in runs))
         if what is not None:
             return Found(place=runs[0][key].place, key=key, what=what)
     return None
@@ -96,7 +96,7 @@ def first_op(subject: Subject, inputs: Sequence[Arrays], scope: str, judge: Judg
     if len({tuple(call.key for call in run) for run in runs}) != 1:
         return None
     for calls in zip(*runs, strict=True):
-        what = judge(calls[0].place.op, tuple(as_array(call.value) for call in calls))
+        what = judge(calls[0].place.op, tuple(as_view(call.value) for call in calls))
         if what is not None:
             return Found(place=calls[0].place, key=calls[0].key, what=what)
     return None

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporter.contracts.mutation_onnx import check_onnx
+from exporter.contracts.mutation_onnx import CALLS, Calls, check_onnx
 from exporter.contracts.probes import probe
 from exporter.contracts.result import SIDES, TORCH, ContractResult, Place, not_applicable, not_run
 from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.state import ATTRIBUTE, BUFFER, checksum, held_tensors
-from exporter.contracts.subject import ForwardError, Subject, as_tensor
+from exporter.contracts.subject import ForwardError, Subject, as_array, as_tensor
 from exporter.contracts.write_watch import FirstChange, Write, WriteWatch
+from exporter.execution.stopwatch import RUNNING, timed
 from exporter.parity.status import Status
 
 NAME = "mutation"
@@ -66,21 +67,30 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
         return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
     inputs = probe(subject)
     try:
-        found = find_mutations(subject, inputs)
+        found, calls = find_mutations(subject, inputs)
     except ForwardError as error:
         return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
     torch_result = _verdict(found, settings)
-    onnx_result = check_onnx(subject, inputs, found, settings.caches, settings.dropped_by_export)
+    onnx_result = check_onnx(
+        subject, inputs, found, calls, settings.caches, settings.dropped_by_export
+    )
     return torch_result, onnx_result
 
 
-def find_mutations(subject: Subject, inputs: dict[str, np.ndarray]) -> list[Mutated]:
-    """Run once and list what was written to, inputs first.
+def find_mutations(
+    subject: Subject, inputs: dict[str, np.ndarray]
+) -> tuple[list[Mutated], Calls | ForwardError]:
+    """Run once, list what was written to, inputs first, and call it again with the state kept.
+
+    Returns:
+        the writes, and the outputs of all calls, or why a later one stopped. There is one call
+        only where no ONNX file is there to compare the later ones with.
 
     Raises:
-        ForwardError: the module raised.
+        ForwardError: the first call raised.
     """
     subject.snapshot  # noqa: B018 - state is saved before the first write
+    more = CALLS - 1 if subject.onnx.problem is None else 0  # exports, on demand, what is clean
     state = {held.name: held for held in held_tensors(subject.module)}
     sums = {name: checksum(held.tensor) for name, held in state.items()}
     versions = {name: held.tensor._version for name, held in state.items()}
@@ -88,7 +98,7 @@ def find_mutations(subject: Subject, inputs: dict[str, np.ndarray]) -> list[Muta
     copies = {name: checksum(value) for name, value in tensors.items()}
     counted = {name: value._version for name, value in tensors.items()}
     watched = {**{n: h.tensor for n, h in state.items()}, **tensors}
-    writes = _run_watched(subject, tensors, watched)
+    writes, first = _run_watched(subject, tensors, watched)
     after = {held.name: held for held in held_tensors(subject.module)}
     found: list[Mutated] = []
     for name, value in tensors.items():
@@ -106,8 +116,8 @@ def find_mutations(subject: Subject, inputs: dict[str, np.ndarray]) -> list[Muta
             if not where.module:
                 where = Place(module=where.module or held.module, op=where.op, source=where.source)
             found.append(Mutated(name=name, kind=held.kind, how=how, where=where))
-    subject.snapshot.restore()
-    return _with_places(subject, inputs, found)
+    calls = _later_calls(subject, inputs, first, more)
+    return _with_places(subject, inputs, found), calls
 
 
 def _how(counted: bool, content: bool) -> str:
@@ -116,17 +126,32 @@ def _how(counted: bool, content: bool) -> str:
     return "it was written to, with the values that it had" if counted else ""
 
 
-def _run_watched(subject: Subject, tensors: dict[str, Any], watched: dict[str, Any]) -> list[Write]:
+def _later_calls(
+    subject: Subject, inputs: dict[str, np.ndarray], first: dict[str, np.ndarray], more: int
+) -> Calls | ForwardError:
+    """The first call's outputs and those of more calls on the state that it left; then the state
+    is put back."""
+    try:
+        return (first, *(subject.torch(inputs, keep_state=True) for _ in range(more)))
+    except ForwardError as error:
+        return error
+    finally:
+        subject.snapshot.restore()
+
+
+def _run_watched(
+    subject: Subject, tensors: dict[str, Any], watched: dict[str, Any]
+) -> tuple[list[Write], dict[str, np.ndarray]]:
     with WriteWatch(subject.module, watched) as watch:
         subject.forwards += 1
         try:
-            with torch.no_grad():
-                subject.module(*tensors.values())
+            with torch.no_grad(), timed(RUNNING):
+                returned = subject.module(*tensors.values())
         except Exception as error:
             shapes = {name: tuple(value.shape) for name, value in tensors.items()}
             subject.snapshot.restore()
             raise ForwardError(error, shapes) from error
-    return watch.writes
+    return watch.writes, {name: as_array(v) for name, v in subject.named(returned).items()}
 
 
 def _place(name: str, writes: list[Write]) -> Place:
@@ -143,7 +168,7 @@ def _with_places(
     tensors = {name: as_tensor(inputs[name]) for name in subject.input_names}
     watched = {held.name: held.tensor for held in held_tensors(subject.module)} | tensors
     change = FirstChange(subject.module, {name: watched[name] for name in blind})
-    with change, torch.no_grad():
+    with change, torch.no_grad(), timed(RUNNING):
         subject.module(*tensors.values())
     subject.snapshot.restore()
     return [

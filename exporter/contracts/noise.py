@@ -62,23 +62,27 @@ def measure_noise(subject: Subject, inputs: Arrays) -> Noise:
     single: list[Call] = []
     with Recorder(subject.module, take=single.append):
         returned = subject.call(inputs)
+    subject.remember(inputs, returned)
     single += _outputs(subject, returned)
-    double: list[Call] = []
+    known = {call.key: call.value for call in single}
+    shares: dict[str, float] = {}
+
+    def compare(call: Call) -> None:
+        value = known.get(call.key)
+        share = None if value is None else _share(value, call.value)
+        if share is not None:
+            shares[call.key] = share
+
     try:
         tensors = {name: as_tensor(inputs[name]) for name in subject.input_names}
-        with Recorder(subject.module, take=double.append):
+        with Recorder(subject.module, take=compare, copies=False):
             wide = call_in_double(subject.module, tensors)
     except Exception as error:  # noqa: BLE001 - upstream code may insist on float32
         return Noise(why=f"not measured: the module does not run in float64 ({error}); floor holds")
     finally:
         subject.snapshot.restore()
-    double += _outputs(subject, wide)
-    truth = {call.key: call.value for call in double}
-    shares = {}
-    for call in single:
-        share = _share(call.value, truth.get(call.key))
-        if share is not None:
-            shares[call.key] = share
+    for call in _outputs(subject, wide):
+        compare(call)
     return Noise(shares=shares, why="float32 against float64 on the probe")
 
 
@@ -113,9 +117,12 @@ def _outputs(subject: Subject, returned: object) -> list[Call]:
     ]
 
 
-def _share(value: Tensor, truth: Tensor | None) -> float | None:
-    if truth is None or value.shape != truth.shape or not value.is_floating_point():
+def _share(value: Tensor, truth: Tensor) -> float | None:
+    if value.shape != truth.shape or not value.is_floating_point() or not value.numel():
         return None
+    gap, scale = float((truth - value).abs().max()), float(truth.abs().max())
+    if math.isfinite(gap) and math.isfinite(scale):
+        return gap / scale if scale else None
     finite = torch.isfinite(value) & torch.isfinite(truth)
     if not bool(finite.any()):
         return None

@@ -35,7 +35,7 @@ from exporter.contracts.result import (
     not_run,
 )
 from exporter.contracts.settings import ContractSettings
-from exporter.contracts.subject import ForwardError, Subject, as_array
+from exporter.contracts.subject import ForwardError, Subject, as_view
 from exporter.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
@@ -217,7 +217,7 @@ def _inner(
         for row in batch.order:
             judge = _judge(given, batch, row, noise)
             for key in shared_keys((alone[row], found)):
-                values = (as_array(alone[row][key].value), as_array(found[key].value))
+                values = (as_view(alone[row][key].value), as_view(found[key].value))
                 if judge(key, values) is not None:
                     place = alone[row][key].place
                     gap = distance(

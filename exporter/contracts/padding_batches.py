@@ -6,13 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.contracts.probes import probe_steps, replaced, resize, stack_rows, take_row
+from exporter.contracts.probes import (
+    probe_steps,
+    replaced,
+    resize,
+    short_steps,
+    stack_rows,
+    take_row,
+)
 from exporter.contracts.subject import Subject, TimeAxis
 
 GARBAGE = 1000.0
 """Padding is this much larger than the input's own peak."""
 SHARES = (1.0, 0.59, 0.31)
-"""Lengths of the utterances, as shares of the probe."""
+"""Lengths of the utterances, as shares of the longest."""
+_SHARE_OF_PROBE = 2
 
 _MASK = "pass the lengths down to this layer and mask the padded steps before they are mixed"
 _GUESS = "take lengths as an input instead of guessing them from the values"
@@ -44,7 +52,7 @@ def make_utterances(
     subject: Subject, axis: TimeAxis, *, pad_longest: bool, without_lengths: bool = False
 ) -> Utterances:
     """Cut utterances from the first case and batch them."""
-    steps = probe_steps(subject, axis)
+    steps = short_steps(axis, probe_steps(subject, axis), _SHARE_OF_PROBE)
     one = resize(subject, take_row(subject, subject.cases[0].inputs, 0), axis, steps)
     if axis.input not in subject.lengths and not without_lengths:
         return _of_one_length(subject, axis, one, steps)

@@ -71,10 +71,15 @@ def short_probe(subject: Subject, share: int = 4) -> dict[str, np.ndarray]:
     """A quarter of the probe, for what is expensive; the whole of it where it is short."""
     inputs = probe(subject)
     axis = subject.time_axis()
-    if axis is None or inputs[axis.input].shape[axis.position] < _LONG:
+    if axis is None:
         return inputs
-    size = max(axis.minimum, inputs[axis.input].shape[axis.position] // share)
+    size = short_steps(axis, inputs[axis.input].shape[axis.position], share)
     return resize(subject, inputs, axis, size)
+
+
+def short_steps(axis: TimeAxis, steps: int, share: int) -> int:
+    """A part of ``steps`` where they are many, as samples are."""
+    return steps if steps < _LONG else max(axis.minimum, steps // share)
 
 
 def other_future(

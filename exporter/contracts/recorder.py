@@ -87,7 +87,7 @@ class Recorder(ModuleStack):
     Args:
         module: the whole model.
         take: called with every record; without it records are kept in ``calls``.
-        keep_graph: keep values attached to autograd instead of copies.
+        copies: False hands over values as they are, for a ``take`` that keeps none of them.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class Recorder(ModuleStack):
         module: nn.Module,
         *,
         take: Callable[[Call], None] | None = None,
-        keep_graph: bool = False,
+        copies: bool = True,
     ):
         super().__init__(module)
         self.calls: list[Call] = []
         self._take = take or self.calls.append
-        self._keep_graph = keep_graph
+        self._copies = copies
         self._counts: dict[str, int] = {}
 
     def left(self, path: str, part: nn.Module, args: Any, returned: Any) -> None:
@@ -110,7 +110,7 @@ class Recorder(ModuleStack):
             key += f"#{count}"
         place = Place(module=path, op=type(part).__name__, source=forward_source(part))
         for label, value in flat_tensors(returned, key):
-            kept = value if self._keep_graph else value.detach().clone()
+            kept = value.detach().clone() if self._copies else value.detach()
             self._take(Call(key=label, place=place, value=kept))
 
 

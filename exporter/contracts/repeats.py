@@ -14,6 +14,8 @@ from exporter.contracts.subject import Subject
 from exporter.parity.status import Status
 
 NAME = "determinism"
+TWICE = "two runs"
+AFTER_OTHER = "after an unrelated input"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,6 @@ def verdict(side: str, found: Finding | None, tests: list[str], bitwise: bool) -
         limit=limit if found.limit == 0.0 else f"{found.limit:.3g}",
         where=found.where,
         advice=found.advice,
-        reason=f"{found.test} differ" if found.test == "two runs" else f"differs: {found.test}",
+        reason=f"{found.test} differ" if found.test == TWICE else f"differs: {found.test}",
         details={"tests": tests},
     )

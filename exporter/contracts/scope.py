@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +30,18 @@ class Part:
     restore: Callable[[], None]
 
 
-def scoped(subject: Subject, inputs: Arrays, path: str) -> Part | str:
-    """The submodule at ``path`` with the arguments of its first call; a string says why not."""
+def scoped(
+    subject: Subject,
+    inputs: Arrays,
+    path: str,
+    *,
+    around: Callable[[nn.Module], AbstractContextManager[object]] = contextlib.nullcontext,
+) -> Part | str:
+    """The submodule at ``path`` with the arguments of its first call; a string says why not.
+
+    Args:
+        around: entered with the submodule while the whole runs, which it does only for a ``path``.
+    """
     restore = subject.snapshot.restore
     if not path:
         args = tuple(as_tensor(inputs[name]) for name in subject.input_names)
@@ -46,7 +58,8 @@ def scoped(subject: Subject, inputs: Arrays, path: str) -> Part | str:
 
     handle = module.register_forward_pre_hook(hook, with_kwargs=True)
     try:
-        subject.call(inputs)
+        with around(module):
+            subject.remember(inputs, subject.call(inputs))
     finally:
         handle.remove()
     if not seen:

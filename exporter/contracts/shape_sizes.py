@@ -7,12 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.contracts.probes import other_future, probe, resize, stack_rows, take_row
+from exporter.contracts.probes import (
+    other_future,
+    probe,
+    probe_steps,
+    resize,
+    short_steps,
+    stack_rows,
+    take_row,
+)
 from exporter.contracts.subject import Subject, TimeAxis
 
 _CHEAP_STEPS = 4_000
 _DEAR_SIZE = 200_000
 """Sizes beyond this are tried only by a thorough run (12.5 s of audio at 16 kHz)."""
+_SHARE_OF_PROBE = 4
+_LONG_EXAMPLE = 16_000
+"""What stands for a longer example, except in a thorough run (1 s of audio at 16 kHz)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +51,13 @@ def sweep_axes(
             maximum = longest.get(name, limits.maximum if limits else None)
             example = _example_size(subject, spec.name, position)
             chosen = sizes.get(name) or derived(minimum, example, maximum)
+            if not subject.thorough and name not in sizes and example > _LONG_EXAMPLE:
+                every, chosen = chosen, _short_of(minimum, example, maximum)
+                left_out += [
+                    f"{name} = {size} (only with --thorough)"
+                    for size in every
+                    if size not in chosen and (size == example or size > max(chosen))
+                ]
             declared = subject.sweep.get(spec.name) or subject.sweep.get(name)
             if declared and name != subject.batch and name not in sizes:
                 # The run judges every declared length; here the longest is what is of interest.
@@ -76,6 +94,17 @@ def derived(minimum: int, example: int, maximum: int | None) -> tuple[int, ...]:
     return tuple(sorted(size for size in wanted if size >= max(minimum, 1)))
 
 
+def _short_of(minimum: int, example: int, maximum: int | None) -> tuple[int, ...]:
+    """The same sizes for a shorter example, and one beyond the example that was traced: a table
+    that was made for it ends there."""
+    short = derived(minimum, max(_LONG_EXAMPLE, minimum), maximum)
+    beyond = _next_prime(example + example // 8)
+    near = any(example < size <= max(_DEAR_SIZE, 4 * example) for size in short)
+    if near or (maximum is not None and beyond > maximum):
+        return short
+    return tuple(sorted({*short, beyond}))
+
+
 def _next_prime(number: int) -> int:
     number = max(number, 2)
     while any(number % d == 0 for d in range(2, int(number**0.5) + 1)):
@@ -105,7 +134,9 @@ def at_size(subject: Subject, axis: SweepAxis, size: int) -> dict[str, np.ndarra
     time = subject.time_axis()
     if time is not None:
         traced_size = _example_size(subject, time.input, time.position)
-        inputs = resize(subject, case, time, min(traced_size, max(_CHEAP_STEPS, time.minimum)))
+        short = short_steps(time, probe_steps(subject, time), _SHARE_OF_PROBE)
+        cheap = traced_size if traced_size <= _CHEAP_STEPS else short
+        inputs = resize(subject, case, time, cheap)
     one = take_row(subject, inputs, 0)
     rows = [one]
     for row in range(1, size):

@@ -78,7 +78,7 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
             row: dict[str, Any] = {"axis": axis.name, "size": size}
             rows.append(row)
             try:
-                left = subject.torch(inputs)
+                left = subject.torch(inputs) if axis.time else subject.recall(inputs)
             except ForwardError as error:
                 row["torch"] = f"raises: {error.text}"
                 where = place_of(subject, error)
@@ -99,7 +99,7 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
     if problem is not None:
         found.append(_without_file(problem, details))
     else:
-        found.append(_onnx_verdict(subject, axes, onnx_bad, details))
+        found.append(_onnx_verdict(subject, axes, onnx_bad, details, noise))
     return tuple(found)
 
 
@@ -112,7 +112,7 @@ def _onnx_at(
     noise: Noise,
 ) -> Bad | None:
     try:
-        right = subject.onnx.run(inputs)
+        right = subject.onnx.run(inputs) if axis.time else subject.onnx.recall(inputs)
     except OnnxStoppedError as error:
         return Bad(axis=axis.name, size=size, what=f"raises: {str(error)[:300]}")
     found: Disagreement | None = disagreement(subject, inputs, left, right, noise)
@@ -182,19 +182,28 @@ def _verdict(
 
 
 def _onnx_verdict(
-    subject: Subject, axes: list[SweepAxis], bad: list[Bad], details: dict[str, Any]
+    subject: Subject,
+    axes: list[SweepAxis],
+    bad: list[Bad],
+    details: dict[str, Any],
+    noise: Noise | None,
 ) -> ContractResult:
     result = _verdict(ONNX, bad, axes, details)
     hard = [item for item in bad if item.status is Status.FAIL]
     if not hard:
         return result
-    traced = {(axis.name, axis.example) for axis in axes}
+    tried = {(item.axis, item.size) for item in hard}
+    at_example = any(
+        (axis.name, axis.example) in tried
+        or (axis.example not in axis.sizes and _wrong_at_example(subject, axis, noise or Noise()))
+        for axis in axes
+    )
     found = find_baked(
         subject,
         axes,
         good_inputs=example_inputs(subject),
         message=hard[0].what,
-        at_example=any((item.axis, item.size) in traced for item in hard),
+        at_example=at_example,
     )
     if found is None:
         return result
@@ -204,6 +213,17 @@ def _onnx_verdict(
         reason=f"{result.reason}; {found.what}",
         details={**details, "baked constants": found.candidates},
     )
+
+
+def _wrong_at_example(subject: Subject, axis: SweepAxis, noise: Noise) -> bool:
+    """The size that was traced, where it was too long to be tried with the others."""
+    inputs = at_size(subject, axis, axis.example)
+    try:
+        left = subject.torch(inputs)
+    except ForwardError:
+        return False
+    bad = _onnx_at(subject, axis, axis.example, inputs, left, noise)
+    return bad is not None and bad.status is Status.FAIL
 
 
 def _without_file(problem: str, details: dict[str, Any]) -> ContractResult:

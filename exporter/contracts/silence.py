@@ -149,7 +149,7 @@ def _onnx(
         if settings.non_finite != "report":
             _no_worse(left, found, signal)
     elif left is not None:
-        different = disagreement(subject, signal.inputs, left, found, noise)
+        different = disagreement(subject, signal.inputs, left, found, noise, fragile_agrees=True)
         if different is not None and not different.fragile:
             figure = f"differs by {different.gap:.3g}, limit {different.limit:.3g}"
             what = figure if different.what == "values" else different.what

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.contracts.probes import resize, stack_rows, take_row
+from exporter.contracts.probes import resize, short_steps, stack_rows, take_row
 from exporter.contracts.subject import Subject, TimeAxis
 
 if TYPE_CHECKING:
     from exporter.contracts.silence import Settings
 
 _SQUARE_PERIOD = 160
+_SHARE_OF_PROBE = 4
+"""Of which NaN and Inf are put into three rows at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,12 @@ def make_signals(
             empty = resize(subject, inputs, axis, 0)
             signals.append(Signal(name=name, inputs=empty, refusable=axis.minimum > 0))
         elif name in ("nan", "inf") and settings.non_finite != "skip":
-            signals.append(_broken(subject, axis, inputs, name))
+            batched = subject.batch_position(axis.input) is not None
+            size = inputs[axis.input].shape[axis.position]
+            given = inputs
+            if batched:
+                given = resize(subject, inputs, axis, short_steps(axis, size, _SHARE_OF_PROBE))
+            signals.append(_broken(subject, axis, given, name))
     return signals
 
 

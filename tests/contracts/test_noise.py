@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.contracts.double import call_in_double
+from exporter.contracts.double import call_in_double, large_matrices
 from exporter.contracts.noise import Noise, distance, noise_of
 from tests.contracts.zoo.toy import Conv, Stack, features, output, subject
 
@@ -42,6 +43,50 @@ def test_float64_equals_a_widened_copy_and_changes_nothing() -> None:
     assert 0 < float((single - double).abs().max()) < 1e-5
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert all(value.dtype == torch.float32 for value in module.state_dict().values())
+
+
+class Large(nn.Module):
+    """Linear layers whose weights are not copied, in two and three dimensions, one shared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(400, 1000)
+        self.second = nn.Linear(1000, 400, bias=False)
+        self.again = self.first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.second(torch.relu(self.first(x)))
+        return self.again(y.reshape(-1, 400)) * self.first.weight[:, 0].to(self.first.weight.dtype)
+
+
+def test_large_matrices_are_not_copied_and_give_the_same() -> None:
+    module = Large().eval().requires_grad_(False)
+    assert set(large_matrices(module)) == {"first.weight", "second.weight", "again.weight"}
+    x = torch.randn(3, 5, 400, generator=torch.Generator().manual_seed(2))
+    found = call_in_double(module, {"x": x})
+    wanted = copy.deepcopy(module).double()(x.double())
+    assert found.dtype == torch.float64 and found.shape == wanted.shape
+    assert float((found - wanted).abs().max()) < 1e-13
+    assert module.first.weight.dtype == torch.float32
+    rounded = call_in_double(module, {"x": x}, rounded=True)
+    assert 1e-9 < float((rounded - wanted).abs().max()) < 1e-5
+
+
+def test_a_large_weight_that_is_written_to_is_not_changed() -> None:
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(600, 600)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.inner.weight.t().mul_(2.0)
+            return self.inner(x)
+
+    module = Writes().eval().requires_grad_(False)
+    before = module.inner.weight.clone()
+    with pytest.raises(RuntimeError, match="writes to a large weight"):
+        call_in_double(module, {"x": torch.ones(1, 600)})
+    assert torch.equal(module.inner.weight, before)
 
 
 def test_every_layer_gets_a_share() -> None:
