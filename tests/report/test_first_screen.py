@@ -101,6 +101,9 @@ def commands(run: Failed) -> list[list[str]]:
 
 
 def verdict_of(path: Path) -> str | None:
+    """The certified verdict; ``None`` without certificate, and without file."""
+    if not path.exists():
+        return None
     certificate = check_certificate(path).certificate
     return None if certificate is None else certificate["verdict"]
 
