@@ -10,7 +10,8 @@ translates and writes onto every ONNX node where it came from:
 
 A value counts as the program's when name, module path and op all agree, and the source line too
 where both sides know it. A name alone is not enough: one op more, and every number behind it is
-another layer's.
+another layer's. Where a module calls an op several times (in one line, where lines are known),
+the file may not hold names that the program lacks there: the numbers have moved, then.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 import onnx
 
 from exporter.graph.index import GraphIndex
-from exporter.graph.program import Op, Program, source_of_trace
+from exporter.graph.program import Op, Program, Ref, source_of_trace
 from exporter.graph.taps import tap_ops
 
 _PREFIX = "pkg.torch.onnx."
@@ -65,15 +66,39 @@ def agreeing_taps(program: Program, graph: GraphIndex) -> Agreement:
         for position, node in enumerate(graph.nodes)
         if (origin := origin_of(node)) is not None
     }
-    outputs = set(program.outputs)
+    lines = all(origin.source for origin in origins.values())
+    ours: dict[_Place, set[str]] = {}
+    theirs: dict[_Place, set[str]] = {}
+    for op in program.ops:
+        ours.setdefault(_place(op.module, op.target, op.source, lines), set()).add(op.name)
+    for origin in origins.values():
+        place = _place(origin.module, origin.op, origin.source, lines)
+        theirs.setdefault(place, set()).add(origin.name)
     found = set()
+    by_name = {op.name: op for op in program.ops}
     for op in tap_ops(program):
         position = graph.producer.get(program.onnx_name(op.name))
         origin = origins.get(position) if position is not None else None
-        if origin is not None and _agree(op, origin):
+        made = _maker(op, by_name)
+        place = _place(made.module, made.target, made.source, lines)
+        if origin is not None and _agree(made, origin) and theirs.get(place, set()) <= ours[place]:
             found.add(op.name)
-    inner = found - outputs
+    inner = found - set(program.outputs)
     return Agreement(taps=frozenset(found if inner else ()), described=len(origins))
+
+
+_Place = tuple[str, str, str]
+
+
+def _place(module: str, target: str, source: str, lines: bool) -> _Place:
+    return module, target, source if lines else ""
+
+
+def _maker(op: Op, by_name: Mapping[str, Op]) -> Op:
+    """The op whose node in the file has this value: a part of a tuple has no node of its own."""
+    if op.target != "operator.getitem" or not isinstance(op.args[0], Ref):
+        return op
+    return by_name.get(op.args[0].name, op)
 
 
 def _agree(op: Op, origin: Origin) -> bool:

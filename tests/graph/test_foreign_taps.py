@@ -92,6 +92,16 @@ def test_another_line_of_the_same_module_is_not_joined():
     assert agreeing_taps(THREE, file).taps == {"relu", "relu_2"}
 
 
+def test_without_lines_a_module_whose_names_have_moved_is_not_joined():
+    """One relu more in front: 'relu_1' is there, with the right module and op, and is another."""
+    first, second, third = relu("x", "relu", "b"), relu("relu", "relu_1", "b"), last("relu_1")
+    third.output[0] = "y"
+    for made in (first, second, third):
+        del made.metadata_props[2]  # the stack trace
+    twice = program(op("relu", "x", "a"), op("relu_1", "relu", "b"), op("relu_2", "relu_1", "c"))
+    assert agreeing_taps(twice, graph(first, second, third)).taps == frozenset()
+
+
 def test_a_file_without_metadata_shares_nothing():
     file = graph(node("Relu", "x", "relu"), node("Relu", "relu", "relu_1"), last("relu_1"))
     found = agreeing_taps(THREE, file)
