@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from exporter.config import Pipeline
 
 _ROOM = 11
+_FEW = ("batch", "B", "rows")
 LENGTHS = "_lengths"
 
 
@@ -38,7 +39,8 @@ def example_sizes(pipeline: Pipeline) -> dict[str, int]:
             continue
         lowest = max(axis.minimum if axis else 1, 2)
         highest = axis.maximum if axis and axis.maximum is not None else lowest + 10 * _ROOM
-        wanted = [lowest + _ROOM + len(sizes), *range(highest, lowest - 1, -1)]
+        room = 1 if name in _FEW else _ROOM
+        wanted = [lowest + room + len(sizes), *range(highest, lowest - 1, -1)]
         free = [size for size in wanted if lowest <= size <= highest]
         # Two axes of one size could be taken for one.
         apart = [size for size in free if size not in sizes.values()]

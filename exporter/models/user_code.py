@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 import sysconfig
 import traceback
@@ -117,7 +118,7 @@ def blamed(where: str, what: str, *, always: bool = True) -> Iterator[None]:
         raise ModelError(
             f"{what}: stage '{error.stage}': {error.detail}",
             where=place or where,
-            remedy=_ADVICE,
+            remedy=_narrower(error.detail) or _ADVICE,
         ) from error
     except (ExportVerifyError, torch.OutOfMemoryError):
         raise
@@ -131,6 +132,18 @@ def blamed(where: str, what: str, *, always: bool = True) -> Iterator[None]:
             where=place or where,
             remedy=_ADVICE,
         ) from error
+
+
+def _narrower(detail: str) -> str | None:
+    """How to narrow axes to the sizes that torch.export says the model can take."""
+    limits: dict[str, list[str]] = {}
+    for name, bounds in re.findall(r"^\s*(\w+) = Dim\('\w+', ([^)]*)\)", detail, re.MULTILINE):
+        for key, size in re.findall(r"(min|max)=(\d+)", bounds):
+            limits.setdefault(name, []).append(f"{key}imum: {size}")
+    if not limits:
+        return None
+    axes = ", ".join(f"{name}: {{{', '.join(found)}}}" for name, found in limits.items())
+    return f"the model does not take every size; write axes: {{{axes}}}, or correct its code"
 
 
 _ADVICE = "correct the model's code; 'export-verify' only calls it"
@@ -168,7 +181,9 @@ def code_digest(factory: Any, module: Any) -> str:
     Weights alone do not tell a corrected model from the one before.
     """
     names = {factory.__module__, *(type(part).__module__ for part in module.modules())}
-    names |= {name for name, held in sys.modules.items() if getattr(held, _MARK, None)}
+    # Not by getattr: that would import what another package's lazy modules stand for.
+    marked = {name: getattr(held, "__dict__", {}) for name, held in list(sys.modules.items())}
+    names |= {name for name, held in marked.items() if held.get(_MARK)}
     digest = hashlib.sha256()
     for name in sorted(names):
         held: ModuleType | None = sys.modules.get(name)

@@ -124,8 +124,8 @@ def test_results_are_described_from_runs_at_several_sizes(tmp_path):
         "x_again": ("float32", ("batch", "frames", 4)),
     }
     assert [spec.name for spec in found.outputs if spec.discrete] == ["best", "kept"]
-    assert found.example["x"].shape == (13, 17, 4)
-    assert found.example["x_lengths"].tolist() == [17] * 13
+    assert found.example["x"].shape == (3, 17, 4)
+    assert found.example["x_lengths"].tolist() == [17] * 3
 
 
 def test_results_of_a_tuple_are_named_by_the_yaml_in_order(tmp_path):
@@ -207,7 +207,7 @@ def test_sizes_that_a_draw_leaves_out_are_the_examples(tmp_path):
     path = project(tmp_path, sizes=", sizes: {batch: 2, frames: 9} => ")
     pipeline = load_pipeline(path, trust=True)
     (case,) = load_cases(pipeline, wrap(pipeline).inputs, ["short"])
-    assert case.inputs["x"].shape == (13, 17, 4)
+    assert case.inputs["x"].shape == (3, 17, 4)
 
 
 def test_integers_that_nobody_described_are_refused(tmp_path):
@@ -303,7 +303,7 @@ BROKEN = {
     "forward raises": (
         {"module": MODULE.replace("x.transpose(1, 2)", "x", 1)},
         ModelError,
-        r"model.py:13: the model does not run on x \[13, 17, 4\], x_lengths \[13\]: RuntimeError",
+        r"model.py:13: the model does not run on x \[3, 17, 4\], x_lengths \[3\]: RuntimeError",
     ),
     "fewer results than names": (
         {"kind": "{width: 5} => {kind: tuple}", "out": "best, kept] => best, kept, mean]"},
@@ -374,3 +374,10 @@ def test_a_case_that_the_model_cannot_run_names_the_line(tmp_path, capsys):
     assert cli.main(["run", str(path), "--trust", "--output-dir", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert "my_model.py:15" in said and "ValueError: nine" in said
+
+
+def test_an_axis_that_is_declared_too_wide_is_answered_with_what_to_write(tmp_path, capsys):
+    path = project(tmp_path, low="minimum: 3, => minimum: 1,")
+    assert cli.main(["run", str(path), "--trust", "--output-dir", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "write axes: {frames: {minimum: 3}}" in said and "Traceback" not in said
