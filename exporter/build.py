@@ -21,7 +21,7 @@ from exporter.build_cache import (
     CacheUse,
     Made,
     changed_since,
-    clear_made,
+    clear_exported,
     keep,
     take,
 )
@@ -104,7 +104,6 @@ def build(
         wrapped = wrap(pipeline)
         prepare()
         stage.result(f"weights: {wrapped.weights.source}")
-    clear_made(folder)
     base = metadata_of(pipeline, wrapped)
     use = None
     with timed(FILES):
@@ -175,6 +174,7 @@ def _make(
             opset=pipeline.export.opset,
         )
         outside = pipeline.export.external_data or weight_bytes(result.model) > EXTERNAL_LIMIT
+        clear_exported(folder)
         if outside:
             exported, model = store_exported(result.model, folder / EXPORTED, base)
         else:

@@ -66,15 +66,12 @@ class CacheUse:
         return self.key[:_SHORT]
 
 
-def clear_made(folder: Path) -> None:
-    """Take away what an earlier run made.
+def clear_exported(folder: Path) -> None:
+    """Take away what the exporter is about to write.
 
-    Its files may be other names of cached ones, so none of them may be written into.
+    The weights may be another name of a cached file, and the exporter would write into it.
     """
-    for name in (EXPORTED, SHIPPED):
-        (folder / name).unlink(missing_ok=True)
-        (folder / f"{name}.data").unlink(missing_ok=True)
-    for name in (TAPS, f"{PROGRAM}/{OPS_FILE}", f"{PROGRAM}/{WEIGHTS_FILE}"):
+    for name in (EXPORTED, f"{EXPORTED}.data"):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -99,6 +96,8 @@ def take(
     if found.entry is None:
         notes = (found.problem,) if found.problem else ()
         return None, dataclasses.replace(missed, notes=notes), 0
+    for name in {f"{EXPORTED}.data", f"{SHIPPED}.data"} - set(found.entry.files):
+        (folder / name).unlink(missing_ok=True)  # of an earlier export, which had them outside
     made = _made(found.entry, folder, module)
     use = dataclasses.replace(
         missed, taken=True, stored=True, made=found.entry.made, stages=stages_made(made.said)

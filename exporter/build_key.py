@@ -26,6 +26,7 @@ from exporter.cache.entry import canonical
 from exporter.config import Pipeline
 from exporter.graph.module_state import module_state
 from exporter.graph.wrap import Wrapped
+from exporter.models.user_code import _MARK as MARK
 
 _PACKAGE = Path(exporter.__file__ or "").resolve().parent
 _MAKING = ("speech", "models", "graph", "build.py", "tensors.py")
@@ -89,7 +90,8 @@ def judging_digest() -> str:
 
 
 def upstream_digest(module: nn.Module) -> str:
-    """sha256 over the loaded source files of the packages that a module's classes come from.
+    """sha256 over the loaded source files of the packages that a module's classes come from, and
+    of all that lies beside a user's pipeline.
 
     All of a package that is loaded, not the classes' own files alone: what they compute with is
     often a function next door. torch counts by its version.
@@ -97,11 +99,12 @@ def upstream_digest(module: nn.Module) -> str:
     classes = {kind for part in module.modules() for kind in type(part).__mro__}
     tops = {kind.__module__.partition(".")[0] for kind in classes} - _BY_VERSION
     digest = hashlib.sha256()
-    for name in sorted(sys.modules):
-        if name.partition(".")[0] not in tops:
+    for name, held in sorted(sys.modules.items()):
+        # Not by getattr: that would import what another package's lazy modules stand for.
+        known = getattr(held, "__dict__", {})
+        if name.partition(".")[0] not in tops and not known.get(MARK):
             continue
-        # Not by getattr: that would import what speechbrain's lazy modules stand for.
-        file = getattr(sys.modules[name], "__dict__", {}).get("__file__")
+        file = known.get("__file__")
         if file and file.endswith(".py"):
             digest.update(f"{name}\n".encode() + Path(file).read_bytes())
     return digest.hexdigest()

@@ -66,7 +66,7 @@ class Subject:
 class ChainResult:
     """Records and statuses of all links, in the order of the chain.
 
-    ``shipped`` holds the outputs of the first deployment, by case.
+    ``shipped`` holds the outputs of the first deployment, by case; ``proof`` what was leaned on.
     """
 
     links: list[LinkRecord]
@@ -77,6 +77,7 @@ class ChainResult:
     tokens: dict[str, list[list[int]]]
     shipped: dict[str, Arrays]
     notes: list[str]
+    proof: LengthProof | None = None
 
 
 class Chain:
@@ -170,6 +171,7 @@ class Chain:
             tokens=self._tokens(runs),
             shipped={run.case.name: run.stations[self._deployments[0].label()] for run in runs},
             notes=notes,
+            proof=proof,
         )
 
     def _judge_layers(

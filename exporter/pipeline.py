@@ -275,6 +275,12 @@ def _not_checked(options: Options, built: Built, result: ChainResult) -> list[st
             "layers of exported.onnx: its outputs only (its layers are walked when one of"
             " model.onnx fails)",
         )
+    if result.proof is not None:
+        missing.insert(
+            0,
+            f"{', '.join(result.proof.cases)}: the links in front of model.onnx, not run again"
+            " (see the notes)",
+        )
     return missing
 
 

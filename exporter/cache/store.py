@@ -90,8 +90,11 @@ class Store:
             except DamagedEntryError as error:
                 problem = f"the cached entry {key[:12]} was thrown away: {error}"
             else:
-                # Weights first: at no moment may a graph lie there without them.
-                for name in sorted(entry.files, key=lambda name: name.endswith(".onnx")):
+                graphs = {name for name in entry.files if name.endswith(".onnx")}
+                # At no moment may a graph lie there with weights that are not its own.
+                for name in graphs:
+                    (folder / name).unlink(missing_ok=True)
+                for name in sorted(entry.files, key=lambda name: name in graphs):
                     place(entry.folder / name, folder / name)
                 entry.touch()
                 return Taken(entry=entry)
