@@ -67,7 +67,7 @@ class RMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Norm ``x [B, T, C]``."""
         wide = x.float()
-        scaled = wide * torch.rsqrt((wide * wide).mean(-1, keepdim=True) + self.eps)
+        scaled = wide * torch.rsqrt((wide * wide).mean(-1, keepdim=True) + float(self.eps or 0.0))
         return scaled.to(x.dtype) * self.weight
 
 

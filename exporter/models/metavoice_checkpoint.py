@@ -1,8 +1,8 @@
 """MetaVoice's ``first_stage.pt``: names of training or of fast inference to those used here.
 
-    model         transformer.h.0.attn.c_attn.weight ...; "_orig_mod." in front when compiled
-    model_args    n_layer, n_head, n_embd, block_size, vocab_sizes, bias, norm_type, ...
-    optimizer, iter_num, best_val_loss, config, meta (tokenizer)      are left alone
+model         transformer.h.0.attn.c_attn.weight ...; "_orig_mod." in front when compiled
+model_args    n_layer, n_head, n_embd, block_size, vocab_sizes, bias, norm_type, ...
+optimizer, iter_num, best_val_loss, config, meta (tokenizer)      are left alone
 """
 
 from __future__ import annotations

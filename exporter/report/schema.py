@@ -276,9 +276,11 @@ class Report(Record):
     waveforms: list[WaveformRecord] = []
     notes: list[str] = Field([], description="things worth knowing that decide nothing")
     not_checked: list[str]
-    cache: CacheRecord | None = Field(None, description="none where the cache is off")
+    cache: CacheRecord | None = Field(default=None, description="none where the cache is off")
     timings: dict[str, float]
-    breakdown: dict[str, float] = Field({}, description="seconds of the whole by kind of work")
+    breakdown: dict[str, float] = Field(
+        default_factory=dict, description="seconds of the whole by kind of work"
+    )
 
     def link(self, name: str) -> LinkRecord | None:
         """A link by name."""

@@ -138,7 +138,9 @@ def test_a_golden_that_moved_fails_with_its_first_layer(pytester, project):
 def test_a_golden_that_is_missing_fails(pytester, project):
     result = run(pytester, "--export-verify-golden", "elsewhere")
     result.assert_outcomes(passed=7, skipped=1, failed=1)
-    result.stdout.fnmatch_lines(["golden made: missing", "*golden record pipelines/made.yaml --golden-dir elsewhere*"])
+    result.stdout.fnmatch_lines(
+        ["golden made: missing", "*golden record pipelines/made.yaml --golden-dir elsewhere*"]
+    )
 
 
 def test_a_run_of_another_pipeline_and_no_run_fail_every_test(pytester, project):
