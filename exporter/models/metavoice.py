@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from exporter.models.built import Built
 from exporter.models.metavoice_checkpoint import read_checkpoint, resolve
@@ -109,7 +109,7 @@ class Attention(nn.Module):
         parts = self.wqkv(x).reshape(rows, steps, 3, self.n_head, self.head_dim)
         q, k, v = (parts[:, :, number].transpose(1, 2) for number in range(3))
         keys, values = self.kv_cache(keys, values, positions, k, v)
-        y = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        y = functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
         y = y.transpose(1, 2).reshape(rows, steps, self.n_head * self.head_dim)
         return self.wo(y), keys, values
 
@@ -124,7 +124,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Widen ``[B, T, C]`` to ``[B, T, intermediate_size]``."""
-        return F.silu(self.w1(x)) * self.w3(x)
+        return functional.silu(self.w1(x)) * self.w3(x)
 
 
 class FeedForward(nn.Module):
