@@ -179,9 +179,14 @@ def capture(
 
 
 def _check_example(example: Mapping[str, torch.Tensor], dynamic_shapes: Mapping[str, Any]) -> None:
-    identities = [id(tensor) for tensor in example.values()]
-    if len(set(identities)) != len(identities):
-        raise StageError("capture", "the same tensor object is the example of two inputs")
+    seen: dict[int, str] = {}
+    for name, tensor in example.items():
+        other = seen.setdefault(id(tensor), name)
+        if other != name:
+            raise StageError(
+                "capture",
+                f"the same tensor object is the example of two inputs, '{other}' and '{name}'",
+            )
     for name, tensor in example.items():
         for axis in dynamic_shapes.get(name) or {}:
             if tensor.shape[axis] < 2:
