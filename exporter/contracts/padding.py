@@ -2,13 +2,10 @@
 
     alone     | a a a a a a |      | b b b |        each at its own length
     zeros     | a a a a a a 0 0 |  | b b b 0 0 0 0 0 |
-    garbage   | a a a a a a # # |  | b b b # # # # # |
-    orders    | b .. |  | a .. |
+    garbage   | b b b # # # # # |  | a a a a a a # # |  in another order; further ones if thorough
 
-Only what an utterance has alone is compared, at every layer. Zeros against garbage have the same
-shapes, so kernels add in the same order and the valid part must not move at all beyond rounding;
-alone against zeros may move by what float32 costs at that layer. Garbage is large and finite: NaN
-would alarm on every mask that multiplies (0 * NaN).
+Only what an utterance has alone is compared, at every layer. It may move by what float32 costs at
+that layer. Garbage is large and finite: NaN would alarm on every mask that multiplies (0 * NaN).
 """
 
 from __future__ import annotations

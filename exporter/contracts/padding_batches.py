@@ -65,12 +65,11 @@ def make_utterances(
     if axis.maximum is not None:
         padded = min(padded, axis.maximum)
     straight = tuple(range(len(sizes)))
-    orders = [straight[::-1]] + ([(1, 2, 0)] if subject.thorough else [])
-    batches = [
-        _batch(subject, axis, alone, sizes, straight, padded, "zeros"),
-        _batch(subject, axis, alone, sizes, straight, padded, "garbage"),
-    ]
-    batches += [_batch(subject, axis, alone, sizes, o, padded, "garbage") for o in orders]
+    # Each utterance meets both fills, among others before it and behind it.
+    plan = [("zeros", straight), ("garbage", straight[::-1])]
+    if subject.thorough:
+        plan += [("garbage", straight), ("garbage", (1, 2, 0))]
+    batches = [_batch(subject, axis, alone, sizes, order, padded, fill) for fill, order in plan]
     return Utterances(alone=alone, sizes=sizes, batches=batches, padded=padded)
 
 
