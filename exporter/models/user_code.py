@@ -36,9 +36,8 @@ def importable(folder: Path) -> Iterator[None]:
 
     ``sys.path`` is afterwards what it was. Modules of an earlier block are forgotten first.
     """
-    for name, module in list(sys.modules.items()):
-        if getattr(module, _MARK, None) is not None:
-            del sys.modules[name]
+    for name in _marked():
+        del sys.modules[name]
     importlib.invalidate_caches()
     before, path = set(sys.modules), list(sys.path)
     sys.path.insert(0, str(folder))
@@ -47,9 +46,19 @@ def importable(folder: Path) -> Iterator[None]:
     finally:
         sys.path[:] = path
         for name in set(sys.modules) - before:
-            file = getattr(sys.modules[name], "__file__", None)
+            file = getattr(sys.modules[name], "__dict__", {}).get("__file__")
             if file and _lies_in(Path(file), folder):
                 setattr(sys.modules[name], _MARK, str(folder))
+
+
+def _marked() -> set[str]:
+    """Names of the modules that an ``importable`` block brought.
+
+    Read from their dictionaries: asking another package's lazy module for an attribute imports
+    what it stands for, and that may not be installed (SpeechBrain's k2).
+    """
+    held = {name: getattr(module, "__dict__", {}) for name, module in list(sys.modules.items())}
+    return {name for name, values in held.items() if values.get(_MARK)}
 
 
 def _lies_in(file: Path, folder: Path) -> bool:
@@ -180,10 +189,7 @@ def code_digest(factory: Any, module: Any) -> str:
 
     Weights alone do not tell a corrected model from the one before.
     """
-    names = {factory.__module__, *(type(part).__module__ for part in module.modules())}
-    # Not by getattr: that would import what another package's lazy modules stand for.
-    marked = {name: getattr(held, "__dict__", {}) for name, held in list(sys.modules.items())}
-    names |= {name for name, held in marked.items() if held.get(_MARK)}
+    names = {factory.__module__, *(type(part).__module__ for part in module.modules())} | _marked()
     digest = hashlib.sha256()
     for name in sorted(names):
         held: ModuleType | None = sys.modules.get(name)
