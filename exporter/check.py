@@ -35,6 +35,7 @@ def contract_subject(
     program: Program | None = None,
     deployment: Deployment | None = None,
     thorough: bool = False,
+    shipped: Path | None = None,
 ) -> Subject:
     """What the contracts of a pipeline are checked on.
 
@@ -43,8 +44,12 @@ def contract_subject(
         folder: the output folder of a finished run; None (or one without a file of this very
             pipeline and weights) exports in memory when a contract asks for the file.
         program: the captured program, if it is at hand; read from ``folder`` otherwise.
+        shipped: the file in ``folder``, if it is known to be of this very pipeline and weights.
     """
-    file, taps = _finished(pipeline, wrapped, folder)
+    if shipped is not None:
+        file, taps = shipped, _taps_beside(shipped)
+    else:
+        file, taps = _finished(pipeline, wrapped, folder)
     if file is not None and program is None and (file.parent / "program" / "ops.json").is_file():
         program = load_program(file.parent / "program")
     return subject_from_wrapped(
@@ -72,8 +77,12 @@ def _finished(
     keys = (f"{PREFIX}graph_digest", f"{PREFIX}weights_digest")
     if any(artifact.metadata.get(key) != expected[key] for key in keys):
         return None, {}
-    taps = folder / "taps.json"
-    return artifact.path, read_taps(taps) if taps.is_file() else {}
+    return artifact.path, _taps_beside(artifact.path)
+
+
+def _taps_beside(file: Path) -> Mapping[str, Tap]:
+    taps = file.parent / "taps.json"
+    return read_taps(taps) if taps.is_file() else {}
 
 
 def contract_records(

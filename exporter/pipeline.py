@@ -246,6 +246,7 @@ def _contracts(
             folder=options.output_dir,
             program=built.program,
             deployment=options.deployments[0],
+            shipped=built.shipped.path,
         )
         found = run_contracts(
             subject, pipeline.contracts, progress=progress.phase, pipeline=pipeline

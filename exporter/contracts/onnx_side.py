@@ -22,7 +22,7 @@ from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.index import GraphIndex, index_graph
-from exporter.graph.onnx_file import open_artifact
+from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
 from exporter.tensors import Arrays, Tap, TensorSpec
 
@@ -235,8 +235,7 @@ def opened(
     """The file of a finished run, or anybody's file."""
 
     def make() -> Made:
-        _, model = open_artifact(path)
-        return _made(path, model, taps or {}, program)
+        return _made(path, read_model(path), taps or {}, program)
 
     return OnnxSide(make, deployment=deployment)
 

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from exporter.graph.onnx_file import external_entry, read_model
+from exporter.graph.light_model import PACKED, read_light
+from exporter.graph.onnx_file import external_entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,11 @@ class GraphIndex:
     def _read(self, tensor: onnx.TensorProto) -> np.ndarray:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-            if tensor.raw_data and dtype.itemsize >= 1 and tensor.data_type not in _PACKED:
+            if tensor.raw_data and tensor.data_type not in PACKED:
                 return np.frombuffer(tensor.raw_data, dtype).reshape(tuple(tensor.dims))
             return numpy_helper.to_array(tensor)
+        if tensor.data_type in PACKED:
+            return numpy_helper.to_array(tensor, str(self.folder))
         location, offset, _ = external_entry(tensor)
         if location not in self._maps:
             with (self.folder / location).open("rb") as stream:
@@ -67,26 +70,24 @@ class GraphIndex:
         return flat.reshape(tuple(tensor.dims))
 
 
-_LARGE = 1 << 14
-_PACKED = frozenset({onnx.TensorProto.INT4, onnx.TensorProto.UINT4})
-
-
 def open_graph(path: Path) -> GraphIndex:
     """Read an ONNX file for its look-ups alone; its weights are then held once, as arrays.
 
     Raises:
         ArtifactError: the file cannot be used (see ``read_model``).
     """
-    graph = index_graph(read_model(path), path.parent)
-    for tensor in graph.model.graph.initializer:
-        if int(np.prod(tensor.dims, dtype=np.int64)) >= _LARGE:
-            graph.array(tensor.name)
-            tensor.ClearField("raw_data")
-    return graph
+    model, arrays = read_light(path)
+    return index_graph(model, path.parent, arrays)
 
 
-def index_graph(model: onnx.ModelProto, folder: Path) -> GraphIndex:
-    """Build the look-ups of ``model``; external data is resolved relative to ``folder``."""
+def index_graph(
+    model: onnx.ModelProto, folder: Path, arrays: Mapping[str, np.ndarray] | None = None
+) -> GraphIndex:
+    """Build the look-ups of ``model``; external data is resolved relative to ``folder``.
+
+    Args:
+        arrays: values of initialisers that ``model`` does not hold.
+    """
     nodes = tuple(node for node in model.graph.node if node.op_type != "Constant")
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -106,6 +107,7 @@ def index_graph(model: onnx.ModelProto, folder: Path) -> GraphIndex:
         consumers={name: tuple(users) for name, users in consumers.items()},
         initializers=initializers,
         folder=folder,
+        _arrays=dict(arrays or {}),
     )
 
 
