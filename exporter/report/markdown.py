@@ -41,7 +41,8 @@ def _render(report: Report, rows: int, cell: int) -> str:
     parts = [
         f"## {words(report.verdict.upper())}: {name(report.pipeline.name)}",
         f"**{markdown(shorten(report.headline, 600))}**",
-        _bullets([markdown(shorten(step, 600)) for step in next_steps(report)], rows),
+        # Commands to paste: with the paths of a deep folder in them they are long, and useless cut.
+        _bullets([markdown(shorten(step, 2400)) for step in next_steps(report)], rows),
     ]
     if report.pipeline.weights.seeded:
         parts.append(f"> **{markdown(SEEDED)}**")

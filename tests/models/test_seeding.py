@@ -46,6 +46,15 @@ def test_ranges() -> None:
 
 
 def test_a_tensor_without_a_rule_is_an_error() -> None:
-    module = nn.BatchNorm1d(4)  # its batch counter is an integer
-    with pytest.raises(ValueError, match="num_batches_tracked"):
+    module = nn.Module()
+    module.register_buffer("steps", torch.ones(1, dtype=torch.int64))
+    with pytest.raises(ValueError, match="no seeding rule for steps"):
         seed_weights(module, 0)
+
+
+def test_the_counter_of_a_batch_norm_that_no_evaluation_reads_is_zero() -> None:
+    module = nn.BatchNorm1d(4)
+    assert module.num_batches_tracked is not None
+    module.num_batches_tracked += 3
+    seed_weights(module, 0)
+    assert int(module.num_batches_tracked) == 0

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from exporter.errors import ConfigError
+from exporter.models.upstream import quiet_upstream
 from exporter.speech.mel import MelSpectrogram, slaney_mel_matrix
 from exporter.speech.reflect import reflected_index
 
@@ -19,7 +20,8 @@ def noise(rows: int, samples: int, seed: int = 0) -> torch.Tensor:
 
 def upstream_mel(sound: torch.Tensor, **changed: Any) -> torch.Tensor:
     """``MelSpectrogramEncoder.mel_spectrogram`` with the published hyperparameters."""
-    from speechbrain.inference.encoders import MelSpectrogramEncoder
+    with quiet_upstream():
+        from speechbrain.inference.encoders import MelSpectrogramEncoder
 
     hparams = {
         "sample_rate": 16000, "hop_length": 256, "win_length": 1024, "n_fft": 1024,

@@ -57,14 +57,16 @@ class OnMels(nn.Module):
 
 def upstream_encoder(seed: int = 0) -> Any:
     """The real class with a small ECAPA-TDNN of fixed-seed weights."""
-    try:
-        from speechbrain.inference.encoders import MelSpectrogramEncoder
-    except ImportError:
-        from speechbrain.pretrained.interfaces import MelSpectrogramEncoder
-    from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
-    from speechbrain.processing.features import InputNormalization
-
     from exporter.models.seeding import seed_weights
+    from exporter.models.upstream import quiet_upstream
+
+    with quiet_upstream():
+        try:
+            from speechbrain.inference.encoders import MelSpectrogramEncoder
+        except ImportError:
+            from speechbrain.pretrained.interfaces import MelSpectrogramEncoder
+        from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+        from speechbrain.processing.features import InputNormalization
 
     network = ECAPA_TDNN(input_size=80, **SIZES)
     seed_weights(network, seed)
