@@ -203,6 +203,7 @@ def spec_to_json(spec: TensorSpec) -> dict[str, Any]:
         "choices": dict(spec.choices),
         "discrete": spec.discrete,
         "unit": spec.unit,
+        "initial": spec.initial,
     }
 
 
@@ -216,4 +217,5 @@ def spec_from_json(saved: Mapping[str, Any]) -> TensorSpec:
         choices=dict(saved["choices"]),
         discrete=saved["discrete"],
         unit=saved["unit"],
+        initial=saved.get("initial"),  # goldens of pipelines without state were written before it
     )

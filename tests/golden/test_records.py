@@ -1,0 +1,33 @@
+"""What a manifest says of tensors is all that there is to say of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+from exporter.golden.records import spec_from_json, spec_to_json
+from exporter.tensors import Axis, TensorSpec
+
+FULL = TensorSpec(
+    name="state",
+    dtype="int64",
+    shape=("batch", 3),
+    axes=(Axis(name="batch", minimum=2, maximum=9),),
+    choices={"yes": 1},
+    discrete=True,
+    unit="steps",
+    initial=1.5,
+)
+
+
+def test_every_field_of_a_specification_comes_back():
+    plain = TensorSpec(name="", dtype="", shape=())
+    same = [f.name for f in fields(FULL) if getattr(FULL, f.name) == getattr(plain, f.name)]
+    assert not same, f"give these another value than their default: {same}"
+    assert spec_from_json(json.loads(json.dumps(spec_to_json(FULL)))) == FULL
+
+
+def test_a_specification_that_was_written_before_states_were_has_none():
+    saved = spec_to_json(FULL)
+    del saved["initial"]
+    assert spec_from_json(saved).initial is None
