@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
@@ -343,3 +346,54 @@ def test_a_check_imports_no_torch(held, tmp_path):
         cwd=ROOT,
     )
     assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+
+
+_OPENED = """\
+import sys
+from importlib.metadata import packages_distributions
+opened = set()
+def note(event, args):
+    if event == "open" and isinstance(args[0], str) and "site-packages/" in args[0]:
+        opened.add(args[0].partition("site-packages/")[2].partition("/")[0])
+sys.addaudithook(note)
+from exporter import cli
+code = cli.main(sys.argv[1:])
+known = packages_distributions()
+used = {d for name in opened for d in known.get(name.removesuffix(".py"), ())}
+print(code, *sorted(used))
+"""
+
+
+def test_other_versions_are_checked_with_all_that_a_check_opens(held, tmp_path, monkeypatch):
+    """scripts/check_versions.py installs a handful of packages and must not forget one."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from check_versions import CHECK_NEEDS
+
+    done = subprocess.run(
+        [
+            *(sys.executable, "-B", "-c", _OPENED, "golden", "check", str(tmp_path / "made.yaml")),
+            *("--onnx", str(tmp_path / "model.onnx"), "--golden-dir", str(tmp_path / "golden")),
+            *("--output-dir", str(tmp_path / "out")),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    code, *used = done.stdout.splitlines()[-1].split()
+    assert code == "0", done.stderr
+    ours = {"export-verify", "onnxruntime-gpu"}
+    assert {"bokeh", "onnx", "pydantic"} <= {name.lower() for name in used}
+    missing = {name.lower() for name in used} - closure(CHECK_NEEDS) - ours
+    assert not missing, f"add to CHECK_NEEDS: {sorted(missing)}"
+
+
+def closure(names):
+    """These distributions and all that they require, lower case."""
+    found, waiting = set(), list(names)
+    while waiting:
+        name = re.match(r"[\w.-]+", waiting.pop()).group().lower().replace("_", "-")
+        if name not in found:
+            found.add(name)
+            with contextlib.suppress(PackageNotFoundError):
+                waiting += [need for need in requires(name) or () if "extra ==" not in need]
+    return found | {name.replace("-", "_") for name in found}
