@@ -30,6 +30,7 @@ from exporter.parity.compare import measure
 from exporter.parity.measurement import Distance
 
 DRAWS = 8
+_MOST_TERMS = 1 << 16
 
 
 def float32_cost(
@@ -182,6 +183,46 @@ def _conv2d(
     return None if result is None else result.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
 
+def _sum(
+    generator: torch.Generator,
+    x: Tensor,
+    dims: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor | None:
+    """One term after the other, as onnxruntime adds; torch adds sums of parts.
+
+    The order alone would not do: of equal terms every order is the same, and torch's sum of parts
+    may then be exact where a running sum is not.
+    """
+    if not x.is_floating_point() or dtype not in (None, x.dtype) or x.dim() == 0:
+        return None
+    axes = range(x.dim()) if dims is None or dims == [] else dims
+    gone = sorted({axis % x.dim() for axis in ([axes] if isinstance(axes, int) else axes)})
+    kept = [axis for axis in range(x.dim()) if axis not in gone]
+    terms = x.permute(*gone, *kept).flatten(0, len(gone) - 1)
+    if not 0 < len(terms) <= _MOST_TERMS:
+        return None
+    total = torch.zeros_like(terms[0])
+    for index in _order(generator, len(terms)).tolist():
+        total = total + terms[index]
+    shape = [1 if axis in gone else size for axis, size in enumerate(x.shape)]
+    return total.reshape(shape) if keepdim else total
+
+
+def _mean(
+    generator: torch.Generator,
+    x: Tensor,
+    dims: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor | None:
+    total = _sum(generator, x, dims, keepdim, dtype=dtype)
+    return None if total is None else total / (x.numel() / total.numel())
+
+
 _REORDERED = {
     "aten.linear.default": _linear,
     "aten.matmul.default": _matmul,
@@ -190,4 +231,8 @@ _REORDERED = {
     "aten.addmm.default": _addmm,
     "aten.conv1d.default": _conv1d,
     "aten.conv2d.default": _conv2d,
+    "aten.sum.default": _sum,
+    "aten.sum.dim_IntList": _sum,
+    "aten.mean.default": _mean,
+    "aten.mean.dim": _mean,
 }

@@ -49,6 +49,10 @@ def operands(target: str) -> tuple[Any, ...]:
         "aten.conv2d.default": (
             rand(2, 4, 3, 20), rand(6, 4, 1, 5), rand(6), (1, 2), (0, 3), (1, 2),
         ),
+        "aten.sum.default": (rand(2, 4, 5),),
+        "aten.sum.dim_IntList": (rand(2, 4, 5), [-1, 0], True),
+        "aten.mean.default": (rand(2, 4, 5),),
+        "aten.mean.dim": (rand(2, 4, 5), [1]),
     }[target]  # fmt: skip
 
 
@@ -72,5 +76,21 @@ def test_what_it_cannot_reorder_it_leaves():
     assert _REORDERED["aten.matmul.default"](draw, torch.ones(4), torch.ones(4)) is None
     depthwise = _REORDERED["aten.conv1d.default"]
     assert depthwise(draw, x, torch.ones(4, 1, 3), None, (1,), (0,), (1,), 4) is None
+    total = _REORDERED["aten.sum.dim_IntList"]
+    assert total(draw, x.to(torch.int64), [0]) is None
+    assert total(draw, x, [0], dtype=torch.float64) is None
+    assert total(draw, x[..., :0], [2]) is None
     tall = _REORDERED["aten.conv2d.default"]
     assert tall(draw, x[None], torch.ones(2, 1, 2, 2)) is None
+
+
+def test_a_running_sum_of_equal_terms_costs_what_no_order_of_parts_shows():
+    # The frames of digital silence: torch's sum of parts is nearly exact, a running sum is not.
+    silence = torch.full((1, 400, 3), -11.512925)
+    exact = silence.double().sum(1)
+    torchs = (silence.sum(1).double() - exact).abs().max()
+    running = _REORDERED["aten.sum.dim_IntList"](torch.Generator().manual_seed(0), silence, [1])
+    assert running is not None
+    found = (running.double() - exact).abs().max()
+    assert found > 4 * torchs
+    assert found < 400 * 2.0**-24 * exact.abs().max()
