@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torch import nn
 
-from exporter.case_run import CAPTURED, EAGER, CaseRun, run_pytorch
+from exporter.case_run import CAPTURED, EAGER, CaseRun, proved_run, run_pytorch, tokens_of
 from exporter.errors import OnnxStoppedError
 from exporter.execution.memory import trim
 from exporter.execution.onnxruntime import Deployment, FileRun
@@ -139,7 +139,8 @@ class Chain:
         if proofs is not None and proof is None and not self._stopped:
             clean = [run.case for run in runs if not run.written]
             if {case.name for case in sized} <= {case.name for case in clean}:
-                proofs.keep(sized, self._front(), results)
+                values = {run.case.name: (run.stations[CAPTURED], run.truth) for run in runs}
+                proofs.keep(sized, self._front(), results, values)
         rollups = self._link_rollups(results, runs)
         if proof is not None:
             front = self._front()
@@ -200,6 +201,9 @@ class Chain:
         runs: list[CaseRun] = []
         with self._stages.stage("run PyTorch") as stage:
             for number, case in enumerate(cases):
+                if proof is not None and case.name in proof.values:
+                    runs.append(proved_run(case, *proof.values[case.name]))
+                    continue
                 stage.update(case.name, number, len(cases))
                 specs = self._subject.inputs, self._subject.outputs
                 module, program = self._subject.module, self._subject.program
@@ -213,7 +217,9 @@ class Chain:
                 trim()
             steps = len(runs) - len(cases)
             calls = f", {steps} steps" if steps else ""
-            stage.result(f"{len(cases)} cases and lengths{calls}, float32 and float64")
+            kept = f"; {len(proof.values)} lengths from the proof" if proof is not None else ""
+            run = len(cases) - len(proof.values if proof is not None else ())
+            stage.result(f"{run} cases and lengths{calls}, float32 and float64{kept}")
         return runs
 
     def _run_files(self, runs: list[CaseRun]) -> None:
@@ -383,14 +389,9 @@ class Chain:
         return self._tainted[case.name]
 
     def _tokens(self, runs: list[CaseRun]) -> dict[str, list[list[int]]]:
-        found = {}
         station = self._deployments[0].label()
-        for run in runs:
-            outputs = run.stations[station]
-            if "token_ids" in outputs and "token_lengths" in outputs:
-                pairs = zip(outputs["token_ids"], outputs["token_lengths"], strict=True)
-                found[run.case.name] = [ids[: int(n)].tolist() for ids, n in pairs]
-        return found
+        found = {run.case.name: tokens_of(run, station) for run in runs}
+        return {name: tokens for name, tokens in found.items() if tokens is not None}
 
 
 def _module(culprit: Culprit) -> str:
