@@ -7,7 +7,8 @@ The tiny pipeline by default. Both sides get the same wrapped module, weights an
     ours     what a run does behind wrap: capture, export, simplify, ship; it also writes
              exported.onnx, taps.json and program/, which plain has no counterpart of
     plain    torch.onnx.export(module, example, dynamo=True, dynamic_shapes=...) as it is by
-             default, onnxsim.simplify, onnx.save
+             default, onnxsim.simplify, onnx.save; it is lent our way with recurrent ops, without
+             which it does not export this module at all (--bare shows that)
 
 Each side runs in a process of its own, one after the other, in turns and in turned order, so that
 no memory, import or cache of one helps the other. Importing and wrapping are not counted. Then
@@ -54,6 +55,7 @@ def main() -> int:
     parser.add_argument("--blocks", type=int, help="encoder blocks, between tiny and full")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bare", action="store_true", help="plain gets no help of ours")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--keep", type=Path, help="folder for the files of both sides")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -112,16 +114,26 @@ def measure_side(side: str, options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     clock = Clock()
     try:
-        (ours if side == "ours" else plain)(pipeline, wrapped, options.keep, clock)
+        if side == "ours":
+            ours(pipeline, wrapped, options.keep, clock)
+        else:
+            plain(pipeline, wrapped, options, clock)
         error = ""
     except Exception as problem:  # noqa: BLE001 - what stops an exporter is a result
-        error = f"{type(problem).__name__}: {str(problem).strip().splitlines()[0][:300]}"
+        error = reason(problem)
     return {
         "stages": clock.seconds,
         "cpu": clock.cpu,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         "error": error,
     }
+
+
+def reason(problem: BaseException) -> str:
+    """The first cause of an error, in one line; exporters wrap it several times."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    return f"{type(problem).__name__}: {(str(problem).strip().splitlines() or [''])[0][:300]}"
 
 
 class Clock:
@@ -151,27 +163,34 @@ def ours(pipeline: Pipeline, wrapped: Any, folder: Path, clock: Clock) -> None:
     clock.seconds = {**stages.timings, "all": clock.seconds["all"]}
 
 
-def plain(pipeline: Pipeline, wrapped: Any, folder: Path, clock: Clock) -> None:
+def plain(pipeline: Pipeline, wrapped: Any, options: argparse.Namespace, clock: Clock) -> None:
     """What one would write by hand."""
     import onnx
     import onnxsim
     import torch
 
+    from exporter.graph.capture import keep_recurrent_ops
+    from exporter.graph.recurrent import TRANSLATIONS
+
+    def translated() -> Any:
+        given: dict[str, Any] = {
+            "dynamo": True,
+            "dynamic_shapes": dict(wrapped.dynamic_shapes),
+            "opset_version": pipeline.export.opset,
+            "input_names": [spec.name for spec in wrapped.inputs],
+            "output_names": [spec.name for spec in wrapped.outputs],
+        }
+        example = tuple(wrapped.example.values())
+        if options.bare:
+            return torch.onnx.export(wrapped.module, example, **given)
+        with keep_recurrent_ops():
+            given["custom_translation_table"] = TRANSLATIONS
+            return torch.onnx.export(wrapped.module, example, **given)
+
     def everything() -> None:
-        program = clock.stage(
-            "torch.onnx.export",
-            lambda: torch.onnx.export(
-                wrapped.module,
-                tuple(wrapped.example.values()),
-                dynamo=True,
-                dynamic_shapes=dict(wrapped.dynamic_shapes),
-                opset_version=pipeline.export.opset,
-                input_names=[spec.name for spec in wrapped.inputs],
-                output_names=[spec.name for spec in wrapped.outputs],
-            ),
-        )
+        program = clock.stage("torch.onnx.export", translated)
         model, _ = clock.stage("onnxsim", lambda: onnxsim.simplify(program.model_proto))
-        clock.stage("save", lambda: onnx.save(model, str(folder / "model.onnx")))
+        clock.stage("save", lambda: onnx.save(model, str(options.keep / "model.onnx")))
 
     clock.stage("all", everything)
 
