@@ -49,7 +49,7 @@ _SMALLEST_GAIN = 1e-12
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--full", action="store_true", help="the published size")
     parser.add_argument("--tiny", action="store_true", help="the tiny pipeline, the default")
     parser.add_argument("--blocks", type=int, help="encoder blocks, between tiny and full")
@@ -197,8 +197,6 @@ def plain(pipeline: Pipeline, wrapped: Any, options: argparse.Namespace, clock: 
 
 def compare(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Both files at several lengths: equal integers, largest difference of floats."""
-    import numpy as np
-
     from exporter.cases.load import load_cases, with_size
     from exporter.errors import ExportVerifyError
     from exporter.execution.onnxruntime import Deployment, FileRun
@@ -227,12 +225,14 @@ def compare(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
             except ExportVerifyError as error:
                 row[f"{side} stops"] = str(error).splitlines()[0][:200]
         if len(found) == len(SIDES):
-            row |= _difference(*(found[side] for side in SIDES), np)
+            row |= _difference(found["ours"], found["plain"])
         rows.append(row)
     return rows
 
 
-def _difference(left: Any, right: Any, np: Any) -> dict[str, Any]:
+def _difference(left: Any, right: Any) -> dict[str, Any]:
+    import numpy as np
+
     integers, floats = True, 0.0
     for name, value in left.items():
         other = right[name]

@@ -3,6 +3,8 @@
 Before it translates a program, the exporter inserts casts where operands of an op differ in dtype.
 torch finds them by running the whole program once more on abstract tensors: a fifth of an export.
 But what every op gives is in the program since it was traced; only what gets a cast is run here.
+Nodes and weights of the file are the same; the sizes that the file states of a cast bear the names
+that all others bear (torch's second run gave them names of their own).
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-try:
+_fx_passes: Any = None
+passes: Any = None
+type_promotion: Any = None
+with contextlib.suppress(ImportError):  # another torch keeps them elsewhere: it runs its own pass
     from torch.onnx._internal.exporter import _fx_passes
     from torch.onnx._internal.fx import passes
     from torch.onnx._internal.fx.passes import type_promotion
-except ImportError:  # another torch keeps them elsewhere, and runs the program once more
-    _fx_passes = passes = type_promotion = None
 
 
 @contextlib.contextmanager
@@ -38,11 +41,11 @@ def known_values() -> Iterator[None]:
             done.interpreter.__class__ = kind
             done.run()
 
-    setattr(_fx_passes, "insert_type_promotion_nodes", insert)
+    _fx_passes.insert_type_promotion_nodes = insert
     try:
         yield
     finally:
-        setattr(_fx_passes, "insert_type_promotion_nodes", own)
+        _fx_passes.insert_type_promotion_nodes = own
 
 
 def _on_known_values(interpreter: type) -> type:
