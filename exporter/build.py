@@ -108,7 +108,7 @@ def build(
     use = None
     with timed(FILES):
         if store is None:
-            made = _make(pipeline, wrapped, folder, stages, base)
+            made = make(pipeline, wrapped, folder, stages, base)
         else:
             made, use = _cached(pipeline, wrapped, folder, stages, base, store)
         trim()
@@ -148,7 +148,7 @@ def _cached(
             with stages.stage(name) as stage:
                 stage.result(f"cached {use.short}  {made.said[name]}".rstrip())
         return made, use
-    made = _make(pipeline, wrapped, folder, stages, base)
+    made = make(pipeline, wrapped, folder, stages, base)
     with stages.stage("cache") as stage:
         kept = keep(store, parts, folder, made, pipeline.name, use)
         stage.result(f"{'stored' if kept.stored else 'not stored'} {use.short}")
@@ -157,10 +157,10 @@ def _cached(
     return made, kept
 
 
-def _make(
+def make(
     pipeline: Pipeline, wrapped: Wrapped, folder: Path, stages: Stages, base: Mapping[str, str]
 ) -> Made:
-    """Capture, export, simplify and ship."""
+    """Capture, export, simplify and ship; see ``build``."""
     said = {}
     with users_code(pipeline), stages.stage("capture") as stage:
         captured = capture(wrapped.module, wrapped.example, wrapped.dynamic_shapes)

@@ -32,7 +32,8 @@ _PACKAGE = Path(exporter.__file__ or "").resolve().parent
 _MAKING = ("speech", "models", "graph", "build.py", "tensors.py")
 _JUDGING = (
     *("cases", "execution", "parity"),
-    *("case_run.py", "chain.py", "length_proofs.py", "outputs.py", "tap_measure.py"),
+    *("case_run.py", "chain.py", "kept_arrays.py", "length_proofs.py", "outputs.py"),
+    "tap_measure.py",
 )
 _VERSIONED = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxsim", "onnxruntime-gpu", "numpy")
 """onnxsim computes constants with onnxruntime."""

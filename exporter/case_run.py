@@ -66,6 +66,25 @@ def run_pytorch(
     return runs
 
 
+def proved_run(case: Case, captured: Arrays, truth: Arrays) -> CaseRun:
+    """A case whose links in front of the shipped file are proved, with what PyTorch gave then."""
+    return CaseRun(
+        case=_declare_empty(case, captured),
+        truth=truth,
+        stations={CAPTURED: captured},
+        proved=True,
+    )
+
+
+def tokens_of(run: CaseRun, station: str) -> list[list[int]] | None:
+    """Token ids of every row that a station gave; None where the graph gives none."""
+    outputs = run.stations[station]
+    if "token_ids" not in outputs or "token_lengths" not in outputs:
+        return None
+    pairs = zip(outputs["token_ids"], outputs["token_lengths"], strict=True)
+    return [ids[: int(n)].tolist() for ids, n in pairs]
+
+
 def _once(
     module: nn.Module | None,
     program: Program,

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from torch import nn
 
-from exporter.case_run import CAPTURED, EAGER, CaseRun, run_pytorch
+from exporter.case_run import CAPTURED, EAGER, CaseRun, proved_run, run_pytorch, tokens_of
+from exporter.chain_result import ChainResult, OpenFile
 from exporter.errors import OnnxStoppedError
 from exporter.execution.memory import trim
 from exporter.execution.onnxruntime import Deployment, FileRun
-from exporter.execution.stopwatch import METRICS, RUNNING, spent
+from exporter.execution.stopwatch import FILES, METRICS, RUNNING, spent, timed
 from exporter.graph.index import GraphIndex, open_graph
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, count_fates
@@ -31,7 +32,7 @@ from exporter.parity.rollup import Coverage, Rollup, link_verdict, rollup
 from exporter.parity.status import Status, worst
 from exporter.parity.tolerance import Policy
 from exporter.record import culprit_record, layer_records, link_record, output_record
-from exporter.report.schema import CulpritRecord, LinkRecord, OutputRecord
+from exporter.report.schema import CulpritRecord, LinkRecord
 from exporter.stages import Stages, Station
 from exporter.tensors import Arrays, Case, TensorSpec
 
@@ -62,30 +63,13 @@ class Subject:
     states: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainResult:
-    """Records and statuses of all links, in the order of the chain.
-
-    ``shipped`` holds the outputs of the first deployment, by case; ``proof`` what was leaned on.
-    """
-
-    links: list[LinkRecord]
-    outputs: list[OutputRecord]
-    culprits: list[CulpritRecord]
-    statuses: list[Status]
-    status: Status
-    tokens: dict[str, list[list[int]]]
-    shipped: dict[str, Arrays]
-    notes: list[str]
-    proof: LengthProof | None = None
-
-
 class Chain:
     """Judges a subject.
 
     Args:
         policy: the limits. deployments: sessions as users would open them; the first one also
-            runs the layers. budget: bytes that taps may hold.
+            runs the layers. budget: bytes that taps may hold. keep_open: the last file's
+            session stays until ``open_file`` hands it over, beside the weights of the layers.
     """
 
     def __init__(
@@ -95,7 +79,10 @@ class Chain:
         deployments: tuple[Deployment, ...],
         budget: int,
         stages: Stages,
+        keep_open: bool = False,
     ):
+        self._keep_open = keep_open
+        self._session: FileRun | None = None
         self._subject = subject
         self._policy = policy
         self._deployments = deployments
@@ -139,7 +126,8 @@ class Chain:
         if proofs is not None and proof is None and not self._stopped:
             clean = [run.case for run in runs if not run.written]
             if {case.name for case in sized} <= {case.name for case in clean}:
-                proofs.keep(sized, self._front(), results)
+                values = {run.case.name: (run.stations[CAPTURED], run.truth) for run in runs}
+                proofs.keep(sized, self._front(), results, values)
         rollups = self._link_rollups(results, runs)
         if proof is not None:
             front = self._front()
@@ -200,6 +188,9 @@ class Chain:
         runs: list[CaseRun] = []
         with self._stages.stage("run PyTorch") as stage:
             for number, case in enumerate(cases):
+                if proof is not None and case.name in proof.values:
+                    runs.append(proved_run(case, *proof.values[case.name]))
+                    continue
                 stage.update(case.name, number, len(cases))
                 specs = self._subject.inputs, self._subject.outputs
                 module, program = self._subject.module, self._subject.program
@@ -213,7 +204,9 @@ class Chain:
                 trim()
             steps = len(runs) - len(cases)
             calls = f", {steps} steps" if steps else ""
-            stage.result(f"{len(cases)} cases and lengths{calls}, float32 and float64")
+            kept = f"; {len(proof.values)} lengths from the proof" if proof is not None else ""
+            run = len(cases) - len(proof.values if proof is not None else ())
+            stage.result(f"{run} cases and lengths{calls}, float32 and float64{kept}")
         return runs
 
     def _run_files(self, runs: list[CaseRun]) -> None:
@@ -231,9 +224,12 @@ class Chain:
     def _run_file(
         self, runs: list[CaseRun], station: str, path: Path, deployment: Deployment
     ) -> None:
-        """All cases on one file; its session, as large as its weights, ends with this call."""
+        """All cases on one file; its session, as large as its weights, ends with this call unless
+        it is to be kept."""
         session = FileRun(path, deployment)
         shipped = station not in {held.name for held in self._subject.stations}
+        if self._keep_open and shipped and deployment == self._deployments[0]:
+            self._session = session
         for run in runs:
             if shipped or not run.proved:
                 run.stations[station] = self._run_one(session, station, run.case)
@@ -324,11 +320,18 @@ class Chain:
         spent(METRICS, clock.get("metrics", 0.0))
         return found
 
+    def open_file(self) -> OpenFile:
+        """Hand over what is open of the last file; the chain has it no longer."""
+        held = OpenFile(graph=self._graphs.pop(self._last.name, None), session=self._session)
+        self._session = None
+        return held
+
     def _graph(self, station: Station) -> GraphIndex:
         if station.name not in self._graphs:
             # One graph at a time: at full size each holds a gigabyte of weights.
             self._graphs.clear()
-            self._graphs[station.name] = open_graph(station.path)
+            with timed(FILES):
+                self._graphs[station.name] = open_graph(station.path)
         return self._graphs[station.name]
 
     def _layer_rollup(
@@ -383,14 +386,9 @@ class Chain:
         return self._tainted[case.name]
 
     def _tokens(self, runs: list[CaseRun]) -> dict[str, list[list[int]]]:
-        found = {}
         station = self._deployments[0].label()
-        for run in runs:
-            outputs = run.stations[station]
-            if "token_ids" in outputs and "token_lengths" in outputs:
-                pairs = zip(outputs["token_ids"], outputs["token_lengths"], strict=True)
-                found[run.case.name] = [ids[: int(n)].tolist() for ids, n in pairs]
-        return found
+        found = {run.case.name: tokens_of(run, station) for run in runs}
+        return {name: tokens for name, tokens in found.items() if tokens is not None}
 
 
 def _module(culprit: Culprit) -> str:

@@ -14,7 +14,8 @@ from exporter.config import Pipeline
 from exporter.contracts import ContractResult, Subject, declared_settings, run_contracts
 from exporter.contracts.build import subject_from_wrapped
 from exporter.errors import ConfigError
-from exporter.execution.onnxruntime import Deployment
+from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_artifact
 from exporter.graph.program import Program
 from exporter.graph.program_file import load_program
@@ -36,6 +37,8 @@ def contract_subject(
     deployment: Deployment | None = None,
     thorough: bool = False,
     shipped: Path | None = None,
+    graph: GraphIndex | None = None,
+    session: FileRun | None = None,
 ) -> Subject:
     """What the contracts of a pipeline are checked on.
 
@@ -45,6 +48,7 @@ def contract_subject(
             pipeline and weights) exports in memory when a contract asks for the file.
         program: the captured program, if it is at hand; read from ``folder`` otherwise.
         shipped: the file in ``folder``, if it is known to be of this very pipeline and weights.
+        graph, session: that file as it is open already.
     """
     if shipped is not None:
         file, taps = shipped, _taps_beside(shipped)
@@ -63,6 +67,8 @@ def contract_subject(
         sweep=pipeline.lengths,
         thorough=thorough,
         opset=pipeline.export.opset,
+        graph=graph,
+        session=session,
     )
 
 

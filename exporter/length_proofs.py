@@ -3,8 +3,9 @@
 The links in front of the shipped file are functions of the export: eager PyTorch, the captured
 program, the exported and the simplified file. Where all of that is byte for byte what it was, on
 the same inputs, with the same limits, libraries, processor and code of this package, running them
-again at every length can only say the same. So a proof is kept, and the report of a run that
-leans on one says so. Cases and layers are always run, and so is the shipped file, at every length.
+again at every length can only say the same. So a proof is kept, with what PyTorch gave in float32
+and float64, and the report of a run that leans on one says so. Cases and layers are always run,
+and so is the shipped file, at every length: it is held against PyTorch's values.
 
 Only what passed is kept: everything else is run and judged again.
 """
@@ -12,9 +13,10 @@ Only what passed is kept: everything else is run and judged again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -23,14 +25,20 @@ from exporter.cache.entry import canonical
 from exporter.cache.store import Store
 from exporter.environment import describe_environment
 from exporter.execution.onnxruntime import Deployment
+from exporter.kept_arrays import packed, unpacked
 from exporter.outputs import OutputResult
 from exporter.parity.rollup import Rollup
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
-from exporter.tensors import Case, TensorSpec
+from exporter.tensors import Arrays, Case, TensorSpec
 
 _PROVED = (Status.PASS, Status.EMPTY_AS_DECLARED)
 _SHORT = 12
+_LARGEST = 16 * 2**20
+"""Bytes of PyTorch's outputs of one case and precision that are kept; above, PyTorch runs again."""
+
+Values = tuple[Arrays, Arrays]
+"""What PyTorch gave on one case: in float32, in float64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,19 +47,27 @@ class LengthProof:
 
     Attributes:
         made: when, ISO 8601. digest: of what was proved, and how.
-        cases: names of the sized cases.
+        cases: names of the sized cases. values: PyTorch's, of those for which they were kept.
     """
 
     made: str
     digest: str
     cases: tuple[str, ...]
+    values: Mapping[str, Values] = field(default_factory=dict)
 
     def note(self, links: Sequence[str]) -> str:
         """What the report of a run says that leans on this proof."""
         return (
             f"{', '.join(self.cases)}: {'; '.join(links)} not run again: proved {self.made} with"
             f" the same bytes, inputs, limits, versions and processor (proof {self.digest})"
+            f"{self._values_note()}"
         )
+
+    def _values_note(self) -> str:
+        if not self.values:
+            return ""
+        which = "" if len(self.values) == len(self.cases) else f" of {', '.join(self.values)}"
+        return f"; PyTorch's values{which}, which the shipped file is held against, are from there"
 
     def on(self, rollup: Rollup) -> Rollup:
         """A link that leans on this proof."""
@@ -100,17 +116,25 @@ class LengthProofs:
         if held is None or held.get("proof") != name or not isinstance(held.get("made"), str):
             return None
         return LengthProof(
-            made=held["made"], digest=name[:_SHORT], cases=tuple(case.name for case in sized)
+            made=held["made"],
+            digest=name[:_SHORT],
+            cases=tuple(case.name for case in sized),
+            values=_values(held.get("values"), sized),
         )
 
     def keep(
-        self, sized: Sequence[Case], links: Sequence[str], results: Sequence[OutputResult]
+        self,
+        sized: Sequence[Case],
+        links: Sequence[str],
+        results: Sequence[OutputResult],
+        values: Mapping[str, Values],
     ) -> None:
         """Keep what was found, if all of it passed; a cache that cannot be written keeps nothing.
 
         Args:
             links: names of the links that are to be proved.
             results: of these links and others, on these cases and others.
+            values: PyTorch's, of these cases and others.
         """
         names = {case.name for case in sized}
         here = [held for held in results if held.link in links and held.case in names]
@@ -126,6 +150,11 @@ class LengthProofs:
             "results": [
                 [held.link, held.case, held.name, held.verdict.status.value] for held in here
             ],
+            "values": {
+                case.name: [packed(part, _LARGEST) for part in values[case.name]]
+                for case in sized
+                if case.name in values and not case.later
+            },
         }
         try:
             self._store.write_proof(self._key, name, content)
@@ -141,3 +170,14 @@ class LengthProofs:
                 digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
                 digest.update(array.tobytes())
         return digest.hexdigest()
+
+
+def _values(content: Any, sized: Sequence[Case]) -> dict[str, Values]:
+    """What was kept of PyTorch's values, of those cases that have them whole."""
+    found = {}
+    for case in sized:
+        pair = content.get(case.name) if isinstance(content, Mapping) else None
+        single, wide = (unpacked(part) for part in pair) if pair else (None, None)
+        if single is not None and wide is not None:
+            found[case.name] = (single, wide)
+    return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter import __version__
-from exporter.chain import ChainResult
+from exporter.chain_result import ChainResult
 from exporter.commands._options import run_options
 from exporter.config import Pipeline
 from exporter.environment import describe_environment

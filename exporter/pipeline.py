@@ -16,14 +16,15 @@ from exporter.build_cache import cache_record
 from exporter.cache.store import Store, open_store
 from exporter.cases.load import choose_cases, load_cases, with_size
 from exporter.certify import certify_run, uncertify
-from exporter.chain import Chain, ChainResult, Subject
+from exporter.chain import Chain, Subject
+from exporter.chain_result import ChainResult, OpenFile
 from exporter.check import contract_records, contract_subject
 from exporter.config import Pipeline
 from exporter.contracts import declared_settings, run_contracts
 from exporter.environment import default_memory_budget, usable_cores
 from exporter.errors import ArtifactError, ModelError, StageError, UserInputError
 from exporter.execution.onnxruntime import Deployment, check_provider, present_providers
-from exporter.execution.stopwatch import breakdown, collecting
+from exporter.execution.stopwatch import FILES, breakdown, collecting, timed
 from exporter.length_proofs import LengthProofs
 from exporter.make_report import (
     Options,
@@ -178,7 +179,8 @@ def _judged(
         states=built.wrapped.states,
     )
     policy = policy_of(pipeline)
-    chain = Chain(subject, policy, options.deployments, options.budget, progress)
+    checked = bool(declared_settings(pipeline.contracts, pipeline=pipeline))
+    chain = Chain(subject, policy, options.deployments, options.budget, progress, checked)
     sized = sized_cases(pipeline, built.wrapped.inputs, loaded)
     proofs = _proofs(built, policy, options.deployments[0])
     try:
@@ -187,7 +189,7 @@ def _judged(
     except ArtifactError as error:
         # The file is our own: there is nothing in it that a user gave.
         raise StageError(ONNXRUNTIME, f"{error.where}: {error.problem}") from error
-    contracts = _contracts(pipeline, options, built, loaded, progress)
+    contracts = _contracts(pipeline, options, built, loaded, progress, chain.open_file())
     report = make_report(
         pipeline,
         options,
@@ -206,7 +208,7 @@ def _judged(
         timings={},
     )
     report = report.model_copy(update={"cache": cache_record(built.cache)})
-    with progress.stage("certify"):
+    with progress.stage("certify"), timed(FILES):
         return certify_run(report, built.shipped, pipeline, policy, golden_dir)
 
 
@@ -234,6 +236,7 @@ def _contracts(
     built: Built,
     cases: tuple[Case, ...],
     progress: Stages,
+    held: OpenFile,
 ) -> list[ContractRecord]:
     """Check what the pipeline declares, on the module and on the file that was just shipped."""
     if not declared_settings(pipeline.contracts, pipeline=pipeline):
@@ -247,6 +250,8 @@ def _contracts(
             program=built.program,
             deployment=options.deployments[0],
             shipped=built.shipped.path,
+            graph=held.graph,
+            session=held.session,
         )
         found = run_contracts(
             subject, pipeline.contracts, progress=progress.phase, pipeline=pipeline

@@ -7,7 +7,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from exporter.chain import CAPTURED, EAGER, ChainResult
+from exporter.chain import CAPTURED, EAGER
+from exporter.chain_result import ChainResult
 from exporter.config import Pipeline
 from exporter.errors import ModelError, StageError
 from exporter.make_report import Options, make_report, not_checked_always

@@ -15,7 +15,8 @@ import torch
 
 from exporter.build import users_code
 from exporter.cases.load import load_cases
-from exporter.chain import CAPTURED, Chain, ChainResult, Subject
+from exporter.chain import CAPTURED, Chain, Subject
+from exporter.chain_result import ChainResult
 from exporter.config import Pipeline
 from exporter.errors import StageError
 from exporter.graph.certificate import check_certificate

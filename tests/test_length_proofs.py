@@ -140,3 +140,65 @@ def test_a_shipped_file_that_goes_wrong_at_a_length_is_still_found(cache, tmp_pa
     report = run_cached(write(tmp_path / "toy"), tmp_path / "out")
     assert notes(report) and report.exit_code == 1
     assert report.link(SHIPPED).verdict == "fail"
+
+
+def sizes_run_by_pytorch(monkeypatch):
+    """The sizes of x that the captured program runs on, as they come."""
+    import exporter.case_run as case_run
+
+    sizes = []
+    real = case_run.run_with_truth
+
+    def watched(program, inputs, wide=None):
+        sizes.append(inputs["x"].shape[-1])
+        return real(program, inputs, wide)
+
+    monkeypatch.setattr(case_run, "run_with_truth", watched)
+    return sizes
+
+
+def test_pytorch_is_not_run_again_at_a_proved_length(cache, tmp_path, monkeypatch):
+    sizes = sizes_run_by_pytorch(monkeypatch)
+    report = run_cached(write(tmp_path / "toy"), tmp_path / "out")
+    assert sizes == [40]  # the case
+    assert "PyTorch's values, which the shipped file is held against, are from there" in "".join(
+        notes(report)
+    )
+    proved_again = {(o.case, o.name): o.model_dump() for o in report.outputs if o.link == SHIPPED}
+    (path,) = proofs(cache)
+    path.unlink()
+    anew = run_cached(write(tmp_path / "toy"), tmp_path / "out")
+    assert sizes == [40, 40, 3, 50]
+    # Every figure of the shipped file is what it is when PyTorch runs beside it, bit by bit.
+    again = {(o.case, o.name): o.model_dump() for o in anew.outputs if o.link == SHIPPED}
+    assert again == proved_again
+
+
+def test_the_shipped_file_is_held_against_what_pytorch_gave(cache, tmp_path):
+    """Other values of PyTorch than those that were kept: the file must fail against them."""
+    from exporter.cache.entry import sealed, unsealed
+    from exporter.kept_arrays import packed, unpacked
+
+    (path,) = proofs(cache)
+    content = {k: v for k, v in unsealed(path.read_text()).items() if k != "seal"}
+    moved = [unpacked(part) for part in content["values"]["noise@50"]]
+    content["values"]["noise@50"] = [
+        packed({name: value * 1.5 for name, value in part.items()}, 1 << 20) for part in moved
+    ]
+    path.write_text(sealed(content))
+    report = run_cached(write(tmp_path / "toy"), tmp_path / "out")
+    assert report.link(SHIPPED).verdict == "fail"
+
+
+def test_values_that_are_too_large_are_made_again(cache, tmp_path, monkeypatch):
+    import exporter.length_proofs as length_proofs
+
+    monkeypatch.setattr(length_proofs, "_LARGEST", 100)
+    (path,) = proofs(cache)
+    path.unlink()
+    run_cached(write(tmp_path / "toy"), tmp_path / "out")
+    sizes = sizes_run_by_pytorch(monkeypatch)
+    report = run_cached(write(tmp_path / "toy"), tmp_path / "out")
+    assert sizes == [40, 50]
+    (note,) = notes(report)
+    assert "PyTorch's values of noise@3, which" in note

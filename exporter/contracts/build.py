@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from exporter.contracts.onnx_side import OnnxSide, exported, no_file, opened
 from exporter.contracts.subject import Subject
-from exporter.execution.onnxruntime import Deployment
+from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.wrap import Wrapped
 from exporter.tensors import Axis, Case, Tap, TensorSpec
@@ -30,6 +31,8 @@ def subject_from_wrapped(
     sweep: Mapping[str, tuple[int, ...]] | None = None,
     thorough: bool = False,
     opset: int = 18,
+    graph: GraphIndex | None = None,
+    session: FileRun | None = None,
 ) -> Subject:
     """A pipeline's graph under contract.
 
@@ -37,12 +40,14 @@ def subject_from_wrapped(
         wrapped: module and specs.
         cases: golden inputs; the first is what probes are cut from.
         file: the ONNX file of a finished run; exported on demand without one.
-        taps, program: what is known of that file.
+        taps, program: what is known of that file. graph, session: the file, open already.
         sweep: sizes per axis or input, as ``lengths`` in the YAML.
     """
     side: OnnxSide
     if file is not None:
-        side = opened(file, taps=taps, program=program, deployment=deployment)
+        side = opened(
+            file, taps=taps, program=program, deployment=deployment, graph=graph, session=session
+        )
     else:
         side = exported(
             wrapped.module,

@@ -19,10 +19,10 @@ from exporter.contracts.result import Place
 from exporter.errors import ArtifactError, StageError
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.execution.stopwatch import FILES, timed
 from exporter.graph.capture import capture
 from exporter.graph.export import export
-from exporter.graph.index import GraphIndex, index_graph
-from exporter.graph.onnx_file import read_model
+from exporter.graph.index import GraphIndex, index_graph, open_graph
 from exporter.graph.program import Program
 from exporter.tensors import Arrays, Tap, TensorSpec
 
@@ -56,6 +56,7 @@ class OnnxSide:
             ``ArtifactError`` that it raises becomes ``problem``.
         deployment: how onnxruntime is set up.
         load: a file that onnxruntime refuses is a ``problem``, too.
+        session: the file as ``deployment`` has it, where it is loaded already.
         capture_only: captures without translating; for contracts that need the program of a
             model that cannot be translated.
     """
@@ -67,6 +68,7 @@ class OnnxSide:
         deployment: Deployment | None = None,
         capture_only: Callable[[], torch.export.ExportedProgram] | None = None,
         load: bool = True,
+        session: FileRun | None = None,
     ):
         self.deployment = deployment or Deployment()
         self._make = make
@@ -75,7 +77,7 @@ class OnnxSide:
         self._made: Made | None = None
         self._captured: torch.export.ExportedProgram | None = None
         self._problem: str | None = None
-        self._runs: dict[Deployment, FileRun] = {}
+        self._runs = {} if session is None else {session.deployment: session}
         self._sessions: dict[tuple, Any] = {}
         self._memo = Memo()
         self.forwards = 0
@@ -102,7 +104,7 @@ class OnnxSide:
         if self._made is None and self._problem is None:
             try:
                 made = self._make()
-                if self._load:
+                if self._load and self.deployment not in self._runs:
                     self._runs[self.deployment] = FileRun(made.path, self.deployment)
                 self._made = made
             except (StageError, ArtifactError) as error:
@@ -231,13 +233,21 @@ def opened(
     taps: Mapping[str, Tap] | None = None,
     program: Program | None = None,
     deployment: Deployment | None = None,
+    graph: GraphIndex | None = None,
+    session: FileRun | None = None,
 ) -> OnnxSide:
-    """The file of a finished run, or anybody's file."""
+    """The file of a finished run, or anybody's file.
+
+    Args:
+        graph, session: the file as it is open already; each is made when it is not given.
+    """
 
     def make() -> Made:
-        return _made(path, read_model(path), taps or {}, program)
+        with timed(FILES):
+            held = graph or open_graph(path)
+        return Made(path=path, graph=held, taps=taps or {}, program=program)
 
-    return OnnxSide(make, deployment=deployment)
+    return OnnxSide(make, deployment=deployment, session=session)
 
 
 def exported(
@@ -263,9 +273,13 @@ def exported(
         model = ir.to_proto(found.model)
         path = Path(folder.name) / "model.onnx"
         onnx.save(model, str(path))
-        made = _made(path, model, program_taps(found.program), found.program)
-        made.captured = captured
-        return made
+        return Made(
+            path=path,
+            graph=index_graph(model, path.parent),
+            taps=program_taps(found.program),
+            program=found.program,
+            captured=captured,
+        )
 
     side = OnnxSide(make, deployment=deployment, capture_only=only_capture, load=load)
     side._folder = folder  # type: ignore[attr-defined]  # removed together with the side
@@ -275,9 +289,3 @@ def exported(
 def program_taps(program: Program) -> dict[str, Tap]:
     """ONNX value name -> tap, of everything that a program computes."""
     return {program.onnx_name(op.name): op.tap for op in program.ops if op.kind == "tensor"}
-
-
-def _made(
-    path: Path, model: onnx.ModelProto, taps: Mapping[str, Tap], program: Program | None
-) -> Made:
-    return Made(path=path, graph=index_graph(model, path.parent), taps=taps, program=program)

@@ -15,8 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from exporter.graph.contents import (
     metadata_field,
     read_contents,
 )
+from exporter.graph.copied import copy_and_digest
 
 PREFIX = "export_verify.certificate."
 _CHUNK = 1 << 22
@@ -85,22 +86,18 @@ def certify(judged: Artifact, facts: Mapping[str, str]) -> str:
     taken = {*_BINDING, _SEAL} & set(facts)
     if taken:
         raise ValueError(f"these facts are computed here: {', '.join(sorted(taken))}")
-    contents = read_contents(path)
-    if _certificate_entries(contents.entries):
-        raise ArtifactError("the file has a certificate already", where=str(path))
-    held = {**facts, **_binding(contents, judged.sha256)}
-    if held["external_sha256"] != _json(judged.external):
-        raise _changed(path)
-    tail = _rendered({**held, _SEAL: _seal(held)})
     part = path.with_name(f"{path.name}.part")
     try:
-        # The system copies without bringing the bytes here; what it wrote is what is hashed.
-        shutil.copyfile(path, part)
-        with part.open("r+b", buffering=0) as target:
-            digest = hashlib.file_digest(target, "sha256")
-            if digest.hexdigest() != judged.sha256:
-                raise _changed(path)
-            digest.update(tail)
+        # Reading the parts of a file and copying it are a second each; neither waits for the other.
+        with ThreadPoolExecutor(1) as beside:
+            copied = beside.submit(copy_and_digest, path, part)
+            held = {**facts, **_judged_binding(judged)}
+            digest = copied.result()
+        if digest.hexdigest() != judged.sha256:
+            raise _changed(path)
+        tail = _rendered({**held, _SEAL: _seal(held)})
+        digest.update(tail)
+        with part.open("ab") as target:
             target.write(tail)
         os.replace(part, path)
     finally:
@@ -163,6 +160,18 @@ def _changed(path: Path) -> ArtifactError:
         where=str(path),
         remedy="run the pipeline again, and let nothing else write to its folder",
     )
+
+
+def _judged_binding(judged: Artifact) -> dict[str, str]:
+    """What binds a certificate to the file as it is now; raises where that cannot be."""
+    path = judged.path
+    contents = read_contents(path)
+    if _certificate_entries(contents.entries):
+        raise ArtifactError("the file has a certificate already", where=str(path))
+    binding = _binding(contents, judged.sha256)
+    if binding["external_sha256"] != _json(judged.external):
+        raise _changed(path)
+    return binding
 
 
 def _binding(contents: Contents, sha256: str) -> dict[str, str]:

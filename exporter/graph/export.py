@@ -11,6 +11,7 @@ import torch
 from exporter.errors import StageError
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
 from exporter.graph.program import Program, from_exported
+from exporter.graph.promotion import known_values
 from exporter.graph.recurrent import TRANSLATIONS
 from exporter.tensors import TensorSpec
 
@@ -53,7 +54,7 @@ def export(
     names = tuple(spec.name for spec in outputs)
     try:
         # Without gradients: the decompositions would otherwise trace the backward pass's views.
-        with torch.no_grad(), keep_recurrent_ops(), quiet_exporter():
+        with torch.no_grad(), keep_recurrent_ops(), quiet_exporter(), known_values():
             result = torch.onnx.export(
                 captured,
                 dynamo=True,

@@ -27,6 +27,7 @@ from exporter.models.fsmn_vad_stream import (
     stream_inputs,
     stream_outputs,
 )
+from exporter.models.import_alone import import_alone
 from exporter.models.settings import read_settings
 from exporter.models.upstream import quiet_upstream
 from exporter.models.weights import (
@@ -135,7 +136,7 @@ def upstream_encoder(settings: Settings, pipeline: Any) -> nn.Module:
         )
     try:
         with quiet_upstream():
-            from funasr.models.fsmn_vad_streaming.encoder import FSMN
+            FSMN = import_alone("funasr.models.fsmn_vad_streaming.encoder").FSMN
     except ImportError as error:
         raise MissingPackageError(
             f"FSMN-VAD needs the package funasr ({error})",

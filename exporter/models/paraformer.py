@@ -25,6 +25,7 @@ from exporter.models.built import Built
 from exporter.models.checkpoint_funasr import Checkpoint, read_checkpoint
 from exporter.models.cif import CifPredictor, fire
 from exporter.models.funasr_layouts import PARAFORMER
+from exporter.models.import_alone import import_alone
 from exporter.models.kept import moved_to_front
 from exporter.models.settings import read_settings
 from exporter.models.upstream import quiet_upstream
@@ -36,6 +37,13 @@ from exporter.models.weights import (
     seed_module,
 )
 from exporter.tensors import Axis, TensorSpec
+
+_REGISTERED = (
+    "funasr.models.paraformer.cif_predictor",
+    "funasr.models.paraformer.decoder",
+    "funasr.models.sanm.encoder",
+)
+"""They register the classes that are asked for by name."""
 
 
 class Settings(BaseModel):
@@ -190,17 +198,16 @@ def upstream_model(settings: Settings) -> Any:
     """Return FunASR's ``Paraformer`` on the meta device: shapes, but no memory yet."""
     try:
         with quiet_upstream():
-            import funasr.models.paraformer.cif_predictor
-            import funasr.models.paraformer.decoder
-            import funasr.models.sanm.encoder  # noqa: F401  # they register their classes
-            from funasr.models.paraformer.model import Paraformer
+            for name in _REGISTERED:
+                import_alone(name)
+            upstream = import_alone("funasr.models.paraformer.model")
     except ImportError as error:
         raise MissingPackageError(
             f"Paraformer needs the package funasr ({error})",
             remedy="install it with: pip install funasr kaldi-native-fbank",
         ) from error
     with torch.device("meta"):
-        return Paraformer(
+        return upstream.Paraformer(
             encoder="SANMEncoder",
             encoder_conf=_section(
                 settings,

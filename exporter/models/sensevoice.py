@@ -21,6 +21,7 @@ from exporter.models.built import Built
 from exporter.models.checkpoint_funasr import Checkpoint, read_checkpoint
 from exporter.models.ctc import greedy_ctc
 from exporter.models.funasr_layouts import SENSE_VOICE
+from exporter.models.import_alone import import_alone
 from exporter.models.settings import read_settings
 from exporter.models.upstream import quiet_upstream
 from exporter.models.weights import (
@@ -137,7 +138,7 @@ def upstream_model(settings: Settings) -> Any:
     """Return FunASR's ``SenseVoiceSmall`` on the meta device: shapes, but no memory yet."""
     try:
         with quiet_upstream():
-            from funasr.models.sense_voice.model import SenseVoiceSmall
+            upstream = import_alone("funasr.models.sense_voice.model")
     except ImportError as error:
         raise MissingPackageError(
             f"SenseVoice needs the package funasr ({error})",
@@ -145,7 +146,7 @@ def upstream_model(settings: Settings) -> Any:
         ) from error
     encoder = settings.model_dump(exclude={"input_size", "vocab_size"})
     with torch.device("meta"):
-        return SenseVoiceSmall(
+        return upstream.SenseVoiceSmall(
             encoder="SenseVoiceEncoderSmall",
             encoder_conf={
                 **encoder,

@@ -58,3 +58,21 @@ def test_the_counter_of_a_batch_norm_that_no_evaluation_reads_is_zero() -> None:
     module.num_batches_tracked += 3
     seed_weights(module, 0)
     assert int(module.num_batches_tracked) == 0
+
+
+def test_one_thread_and_several_draw_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also across blocks, and for what is not float32."""
+    from exporter.models import seeding
+
+    monkeypatch.setattr(seeding, "_BLOCK", 64)
+
+    def parts() -> nn.Module:
+        return nn.ModuleList([nn.Linear(37, 11), nn.Linear(5, 3).half(), nn.Embedding(9, 33)])
+
+    monkeypatch.setattr(seeding, "_THREADS", 1)
+    alone = {name: tensor.clone() for name, tensor in seeded(parts()).items()}
+    monkeypatch.setattr(seeding, "_THREADS", 4)
+    for name, tensor in seeded(parts()).items():
+        assert torch.equal(tensor, alone[name]) and tensor.dtype == alone[name].dtype
+    monkeypatch.setattr(seeding, "_BLOCK", 1 << 17)
+    assert digest_tensors(seeded(parts())) == digest_tensors(alone)
