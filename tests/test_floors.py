@@ -45,7 +45,7 @@ FLOORS = (
         "graph",
         "google ml_dtypes numpy onnx onnx_ir onnxscript onnxsim safetensors torch",
     ),
-    floor("execution", "execution", "numpy onnx onnxruntime safetensors torch"),
+    floor("execution", "execution", "numba numpy onnx onnxruntime safetensors torch"),
     floor("records", "report.schema report.names", "pydantic"),
     floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),
     floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),
@@ -122,12 +122,13 @@ def problems_of(module: str, source: str) -> Iterator[str]:
     """Yield what is wrong with the imports of a file of ``exporter.<module>``."""
     index = floor_of(module)
     row = FLOORS[index]
+    light = module.partition(".")[0] in LIGHT and module != COMPILED
     for item in imports_of(source):
         first, _, rest = item.module.partition(".")
         if first == "exporter":
             if not rest or rest.startswith("_"):
                 continue
-            if item.top and rest.startswith(COMPILED):
+            if item.top and light and rest.startswith(COMPILED):
                 yield f"line {item.line}: {COMPILED} at import time; import it inside the function"
             target = floor_of(rest)
             if target > index:
@@ -140,7 +141,6 @@ def problems_of(module: str, source: str) -> Iterator[str]:
                 yield f"line {item.line}: {row.name} must not import {first}"
             if ONLY_IMPORTERS.get(first, row.name) != row.name:
                 yield f"line {item.line}: only {ONLY_IMPORTERS[first]} may import {first}"
-            light = module.partition(".")[0] in LIGHT and module != COMPILED
             if item.top and first in HEAVY and light:
                 yield f"line {item.line}: {first} at import time; import it inside the function"
 

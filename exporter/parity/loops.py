@@ -17,12 +17,17 @@ from numba.extending import intrinsic
 STEP = 4096
 """Elements per inner loop: three arrays of them stay in the innermost cache."""
 
-_MAGNITUDE, _MAGNITUDE_32 = np.int64(0x7FFFFFFFFFFFFFFF), np.int32(0x7FFFFFFF)
+MAGNITUDE, MAGNITUDE_32 = np.int64(0x7FFFFFFFFFFFFFFF), np.int32(0x7FFFFFFF)
 _INFINITE, _INFINITE_32 = np.int64(0x7FF0000000000000), np.int32(0x7F800000)
 
 
-@intrinsic
-def _bits(typing: Any, x: Any) -> Any:
+def _intrinsic(build: Callable[..., Any]) -> Callable[..., Any]:
+    """numba's ``intrinsic``, with a type: inside of loops its first parameter is not given."""
+    return intrinsic(build)
+
+
+@_intrinsic
+def bits(typing: Any, x: Any) -> Any:
     """The bits of a float as a signed integer of the same width."""
     result = {types.float64: types.int64, types.float32: types.int32}[x]
 
@@ -32,8 +37,8 @@ def _bits(typing: Any, x: Any) -> Any:
     return result(x), code
 
 
-@intrinsic
-def _from_bits(typing: Any, x: Any) -> Any:
+@_intrinsic
+def from_bits(typing: Any, x: Any) -> Any:
     """The float64 that has these bits."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -42,7 +47,7 @@ def _from_bits(typing: Any, x: Any) -> Any:
     return types.float64(types.int64), code
 
 
-@intrinsic
+@_intrinsic
 def _add_in_any_order(typing: Any, total: Any, x: Any) -> Any:
     """A sum whose terms the compiler may group as it likes."""
 
@@ -52,7 +57,7 @@ def _add_in_any_order(typing: Any, total: Any, x: Any) -> Any:
     return types.float64(types.float64, types.float64), code
 
 
-def _compiled(signature: Any) -> Callable[[Any], Any]:
+def compiled(signature: Any) -> Callable[[Any], Any]:
     """Compile for one signature, or load what an earlier process has compiled."""
 
     def build(function: Any) -> Any:
@@ -69,7 +74,7 @@ _F8, _I8, _I4 = types.float64, types.int64, types.int32
 _WIDE, _PLAIN, _COUNTS = types.float64[::1], types.float32[::1], types.int64[::1]
 
 
-@_compiled(types.Tuple((_F8, _F8, _F8, _I8, _I8, _I8, _I4))(_WIDE, _PLAIN, _PLAIN))
+@compiled(types.Tuple((_F8, _F8, _F8, _I8, _I8, _I8, _I4))(_WIDE, _PLAIN, _PLAIN))
 def _block(t: Any, r: Any, a: Any) -> Any:
     square_a = square_r = square_t = 0.0
     peak_a = peak_r = peak_t = np.int64(0)
@@ -80,22 +85,22 @@ def _block(t: Any, r: Any, a: Any) -> Any:
         square_a = _add_in_any_order(square_a, from_a * from_a)
         square_r = _add_in_any_order(square_r, from_r * from_r)
         square_t = _add_in_any_order(square_t, value * value)
-        peak_a = max(peak_a, _bits(from_a) & _MAGNITUDE)
-        peak_r = max(peak_r, _bits(from_r) & _MAGNITUDE)
-        peak_t = max(peak_t, _bits(value) & _MAGNITUDE)
-        different |= _bits(left) ^ _bits(right)
+        peak_a = max(peak_a, bits(from_a) & MAGNITUDE)
+        peak_r = max(peak_r, bits(from_r) & MAGNITUDE)
+        peak_t = max(peak_t, bits(value) & MAGNITUDE)
+        different |= bits(left) ^ bits(right)
     return square_a, square_r, square_t, peak_a, peak_r, peak_t, different
 
 
-@_compiled(_I8(_WIDE, _PLAIN, _I8))
+@compiled(_I8(_WIDE, _PLAIN, _I8))
 def _first(t: Any, x: Any, peak: Any) -> Any:
     for i in range(t.size):
-        if _bits(np.float64(x[i]) - t[i]) & _MAGNITUDE == peak:
+        if bits(np.float64(x[i]) - t[i]) & MAGNITUDE == peak:
             return i
     return -1
 
 
-@_compiled(types.void(_WIDE, _PLAIN, _PLAIN, _WIDE, _COUNTS))
+@compiled(types.void(_WIDE, _PLAIN, _PLAIN, _WIDE, _COUNTS))
 def compare(t: Any, r: Any, a: Any, floats: Any, integers: Any) -> None:
     """Fill what ``fused.Found`` holds: three sums of squares and peaks; two places, two flags."""
     square_a = square_r = square_t = 0.0
@@ -119,24 +124,24 @@ def compare(t: Any, r: Any, a: Any, floats: Any, integers: Any) -> None:
         end = min(t.size, at_r + STEP)
         at_r += _first(t[at_r:end], r[at_r:end], peak_r)
     floats[0], floats[1], floats[2] = square_a, square_r, square_t
-    floats[3], floats[4] = _from_bits(peak_a), _from_bits(peak_r)
-    floats[5] = _from_bits(peak_t)
+    floats[3], floats[4] = from_bits(peak_a), from_bits(peak_r)
+    floats[5] = from_bits(peak_t)
     integers[0], integers[1] = at_a, at_r
     integers[2] = max(peak_a, max(peak_r, peak_t)) >= _INFINITE
     integers[3] = different != 0
 
 
-@_compiled(types.UniTuple(_I4, 2)(_PLAIN, _PLAIN))
+@compiled(types.UniTuple(_I4, 2)(_PLAIN, _PLAIN))
 def _block_pair(r: Any, a: Any) -> Any:
     different = peak = np.int32(0)
     for i in range(r.size):
-        left = _bits(r[i])
-        different |= left ^ _bits(a[i])
-        peak = max(peak, left & _MAGNITUDE_32)
+        left = bits(r[i])
+        different |= left ^ bits(a[i])
+        peak = max(peak, left & MAGNITUDE_32)
     return different, peak
 
 
-@_compiled(_I8(_PLAIN, _PLAIN))
+@compiled(_I8(_PLAIN, _PLAIN))
 def compare_pair(r: Any, a: Any) -> Any:
     """Bit 0: a difference was found (and nothing behind it was read); bit 1: NaN or Inf in r."""
     not_finite = np.int64(0)
