@@ -6,6 +6,7 @@ A measurement needs no limit and no model, so a saved one can be judged again wi
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -146,8 +147,8 @@ def _head(
     head = {
         "name": name,
         "role": role,
-        "dtype_expected": None if reference is None else reference.dtype.name,
-        "dtype_actual": None if actual is None else actual.dtype.name,
+        "dtype_expected": None if reference is None else _name(reference.dtype),
+        "dtype_actual": None if actual is None else _name(actual.dtype),
         "shape_expected": None if reference is None else tuple(reference.shape),
         "shape_actual": None if actual is None else tuple(actual.shape),
         "elements": 0 if reference is None else reference.size,
@@ -168,6 +169,12 @@ def _head(
     ):
         return head, f"dtype change: PyTorch {reference.dtype.name}, ONNX {actual.dtype.name}"
     return head, None
+
+
+@cache
+def _name(dtype: np.dtype) -> str:
+    """numpy puts the name together anew each time, which takes as long as measuring a small tap."""
+    return dtype.name
 
 
 def _family(dtype: np.dtype) -> Literal["float", "discrete", "other"]:
