@@ -151,9 +151,14 @@ def cut_window(
 
 
 def _is_matrix(graph: GraphIndex, name: str) -> bool:
-    """True for a large weight that only products read."""
+    """True for a large float32 weight that only products read.
+
+    Others stay constants: onnxruntime widens float16 once when it loads, and not in every run.
+    """
     tensor = graph.initializers[name]
-    if _is_small(tensor) or len(tensor.dims) != 2 or name in graph.outputs:
+    if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) != 2:
+        return False
+    if _is_small(tensor) or name in graph.outputs:
         return False
     readers = [graph.nodes[i] for i in graph.consumers.get(name, ())]
     return all(n.op_type in _PRODUCTS and n.domain in ("", "ai.onnx") for n in readers)

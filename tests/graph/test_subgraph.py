@@ -146,6 +146,14 @@ def test_a_weight_that_is_also_an_output_stays_one():
     assert cut(index(model), feed_matrices=True).fed == ("v",)
 
 
+def test_only_float32_is_fed():
+    model = products()
+    for tensor in model.graph.initializer:
+        value = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    assert cut(index(model), feed_matrices=True).fed == ()
+
+
 @pytest.mark.parametrize("level", ["disable", "all"])
 def test_a_window_computes_the_same_with_fed_matrices(level):
     graph = index(products())
