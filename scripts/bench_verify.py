@@ -31,8 +31,7 @@ from exporter.cases.audio import read_waveform  # noqa: E402
 from exporter.environment import default_memory_budget  # noqa: E402
 from exporter.execution.evaluate import run_program  # noqa: E402
 from exporter.execution.onnxruntime import Deployment, FileRun  # noqa: E402
-from exporter.graph.index import index_graph  # noqa: E402
-from exporter.graph.onnx_file import read_model  # noqa: E402
+from exporter.graph.index import open_graph  # noqa: E402
 from exporter.graph.program_file import load_program  # noqa: E402
 from exporter.layers import LayerLink, judge_layers  # noqa: E402
 from exporter.parity.tolerance import Policy  # noqa: E402
@@ -55,10 +54,11 @@ class Finished:
         if not (folder / "model.onnx").is_file():
             sys.exit(f"{folder} holds no model.onnx; make it with: export-verify run")
         self.program = load_program(folder / "program")
-        self.model = read_model(folder / "model.onnx")
+        # As a run reads it: weights once, as arrays, and no protobuf that holds them as well.
+        self.graph = open_graph(folder / "model.onnx")
         self.path = folder / "model.onnx"
         self.deployment = Deployment(threads=threads)
-        metadata = {item.key: item.value for item in self.model.metadata_props}
+        metadata = {item.key: item.value for item in self.graph.model.metadata_props}
         self.pipeline = metadata[f"{PREFIX}pipeline"]
         self.choices = json.loads(metadata[f"{PREFIX}input_choices"])
 
@@ -77,7 +77,7 @@ class Finished:
         """Every layer on every case."""
         return judge_layers(
             self.program,
-            index_graph(self.model, self.path.parent),
+            self.graph,
             cases,
             policy=Policy(),
             deployment=self.deployment,

@@ -36,7 +36,7 @@ ANY = "*"
 FLOORS = (
     floor("vocabulary", "errors tensors artifact config", "numpy pydantic yaml"),
     floor("cache", "cache", ""),
-    floor("judgement", "parity golden", "numpy safetensors ml_dtypes"),
+    floor("judgement", "parity golden", "ml_dtypes numba numpy safetensors"),
     floor("inputs", "cases", "numpy soundfile"),
     floor("speech", "speech", "numpy torch silero_vad"),
     floor("models", "models", ANY),
@@ -45,7 +45,7 @@ FLOORS = (
         "graph",
         "google ml_dtypes numpy onnx onnx_ir onnxscript onnxsim safetensors torch",
     ),
-    floor("execution", "execution", "numpy onnx onnxruntime safetensors torch"),
+    floor("execution", "execution", "numba numpy onnx onnxruntime safetensors torch"),
     floor("records", "report.schema report.names", "pydantic"),
     floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),
     floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),
@@ -56,11 +56,15 @@ FLOORS = (
 """Top to bottom. Modules that no row names are on the last one if they are single files."""
 
 # `import exporter`, `--help`, YAML errors and judging saved figures must not pay for these.
-HEAVY = frozenset({"torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "onnxsim", "funasr"})
+HEAVY = frozenset(
+    {"torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "onnxsim", "funasr", "numba"}
+)
 LIGHT = frozenset(
     {"__init__", "__main__", "errors", "tensors", "artifact", "config", "parity", "golden"}
     | {"cache", "cases", "cli", "commands", "report"}
 )
+COMPILED = "parity.loops"
+"""Loads numba when it is imported; whoever needs it imports it inside of a function."""
 PACKAGE_OF = {"google": "protobuf", "onnxruntime": "onnxruntime-gpu", "yaml": "pyyaml"}
 """Name of an import -> name on the package index, where they differ."""
 ONLY_IMPORTERS = {"onnxruntime": "execution", "onnxsim": "graph", "click": "top"}
@@ -89,7 +93,13 @@ def imports_of(source: str) -> Iterator[Import]:
             assert node.level == 0, f"line {node.lineno}: write the import out in full"
             for alias in node.names:
                 # `from exporter import graph` imports a floor as well.
-                module = f"exporter.{alias.name}" if node.module == "exporter" else str(node.module)
+                parent = str(node.module)
+                # `from exporter.parity import loops` imports a file.
+                is_file = parent.startswith("exporter.") and (
+                    PACKAGE.parent.joinpath(*parent.split("."), f"{alias.name}.py").is_file()
+                )
+                whole = node.module == "exporter" or is_file
+                module = f"{parent}.{alias.name}" if whole else parent
                 yield Import(module=module, line=node.lineno, top=top)
         inside = top and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         waiting += [(child, inside) for child in ast.iter_child_nodes(node)]
@@ -112,11 +122,14 @@ def problems_of(module: str, source: str) -> Iterator[str]:
     """Yield what is wrong with the imports of a file of ``exporter.<module>``."""
     index = floor_of(module)
     row = FLOORS[index]
+    light = module.partition(".")[0] in LIGHT and module != COMPILED
     for item in imports_of(source):
         first, _, rest = item.module.partition(".")
         if first == "exporter":
             if not rest or rest.startswith("_"):
                 continue
+            if item.top and light and rest.startswith(COMPILED):
+                yield f"line {item.line}: {COMPILED} at import time; import it inside the function"
             target = floor_of(rest)
             if target > index:
                 yield (
@@ -128,7 +141,7 @@ def problems_of(module: str, source: str) -> Iterator[str]:
                 yield f"line {item.line}: {row.name} must not import {first}"
             if ONLY_IMPORTERS.get(first, row.name) != row.name:
                 yield f"line {item.line}: only {ONLY_IMPORTERS[first]} may import {first}"
-            if item.top and first in HEAVY and module.partition(".")[0] in LIGHT:
+            if item.top and first in HEAVY and light:
                 yield f"line {item.line}: {first} at import time; import it inside the function"
 
 
@@ -164,6 +177,8 @@ def test_every_file_imports_only_from_floors_above():
         ("report.html", "from exporter.pipeline import run", "is below it"),
         ("report.schema", "from exporter.report.html import render", "is below it"),
         ("report.markdown", "import torch", "import it inside the function"),
+        ("parity", "import numba", "import it inside the function"),
+        ("parity", "from exporter.parity import loops", "import it inside the function"),
         ("speech", "import funasr", "speech must not import funasr"),
     ],
 )
@@ -228,7 +243,8 @@ def test_light_modules_really_load_nothing_heavy():
         "    module = importlib.import_module(f'exporter.{name}')\n"
         "    folder = getattr(module, '__path__', [])\n"
         "    for file in pkgutil.walk_packages(folder, f'exporter.{name}.'):\n"
-        "        importlib.import_module(file.name)\n"
+        f"        if file.name != 'exporter.{COMPILED}':\n"
+        "            importlib.import_module(file.name)\n"
         f"print(sorted(set(sys.modules) & {set(HEAVY)!r}))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -35,16 +35,27 @@ def add_change(local: Tensor, x_free: Tensor, x_local: Tensor, weight: Tensor) -
     """
     if weight.dtype != torch.float32 or x_free.shape != x_local.shape or not x_free.numel():
         return None
-    # Subtracted in float64, rounded once: the difference is what matters, not its last digits.
-    change = torch.empty(x_free.shape, dtype=torch.float32)
-    torch.sub(x_free, x_local, out=change)
-    largest, size = _largest(change), _largest(x_local)
+    change, largest, size = _subtract(x_free, x_local)
     if largest == 0.0 and size < math.inf:
         return local
     # Also False for NaN and Inf.
     if not SMALLEST < largest <= LARGEST * size:
         return None
-    return torch.add(local, torch.nn.functional.linear(change, weight))
+    # Widened before it is added, in place: torch would make a copy to widen and one for the sum.
+    return torch.nn.functional.linear(change, weight).to(torch.float64).add_(local)
+
+
+def _subtract(x_free: Tensor, x_local: Tensor) -> tuple[Tensor, float, float]:
+    """The difference, rounded once to float32; the largest magnitudes of it and of ``x_local``."""
+    change = torch.empty(x_free.shape, dtype=torch.float32)
+    dtypes = x_free.dtype == torch.float64 and x_local.dtype in (torch.float32, torch.float64)
+    if dtypes and x_free.is_contiguous() and x_local.is_contiguous():
+        from exporter.execution import change_loops
+
+        arrays = (x.detach().reshape(-1).numpy() for x in (x_free, x_local, change))
+        return change, *change_loops.subtract(*arrays)
+    torch.sub(x_free, x_local, out=change)
+    return change, _largest(change), _largest(x_local)
 
 
 def _largest(x: Tensor) -> float:

@@ -47,6 +47,9 @@ from exporter.tensors import Arrays
 
 _TAP_COPIES = 3
 _KEPT = 1 << 30
+# Bytes of taps in a window. What one has freed is there for the next, and the time to build a
+# session grows faster than its nodes: many small windows cost less than a few large ones.
+_WINDOW = 128 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +112,7 @@ class Lockstep:
         self._planned = {tap.tap.name: tap for tap in planned}
         self._deployment = deployment
         self._budget = budget
+        self._window = min(budget, _WINDOW)
         self._last = last_uses(program)
         self._sessions: dict[tuple, WindowRun] = {}
         self._weights: dict[str, Any] = {}
@@ -131,7 +135,8 @@ class Lockstep:
         keep_freed_pages()
         with torch.no_grad():
             yield from _Walk(self, inputs).run()
-        trim()
+        # The next case touches the same pages again; what is far more than it needs goes back.
+        trim_above(_KEPT)
 
 
 def _supplier(
@@ -185,8 +190,8 @@ class _Walk:
             size = 0
             if op.kind == "tensor" and op.name in owner._planned:
                 size = _TAP_COPIES * value.numel() * value.element_size()
-            if self.ops and bytes_held + size > owner._budget:
-                # A tap that is larger than the budget by itself gets a window of its own.
+            if self.ops and bytes_held + size > owner._window:
+                # A tap that is larger than that by itself gets a window of its own.
                 yield from self._flush(last=False)
                 bytes_held = 0
             if size > owner._budget:

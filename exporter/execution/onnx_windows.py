@@ -161,6 +161,8 @@ class OnnxWindows:
                 pending=pending,
                 forced=self._forced,
                 dtypes=dtypes,
+                # Another device would get them anew in every run.
+                feed_matrices=self._deployment.provider == "cpu",
             )
             self._sessions[key] = WindowRun(window, self._graph, self._deployment, self._weights)
             self.build_seconds += time.perf_counter() - started

@@ -129,10 +129,10 @@ class FileRun:
 
 
 class WindowRun:
-    """One window of a graph; weights are handed over in memory and shared by all windows.
+    """One window of a graph; its weights are handed over in memory.
 
     Args:
-        held: weights as onnxruntime holds them, by name; filled here, shared between windows.
+        held: weights as onnxruntime is given them, by name; filled here, shared between windows.
     """
 
     def __init__(
@@ -144,6 +144,7 @@ class WindowRun:
     ):
         self.outputs = window.outputs
         self.inputs = window.inputs
+        self._fed = {name: np.asarray(graph.array(name), order="C") for name in window.fed}
         self._session: ort.InferenceSession | None = None
         if not self.outputs:
             return  # onnxruntime refuses a graph in which nothing is left to do
@@ -172,7 +173,7 @@ class WindowRun:
         if self._session is None:
             return {}
         inputs = {name: np.asarray(feeds[name], order="C") for name in self.inputs}
-        results = _run(self._session, list(self.outputs), inputs)
+        results = _run(self._session, list(self.outputs), inputs | self._fed)
         return dict(zip(self.outputs, results, strict=True))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -49,11 +49,17 @@ class Op:
     module: str = ""
     module_class: str = ""
     source: str = ""
+    # Asked for a dozen times per op and walk, so found once.
+    _refs: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        object.__setattr__(
+            self, "_refs", (*_refs_in(self.args), *_refs_in(tuple(self.kwargs.values())))
+        )
 
     def refs(self) -> Iterator[str]:
         """Names that this op reads, in order, with repetitions."""
-        yield from _refs_in(self.args)
-        yield from _refs_in(tuple(self.kwargs.values()))
+        return iter(self._refs)
 
     @property
     def tap(self) -> Tap:

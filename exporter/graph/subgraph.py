@@ -6,6 +6,10 @@ comes in as an input, and the value that the graph itself computes leaves under 
 
     free    x -> [MatMul] -> a -> [Add] -> b          outputs a, b
     forced  x -> [MatMul] -> a::own     a -> [Add] -> b::own     inputs x, a
+
+onnxruntime copies every weight of a session into it, twice, so that the windows of a large model
+would hold several copies of it. The matrices of products, which are nearly all of a model, are
+therefore inputs of a window and read where they lie.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ OWN = "::own"
 
 # Sequences cannot cross a session boundary; what makes one is cheap to repeat.
 _REPEATED = frozenset({"SplitToSequence", "SequenceConstruct", "SequenceEmpty"})
+# Kernels that compute the same whether an operand is a constant or not (windows never prepack).
+_PRODUCTS = frozenset({"MatMul", "Gemm"})
 
 
 @dataclass(slots=True)
@@ -64,13 +70,15 @@ class WindowGraph:
         model: initialisers are declared as external; feed them by name when loading.
         inputs: values to feed.
         outputs: names of the model's outputs.
-        weights: names of the initialisers to feed.
+        weights: names of the initialisers to feed when loading.
+        fed: names of the initialisers that are inputs of the model, to feed in every run.
     """
 
     model: onnx.ModelProto
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     weights: tuple[str, ...]
+    fed: tuple[str, ...] = ()
 
 
 def cut_window(
@@ -81,6 +89,7 @@ def cut_window(
     pending: Iterable[str],
     forced: frozenset[str],
     dtypes: Mapping[str, np.dtype],
+    feed_matrices: bool = False,
 ) -> WindowGraph:
     """Build the model of one window.
 
@@ -91,6 +100,7 @@ def cut_window(
         pending: values that nodes of later windows read; those computed here leave too.
         forced: tapped values to be fed instead of computed; empty for a free window.
         dtypes: dtype of every value that may come in.
+        feed_matrices: make the weights of matrix products inputs instead of initialisers.
     """
     produced: set[str] = {name for i in nodes for name in graph.nodes[i].output if name}
     repeated = {
@@ -128,10 +138,30 @@ def cut_window(
     )
     for name in outputs:
         body.output.add(name=name)
+    fed = tuple(name for name in weights if feed_matrices and _is_matrix(graph, name))
+    for name in fed:
+        tensor = graph.initializers[name]
+        # With its shape: fusions ask for it.
+        body.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
+        del weights[name]
     for name in weights:
         body.initializer.append(_reference(graph.initializers[name]))
     kept = tuple(name for name in weights if not _is_small(graph.initializers[name]))
-    return WindowGraph(model=model, inputs=tuple(inputs), outputs=outputs, weights=kept)
+    return WindowGraph(model=model, inputs=tuple(inputs), outputs=outputs, weights=kept, fed=fed)
+
+
+def _is_matrix(graph: GraphIndex, name: str) -> bool:
+    """True for a large float32 weight that only products read.
+
+    Others stay constants: onnxruntime widens float16 once when it loads, and not in every run.
+    """
+    tensor = graph.initializers[name]
+    if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) != 2:
+        return False
+    if _is_small(tensor) or name in graph.outputs:
+        return False
+    readers = [graph.nodes[i] for i in graph.consumers.get(name, ())]
+    return all(n.op_type in _PRODUCTS and n.domain in ("", "ai.onnx") for n in readers)
 
 
 def _is_small(tensor: onnx.TensorProto) -> bool:

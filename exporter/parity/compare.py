@@ -6,10 +6,12 @@ A measurement needs no limit and no model, so a saved one can be judged again wi
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Literal
 
 import numpy as np
 
+from exporter.parity import fused
 from exporter.parity.distance import distances, sum_of_squares, walk
 from exporter.parity.measurement import Distance, Index, Measurement, Role
 from exporter.parity.merge import accumulate, worse
@@ -90,7 +92,7 @@ def measure(
         inf_mismatch=found.inf_mismatch[0],
         inf_mismatch_expected=found.inf_mismatch[1],
         inf_mismatch_actual=found.inf_mismatch[2],
-        bitwise_equal=same_bits(reference, actual),
+        bitwise_equal=same_bits(reference, actual) if found.same_bits is None else found.same_bits,
         **extra,
     )
 
@@ -108,8 +110,9 @@ def measure_exact(
         return Measurement(**head, problem=problem)
     if _family(reference.dtype) == "discrete":
         return _measure_discrete(head, reference, actual)
-    if same_bits(reference, actual):
-        nan, inf = _not_finite(reference)
+    same, finite = _same_bits_and_finite(reference, actual)
+    if same:
+        nan, inf = (0, 0) if finite else _not_finite(reference)
         zero = 0.0 if reference.size > nan + inf else None
         return Measurement(
             **head,
@@ -144,8 +147,8 @@ def _head(
     head = {
         "name": name,
         "role": role,
-        "dtype_expected": None if reference is None else reference.dtype.name,
-        "dtype_actual": None if actual is None else actual.dtype.name,
+        "dtype_expected": None if reference is None else _name(reference.dtype),
+        "dtype_actual": None if actual is None else _name(actual.dtype),
         "shape_expected": None if reference is None else tuple(reference.shape),
         "shape_actual": None if actual is None else tuple(actual.shape),
         "elements": 0 if reference is None else reference.size,
@@ -166,6 +169,12 @@ def _head(
     ):
         return head, f"dtype change: PyTorch {reference.dtype.name}, ONNX {actual.dtype.name}"
     return head, None
+
+
+@cache
+def _name(dtype: np.dtype) -> str:
+    """numpy puts the name together anew each time, which takes as long as measuring a small tap."""
+    return dtype.name
 
 
 def _family(dtype: np.dtype) -> Literal["float", "discrete", "other"]:
@@ -202,11 +211,28 @@ def same_bits(reference: np.ndarray, actual: np.ndarray) -> bool:
     """True for equal dtype, shape and bits, whatever the strides."""
     if reference.dtype != actual.dtype or reference.shape != actual.shape:
         return False
+    return _same_bits_and_finite(reference, actual)[0]
+
+
+def _same_bits_and_finite(reference: np.ndarray, actual: np.ndarray) -> tuple[bool, bool]:
+    """Whether two arrays of one shape have one dtype and the same bits; whether all is finite.
+
+    False for the latter where it was not found out: the arrays differ, or numpy compared them.
+    """
+    if reference.dtype != actual.dtype:
+        return False, False
     width = reference.dtype.itemsize
     bits = np.dtype(f"u{width}") if width in (1, 2, 4, 8) else np.dtype("u1")
-    return all(
-        bool((r.view(bits) == a.view(bits)).all()) for _, (r, a) in walk((reference, actual))
-    )
+    finite = True
+    for _, (r, a) in walk((reference, actual)):
+        if fused.takes_pair(r, a):
+            same, block_finite = fused.compare_pair(r, a)
+        else:
+            same, block_finite = bool((r.view(bits) == a.view(bits)).all()), False
+        if not same:
+            return False, False
+        finite = finite and block_finite
+    return True, finite
 
 
 def _not_finite(array: np.ndarray) -> tuple[int, int]:

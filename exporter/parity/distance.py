@@ -10,6 +10,8 @@ subtraction, one maximum, one minimum and one sum of squares, all in float64:
 
 Whether everything is finite costs nothing: a finite sum of squares has only finite terms. Only
 a block whose sum is not finite is looked at again, slowly, with counts and masks.
+
+Blocks of the usual dtypes go through a compiled loop (``fused``), which reads each array once.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from exporter.parity import fused
 from exporter.parity.measurement import Distance
 
 # Large enough that threads seldom wait for the interpreter, small enough for the cache.
@@ -33,7 +36,10 @@ SAFE_SQUARES = (1e-250, 1e300)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """Everything that one walk over (truth, reference, actual) finds."""
+    """Everything that one walk over (truth, reference, actual) finds.
+
+    ``same_bits`` is None where the walk did not look at bits.
+    """
 
     actual: Distance
     reference: Distance
@@ -44,6 +50,7 @@ class Pass:
     nan: tuple[int, int, int]
     inf: tuple[int, int, int]
     inf_mismatch: tuple[int, int, int]
+    same_bits: bool | None
 
 
 class _Running:
@@ -73,6 +80,13 @@ class _Running:
         elif peak > 0.0:
             # The quotient is at most 1, so neither overflow nor denormals can spoil its square.
             self.norm = math.hypot(self.norm, peak * math.sqrt(sum_of_squares(block / peak)))
+
+    def take(self, count: int, squares: float, peak: float, at: int) -> None:
+        """Take in what a compiled pass has found; ``squares`` is 0 or well inside of the range."""
+        if peak > self.peak:
+            self.peak, self.at = peak, at
+        self.count += count
+        self.squares += squares
 
     @property
     def rms(self) -> float | None:
@@ -134,13 +148,23 @@ def distances(
     Buffers belong to the call, so that calls may run in threads (numpy releases the GIL).
     """
     size = min(BLOCK, max(1, truth.size))
-    buffers = np.empty((4, size))
+    buffers: np.ndarray | None = None
     runs = [_Running() for _ in range(4)]  # actual, reference, direct, truth
     counts = np.zeros(9, dtype=np.int64)
     agreeing = 0
+    same: bool | None = None if direct else True
     # Overflow and Inf - Inf are expected: they are what sends a block to the careful path.
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for offset, (t, r, a) in walk((truth, reference, actual), size):
+            if not direct and fused.takes(t, r, a):
+                found = fused.compare(t, r, a)
+                same = same and found.same
+                if _take(found, t.size, offset, runs):
+                    continue
+            else:
+                same = None
+            if buffers is None:
+                buffers = np.empty((4, size))
             wide_a, wide_r, apart, wide_t = buffers[:, : t.size]
             np.copyto(wide_a, a)
             np.copyto(wide_r, r)
@@ -172,7 +196,20 @@ def distances(
         nan=(int(counts[0]), int(counts[1]), int(counts[2])),
         inf=(int(counts[3]), int(counts[4]), int(counts[5])),
         inf_mismatch=(int(counts[6]), int(counts[7]), int(counts[8])),
+        same_bits=same,
     )
+
+
+def _take(found: fused.Found, count: int, offset: int, runs: list[_Running]) -> bool:
+    """Add a block that a compiled pass has measured; False when that takes more care."""
+    low, high = SAFE_SQUARES
+    pairs = list(zip(found.squares, found.peaks, strict=True))
+    if not found.finite or not all(low < s < high or peak == 0.0 for s, peak in pairs):
+        return False
+    places = (*found.at, 0)  # nobody asks where the truth is largest
+    for run, (square, peak), at in zip((runs[0], runs[1], runs[3]), pairs, places, strict=True):
+        run.take(count, square, peak, offset + at)
+    return True
 
 
 def _careful(

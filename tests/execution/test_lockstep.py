@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exporter.execution import lockstep as module
 from exporter.execution.evaluate import run_program
 from exporter.execution.lockstep import Lockstep
 from exporter.execution.onnxruntime import Deployment
@@ -62,6 +63,28 @@ def test_the_budget_changes_nothing(budget: int, simplified: bool):
                 continue
             tolerance = 1e-6 if field in ("free", "forced") else 0
             np.testing.assert_allclose(right, left, rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_a_window_stays_small_however_large_the_budget_is(monkeypatch: pytest.MonkeyPatch):
+    ran: list[int] = []
+    advance = module.OnnxWindows.advance
+
+    def counted(self: Any, names: list[str], *, last: bool) -> dict[str, np.ndarray]:
+        ran.append(len(names))
+        return advance(self, names, last=last)
+
+    monkeypatch.setattr(module.OnnxWindows, "advance", counted)
+    whole = walk(1 << 40)
+    one = len(ran)
+    monkeypatch.setattr(module, "_WINDOW", 10_000)
+    found = walk(1 << 40)
+    assert one == 2  # one window, free and forced
+    assert len(ran) - one > 4
+    assert found.keys() == whole.keys()
+    # Only the budget decides what is too large for float64.
+    assert not any(tap["sliced"] for tap in found.values())
+    for name, tap in whole.items():
+        np.testing.assert_allclose(found[name]["free"], tap["free"], rtol=0, atol=1e-6)
 
 
 def test_the_reference_is_the_float32_run_and_the_truths_are_float64():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
+from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, Partition, WindowGraph, cut_window
 from tests.support.toys import index, mixed
@@ -81,3 +84,89 @@ def test_large_weights_are_referred_to_and_small_ones_are_inside():
     assert set(found.weights).isdisjoint(inside)
     assert all(graph.initializers[name].ByteSize() >= 1024 for name in found.weights)
     assert found.weights
+
+
+def products() -> onnx.ModelProto:
+    """x -> MatMul(w) -> Gemm(v) -> Add(b); ``shared`` is read by a product and by an Add."""
+    random = np.random.default_rng(0)
+    weights = {
+        name: random.standard_normal(shape).astype(np.float32)
+        for name, shape in {"w": (16, 24), "v": (24, 24), "b": (24,), "shared": (24, 24)}.items()
+    }
+    weights["tiny"] = np.eye(2, 24, dtype=np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Gemm", ["a", "v", "b"], ["g"]),
+        helper.make_node("MatMul", ["g", "shared"], ["s"]),
+        helper.make_node("Add", ["s", "shared"], ["t"]),
+        helper.make_node("MatMul", ["tiny", "t"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "products",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [24, 16])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2, 24])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)])
+
+
+def cut(graph: GraphIndex, *, feed_matrices: bool) -> WindowGraph:
+    return cut_window(
+        graph,
+        tuple(range(len(graph.nodes))),
+        keep=["a", "g", "s", "t", "y"],
+        pending=[],
+        forced=frozenset(),
+        dtypes=AnyDtype(),
+        feed_matrices=feed_matrices,
+    )
+
+
+def test_large_matrices_that_only_products_read_are_fed():
+    found = cut(index(products()), feed_matrices=True)
+    assert found.fed == ("w", "v")
+    assert found.inputs == ("x",)
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in _inputs(found)}
+    assert (shapes["w"], shapes["v"]) == ([16, 24], [24, 24])
+    held = {tensor.name for tensor in found.model.graph.initializer}
+    assert held == {"b", "shared", "tiny"}
+    assert "w" not in found.weights
+
+
+def test_nothing_is_fed_unless_it_is_asked_for():
+    found = cut(index(products()), feed_matrices=False)
+    assert found.fed == ()
+    assert {t.name for t in found.model.graph.initializer} == {"w", "v", "b", "shared", "tiny"}
+
+
+def test_a_weight_that_is_also_an_output_stays_one():
+    model = products()
+    model.graph.output.add(name="w")
+    assert cut(index(model), feed_matrices=True).fed == ("v",)
+
+
+def test_only_float32_is_fed():
+    model = products()
+    for tensor in model.graph.initializer:
+        value = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    assert cut(index(model), feed_matrices=True).fed == ()
+
+
+@pytest.mark.parametrize("level", ["disable", "all"])
+def test_a_window_computes_the_same_with_fed_matrices(level):
+    graph = index(products())
+    x = np.random.default_rng(1).standard_normal((24, 16)).astype(np.float32)
+    deployment = Deployment(level=level, threads=1)
+    fed, held = (
+        WindowRun(cut(graph, feed_matrices=feed), graph, deployment).run({"x": x})
+        for feed in (True, False)
+    )
+    assert fed.keys() == held.keys() == {"a", "g", "s", "t", "y"}
+    for name, value in held.items():
+        assert np.array_equal(fed[name], value), name
+
+
+def _inputs(found: WindowGraph) -> list[onnx.ValueInfoProto]:
+    return list(found.model.graph.input)
