@@ -176,6 +176,42 @@ class WindowRun:
         return dict(zip(self.outputs, results, strict=True))
 
 
+class PartRun:
+    """A part of a file whose weights stay in the file: onnxruntime maps them, nobody copies them.
+
+    Args:
+        part: cut with ``in_place``.
+        folder: where the file lies.
+
+    Raises:
+        ArtifactError: onnxruntime refuses it.
+    """
+
+    def __init__(self, part: WindowGraph, folder: Path, deployment: Deployment):
+        self.inputs = part.inputs
+        self.outputs = part.outputs
+        options = _options(deployment)
+        key = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(key, str(folder.resolve()))
+        try:
+            with timed(SESSIONS):
+                self._session = ort.InferenceSession(
+                    part.model.SerializeToString(),
+                    options,
+                    providers=[PROVIDERS[deployment.provider]],
+                )
+        except Exception as error:
+            raise ArtifactError(
+                f"onnxruntime refuses a part of the file: {_words(error)[:800]}", where=str(folder)
+            ) from error
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name, as copies that outlive the session's arena."""
+        inputs = {name: np.asarray(feeds[name], order="C") for name in self.inputs}
+        results = _run(self._session, list(self.outputs), inputs)
+        return {n: np.array(value) for n, value in zip(self.outputs, results, strict=True)}
+
+
 def _run(
     session: ort.InferenceSession, names: list[str] | None, feeds: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:

@@ -81,6 +81,7 @@ def cut_window(
     pending: Iterable[str],
     forced: frozenset[str],
     dtypes: Mapping[str, np.dtype],
+    in_place: bool = False,
 ) -> WindowGraph:
     """Build the model of one window.
 
@@ -91,6 +92,7 @@ def cut_window(
         pending: values that nodes of later windows read; those computed here leave too.
         forced: tapped values to be fed instead of computed; empty for a free window.
         dtypes: dtype of every value that may come in.
+        in_place: leave weights where the graph has them, in the model or in its external data.
     """
     produced: set[str] = {name for i in nodes for name in graph.nodes[i].output if name}
     repeated = {
@@ -128,9 +130,9 @@ def cut_window(
     )
     for name in outputs:
         body.output.add(name=name)
-    for name in weights:
-        body.initializer.append(_reference(graph.initializers[name]))
-    kept = tuple(name for name in weights if not _is_small(graph.initializers[name]))
+    tensors = [graph.initializers[name] for name in weights]
+    body.initializer.extend(tensors if in_place else map(_reference, tensors))
+    kept = () if in_place else tuple(t.name for t in tensors if not _is_small(t))
     return WindowGraph(model=model, inputs=tuple(inputs), outputs=outputs, weights=kept)
 
 
