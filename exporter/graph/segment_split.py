@@ -126,7 +126,7 @@ class _Cut:
                 continue
             if node in self.front and not self._is_size(node):
                 raise ArtifactError(
-                    f"what is done with a segment reads '{name}' of the VAD, not its segments alone",
+                    f"what is done with a segment reads '{name}' of the VAD besides its segments",
                     where=self.where,
                     remedy=_LEFT_TO,
                 )
