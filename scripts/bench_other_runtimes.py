@@ -151,7 +151,8 @@ def _compared(ours: Worker, worker: Worker) -> str:
     expected = [row[skipped:] for row in expected]
     count = sum(map(len, expected))
     if said == expected:
-        return f"all {count} tokens equal"
+        left_out = ", but for the first 4 of each segment, which it leaves out" if skipped else ""
+        return f"all {count} tokens equal{left_out}"
     wrong = sum(edits(left, right) for left, right in zip(expected, said, strict=True))
     return f"{wrong} edits in {count} tokens"
 
