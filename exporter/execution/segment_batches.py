@@ -5,30 +5,44 @@ from __future__ import annotations
 import numpy as np
 
 
-def plan_batches(lengths: np.ndarray, max_padded: int) -> list[np.ndarray]:
-    """Sort rows by length and fill batches with them, the longest first.
+def plan_batches(lengths: np.ndarray, max_padded: int, per_batch: int) -> list[np.ndarray]:
+    """Sort rows by length and cut where that costs least, padding and batches counted.
 
-        max_padded 12      |#######|    |####|    |##|
-                                        |###.|    |#.|
-                                        |###.|
+        max_padded 12, per_batch 2      |#######|    |####|    |##|
+                                                     |####|    |#.|
+                                                     |###.|
 
-    The longest first: an arena that has grown for it serves all later batches.
+    One batch of all rows computes on padding; a batch per row reads all weights for each of them.
+    Found exactly: the best cut of the first rows is part of the best cut of more of them. The
+    longest batches come first: an arena that has grown for them serves all later ones.
 
     Args:
         lengths: ``[S]`` int, of each row.
         max_padded: most that rows times the longest of them may be; a longer row is run alone.
+        per_batch: what a batch costs whatever is in it, in units of ``lengths``.
 
     Returns:
         indices of rows, ``[R]`` int64 each, every row once.
     """
     order = np.argsort(-lengths, kind="stable")
+    sizes = [int(length) for length in lengths[order]]
+    costs, starts = [0], [0]
+    for end in range(1, len(sizes) + 1):
+        best = None
+        for start in range(end - 1, -1, -1):
+            padded = (end - start) * sizes[start]
+            if padded > max_padded and start < end - 1:
+                break
+            cost = costs[start] + padded + per_batch
+            best = min(best or (cost, start), (cost, start))
+        costs.append(best[0] if best else 0)
+        starts.append(best[1] if best else 0)
     batches: list[np.ndarray] = []
-    start = 0
-    while start < len(order):
-        rows = max(1, int(max_padded // max(1, int(lengths[order[start]]))))
-        batches.append(order[start : start + rows])
-        start += rows
-    return batches
+    end = len(sizes)
+    while end:
+        batches.append(order[starts[end] : end])
+        end = starts[end]
+    return batches[::-1]
 
 
 def in_order(

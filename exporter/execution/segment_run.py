@@ -33,12 +33,14 @@ class SegmentRun:
         self._front = PartRun(split.front, path.parent, deployment)
         self._back = PartRun(split.back, path.parent, deployment)
 
-    def run(self, inputs: Mapping[str, np.ndarray], max_padded: int) -> dict[str, np.ndarray]:
+    def run(
+        self, inputs: Mapping[str, np.ndarray], *, max_padded: int, per_batch: int
+    ) -> dict[str, np.ndarray]:
         """Outputs by name, as the whole file gives them.
 
         Args:
             inputs: the file's, by name.
-            max_padded: samples of a batch, padding included; a longer segment is run alone.
+            max_padded, per_batch: in samples, see ``plan_batches``.
 
         Raises:
             OnnxStoppedError: onnxruntime stops.
@@ -51,7 +53,7 @@ class SegmentRun:
             if value[0] != len(segments):
                 raise self._refusal(f"'{name}' is not the number of segments")
         # Without speech the file runs once as well: it knows what its empty outputs look like.
-        batches = plan_batches(segments[:, 1] - segments[:, 0], max_padded)
+        batches = plan_batches(segments[:, 1] - segments[:, 0], max_padded, per_batch)
         batches = batches or [np.arange(0)]
         parts = [self._batch(inputs, segments[rows], counts) for rows in batches]
         try:
