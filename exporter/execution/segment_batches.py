@@ -10,7 +10,7 @@ def plan_batches(lengths: np.ndarray, max_padded: int, per_batch: int) -> list[n
 
         max_padded 12, per_batch 2      |#######|    |####|    |##|
                                                      |####|    |#.|
-                                                     |###.|
+                                                     |####|
 
     One batch of all rows computes on padding; a batch per row reads all weights for each of them.
     Found exactly: the best cut of the first rows is part of the best cut of more of them. The
