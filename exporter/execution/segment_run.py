@@ -13,6 +13,10 @@ from exporter.execution.segment_batches import in_order, plan_batches
 from exporter.graph.index import GraphIndex
 from exporter.graph.segment_split import SEGMENTS, split_at_segments
 
+_MANY_BATCHES = 8
+"""After more of them memory is given back, for which the VAD of the next long recording is glad.
+Taking it anew costs a few per cent of what a short recording takes."""
+
 
 class SegmentRun:
     """Two sessions on one file: its VAD runs once per recording, the rest once per batch.
@@ -30,7 +34,8 @@ class SegmentRun:
         self._path = path
         self._counts = split.counts
         self._order = graph.outputs
-        self._front = PartRun(split.front, path.parent, deployment)
+        # The VAD's memory grows with the recording; it must not stay while batches are run.
+        self._front = PartRun(split.front, path.parent, deployment, arena=False)
         self._back = PartRun(split.back, path.parent, deployment)
 
     def run(
@@ -55,7 +60,11 @@ class SegmentRun:
         # Without speech the file runs once as well: it knows what its empty outputs look like.
         batches = plan_batches(segments[:, 1] - segments[:, 0], max_padded, per_batch)
         batches = batches or [np.arange(0)]
-        parts = [self._batch(inputs, segments[rows], counts) for rows in batches]
+        parts = []
+        for number, rows in enumerate(batches, 1):
+            release = number == len(batches) > _MANY_BATCHES
+            feeds = {**inputs, **_counted(counts, len(rows)), SEGMENTS: segments[rows]}
+            parts.append(self._back.run(feeds, release=release))
         try:
             for name in self._back.outputs:
                 values = [part[name] for part in parts]
@@ -64,16 +73,12 @@ class SegmentRun:
             raise self._refusal(str(error)) from error
         return {name: found[name] for name in self._order}
 
-    def _batch(
-        self,
-        inputs: Mapping[str, np.ndarray],
-        segments: np.ndarray,
-        counts: Mapping[str, np.ndarray],
-    ) -> dict[str, np.ndarray]:
-        here = {n: np.concatenate([[len(segments)], v[1:]]) for n, v in counts.items()}
-        return self._back.run({**inputs, **here, SEGMENTS: segments})
-
     def _refusal(self, problem: str) -> ArtifactError:
         return ArtifactError(
             problem, where=str(self._path), remedy="run the file as a whole instead"
         )
+
+
+def _counted(counts: Mapping[str, np.ndarray], num_rows: int) -> dict[str, np.ndarray]:
+    """Counts with the number of a batch's rows instead of all segments'."""
+    return {name: np.concatenate([[num_rows], value[1:]]) for name, value in counts.items()}
