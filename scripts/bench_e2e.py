@@ -27,6 +27,7 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,15 @@ VAD = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audio:
+    """What is recognised, and a part of at most a minute of it to warm up with."""
+
+    seconds: float
+    path: Path
+    warm_up: Path
+
+
 def main() -> int:
     options = _options()
     pipeline = load_pipeline(
@@ -78,15 +88,20 @@ def main() -> int:
                 )
             )
         for seconds in options.seconds:
-            audio = save_audio(minute, seconds, pipeline.sample_rate_hz, folder)
+            rate = pipeline.sample_rate_hz
+            audio = Audio(
+                seconds=seconds,
+                path=save_audio(minute, seconds, rate, folder),
+                warm_up=save_audio(minute, min(seconds, 60.0), rate, folder),
+            )
             names = [name for name in END_TO_END if name in options.contenders]
             for threads in options.threads if names else ():
                 settings["threads"] = threads
-                end_to_end += _measure(names, settings, folder, audio, seconds, options.repeats)
+                end_to_end += _measure(names, settings, folder, audio, options.repeats)
             names = [name for name in VAD if name in options.contenders]
             if names:
                 settings["threads"] = VAD_THREADS
-                vad += _measure(names, settings, folder, audio, seconds, options.repeats)
+                vad += _measure(names, settings, folder, audio, options.repeats)
     result = {
         "pipeline": pipeline.name,
         "audio": options.audio.name,
@@ -169,14 +184,13 @@ def _measure(
     names: list[str],
     settings: dict[str, Any],
     folder: Path,
-    audio: Path,
-    seconds: float,
+    audio: Audio,
     repeats: int,
 ) -> list[dict[str, Any]]:
     with started(names, settings, folder) as workers:
-        rounds(workers, audio, repeats)
+        rounds(workers, audio.path, repeats, audio.warm_up)
         _check_equal(workers)
-        found = rows(workers, seconds, settings["threads"])
+        found = rows(workers, audio.seconds, settings["threads"])
     for row in found:
         print(json.dumps(row), file=sys.stderr, flush=True)
     return found

@@ -94,14 +94,19 @@ def started(
             worker.process.communicate()
 
 
-def rounds(workers: list[Worker], waveform: Path, repeats: int) -> None:
+def rounds(
+    workers: list[Worker], waveform: Path, repeats: int, warm_up: Path | None = None
+) -> None:
     """Everybody once unmeasured, then ``repeats`` rounds in which everybody runs once.
 
     Other load on a machine comes and goes within seconds; so all have the same share of it.
+
+    Args:
+        warm_up: of the unmeasured round; None: the same waveform.
     """
     for number in range(repeats + 1):
         for worker in workers:
-            worker.run(waveform, measured=number > 0)
+            worker.run(waveform if number else warm_up or waveform, measured=number > 0)
 
 
 def rows(workers: list[Worker], audio_seconds: float, threads: int) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,13 +43,17 @@ def test_rows_are_medians_over_the_first_contender():
 def test_everybody_runs_once_in_every_round_and_the_first_is_not_measured():
     from contenders import rounds
 
-    said: list[tuple[str, bool]] = []
-    crew: Any = [
-        SimpleNamespace(run=lambda _, measured, name=name: said.append((name, measured)))
-        for name in "ab"
+    said: list[tuple[str, str, bool]] = []
+
+    def run(path: Path, measured: bool, name: str) -> None:
+        said.append((name, path.name, measured))
+
+    crew: Any = [SimpleNamespace(run=partial(run, name=name)) for name in "ab"]
+    rounds(crew, Path("long"), 2, Path("short"))
+    assert said == [
+        *(("a", "short", False), ("b", "short", False)),
+        *(("a", "long", True), ("b", "long", True)) * 2,
     ]
-    rounds(crew, Path("x.npy"), 2)
-    assert said == [(name, number > 0) for number in range(3) for name in "ab"]
 
 
 def test_a_contender_runs_in_a_process_of_its_own(tmp_path: Path):
