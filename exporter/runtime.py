@@ -38,9 +38,10 @@ __all__ = ["SpeechRunner"]
 _PREFIX = "export_verify."
 MAX_PADDED_S = 40.0
 """Larger batches are hardly faster: what a batch costs by itself is small beside this."""
-BATCH_COST_S = 3.0
+BATCH_COST_S = 2.0
 """A batch costs as much as so many seconds of audio, whatever is in it: all weights are read once.
-Measured with 234 million parameters on two cores."""
+For 234 million parameters on two cores; scripts/bench_batch_cost.py measures it. Too little costs
+less than too much: short recordings are then not padded for nothing."""
 
 
 class SpeechRunner:

@@ -141,3 +141,11 @@ def test_metadata_is_appended_and_data_comes_along(tmp_path: Path):
     assert json.loads(f"[{found['inv_stddev']}]") == pytest.approx(scale.tolist())
     assert (folder / "model.onnx.data").read_bytes() == b"weights"
     assert (folder / "tokens.txt").read_text(encoding="utf-8").splitlines()[2] == "<unk> 2"
+
+
+def test_the_cost_of_a_batch_is_what_two_times_say():
+    from bench_batch_cost import batch_cost
+
+    cost, per_second, padded, spoken, rows = 0.2, 0.1, 62.0, 46.0, 17
+    one, each = cost + per_second * padded, rows * cost + per_second * spoken
+    assert batch_cost(one, each, padded, spoken, rows) == pytest.approx(2.0)
