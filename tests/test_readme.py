@@ -61,3 +61,18 @@ def test_its_links_lead_somewhere(path):
 )
 def test_the_files_it_names_exist(path):
     assert (ROOT / path).exists() or "yours" in path
+
+
+@pytest.mark.slow
+def test_its_example_for_long_recordings_runs(tiny_run, tmp_path, monkeypatch, capsys):
+    block = next(
+        text
+        for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "SpeechRunner" in text
+    )
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "sensevoice").symlink_to(tiny_run.folder)
+    (tmp_path / "golden").symlink_to(ROOT / "golden")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) > 10

@@ -177,12 +177,66 @@ class WindowRun:
         return dict(zip(self.outputs, results, strict=True))
 
 
+def _releasing() -> ort.RunOptions:
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+_RELEASING = _releasing()
+
+
+class PartRun:
+    """A part of a file whose weights stay in the file: onnxruntime maps them, nobody copies them.
+
+    Args:
+        part: cut with ``in_place``.
+        folder: where the file lies.
+        arena: keep memory from run to run; without it a run is slower and leaves nothing behind.
+
+    Raises:
+        ArtifactError: onnxruntime refuses it.
+    """
+
+    def __init__(
+        self, part: WindowGraph, folder: Path, deployment: Deployment, *, arena: bool = True
+    ):
+        self.inputs = part.inputs
+        self.outputs = part.outputs
+        options = _options(deployment)
+        options.enable_cpu_mem_arena = arena and options.enable_cpu_mem_arena
+        key = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(key, str(folder.resolve()))
+        try:
+            with timed(SESSIONS):
+                self._session = ort.InferenceSession(
+                    part.model.SerializeToString(),
+                    options,
+                    providers=[PROVIDERS[deployment.provider]],
+                )
+        except Exception as error:
+            raise ArtifactError(
+                f"onnxruntime refuses a part of the file: {_words(error)[:800]}", where=str(folder)
+            ) from error
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray], *, release: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Outputs by name, as copies; with ``release`` the arena is given back afterwards."""
+        inputs = {name: np.asarray(feeds[name], order="C") for name in self.inputs}
+        results = _run(self._session, list(self.outputs), inputs, _RELEASING if release else None)
+        return {n: np.array(value) for n, value in zip(self.outputs, results, strict=True)}
+
+
 def _run(
-    session: ort.InferenceSession, names: list[str] | None, feeds: Mapping[str, np.ndarray]
+    session: ort.InferenceSession,
+    names: list[str] | None,
+    feeds: Mapping[str, np.ndarray],
+    options: ort.RunOptions | None = None,
 ) -> list[np.ndarray]:
     try:
         with timed(RUNNING):
-            return [np.asarray(value) for value in session.run(names, feeds)]
+            return [np.asarray(value) for value in session.run(names, feeds, options)]
     except Exception as error:
         raise OnnxStoppedError(_words(error)) from error
 

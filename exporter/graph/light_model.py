@@ -1,19 +1,22 @@
 """Read an ONNX file for its graph: large weights are copied once, from the disk to their arrays.
 
 Protobuf's own parser wants the whole file in memory, copies each tensor into the message, and
-copies it again for whoever asks for its bytes. At a gigabyte of weights that is two seconds.
+copies it again for whoever asks for its bytes. At a gigabyte of weights that is two seconds. Who
+only hands the weights on need not copy them at all: to onnxruntime any file may hold external
+data, the model's own file among them.
 """
 
 from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
+from onnx import helper
 
 from exporter.errors import ArtifactError
 from exporter.graph.onnx_file import check_external, external_tensors
@@ -21,6 +24,7 @@ from exporter.graph.wire import BYTES, Field, WireError, delimited, fields
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # numbers of fields in onnx.proto
 _LARGE = 1 << 16
+_Take = Callable[[memoryview, onnx.TensorProto, Field], None]
 PACKED = frozenset(
     value
     for name, value in onnx.TensorProto.DataType.items()
@@ -37,16 +41,48 @@ def read_light(path: Path) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     Raises:
         ArtifactError: as ``read_model``.
     """
+    arrays: dict[str, np.ndarray] = {}
+
+    def copy(view: memoryview, tensor: onnx.TensorProto, data: Field) -> None:
+        # Bytes first: a float in the middle of a protobuf lies at any address.
+        held = np.empty(tuple(tensor.dims), helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        held.reshape(-1).view(np.uint8)[:] = np.frombuffer(view[data.start : data.end], np.uint8)
+        arrays[tensor.name] = held
+
+    return _read(path, copy), arrays
+
+
+def read_in_place(path: Path) -> onnx.ModelProto:
+    """Read a file; its large initialisers become external data that lies in the file itself.
+
+    Raises:
+        ArtifactError: as ``read_model``.
+    """
+
+    def refer(view: memoryview, tensor: onnx.TensorProto, data: Field) -> None:
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        place = {"location": path.name, "offset": data.start, "length": data.end - data.start}
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+
+    return _read(path, refer)
+
+
+def _read(path: Path, take: _Take) -> onnx.ModelProto:
+    """Parse a file without the values of its large initialisers, each of which ``take`` is given.
+
+    Args:
+        take: gets the file's bytes, the tensor without its values, which it may change, and where
+            its values lie.
+    """
     if not path.is_file():
         raise ArtifactError("no such ONNX file", where=str(path), remedy="check the path")
-    arrays: dict[str, np.ndarray] = {}
     try:
         view = _map(path)
         parts = []
         for item in fields(view, 0, len(view)):
             if item.number == _GRAPH and item.wire == BYTES:
-                graph = b"".join(_slim_graph(view, item, arrays))
-                parts.append(delimited(_GRAPH, graph))
+                parts.append(delimited(_GRAPH, b"".join(_slim_graph(view, item, take))))
             else:
                 parts.append(bytes(view[item.begin : item.end]))
         model = onnx.ModelProto.FromString(b"".join(parts))
@@ -64,7 +100,7 @@ def read_light(path: Path) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         )
     for tensor in external_tensors(model):
         check_external(path, tensor)
-    return model, arrays
+    return model
 
 
 def _map(path: Path) -> memoryview:
@@ -74,7 +110,7 @@ def _map(path: Path) -> memoryview:
         return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _slim_graph(view: memoryview, graph: Field, arrays: dict[str, np.ndarray]) -> Iterator[bytes]:
+def _slim_graph(view: memoryview, graph: Field, take: _Take) -> Iterator[bytes]:
     for item in fields(view, graph.start, graph.end):
         large = item.number == _INITIALIZER and item.wire == BYTES
         if not large or item.end - item.start < _LARGE:
@@ -84,26 +120,19 @@ def _slim_graph(view: memoryview, graph: Field, arrays: dict[str, np.ndarray]) -
         raw = [part for part in inside if part.number == _RAW_DATA and part.wire == BYTES]
         rest = b"".join(bytes(view[p.begin : p.end]) for p in inside if p not in raw)
         tensor = onnx.TensorProto.FromString(rest)
-        values = _values(view, tensor, raw)
-        if values is None:
+        if not raw or tensor.data_type in PACKED:
             yield bytes(view[item.begin : item.end])
             continue
-        arrays[tensor.name] = values
-        yield delimited(_INITIALIZER, rest)
+        data = raw[-1]  # of a field that comes twice the last one counts
+        _check_size(tensor, data)
+        take(view, tensor, data)
+        yield delimited(_INITIALIZER, tensor.SerializeToString())
 
 
-def _values(view: memoryview, tensor: onnx.TensorProto, raw: list[Field]) -> np.ndarray | None:
-    """The values of a tensor, in memory that is aligned; None where they are not plain raw data."""
-    if not raw or tensor.data_type in PACKED:
-        return None
+def _check_size(tensor: onnx.TensorProto, data: Field) -> None:
     try:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        itemsize = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except KeyError as error:
         raise ValueError(f"'{tensor.name}' has the unknown type {tensor.data_type}") from error
-    data = raw[-1]  # of a field that comes twice the last one counts
-    if data.end - data.start != math.prod(tensor.dims) * dtype.itemsize:
+    if data.end - data.start != math.prod(tensor.dims) * itemsize:
         raise ValueError(f"'{tensor.name}' has another number of bytes than its shape says")
-    # Bytes first: a float in the middle of a protobuf lies at any address.
-    held = np.empty(tuple(tensor.dims), dtype)
-    held.reshape(-1).view(np.uint8)[:] = np.frombuffer(view[data.start : data.end], np.uint8)
-    return held

@@ -90,6 +90,7 @@ def cut_window(
     forced: frozenset[str],
     dtypes: Mapping[str, np.dtype],
     feed_matrices: bool = False,
+    in_place: bool = False,
 ) -> WindowGraph:
     """Build the model of one window.
 
@@ -101,6 +102,7 @@ def cut_window(
         forced: tapped values to be fed instead of computed; empty for a free window.
         dtypes: dtype of every value that may come in.
         feed_matrices: make the weights of matrix products inputs instead of initialisers.
+        in_place: leave weights where the graph has them, in the model or in its external data.
     """
     produced: set[str] = {name for i in nodes for name in graph.nodes[i].output if name}
     repeated = {
@@ -144,9 +146,9 @@ def cut_window(
         # With its shape: fusions ask for it.
         body.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
         del weights[name]
-    for name in weights:
-        body.initializer.append(_reference(graph.initializers[name]))
-    kept = tuple(name for name in weights if not _is_small(graph.initializers[name]))
+    tensors = [graph.initializers[name] for name in weights]
+    body.initializer.extend(tensors if in_place else map(_reference, tensors))
+    kept = () if in_place else tuple(t.name for t in tensors if not _is_small(t))
     return WindowGraph(model=model, inputs=tuple(inputs), outputs=outputs, weights=kept, fed=fed)
 
 

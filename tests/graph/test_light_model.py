@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.errors import ArtifactError
 from exporter.graph.index import index_graph, open_graph
-from exporter.graph.light_model import read_light
+from exporter.graph.light_model import read_in_place, read_light
 from exporter.graph.onnx_file import read_model, write_model
 from exporter.graph.wire import delimited
 
@@ -143,3 +143,22 @@ def test_any_flipped_byte_is_read_or_refused(tmp_path_factory, at: int, value: i
         read_light(path)
     except ArtifactError:
         return
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_weights_read_in_place_are_those_of_the_file(tmp_path: Path, name: str):
+    path = saved(tmp_path, TENSORS[name])
+    full, placed = (
+        index_graph(read_model(path), tmp_path),
+        index_graph(read_in_place(path), tmp_path),
+    )
+    left, right = placed.array("t"), full.array("t")
+    assert left.dtype == right.dtype and left.shape == right.shape
+    assert left.tobytes() == right.tobytes()
+
+
+def test_a_large_weight_read_in_place_points_into_its_file(tmp_path: Path):
+    (tensor,) = read_in_place(saved(tmp_path, TENSORS["float32"])).graph.initializer
+    place = {item.key: item.value for item in tensor.external_data}
+    assert place["location"] == "model.onnx" and place["length"] == str(4 * 256 * 128)
+    assert not tensor.raw_data
