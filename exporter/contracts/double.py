@@ -9,7 +9,7 @@ from the float32 run where they hang on rounding.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -91,11 +91,30 @@ def large_matrices(module: nn.Module) -> dict[str, Tensor]:
     """Weights of plain linear layers that are not copied, by name."""
     return {
         f"{path}.weight" if path else "weight": part.weight
-        for path, part in module.named_modules(remove_duplicate=False)
+        for path, part in module.named_modules()
         if isinstance(part, nn.Linear)
         and type(part).forward is nn.Linear.forward
         and _is_large(part._parameters.get("weight"))
     }
+
+
+def _held(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every place of a parameter or buffer once, also where a submodule has several names.
+
+    A tensor that two modules share has a name in each. A module that is there twice has its
+    tensors once: what ``functional_call`` puts back last would else be what it put in first.
+    """
+    for path, part in module.named_modules():
+        for name, value in [*part._parameters.items(), *part._buffers.items()]:
+            if value is not None:
+                yield f"{path}.{name}" if path else name, value
+
+
+def copied_in_double(module: nn.Module) -> int:
+    """Numbers of a module that ``call_in_double`` holds a second time, widened."""
+    kept = {id(value) for value in large_matrices(module).values()}
+    held = [*module.parameters(), *module.buffers()]
+    return sum(v.numel() for v in held if v.dtype in _NARROW and id(v) not in kept)
 
 
 def call_in_double(
@@ -115,10 +134,7 @@ def call_in_double(
     kept = large_matrices(module)
     wide = {
         name: value.detach().double()
-        for name, value in [
-            *module.named_parameters(remove_duplicate=False),
-            *module.named_buffers(remove_duplicate=False),
-        ]
+        for name, value in _held(module)
         if value.dtype in _NARROW and name not in kept
     }
     fed = tuple(_widened(value.clone()) for value in inputs.values())

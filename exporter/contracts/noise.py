@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exporter.contracts.double import call_in_double
+from exporter.contracts.double import call_in_double, copied_in_double
 from exporter.contracts.probes import probe, resize, take_row
 from exporter.contracts.recorder import Call, Recorder
 from exporter.contracts.result import Place
@@ -27,7 +27,8 @@ from exporter.tensors import Arrays
 _POLICY = Policy()
 _UNIT = FORMATS["float32"].roundoff
 _SHORTENED = 4
-_LARGEST_MODEL = 600_000_000
+_MOST_COPIED = 600_000_000
+"""Weights that a float64 run may copy; the matrices of large linear layers are not copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Noise:
 
 def measure_noise(subject: Subject, inputs: Arrays) -> Noise:
     """One float32 and one float64 run with records; keeps numbers, not values."""
-    if sum(p.numel() for p in subject.module.parameters()) > _LARGEST_MODEL:
+    if copied_in_double(subject.module) > _MOST_COPIED:
         return Noise(why="not measured: the model is too large for a float64 copy; the floor holds")
     subject.snapshot  # noqa: B018 - the state before the first call
     single: list[Call] = []

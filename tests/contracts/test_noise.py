@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.contracts.double import call_in_double, large_matrices
+from exporter.contracts import noise
+from exporter.contracts.double import call_in_double, copied_in_double, large_matrices
 from exporter.contracts.noise import Noise, distance, noise_of
 from tests.contracts.zoo.toy import Conv, Stack, features, output, subject
 
@@ -45,6 +46,31 @@ def test_float64_equals_a_widened_copy_and_changes_nothing() -> None:
     assert all(value.dtype == torch.float32 for value in module.state_dict().values())
 
 
+class Shared(nn.Module):
+    """A layer under two names, and its weight in a third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.again = self.first
+        self.tied = nn.Linear(4, 4)
+        self.tied.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.tied(self.again(self.first(x)))
+
+
+def test_a_layer_with_two_names_is_put_back_as_it_was() -> None:
+    module = Shared().eval().requires_grad_(False)
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    before = module(x)
+    double = call_in_double(module, {"x": x})
+    assert double.dtype == torch.float64
+    assert all(value.dtype == torch.float32 for value in module.state_dict().values())
+    assert module.tied.weight is module.first.weight is module.again.weight
+    assert torch.equal(module(x), before)
+
+
 class Large(nn.Module):
     """Linear layers whose weights are not copied, in two and three dimensions, one shared."""
 
@@ -61,7 +87,7 @@ class Large(nn.Module):
 
 def test_large_matrices_are_not_copied_and_give_the_same() -> None:
     module = Large().eval().requires_grad_(False)
-    assert set(large_matrices(module)) == {"first.weight", "second.weight", "again.weight"}
+    assert set(large_matrices(module)) == {"first.weight", "second.weight"}
     x = torch.randn(3, 5, 400, generator=torch.Generator().manual_seed(2))
     found = call_in_double(module, {"x": x})
     wanted = copy.deepcopy(module).double()(x.double())
@@ -70,6 +96,31 @@ def test_large_matrices_are_not_copied_and_give_the_same() -> None:
     assert module.first.weight.dtype == torch.float32
     rounded = call_in_double(module, {"x": x}, rounded=True)
     assert 1e-9 < float((rounded - wanted).abs().max()) < 1e-5
+
+
+def test_a_model_is_too_large_for_what_is_copied_of_it_and_not_for_its_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert copied_in_double(Large()) == 1000  # the bias, once for both of its names
+
+    class OverTime(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.large = Large()
+            self.open = nn.Linear(4, 400)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.large(self.open(x.transpose(1, 2)))[..., :4]
+
+    made = subject(OverTime(), features(), output("batch", "time", 4))
+    copied = copied_in_double(made.module)
+    assert copied == 1000 + 4 * 400 + 400
+    inputs = {name: value.astype(np.float32) for name, value in made.cases[0].inputs.items()}
+    monkeypatch.setattr(noise, "_MOST_COPIED", copied)
+    assert noise.measure_noise(made, inputs).shares["y"] > 0
+    monkeypatch.setattr(noise, "_MOST_COPIED", copied - 1)
+    found = noise.measure_noise(made, inputs)
+    assert not found.shares and "too large" in found.why
 
 
 def test_a_large_weight_that_is_written_to_is_not_changed() -> None:
