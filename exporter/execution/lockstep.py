@@ -34,7 +34,7 @@ from exporter.execution.evaluate import (
 )
 from exporter.execution.linear_change import add_change
 from exporter.execution.margins import Margin, margin_of
-from exporter.execution.memory import keep_freed_pages, trim, trim_above
+from exporter.execution.memory import FreedPages, keep_freed_pages
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.rearranged import Rearranged, rearrange, rearranged_source
@@ -113,6 +113,7 @@ class Lockstep:
         self._deployment = deployment
         self._budget = budget
         self._window = min(budget, _WINDOW)
+        self._freed = FreedPages(max(4 * budget, _KEPT))
         self._last = last_uses(program)
         self._sessions: dict[tuple, WindowRun] = {}
         self._weights: dict[str, Any] = {}
@@ -136,7 +137,7 @@ class Lockstep:
         with torch.no_grad():
             yield from _Walk(self, inputs).run()
         # The next case touches the same pages again; what is far more than it needs goes back.
-        trim_above(_KEPT)
+        self._freed.settle()
 
 
 def _supplier(
@@ -180,6 +181,7 @@ class _Walk:
         )
         self.ops: list[tuple[int, Op]] = []
         self.held: set[str] = set()
+        self.freed = owner._freed
 
     def run(self) -> Iterator[TapValues]:
         owner, bytes_held = self.owner, 0
@@ -195,7 +197,7 @@ class _Walk:
                 yield from self._flush(last=False)
                 bytes_held = 0
             if size > owner._budget:
-                trim()
+                self.freed.give_back()
             self.reference[op.name] = value
             self.ops.append((index, op))
             bytes_held += size
@@ -234,7 +236,7 @@ class _Walk:
         self.ops = []
         free.clear()
         forced.clear()
-        trim_above(max(4 * owner._budget, _KEPT))
+        self.freed.settle()
 
     def _double(self, op: Op) -> None:
         """Compute the free and the local float64 value of ``op``."""

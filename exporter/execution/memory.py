@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_MMAP_FROM = 32 << 20  # the largest that glibc takes
-
-
-class _Counts(ctypes.Structure):
-    """``struct mallinfo2`` of glibc 2.33."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-        ).split()
-    ]
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+_STATM = Path("/proc/self/statm")
 
 
 def trim() -> None:
@@ -29,31 +20,56 @@ def trim() -> None:
         release(0)
 
 
-def trim_above(limit: int) -> None:
-    """Return free heap pages when they are more than ``limit`` bytes, or cannot be counted.
-
-    Windows free hundreds of arrays of a few megabytes each. Keeping them all, a walk over a deep
-    model would hold gigabytes that nobody uses; returning them all, it would get each page from
-    the system again, which costs more than computing what is in it.
-    """
-    count = _glibc("mallinfo2")
-    if count is not None:
-        count.restype = _Counts
-        if count().fordblks <= limit:
-            return
-    trim()
-
-
 def keep_freed_pages() -> None:
-    """Let glibc reuse freed blocks instead of returning each one to the system at once.
+    """Let glibc reuse freed blocks, whatever their size, instead of returning each one at once.
 
     By default a block of a megabyte or more comes from the system and goes back to it, page by
-    page. Blocks below 32 MiB then come from the heap, which shrinks only when it is trimmed.
+    page, and touching a new page costs more than computing what is in it. All blocks then come
+    from the heap, which shrinks only when it is trimmed.
     """
     option = _glibc("mallopt")
     if option is not None:
-        option(_M_MMAP_THRESHOLD, _MMAP_FROM)
+        option(_M_MMAP_MAX, 0)
         option(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+class FreedPages:
+    """Freed pages of a walk: kept up to a bound, because the next window fills them again.
+
+    The bound is on what the process has resident beyond what it had after the last trim. glibc's
+    own count of free bytes will not do: it also counts pages that a trim has returned already,
+    so that a heap with holes would be trimmed after every window, and touched anew in the next.
+
+    Args:
+        bound: bytes.
+    """
+
+    def __init__(self, bound: int):
+        self._bound = bound
+        self._floor = resident_bytes()
+        self.trims = 0
+
+    def settle(self) -> None:
+        """Return free pages when more than the bound has come on top since they last were."""
+        now = resident_bytes()
+        if now is None or self._floor is None or now - self._floor > self._bound:
+            self.give_back()
+        else:
+            self._floor = min(self._floor, now)
+
+    def give_back(self) -> None:
+        """Return free pages now."""
+        trim()
+        self.trims += 1
+        self._floor = resident_bytes()
+
+
+def resident_bytes() -> int | None:
+    """Resident memory of this process in bytes; None where the system does not say (not Linux)."""
+    try:
+        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _glibc(name: str) -> Callable[..., Any] | None:
