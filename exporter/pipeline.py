@@ -25,6 +25,7 @@ from exporter.environment import default_memory_budget, usable_cores
 from exporter.errors import ArtifactError, ModelError, StageError, UserInputError
 from exporter.execution.onnxruntime import Deployment, check_provider, present_providers
 from exporter.execution.stopwatch import FILES, breakdown, collecting, timed
+from exporter.graph.onnx_file import EXTERNAL_LIMIT
 from exporter.length_proofs import LengthProofs
 from exporter.make_report import (
     Options,
@@ -180,7 +181,10 @@ def _judged(
     )
     policy = policy_of(pipeline)
     checked = bool(declared_settings(pipeline.contracts, pipeline=pipeline))
-    chain = Chain(subject, policy, options.deployments, options.budget, progress, checked)
+    # A session is as large as its weights: beside those of the layers a second copy of a large
+    # model costs more memory than building it again costs time.
+    keep = checked and built.shipped.bytes <= EXTERNAL_LIMIT
+    chain = Chain(subject, policy, options.deployments, options.budget, progress, keep)
     sized = sized_cases(pipeline, built.wrapped.inputs, loaded)
     proofs = _proofs(built, policy, options.deployments[0])
     try:

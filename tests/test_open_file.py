@@ -67,3 +67,14 @@ def test_of_several_deployments_the_first_ones_session_is_handed_over(opened, tm
     report = run_cached(write(tmp_path / "toy", yaml=yaml), tmp_path / "out", cache=False)
     assert report.exit_code == 0
     assert opened.count(("model.onnx", "basic")) == opened.count(("model.onnx", "all")) == 1
+
+
+def test_the_session_of_a_large_file_is_not_kept_beside_the_layers(
+    opened, tmp_path: Path, monkeypatch
+):
+    import exporter.pipeline as pipeline
+
+    monkeypatch.setattr(pipeline, "EXTERNAL_LIMIT", 100)
+    report = run_cached(write(tmp_path / "toy"), tmp_path / "out", cache=False)
+    assert report.exit_code == 0
+    assert opened.count(("model.onnx", "all")) == 2
