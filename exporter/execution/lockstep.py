@@ -34,7 +34,11 @@ from exporter.execution.evaluate import (
 )
 from exporter.execution.linear_change import add_change
 from exporter.execution.margins import Margin, margin_of
-from exporter.execution.memory import FreedPages, keep_freed_pages
+from exporter.execution.memory import (
+    FreedPages,
+    keep_freed_pages,
+    large_blocks_from_system,
+)
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.rearranged import Rearranged, rearrange, rearranged_source
@@ -50,6 +54,8 @@ _KEPT = 1 << 30
 # Bytes of taps in a window. What one has freed is there for the next, and the time to build a
 # session grows faster than its nodes: many small windows cost less than a few large ones.
 _WINDOW = 128 << 20
+_LARGE = 64 << 20
+"""Bytes of one float64 value from which freed ones are not kept for the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +188,7 @@ class _Walk:
         self.ops: list[tuple[int, Op]] = []
         self.held: set[str] = set()
         self.freed = owner._freed
+        self.large = False
 
     def run(self) -> Iterator[TapValues]:
         owner, bytes_held = self.owner, 0
@@ -196,6 +203,9 @@ class _Walk:
                 # A tap that is larger than that by itself gets a window of its own.
                 yield from self._flush(last=False)
                 bytes_held = 0
+            if not self.large and size // _TAP_COPIES * 2 > _LARGE:
+                large_blocks_from_system()
+                self.large = True
             if size > owner._budget:
                 self.freed.give_back()
             self.reference[op.name] = value

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
+_LARGEST_THRESHOLD = 32 << 20  # glibc takes no larger one
 _STATM = Path("/proc/self/statm")
 
 
@@ -27,10 +28,23 @@ def keep_freed_pages() -> None:
     page, and touching a new page costs more than computing what is in it. All blocks then come
     from the heap, which shrinks only when it is trimmed.
     """
+    _mallopt(_M_MMAP_MAX, 0)
+    _mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def large_blocks_from_system() -> None:
+    """Let blocks from 32 MiB on go back to the system at once, until the next walk.
+
+    For walks over values so large that a handful of freed ones would fill the memory.
+    """
+    _mallopt(_M_MMAP_MAX, 65_536)  # glibc's own number of such blocks
+    _mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
+
+
+def _mallopt(name: int, value: int) -> None:
     option = _glibc("mallopt")
     if option is not None:
-        option(_M_MMAP_MAX, 0)
-        option(_M_TRIM_THRESHOLD, 2**31 - 1)
+        option(name, value)
 
 
 class FreedPages:

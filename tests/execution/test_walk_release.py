@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 import torch
 from torch import Tensor, nn
 
+from exporter.execution import lockstep
 from exporter.execution.lockstep import Lockstep
 from exporter.execution.onnxruntime import Deployment
 from exporter.graph.capture import capture
@@ -29,7 +31,7 @@ class Net(nn.Module):
         return (self.layer(x).relu(),)
 
 
-def test_a_finished_walk_leaves_no_cycle():
+def lockstep_of_net() -> Lockstep:
     spec = TensorSpec(name="x", dtype="float32", shape=("n", 4), axes=(Axis(name="n"),))
     out = TensorSpec(name="y", dtype="float32", shape=("n", 4), axes=(Axis(name="n"),))
     captured = capture(
@@ -39,18 +41,33 @@ def test_a_finished_walk_leaves_no_cycle():
     )
     exported = export(captured, inputs=(spec,), outputs=(out,), opset=18)
     graph = index_graph(ir.to_proto(exported.model), Path())
-    lockstep = Lockstep(
+    return Lockstep(
         exported.program,
         graph,
         plan_taps(exported.program, graph),
         deployment=Deployment(threads=1),
         budget=1 << 20,
     )
-    held = weakref.ref(lockstep)
+
+
+def test_a_finished_walk_leaves_no_cycle():
+    made = lockstep_of_net()
+    held = weakref.ref(made)
     gc.disable()
     try:
-        assert sum(1 for _ in lockstep.walk({"x": np.ones((5, 4), np.float32)})) >= 2
-        del lockstep
+        assert sum(1 for _ in made.walk({"x": np.ones((5, 4), np.float32)})) >= 2
+        del made
         assert held() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("rows", "told"), [(4, 0), (5, 1)])
+def test_freed_values_are_kept_only_while_they_are_small(rows: int, told: int, monkeypatch):
+    """A value of 5 rows of 4 takes 160 bytes in float64, one of 4 rows 128."""
+    calls: list[str] = []
+    monkeypatch.setattr(lockstep, "_LARGE", 128)
+    monkeypatch.setattr(lockstep, "keep_freed_pages", lambda: calls.append("keep"))
+    monkeypatch.setattr(lockstep, "large_blocks_from_system", lambda: calls.append("large"))
+    list(lockstep_of_net().walk({"x": np.ones((rows, 4), np.float32)}))
+    assert calls == ["keep", *["large"] * told]
