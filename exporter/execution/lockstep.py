@@ -246,7 +246,10 @@ class _Walk:
         self.ops = []
         free.clear()
         forced.clear()
-        self.freed.settle()
+        if self.large:
+            self.freed.give_back()
+        else:
+            self.freed.settle()
 
     def _double(self, op: Op) -> None:
         """Compute the free and the local float64 value of ``op``."""
