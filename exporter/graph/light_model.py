@@ -15,12 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import helper
 
-from exporter.errors import ArtifactError
-from exporter.graph.onnx_file import check_external, external_tensors
-from exporter.graph.wire import BYTES, Field, WireError, delimited, fields
+from exporter.graph.onnx_file import checked_model
+from exporter.graph.wire import BYTES, Field, delimited, fields
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # numbers of fields in onnx.proto
 _LARGE = 1 << 16
@@ -75,9 +73,8 @@ def _read(path: Path, take: _Take) -> onnx.ModelProto:
         take: gets the file's bytes, the tensor without its values, which it may change, and where
             its values lie.
     """
-    if not path.is_file():
-        raise ArtifactError("no such ONNX file", where=str(path), remedy="check the path")
-    try:
+
+    def parse() -> onnx.ModelProto:
         view = _map(path)
         parts = []
         for item in fields(view, 0, len(view)):
@@ -85,22 +82,9 @@ def _read(path: Path, take: _Take) -> onnx.ModelProto:
                 parts.append(delimited(_GRAPH, b"".join(_slim_graph(view, item, take))))
             else:
                 parts.append(bytes(view[item.begin : item.end]))
-        model = onnx.ModelProto.FromString(b"".join(parts))
-    except (WireError, DecodeError, ValueError) as error:
-        raise ArtifactError(
-            "not an ONNX file, or cut off: the protobuf does not parse",
-            where=str(path),
-            remedy="export or copy the file again",
-        ) from error
-    if not model.graph.node or not model.opset_import:
-        raise ArtifactError(
-            "the file holds no graph",
-            where=str(path),
-            remedy="give an ONNX model with at least one node",
-        )
-    for tensor in external_tensors(model):
-        check_external(path, tensor)
-    return model
+        return onnx.ModelProto.FromString(b"".join(parts))
+
+    return checked_model(path, parse)
 
 
 def _map(path: Path) -> memoryview:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -23,12 +23,21 @@ def read_model(path: Path) -> onnx.ModelProto:
         ArtifactError: the file is missing, cut off, not ONNX, or its external data is missing,
             too short or outside the file's own folder.
     """
+    return checked_model(path, lambda: onnx.ModelProto.FromString(path.read_bytes()))
+
+
+def checked_model(path: Path, parse: Callable[[], onnx.ModelProto]) -> onnx.ModelProto:
+    """What ``parse`` makes of the file at ``path``, if it can be used.
+
+    Raises:
+        ArtifactError: as ``read_model``; ``parse`` says with a ``DecodeError`` or ``ValueError``
+            that the bytes are no model.
+    """
     if not path.is_file():
         raise ArtifactError("no such ONNX file", where=str(path), remedy="check the path")
-    model = onnx.ModelProto()
     try:
-        model.ParseFromString(path.read_bytes())
-    except DecodeError as error:
+        model = parse()
+    except (DecodeError, ValueError) as error:
         raise ArtifactError(
             "not an ONNX file, or cut off: the protobuf does not parse",
             where=str(path),
