@@ -19,19 +19,24 @@ import math
 import torch
 from torch import Tensor
 
+from exporter.execution.products import Products
+
 LARGEST = 2.0**-14
 """Largest difference of the inputs, relative to their largest element."""
 SMALLEST = 1e-30
 """A difference below this would be multiplied among float32's subnormal numbers."""
 
 
-def add_change(local: Tensor, x_free: Tensor, x_local: Tensor, weight: Tensor) -> Tensor | None:
+def add_change(
+    local: Tensor, x_free: Tensor, x_local: Tensor, weight: Tensor, products: Products
+) -> Tensor | None:
     """``W x_free + b`` from ``local = W x_local + b``; None when the inputs are too far apart.
 
     Args:
         local: ``[..., out]`` float64.
         x_free: ``[..., in]`` float64. x_local: the same shape, float64 or float32.
         weight: ``[out, in]`` float32.
+        products: computes the product.
     """
     if weight.dtype != torch.float32 or x_free.shape != x_local.shape or not x_free.numel():
         return None
@@ -42,7 +47,7 @@ def add_change(local: Tensor, x_free: Tensor, x_local: Tensor, weight: Tensor) -
     if not SMALLEST < largest <= LARGEST * size:
         return None
     # Widened before it is added, in place: torch would make a copy to widen and one for the sum.
-    return torch.nn.functional.linear(change, weight).to(torch.float64).add_(local)
+    return products.multiply(change, weight).to(torch.float64).add_(local)
 
 
 def _subtract(x_free: Tensor, x_local: Tensor) -> tuple[Tensor, float, float]:

@@ -41,6 +41,7 @@ from exporter.execution.memory import (
 )
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
+from exporter.execution.products import Products
 from exporter.execution.rearranged import Rearranged, rearrange, rearranged_source
 from exporter.execution.slices import SLICED_OPS, LinearSlices, operands
 from exporter.execution.targets import moves_elements
@@ -120,6 +121,7 @@ class Lockstep:
         self._budget = budget
         self._window = min(budget, _WINDOW)
         self._freed = FreedPages(max(4 * budget, _KEPT))
+        self._products = Products()
         self._last = last_uses(program)
         self._sessions: dict[tuple, WindowRun] = {}
         self._weights: dict[str, Any] = {}
@@ -187,6 +189,7 @@ class _Walk:
         )
         self.ops: list[tuple[int, Op]] = []
         self.held: set[str] = set()
+        self.products = owner._products
         self.freed = owner._freed
         self.large = False
 
@@ -265,11 +268,18 @@ class _Walk:
         if moves_elements(op.target) and all(self._is_exact(name) for name in op.refs()):
             self.local[op.name] = reference
         else:
-            self.local[op.name] = keep_decisions(call_double(op, self._local_of), reference)
+            self.local[op.name] = self._local_value(op, reference)
         wide = self._changed(op) if op.target in SLICED_OPS else None
         if wide is None:
             wide = keep_decisions(call_double(op, self._wide_of), reference)
         self.wide[op.name] = wide
+
+    def _local_value(self, op: Op, reference: Any) -> Any:
+        if op.target not in SLICED_OPS:
+            return keep_decisions(call_double(op, self._local_of), reference)
+        x, weight, bias = operands(op)
+        found = self.products.multiply(widen(self._local_of(x)), widen(self._local_of(weight)))
+        return found if bias is None else found.add_(widen(self._local_of(bias)))
 
     def _changed(self, op: Op) -> torch.Tensor | None:
         x, weight, _ = operands(op)
@@ -280,6 +290,7 @@ class _Walk:
             widen(self._wide_of(x)),
             self._local_of(x),
             self.reference[weight],
+            self.products,
         )
 
     def _too_large(self, op: Op, reference: torch.Tensor) -> bool:

@@ -14,6 +14,10 @@ from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, Partition, cut_window
 from exporter.tensors import Arrays
 
+_KEPT_SESSIONS = 512
+"""Sessions kept for the next case. Each holds half a megabyte and a thread, and ten minutes of
+audio, where a window is a single op, need more than five thousand of them."""
+
 
 class OnnxWindows:
     """Computes taps of a graph in program order; holds only what later windows still read.
@@ -25,7 +29,8 @@ class OnnxWindows:
         forced: names that come from outside wherever a node reads them ("teacher-forced");
             empty for a free run.
         supply: gives the value of a forced name (float32 PyTorch's).
-        sessions: built sessions by their nodes and boundary, reused between cases.
+        sessions: built sessions by their nodes and boundary, reused between cases; not all are
+            kept where there are very many.
         weights: weights that sessions share, filled as they are built.
     """
 
@@ -87,8 +92,7 @@ class OnnxWindows:
 
     def reads_later(self, name: str) -> bool:
         """True while a node that was not handed out yet reads ``name``."""
-        taken = self._partition.taken
-        return any(user not in taken for user in self._graph.consumers.get(name, ()))
+        return self._partition.is_awaited(name)
 
     def _run(self, nodes: tuple[int, ...], wanted: list[str]) -> dict[str, np.ndarray]:
         """Run one window; what onnxruntime cannot compute is left out and noted."""
@@ -146,24 +150,30 @@ class OnnxWindows:
 
     def _session(self, nodes: tuple[int, ...], wanted: list[str], pending: list[str]) -> WindowRun:
         key = (nodes, tuple(wanted), bool(self._forced))
-        if key not in self._sessions:
+        session = self._sessions.get(key)
+        if session is None:
             started = time.perf_counter()
-            produced = {name for i in nodes for name in self._graph.nodes[i].output}
-            read = {name for i in nodes for name in self._graph.reads[i]}
-            dtypes = {name: value.dtype for name, value in self._carried.items()}
-            for name in read & self._forced:
-                if self._supply is not None:
-                    dtypes[name] = self._supply(name).dtype
-            window = cut_window(
-                self._graph,
-                nodes,
-                keep=[*wanted, *(produced & self._taps)],
-                pending=pending,
-                forced=self._forced,
-                dtypes=dtypes,
-                # Another device would get them anew in every run.
-                feed_matrices=self._deployment.provider == "cpu",
-            )
-            self._sessions[key] = WindowRun(window, self._graph, self._deployment, self._weights)
+            session = self._build(nodes, wanted, pending)
+            if len(self._sessions) < _KEPT_SESSIONS:
+                self._sessions[key] = session
             self.build_seconds += time.perf_counter() - started
-        return self._sessions[key]
+        return session
+
+    def _build(self, nodes: tuple[int, ...], wanted: list[str], pending: list[str]) -> WindowRun:
+        produced = {name for i in nodes for name in self._graph.nodes[i].output}
+        read = {name for i in nodes for name in self._graph.reads[i]}
+        dtypes = {name: value.dtype for name, value in self._carried.items()}
+        for name in read & self._forced:
+            if self._supply is not None:
+                dtypes[name] = self._supply(name).dtype
+        window = cut_window(
+            self._graph,
+            nodes,
+            keep=[*wanted, *(produced & self._taps)],
+            pending=pending,
+            forced=self._forced,
+            dtypes=dtypes,
+            # Another device would get them anew in every run.
+            feed_matrices=self._deployment.provider == "cpu",
+        )
+        return WindowRun(window, self._graph, self._deployment, self._weights)

@@ -249,13 +249,24 @@ def _words(error: Exception) -> str:
     return where + (text.partition("Status Message: ")[2] or text.splitlines()[0])
 
 
+class ModelRun:
+    """A small model that only exists in memory, without an arena: it keeps nothing between runs."""
+
+    def __init__(self, model: onnx.ModelProto, deployment: Deployment):
+        options = _options(deployment)
+        options.enable_cpu_mem_arena = False
+        self._session = ort.InferenceSession(
+            model.SerializeToString(), options, providers=[PROVIDERS[deployment.provider]]
+        )
+        self.inputs = tuple(value.name for value in self._session.get_inputs())
+        self.outputs = tuple(value.name for value in self._session.get_outputs())
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        feeds = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
+        return dict(zip(self.outputs, _run(self._session, None, feeds), strict=True))
+
+
 def run_model(model: onnx.ModelProto, inputs: Arrays, deployment: Deployment) -> Arrays:
-    """Run a small model that only exists in memory."""
-    session = ort.InferenceSession(
-        model.SerializeToString(),
-        _options(deployment),
-        providers=[PROVIDERS[deployment.provider]],
-    )
-    names = [value.name for value in session.get_outputs()]
-    feeds = {v.name: np.asarray(inputs[v.name], order="C") for v in session.get_inputs()}
-    return dict(zip(names, _run(session, names, feeds), strict=True))
+    """Run a small model that only exists in memory, once."""
+    return ModelRun(model, deployment).run(inputs)

@@ -30,6 +30,7 @@ OWN = "::own"
 _REPEATED = frozenset({"SplitToSequence", "SequenceConstruct", "SequenceEmpty"})
 # Kernels that compute the same whether an operand is a constant or not (windows never prepack).
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
+_FED_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 @dataclass(slots=True)
@@ -56,6 +57,18 @@ class Partition:
             if self.graph.nodes[node].op_type not in _REPEATED:
                 self.taken.add(node)
         return tuple(sorted(found))
+
+    def is_awaited(self, name: str) -> bool:
+        """True while a node that was not handed out yet reads ``name``.
+
+        A repeated node is handed out again and again: it reads for those that read it.
+        """
+        return any(
+            any(self.is_awaited(result) for result in self.graph.nodes[user].output)
+            if self.graph.nodes[user].op_type in _REPEATED
+            else user not in self.taken
+            for user in self.graph.consumers.get(name, ())
+        )
 
     def rest(self) -> tuple[int, ...]:
         """All nodes that were not handed out yet."""
@@ -153,12 +166,13 @@ def cut_window(
 
 
 def _is_matrix(graph: GraphIndex, name: str) -> bool:
-    """True for a large float32 weight that only products read.
+    """True for a large floating weight that only products read.
 
-    Others stay constants: onnxruntime widens float16 once when it loads, and not in every run.
+    float16 as well: onnxruntime widens it in every run then, but as a constant every window would
+    hold it widened, and those of a billion weights do not fit.
     """
     tensor = graph.initializers[name]
-    if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) != 2:
+    if tensor.data_type not in _FED_TYPES or len(tensor.dims) != 2:
         return False
     if _is_small(tensor) or name in graph.outputs:
         return False

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from exporter.execution.linear_change import LARGEST, _subtract, add_change
+from exporter.execution.products import Products
 
 
 def inputs(apart: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -21,7 +22,7 @@ def inputs(apart: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torc
 def test_it_equals_the_float64_product_far_below_what_float32_costs(apart: float, wide: bool):
     free, x, weight, bias = inputs(apart)
     local = torch.nn.functional.linear(x.double(), weight.double(), bias)
-    found = add_change(local, free, x.double() if wide else x, weight)
+    found = add_change(local, free, x.double() if wide else x, weight, Products())
     expected = torch.nn.functional.linear(free, weight.double(), bias)
     assert found is not None
     cost = (torch.nn.functional.linear(x, weight, bias.float()) - local).abs().max()
@@ -31,7 +32,7 @@ def test_it_equals_the_float64_product_far_below_what_float32_costs(apart: float
 def test_inputs_that_are_equal_give_the_local_value():
     _, x, weight, bias = inputs(0.0)
     local = torch.nn.functional.linear(x.double(), weight.double(), bias)
-    found = add_change(local, x.double(), x, weight)
+    found = add_change(local, x.double(), x, weight, Products())
     assert found is not None and torch.equal(found, local)
 
 
@@ -40,7 +41,9 @@ def test_inputs_that_are_far_apart_are_left_to_float64(value: float):
     _, x, weight, _ = inputs(0.0)
     free = x.double()
     free[1, 2, 3] += value * float(x.abs().max())
-    assert add_change(torch.zeros(4, 50, 32, dtype=torch.float64), free, x, weight) is None
+    assert (
+        add_change(torch.zeros(4, 50, 32, dtype=torch.float64), free, x, weight, Products()) is None
+    )
 
 
 @pytest.mark.parametrize("wide", [False, True])
@@ -69,4 +72,7 @@ def test_a_local_value_that_is_not_finite_is_left_to_float64():
         free, local = x.double(), x.clone()
         local[0, 0, 0] = value
         free[0, 0, 0] = value
-        assert add_change(torch.zeros(4, 50, 32, dtype=torch.float64), free, local, weight) is None
+        assert (
+            add_change(torch.zeros(4, 50, 32, dtype=torch.float64), free, local, weight, Products())
+            is None
+        )

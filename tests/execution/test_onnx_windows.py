@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from exporter.execution import onnx_windows
 from exporter.execution.evaluate import call, to_array, to_tensor
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
@@ -102,6 +103,17 @@ def test_sessions_are_built_once_for_many_cases():
     assert held
     walked(mixed().model, 10, sessions=sessions)
     assert sessions == held
+
+
+def test_no_more_sessions_are_kept_than_fit(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(onnx_windows, "_KEPT_SESSIONS", 3)
+    sessions: dict[tuple, WindowRun] = {}
+    clean, _ = walked(mixed().model, 1000)
+    for _ in range(2):
+        found, _ = walked(mixed().model, 1, sessions=sessions)
+        assert len(sessions) == 3
+        for name, value in clean.items():
+            np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
 
 
 def stopping() -> tuple[onnx.ModelProto, str]:

@@ -43,6 +43,36 @@ def test_only_what_a_value_needs_is_handed_out():
     assert 0 not in partition.rest()
 
 
+def split() -> onnx.ModelProto:
+    """x -> Mul -> SplitToSequence, whose two pieces are taken one by one."""
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["whole"]),
+        helper.make_node("SplitToSequence", ["whole", "half"], ["pieces"], axis=1),
+        helper.make_node("SequenceAt", ["pieces", "first"], ["a"]),
+        helper.make_node("SequenceAt", ["pieces", "second"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["sum"]),
+        helper.make_node("Neg", ["sum"], ["y"]),
+    ]
+    constants = {"half": 2, "first": 0, "second": 1}
+    graph = helper.make_graph(
+        nodes,
+        "split",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [3, 4])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [3, 2])],
+        [onnx.numpy_helper.from_array(np.array(v), name) for name, v in constants.items()],
+    )
+    return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)])
+
+
+def test_what_a_repeated_node_reads_is_awaited_until_its_last_reader_is_handed_out():
+    partition = Partition(index(split()))
+    awaited = {}
+    for name in ("whole", "a", "b", "sum", "y"):
+        partition.take([name])
+        awaited[name] = partition.is_awaited("whole")
+    assert awaited == {"whole": True, "a": True, "b": False, "sum": False, "y": False}
+
+
 def window(graph: GraphIndex, forced: frozenset[str]) -> WindowGraph:
     nodes = tuple(range(len(graph.nodes)))
     return cut_window(
@@ -112,13 +142,14 @@ def products() -> onnx.ModelProto:
 
 
 def cut(graph: GraphIndex, *, feed_matrices: bool) -> WindowGraph:
+    kind = graph.model.graph.input[0].type.tensor_type.elem_type
     return cut_window(
         graph,
         tuple(range(len(graph.nodes))),
         keep=["a", "g", "s", "t", "y"],
         pending=[],
         forced=frozenset(),
-        dtypes=AnyDtype(),
+        dtypes={"x": np.dtype(helper.tensor_dtype_to_np_dtype(kind))},
         feed_matrices=feed_matrices,
     )
 
@@ -146,18 +177,26 @@ def test_a_weight_that_is_also_an_output_stays_one():
     assert cut(index(model), feed_matrices=True).fed == ("v",)
 
 
-def test_only_float32_is_fed():
+def products_in(dtype: type[np.floating]) -> onnx.ModelProto:
     model = products()
     for tensor in model.graph.initializer:
-        value = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+        value = onnx.numpy_helper.to_array(tensor).astype(dtype)
         tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
-    assert cut(index(model), feed_matrices=True).fed == ()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return model
 
 
+def test_float32_and_float16_are_fed_and_no_other():
+    assert cut(index(products_in(np.float16)), feed_matrices=True).fed == ("w", "v")
+    assert cut(index(products_in(np.float64)), feed_matrices=True).fed == ()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("level", ["disable", "all"])
-def test_a_window_computes_the_same_with_fed_matrices(level):
-    graph = index(products())
-    x = np.random.default_rng(1).standard_normal((24, 16)).astype(np.float32)
+def test_a_window_computes_the_same_with_fed_matrices(level: str, dtype: type[np.floating]):
+    graph = index(products_in(dtype))
+    x = np.random.default_rng(1).standard_normal((24, 16)).astype(dtype)
     deployment = Deployment(level=level, threads=1)
     fed, held = (
         WindowRun(cut(graph, feed_matrices=feed), graph, deployment).run({"x": x})
