@@ -18,6 +18,7 @@ import click
 import exporter.commands
 from exporter import __version__
 from exporter.errors import EXIT_PASS, EXIT_USER_INPUT, UserInputError, exit_code
+from exporter.threads import let_waiting_threads_sleep
 
 EXIT_INTERRUPTED = 130
 
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; ``None`` takes those of this process.
     """
+    let_waiting_threads_sleep()
     try:
         result: Any = cli.main(
             args=None if arguments is None else list(arguments),

@@ -29,6 +29,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from exporter.threads import let_waiting_threads_sleep  # noqa: E402
+
+let_waiting_threads_sleep()
+
 import torch  # noqa: E402
 from bench_verify import Finished  # noqa: E402
 from interleaved import interleaved, machine, median  # noqa: E402

@@ -20,6 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from exporter.threads import let_waiting_threads_sleep  # noqa: E402
+
+let_waiting_threads_sleep()
+
 import onnx  # noqa: E402
 import torch  # noqa: E402
 

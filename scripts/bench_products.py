@@ -15,10 +15,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-from interleaved import interleaved, machine, median
+from exporter.threads import let_waiting_threads_sleep
 
-from exporter.execution.products import Products
+let_waiting_threads_sleep()
+
+import torch  # noqa: E402
+from interleaved import interleaved, machine, median  # noqa: E402
+
+from exporter.execution.products import Products  # noqa: E402
 
 SHAPES = ((512, 1536), (512, 512), (512, 2048), (2048, 512), (512, 25055))
 

@@ -22,6 +22,10 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from exporter.threads import let_waiting_threads_sleep  # noqa: E402
+
+let_waiting_threads_sleep()
+
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from interleaved import machine, median  # noqa: E402

@@ -61,7 +61,7 @@ HEAVY = frozenset(
 )
 LIGHT = frozenset(
     {"__init__", "__main__", "errors", "tensors", "artifact", "config", "parity", "golden"}
-    | {"cache", "cases", "cli", "commands", "report"}
+    | {"cache", "cases", "cli", "commands", "report", "threads"}
 )
 COMPILED = "parity.loops"
 """Loads numba when it is imported; whoever needs it imports it inside of a function."""

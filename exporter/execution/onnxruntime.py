@@ -94,6 +94,14 @@ def _options(deployment: Deployment) -> ort.SessionOptions:
     return options
 
 
+def _do_not_spin(options: ort.SessionOptions) -> None:
+    """Let threads sleep when a run ends: torch computes next, and wants the cores.
+
+    Not for whole files, which run as a user would run them.
+    """
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+
 class FileRun:
     """A shipped file, loaded as a user would load it."""
 
@@ -152,6 +160,7 @@ class WindowRun:
         options.add_session_config_entry("session.disable_prepacking", "1")
         # Windows hold each tap as an output anyway; an arena would keep a second copy.
         options.enable_cpu_mem_arena = False
+        _do_not_spin(options)
         held = {} if held is None else held
         for name in window.weights:
             if name not in held:
@@ -255,6 +264,7 @@ class ModelRun:
     def __init__(self, model: onnx.ModelProto, deployment: Deployment):
         options = _options(deployment)
         options.enable_cpu_mem_arena = False
+        _do_not_spin(options)
         self._session = ort.InferenceSession(
             model.SerializeToString(), options, providers=[PROVIDERS[deployment.provider]]
         )
