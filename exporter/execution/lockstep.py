@@ -352,11 +352,14 @@ class _Walk:
             free=free.get(name, constant),
             forced=forced.get(name, constant),
             exact=not sliced and self.local[op.name] is self.reference[op.name],
-            margin=None if floating else margin_of(op, self._reference_of, self._wide_of),
+            margin=None if floating else self._margin(op),
             stopped=self.forced.stopped.get(name) or self.free.stopped.get(""),
             slices=sliced,
             rearranged=self._rearranged(op) if floating and not sliced else None,
         )
+
+    def _margin(self, op: Op) -> Callable[[], Margin] | None:
+        return margin_of(op, self._reference_of, self._wide_of, self.sliced)
 
     def _rearranged(self, op: Op) -> Rearranged | None:
         source = rearranged_source(op)

@@ -67,6 +67,17 @@ class LinearSlices:
         with torch.no_grad():
             return functional.linear(x, self.weight, self.bias).numpy()
 
+    def truth_by_rows(self, reference: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """``(reference, free float64)`` in slices ``[r, D]``."""
+        wide = self.wide.reshape(-1, self.wide.shape[-1])
+        pairs = zip(
+            reference.reshape(-1, reference.shape[-1]).split(self.rows),
+            wide.split(self.rows),
+            strict=True,
+        )
+        for rows, x in pairs:
+            yield rows, functional.linear(x, self.weight, self.bias)
+
     def whole(self) -> torch.Tensor:
         """The free float64 value, all of it; only for the margins of a decision that differs."""
         return functional.linear(self.wide, self.weight, self.bias)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from exporter.execution.margins import Margin, margin_of
+from exporter.execution.slices import LinearSlices
 from exporter.graph.program import Op, Ref
 
 
@@ -44,6 +45,31 @@ def test_the_gap_between_the_best_and_the_next(dim: int, keep: bool, shape: tupl
     assert margin.distance.shape == shape
     expected = [0.5, 0.0] if dim == -1 else [[1.0, 3.0, 5.5]]
     np.testing.assert_allclose(margin.distance, expected)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("dim", [-1, 2])
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_a_choice_on_what_is_too_large_to_hold_is_measured_by_rows(
+    rows: int, dim: int, keep: bool, monkeypatch: pytest.MonkeyPatch
+):
+    draw = torch.Generator().manual_seed(0)
+    wide = torch.randn(2, 5, 8, generator=draw, dtype=torch.float64)
+    weight = torch.randn(16, 8, generator=draw, dtype=torch.float64)
+    slices = LinearSlices(wide=wide, local=wide, weight=weight, bias=None, rows=rows)
+    exact = slices.whole()
+    values = {"x": (exact + 1e-6).float()}
+    op = Op(
+        name="d", target="aten.argmax.default", args=(Ref("x"), dim, keep), kwargs={}, kind="tensor"
+    )
+    whole = margin_of(op, values.__getitem__, {"x": exact}.__getitem__)
+    monkeypatch.setattr(LinearSlices, "whole", lambda self: pytest.fail("held at once"))
+    sliced = margin_of(op, values.__getitem__, {}.__getitem__, {"x": slices})
+    assert whole is not None and sliced is not None
+    expected, made = whole(), sliced()
+    assert made.distance.shape == expected.distance.shape
+    np.testing.assert_allclose(made.distance, expected.distance, atol=1e-12)
+    assert made.noise == pytest.approx(expected.noise, rel=1e-6)
 
 
 def test_of_all_elements():
