@@ -19,8 +19,6 @@ from exporter.contracts.subject import Subject, as_array, as_tensor
 if TYPE_CHECKING:
     from exporter.contracts.causality import Plan
 
-_FLOOR = Noise()
-
 
 @dataclass(slots=True, kw_only=True)
 class OutputFindings:
@@ -31,7 +29,7 @@ class OutputFindings:
         gradient: lookahead by gradient; None when it could not be taken (``why``).
         future: lookahead by the other future.
         prefix: largest difference of a prefix, with the length where it was.
-        prefix_floor: what any float32 computation may cost there, whatever was measured.
+        prefix_floor: what any computation in the module's format may cost there.
         double: the same in float64; None when it was not needed.
     """
 
@@ -72,7 +70,7 @@ def sweep_prefixes(
 ) -> Noise:
     """Compare every prefix with the whole and fill in what was found.
 
-    Where a difference lies beyond float32's floor and only the measured noise excuses it, the
+    Where a difference lies beyond the format's floor and only the measured noise excuses it, the
     noise itself is questioned: a backend that computes long inputs in TF32 does so in the noise
     run too, wherever a layer there is long enough.
 
@@ -114,7 +112,7 @@ def _compare(
             limit = noise.limit(name, scale, left.size)
             if found.prefix_at is None or gap - limit > found.prefix - found.prefix_limit:
                 found.prefix, found.prefix_limit, found.prefix_at = gap, limit, size
-                found.prefix_floor = _FLOOR.limit(name, scale, left.size)
+                found.prefix_floor = noise.floor.limit(name, scale, left.size)
 
 
 def _confirm_in_double(

@@ -10,6 +10,7 @@ from the float32 run where they hang on rounding.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,10 +26,10 @@ _PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
 
 
 class _Widen(TorchDispatchMode):
-    def __init__(self, rounded: bool, kept: Collection[Tensor]) -> None:
+    def __init__(self, rounded: torch.dtype | None, kept: Collection[Tensor]) -> None:
         super().__init__()
         self._kept = {value.untyped_storage().data_ptr() for value in kept}
-        self._finish = _rounded if rounded else _widened
+        self._finish = _widened if rounded is None else partial(_rounded, dtype=rounded)
         self._stays: dict[Any, bool] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -78,12 +79,12 @@ def _widened(value: Any) -> Any:
     return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
 
 
-def _rounded(value: Any) -> Any:
-    """As ``_widened``, with the values that float32 can hold."""
+def _rounded(value: Any, dtype: torch.dtype) -> Any:
+    """As ``_widened``, with the values that ``dtype`` can hold."""
     if isinstance(value, Tensor) and value.is_floating_point():
-        return value.float().double()
+        return value.to(dtype).double()
     if isinstance(value, (list, tuple)):
-        return type(value)(_rounded(item) for item in value)
+        return type(value)(_rounded(item, dtype) for item in value)
     return value
 
 
@@ -118,12 +119,12 @@ def copied_in_double(module: nn.Module) -> int:
 
 
 def call_in_double(
-    module: nn.Module, inputs: Mapping[str, Tensor], *, rounded: bool = False
+    module: nn.Module, inputs: Mapping[str, Tensor], *, rounded: torch.dtype | None = None
 ) -> Any:
     """Run ``module(*inputs)`` in float64 and return what it returns.
 
     Args:
-        rounded: round the result of every op to float32: what storing them costs, and no more.
+        rounded: round the result of every op to this: what storing them costs, and no more.
 
     Integer and boolean inputs keep their dtype. Needs memory for a second, widened copy of the
     weights, but for those of large linear layers, while it runs.

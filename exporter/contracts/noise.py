@@ -3,7 +3,9 @@
 Two runs of one layer on one input, at other sizes or in another batch, add in other orders. How
 far they may be apart is measured, not tuned: one run in float64 says how far float32 is from the
 truth at every layer, as a share of the layer's largest value. The limit is the parity policy's
-(``exporter.parity.tolerance``): its factor times the larger of that share and its floor.
+(``exporter.parity.tolerance``): its factor times the larger of that share and its floor. A module
+that is float16 or bfloat16 throughout has the floor of that format; a module of several has
+float32's, so that one coarse layer does not excuse the others.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from exporter.contracts.double import call_in_double, copied_in_double
 from exporter.contracts.probes import probe, resize, take_row
@@ -25,7 +27,7 @@ from exporter.parity.tolerance import FORMATS, Policy, widened
 from exporter.tensors import Arrays
 
 _POLICY = Policy()
-_UNIT = FORMATS["float32"].roundoff
+_FORMATS = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
 _SHORTENED = 4
 _MOST_COPIED = 600_000_000
 """Weights that a float64 run may copy; the matrices of large linear layers are not copied."""
@@ -38,10 +40,17 @@ class Noise:
     Attributes:
         shares: largest |float32 - float64| over the largest |float64|.
         why: where the figures come from, or why there are none.
+        number_format: key of ``exporter.parity.tolerance.FORMATS`` whose roundoff makes the floor.
     """
 
     shares: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
+    number_format: str = "float32"
+
+    @property
+    def floor(self) -> Noise:
+        """What any computation in this format may cost, whatever was measured."""
+        return Noise(number_format=self.number_format)
 
     def limit(self, key: str, scale: float, elements: int) -> float:
         """Largest difference that rounding explains.
@@ -51,14 +60,17 @@ class Noise:
             scale: largest magnitude of the values compared.
             elements: how many values ``scale`` rests on.
         """
-        floor = _POLICY.floor_max_ulps * _UNIT * widened(elements)
+        unit = FORMATS[self.number_format].roundoff
+        floor = _POLICY.floor_max_ulps * unit * widened(elements)
         return _POLICY.factor * max(self.shares.get(key, 0.0), floor) * max(scale, 1e-30)
 
 
 def measure_noise(subject: Subject, inputs: Arrays) -> Noise:
     """One float32 and one float64 run with records; keeps numbers, not values."""
+    held = format_of(subject.module)
     if copied_in_double(subject.module) > _MOST_COPIED:
-        return Noise(why="not measured: the model is too large for a float64 copy; the floor holds")
+        why = "not measured: the model is too large for a float64 copy; the floor holds"
+        return Noise(why=why, number_format=held)
     subject.snapshot  # noqa: B018 - the state before the first call
     single: list[Call] = []
     with Recorder(subject.module, take=single.append):
@@ -79,12 +91,19 @@ def measure_noise(subject: Subject, inputs: Arrays) -> Noise:
         with Recorder(subject.module, take=compare, copies=False):
             wide = call_in_double(subject.module, tensors)
     except Exception as error:  # noqa: BLE001 - upstream code may insist on float32
-        return Noise(why=f"not measured: the module does not run in float64 ({error}); floor holds")
+        why = f"not measured: the module does not run in float64 ({error}); floor holds"
+        return Noise(why=why, number_format=held)
     finally:
         subject.snapshot.restore()
     for call in _outputs(subject, wide):
         compare(call)
-    return Noise(shares=shares, why="float32 against float64 on the probe")
+    return Noise(shares=shares, why=f"{held} against float64 on the probe", number_format=held)
+
+
+def format_of(module: nn.Module) -> str:
+    """The format of all floating parameters and buffers of a module; float32 if they differ."""
+    held = {v.dtype for v in (*module.parameters(), *module.buffers()) if v.is_floating_point()}
+    return _FORMATS.get(held.pop(), "float32") if len(held) == 1 else "float32"
 
 
 def noise_of(subject: Subject) -> Noise:

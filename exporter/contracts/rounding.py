@@ -3,13 +3,16 @@
 ``measure_noise`` asks how far a float32 run is from float64. On a backend that rounds operands to
 TF32 that is a thousand times more than float32 has to cost, and it would excuse the very
 differences that the backend makes. What float32 has to cost is modelled here: the float64 run
-again, with the result of every op rounded to float32. Measured over modelled, on a CPU:
+again, with the result of every op rounded to float32 (or to the format that the whole module is
+in). Measured over modelled, on a CPU:
 
     float32    mimi_decoder_tiny 7, logits of sensevoice_batch_tiny 5, Silero's probabilities 38
     TF32       mimi_decoder_tiny with operands rounded from 64 steps on: 6,200
 """
 
 from __future__ import annotations
+
+import torch
 
 from exporter.contracts.double import call_in_double
 from exporter.contracts.noise import Noise, noise_inputs
@@ -31,7 +34,7 @@ def without_coarse_arithmetic(subject: Subject, noise: Noise) -> Noise:
     try:
         truth, rounded = (
             subject.named(call_in_double(subject.module, ordered, rounded=rounded))
-            for rounded in (False, True)
+            for rounded in (None, getattr(torch, noise.number_format))
         )
     finally:
         subject.snapshot.restore()
@@ -41,4 +44,5 @@ def without_coarse_arithmetic(subject: Subject, noise: Noise) -> Noise:
         if name in shares and 0.0 < scale < float("inf"):
             gap = float((rounded[name] - exact).abs().max())
             shares[name] = min(shares[name], EXPLAINED * gap / scale)
-    return Noise(shares=shares, why=f"{noise.why}, capped at what float32 explains")
+    why = f"{noise.why}, capped at what {noise.number_format} explains"
+    return Noise(shares=shares, why=why, number_format=noise.number_format)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.contracts import noise
+from exporter.contracts import noise, run_contracts
 from exporter.contracts.double import call_in_double, copied_in_double, large_matrices
-from exporter.contracts.noise import Noise, distance, noise_of
+from exporter.contracts.noise import Noise, distance, format_of, noise_of
 from tests.contracts.zoo.toy import Conv, Stack, features, output, subject
 
 
@@ -94,7 +94,7 @@ def test_large_matrices_are_not_copied_and_give_the_same() -> None:
     assert found.dtype == torch.float64 and found.shape == wanted.shape
     assert float((found - wanted).abs().max()) < 1e-13
     assert module.first.weight.dtype == torch.float32
-    rounded = call_in_double(module, {"x": x}, rounded=True)
+    rounded = call_in_double(module, {"x": x}, rounded=torch.float32)
     assert 1e-9 < float((rounded - wanted).abs().max()) < 1e-5
 
 
@@ -170,3 +170,44 @@ def test_what_cannot_be_compared_is_infinitely_far() -> None:
     assert distance(np.array([1]), np.array([2])) == math.inf
     assert distance(one, one) == 0.0 and distance(one[:0], one[:0]) == 0.0
     assert not Noise().limit("x", math.nan, 3) >= 1
+
+
+def test_the_floor_is_that_of_the_format_that_the_whole_module_is_in() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    assert format_of(Two()) == "float32"
+    assert format_of(Two().half()) == "float16"
+    assert format_of(Two().bfloat16()) == "bfloat16"
+    assert format_of(nn.Identity()) == "float32"
+    mixed = Two()
+    mixed.first.half()
+    assert format_of(mixed) == "float32"
+    half = Noise(shares={"y": 0.5}, number_format="float16").floor
+    assert half.limit("y", 1.0, 1000) == pytest.approx(24 * 2**-11, rel=0.01)
+
+
+class ByLength(nn.Module):
+    """Rounds its result some units of float16 up when the input is long: numerics, not structure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x.to(self.conv.weight.dtype))
+        # No rounding in float64: there the lengths agree.
+        coarse = y.half() * (1 + 2.0**-8) if x.shape[-1] > 12 else y.half()
+        return y if y.dtype == torch.float64 else coarse.to(y.dtype)
+
+
+@pytest.mark.parametrize(("dtype", "verdict"), [("float16", "pass"), ("float32", "fail")])
+def test_what_a_few_roundings_of_the_format_explains_is_not_a_dependence_on_the_length(
+    dtype: str, verdict: str
+) -> None:
+    module = ByLength().to(getattr(torch, dtype))
+    made = subject(module, features(), output("batch", 4, "time", dtype=dtype))
+    found, _ = run_contracts(made, {"causality": {"lookahead_samples": 0}})
+    assert found.status == verdict, found.reason
