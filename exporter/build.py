@@ -33,18 +33,13 @@ from exporter.execution.stopwatch import FILES, MODULE, timed
 from exporter.graph.capture import capture
 from exporter.graph.export import check_interface, export
 from exporter.graph.index import index_graph
-from exporter.graph.onnx_file import EXTERNAL_LIMIT, write_model
+from exporter.graph.onnx_file import EXTERNAL_LIMIT
 from exporter.graph.program import Program
 from exporter.graph.program_file import save_program
-from exporter.graph.simplify import Simplified, simplify
-from exporter.graph.stored_weights import (
-    simplify_stored,
-    store_exported,
-    store_shipped,
-    stored_weights,
-    weight_bytes,
-)
+from exporter.graph.simplify import Simplified
+from exporter.graph.stored_weights import simplify_stored, stored_weights, weight_bytes
 from exporter.graph.taps import plan_taps, write_taps
+from exporter.graph.weight_files import store_exported, store_shipped
 from exporter.graph.wrap import Wrapped, wrap
 from exporter.models.user_code import blamed
 from exporter.stages import Stages, Station
@@ -175,11 +170,7 @@ def make(
         )
         outside = pipeline.export.external_data or weight_bytes(result.model) > EXTERNAL_LIMIT
         clear_exported(folder)
-        if outside:
-            exported, model = store_exported(result.model, folder / EXPORTED, base)
-        else:
-            model = ir.to_proto(result.model)
-            exported = write_model(model, folder / EXPORTED, external_data=False, metadata=base)
+        exported, model = store_exported(result.model, folder / EXPORTED, base, outside=outside)
         write_taps(plan_taps(result.program, index_graph(model, folder)), folder / TAPS)
         save_program(result.program, folder / PROGRAM)
         said["export"] = f"{exported.nodes} nodes, opset {pipeline.export.opset}"
@@ -188,10 +179,7 @@ def make(
     shipped_model, weights = model, stored_weights(model, folder)
     if pipeline.export.simplify:
         with stages.stage("simplify") as stage:
-            if outside:
-                simplified, weights = simplify_stored(model, folder)
-            else:
-                simplified = simplify(model)
+            simplified, weights = simplify_stored(model, folder)
             shipped_model = simplified.model
             check_interface(
                 ir.from_proto(shipped_model), wrapped.inputs, wrapped.outputs, stage="simplify"
@@ -202,10 +190,7 @@ def make(
     with stages.stage("ship"):
         shipping = {**base, f"{PREFIX}export_digest": exported.sha256}
         path = folder / SHIPPED
-        if outside:
-            shipped = store_shipped(shipped_model, weights, path, shipping)
-        else:
-            shipped = write_model(shipped_model, path, external_data=False, metadata=shipping)
+        shipped = store_shipped(shipped_model, weights, path, shipping, outside=outside)
         said["ship"] = ""
     if simplified is not None:
         # The judging half reads the file; holding the model as well costs its weights once more.

@@ -18,10 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 from exporter.artifact import Artifact
 from exporter.cli import main
 from exporter.graph.certificate import certify
-from exporter.graph.onnx_file import write_model
 from exporter.report.digest import report_digest
 from exporter.report.schema import write_report
 from tests.support import reports
+from tests.support.files import write_model
 
 CHOICES = json.dumps({"language": {"en": 4, "zh": 3}})
 FACTS = {

@@ -1,8 +1,7 @@
-"""Read and write ONNX files: untrusted on the way in, atomic on the way out."""
+"""Read ONNX files, which are untrusted; ``weight_files`` writes them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -101,63 +100,6 @@ def check_external(path: Path, tensor: onnx.TensorProto) -> None:
             where=where,
             remedy="export or copy both files again",
         )
-
-
-def write_model(
-    model: onnx.ModelProto, path: Path, *, external_data: bool, metadata: Mapping[str, str]
-) -> Artifact:
-    """Write a model atomically and return it as an ``Artifact``.
-
-    Args:
-        model: all tensors in memory; its ``metadata_props`` are replaced by ``metadata``.
-        external_data: put weights in ``<name>.data``; forced above ``EXTERNAL_LIMIT`` bytes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    del model.metadata_props[:]
-    for key, value in sorted(metadata.items()):
-        model.metadata_props.add(key=key, value=value)
-    part = path.with_name(f"{path.name}.part")
-    data = path.with_name(f"{path.name}.data")
-    external: dict[str, str] = {}
-    weight_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if external_data or weight_bytes > EXTERNAL_LIMIT:
-        data_part = data.with_name(f"{data.name}.part")
-        moved = _move_weights(model, data_part, data.name)
-        part.write_bytes(moved.SerializeToString())
-        # Old main file first: at no moment may it point into new data.
-        path.unlink(missing_ok=True)
-        os.replace(data_part, data)
-        external[data.name] = sha256_of(data)
-    else:
-        part.write_bytes(model.SerializeToString())
-        data.unlink(missing_ok=True)
-    os.replace(part, path)
-    return describe(path, model, external)
-
-
-def _move_weights(model: onnx.ModelProto, target: Path, location: str) -> onnx.ModelProto:
-    """Copy of ``model`` whose large initialisers point into ``target``, which is written."""
-    slim = onnx.ModelProto()
-    graph = model.graph
-    tensors = list(graph.initializer)
-    del graph.initializer[:]
-    slim.CopyFrom(model)
-    with target.open("wb") as stream:
-        for tensor in tensors:
-            if len(tensor.raw_data) < 1024:
-                slim.graph.initializer.add().CopyFrom(tensor)
-                continue
-            offset = -(-stream.tell() // 64) * 64
-            stream.write(b"\0" * (offset - stream.tell()))
-            stream.write(tensor.raw_data)
-            entry = slim.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
-            entry.dims.extend(tensor.dims)
-            entry.data_location = onnx.TensorProto.EXTERNAL
-            length = str(len(tensor.raw_data))
-            for key, value in (("location", location), ("offset", str(offset)), ("length", length)):
-                entry.external_data.add(key=key, value=value)
-    graph.initializer.extend(tensors)
-    return slim
 
 
 def describe(path: Path, model: onnx.ModelProto, external: Mapping[str, str]) -> Artifact:

@@ -1,37 +1,33 @@
-"""Models with external data: their weights go to disk once and stay there while the graph changes.
+"""Weights go to disk once and stay there while the graph changes.
 
-    exporter's model --tensor by tensor--> exported.onnx + exported.onnx.data
+    exporter's model --tensor by tensor--> exported.onnx (+ exported.onnx.data)
                                                 |  graph only, weights as inputs
                                              onnxsim
                                                 |  names of weights, some transposed
-                            model.onnx + model.onnx.data <--tensor by tensor-- exported.onnx.data
+                    model.onnx (+ model.onnx.data) <--tensor by tensor-- exported.onnx (.data)
 
-A protobuf copies what it is given and frees nothing before its end, so a model of five gigabytes
-that passes through it is held four times; here the graph passes alone.
+onnxsim copies a model from message to message: at a gigabyte of weights that is ten seconds and
+three copies. What it does with large weights is to transpose them; that is done here, when they
+are written. Where it would have computed something else of one, it is given their values after
+all.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from exporter.artifact import Artifact, sha256_of
-from exporter.graph.onnx_file import describe, external_entry, external_tensors
+from exporter.graph.onnx_file import external_entry, external_tensors
 from exporter.graph.simplify import Simplified, simplify
 
-SMALLEST = 1024
-"""Bytes from which a tensor is stored outside of the file."""
 FOLDED = 1 << 20
 """Bytes below which the simplifier gets a tensor's values and may compute with them."""
-_ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +51,15 @@ class StoredWeight:
         """Sizes of its axes where it is used."""
         return self.dims if self.perm is None else tuple(self.dims[axis] for axis in self.perm)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values."""
+        return math.prod(self.dims) * _numpy_dtype(self.data_type).itemsize
+
     def read(self) -> np.ndarray:
         """Its values in the order in which they are used, mapped where possible."""
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.data_type)
         count = math.prod(self.dims)
-        flat = np.memmap(self.data, dtype, "r", self.offset, (count,))
+        flat = np.memmap(self.data, _numpy_dtype(self.data_type), "r", self.offset, (count,))
         array = flat.reshape(self.dims)
         return array if self.perm is None else np.ascontiguousarray(array.transpose(self.perm))
 
@@ -68,27 +68,6 @@ def weight_bytes(model: ir.Model) -> int:
     """Bytes of all initialisers of a model, which are not read for it."""
     values = [value.const_value for value in model.graph.initializers.values()]
     return sum(value.nbytes for value in values if value is not None)
-
-
-def store_exported(
-    model: ir.Model, path: Path, metadata: Mapping[str, str]
-) -> tuple[Artifact, onnx.ModelProto]:
-    """Write what the exporter made; returns the file, and its graph with its weights outside."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    location = f"{path.name}.data"
-    # Old main file first: at no moment may it point into new data.
-    path.unlink(missing_ok=True)
-    ir.external_data.unload_from_model(
-        model,
-        path.parent,
-        location,
-        size_threshold_bytes=SMALLEST,
-        max_workers=1,
-        alignment=_ALIGNMENT,
-        align_threshold=SMALLEST,
-    )
-    proto = ir.to_proto(model)
-    return _write_main(proto, path, metadata), proto
 
 
 def simplify_stored(
@@ -106,10 +85,16 @@ def simplify_stored(
     Raises:
         StageError: onnxsim fails.
     """
-    slim = onnx.ModelProto()
-    slim.CopyFrom(model)
-    large = _as_inputs(slim, folder)
-    found = simplify(slim)
+    given: set[str] = set()
+    while True:
+        slim = onnx.ModelProto()
+        slim.CopyFrom(model)
+        large = _as_inputs(slim, folder, given)
+        found = simplify(slim)
+        computable = _computable(found.model, large)
+        if not computable:
+            break
+        given |= computable
     result = found.model
     weights = dict(_fold_transposes(result, large))
     used = {name for node in result.graph.node for name in _names_in(node)}
@@ -118,11 +103,11 @@ def simplify_stored(
     del result.graph.input[:]
     result.graph.input.extend(kept)
     for name, weight in weights.items():
-        result.graph.initializer.append(_stand_in(name, weight, 0))
+        result.graph.initializer.append(_stand_in(name, weight))
     return replace(
         found,
-        bytes_before=found.bytes_before + sum(_bytes(weight) for weight in large.values()),
-        bytes_after=found.bytes_after + sum(_bytes(weight) for weight in weights.values()),
+        bytes_before=found.bytes_before + sum(weight.nbytes for weight in large.values()),
+        bytes_after=found.bytes_after + sum(weight.nbytes for weight in weights.values()),
     ), weights
 
 
@@ -131,43 +116,14 @@ def stored_weights(model: onnx.ModelProto, folder: Path) -> dict[str, StoredWeig
     return {tensor.name: _stored(tensor, folder) for tensor in external_tensors(model)}
 
 
-def store_shipped(
-    model: onnx.ModelProto,
-    weights: Mapping[str, StoredWeight],
-    path: Path,
-    metadata: Mapping[str, str],
-) -> Artifact:
-    """Write a graph and copy its weights beside it, tensor by tensor."""
-    data = path.with_name(f"{path.name}.data")
-    part = data.with_name(f"{data.name}.part")
-    inside = [tensor for tensor in model.graph.initializer if tensor.name not in weights]
-    del model.graph.initializer[:]
-    with part.open("wb") as stream:
-        for tensor in inside:
-            if len(tensor.raw_data) < SMALLEST:
-                model.graph.initializer.append(tensor)
-                continue
-            entry = model.graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
-            entry.dims.extend(tensor.dims)
-            _point(entry, data.name, _aligned(stream), len(tensor.raw_data))
-            stream.write(tensor.raw_data)
-        for name, weight in weights.items():
-            model.graph.initializer.append(_stand_in(name, weight, _aligned(stream), data.name))
-            stream.write(weight.read().reshape(-1).view(np.uint8).data)
-    path.unlink(missing_ok=True)
-    os.replace(part, data)
-    return _write_main(model, path, metadata)
+def _as_inputs(
+    model: onnx.ModelProto, folder: Path, given: Collection[str]
+) -> dict[str, StoredWeight]:
+    """Turn large external tensors into inputs, in place; smaller ones get their values back.
 
-
-def _aligned(stream: BinaryIO) -> int:
-    """Fill up to where a tensor may begin; returns that place."""
-    offset = -(-stream.tell() // _ALIGNMENT) * _ALIGNMENT
-    stream.write(b"\0" * (offset - stream.tell()))
-    return offset
-
-
-def _as_inputs(model: onnx.ModelProto, folder: Path) -> dict[str, StoredWeight]:
-    """Turn large external tensors into inputs, in place; smaller ones get their values back."""
+    Args:
+        given: names of large ones that get theirs as well.
+    """
     large: dict[str, StoredWeight] = {}
     tensors = list(model.graph.initializer)
     del model.graph.initializer[:]
@@ -176,7 +132,7 @@ def _as_inputs(model: onnx.ModelProto, folder: Path) -> dict[str, StoredWeight]:
             model.graph.initializer.append(tensor)
             continue
         weight = _stored(tensor, folder)
-        if _bytes(weight) < FOLDED:
+        if weight.nbytes < FOLDED or tensor.name in given:
             values = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type)
             values.dims.extend(tensor.dims)
             values.raw_data = weight.read().tobytes()
@@ -187,6 +143,27 @@ def _as_inputs(model: onnx.ModelProto, folder: Path) -> dict[str, StoredWeight]:
             onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
         )
     return large
+
+
+def _computable(model: onnx.ModelProto, large: Mapping[str, StoredWeight]) -> set[str]:
+    """Large weights of which, had it known them, the simplifier would have made something else.
+
+    They are read by a node that reads nothing but constants and is not their only transpose.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    constants |= {n for node in model.graph.node if node.op_type == "Constant" for n in node.output}
+    behind = {name: {name} for name in large}
+    found: set[str] = set()
+    for node in model.graph.node:
+        sources = [name for name in node.input if name]
+        held = [behind[name] for name in sources if name in behind]
+        if not held or not all(name in behind or name in constants for name in sources):
+            continue
+        weights = set[str]().union(*held)
+        if node.op_type != "Transpose" or sources[0] not in large:
+            found |= weights
+        behind.update((name, weights) for name in node.output if name)
+    return found
 
 
 def _fold_transposes(
@@ -224,33 +201,19 @@ def _stored(tensor: onnx.TensorProto, folder: Path) -> StoredWeight:
     )
 
 
-def _stand_in(
-    name: str, weight: StoredWeight, offset: int, location: str = "elsewhere"
-) -> onnx.TensorProto:
+def _stand_in(name: str, weight: StoredWeight) -> onnx.TensorProto:
     tensor = onnx.TensorProto(name=name, data_type=weight.data_type)
     tensor.dims.extend(weight.shape)
-    _point(tensor, location, offset, _bytes(weight))
+    point(tensor, "elsewhere", 0, weight.nbytes)
     return tensor
 
 
-def _point(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
+def point(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
     """Let a tensor say where its bytes lie."""
     tensor.data_location = onnx.TensorProto.EXTERNAL
     for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
         tensor.external_data.add(key=key, value=value)
 
 
-def _bytes(weight: StoredWeight) -> int:
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(weight.data_type)
-    return math.prod(weight.dims) * dtype.itemsize
-
-
-def _write_main(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> Artifact:
-    del model.metadata_props[:]
-    for key, value in sorted(metadata.items()):
-        model.metadata_props.add(key=key, value=value)
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(model.SerializeToString())
-    os.replace(part, path)
-    names = sorted({external_entry(tensor)[0] for tensor in external_tensors(model)})
-    return describe(path, model, {name: sha256_of(path.parent / name) for name in names})
+def _numpy_dtype(data_type: int) -> np.dtype:
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))

@@ -190,7 +190,7 @@ def test_the_floor_is_that_of_the_format_that_the_whole_module_is_in() -> None:
 
 
 class ByLength(nn.Module):
-    """Rounds its result some units of float16 up when the input is long: numerics, not structure."""
+    """Rounds some units of float16 up when the input is long: numerics, not structure."""
 
     def __init__(self) -> None:
         super().__init__()

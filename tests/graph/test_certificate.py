@@ -17,8 +17,9 @@ from exporter.execution.onnxruntime import FileRun
 from exporter.graph import certificate
 from exporter.graph.certificate import PREFIX, certify, check_certificate, strip_certificate
 from exporter.graph.contents import metadata_field, read_contents
-from exporter.graph.onnx_file import open_artifact, write_model
+from exporter.graph.onnx_file import open_artifact
 from tests.graph.test_onnx_file import small
+from tests.support.files import write_model
 
 FACTS = {"verdict": "pass", "headline": "all 5 links agree"}
 Change = Callable[[onnx.ModelProto], object]

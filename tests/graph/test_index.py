@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter.graph.index import index_graph
-from exporter.graph.onnx_file import read_model, write_model
+from exporter.graph.onnx_file import read_model
+from tests.support.files import write_model
 
 
 def graph_with(nodes: list[onnx.NodeProto], **tensors: np.ndarray) -> onnx.ModelProto:

@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from exporter.errors import ArtifactError
 from exporter.graph.index import index_graph, open_graph
 from exporter.graph.light_model import read_in_place, read_light
-from exporter.graph.onnx_file import read_model, write_model
+from exporter.graph.onnx_file import read_model
 from exporter.graph.wire import delimited
+from tests.support.files import write_model
 
 LARGE = 1 << 15
 RANDOM = np.random.default_rng(0)

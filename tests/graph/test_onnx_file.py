@@ -18,9 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 from exporter.artifact import sha256_of
 from exporter.errors import ArtifactError
 from exporter.execution.onnxruntime import FileRun
-from exporter.graph import onnx_file
+from exporter.graph import weight_files
 from exporter.graph.index import index_graph
-from exporter.graph.onnx_file import open_artifact, read_model, write_model
+from exporter.graph.onnx_file import open_artifact, read_model
+from tests.support.files import write_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -126,7 +127,7 @@ def test_what_was_written_is_described_read_and_run(tmp_path: Path, split: bool)
 def test_a_model_that_is_too_large_for_one_file_is_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(onnx_file, "EXTERNAL_LIMIT", 1000)
+    monkeypatch.setattr(weight_files, "EXTERNAL_LIMIT", 1000)
     written = write_model(small(), tmp_path / "m.onnx", external_data=False, metadata={})
     assert list(written.external) == ["m.onnx.data"]
 
@@ -164,7 +165,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 from tests.graph.test_onnx_file import small
-from exporter.graph.onnx_file import write_model
+from tests.support.files import write_model
 path, split = Path(sys.argv[1]), sys.argv[2] == "split"
 models = [small(1 << 22, value=float(v)) for v in (1, 2)]
 print("ready", flush=True)

@@ -25,11 +25,11 @@ from exporter.errors import ConfigError, WeightsError
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.capture import capture
 from exporter.graph.export import export
-from exporter.graph.onnx_file import write_model
 from exporter.graph.wrap import Wrapped, wrap
 from exporter.models.upstream import quiet_upstream
 from exporter.parity.status import Status
 from tests.speech.upstream import AUDIO, official_features
+from tests.support.files import write_model
 from tests.support.fsmn_checkpoint import TINY, write_fsmn_checkpoint
 
 PIPELINES = Path(__file__).resolve().parents[2] / "pipelines"

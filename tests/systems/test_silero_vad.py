@@ -28,12 +28,12 @@ from exporter.errors import ConfigError, WeightsError
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.capture import capture
 from exporter.graph.export import export
-from exporter.graph.onnx_file import write_model
 from exporter.graph.wrap import Wrapped, wrap
 from exporter.models.silero_vad import SileroVadModel
 from exporter.parity.status import Status
 from exporter.verify import verify
 from tests.speech.upstream import AUDIO, official_probs
+from tests.support.files import write_model
 from tests.support.stages import Silent
 from tests.support.vad_variants import (
     ForgetsContext,
