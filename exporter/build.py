@@ -174,6 +174,8 @@ def make(
         write_taps(plan_taps(result.program, index_graph(model, folder)), folder / TAPS)
         save_program(result.program, folder / PROGRAM)
         said["export"] = f"{exported.nodes} nodes, opset {pipeline.export.opset}"
+        if result.left:
+            said["export"] += f"; decomposed by torch: {result.left}"
         stage.result(said["export"])
     simplified = None
     shipped_model, weights = model, stored_weights(model, folder)

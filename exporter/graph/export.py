@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
 import torch
 
 from exporter.errors import StageError
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
+from exporter.graph.decompose import decomposed_once
 from exporter.graph.program import Program, from_exported
 from exporter.graph.promotion import known_values
 from exporter.graph.recurrent import TRANSLATIONS
@@ -29,10 +32,14 @@ _SIZE_OPS = frozenset({"Shape", "Size"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """An ONNX model as the exporter wrote it, and the program that it really translated."""
+    """An ONNX model as the exporter wrote it, and the program that it really translated.
+
+    ``left`` says why the program was decomposed by torch; "" when it was not.
+    """
 
     model: ir.Model
     program: Program
+    left: str = ""
 
 
 def export(
@@ -52,10 +59,14 @@ def export(
             that was declared.
     """
     names = tuple(spec.name for spec in outputs)
-    try:
-        # Without gradients: the decompositions would otherwise trace the backward pass's views.
-        with torch.no_grad(), keep_recurrent_ops(), quiet_exporter(), known_values():
-            result = torch.onnx.export(
+    left: list[str] = []
+
+    def translated(*ways: contextlib.AbstractContextManager[None]) -> Any:
+        with contextlib.ExitStack() as stack:
+            # Without gradients: the decompositions would trace the backward pass's views.
+            for way in (torch.no_grad(), keep_recurrent_ops(), quiet_exporter(), *ways):
+                stack.enter_context(way)
+            return torch.onnx.export(
                 captured,
                 dynamo=True,
                 opset_version=opset,
@@ -65,6 +76,13 @@ def export(
                 output_names=list(names),
                 custom_translation_table=TRANSLATIONS,
             )
+
+    try:
+        try:
+            result = translated(known_values(), decomposed_once(left.append))
+        except Exception as error:  # noqa: BLE001 - raised below, unless torch's own way works
+            left.append(f"what was taken apart here is not translated: {_first_cause(error)}")
+            result = translated(known_values())
     except Exception as error:
         raise StageError("export", f"torch.onnx.export failed: {str(error)[:2000]}") from error
     if result is None or result.exported_program is None:
@@ -79,7 +97,14 @@ def export(
             node.metadata_props[key] = _ADDRESS.sub("", value)
     _name_axes(model, inputs, outputs)
     check_interface(model, inputs, outputs, stage="export")
-    return Exported(model=model, program=program)
+    return Exported(model=model, program=program, left="; ".join(left))
+
+
+def _first_cause(error: BaseException) -> str:
+    """What went wrong first, in one line; the exporter wraps it several times."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _name_axes(
