@@ -200,9 +200,8 @@ def test_what_neither_way_translates_is_an_error(monkeypatch: pytest.MonkeyPatch
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("no")
 
-    program = capture(
-        nn.ReLU().eval(), {"x": torch.randn(5, WIDTH)}, {"x": {0: torch.export.Dim("n")}}
-    )
+    shapes = {"x": {0: torch.export.Dim("frames")}}
+    program = capture(Blocks(1).eval(), {"x": torch.randn(5, WIDTH)}, shapes)
     monkeypatch.setattr("torch.onnx.export", refuse)
     with pytest.raises(StageError, match=r"torch\.onnx\.export failed: no"):
         export(program, inputs=(X,), outputs=(y("frames", WIDTH),), opset=18)
