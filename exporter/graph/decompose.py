@@ -262,12 +262,28 @@ class _Rewrite:
         """A value that is written to may be read by its writer only, and what it shows as well."""
         if value.op != "call_function" or len(value.users) != 1:
             raise LeftToTorch(f"'{writer.name}' writes to '{value.name}', which others see")
-        target = value.target
-        if not isinstance(target, torch._ops.OpOverload):
+        if not isinstance(value.target, torch._ops.OpOverload):
             raise LeftToTorch(f"'{writer.name}' writes to a part of '{value.name}'")
-        returns = any(r.alias_info is not None for r in target._schema.returns)
-        if returns or (_is_cia_op(target) and target not in self.kept):
-            self._check_unseen(writer, value.args[0])
+        for source in value.all_input_nodes:
+            if self._may_show(value, source):
+                self._check_unseen(writer, source)
+
+    def _may_show(self, value: Node, source: Node) -> bool:
+        """True unless the op is known to make a value of its own.
+
+        By its schema, which some ops are silent in, and by the storage of what was traced.
+        """
+        target: Any = value.target
+        of, at = (node.meta.get("val") for node in (value, source))
+        if not isinstance(at, torch.Tensor):
+            return False
+        if any(r.alias_info is not None for r in target._schema.returns):
+            return True
+        if _is_cia_op(target) and target not in self.kept:
+            return True
+        if not isinstance(of, torch.Tensor):
+            return True
+        return of.untyped_storage()._cdata == at.untyped_storage()._cdata
 
     def _put(self, node: Node, target: Any) -> None:
         """Put what an op becomes in its place."""
