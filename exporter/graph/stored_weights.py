@@ -106,6 +106,7 @@ def simplify_stored(
         result.graph.initializer.append(_stand_in(name, weight))
     return replace(
         found,
+        nodes_after=len(result.graph.node),
         bytes_before=found.bytes_before + sum(weight.nbytes for weight in large.values()),
         bytes_after=found.bytes_after + sum(weight.nbytes for weight in weights.values()),
     ), weights

@@ -70,10 +70,12 @@ def test_the_shipped_file_computes_the_same_and_holds_each_weight_once(
     module, model = exported(dtype)
     size = weight_bytes(model)
     metadata = {"made": "here"}
+    before = model.graph.num_nodes()
     first, proto = store_exported(model, tmp_path / "exported.onnx", metadata, outside=outside)
     assert not any(len(tensor.raw_data) > 1 << 16 for tensor in proto.graph.initializer)
     found, weights = simplify_stored(proto, tmp_path)
     assert found.bytes_before == size
+    assert (found.nodes_before, found.nodes_after) == (before, len(found.model.graph.node))
     shipped = store_shipped(
         found.model, weights, tmp_path / "model.onnx", metadata, outside=outside
     )
