@@ -9,8 +9,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from exporter import build, cli
+from exporter import cli
 from exporter.errors import StageError
+from exporter.graph import stored_weights
 from exporter.report.advice import next_steps
 from exporter.report.schema import Report, read_report
 from tests.support import toy_project
@@ -95,7 +96,7 @@ def test_a_reference_that_cannot_be_made_leaves_a_report(
     def broken(model: onnx.ModelProto) -> None:
         raise StageError("simplify", "onnxsim changed the outputs")
 
-    monkeypatch.setattr(build, "simplify", broken)
+    monkeypatch.setattr(stored_weights, "simplify", broken)
     yaml, out = project
     code, report = verify(yaml, out / "model.onnx", tmp_path / "empty")
     assert code == 1 and report.verdict == "fail"

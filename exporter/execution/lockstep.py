@@ -34,11 +34,7 @@ from exporter.execution.evaluate import (
 )
 from exporter.execution.linear_change import add_change
 from exporter.execution.margins import Margin, margin_of
-from exporter.execution.memory import (
-    FreedPages,
-    keep_freed_pages,
-    large_blocks_from_system,
-)
+from exporter.execution.memory import FreedPages, keep_freed_pages, large_blocks_from_system
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.products import Products

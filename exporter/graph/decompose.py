@@ -17,24 +17,23 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
-from torch.utils._pytree import tree_map
+
+from exporter.graph.op_trace import LeftToTorch, Place, Template, described, trace_op
 
 _internals: Any = None
 with contextlib.suppress(ImportError):  # another torch keeps them elsewhere: it does its own
-    from torch._dispatch.python import enable_python_dispatcher
     from torch._export.utils import _is_cia_op, _special_op_to_preserve_cia
     from torch.export.exported_program import (
         _override_composite_implicit_decomp,
         _split_decomp_table_to_cia_and_python_decomp,
     )
-    from torch.fx.experimental.proxy_tensor import make_fx
     from torch.onnx._internal.exporter import _decomp, _fx_passes
 
     _internals = _fx_passes
@@ -54,18 +53,6 @@ _CHECKS = frozenset(
 _NOTHING = frozenset({_ATEN.detach.default, _ATEN.detach_.default, _ATEN.alias.default})
 _RENAMED = {_ATEN.lift_fresh_copy.default: _ATEN.clone.default}
 _META = ("nn_module_stack", "stack_trace", "source_fn_stack", "torch_fn", "from_node", "custom")
-
-
-class LeftToTorch(Exception):  # noqa: N818 - not an error: the other way is taken
-    """Why a program is decomposed by torch."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """What one kind of op becomes: a graph whose placeholders are the op's tensors and sizes."""
-
-    graph: Graph
-    results: Any
 
 
 @contextlib.contextmanager
@@ -119,7 +106,7 @@ class _Rewrite:
         self.composite = composite
         self.graph = Graph()
         self.made: dict[Node, Any] = {}
-        self.templates: dict[Any, _Template] = {}
+        self.templates: dict[Any, Template] = {}
         self.sizes: dict[Any, Node] = {}
 
     def run(self) -> ExportedProgram:
@@ -294,19 +281,19 @@ class _Rewrite:
             if source not in places:
                 places[source] = len(inputs)
                 inputs.append(source)
-            return _Place(places[source])
+            return Place(places[source])
 
         args = map_arg(node.args, place)
         kwargs = map_arg(node.kwargs, place)
         values = [source.meta.get("val") for source in inputs]
-        key = (target, repr(args), repr(kwargs), tuple(map(_described, values)))
+        key = (target, repr(args), repr(kwargs), tuple(map(described, values)))
         template = self.templates.get(key)
         if template is None:
-            template = _trace(target, args, kwargs, values, self.plain, node)
+            template = trace_op(target, args, kwargs, values, self.plain, node)
             self.templates[key] = template
         self.made[node] = self._paste(template, [self.made[source] for source in inputs], node)
 
-    def _paste(self, template: _Template, inputs: list[Any], node: Node) -> Any:
+    def _paste(self, template: Template, inputs: list[Any], node: Node) -> Any:
         here: dict[Node, Any] = {}
         given = iter(inputs)
         for part in template.graph.nodes:
@@ -333,89 +320,3 @@ def _is_size(node: Node) -> bool:
     arithmetic = not isinstance(node.target, torch._ops.OpOverload)
     known = arithmetic or node.target is _ATEN.sym_size.int
     return known and isinstance(node.meta.get("val"), torch.SymInt)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """The nth of the tensors and sizes that an op reads."""
-
-    number: int
-
-
-def _described(value: Any) -> Any:
-    """What decides how an op on ``value`` is taken apart."""
-    if isinstance(value, torch.Tensor):
-        return (
-            value.dtype,
-            str(tuple(value.shape)),
-            str(value.stride()) if value.layout is torch.strided else str(value.layout),
-            str(value.device),
-        )
-    if isinstance(value, (tuple, list)):
-        return tuple(map(_described, value))
-    return type(value), str(value)
-
-
-def _trace(
-    target: Any, args: Any, kwargs: Any, values: list[Any], plain: Any, node: Node
-) -> _Template:
-    """Let torch take one op apart, on the abstract values that it has in the program."""
-    modes = {v.fake_mode for v in values if isinstance(v, torch._subclasses.FakeTensor)}
-    if len(modes) != 1 or any(value is None for value in values):
-        raise LeftToTorch(f"'{node.name}' ({target}) reads no abstract value")
-    (mode,) = modes
-
-    def call(*given: Any) -> Any:
-        filled, named = (
-            tree_map(lambda item: given[item.number] if isinstance(item, _Place) else item, part)
-            for part in (args, kwargs)
-        )
-        return target(*filled, **named)
-
-    fresh = mode.shape_env.ignore_fresh_unbacked_symbols() if mode.shape_env else _nothing()
-    try:
-        with mode, fresh, enable_python_dispatcher():
-            made = make_fx(call, decomposition_table=plain, tracing_mode="real")(*values)
-    except Exception as error:
-        raise LeftToTorch(f"'{node.name}' ({target}) cannot be traced: {error}") from error
-    graph = made.graph
-    graph.eliminate_dead_code()
-    calls = [part for part in graph.nodes if part.op == "call_function"]
-    for part in graph.nodes:
-        if part.op == "get_attr" or (part in calls and _writes(part.target)):
-            raise LeftToTorch(f"'{node.name}' ({target}) becomes {part.target}")
-    (output,) = (part for part in graph.nodes if part.op == "output")
-    results = output.args[0]
-    _check_shapes(node, target, results, alone=len(calls) == 1)
-    return _Template(graph, results)
-
-
-def _nothing() -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext()
-
-
-def _writes(target: Any) -> bool:
-    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
-
-
-def _check_shapes(node: Node, target: Any, results: Any, *, alone: bool) -> None:
-    """What comes out must be what the program says; a size that is read from data has a new name.
-
-    Raises:
-        LeftToTorch: it is not.
-    """
-    wanted = node.meta.get("val")
-    found = map_arg(results, lambda part: part.meta.get("val"))
-    scalar = alone and isinstance(wanted, (torch.SymInt, torch.SymBool, torch.SymFloat))
-    if scalar and type(found) is type(wanted):
-        return
-    if _shapes(wanted) != _shapes(found):
-        raise LeftToTorch(f"'{node.name}' ({target}) has another shape when it is traced alone")
-
-
-def _shapes(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.dtype, str(tuple(value.shape))
-    if isinstance(value, (tuple, list)):
-        return [_shapes(item) for item in value]
-    return str(value)

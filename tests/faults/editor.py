@@ -57,22 +57,22 @@ class Editor:
         """The node that computes a tap, see :meth:`tap`."""
         return self.producer(self.tap(module, op, nth))
 
-    def behind(self, value: str, op_type: str) -> onnx.NodeProto:
-        """The nearest node of ``op_type`` among those that ``value`` is computed from."""
+    def behind(self, value: str, *op_types: str) -> onnx.NodeProto:
+        """The nearest node of one of these types among those that ``value`` is computed from."""
         wave = [value]
         seen: set[str] = set()
         while wave:
             nodes = [n for n in self.graph.node if any(name in wave for name in n.output)]
             for node in nodes:
-                if node.op_type == op_type:
+                if node.op_type in op_types:
                     return node
             seen.update(wave)
             wave = [name for node in nodes for name in node.input if name and name not in seen]
-        raise LookupError(f"'{value}' is not computed from any {op_type}")
+        raise LookupError(f"'{value}' is not computed from any {' or '.join(op_types)}")
 
     def linear(self, module: str) -> onnx.NodeProto:
-        """The Gemm of a linear layer: x, W as [in, out], b."""
-        return self.behind(self.tap(module, "linear"), "Gemm")
+        """The product of a linear layer: x, W as [in, out]."""
+        return self.behind(self.tap(module, "linear"), "MatMul", "Gemm")
 
     def users(self, value: str) -> list[onnx.NodeProto]:
         """The nodes that read ``value``."""

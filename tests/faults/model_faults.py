@@ -98,7 +98,7 @@ def scaled_twice(graph: Editor) -> None:
 
 def bias_missing(graph: Editor) -> None:
     """A linear layer has lost its bias."""
-    graph.linear(f"{FIRST}.feed_forward.w_2").input.pop()
+    graph.bypass(graph.node(f"{FIRST}.feed_forward.w_2", "linear"))
 
 
 def relu_removed(graph: Editor) -> None:
@@ -114,9 +114,8 @@ def fsmn_padding_shifted(graph: Editor) -> None:
 
 def dropout_active(graph: Editor) -> None:
     """Dropout of 0.1 behind the feed-forward's Relu still draws at run time."""
-    node = graph.behind(graph.tap(f"{FIRST}.feed_forward.w_2", "linear"), "Gemm")
-    flat = graph.producer(node.input[0])
-    graph.insert(flat, 0, "Dropout", np.float32(0.1), np.bool_(True), seed=3)
+    product = graph.linear(f"{FIRST}.feed_forward.w_2")
+    graph.insert(product, 0, "Dropout", np.float32(0.1), np.bool_(True), seed=3)
 
 
 def residual_dropped(graph: Editor) -> None:

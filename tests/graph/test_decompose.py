@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from exporter.errors import StageError
 from exporter.execution.evaluate import run_program
-from exporter.graph import decompose
+from exporter.graph import decompose, op_trace
 from exporter.graph.capture import capture
 from exporter.graph.export import Exported, export
 from exporter.tensors import Axis, TensorSpec
@@ -114,13 +114,13 @@ def test_nothing_is_left_of_what_onnx_has_no_function_of():
 
 def test_each_kind_is_traced_once(monkeypatch: pytest.MonkeyPatch):
     traced: list[str] = []
-    trace = decompose._trace
+    trace = decompose.trace_op
 
     def counted(target: Any, *rest: Any) -> Any:
         traced.append(str(target))
         return trace(target, *rest)
 
-    monkeypatch.setattr(decompose, "_trace", counted)
+    monkeypatch.setattr(decompose, "trace_op", counted)
     made(Blocks(1), y("frames", WIDTH))
     one = list(traced)
     traced.clear()
@@ -206,7 +206,7 @@ def test_what_cannot_be_translated_is_left_to_torch_and_said(monkeypatch: pytest
 
 
 def test_a_trace_of_another_shape_is_left_to_torch(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(decompose, "_shapes", lambda value: object())
+    monkeypatch.setattr(op_trace, "_shapes", lambda value: object())
     assert "another shape" in made(Blocks(1), y("frames", WIDTH)).left
 
 
