@@ -45,6 +45,8 @@ from exporter.models.user_code import blamed
 from exporter.stages import Stages, Station
 
 PREFIX = "export_verify."
+VALUE_NAMES = f"{PREFIX}value_names"
+"""Metadata of an export whose values have the names that torch's own decomposition gives them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,7 @@ def build(
     *,
     prepare: Callable[[], None],
     store: Store | None = None,
+    names_of_torch: bool = False,
 ) -> Built:
     """Wrap, capture, export and simplify; writes ``exported.onnx``, ``model.onnx``, ``taps.json``
     and ``program/`` to ``folder``, or takes them from the cache.
@@ -90,6 +93,7 @@ def build(
     Args:
         prepare: called once the upstream packages are imported (they change thread counts).
         store: the cache; ``None`` makes everything anew and keeps nothing.
+        names_of_torch: as for ``export``: to hold a file against that plain torch has exported.
 
     Raises:
         StageError: a stage fails.
@@ -99,7 +103,7 @@ def build(
         wrapped = wrap(pipeline)
         prepare()
         stage.result(f"weights: {wrapped.weights.source}")
-    base = metadata_of(pipeline, wrapped)
+    base = metadata_of(pipeline, wrapped, names_of_torch=names_of_torch)
     use = None
     with timed(FILES):
         if store is None:
@@ -167,6 +171,7 @@ def make(
             inputs=wrapped.inputs,
             outputs=wrapped.outputs,
             opset=pipeline.export.opset,
+            names_of_torch=VALUE_NAMES in base,
         )
         outside = pipeline.export.external_data or weight_bytes(result.model) > EXTERNAL_LIMIT
         clear_exported(folder)
@@ -223,10 +228,13 @@ def users_code(pipeline: Pipeline) -> Iterator[None]:
         yield
 
 
-def metadata_of(pipeline: Pipeline, wrapped: Wrapped) -> dict[str, str]:
+def metadata_of(
+    pipeline: Pipeline, wrapped: Wrapped, *, names_of_torch: bool = False
+) -> dict[str, str]:
     """What a file says of itself: pipeline, weights, and the readable values of its inputs."""
     choices = {spec.name: dict(spec.choices) for spec in wrapped.inputs if spec.choices}
     return {
+        **({VALUE_NAMES: "torch"} if names_of_torch else {}),
         f"{PREFIX}tool_version": __version__,
         f"{PREFIX}pipeline": pipeline.name,
         f"{PREFIX}graph_digest": pipeline.graph_digest,

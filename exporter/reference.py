@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from exporter.build import PREFIX, build, metadata_of
+from exporter.build import PREFIX, VALUE_NAMES, build, metadata_of
 from exporter.cache.store import open_store
 from exporter.config import Pipeline
 from exporter.errors import StageError
@@ -23,6 +23,7 @@ from exporter.stages import Stages
 MADE = "verify/reference"
 """Below the output folder: an export that is made because there is no finished run. It must not
 take the place of files that lie there: one of them may be the file that is judged."""
+MADE_WITH_NAMES_OF_TORCH = "verify/reference_torch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,33 +36,44 @@ class Reference:
 
 
 def reference_run(
-    pipeline: Pipeline, wrapped: Wrapped, folder: Path, threads: int, progress: Stages
+    pipeline: Pipeline,
+    wrapped: Wrapped,
+    folder: Path,
+    threads: int,
+    progress: Stages,
+    *,
+    names_of_torch: bool = False,
 ) -> Reference:
     """The finished run in ``folder`` if it is of this pipeline and weights, else a new export.
+
+    Args:
+        names_of_torch: its values must have the names that plain torch gives them.
 
     Raises:
         StageError: the export stops.
         ArtifactError: a file in ``folder`` cannot be read.
     """
-    expected = metadata_of(pipeline, wrapped)
-    for place in (folder, folder / MADE):
+    expected = metadata_of(pipeline, wrapped, names_of_torch=names_of_torch)
+    made = folder / (MADE_WITH_NAMES_OF_TORCH if names_of_torch else MADE)
+    for place in (folder, made):
         found = _finished(place, expected)
         if found is not None:
             return found
     try:
         built = build(
             pipeline,
-            folder / MADE,
+            made,
             progress,
             prepare=lambda: torch.set_num_threads(threads),
             store=open_store(),
+            names_of_torch=names_of_torch,
         )
     except StageError as error:
         finished = tuple(progress.timings)
         raise StageError(error.stage, error.detail, finished=finished) from error
     return Reference(
         program=built.program,
-        graph=index_graph(read_model(built.shipped.path), folder / MADE),
+        graph=index_graph(read_model(built.shipped.path), made),
         metadata=dict(built.shipped.metadata),
     )
 
@@ -72,9 +84,9 @@ def _finished(folder: Path, expected: Mapping[str, str]) -> Reference | None:
         return None
     checked = check_certificate(shipped)
     metadata = checked.contents.metadata
-    keys = (f"{PREFIX}graph_digest", f"{PREFIX}weights_digest")
+    keys = (f"{PREFIX}graph_digest", f"{PREFIX}weights_digest", VALUE_NAMES)
     # A file that was changed since its run is no reference for anything.
-    if checked.changes or any(metadata.get(key) != expected[key] for key in keys):
+    if checked.changes or any(metadata.get(key) != expected.get(key) for key in keys):
         return None
     return Reference(
         program=load_program(folder / "program"),

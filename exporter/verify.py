@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from exporter.build import users_code
+from exporter.build import PREFIX, VALUE_NAMES, users_code
 from exporter.cases.load import load_cases
 from exporter.chain import CAPTURED, Chain, Subject
 from exporter.chain_result import ChainResult
@@ -100,7 +100,16 @@ def verify(
         result = _not_comparable(problems)
     else:
         try:
-            own = reference_run(pipeline, wrapped, options.output_dir, options.threads, progress)
+            own = reference_run(
+                pipeline,
+                wrapped,
+                options.output_dir,
+                options.threads,
+                progress,
+                # Values of a file of somebody else's are known by the names that torch gave them.
+                names_of_torch=f"{PREFIX}export_digest" not in artifact.metadata
+                or VALUE_NAMES in artifact.metadata,
+            )
         except StageError as error:
             report = stopped_report(
                 pipeline,

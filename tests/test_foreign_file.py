@@ -119,6 +119,6 @@ def test_without_metadata_only_outputs_are_compared_and_the_report_says_so(
 
 def test_the_pipelines_own_file_is_compared_by_name(folder: Path, judged: Any):
     judged("own")
-    report = judge_file(folder, folder / "out" / "verify" / "reference" / "model.onnx")
+    report = judge_file(folder, folder / "out" / "verify" / "reference_torch" / "model.onnx")
     assert report.exit_code == 0
     assert "descends from this pipeline's export" in taps_sentence(report)

@@ -48,11 +48,16 @@ def export(
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
     opset: int,
+    names_of_torch: bool = False,
 ) -> Exported:
     """Translate a captured program with ``torch.onnx.export(dynamo=True)``, optimiser off.
 
     Input and output axes get the names of their ``TensorSpec``; the returned program is the one
     after the exporter's decompositions, whose value names the ONNX graph carries.
+
+    Args:
+        names_of_torch: let torch decompose the program, slowly. Its values then have the names
+            that a plain ``torch.onnx.export`` gives them.
 
     Raises:
         StageError: the exporter fails, or the file lacks an input, an output or a dynamic axis
@@ -79,7 +84,8 @@ def export(
 
     try:
         try:
-            result = translated(known_values(), decomposed_once(left.append))
+            once = [] if names_of_torch else [decomposed_once(left.append)]
+            result = translated(known_values(), *once)
         except Exception as error:  # noqa: BLE001 - raised below, unless torch's own way works
             left.append(f"what was taken apart here is not translated: {_first_cause(error)}")
             result = translated(known_values())
