@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from exporter.execution import products
 from exporter.execution.products import Products
+from exporter.execution.stopwatch import collecting
 
 ROWS, INSIDE, COLUMNS = 96, 512, 384
 
@@ -122,6 +123,12 @@ def test_scales_of_rows_may_differ(operands: tuple[Tensor, Tensor], scale: float
     made = Products()
     made.multiply(x, weight * scale)
     assert made.counts == {"proved": 1}
+
+
+def test_its_time_is_not_counted_twice(operands: tuple[Tensor, Tensor]):
+    with collecting() as spent:
+        Products().multiply(*operands)
+    assert not spent
 
 
 def test_signs_are_signs_and_the_same_in_every_run():
