@@ -24,7 +24,6 @@ from exporter.threads import let_waiting_threads_sleep  # noqa: E402
 
 let_waiting_threads_sleep()
 
-import onnx  # noqa: E402
 import torch  # noqa: E402
 
 from exporter.cases.load import load_cases  # noqa: E402
@@ -34,7 +33,9 @@ from exporter.contracts import run_contracts  # noqa: E402
 from exporter.contracts.onnx_side import OnnxSide, opened  # noqa: E402
 from exporter.contracts.probes import resize  # noqa: E402
 from exporter.execution.onnxruntime import Deployment  # noqa: E402
-from exporter.graph.simplify import simplify  # noqa: E402
+from exporter.graph.light_model import read_in_place  # noqa: E402
+from exporter.graph.stored_weights import simplify_stored  # noqa: E402
+from exporter.graph.weight_files import store_shipped  # noqa: E402
 from exporter.graph.wrap import wrap  # noqa: E402
 
 LIMIT = 25.0
@@ -100,7 +101,8 @@ def main() -> int:
 def simplified_side(exported: OnnxSide, path: Path) -> OnnxSide:
     """What a run ships of an export."""
     made = exported.made
-    onnx.save(simplify(onnx.load(made.path)).model, path)
+    found, weights = simplify_stored(read_in_place(made.path), made.path.parent)
+    store_shipped(found.model, weights, path, {}, outside=False)
     return opened(path, taps=made.taps, program=made.program, deployment=exported.deployment)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 
 from exporter.artifact import Artifact
-from exporter.graph.weight_files import store_shipped
+from exporter.graph.onnx_file import read_model
+from exporter.graph.stored_weights import simplify_stored
+from exporter.graph.weight_files import store_exported, store_shipped
 
 
 def write_model(
@@ -18,3 +22,14 @@ def write_model(
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return store_shipped(copy, {}, path, metadata, outside=external_data)
+
+
+def simplified(model: ir.Model) -> onnx.ModelProto:
+    """What a run ships of an exported model."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _, graph = store_exported(model, folder / "exported.onnx", {}, outside=False)
+        found, weights = simplify_stored(graph, folder)
+        path = folder / "model.onnx"
+        store_shipped(found.model, weights, path, {}, outside=False)
+        return read_model(path)

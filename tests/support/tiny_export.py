@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-import onnx_ir as ir
 from torch import nn
 
 from exporter.cases.load import load_cases
@@ -17,9 +16,9 @@ from exporter.graph.export import export
 from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
 from exporter.graph.program_file import load_program
-from exporter.graph.simplify import simplify
 from exporter.graph.wrap import wrap
 from exporter.tensors import Case
+from tests.support.files import simplified
 
 TINY = Path(__file__).parents[2] / "pipelines" / "sensevoice_tiny.yaml"
 
@@ -52,7 +51,7 @@ def export_tiny(
     )
     return Export(
         program=exported.program,
-        model=simplify(ir.to_proto(exported.model)).model,
+        model=simplified(exported.model),
         cases=load_cases(pipeline, wrapped.inputs, cases),
     )
 
