@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,11 @@ class SegmentRun:
         self._path = path
         self._counts = split.counts
         self._order = graph.outputs
-        # The VAD's memory grows with the recording; it must not stay while batches are run.
-        self._front = PartRun(split.front, path.parent, deployment, arena=False)
+        # The VAD's memory grows with the recording; it must not stay while batches are run. Nor
+        # must a thread of its: a second one gains it nothing, a step of its LSTM is too short, and
+        # would spin on the core that the first batch wants.
+        alone = replace(deployment, threads=1)
+        self._front = PartRun(split.front, path.parent, alone, arena=False)
         self._back = PartRun(split.back, path.parent, deployment)
 
     def run(
