@@ -2,7 +2,7 @@
 
     python scripts/debug_table.py [--run DIR] [--only NAME ...] [--threads 1] [--output FILE]
 
-Takes a finished run of pipelines/sensevoice_tiny.yaml, or makes one. About ten seconds a fault.
+Takes a finished run of pipelines/sensevoice_tiny.yaml, or makes one. A second or two a fault.
 Exits 1 when fewer than 95% of the faults are named exactly.
 """
 

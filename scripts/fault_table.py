@@ -2,7 +2,7 @@
 
     python scripts/fault_table.py [--only NAME ...] [--threads 1] [--output docs/faults.md]
 
-Exports the tiny SenseVoice once, and once more for each fault in the module. About five seconds a
+Exports the tiny SenseVoice once, and once more for each fault in the module. A second or two a
 fault. Exits 1 when a fault is missed or somebody innocent is named.
 """
 
