@@ -33,11 +33,10 @@ from exporter.execution.stopwatch import FILES, MODULE, timed
 from exporter.graph.capture import capture
 from exporter.graph.export import check_interface, export
 from exporter.graph.index import index_graph
-from exporter.graph.onnx_file import EXTERNAL_LIMIT
 from exporter.graph.program import Program
 from exporter.graph.program_file import save_program
 from exporter.graph.simplify import Simplified
-from exporter.graph.stored_weights import simplify_stored, stored_weights, weight_bytes
+from exporter.graph.stored_weights import simplify_stored, stored_weights
 from exporter.graph.taps import plan_taps, write_taps
 from exporter.graph.weight_files import store_exported, store_shipped
 from exporter.graph.wrap import Wrapped, wrap
@@ -173,7 +172,7 @@ def make(
             opset=pipeline.export.opset,
             names_of_torch=VALUE_NAMES in base,
         )
-        outside = pipeline.export.external_data or weight_bytes(result.model) > EXTERNAL_LIMIT
+        outside = pipeline.export.external_data
         clear_exported(folder)
         exported, model = store_exported(result.model, folder / EXPORTED, base, outside=outside)
         write_taps(plan_taps(result.program, index_graph(model, folder)), folder / TAPS)

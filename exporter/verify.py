@@ -1,7 +1,9 @@
 """Judge a given ONNX file against a pipeline, instead of exporting one.
 
 The PyTorch side comes from a finished run of the same pipeline in the output folder; without one
-the pipeline is exported below it first. The given file is only read.
+the pipeline is exported below it first. So it is for a file that is not this package's: its values
+are known by the names that torch gives them, and such an export has those. The given file is only
+read.
 """
 
 from __future__ import annotations

@@ -8,11 +8,12 @@ proves every product, at the price of a few vectors::
     Y = X W^T        is proved by        Y c = X (W^T c)        c: -1 or 1, drawn at random
 
 (R. Freivalds, "Probabilistic machines can use less running time", IFIP 1977.) Both sides differ by
-rounding only. For a row x with n products in every sum, that is about ``sqrt(n) eps |x| |W|``; the
-norm of ``W^T c`` estimates the norm of W (M. F. Hutchinson, 1990), so that nothing else has to be
-read. The limit is ``64 eps sqrt(n) |x| |W^T c|`` with n the number of columns of Y: for the widest
-layers of speech models a hundred millionth of a value in float64, some ten thousand times below
-what float32 costs. A product that is not proved, NaN included, is computed again by torch.
+rounding only. For a row x of k elements that is about ``sqrt(k) eps |x| |W|``; the norm of
+``W^T c`` estimates the norm of W (M. F. Hutchinson, 1990), so that nothing else has to be read. The
+limit is ``64 eps sqrt(n) |x| |W^T c|`` with n the number of columns of Y. One element alone is
+found where it is wrong by ``64 eps n`` of a typical one: 3e-11 with the 2,048 columns of a speech
+model's layer, 4e-10 with 25,055 words, where float32's own eps is 1.2e-7. A product that is not
+proved, NaN included, is computed again by torch.
 """
 
 from __future__ import annotations

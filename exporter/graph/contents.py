@@ -26,13 +26,21 @@ from onnx import numpy_helper
 
 from exporter.errors import ArtifactError
 from exporter.graph.onnx_file import check_external, external_entry
-from exporter.graph.wire import BYTES, Buffer, Field, WireError, delimited, fields
+from exporter.graph.wire import (
+    BYTES,
+    GRAPH,
+    INITIALIZER,
+    METADATA,
+    RAW_DATA,
+    Buffer,
+    Field,
+    WireError,
+    delimited,
+    fields,
+)
 
-_GRAPH, _METADATA = 7, 14  # of ModelProto
 # ir_version, graph, opset_import, training_info, functions
 _COMPUTES = frozenset({1, 7, 8, 20, 25})
-_INITIALIZER = 5  # of GraphProto
-_RAW_DATA = 9  # of TensorProto
 _CHUNK = 1 << 22
 
 
@@ -133,7 +141,7 @@ def metadata_entries(path: Path) -> tuple[Entry, ...]:
 
 def metadata_field(key: str, value: str) -> bytes:
     """One entry of ``metadata_props`` as it may be appended to a file."""
-    return delimited(_METADATA, delimited(1, key.encode()) + delimited(2, value.encode()))
+    return delimited(METADATA, delimited(1, key.encode()) + delimited(2, value.encode()))
 
 
 def _map(path: Path) -> memoryview:
@@ -153,7 +161,7 @@ def _not_onnx(path: Path, why: str) -> ArtifactError:
 
 
 def _entry(view: memoryview, item: Field) -> Entry | None:
-    if item.number != _METADATA or item.wire != BYTES:
+    if item.number != METADATA or item.wire != BYTES:
         return None
     texts = {1: "", 2: ""}
     for part in fields(view, item.start, item.end):
@@ -164,7 +172,7 @@ def _entry(view: memoryview, item: Field) -> Entry | None:
 
 def _graph_fields(view: memoryview, top: Iterable[Field]) -> Iterator[Field]:
     for item in top:
-        if item.number == _GRAPH and item.wire == BYTES:
+        if item.number == GRAPH and item.wire == BYTES:
             yield from fields(view, item.start, item.end)
 
 
@@ -173,9 +181,9 @@ def _slim(view: memoryview, top: list[Field]) -> tuple[onnx.ModelProto, str]:
 
     Fields are taken in the order of their numbers: which order a writer chose says nothing.
     """
-    kept = [f for f in _graph_fields(view, top) if f.number != _INITIALIZER]
-    graph = delimited(_GRAPH, b"".join(_sorted_bytes(view, kept)))
-    others = [f for f in top if f.number not in (_GRAPH, _METADATA)]
+    kept = [f for f in _graph_fields(view, top) if f.number != INITIALIZER]
+    graph = delimited(GRAPH, b"".join(_sorted_bytes(view, kept)))
+    others = [f for f in top if f.number not in (GRAPH, METADATA)]
     computes = [f for f in others if f.number in _COMPUTES]
     digest = hashlib.sha256(graph)
     for part in _sorted_bytes(view, computes):
@@ -194,7 +202,7 @@ def _weights(path: Path, view: memoryview, graph: Iterable[Field]) -> _Weights:
     external: dict[str, memoryview] = {}
     try:
         for item in graph:
-            if item.number != _INITIALIZER or item.wire != BYTES:
+            if item.number != INITIALIZER or item.wire != BYTES:
                 continue
             tensor, raw = _tensor(view, item)
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -220,7 +228,7 @@ def _tensor(view: memoryview, item: Field) -> tuple[onnx.TensorProto, Buffer | N
     raw: Buffer | None = None
     rest = []
     for part in fields(view, item.start, item.end):
-        if part.number == _RAW_DATA and part.wire == BYTES:
+        if part.number == RAW_DATA and part.wire == BYTES:
             raw = view[part.start : part.end]
         else:
             rest.append(bytes(view[part.begin : part.end]))

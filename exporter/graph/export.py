@@ -66,11 +66,9 @@ def export(
     names = tuple(spec.name for spec in outputs)
     left: list[str] = []
 
-    def translated(*ways: contextlib.AbstractContextManager[None]) -> Any:
-        with contextlib.ExitStack() as stack:
-            # Without gradients: the decompositions would trace the backward pass's views.
-            for way in (torch.no_grad(), keep_recurrent_ops(), quiet_exporter(), *ways):
-                stack.enter_context(way)
+    def translated(way: contextlib.AbstractContextManager[None]) -> Any:
+        # Without gradients: the decompositions would trace the backward pass's views.
+        with torch.no_grad(), keep_recurrent_ops(), quiet_exporter(), known_values(), way:
             return torch.onnx.export(
                 captured,
                 dynamo=True,
@@ -82,13 +80,15 @@ def export(
                 custom_translation_table=TRANSLATIONS,
             )
 
-    try:
+    result = None
+    if not names_of_torch:
         try:
-            once = [] if names_of_torch else [decomposed_once(left.append)]
-            result = translated(known_values(), *once)
+            result = translated(decomposed_once(left.append))
         except Exception as error:  # noqa: BLE001 - raised below, unless torch's own way works
             left.append(f"what was taken apart here is not translated: {_first_cause(error)}")
-            result = translated(known_values())
+    try:
+        if result is None:
+            result = translated(contextlib.nullcontext())
     except Exception as error:
         raise StageError("export", f"torch.onnx.export failed: {str(error)[:2000]}") from error
     if result is None or result.exported_program is None:

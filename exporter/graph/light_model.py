@@ -17,10 +17,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from exporter.graph.onnx_file import checked_model
-from exporter.graph.wire import BYTES, Field, delimited, fields
+from exporter.graph.onnx_file import checked_model, point
+from exporter.graph.wire import BYTES, GRAPH, INITIALIZER, RAW_DATA, Field, delimited, fields
 
-_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # numbers of fields in onnx.proto
 _LARGE = 1 << 16
 _Take = Callable[[memoryview, onnx.TensorProto, Field], None]
 PACKED = frozenset(
@@ -58,10 +57,7 @@ def read_in_place(path: Path) -> onnx.ModelProto:
     """
 
     def refer(view: memoryview, tensor: onnx.TensorProto, data: Field) -> None:
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        place = {"location": path.name, "offset": data.start, "length": data.end - data.start}
-        for key, value in place.items():
-            tensor.external_data.add(key=key, value=str(value))
+        point(tensor, path.name, data.start, data.end - data.start)
 
     return _read(path, refer)
 
@@ -78,8 +74,8 @@ def _read(path: Path, take: _Take) -> onnx.ModelProto:
         view = _map(path)
         parts = []
         for item in fields(view, 0, len(view)):
-            if item.number == _GRAPH and item.wire == BYTES:
-                parts.append(delimited(_GRAPH, b"".join(_slim_graph(view, item, take))))
+            if item.number == GRAPH and item.wire == BYTES:
+                parts.append(delimited(GRAPH, b"".join(_slim_graph(view, item, take))))
             else:
                 parts.append(bytes(view[item.begin : item.end]))
         return onnx.ModelProto.FromString(b"".join(parts))
@@ -96,12 +92,12 @@ def _map(path: Path) -> memoryview:
 
 def _slim_graph(view: memoryview, graph: Field, take: _Take) -> Iterator[bytes]:
     for item in fields(view, graph.start, graph.end):
-        large = item.number == _INITIALIZER and item.wire == BYTES
+        large = item.number == INITIALIZER and item.wire == BYTES
         if not large or item.end - item.start < _LARGE:
             yield bytes(view[item.begin : item.end])
             continue
         inside = list(fields(view, item.start, item.end))
-        raw = [part for part in inside if part.number == _RAW_DATA and part.wire == BYTES]
+        raw = [part for part in inside if part.number == RAW_DATA and part.wire == BYTES]
         rest = b"".join(bytes(view[p.begin : p.end]) for p in inside if p not in raw)
         tensor = onnx.TensorProto.FromString(rest)
         if not raw or tensor.data_type in PACKED:
@@ -110,7 +106,7 @@ def _slim_graph(view: memoryview, graph: Field, take: _Take) -> Iterator[bytes]:
         data = raw[-1]  # of a field that comes twice the last one counts
         _check_size(tensor, data)
         take(view, tensor, data)
-        yield delimited(_INITIALIZER, tensor.SerializeToString())
+        yield delimited(INITIALIZER, tensor.SerializeToString())
 
 
 def _check_size(tensor: onnx.TensorProto, data: Field) -> None:

@@ -67,6 +67,13 @@ def external_entry(tensor: onnx.TensorProto) -> tuple[str, int, int | None]:
     return entry["location"], int(entry.get("offset", 0)), int(length) if length else None
 
 
+def point(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
+    """Let a tensor say that its bytes lie in another file; ``external_entry`` reads it."""
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
+        tensor.external_data.add(key=key, value=value)
+
+
 def check_external(path: Path, tensor: onnx.TensorProto) -> None:
     """Check that the external data of a tensor lies in the file's own folder, all of it.
 

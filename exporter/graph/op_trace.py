@@ -65,7 +65,11 @@ def trace_op(
         )
         return target(*filled, **named)
 
-    fresh = mode.shape_env.ignore_fresh_unbacked_symbols() if mode.shape_env else _nothing()
+    fresh = (
+        mode.shape_env.ignore_fresh_unbacked_symbols()
+        if mode.shape_env
+        else contextlib.nullcontext()
+    )
     try:
         with mode, fresh, enable_python_dispatcher():
             made = make_fx(call, decomposition_table=plain, tracing_mode="real")(*values)
@@ -81,10 +85,6 @@ def trace_op(
     results = output.args[0]
     _check_shapes(node, target, results, alone=len(calls) == 1)
     return Template(graph, results)
-
-
-def _nothing() -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext()
 
 
 def _writes(target: Any) -> bool:

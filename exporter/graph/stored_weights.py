@@ -21,9 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 
-from exporter.graph.onnx_file import external_entry, external_tensors
+from exporter.graph.onnx_file import external_entry, external_tensors, point
 from exporter.graph.simplify import Simplified, simplify
 
 FOLDED = 1 << 20
@@ -62,12 +61,6 @@ class StoredWeight:
         flat = np.memmap(self.data, _numpy_dtype(self.data_type), "r", self.offset, (count,))
         array = flat.reshape(self.dims)
         return array if self.perm is None else np.ascontiguousarray(array.transpose(self.perm))
-
-
-def weight_bytes(model: ir.Model) -> int:
-    """Bytes of all initialisers of a model, which are not read for it."""
-    values = [value.const_value for value in model.graph.initializers.values()]
-    return sum(value.nbytes for value in values if value is not None)
 
 
 def simplify_stored(
@@ -134,10 +127,12 @@ def _as_inputs(
             continue
         weight = _stored(tensor, folder)
         if weight.nbytes < FOLDED or tensor.name in given:
-            values = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type)
-            values.dims.extend(tensor.dims)
-            values.raw_data = weight.read().tobytes()
-            model.graph.initializer.append(values)
+            model.graph.initializer.add(
+                name=tensor.name,
+                data_type=tensor.data_type,
+                dims=tensor.dims,
+                raw_data=weight.read().tobytes(),
+            )
             continue
         large[tensor.name] = weight
         model.graph.input.append(
@@ -203,17 +198,9 @@ def _stored(tensor: onnx.TensorProto, folder: Path) -> StoredWeight:
 
 
 def _stand_in(name: str, weight: StoredWeight) -> onnx.TensorProto:
-    tensor = onnx.TensorProto(name=name, data_type=weight.data_type)
-    tensor.dims.extend(weight.shape)
+    tensor = onnx.TensorProto(name=name, data_type=weight.data_type, dims=weight.shape)
     point(tensor, "elsewhere", 0, weight.nbytes)
     return tensor
-
-
-def point(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
-    """Let a tensor say where its bytes lie."""
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
-        tensor.external_data.add(key=key, value=value)
 
 
 def _numpy_dtype(data_type: int) -> np.dtype:

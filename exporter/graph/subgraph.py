@@ -22,6 +22,7 @@ import onnx
 from onnx import helper
 
 from exporter.graph.index import GraphIndex
+from exporter.graph.onnx_file import point
 
 OWN = "::own"
 """Suffix of a tapped value as a forced window computes it."""
@@ -191,7 +192,5 @@ def _reference(tensor: onnx.TensorProto) -> onnx.TensorProto:
     if _is_small(tensor):
         return tensor
     slim = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-    slim.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", "in-memory"), ("offset", "0"), ("length", "0")):
-        slim.external_data.add(key=key, value=value)
+    point(slim, "in-memory", 0, 0)
     return slim

@@ -21,14 +21,19 @@ import onnx_ir as ir
 
 from exporter.artifact import Artifact, sha256_of
 from exporter.graph.light_model import PACKED, read_in_place
-from exporter.graph.onnx_file import EXTERNAL_LIMIT, describe, external_entry, external_tensors
-from exporter.graph.stored_weights import StoredWeight, point
-from exporter.graph.wire import BYTES, fields, varint
+from exporter.graph.onnx_file import (
+    EXTERNAL_LIMIT,
+    describe,
+    external_entry,
+    external_tensors,
+    point,
+)
+from exporter.graph.stored_weights import StoredWeight
+from exporter.graph.wire import BYTES, GRAPH, INITIALIZER, RAW_DATA, fields, varint
 
 SMALLEST = 1024
 """Bytes from which a tensor does not pass through a protobuf."""
 _ALIGNMENT = 64
-_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # numbers of fields in onnx.proto
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +51,7 @@ def store_exported(
     """Write what the exporter made; returns the file, and its graph with its weights left there.
 
     Args:
-        outside: put weights in ``<name>.data``; a file of more than two gigabytes has to.
+        outside: put weights in ``<name>.data``; above ``EXTERNAL_LIMIT`` bytes they are anyway.
     """
     proto, weights = _apart(model)
     artifact = _store(proto, weights, path, metadata, outside=outside)
@@ -106,16 +111,10 @@ def _apart(model: ir.Model) -> tuple[onnx.ModelProto, list[_Weight]]:
     return proto, weights
 
 
-def _declared(name: str, data_type: int, dims: tuple[int, ...]) -> onnx.TensorProto:
-    tensor = onnx.TensorProto(name=name, data_type=data_type)
-    tensor.dims.extend(dims)
-    return tensor
-
-
 def _of_ir(name: str, tensor: ir.TensorProtocol) -> _Weight:
     dims = tuple(int(size) for size in tensor.shape.numpy())
     return _Weight(
-        declared=_declared(name, int(tensor.dtype), dims),
+        declared=onnx.TensorProto(name=name, data_type=int(tensor.dtype), dims=dims),
         size=tensor.nbytes,
         data=lambda: _bytes_of(tensor.numpy()),
     )
@@ -123,7 +122,7 @@ def _of_ir(name: str, tensor: ir.TensorProtocol) -> _Weight:
 
 def _of_proto(tensor: onnx.TensorProto) -> _Weight:
     return _Weight(
-        declared=_declared(tensor.name, tensor.data_type, tuple(tensor.dims)),
+        declared=onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims),
         size=len(tensor.raw_data),
         data=lambda: memoryview(tensor.raw_data),
     )
@@ -131,7 +130,7 @@ def _of_proto(tensor: onnx.TensorProto) -> _Weight:
 
 def _of_stored(name: str, weight: StoredWeight) -> _Weight:
     return _Weight(
-        declared=_declared(name, weight.data_type, weight.shape),
+        declared=onnx.TensorProto(name=name, data_type=weight.data_type, dims=weight.shape),
         size=weight.nbytes,
         data=lambda: _bytes_of(weight.read()),
     )
@@ -204,11 +203,11 @@ def _message(model: onnx.ModelProto, weights: list[_Weight]) -> Iterator[bytes |
     rest = onnx.ModelProto()
     rest.CopyFrom(model)
     rest.ClearField("graph")
-    begin, end = _split(rest.SerializeToString(deterministic=True), _GRAPH)
-    front, back = _split(model.graph.SerializeToString(deterministic=True), _INITIALIZER)
+    begin, end = _split(rest.SerializeToString(deterministic=True), GRAPH)
+    front, back = _split(model.graph.SerializeToString(deterministic=True), INITIALIZER)
     heads = [_head(weight) for weight in weights]
     size = len(front) + len(back) + sum(map(len, heads)) + sum(w.size for w in weights)
-    yield begin + varint(_GRAPH << 3 | BYTES) + varint(size) + front
+    yield begin + varint(GRAPH << 3 | BYTES) + varint(size) + front
     for head, weight in zip(heads, weights, strict=True):
         yield head
         yield _data_of(weight)
@@ -225,5 +224,5 @@ def _split(message: bytes, number: int) -> tuple[bytes, bytes]:
 def _head(weight: _Weight) -> bytes:
     """What stands in front of a weight's bytes: it begins a tensor that ends with them."""
     tensor = weight.declared.SerializeToString(deterministic=True)
-    tensor += varint(_RAW_DATA << 3 | BYTES) + varint(weight.size)
-    return varint(_INITIALIZER << 3 | BYTES) + varint(len(tensor) + weight.size) + tensor
+    tensor += varint(RAW_DATA << 3 | BYTES) + varint(weight.size)
+    return varint(INITIALIZER << 3 | BYTES) + varint(len(tensor) + weight.size) + tensor

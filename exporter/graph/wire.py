@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+# Numbers of fields in onnx.proto: of a model, of its graph, of a tensor.
+GRAPH, METADATA = 7, 14
+INITIALIZER = 5
+RAW_DATA = 9
 _FIXED = {FIXED64: 8, FIXED32: 4}
 _MOST_VARINT_BYTES = 10
 
