@@ -1,6 +1,6 @@
 """A way to a pass that was not earned, as a test: what is tried, and what the tool says to it.
 
-    @way("a file that was replaced after its run is judged by its old report", says="is not the file")
+    @way("a file replaced after its run is judged by its old report", says="is not the file")
     def test_replaced_file(tmp_path):
         ...
         return Told(exit_code=report.exit_code, text=report.headline)
