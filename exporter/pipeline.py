@@ -207,7 +207,12 @@ def _judged(
             artifact_record(built.shipped),
             *(plain_artifact(folder / name, sha256_of(folder / name)) for name in written),
         ],
-        notes=[*_simplifier_note(built), *_cache_notes(built), *result.notes],
+        notes=[
+            *built.wrapped.notes,
+            *_simplifier_note(built),
+            *_cache_notes(built),
+            *result.notes,
+        ],
         not_checked=_not_checked(options, built, result),
         timings={},
     )

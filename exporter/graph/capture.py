@@ -19,6 +19,7 @@ from torch import nn
 from torch._decomp import decomposition_table
 
 from exporter.errors import StageError
+from exporter.graph.named_graph import argument_names
 
 
 def _recurrent_shapes(
@@ -164,12 +165,16 @@ def capture(
         culprit = next(name for name, part in module.named_modules() if part.training)
         raise StageError("capture", f"module '{culprit or '(root)'}' is in training mode")
     _check_example(example, dynamic_shapes)
+    names = list(example)
     try:
         with torch.no_grad(), keep_recurrent_ops(), quiet_exporter():
             return torch.export.export(
                 module,
                 tuple(example.values()),
-                dynamic_shapes=dict(dynamic_shapes),
+                dynamic_shapes={
+                    argument: dict(dynamic_shapes.get(name) or {})
+                    for argument, name in zip(argument_names(names), names, strict=True)
+                },
                 strict=False,
                 prefer_deferred_runtime_asserts_over_guards=True,
             )

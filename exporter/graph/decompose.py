@@ -25,6 +25,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
+from exporter.graph.distinct_outputs import with_distinct_outputs
 from exporter.graph.op_trace import LeftToTorch, Place, Template, described, trace_op
 
 _internals: Any = None
@@ -72,12 +73,29 @@ def decomposed_once(left: Callable[[str], None]) -> Iterator[None]:
         registered = set(_decomp.get_onnx_implemented_overloads(registry))
         table = _decomp.create_onnx_friendly_decomposition_table(registered)
         try:
-            return decompose_program(program, table)
+            made = decompose_program(program, table)
         except LeftToTorch as reason:
             left(str(reason))
-            return own(program, registry)
+            made = own(program, registry)
+        return with_distinct_outputs(made)
 
     _internals.decompose_with_registry = decompose
+    try:
+        yield
+    finally:
+        _internals.decompose_with_registry = own
+
+
+@contextlib.contextmanager
+def decomposed_by_torch() -> Iterator[None]:
+    """Let the exporter decompose as it does, every output a value of its own."""
+    own = getattr(_internals, "decompose_with_registry", None)
+    if own is None:
+        yield
+        return
+    _internals.decompose_with_registry = lambda program, registry: with_distinct_outputs(
+        own(program, registry)
+    )
     try:
         yield
     finally:
@@ -136,16 +154,12 @@ class _Rewrite:
     def _signature(self) -> Any:
         """The program's own, with the names that its outputs have now."""
         signature = self.program.graph_signature
-        (old,) = (n for n in self.program.graph.nodes if n.op == "output")
         (new,) = (n for n in self.graph.nodes if n.op == "output")
-        names = {
-            before.name: after.name
-            for before, after in zip(old.args[0], new.args[0], strict=True)
-            if isinstance(before, Node)
-        }
         outputs = [
-            replace(spec, arg=replace(spec.arg, name=names.get(spec.arg.name, spec.arg.name)))
-            for spec in signature.output_specs
+            replace(spec, arg=replace(spec.arg, name=after.name))
+            if isinstance(after, Node)
+            else spec
+            for spec, after in zip(signature.output_specs, new.args[0], strict=True)
         ]
         return replace(signature, output_specs=outputs)
 

@@ -12,7 +12,7 @@ import torch
 
 from exporter.errors import StageError
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
-from exporter.graph.decompose import decomposed_once
+from exporter.graph.decompose import decomposed_by_torch, decomposed_once
 from exporter.graph.program import Program, from_exported
 from exporter.graph.promotion import known_values
 from exporter.graph.recurrent import TRANSLATIONS
@@ -88,13 +88,13 @@ def export(
             left.append(f"what was taken apart here is not translated: {_first_cause(error)}")
     try:
         if result is None:
-            result = translated(contextlib.nullcontext())
+            result = translated(decomposed_by_torch())
     except Exception as error:
         raise StageError("export", f"torch.onnx.export failed: {str(error)[:2000]}") from error
     if result is None or result.exported_program is None:
         raise StageError("export", "torch.onnx.export returned nothing")
     model = result.model
-    program = from_exported(result.exported_program, names)
+    program = from_exported(result.exported_program, names, tuple(spec.name for spec in inputs))
     for node in model.graph.all_nodes():
         for key in _DROPPED_METADATA:
             node.metadata_props.pop(key, None)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Sequence
 
 from torch import Tensor, nn
+
+from exporter.models.binding import Binding, in_order
+from exporter.models.fast_path import without_fast_path
+from exporter.models.results import by_name
 
 
 class NamedGraph(nn.Module):
@@ -17,12 +21,15 @@ class NamedGraph(nn.Module):
     a class of its own whose ``forward`` has that signature. (A ``forward`` on the instance would
     stay bound to the original when a module is copied, as float64 runs and conversions do.)
 
+    ``nn.TransformerEncoder`` and its parts run without their fast path here, whoever calls: it
+    leaves out padded frames, which no export does, and its nested tensors have no sizes to compare.
+
     Args:
-        model: called with one tensor per input, in order; returns a dict by name, a tuple or a
-            list in the order of ``returns``, or one tensor.
-        inputs: names of the inputs, in call order.
+        model: returns one tensor, or lists, tuples and dicts of them.
+        inputs: names of the inputs, in order.
         returns: names of everything that the model returns, in order.
         outputs: which of them ``forward`` returns, in this order.
+        binding: how the model is called; ``None``: with the inputs in order.
     """
 
     def __init__(
@@ -32,17 +39,33 @@ class NamedGraph(nn.Module):
         inputs: Sequence[str],
         returns: Sequence[str],
         outputs: Sequence[str],
+        binding: Binding | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.binding = in_order(len(inputs)) if binding is None else binding
         self.returns = tuple(returns)
         self.outputs = tuple(outputs)
         self.__class__ = _with_inputs(type(self), inputs)  # type: ignore[assignment]
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the model; tensors and results as their pipeline names them."""
-        found = by_name(self.model(*tensors), self.returns)
+        positional, named = self.binding.arguments(tensors)
+        with without_fast_path():
+            found = by_name(self.model(*positional, **named), self.returns)
         return tuple(found[name] for name in self.outputs)
+
+
+def argument_names(inputs: Sequence[str]) -> tuple[str, ...]:
+    """Names of inputs as names of arguments: ``caches.0`` is ``caches_0``."""
+    found: list[str] = []
+    for name in inputs:
+        plain = re.sub(r"\W", "_", name)
+        plain = plain if plain.isidentifier() else f"_{plain}"
+        while plain in found or (plain != name and plain in inputs):
+            plain += "_"
+        found.append(plain)
+    return tuple(found)
 
 
 def _with_inputs(base: type[NamedGraph], inputs: Sequence[str]) -> type[NamedGraph]:
@@ -50,24 +73,7 @@ def _with_inputs(base: type[NamedGraph], inputs: Sequence[str]) -> type[NamedGra
         return base.forward(self, *tensors)
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    named = [inspect.Parameter(name, kind) for name in ("self", *inputs)]
+    named = [inspect.Parameter(name, kind) for name in ("self", *argument_names(inputs))]
     forward.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
     inside = {"forward": forward, "__module__": base.__module__, "__qualname__": base.__qualname__}
     return type(base.__name__, (base,), inside)
-
-
-def by_name(found: Any, names: Sequence[str]) -> Mapping[str, Tensor]:
-    """Results of a model by name.
-
-    Raises:
-        ValueError: their number or their names are not those that were declared.
-    """
-    if isinstance(found, Mapping):
-        missing = [name for name in names if name not in found]
-        if missing:
-            raise ValueError(f"the model returns no '{missing[0]}', but {', '.join(found)}")
-        return found
-    values = list(found) if isinstance(found, tuple | list) else [found]
-    if len(values) != len(names):
-        raise ValueError(f"the model returns {len(values)} values, {len(names)} are named")
-    return dict(zip(names, values, strict=True))

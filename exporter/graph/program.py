@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -108,8 +108,16 @@ def _refs_in(value: Any) -> Iterator[str]:
             yield from _refs_in(item)
 
 
-def from_exported(exported: torch.export.ExportedProgram, output_names: tuple[str, ...]) -> Program:
+def from_exported(
+    exported: torch.export.ExportedProgram,
+    output_names: tuple[str, ...],
+    input_names: tuple[str, ...] | None = None,
+) -> Program:
     """Turn an ``ExportedProgram`` (after decompositions) into a ``Program``.
+
+    Args:
+        input_names: names of the inputs that users see; ``None``: those of the program, which
+            are Python's (``caches_0`` for ``caches.0``).
 
     Raises:
         StageError: the program writes to its inputs or buffers, returns an input, or calls
@@ -142,6 +150,7 @@ def from_exported(exported: torch.export.ExportedProgram, output_names: tuple[st
         elif node.op != "placeholder":
             raise StageError("capture", f"'{node.name}': {node.op} nodes are not supported")
     inputs = tuple(str(name) for name in signature.user_inputs)
+    labels = dict(zip(inputs, input_names or inputs, strict=True))
     for name, label in zip(outputs, output_names, strict=True):
         if name in inputs:
             raise StageError("capture", f"output '{label}' is the input '{name}' passed through")
@@ -149,9 +158,9 @@ def from_exported(exported: torch.export.ExportedProgram, output_names: tuple[st
     if len(set(outputs)) != len(outputs):
         raise StageError("capture", "two outputs are the same value")
     return Program(
-        inputs=inputs,
+        inputs=tuple(labels.values()),
         weights={name: key for name, key in weights.items() if name in needed},
-        ops=tuple(op for op in ops if op.name in needed),
+        ops=tuple(_relabelled(op, labels) for op in ops if op.name in needed),
         outputs=outputs,
         output_names=output_names,
         tensors={key: stored[key].detach() for name, key in weights.items() if name in needed},
@@ -165,6 +174,22 @@ def _reaching(ops: list[Op], outputs: tuple[str, ...]) -> set[str]:
         if op.name in needed:
             needed.update(op.refs())
     return needed
+
+
+def _relabelled(op: Op, labels: Mapping[str, str]) -> Op:
+    """The op with the names of inputs that users see."""
+    if all(labels.get(name, name) == name for name in op.refs()):
+        return op
+    kwargs = {key: _renamed(value, labels) for key, value in op.kwargs.items()}
+    return replace(op, args=_renamed(op.args, labels), kwargs=kwargs)
+
+
+def _renamed(value: Any, labels: Mapping[str, str]) -> Any:
+    if isinstance(value, Ref):
+        return Ref(labels.get(value.name, value.name))
+    if isinstance(value, tuple):
+        return tuple(_renamed(item, labels) for item in value)
+    return value
 
 
 _DROPPED = (

@@ -45,6 +45,7 @@ class Wrapped:
         weights: where the weights came from; the digest covers VAD and features too.
         tokens: text of every token id, if there is a table.
         states: output -> the input that takes it in the next call.
+        notes: what a report should say about the model.
     """
 
     module: nn.Module
@@ -55,6 +56,7 @@ class Wrapped:
     weights: WeightsInfo
     tokens: tuple[str, ...] | None = None
     states: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def wrap(pipeline: Any) -> Wrapped:
@@ -130,6 +132,7 @@ def _wrap_tensors(pipeline: Any, built: Built) -> Wrapped:
         inputs=[spec.name for spec in built.inputs],
         returns=[spec.name for spec in built.outputs],
         outputs=[spec.name for spec in outputs],
+        binding=built.binding,
     )
     module.eval().requires_grad_(False)
     return Wrapped(
@@ -141,6 +144,7 @@ def _wrap_tensors(pipeline: Any, built: Built) -> Wrapped:
         weights=built.weights,
         tokens=built.tokens,
         states=_states(pipeline, built, {spec.name: spec for spec in outputs}),
+        notes=built.notes,
     )
 
 

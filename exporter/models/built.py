@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import Tensor, nn
 
+    from exporter.models.binding import Binding
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsInfo:
@@ -49,6 +51,8 @@ class Built:
             ``None`` when there is no checkpoint.
         states: for a model that is called step by step: output -> the input that takes it in the
             next call.
+        binding: how ``module`` is called with its inputs; ``None``: in order.
+        notes: what a report should say about the model.
     """
 
     module: nn.Module
@@ -61,6 +65,8 @@ class Built:
     example: Mapping[str, Tensor] | None = None
     statistics: tuple[Tensor, Tensor] | None = None
     states: Mapping[str, str] = field(default_factory=dict)
+    binding: Binding | None = None
+    notes: tuple[str, ...] = ()
 
 
 class ModelFile(Protocol):

@@ -6,12 +6,15 @@
     inputs:
       x: {dtype: float32, shape: [batch, frames, 80]}
 
-The module is called with the inputs in the order of the YAML and returns a tensor, a tuple or a
-dict of tensors. Since this runs code that a file names, it needs trust (``--trust``).
+The names of the inputs say which parameter of ``forward`` takes each (``exporter.models.binding``);
+it returns a tensor, or lists, tuples and dicts of them. Since this runs code that a file names, it
+needs trust (``--trust``).
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,11 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.cases.defaults import default_array, example_sizes
+from exporter.cases.defaults import default_array, example_sizes, length_axis
 from exporter.config import Pipeline
 from exporter.errors import ConfigError, ModelError, UserInputError, WeightsError
+from exporter.models.binding import Binding, UnboundError, bind_inputs
 from exporter.models.built import Built, WeightsInfo
+from exporter.models.fast_path import fast_path_note, has_fast_path, without_fast_path
 from exporter.models.infer_outputs import infer_outputs, supported
+from exporter.models.results import flat_results
 from exporter.models.user_code import blamed, code_digest, find_callable, importable
 from exporter.models.weights import digest_tensors, load_strictly, read_model_pt, resolve_weights
 from exporter.tensors import Axis, TensorSpec
@@ -57,7 +63,11 @@ def build(pipeline: Pipeline) -> Built:
         module = _call(factory, pipeline, where)
         weights = _weights(module, factory, pipeline)
         module.cpu().eval().requires_grad_(False)
-        outputs = _outputs(module, pipeline, sizes, inputs)
+        binding = _binding(module, pipeline)
+        # Never on the object that is captured: what it keeps for itself would grow there.
+        probe = Probe(_twin(module, factory, pipeline, where), binding, pipeline)
+        outputs = _outputs(probe, sizes)
+        notes = probe.notes(sizes)
     return Built(
         module=module,
         takes="tensors",
@@ -66,6 +76,8 @@ def build(pipeline: Pipeline) -> Built:
         weights=weights,
         example=example,
         states=pipeline.states,
+        binding=binding,
+        notes=notes,
     )
 
 
@@ -167,22 +179,83 @@ def _tensors(pipeline: Pipeline, sizes: Mapping[str, int], seed: int) -> dict[st
     return found
 
 
-def _outputs(
-    module: nn.Module,
-    pipeline: Pipeline,
-    sizes: Mapping[str, int],
-    inputs: tuple[TensorSpec, ...],
-) -> tuple[TensorSpec, ...]:
-    where = pipeline.where("outputs")
-    factory = pipeline.where("model", "factory")
+def _binding(module: nn.Module, pipeline: Pipeline) -> Binding:
+    try:
+        return bind_inputs(module.forward, list(pipeline.inputs))
+    except UnboundError as error:
+        raise ConfigError(
+            f"forward({', '.join(error.parameters)}) has no parameter for {', '.join(error.names)}",
+            where=pipeline.where("inputs", error.names[0]),
+            remedy="call an input like its parameter; of a list NAME.0, NAME.1, of a dict NAME.KEY",
+        ) from error
 
-    def run(at: Mapping[str, int], seed: int) -> Any:
-        values = _tensors(pipeline, at, seed)
+
+def _twin(module: nn.Module, factory: Any, pipeline: Pipeline, where: str) -> nn.Module:
+    """A copy of a module; built anew where it cannot be copied."""
+    try:
+        return copy.deepcopy(module)
+    except Exception:  # noqa: BLE001 - the user's classes; a second one of the factory's will do
+        twin = _call(factory, pipeline, where)
+    twin.load_state_dict(module.state_dict())
+    return twin.cpu().eval().requires_grad_(False)
+
+
+class Probe:
+    """A model that is run to learn what it returns.
+
+    Args:
+        module: may change while it is run. binding: how it is called.
+    """
+
+    def __init__(self, module: nn.Module, binding: Binding, pipeline: Pipeline):
+        self.pipeline = pipeline
+        self._module = module
+        self._binding = binding
+
+    def run(self, sizes: Mapping[str, int], seed: int) -> Any:
+        """What the model returns at some sizes.
+
+        Seed 0: as it is traced. Any other: other values, and lengths shorter than their input where
+        the model takes them.
+        """
+        if seed:
+            with contextlib.suppress(ModelError), without_fast_path():
+                return self._call(self._padded(sizes, seed))
+        with without_fast_path():
+            return self._call(_tensors(self.pipeline, sizes, seed))
+
+    def notes(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
+        """What a report should say of the model."""
+        if not has_fast_path(self._module):
+            return ()
+        names = self.pipeline.outputs
+        with contextlib.suppress(ModelError):
+            note = fast_path_note(lambda: flat_results(self._call(self._padded(sizes, 1)), names))
+            return () if note is None else (note,)
+        return ()
+
+    def _padded(self, sizes: Mapping[str, int], seed: int) -> dict[str, Tensor]:
+        found = _tensors(self.pipeline, sizes, seed)
+        for name, value in found.items():
+            axis = length_axis(self.pipeline, name)
+            if axis is not None and "draw" not in self.pipeline.inputs[name].model_fields_set:
+                longest = sizes[axis] - sizes[axis] // 3
+                shorter = longest - torch.arange(value.numel()).reshape(value.shape)
+                found[name] = shorter.clamp(min=1).to(value.dtype)
+        return found
+
+    def _call(self, values: Mapping[str, Tensor]) -> Any:
         shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in values.items())
-        with torch.no_grad(), blamed(factory, f"the model does not run on {shapes}"):
-            return module(*values.values())
+        where = self.pipeline.where("model", "factory")
+        positional, named = self._binding.arguments(list(values.values()))
+        with torch.no_grad(), blamed(where, f"the model does not run on {shapes}"):
+            return self._module(*positional, **named)
 
-    specs = infer_outputs(run, sizes, _axes(pipeline), pipeline.outputs, where=where)
+
+def _outputs(probe: Probe, sizes: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    pipeline = probe.pipeline
+    where = pipeline.where("outputs")
+    specs = infer_outputs(probe.run, sizes, _axes(pipeline), pipeline.outputs, where=where)
     for spec in specs:
         if spec.name in pipeline.outputs and not supported(getattr(torch, spec.dtype)):
             raise ModelError(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from exporter.errors import ModelError
+from exporter.models.results import UnnamedError, flat_results
 from exporter.tensors import Axis, TensorSpec
 
 Run = Callable[[Mapping[str, int], int], Any]
@@ -34,20 +35,22 @@ def infer_outputs(
         run: runs it.
         sizes: of every symbolic axis while tracing.
         axes: the symbolic axes of the inputs, by name.
-        named: names for results that come without (a tensor, a tuple, a list).
+        named: names for results that come without (a tensor, a tuple, a list), in order.
         where: for messages.
 
     Raises:
         ModelError: results that are no tensors, or another number of them than is named.
     """
     runs = [(sizes, 0), (sizes, 1)]
+    found = [_named(run(at, seed), named, where) for at, seed in runs]
     moved: list[str] = []
     for name, axis in axes.items():
-        other = other_size(axis, sizes[name])
-        if other is not None:
-            runs.append(({**sizes, name: other}, 0))
+        others = other_sizes(axis, sizes[name])
+        if others:
+            at, returned = _first_that_runs(run, sizes, name, others)
+            runs.append((at, 0))
+            found.append(_named(returned, named, where))
             moved.append(name)
-    found = [_named(run(at, seed), named, where) for at, seed in runs]
     first, second, *rest = found
     for results in found:
         _same_kind(first, results, where)
@@ -82,40 +85,58 @@ def _symbols(shape: Sequence[int | str]) -> list[str]:
     return list(dict.fromkeys(size for size in shape if isinstance(size, str)))
 
 
-def other_size(axis: Axis, size: int) -> int | None:
-    """Another size of an axis, far enough away that strides show it; None when there is none."""
-    highest = axis.maximum if axis.maximum is not None else 2 * size
-    if min(2 * size, highest) != size:
-        return min(2 * size, highest)
+def other_sizes(axis: Axis, size: int) -> list[int]:
+    """Other sizes of an axis, the best first: far enough away that strides show it.
+
+    Those that are nearer are for models that do not take every size.
+    """
     lowest = max(axis.minimum, 1)
-    return lowest if lowest != size else None
+    highest = axis.maximum if axis.maximum is not None else 2 * size
+    wanted = (2 * size, 3 * size // 2, 5 * size // 4, 3 * size // 4, size // 2)
+    limited = [min(max(other, lowest), highest) for other in wanted]
+    return [other for other in dict.fromkeys(limited) if other != size]
+
+
+def _first_that_runs(
+    run: Run, sizes: Mapping[str, int], name: str, others: Sequence[int]
+) -> tuple[Mapping[str, int], Any]:
+    """The first of other sizes of an axis that the model takes, and what it returned there.
+
+    Raises:
+        ModelError: it takes none of them; the first one's error.
+    """
+    first: ModelError | None = None
+    for other in others:
+        at = {**sizes, name: other}
+        try:
+            return at, run(at, 0)
+        except ModelError as error:
+            first = first or error
+    if first is None:
+        raise ValueError("there are no other sizes")
+    raise first
 
 
 def _named(returned: Any, named: Sequence[str], where: str) -> dict[str, Tensor]:
-    if isinstance(returned, Mapping):
-        results = {str(name): value for name, value in returned.items()}
-    else:
-        values = list(returned) if isinstance(returned, tuple | list) else [returned]
-        if len(values) != len(named):
-            raise ModelError(
-                f"the model returns {len(values)} result(s), 'outputs' names {len(named)}:"
-                f" {', '.join(named)}",
-                where=where,
-                remedy="name every result, in order, or return a dict and name those you want",
-            )
-        results = dict(zip(named, values, strict=True))
+    try:
+        results = flat_results(returned, named)
+    except UnnamedError as error:
+        spoken = [path for path in error.paths if not path.isdigit() and path]
+        there = f"; they are {', '.join(spoken)}" if spoken else ""
+        raise ModelError(
+            f"the model returns {len(error.paths)} result(s), 'outputs' names {len(named)}:"
+            f" {', '.join(named)}{there}",
+            where=where,
+            remedy="name every result, in order, or return a dict and name those you want",
+        ) from error
     for name, value in results.items():
         if not isinstance(value, Tensor):
             raise ModelError(
-                f"the result '{name}' is {_kind(value)}, not a tensor",
+                f"the result '{name}' is a {type(value).__name__}, not a tensor",
                 where=where,
-                remedy="return tensors: one, a tuple of them, or a dict by name",
+                remedy="return tensors: one, or lists, tuples and dicts of them",
             )
     return results
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _same_kind(first: Mapping[str, Tensor], other: Mapping[str, Tensor], where: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from exporter.errors import StageError
+from exporter.execution.evaluate import run_program
 from exporter.graph.program import Program
 from tests.support.toys import WIDTH, Toy, floats, make_toy, mixed
 
@@ -57,14 +59,27 @@ def test_an_input_that_the_model_writes_to_is_named():
         toy(InPlace())
 
 
-def test_an_output_that_is_an_input_is_refused():
-    with pytest.raises(StageError, match="output 'y0' is the input 'x' passed through"):
-        toy(Through(), outputs=2)
+@pytest.mark.parametrize("module", [Through(), Twice()])
+def test_an_output_that_is_no_value_of_its_own_gets_a_copy(module):
+    made = toy(module, outputs=2)
+    assert len(set(made.program.outputs)) == 2
+    assert not set(made.program.outputs) & set(made.program.inputs)
+    assert [op.target for op in made.program.ops].count("aten.clone.default") == 1
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    first, second = run_program(made.program, {"x": x}).values()
+    expected = module(torch.from_numpy(x))
+    np.testing.assert_array_equal(first, expected[0].numpy())
+    np.testing.assert_array_equal(second, expected[1].numpy())
 
 
-def test_two_outputs_of_one_value_are_refused():
-    with pytest.raises(StageError, match="two outputs are the same value"):
-        toy(Twice(), outputs=2)
+class Detached(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = x + 1
+        return y, y.detach(), x.contiguous()
+
+
+def test_what_only_looks_like_another_value_gets_a_copy_too():
+    assert len(set(toy(Detached(), outputs=3).program.outputs)) == 3
 
 
 class Dead(nn.Module):

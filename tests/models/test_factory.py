@@ -316,9 +316,9 @@ BROKEN = {
         "there is no output 'keep'",
     ),
     "a result that is no tensor": (
-        {"module": MODULE.replace('"kept": kept', '"kept": (kept,)')},
+        {"module": MODULE.replace('"kept": kept', '"kept": 3')},
         ModelError,
-        "the result 'kept' is a tuple, not a tensor",
+        "the result 'kept' is a int, not a tensor",
     ),
     "a complex result": (
         {"module": MODULE.replace('"y": y', '"y": y + 1j')},

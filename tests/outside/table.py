@@ -207,7 +207,6 @@ TABLE = (
         name="kept_table",
         right="pass: a table that grows is computed for every length",
         check=passes(),
-        waiting="the model is probed on the object that is captured",
     ),
     Row(
         name="positions",
@@ -219,7 +218,6 @@ TABLE = (
         name="lists",
         right="pass: lists, tuples and dicts of tensors in and out",
         check=passes(),
-        waiting="inputs are single tensors",
     ),
     Row(
         name="loop",
@@ -231,13 +229,11 @@ TABLE = (
         name="through",
         right="pass: an Identity where an output is an input or comes twice",
         check=passes(),
-        waiting="outputs that are an input stop the capture",
     ),
     Row(
         name="encoder",
         right="pass: torch's own encoder with a padding mask",
         check=passes(),
-        waiting="eager's fast path makes nested tensors: exit 3",
     ),
     Row(
         name="capped",

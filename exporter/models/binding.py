@@ -1,0 +1,230 @@
+"""Named tensors -> the arguments of a user's ``forward``, which may be lists, tuples and dicts.
+
+The names of the inputs say where each goes, in this order:
+
+1. a parameter of that name;
+2. ``caches.0``, ``caches.0.key``: into a list (numbers) or a dict (words) for the parameter that
+   stands before the first dot;
+3. ``cache0``, ``cache1`` or ``cache_0``, ``cache_1``: into a list for a parameter called ``cache``,
+   ``caches`` or alike, when there is more than one or the parameter wants a sequence;
+4. what is left goes to the parameters that are left, in order; to the only one that has no default,
+   as a list, when there are several.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_NUMBERED = re.compile(r"^(?P<stem>.*?[^\d_])_?(?P<number>\d+)$")
+_SEQUENCES = (list, tuple, Sequence)
+_TENSOR_LIKE = 2
+"""As many inputs of one stem are a list whatever the parameter says of itself."""
+
+
+class UnboundError(ValueError):
+    """Inputs that no parameter takes; ``names`` are theirs, ``parameters`` those of ``forward``."""
+
+    def __init__(self, names: Sequence[str], parameters: Sequence[str]):
+        self.names = tuple(names)
+        self.parameters = tuple(parameters)
+        super().__init__(f"forward takes no {', '.join(names)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Inputs that go into one container: ``kind`` makes it of its parts.
+
+    Attributes:
+        kind: list, tuple, dict, or a class that takes its fields by name.
+        parts: number (of a sequence) or word -> the place of an input, or another group.
+    """
+
+    kind: Callable[..., Any]
+    parts: tuple[tuple[str, int | Group], ...]
+
+    def make(self, tensors: Sequence[Any]) -> Any:
+        """The container, filled."""
+        made = {key: _made(part, tensors) for key, part in self.parts}
+        if self.kind is dict:
+            return made
+        if self.kind in (list, tuple):
+            return self.kind(made.values())
+        return self.kind(**made)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """How ``forward`` is called.
+
+    Attributes:
+        positional: what it gets by position. named: what it gets by name.
+    """
+
+    positional: tuple[int | Group, ...]
+    named: tuple[tuple[str, int | Group], ...] = ()
+
+    def arguments(self, tensors: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and named arguments for tensors in the order of the inputs."""
+        positional = [_made(part, tensors) for part in self.positional]
+        return positional, {name: _made(part, tensors) for name, part in self.named}
+
+    @property
+    def plain(self) -> bool:
+        """True when the inputs are the positional arguments, one by one."""
+        return not self.named and self.positional == tuple(range(len(self.positional)))
+
+
+def in_order(count: int) -> Binding:
+    """The binding of ``count`` inputs, by position."""
+    return Binding(positional=tuple(range(count)))
+
+
+def bind_inputs(forward: Callable[..., Any], names: Sequence[str]) -> Binding:
+    """Find out which parameter of ``forward`` each input belongs to.
+
+    Raises:
+        UnboundError: there are inputs that no parameter can take.
+    """
+    try:
+        parameters = list(inspect.signature(forward).parameters.values())
+    except (TypeError, ValueError):
+        return in_order(len(names))
+    takes_any = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    known = {
+        p.name: p
+        for p in parameters
+        if p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    }
+    if takes_any or not known:
+        return in_order(len(names))
+    hints = _hints(forward)
+    found = _by_name(names, known, hints)
+    taken = {place for part in found.values() for place in _places(part)}
+    left = [place for place in range(len(names)) if place not in taken]
+    free = [name for name in known if name not in found]
+    if left and len(left) > len(free):
+        required = [name for name in free if known[name].default is inspect.Parameter.empty]
+        if len(required) != 1 or any("." in names[place] for place in left):
+            raise UnboundError([names[place] for place in left], list(known))
+        found[required[0]] = _numbered(left, _container(hints.get(required[0])))
+        left = []
+    found |= dict(zip(free, left, strict=False))
+    return _call_of(found, known)
+
+
+def _by_name(
+    names: Sequence[str], known: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]
+) -> dict[str, int | Group]:
+    found: dict[str, int | Group] = {
+        name: place for place, name in enumerate(names) if name in known
+    }
+    roots: dict[str, dict[int, list[str]]] = {}
+    for place, name in enumerate(names):
+        root, *path = name.split(".")
+        if path and root in known and root not in found:
+            roots.setdefault(root, {})[place] = path
+    for root, paths in roots.items():
+        found[root] = _nested(paths, hints.get(root))
+    stems: dict[str, list[tuple[int, int]]] = {}
+    for place, name in enumerate(names):
+        match = _NUMBERED.match(name)
+        if match and name not in known and "." not in name:
+            stems.setdefault(match["stem"], []).append((int(match["number"]), place))
+    for stem, members in stems.items():
+        target = next((p for p in known if p not in found and _alike(stem, p)), None)
+        if target is None:
+            continue
+        container = _container(hints.get(target))
+        if len(members) >= _TENSOR_LIKE or container is not None or stem != target:
+            found[target] = _numbered([place for _, place in sorted(members)], container)
+    return found
+
+
+def _alike(stem: str, parameter: str) -> bool:
+    """``cache`` for ``cache``, ``caches``, ``cache_list``; ``memory`` for ``memories``."""
+    plural = (stem, f"{stem}s", f"{stem}es", f"{stem}_list", f"{stem}s_list")
+    return parameter in plural or (stem.endswith("y") and parameter == f"{stem[:-1]}ies")
+
+
+def _numbered(places: Sequence[int], container: Callable[..., Any] | None) -> Group:
+    parts = tuple((str(number), place) for number, place in enumerate(places))
+    return Group(container if container is tuple else list, parts)
+
+
+def _nested(paths: Mapping[int, list[str]], hint: Any) -> Group:
+    heads: dict[str, dict[int, list[str]]] = {}
+    for place, path in paths.items():
+        heads.setdefault(path[0], {})[place] = path[1:]
+    inner = _inner(hint)
+    parts: list[tuple[str, int | Group]] = []
+    for head, held in heads.items():
+        ends = [place for place, path in held.items() if not path]
+        parts.append((head, ends[0] if len(held) == len(ends) == 1 else _nested(held, inner)))
+    if all(head.isdigit() for head in heads):
+        parts.sort(key=lambda part: int(part[0]))
+        return Group(tuple if _container(hint) is tuple else list, tuple(parts))
+    return Group(_container(hint, fields=True) or dict, tuple(parts))
+
+
+def _hints(forward: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(forward)
+    except Exception:  # noqa: BLE001 - annotations are the user's, and only a hint here
+        return {}
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    """The members of ``A | None``, or what there is."""
+    parts = typing.get_args(hint)
+    return [part for part in parts if part is not type(None)] if type(None) in parts else [hint]
+
+
+def _container(hint: Any, *, fields: bool = False) -> Callable[..., Any] | None:
+    """The container that an annotation asks for; None for a tensor, or when it says nothing."""
+    for one in _alternatives(hint):
+        origin = typing.get_origin(one) or one
+        if origin is tuple:
+            return tuple
+        if origin in _SEQUENCES:
+            return list
+        made = isinstance(origin, type) and (
+            dataclasses.is_dataclass(origin) or hasattr(origin, "_fields")
+        )
+        if fields and made:
+            return origin
+    return None
+
+
+def _inner(hint: Any) -> Any:
+    """The annotation of what a container holds."""
+    for one in _alternatives(hint):
+        if typing.get_origin(one) is not None and typing.get_args(one):
+            return typing.get_args(one)[-1 if typing.get_origin(one) is dict else 0]
+    return None
+
+
+def _places(part: int | Group) -> list[int]:
+    if isinstance(part, int):
+        return [part]
+    return [place for _, inside in part.parts for place in _places(inside)]
+
+
+def _made(part: int | Group, tensors: Sequence[Any]) -> Any:
+    return tensors[part] if isinstance(part, int) else part.make(tensors)
+
+
+def _call_of(found: Mapping[str, int | Group], known: Mapping[str, inspect.Parameter]) -> Binding:
+    """By position as far as that goes, then by name."""
+    positional: list[int | Group] = []
+    rest = dict(found)
+    for name, parameter in known.items():
+        if name not in rest or parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            break
+        positional.append(rest.pop(name))
+    return Binding(positional=tuple(positional), named=tuple(rest.items()))

@@ -1,0 +1,89 @@
+"""What a model returns, flat and by name: one tensor, or lists, tuples and dicts of them.
+
+A value of a dict is called by its key, of a list by its number, of a record by its field, joined
+by dots: ``caches.0.key``. ``None`` is left out: a value that a model does not have this time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+class UnnamedError(ValueError):
+    """As many values as come back are not named; ``paths`` are the values' own names."""
+
+    def __init__(self, paths: Sequence[str], names: Sequence[str]):
+        self.paths = tuple(paths)
+        self.names = tuple(names)
+        super().__init__(f"the model returns {len(paths)} values, {len(names)} are named")
+
+
+class MissingError(ValueError):
+    """A value is not there; ``name`` is what was asked for, ``paths`` what there is."""
+
+    def __init__(self, name: str, paths: Sequence[str]):
+        self.name = name
+        self.paths = tuple(paths)
+        super().__init__(f"the model returns no '{name}', but {', '.join(paths)}")
+
+
+def flat_results(returned: Any, named: Sequence[str]) -> dict[str, Any]:
+    """Everything that a model returned, by name.
+
+    Args:
+        returned: what it returned.
+        named: names for values that come without one of their own, in order.
+
+    Raises:
+        UnnamedError: their number is another one than that of the names.
+    """
+    leaves = list(_leaves(returned, ()))
+    paths = [".".join(path) for path, _ in leaves]
+    values = [value for _, value in leaves]
+    spoken = isinstance(returned, Mapping) or _fields(returned) is not None
+    flat = all(len(path) <= 1 for path, _ in leaves)
+    if spoken and (flat or set(paths) & set(named)):
+        return dict(zip(paths, values, strict=True))
+    if len(values) != len(named):
+        raise UnnamedError(paths, named)
+    return dict(zip(named, values, strict=True))
+
+
+def by_name(returned: Any, names: Sequence[str]) -> Mapping[str, Any]:
+    """Results of a model whose values are all known by name.
+
+    Raises:
+        MissingError: one of them is not there. UnnamedError: their number is another one.
+    """
+    found = flat_results(returned, names)
+    for name in names:
+        if name not in found:
+            raise MissingError(name, list(found))
+    return found
+
+
+def _fields(value: Any) -> list[str] | None:
+    """Names of a record's values: a dataclass's or a named tuple's."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return list(value._fields)  # type: ignore[attr-defined]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [field.name for field in dataclasses.fields(value)]
+    return None
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    fields = _fields(value)
+    if isinstance(value, Mapping):
+        parts = [(str(key), inside) for key, inside in value.items()]
+    elif fields is not None:
+        parts = [(name, getattr(value, name)) for name in fields]
+    elif isinstance(value, tuple | list):
+        parts = [(str(number), inside) for number, inside in enumerate(value)]
+    else:
+        yield path, value
+        return
+    for name, inside in parts:
+        if inside is not None:
+            yield from _leaves(inside, (*path, name))
