@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,9 +131,23 @@ def make_report(
         contracts=contracts or [],
         waveforms=_waveforms(pipeline, cases, result),
         notes=notes,
-        not_checked=not_checked,
+        not_checked=[*not_checked, *_switched_off(pipeline, contracts or ())],
         timings=timings,
     )
+
+
+def _switched_off(pipeline: Pipeline, contracts: Sequence[ContractRecord]) -> list[str]:
+    """Contracts that say nothing about this system, and why: they are no passes."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for held in contracts:
+        if held.verdict == Status.NOT_APPLICABLE.value:
+            found.setdefault((held.name, held.reason), []).append(held.side)
+    lines = [
+        f"contract '{name}' ({', '.join(sides)}): not applicable: {reason}"
+        for (name, reason), sides in found.items()
+    ]
+    lines += [f"contract '{name}': switched off" for name in pipeline.switched_off_contracts]
+    return lines
 
 
 def _waveforms(

@@ -14,7 +14,8 @@ from exporter.artifact import sha256_of
 from exporter.build import Built, build, users_code
 from exporter.build_cache import cache_record
 from exporter.cache.store import Store, open_store
-from exporter.cases.load import choose_cases, load_cases, with_size
+from exporter.cases.load import choose_cases, load_cases
+from exporter.cases.sized import sized_cases
 from exporter.certify import certify_run, uncertify
 from exporter.chain import Chain, Subject
 from exporter.chain_result import ChainResult, OpenFile
@@ -47,7 +48,7 @@ from exporter.stopped import (
     stage_error,
     stopped_report,
 )
-from exporter.tensors import Case, TensorSpec
+from exporter.tensors import Case
 
 
 def run(
@@ -343,15 +344,3 @@ def _case_name(path: Path, taken: set[str]) -> str:
     name = f"audio_{stem}"
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]
     return name if name not in taken else f"{name}_{digest}"
-
-
-def sized_cases(
-    pipeline: Pipeline, inputs: tuple[TensorSpec, ...], cases: tuple[Case, ...]
-) -> tuple[Case, ...]:
-    """The first case at every length at which the pipeline wants the export proved."""
-    specs = {spec.name: spec for spec in inputs}
-    return tuple(
-        with_size(cases[0], specs[name], size)
-        for name, sizes in pipeline.lengths.items()
-        for size in sizes
-    )

@@ -13,6 +13,8 @@ from types import MappingProxyType
 import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
+BATCH_NAMES = ("batch", "B", "rows", "num_rows", "batch_size", "N")
+"""What a symbolic axis of independent rows is called."""
 EMPTY: Mapping[str, int] = MappingProxyType({})
 
 
@@ -81,6 +83,7 @@ class Case:
         expect_empty: outputs that are declared to be empty on this case.
         later: inputs of the calls after this one, for a case in several calls; what carries state
             holds what it holds before the first.
+        whole: inputs of all calls together, before they were cut; ``None`` for a case in one.
     """
 
     name: str
@@ -88,6 +91,12 @@ class Case:
     origin: str
     expect_empty: frozenset[str] = frozenset()
     later: tuple[Arrays, ...] = ()
+    whole: Arrays | None = None
+
+    @property
+    def entire(self) -> Arrays:
+        """The inputs of a case as if it were one call."""
+        return self.inputs if self.whole is None else self.whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ import torch
 
 from exporter.build import PREFIX, VALUE_NAMES, users_code
 from exporter.cases.load import load_cases
+from exporter.cases.sized import sized_cases
 from exporter.chain import CAPTURED, Chain, Subject
 from exporter.chain_result import ChainResult
 from exporter.config import Pipeline
@@ -38,7 +39,7 @@ from exporter.make_report import (
     write_reports,
 )
 from exporter.parity.status import Status
-from exporter.pipeline import prepare, sized_cases
+from exporter.pipeline import prepare
 from exporter.record import artifact_record
 from exporter.reference import reference_run
 from exporter.report.schema import LinkRecord, Report, StructureRecord

@@ -5,20 +5,19 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from exporter.cases.audio import read_waveform
-from exporter.cases.defaults import bound_sizes, default_array, example_sizes
+from exporter.cases.audio_input import WAVEFORM, recorded_array, recorded_input
+from exporter.cases.defaults import LENGTHS, bound_sizes, default_array, example_sizes
 from exporter.cases.draw import draw
+from exporter.cases.names import check_names
 from exporter.cases.steps import cut_calls
+from exporter.cases.values import check_shapes, filled, value_array
 from exporter.config import Pipeline
 from exporter.errors import ConfigError, UserInputError
-from exporter.tensors import EMPTY, Case, TensorSpec
-
-WAVEFORM = "waveform"
+from exporter.tensors import BATCH_NAMES, EMPTY, Case, TensorSpec
 
 
 def choose_cases(
@@ -55,67 +54,92 @@ def load_cases(
         AudioError: a recording cannot be used.
     """
     positions = {case.name: index for index, case in enumerate(pipeline.cases)}
-    return tuple(_load(pipeline, inputs, positions[name]) for name in names)
-
-
-def _load(pipeline: Pipeline, inputs: tuple[TensorSpec, ...], position: int) -> Case:
-    config = pipeline.cases[position]
-    where = ("cases", position)
     specs = {spec.name: spec for spec in inputs}
-    given = {*config.inputs, *(config.random or {})}
-    for name in given - set(specs):
-        key = "inputs" if name in config.inputs else "random"
-        raise ConfigError(
-            f"the graph has no input '{name}'",
-            where=pipeline.where(*where, key, name),
-            remedy=f"its inputs: {', '.join(specs)}",
-        )
-    arrays: dict[str, np.ndarray] = {}
-    origin: list[str] = []
-    sizes = example_sizes(pipeline)
-    left: list[str] = []
+    loaded = tuple(_load(pipeline, specs, positions[name]) for name in names)
+    for number in range(len(pipeline.cases)):
+        check_names(pipeline, specs, number)  # also of the cases that are not run
+    return loaded
+
+
+def _load(pipeline: Pipeline, specs: Mapping[str, TensorSpec], position: int) -> Case:
+    config = pipeline.cases[position]
+    check_names(pipeline, specs, position)
+    where = ("cases", position)
+    places = {name: pipeline.where(*where) for name in specs}
+    places |= {name: pipeline.where(*where, "random", name) for name in config.random or {}}
+    places |= {name: pipeline.where(*where, "inputs", name) for name in config.inputs}
+    recorded = recorded_input(
+        config, specs, pipeline.where(*where, "audio"), states=pipeline.states.values()
+    )
+    written = {
+        name: value_array(specs[name], value, places[name]) for name, value in config.inputs.items()
+    }
+    arrays = {
+        name: array for name, array in written.items() if array.ndim == len(specs[name].shape)
+    }
+    origin: dict[str, str] = {}
+    # What is written out row by row decides how many rows the others have.
+    sizes = {**example_sizes(pipeline), **_sizes(specs, arrays)}
+    if recorded is not None and config.recording is not None:
+        rows = max([1, *(n for axis, n in _sizes(specs, arrays).items() if axis in BATCH_NAMES)])
+        array = recorded_array(config.recording, recorded, pipeline.sample_rate_hz, rows)
+        arrays[recorded.name] = array
+        places[recorded.name] = pipeline.where(*where, "audio")
+        taken = "" if recorded.name == WAVEFORM else f" as '{recorded.name}'"
+        digest = _digest(array)
+        origin[recorded.name] = f"{config.recording.name} sha256:{digest}{taken}"
+    for name, drawn in (config.random or {}).items():
+        arrays[name] = _drawn(specs[name], drawn, sizes, places[name])
+        origin[name] = f"{name}: {drawn.kind} seed {drawn.seed}"
+    known = {**sizes, **_sizes(specs, arrays)}
+    for name, array in written.items():
+        if name not in arrays:
+            arrays[name] = filled(specs[name], array, known, places[name])
     for name, spec in specs.items():
-        if config.audio is not None and name == WAVEFORM:
-            arrays[name] = _recording(config.audio, spec, pipeline.sample_rate_hz)
-            origin.append(f"{config.audio.name} sha256:{_digest(arrays[name])}")
-        elif config.random is not None and name in config.random:
-            draws = pipeline.where(*where, "random", name)
-            arrays[name] = _drawn(spec, config.random[name], sizes, draws)
-            origin.append(f"{name}: {config.random[name].kind} seed {config.random[name].seed}")
-        elif name in config.inputs:
-            value = config.inputs[name]
-            arrays[name] = _value(spec, value, pipeline.where(*where, "inputs", name))
-        elif name == "waveform_lengths" and WAVEFORM in arrays:
-            rows, samples = arrays[WAVEFORM].shape
-            arrays[name] = np.full(rows, samples, np.int64)
+        if name in arrays:
+            continue
+        if recorded is not None and name == f"{recorded.name}{LENGTHS}":
+            arrays[name] = _full_lengths(spec, arrays[recorded.name], known)
         elif spec.initial is not None:
-            arrays[name] = initial_state(spec, {**sizes, **_sizes(specs, arrays)})
+            arrays[name] = initial_state(spec, known)
         elif name in pipeline.inputs:
-            left.append(name)
-        elif spec.choices:
-            raise ConfigError(
-                f"case '{config.name}' gives no value for the input '{name}'",
-                where=pipeline.where(*where, "inputs"),
-                remedy=f"add '{name}:' with one of {', '.join(spec.choices)}",
-            )
+            # A user's own input that the case leaves out, in the sizes of those that it gives.
+            arrays[name] = default_array(pipeline, name, bound_sizes(pipeline, arrays, sizes))
+            origin[name] = f"{name}: as the pipeline's inputs say"
         else:
-            raise ConfigError(
-                f"case '{config.name}' gives no value for the input '{name}'",
-                where=pipeline.where(*where),
-                remedy=f"add it under 'inputs' or 'random' ({spec.dtype}, shape {spec.shape})",
-            )
-    for name in left:
-        # A user's own input that the case leaves out, in the sizes of those that it gives.
-        arrays[name] = default_array(pipeline, name, bound_sizes(pipeline, arrays, sizes))
-        origin.append(f"{name}: as the pipeline's inputs say")
-    first, *later = cut_calls(pipeline, position, {name: arrays[name] for name in specs}, specs)
+            raise _missing(pipeline, config.name, spec, position)
+    check_shapes(specs, arrays, places)
+    whole = {name: arrays[name] for name in specs}
+    first, *later = cut_calls(pipeline, position, whole, specs)
     return Case(
         name=config.name,
         inputs=first,
         later=tuple(later),
-        origin="; ".join(origin) or "values in the pipeline",
+        whole=whole if later else None,
+        origin="; ".join(origin[name] for name in specs if name in origin)
+        or "values in the pipeline",
         expect_empty=frozenset(config.expect_empty),
     )
+
+
+def _missing(pipeline: Pipeline, case: str, spec: TensorSpec, position: int) -> ConfigError:
+    where = ("cases", position, *(("inputs",) if spec.choices else ()))
+    how = (
+        f"add '{spec.name}:' with one of {', '.join(spec.choices)}"
+        if spec.choices
+        else f"add it under 'inputs' or 'random' ({spec.dtype}, shape {spec.shape})"
+    )
+    return ConfigError(
+        f"case '{case}' gives no value for the input '{spec.name}'",
+        where=pipeline.where(*where),
+        remedy=how,
+    )
+
+
+def _full_lengths(spec: TensorSpec, recorded: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
+    """Every row of a recording is in use to its end."""
+    shape = tuple(sizes.get(size, 1) if isinstance(size, str) else size for size in spec.shape)
+    return np.full(shape, recorded.shape[-1], spec.dtype)
 
 
 def initial_state(spec: TensorSpec, sizes: Mapping[str, int] = EMPTY) -> np.ndarray:
@@ -142,11 +166,6 @@ def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.asarray(array, order="C").tobytes()).hexdigest()[:16]
 
 
-def _recording(path: Path, spec: TensorSpec, sample_rate_hz: int) -> np.ndarray:
-    waveform = read_waveform(path, sample_rate_hz)
-    return waveform if len(spec.shape) == 1 else waveform[None, :]
-
-
 def _drawn(spec: TensorSpec, config: Any, sizes: Mapping[str, int], where: str) -> np.ndarray:
     if config.shape is not None:
         shape = tuple(config.shape)
@@ -165,39 +184,3 @@ def _drawn(spec: TensorSpec, config: Any, sizes: Mapping[str, int], where: str) 
     else:
         shape = tuple(s for s in spec.shape if isinstance(s, int))
     return draw(config.kind, shape, config.seed, **config.options, dtype=spec.dtype)
-
-
-def _value(spec: TensorSpec, value: Any, where: str) -> np.ndarray:
-    if isinstance(value, str):
-        if value not in spec.choices:
-            near = difflib.get_close_matches(value, list(spec.choices), 1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            raise ConfigError(
-                f"'{value}' is not a value of '{spec.name}'",
-                where=where,
-                remedy=f"{hint}valid: {', '.join(spec.choices) or 'numbers only'}",
-            )
-        value = spec.choices[value]
-    elif spec.choices and value not in spec.choices.values():
-        raise ConfigError(
-            f"{value} is not a value of '{spec.name}'",
-            where=where,
-            remedy="valid: " + ", ".join(f"{k} ({v})" for k, v in spec.choices.items()),
-        )
-    return np.array(value, dtype=spec.dtype)
-
-
-def with_size(case: Case, spec: TensorSpec, size: int) -> Case:
-    """The same case with one input repeated or cut to ``size`` along its last axis."""
-    array = case.inputs[spec.name]
-    repeats = -(-size // max(array.shape[-1], 1))
-    longer = np.concatenate([array] * repeats, axis=-1)[..., :size]
-    inputs: Mapping[str, np.ndarray] = {**case.inputs, spec.name: longer}
-    if "waveform_lengths" in inputs:
-        inputs = {**inputs, "waveform_lengths": np.full(len(longer), size, np.int64)}
-    return Case(
-        name=f"{case.name}@{size}",
-        inputs=inputs,
-        origin=f"{case.origin}, {spec.name} repeated or cut to {size}",
-        expect_empty=frozenset(),
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
 from exporter.config.section import Many, Name, Section
 
@@ -137,16 +137,27 @@ class Steps(Section):
     )
 
 
+class Audio(Section):
+    """A recording, and the input that takes it."""
+
+    file: Path = Field(strict=False, description="a mono recording at the pipeline's sample rate")
+    input: str = Field(description="the input of floats that takes its samples")
+
+
 class Case(Section):
     """One set of golden inputs: a recording, or values drawn from a seed."""
 
     name: Name
-    audio: Path | None = Field(default=None, strict=False, description="16 kHz mono recording")
+    audio: Annotated[Path, Strict(False)] | Audio | None = Field(
+        default=None,
+        description="mono recording: a path, or {file: PATH, input: NAME of what takes it}",
+    )
     random: dict[str, Draw] | None = Field(
         default=None, min_length=1, description="one draw per input"
     )
-    inputs: dict[str, str | int | float | bool | Many[int | float | bool]] = Field(
-        default_factory=dict, description="the other inputs, by value or by name of a choice"
+    inputs: dict[str, str | int | float | bool | Many[int | float | bool | str]] = Field(
+        default_factory=dict,
+        description="the other inputs, by value or by name of a choice; a list: one per row",
     )
     expect_empty: Many[str] = Field(
         default=(), description="outputs that have no elements on this case"
@@ -162,3 +173,13 @@ class Case(Section):
                 "give either 'audio' (a recording) or 'random' (seeded values), not both"
             )
         return self
+
+    @property
+    def recording(self) -> Path | None:
+        """The recording of this case, if it has one."""
+        return self.audio.file if isinstance(self.audio, Audio) else self.audio
+
+    @property
+    def recorded_input(self) -> str | None:
+        """The input that the case says takes its recording; None: it is for the graph to say."""
+        return self.audio.input if isinstance(self.audio, Audio) else None

@@ -47,19 +47,7 @@ def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Probl
     if isinstance(content.get("cases"), list):
         cases = []
         for index, case in enumerate(content["cases"]):
-            if isinstance(case, dict) and isinstance(case.get("audio"), str):
-                place = resolved.places[("cases", index, "audio")]
-                audio = resolved.folders[place.file] / Path(case["audio"]).expanduser()
-                if not audio.is_file():
-                    problems.append(
-                        Problem(
-                            where=f"{place.file}:{place.line}: cases[{index}].audio",
-                            problem=f"there is no recording '{case['audio']}'",
-                            remedy=f"the path counts from {show(resolved.folders[place.file])}",
-                        )
-                    )
-                case = {**case, "audio": audio.resolve()}
-            cases.append(case)
+            cases.append(_with_recording(resolved, index, case, problems))
         content["cases"] = cases
     model = content.get("model")
     if isinstance(model, Mapping) and isinstance(model.get("weights"), str):
@@ -69,6 +57,30 @@ def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Probl
             "weights": _weights(model["weights"], resolved.folders[place.file]),
         }
     return content, problems
+
+
+def _with_recording(
+    resolved: Resolved, index: int, case: Any, problems: list[Problem]
+) -> dict[str, Any]:
+    """A case with the absolute path of its recording; ``problems`` gets one that is not there."""
+    given = case.get("audio") if isinstance(case, dict) else None
+    named = isinstance(given, dict)
+    text = given.get("file") if isinstance(given, dict) else given
+    if not isinstance(text, str):
+        return case
+    keys = ("cases", index, "audio", *(("file",) if named else ()))
+    place = resolved.places[keys]
+    path = resolved.folders[place.file] / Path(text).expanduser()
+    if not path.is_file():
+        problems.append(
+            Problem(
+                where=f"{place.file}:{place.line}: cases[{index}].audio{'.file' if named else ''}",
+                problem=f"there is no recording '{text}'",
+                remedy=f"the path counts from {show(resolved.folders[place.file])}",
+            )
+        )
+    path = path.resolve()
+    return {**case, "audio": {**given, "file": path} if isinstance(given, dict) else path}
 
 
 def _weights(text: str, folder: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from exporter.artifact import sha256_of
-from exporter.config.inputs import AxisSize, Case, InputSpec
+from exporter.config.inputs import Audio, AxisSize, Case, InputSpec
 from exporter.config.schema import Deploy, Export, Features, Model, Parity, Vad
 from exporter.config.section import Many, Name, Section
 from exporter.config.yaml_tree import Keys, Place, dotted
@@ -110,6 +110,12 @@ class Pipeline(Section):
         return f"{self._file or self.name}: {dotted(keys)}"
 
     @property
+    def switched_off_contracts(self) -> tuple[str, ...]:
+        """Contracts that a file sets to ``false``."""
+        named = {keys[1] for keys in self._places if len(keys) == 2 and keys[0] == "contracts"}
+        return tuple(sorted(str(name) for name in named if name not in self.contracts))
+
+    @property
     def trusted(self) -> bool:
         """True when the code that ``model.factory`` names may run."""
         return self._trusted
@@ -151,8 +157,11 @@ class Pipeline(Section):
         """
         whole = self.model_dump(mode="json", include=set(names))
         for case, dumped in zip(self.cases, whole.get("cases", ()), strict="cases" in whole):
-            if case.audio is not None:
-                dumped["audio"] = sha256_of(case.audio) if case.audio.is_file() else "missing"
+            if case.recording is not None:
+                found = case.recording.is_file()
+                digest = sha256_of(case.recording) if found else "missing"
+                named = case.recorded_input
+                dumped["audio"] = digest if named is None else {"file": digest, "input": named}
         text = json.dumps({name: whole[name] for name in sorted(names)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -162,8 +171,10 @@ class Pipeline(Section):
 
     def with_recording(self, name: str, audio: Path) -> Pipeline:
         """Return the pipeline with one more case; its other inputs are the default case's."""
-        inputs = self.case(self.default_case).inputs
-        case = Case(name=name, audio=audio, inputs=inputs)
+        default = self.case(self.default_case)
+        named = default.recorded_input
+        source = audio if named is None else Audio(file=audio, input=named)
+        case = Case(name=name, audio=source, inputs=default.inputs)
         return self.model_copy(update={"cases": (*self.cases, case)})
 
 

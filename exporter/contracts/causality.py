@@ -28,7 +28,7 @@ from exporter.contracts.result import (
     not_applicable,
     not_run,
 )
-from exporter.contracts.settings import ContractSettings
+from exporter.contracts.settings import ContractSettings, Reason
 from exporter.contracts.streaming import Streaming, added, check_streaming
 from exporter.contracts.subject import ForwardError, Subject, TimeAxis
 from exporter.parity.status import Status
@@ -52,7 +52,7 @@ class Settings(ContractSettings):
     lookahead_samples: int | dict[str, int] = 0
     input: str | None = None
     axis: str | None = None
-    no_causality: dict[str, str] = Field(default_factory=dict)
+    no_causality: dict[str, Reason] = Field(default_factory=dict)
     streaming: Streaming | None = None
 
 

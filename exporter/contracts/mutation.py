@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from exporter.contracts.mutation_onnx import CALLS, Calls, check_onnx
 from exporter.contracts.probes import probe
@@ -98,17 +99,31 @@ def find_mutations(
     copies = {name: checksum(value) for name, value in tensors.items()}
     counted = {name: value._version for name, value in tensors.items()}
     watched = {**{n: h.tensor for n, h in state.items()}, **tensors}
-    writes, first = _run_watched(subject, tensors, watched)
+    layouts = {name: _layout(value) for name, value in watched.items()}
+    watch, first = _run_watched(subject, tensors, watched)
+    writes = watch.writes
+
+    def written(name: str, version: int) -> bool:
+        return watched[name]._version - watch.reshaped[name] != version
+
     after = {held.name: held for held in held_tensors(subject.module)}
     found: list[Mutated] = []
     for name, value in tensors.items():
-        how = _how(value._version != counted[name], checksum(value) != copies[name])
+        how = _how(
+            written(name, counted[name]),
+            checksum(value) != copies[name],
+            _layout(value) != layouts[name],
+        )
         if how:
             found.append(Mutated(name=name, kind="input", how=how, where=_place(name, writes)))
     for name, held in state.items():
         now = after.get(name)
         replaced = now is None or now.tensor is not held.tensor
-        how = _how(held.tensor._version != versions[name], checksum(held.tensor) != sums[name])
+        how = _how(
+            written(name, versions[name]),
+            checksum(held.tensor) != sums[name],
+            _layout(held.tensor) != layouts[name],
+        )
         if replaced and held.kind != ATTRIBUTE and not how:
             how = "another tensor was assigned"
         if how:
@@ -120,7 +135,13 @@ def find_mutations(
     return _with_places(subject, inputs, found), calls
 
 
-def _how(counted: bool, content: bool) -> str:
+def _layout(tensor: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(tensor.shape), tensor.stride()
+
+
+def _how(counted: bool, content: bool, layout: bool) -> str:
+    if layout:
+        return "its shape was changed in place: the caller's own tensor has another one now"
     if content:
         return "its content changed" + ("" if counted else " past the version counter")
     return "it was written to, with the values that it had" if counted else ""
@@ -141,7 +162,7 @@ def _later_calls(
 
 def _run_watched(
     subject: Subject, tensors: dict[str, Any], watched: dict[str, Any]
-) -> tuple[list[Write], dict[str, np.ndarray]]:
+) -> tuple[WriteWatch, dict[str, np.ndarray]]:
     with WriteWatch(subject.module, watched) as watch:
         subject.forwards += 1
         try:
@@ -151,7 +172,7 @@ def _run_watched(
             shapes = {name: tuple(value.shape) for name, value in tensors.items()}
             subject.snapshot.restore()
             raise ForwardError(error, shapes) from error
-    return watch.writes, {name: as_array(v) for name, v in subject.named(returned).items()}
+    return watch, {name: as_array(v) for name, v in subject.named(returned).items()}
 
 
 def _place(name: str, writes: list[Write]) -> Place:

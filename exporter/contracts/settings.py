@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationError
 
 from exporter.errors import ConfigError
 
@@ -14,6 +14,16 @@ Many = Annotated[tuple[T, ...], Strict(False)]
 """A YAML list; its items stay strict."""
 
 
+def _in_words(text: str) -> str:
+    if not any(letter.isalpha() for letter in text):
+        raise ValueError("say in words why this is not checked")
+    return text
+
+
+Reason = Annotated[str, AfterValidator(_in_words)]
+"""Why something is not checked: it stands in the report, so it has to be words."""
+
+
 class ContractSettings(BaseModel):
     """Base: frozen, unknown keys and values of another type are errors."""
 
@@ -21,7 +31,7 @@ class ContractSettings(BaseModel):
 
     required: bool = True
     """False: ``not run`` does not fail the run."""
-    not_applicable: str | None = None
+    not_applicable: Reason | None = None
     """Why this contract means nothing for this pipeline; it is then not checked."""
 
 

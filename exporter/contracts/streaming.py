@@ -12,7 +12,7 @@ from pydantic import Field
 from exporter.contracts.noise import distance, noise_of, scale_of
 from exporter.contracts.probes import probe, resize, take_row
 from exporter.contracts.result import TORCH, ContractResult, Place
-from exporter.contracts.settings import ContractSettings, Many
+from exporter.contracts.settings import ContractSettings, Many, Reason
 from exporter.contracts.subject import ForwardError, Subject
 from exporter.errors import OnnxStoppedError
 from exporter.parity.status import Status, worst
@@ -34,7 +34,7 @@ class Streaming(ContractSettings):
     state: dict[str, str]
     chunks: Many[int] = (1, 2, 3, 7)
     at_end: dict[str, int] = Field(default_factory=dict)
-    not_streamed: dict[str, str] = Field(default_factory=dict)
+    not_streamed: dict[str, Reason] = Field(default_factory=dict)
     position: str | None = None
     input: str | None = None
     axis: str | None = None

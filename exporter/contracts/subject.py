@@ -16,9 +16,7 @@ from exporter.contracts.state import Snapshot
 from exporter.errors import ExportVerifyError
 from exporter.execution.evaluate import to_tensor
 from exporter.execution.stopwatch import RUNNING, timed
-from exporter.tensors import Arrays, Case, TensorSpec
-
-BATCH_NAMES = ("batch", "B", "rows", "num_rows", "batch_size", "N")
+from exporter.tensors import BATCH_NAMES, Arrays, Case, TensorSpec
 
 
 class ForwardError(ExportVerifyError):

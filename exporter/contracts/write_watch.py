@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -25,6 +27,11 @@ class Write:
 class WriteWatch(TorchDispatchMode):
     """Collects writes to the memory of watched tensors, through whatever view.
 
+    An op that changes the shape of a tensor in place (``unsqueeze_``, ``transpose_``, ``t_``,
+    ``resize_``) writes no value: it counts where it is called on a watched tensor itself, whose
+    owner then finds another shape, and not on a view of it. The version counter, which views
+    share, moves in both cases; ``reshaped`` says how often it did so for a view.
+
     Args:
         module: the model that will run.
         watched: name -> tensor; all stay alive, so their memory is not given to another.
@@ -33,7 +40,9 @@ class WriteWatch(TorchDispatchMode):
     def __init__(self, module: nn.Module, watched: Mapping[str, Tensor]):
         super().__init__()
         self.writes: list[Write] = []
+        self.reshaped: Counter[str] = Counter()
         self._stack = ModuleStack(module)
+        self._watched = dict(watched)
         self._names: dict[int, list[str]] = {}
         for name, tensor in watched.items():
             if not tensor.is_meta and tensor.numel():
@@ -60,7 +69,11 @@ class WriteWatch(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def _note(self, func: Any, tensor: Tensor) -> None:
+        only_shape = torch.Tag.inplace_view in func.tags
         for name in self._names.get(tensor.untyped_storage().data_ptr(), ()):
+            if only_shape and tensor is not self._watched[name]:
+                self.reshaped[name] += 1
+                continue
             place = Place(module=self._stack.current, op=str(func), source=calling_line())
             self.writes.append(Write(name=name, place=place))
 

@@ -54,6 +54,37 @@ class ThroughNumpy(nn.Module):
         return x + 1.0
 
 
+class ShapeOfView(nn.Module):
+    """Changes the shape of views in place, with every op that does so; writes no value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.transpose(1, 2).unsqueeze_(1)
+        y = y.squeeze_(1).transpose_(1, 2).swapaxes_(1, 2)
+        y = y[0].t_()
+        return x + y + x.detach().as_strided_((4,), (1,)) * 0.0
+
+
+class ShapeOfInput(nn.Module):
+    """Changes the shape of the caller's own tensor, and writes no value."""
+
+    def __init__(self, op: str, *args: int):
+        super().__init__()
+        self.op, self.args = op, args
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = x.shape
+        return getattr(x, self.op)(*self.args).reshape(shape) * 1.0
+
+
+class WriteThroughReshapedView(nn.Module):
+    """A shape that is changed in place on a view, then a write through that view."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.transpose(1, 2).unsqueeze_(1)
+        y.mul_(1.0)
+        return x + 0.0
+
+
 class Counter(nn.Module):
     """A buffer that counts calls and enters the result."""
 
@@ -264,4 +295,34 @@ TOYS = [
     ),
     Toy(name="views and expansions of the input", broken=False, make=_make(View), torch="pass"),
     Toy(name="table kept between calls", broken=False, make=_make(Memo), torch="pass"),
+    Toy(
+        name="shape of views changed in place",
+        broken=False,
+        make=_make(ShapeOfView),
+        torch="pass",
+    ),
+    Toy(
+        name="unsqueeze_ on the caller's own tensor",
+        broken=True,
+        make=_make(lambda: ShapeOfInput("unsqueeze_", 1), first=True),
+        torch="fail",
+        module="part",
+        says="its shape was changed in place",
+    ),
+    Toy(
+        name="transpose_ on the caller's own tensor",
+        broken=True,
+        make=_make(lambda: ShapeOfInput("transpose_", 1, 2), first=True),
+        torch="fail",
+        module="part",
+        says="its shape was changed in place",
+    ),
+    Toy(
+        name="write of equal values through a view whose shape was changed in place",
+        broken=True,
+        make=_make(WriteThroughReshapedView, first=True),
+        torch="fail",
+        module="part",
+        says="with the values that it had",
+    ),
 ]
