@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+CERTIFICATE_PREFIX = "export_verify.certificate."
+"""How the metadata keys of a certificate begin."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:

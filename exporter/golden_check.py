@@ -16,6 +16,7 @@ from exporter.config import Pipeline
 from exporter.environment import describe_environment
 from exporter.errors import GoldenError, UserInputError
 from exporter.golden.compare_graph import compare_graph, structure_decides
+from exporter.golden.compare_interface import compare_interface
 from exporter.golden.judge import judge_case
 from exporter.golden.outcome import (
     CaseOutcome,
@@ -28,9 +29,12 @@ from exporter.golden.outcome import (
 )
 from exporter.golden.records import Golden, GoldenCase
 from exporter.golden.store import MANIFEST, TamperedError, exists, read_golden
-from exporter.golden_observe import Observer, input_digests, node_prints
+from exporter.golden_observe import Observer, input_digests, interface_of, node_prints
 from exporter.report.schema import EnvironmentRecord
 from exporter.tensors import Case
+
+INTERFACE = "(interface)"
+"""What stands for the file's interface where cases are listed; no case can have this name."""
 
 
 def check_golden(
@@ -125,14 +129,13 @@ class _Check:
         structure = compare_graph(golden.nodes, node_prints(self.graph, golden.taps), golden.taps)
         decides = structure_decides(environment)
         outcomes, cases = self._cases(names)
-        observer = Observer(
-            self.onnx,
-            self.graph,
-            golden.taps,
-            self.deployment,
-            int(golden.run["window_bytes"]),
-        )
-        for expected, case in cases:
+        moved, runs = self._interface()
+        outcomes += moved
+        if not runs:
+            outcomes += [_not_taken(expected) for expected, _ in cases]
+            cases = []
+        observer = self._observer() if cases else None
+        for expected, case in cases if observer else ():
             progress(case.name)
             observed = observer.run(case.inputs, [tap.sketch.elements for tap in expected.taps])
             decisive = structure if decides else ()
@@ -150,6 +153,21 @@ class _Check:
             notes=(*self._not_checked(names), *self._notes(structure, decides)),
             advice=self._advice(outcomes),
         )
+
+    def _observer(self) -> Observer:
+        size = int(self.golden.run["window_bytes"])
+        return Observer(self.onnx, self.graph, self.golden.taps, self.deployment, size)
+
+    def _interface(self) -> tuple[list[CaseOutcome], bool]:
+        """What differs in the interface as an outcome of its own, and whether cases can run."""
+        same = self.pipeline.graph_digest == self.golden.graph_digest
+        opset = self.pipeline.export.opset if same else None
+        found = compare_interface(self.golden, interface_of(self.graph), opset=opset)
+        if not found:
+            return [], True
+        reason = "; ".join(difference.text for difference in found)
+        outcome = CaseOutcome(case=INTERFACE, state=State.MOVED, reason=reason)
+        return [outcome], not any(difference.blocks for difference in found)
 
     def _environment(self) -> tuple[Changed, ...]:
         record = describe_environment(self.deployment.threads, (self.deployment.provider,))
@@ -228,6 +246,11 @@ class _Check:
         )
         record = record_command(self.pipeline, self.folder, self.options)
         return f"{verify} (judges the file against PyTorch); if the change is meant: {record}"
+
+
+def _not_taken(expected: GoldenCase) -> CaseOutcome:
+    reason = "not run: the file does not take the inputs that were recorded"
+    return CaseOutcome(case=expected.name, state=State.MOVED, reason=reason)
 
 
 def flat_environment(record: EnvironmentRecord) -> dict[str, str]:

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, FileRun, WindowRun
+from exporter.golden.interface import Interface, Port
 from exporter.golden.judge import Observed
 from exporter.golden.records import GoldenTap, GraphNode
 from exporter.golden.sketch import Sketch, sketch
@@ -126,6 +128,33 @@ def node_prints(graph: GraphIndex, taps: Sequence[GoldenTap]) -> tuple[GraphNode
         )
         for node in fingerprint(graph, positions)
     )
+
+
+def interface_of(graph: GraphIndex) -> Interface:
+    """What a file takes and gives; inputs with a value of their own need not be given."""
+    held = graph.model.graph
+    given = set(graph.inputs)
+    opsets = {entry.domain: entry.version for entry in graph.model.opset_import}
+    return Interface(
+        inputs=tuple(_port(value) for value in held.input if value.name in given),
+        outputs=tuple(_port(value) for value in held.output),
+        opset=opsets.get("", opsets.get("ai.onnx", 0)),
+    )
+
+
+def _port(value: onnx.ValueInfoProto) -> Port:
+    if value.type.WhichOneof("value") != "tensor_type":
+        return Port(name=value.name, dtype="", dims=None)
+    kind = value.type.tensor_type
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+    except KeyError:
+        dtype = f"unknown type {kind.elem_type}"
+    dims = tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+        for dim in kind.shape.dim
+    )
+    return Port(name=value.name, dtype=dtype, dims=dims if kind.HasField("shape") else None)
 
 
 def input_digests(inputs: Arrays) -> dict[str, str]:

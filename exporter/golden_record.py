@@ -32,7 +32,13 @@ from exporter.golden.records import Expected, Golden, GoldenCase, GoldenOutput, 
 from exporter.golden.sketch import sketch
 from exporter.golden.store import exists, read_golden, write_golden
 from exporter.golden_check import flat_environment
-from exporter.golden_observe import WINDOW_BYTES, Observer, input_digests, node_prints
+from exporter.golden_observe import (
+    WINDOW_BYTES,
+    Observer,
+    input_digests,
+    interface_of,
+    node_prints,
+)
 from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
@@ -122,6 +128,7 @@ def record_golden(
         left_out=tuple(case.name for case in pipeline.cases if case.name not in names),
         taps=taps,
         nodes=node_prints(graph, taps),
+        interface=interface_of(graph),
         cases=tuple(
             recorder.record(case, progress) for case in load_cases(pipeline, inputs, names)
         ),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from exporter.golden.interface import Interface
 from exporter.golden.sketch import BUCKETS, DIGEST_BYTES, STATS, Sketch
 from exporter.tensors import Axis, Tap, TensorSpec
 
@@ -102,6 +103,7 @@ class Golden:
         judged: who was judged against what at recording, with which verdict.
         run: threads, provider, level, window_bytes; a check repeats them.
         inputs: of the graph.
+        interface: of the file that was judged; None in goldens that were recorded before it was.
         left_out: cases of the pipeline that were not recorded on purpose.
     """
 
@@ -120,6 +122,7 @@ class Golden:
     taps: tuple[GoldenTap, ...]
     nodes: tuple[GraphNode, ...]
     cases: tuple[GoldenCase, ...]
+    interface: Interface | None = None
     digest: str = field(default="")
 
     def case(self, name: str) -> GoldenCase | None:

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from exporter.errors import GoldenError
+from exporter.golden.interface import Interface
 from exporter.golden.records import (
     FORMAT,
     Golden,
@@ -82,6 +83,7 @@ def write_golden(golden: Golden, folder: Path) -> Golden:
         "judged": dict(golden.judged),
         "run": dict(golden.run),
         "inputs": [spec_to_json(spec) for spec in golden.inputs],
+        **({} if golden.interface is None else {"interface": golden.interface.to_json()}),
         "left_out": list(golden.left_out),
         "graph": graph_file,
         "cases": rows,
@@ -126,6 +128,7 @@ def read_golden(folder: Path) -> Golden:
             judged=body["judged"],
             run=body["run"],
             inputs=tuple(spec_from_json(spec) for spec in body["inputs"]),
+            interface=Interface.from_json(body["interface"]) if "interface" in body else None,
             left_out=tuple(body["left_out"]),
             taps=taps,
             nodes=nodes,

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from exporter.artifact import CERTIFICATE_PREFIX as PREFIX
 from exporter.artifact import Artifact, sha256_of
 from exporter.errors import ArtifactError
 from exporter.graph.contents import (
@@ -32,7 +33,6 @@ from exporter.graph.contents import (
 )
 from exporter.graph.copied import copy_and_digest
 
-PREFIX = "export_verify.certificate."
 _CHUNK = 1 << 22
 _BINDING = (
     "content_bytes",

@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from exporter.errors import ArtifactError
+from exporter.graph.ambiguity import refuse_ambiguous, stored_twice
 from exporter.graph.onnx_file import check_external, external_entry
 from exporter.graph.wire import (
     BYTES,
@@ -86,9 +87,10 @@ class Contents:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Weights:
     digest: str
-    count: int
+    names: tuple[str, ...]
     size: int
     external: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 def read_contents(path: Path) -> Contents:
@@ -112,6 +114,11 @@ def read_contents(path: Path) -> Contents:
         raise ArtifactError(f"cannot be read: {error.strerror}", where=str(path)) from error
     if not model.graph.node or not model.opset_import:
         raise _not_onnx(path, "it holds no graph")
+    model.metadata_props.extend(
+        onnx.StringStringEntryProto(key=entry.key, value=entry.value) for entry in entries
+    )
+    refuse_ambiguous(path, model, initializers=weights.names, more=weights.problems)
+    del model.metadata_props[:]
     return Contents(
         path=path,
         size=len(view),
@@ -119,7 +126,7 @@ def read_contents(path: Path) -> Contents:
         entries=entries,
         weights=weights.digest,
         graph=computes,
-        initializers=weights.count,
+        initializers=len(weights.names),
         weight_bytes=weights.size,
         external=weights.external,
     )
@@ -198,13 +205,15 @@ def _sorted_bytes(view: memoryview, items: Iterable[Field]) -> Iterator[bytes]:
 
 
 def _weights(path: Path, view: memoryview, graph: Iterable[Field]) -> _Weights:
-    lines, total = [], 0
+    lines, names, problems, total = [], [], [], 0
     external: dict[str, memoryview] = {}
     try:
         for item in graph:
             if item.number != INITIALIZER or item.wire != BYTES:
                 continue
             tensor, raw = _tensor(view, item)
+            names.append(tensor.name)
+            problems.append(stored_twice(tensor, raw=raw is not None))
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 raw = _external(path, tensor, external)
             elif raw is None:
@@ -217,9 +226,10 @@ def _weights(path: Path, view: memoryview, graph: Iterable[Field]) -> _Weights:
         raise WireError(str(error)) from error
     return _Weights(
         digest=hashlib.sha256("".join(sorted(lines)).encode()).hexdigest(),
-        count=len(lines),
+        names=tuple(names),
         size=total,
         external=tuple(sorted(external)),
+        problems=tuple(filter(None, problems)),
     )
 
 

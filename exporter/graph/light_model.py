@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from exporter.graph.ambiguity import stored_twice
 from exporter.graph.onnx_file import checked_model, point
 from exporter.graph.wire import BYTES, GRAPH, INITIALIZER, RAW_DATA, Field, delimited, fields
 
@@ -100,7 +101,7 @@ def _slim_graph(view: memoryview, graph: Field, take: _Take) -> Iterator[bytes]:
         raw = [part for part in inside if part.number == RAW_DATA and part.wire == BYTES]
         rest = b"".join(bytes(view[p.begin : p.end]) for p in inside if p not in raw)
         tensor = onnx.TensorProto.FromString(rest)
-        if not raw or tensor.data_type in PACKED:
+        if not raw or tensor.data_type in PACKED or stored_twice(tensor, raw=True):
             yield bytes(view[item.begin : item.end])
             continue
         data = raw[-1]  # of a field that comes twice the last one counts

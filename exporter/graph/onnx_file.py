@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from exporter.artifact import Artifact, sha256_of
 from exporter.errors import ArtifactError
+from exporter.graph.ambiguity import refuse_ambiguous
 
 EXTERNAL_LIMIT = 2_000_000_000
 """Above this many bytes of weights a single protobuf file is not possible."""
@@ -48,6 +49,7 @@ def checked_model(path: Path, parse: Callable[[], onnx.ModelProto]) -> onnx.Mode
             where=str(path),
             remedy="give an ONNX model with at least one node",
         )
+    refuse_ambiguous(path, model)
     for tensor in external_tensors(model):
         check_external(path, tensor)
     return model

@@ -123,7 +123,8 @@ def golden_lines(outcome: CheckOutcome) -> list[str]:
     for case in outcome.cases:
         strain = "" if case.strain is None else f", worst layer at {_share(case.strain)} of limit"
         taps = f"{case.compared} layers' values, {case.lost} not in the file{strain}"
-        lines.append(f"  {case.case:<{width}}  {case.state.value}: {taps}")
+        nothing = case.compared == case.lost == 0
+        lines.append(f"  {case.case:<{width}}  {case.state.value}{'' if nothing else f': {taps}'}")
         if case.state not in GOOD:
             lines += [f"  {'':<{width}}    {line}" for line in _sentences(outcome, case)]
     lines += [f"  note: {note}" for note in outcome.notes]

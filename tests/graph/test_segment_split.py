@@ -45,8 +45,8 @@ def test_sizes_of_the_waveform_are_computed_on_both_sides(tmp_path: Path):
     size = [
         helper.make_node("Shape", ["waveform"], ["num_samples"]),
         helper.make_node("Sub", ["num_samples", "num_samples"], ["nothing"]),
-        helper.make_node("Add", ["total", "nothing_f"], ["moved"]),
         helper.make_node("Cast", ["nothing"], ["nothing_f"], to=1),
+        helper.make_node("Add", ["total", "nothing_f"], ["moved"]),
     ]
     path = toy_file(tmp_path, extra=size, outputs=["segments", "moved"])
     assert "num_samples" not in split(path).counts

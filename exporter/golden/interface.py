@@ -1,0 +1,61 @@
+"""What an ONNX file takes and gives, as a golden records it: names, types, axes, opset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Dim = int | str | None
+"""A fixed size, the name of an axis, or nothing: an axis of any size without a name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """An input or output: numpy's name of its dtype ("" when it is no tensor), and its axes.
+
+    ``dims`` is ``None`` where the file does not say how many axes there are.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[Dim, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """Inputs that must be given, outputs, and the opset of ONNX's own operators."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    opset: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "inputs": [[port.name, port.dtype, _listed(port.dims)] for port in self.inputs],
+            "outputs": [[port.name, port.dtype, _listed(port.dims)] for port in self.outputs],
+            "opset": self.opset,
+        }
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Interface:
+        """The reverse of ``to_json``.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        return cls(
+            inputs=tuple(_port(row) for row in saved["inputs"]),
+            outputs=tuple(_port(row) for row in saved["outputs"]),
+            opset=int(saved["opset"]),
+        )
+
+
+def _listed(dims: tuple[Dim, ...] | None) -> list[Dim] | None:
+    return None if dims is None else list(dims)
+
+
+def _port(row: Any) -> Port:
+    name, dtype, dims = row
+    return Port(name=str(name), dtype=str(dtype), dims=None if dims is None else tuple(dims))
