@@ -62,6 +62,13 @@ class Measurement:
         bitwise_equal: reference and actual have the same bits.
         cosine: of actual against truth; ``quantiles``: of ``|actual - truth|``, by level.
         problem: why nothing was measured (missing, shape change, dtype of another kind).
+        held: formats coarser than the reference's own that the file holds in what computed the
+            value: "float16", "int8", "int4" ...; ``None`` when nobody has looked, ``()`` when
+            there are none.
+        cost: distance to float64 that these formats cost here, the largest of several draws.
+        alone: an output in front of which no value was compared.
+        rows, flips: rows of the last axis, and how many have their largest value elsewhere in
+            ONNX; ``flip_margin``: the largest float64 margin among these.
     """
 
     name: str
@@ -94,6 +101,12 @@ class Measurement:
     cosine: float | None = None
     quantiles: Mapping[str, float] | None = None
     problem: str | None = None
+    held: tuple[str, ...] | None = None
+    cost: Distance | None = None
+    alone: bool = False
+    rows: int | None = None
+    flips: int | None = None
+    flip_margin: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that strict JSON can hold; NaN and Inf become words."""
@@ -107,7 +120,7 @@ class Measurement:
             TypeError: the name is missing, or a key is unknown.
         """
         values = dict(saved)
-        for key in ("actual", "reference", "direct"):
+        for key in ("actual", "reference", "direct", "cost"):
             held = values.get(key)
             values[key] = None if held is None else Distance(**_restored(held))
         return cls(**_restored(values))
@@ -125,7 +138,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-_NUMBERS = frozenset({"scale", "rms_scale", "natural_scale", "cosine"}) | frozenset(
+_NUMBERS = frozenset({"scale", "rms_scale", "natural_scale", "cosine", "flip_margin"}) | frozenset(
     {"max_abs", "rms", "worst_expected", "worst_actual"}
 )
 

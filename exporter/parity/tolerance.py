@@ -61,9 +61,21 @@ that alarm near 1e-4 (n = 1 and 2 are capped); from n = 64 on it is below 1.16.
 2.3 u whatever the result. Around -6 that is 72 units of the results' own rms, around -20 all of it.
 Such taps take their scale from the range, see :func:`natural_scale`.
 
-**Precision.** What is declared to be float16, bfloat16 or int8 has that format's ``u``, and
-PyTorch's error is converted by the ratio of the two roundoffs: it tells how much this graph
-amplifies a rounding. Where the reference itself is in that format the ratio is 1.
+**Precision.** The limit follows from what the file holds at the tap (``Measurement.held``), read
+from its nodes. A value that is stored in float16 has float16's ``u`` in its floor. What storing
+costs, of integers with a scale above all, is not assumed but drawn (``Measurement.cost``): float64
+PyTorch again, with every value and weight that the file stores in the format moved at random by up
+to half a step of it. Two roundings of one value are two draws of the same size, so that
+
+    limit = max(factor * max(e, floor), factor/2 * cost)
+
+A declared precision is what the file may hold. Anything coarser (half a bit is given: weights of
+7 bits are int8) gets no limit of its own and fails, whatever its figures. Where nobody has looked
+at the file (``held`` is None) the declared format's ``u`` counts, and PyTorch's error is converted
+by the ratio of the two roundoffs.
+
+**Tiny values.** An inner value may lose what is below ``tiny``, where kernels flush to zero. An
+output may not: its scale counts, down to the smallest number that float32 has.
 """
 
 from __future__ import annotations
@@ -96,6 +108,16 @@ FORMATS: dict[str, Format] = {
     # Half a step of a symmetric 8-bit grid is 1/254 of the largest weight of its channel.
     "int8": Format(roundoff=2.0**-8, tiny=2.0**-126),
 }
+"""What may be declared."""
+STORED: dict[str, Format] = {
+    **{f"int{bits}": Format(roundoff=2.0**-bits, tiny=2.0**-126) for bits in range(1, 17)},
+    "float8": Format(roundoff=2.0**-4, tiny=2.0**-126),
+    "float4": Format(roundoff=2.0**-2, tiny=2.0**-126),
+    **FORMATS,
+}
+"""What a file may be found to hold."""
+SMALLEST = 2.0**-149
+"""The smallest number of float32."""
 NATURAL_SCALES: dict[str, float] = {"sigmoid": 1.0, "hardsigmoid": 1.0}
 MOST_WIDENED = 32.0
 
@@ -183,9 +205,9 @@ def limit(measurement: Measurement, policy: Policy, *, layer: str = "") -> Limit
     )
     factor = policy.factor if override is None else override.factor
     reference = FORMATS.get(measurement.dtype_expected or "", FORMATS["float32"])
-    declared = FORMATS[policy.precision]
-    held = declared if declared.roundoff > reference.roundoff else reference
-    amplified = held.roundoff / reference.roundoff
+    held = _stored(measurement, policy, reference)
+    amplified = held.roundoff / reference.roundoff if measurement.held is None else 1.0
+    drawn = measurement.cost if not too_coarse(measurement, policy) else None
     widening = widened(measurement.elements)
     own = measurement.reference
     natural = measurement.natural_scale or 0.0
@@ -195,22 +217,62 @@ def limit(measurement: Measurement, policy: Policy, *, layer: str = "") -> Limit
         (own and own.max_abs, measurement.scale, policy.floor_max_ulps),
         (own and own.rms, measurement.rms_scale, policy.floor_rms_ulps),
     ):
-        unit = max(held.roundoff * max(scale or 0.0, natural), held.tiny)
+        unit = max(held.roundoff * max(scale or 0.0, natural), _tiny(measurement, scale, held))
         floors.append(ulps * unit * widening)
         costs.append((error or 0.0) * amplified)
+    shares = [0.5 * (x or 0.0) for x in (drawn and drawn.max_abs, drawn and drawn.rms)]
     why = f"{factor:g} x " + (
         "float32 PyTorch's own distance" if costs[0] >= floors[0] else "the rounding floor"
     )
-    if held is not reference:
+    if measurement.held is None and held is not reference:
         why += f", as {policy.precision}"
+    elif measurement.held and shares[0] > max(costs[0], floors[0]):
+        why = f"{factor / 2:g} x what {_and(measurement.held)} costs here"
+    elif held is not reference:
+        why += f" of {_and(measurement.held or ())}"
     if override is not None:
         why += f" (override '{override.pattern}': {override.reason})"
     return Limit(
-        max_abs=factor * max(costs[0], floors[0]),
-        rms=factor * max(costs[1], floors[1]),
+        max_abs=factor * max(costs[0], floors[0], shares[0]),
+        rms=factor * max(costs[1], floors[1], shares[1]),
         why=why,
         override=override,
     )
+
+
+def too_coarse(measurement: Measurement, policy: Policy) -> tuple[str, ...]:
+    """Formats that the file holds at a tap and that are coarser than what is declared."""
+    declared = FORMATS[policy.precision].roundoff
+    most = 2.0 * max(declared, FORMATS["float32"].roundoff)
+    return tuple(
+        name
+        for name in measurement.held or ()
+        if STORED.get(name, STORED["float4"]).roundoff > most
+    )
+
+
+def _stored(measurement: Measurement, policy: Policy, reference: Format) -> Format:
+    """The coarsest floating format in which values are stored at a tap."""
+    if measurement.held is None:
+        declared = FORMATS[policy.precision]
+        return declared if declared.roundoff > reference.roundoff else reference
+    coarse = too_coarse(measurement, policy)
+    floats = [
+        STORED[name]
+        for name in measurement.held
+        if name.startswith(("float", "bfloat")) and name in STORED and name not in coarse
+    ]
+    return max([reference, *floats], key=lambda held: held.roundoff)
+
+
+def _tiny(measurement: Measurement, scale: float | None, held: Format) -> float:
+    if measurement.role != "output" or held.tiny > FORMATS["float32"].tiny:
+        return held.tiny
+    return SMALLEST if scale and scale < held.tiny / held.roundoff else held.tiny
+
+
+def _and(names: tuple[str, ...]) -> str:
+    return " and ".join(names)
 
 
 def widened(elements: int) -> float:

@@ -7,16 +7,19 @@ meaningless: what could not be compared, then what is not a number, then what is
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
-from exporter.parity.tolerance import Limit, Policy, limit
+from exporter.parity.tolerance import FORMATS, Limit, Policy, limit, too_coarse
 
 # Precisions whose file may hold inner values of another dtype than PyTorch's.
 _STORED_PRECISIONS = frozenset({"float16", "bfloat16"})
+SEEN = 2.0**-6
+"""Largest share of an output's own rms that a limit may be where nothing but outputs is compared:
+above, a weight row that is wrong or a mask that is dropped moves it by less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +67,31 @@ def judge(
         return broken
     if m.kind == "discrete":
         return judge_discrete(m, None, None)
-    if m.kind == "exact":
-        return _judge_exact(m, policy)
-    return _judge_distance(m, policy, layer)
+    found = _judge_exact(m, policy) if m.kind == "exact" else _judge_distance(m, policy, layer)
+    return _allowed(m, policy, _visible(m, found))
+
+
+def _allowed(m: Measurement, policy: Policy, found: Verdict) -> Verdict:
+    """A file may hold what is declared, and nothing coarser, whatever its figures are."""
+    coarse = too_coarse(m, policy)
+    if not coarse:
+        return found
+    said = (
+        f"the file holds {' and '.join(coarse)} here, coarser than the declared precision"
+        f" ({policy.precision}); {found.reason}"
+    )
+    return replace(found, status=Status.FAIL, who=Who.ONNX, reason=said)
+
+
+def _visible(m: Measurement, found: Verdict) -> Verdict:
+    """Outputs alone show a fault only where the limit is smaller than what a fault does."""
+    bound = found.limit
+    if not m.alone or not m.held or bound is None or found.status is not Status.PASS:
+        return found
+    if bound.rms <= SEEN * (m.rms_scale or 0.0):
+        return found
+    said = f"the limit at the output is too coarse to see a fault: compare layers; {found.reason}"
+    return replace(found, status=Status.AMBIGUOUS, who=Who.UNKNOWN, reason=said)
 
 
 def judge_discrete(
@@ -137,16 +162,20 @@ def _structure(m: Measurement, policy: Policy) -> Verdict | None:
         return _fail(m, Who.UNKNOWN if in_pytorch else Who.ONNX, m.problem)
     if m.shape_expected is None or m.shape_expected != m.shape_actual:
         return _fail(m, Who.ONNX, f"shape change: {m.shape_expected} -> {m.shape_actual}")
-    if m.dtype_expected is None or m.dtype_expected != m.dtype_actual:
-        declared = (
-            m.role == "inner"
-            and m.kind != "discrete"
-            and policy.precision in _STORED_PRECISIONS
-            and m.dtype_actual == policy.precision
-        )
-        if not declared:
-            return _fail(m, Who.ONNX, f"dtype change: {m.dtype_expected} -> {m.dtype_actual}")
+    same = m.dtype_expected is not None and m.dtype_expected == m.dtype_actual
+    if not same and not _may_store(m, policy):
+        return _fail(m, Who.ONNX, f"dtype change: {m.dtype_expected} -> {m.dtype_actual}")
     return None
+
+
+def _may_store(m: Measurement, policy: Policy) -> bool:
+    """True for an inner value that the file may store in another floating dtype."""
+    if m.role != "inner" or m.kind == "discrete" or m.dtype_expected is None:
+        return False
+    if m.held is None:
+        return policy.precision in _STORED_PRECISIONS and m.dtype_actual == policy.precision
+    # What is too coarse fails with that reason, and its figures.
+    return m.dtype_actual in FORMATS and m.dtype_actual in m.held
 
 
 def _emptiness(m: Measurement, declared: bool) -> Verdict | None:
@@ -234,7 +263,7 @@ def _judge_distance(m: Measurement, policy: Policy, layer: str) -> Verdict:
     strain = max(strains)
     what, error, allowed = errors[strains.index(strain)]
     shown, shown_limit = apart(error, allowed)
-    figures = f"{what} error {shown}, limit {shown_limit} = {bound.why}"
+    figures = f"{what} error {shown}, limit {shown_limit} = {bound.why}{_flipped(m)}"
     # The comparison itself, not the quotient: a quotient may round to 1.
     passed = all(e <= a for _, e, a in errors)
     if not passed:
@@ -243,7 +272,7 @@ def _judge_distance(m: Measurement, policy: Policy, layer: str) -> Verdict:
             f" ONNX {actual.worst_actual!r}"
         )
         return _fail(m, Who.ONNX, figures, limit=bound, ratio=ratio, strain=strain)
-    weak = bool(m.rms_scale) and bound.rms > 0.5 * (m.rms_scale or 0.0)
+    weak = _is_weak(m, bound)
     if weak:
         figures += "; weak: the limit is coarser than half of the values themselves"
     who = Who.UNKNOWN if weak else Who.BOTH_WITHIN_ROUNDING
@@ -264,6 +293,26 @@ def _judge_distance(m: Measurement, policy: Policy, layer: str) -> Verdict:
     )
 
 
+def _is_weak(m: Measurement, bound: Limit) -> bool:
+    """True when values may be wrong by half of themselves and pass.
+
+    Where truth is zero throughout, that is so unless everybody gives zero.
+    """
+    if m.rms_scale:
+        return bound.rms > 0.5 * m.rms_scale
+    errors = [side.rms for side in (m.actual, m.reference) if side is not None]
+    return any(error is None or error > 0.0 for error in errors)
+
+
+def _flipped(m: Measurement) -> str:
+    if not m.flips:
+        return ""
+    return (
+        f"; the largest of a row is another one in {m.flips} of {m.rows} rows"
+        f" (float64 margin up to {m.flip_margin:.4g})"
+    )
+
+
 def _with_reference(m: Measurement) -> Measurement:
     return Measurement(
         name=m.name,
@@ -273,6 +322,7 @@ def _with_reference(m: Measurement) -> Measurement:
         rms_scale=m.rms_scale,
         natural_scale=m.natural_scale,
         reference=m.actual,
+        held=m.held,
     )
 
 

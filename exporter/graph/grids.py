@@ -1,0 +1,215 @@
+"""Integers with a scale: which nodes compute with them, on which steps, with how many bits.
+
+value = (q - zero) * step        low <= q <= high
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from exporter.graph.index import GraphIndex
+
+FLOATS: dict[int, str] = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.DOUBLE: "float64",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.BFLOAT16: "bfloat16",
+    TensorProto.FLOAT8E4M3FN: "float8",
+    TensorProto.FLOAT8E4M3FNUZ: "float8",
+    TensorProto.FLOAT8E5M2: "float8",
+    TensorProto.FLOAT8E5M2FNUZ: "float8",
+    TensorProto.FLOAT4E2M1: "float4",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """An integer format: how many bits, and whether one of them is a sign."""
+
+    bits: int
+    signed: bool
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The smallest and the largest number."""
+        if self.signed:
+            return -(1 << self.bits - 1), (1 << self.bits - 1) - 1
+        return 0, (1 << self.bits) - 1
+
+
+INTEGER_BITS: dict[int, Integer] = {
+    TensorProto.INT8: Integer(8, True),
+    TensorProto.UINT8: Integer(8, False),
+    TensorProto.INT16: Integer(16, True),
+    TensorProto.UINT16: Integer(16, False),
+    TensorProto.INT4: Integer(4, True),
+    TensorProto.UINT4: Integer(4, False),
+    TensorProto.INT2: Integer(2, True),
+    TensorProto.UINT2: Integer(2, False),
+}
+_ENOUGH = 1024
+"""Elements from which a tensor that uses few different integers was made with few."""
+_INTEGER_MATMULS = frozenset({"MatMulInteger", "ConvInteger"})
+_NBITS = frozenset({"MatMulNBits", "GatherBlockQuantized", "MatMulBnb4"})
+_ACTIVATIONS = frozenset(
+    "QuantizeLinear DynamicQuantizeLinear MatMulInteger ConvInteger DynamicQuantizeMatMul "
+    "MatMulIntegerToFloat DynamicQuantizeLSTM QGemm QAttention".split()
+)
+# Where a quantised weight stands among the inputs, and its scale.
+_PLACES: Mapping[str, tuple[tuple[int, int | None], ...]] = {
+    "DequantizeLinear": ((0, 1),),
+    "MatMulInteger": ((1, None),),
+    "ConvInteger": ((1, None),),
+    "DynamicQuantizeMatMul": ((1, 2),),
+    "MatMulIntegerToFloat": ((1, 3),),
+    "DynamicQuantizeLSTM": ((1, 8), (2, 10)),
+    "QLinearMatMul": ((0, 1), (3, 4)),
+    "QLinearConv": ((3, 4),),
+    "QGemm": ((3, 4),),
+    "QAttention": ((1, 4),),
+    "MatMulNBits": ((1, 2),),
+    "MatMulBnb4": ((1, 2),),
+    "GatherBlockQuantized": ((0, 2),),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """One scale for a whole tensor."""
+
+    step: float
+    zero: int
+    low: int
+    high: int
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest value that it can store."""
+        return (self.low - self.zero) * self.step, (self.high - self.zero) * self.step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisedWeight:
+    """A weight in integers.
+
+    Attributes:
+        name: of the initialiser.
+        elements: how many numbers it stands for.
+        bits: what it uses: a tensor of int8 that holds 16 different integers has 4.
+        steps: one, one per channel or one per block; None where the file does not say.
+    """
+
+    name: str
+    elements: int
+    bits: int
+    steps: np.ndarray | None
+
+
+def is_quantised_node(node: onnx.NodeProto) -> bool:
+    """True for operators that read or give integers with a scale."""
+    kind = node.op_type
+    return kind in _PLACES or kind in _ACTIVATIONS or kind.startswith("QLinear")
+
+
+def quantises_activations(graph: GraphIndex, at: int) -> bool:
+    """True when the node computes on quantised values, or makes them; weights are no values."""
+    node = graph.nodes[at]
+    if node.op_type == "MatMulNBits":
+        # 4: the kernel quantises what it multiplies with to 8 bits.
+        return _attribute(node, "accuracy_level", 0) == 4
+    if node.op_type == "QuantizeLinear":
+        return node.input[0] not in graph.initializers
+    return node.op_type in _ACTIVATIONS or node.op_type.startswith("QLinear")
+
+
+def weights_of(
+    graph: GraphIndex, at: int, nodes: Collection[int] = ()
+) -> Iterator[QuantisedWeight]:
+    """Quantised initialisers that a node reads.
+
+    Args:
+        nodes: the piece around it; the scale of an integer product stands in a node behind it.
+    """
+    node = graph.nodes[at]
+    for place, scale in _PLACES.get(node.op_type, ()):
+        if place >= len(node.input) or node.input[place] not in graph.initializers:
+            continue
+        name = node.input[place]
+        tensor = graph.initializers[name]
+        if node.op_type in _NBITS:
+            bits = _attribute(node, "bits", 4)
+            elements = graph.array(name).size * 8 // max(1, bits)
+            if node.op_type == "GatherBlockQuantized" and tensor.data_type != TensorProto.UINT8:
+                elements = graph.array(name).size
+        elif tensor.data_type in INTEGER_BITS:
+            bits = _used(graph.array(name), INTEGER_BITS[tensor.data_type].bits)
+            elements = graph.array(name).size
+        else:
+            continue
+        scales = node.input[scale] if scale is not None and scale < len(node.input) else ""
+        if node.op_type in _INTEGER_MATMULS:
+            scales = _scale_behind(graph, node, nodes)
+        steps = (
+            np.abs(graph.array(scales).astype(np.float64))
+            if scales in (graph.initializers)
+            else None
+        )
+        yield QuantisedWeight(name=name, elements=elements, bits=bits, steps=steps)
+
+
+def bits_of(graph: GraphIndex, at: int, types: Mapping[str, int]) -> set[str]:
+    """Names of the integer formats that a quantised node holds: "int8", "int4"."""
+    node = graph.nodes[at]
+    found = {f"int{weight.bits}" for weight in weights_of(graph, at)}
+    if quantises_activations(graph, at):
+        kinds = (types.get(name, 0) for name in (*node.input, *node.output))
+        found |= {f"int{INTEGER_BITS[k].bits}" for k in kinds if k in INTEGER_BITS} or {"int8"}
+    elif node.op_type == "DequantizeLinear":
+        kind = types.get(node.input[0], 0)
+        if kind in INTEGER_BITS and node.input[0] not in graph.initializers:
+            found.add(f"int{INTEGER_BITS[kind].bits}")
+        elif FLOATS.get(kind, "").startswith(("float8", "float4")):
+            found.add(FLOATS[kind])
+    return found
+
+
+def _used(stored: np.ndarray, bits: int) -> int:
+    """Bits that a tensor makes use of, never more than its format has."""
+    if stored.size < 2:
+        return bits
+    wide = stored.astype(np.int64)
+    spread = int(wide.max()) - int(wide.min())
+    used = max(1, spread.bit_length())
+    if stored.size >= _ENOUGH:
+        used = min(used, max(1, (len(np.unique(wide)) - 1).bit_length()))
+    # A tensor of few elements, or one whose numbers lie close together, says nothing.
+    return min(bits, used) if stored.size >= _ENOUGH else bits
+
+
+def _scale_behind(graph: GraphIndex, node: onnx.NodeProto, nodes: Collection[int]) -> str:
+    """The weight's scale of an integer product: what stands beside the scale of its other side."""
+    for at in nodes:
+        product = graph.nodes[at]
+        if product.op_type != "Mul":
+            continue
+        constants = [name for name in product.input if name in graph.initializers]
+        if len(constants) == 1 and any(_is_scale(graph, name, node) for name in product.input):
+            return constants[0]
+    return ""
+
+
+def _is_scale(graph: GraphIndex, name: str, node: onnx.NodeProto) -> bool:
+    """True for the scale that belongs to the quantised values which ``node`` multiplies."""
+    if name not in graph.producer:
+        return False
+    maker = graph.nodes[graph.producer[name]]
+    return maker.op_type == "DynamicQuantizeLinear" and node.input[0] == maker.output[0]
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    return next((item.i for item in node.attribute if item.name == name), default)

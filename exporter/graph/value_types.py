@@ -1,0 +1,55 @@
+"""Element types of the values of a graph, by inference, without its weights."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import TensorProto
+
+from exporter.graph.index import GraphIndex
+
+_SMALL = 4096
+"""Bytes up to which a constant's value is given to the inference."""
+
+
+def value_types(graph: GraphIndex) -> dict[str, int]:
+    """Element type (onnx's number) of every value that is known.
+
+    What inference does not know (operators of another domain) gets the type of its first floating
+    input; contrib operators that quantise give what they compute with.
+    """
+    found = {name: tensor.data_type for name, tensor in graph.initializers.items()}
+    found |= _inferred(graph)
+    for node in graph.nodes:
+        if not node.output or found.get(node.output[0]):
+            continue
+        floats = (found[name] for name in node.input if found.get(name) in _FLOATING)
+        kind = next(floats, 0)
+        if kind:
+            found[node.output[0]] = kind
+    return found
+
+
+_FLOATING = frozenset(
+    {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+)
+
+
+def _inferred(graph: GraphIndex) -> dict[str, int]:
+    slim = onnx.ModelProto(ir_version=graph.model.ir_version)
+    slim.opset_import.extend(graph.model.opset_import)
+    slim.functions.extend(graph.model.functions)
+    slim.graph.name = "types"
+    slim.graph.input.extend(graph.model.graph.input)
+    slim.graph.output.extend(graph.model.graph.output)
+    for name, tensor in graph.initializers.items():
+        if tensor.ByteSize() < _SMALL and tensor.data_location != TensorProto.EXTERNAL:
+            slim.graph.initializer.add().CopyFrom(tensor)
+        else:
+            slim.graph.input.append(
+                onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
+            )
+    for node in graph.nodes:
+        slim.graph.node.add().CopyFrom(node)
+    known = onnx.shape_inference.infer_shapes(slim).graph
+    values = [*known.value_info, *known.input, *known.output]
+    return {value.name: value.type.tensor_type.elem_type for value in values}
