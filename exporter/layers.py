@@ -9,12 +9,19 @@ is a culprit when its local error fails; a propagated failure behind it is a con
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from exporter.execution.culprits import (
+    Culprit,
+    Judged,
+    TapResult,
+    find_culprits,
+    worse_judged,
+)
 from exporter.execution.lockstep import Clock, Lockstep, TapValues
 from exporter.execution.margins import Margin
 from exporter.execution.onnxruntime import Deployment
@@ -22,9 +29,8 @@ from exporter.execution.reordered import float32_cost
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
-from exporter.parity.compare import worse
 from exporter.parity.measurement import Measurement
-from exporter.parity.status import Status, Who, severity, worst
+from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import Verdict, judge, judge_discrete
 from exporter.tap_measure import (
@@ -36,48 +42,14 @@ from exporter.tap_measure import (
 )
 from exporter.tensors import Case
 
+__all__ = ["Culprit", "Judged", "LayerLink", "TapResult", "find_culprits", "judge_layers"]
+
 _WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """One measurement with its verdict and the case it comes from."""
-
-    measurement: Measurement
-    verdict: Verdict
-    case: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TapResult:
-    """A tap and its worst figures over all cases; None where it was not compared."""
-
-    planned: PlannedTap
-    local: Judged | None
-    propagated: Judged | None
-
-    @property
-    def status(self) -> Status:
-        """The more serious of the two; a tap that was not compared was not run."""
-        return worst(j.verdict.status for j in (self.local, self.propagated) if j is not None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Culprit:
-    """A layer that is wrong by itself (or, failing that, the first place where errors show)."""
-
-    tap: TapResult
-    lost: tuple[PlannedTap, ...] = ()
-
-    @property
-    def local(self) -> bool:
-        """False when only the propagated error fails."""
-        return self.tap.local is not None and self.tap.local.verdict.status is Status.FAIL
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerLink:
-    """All taps of a link, the culprits in topological order, and where the time went."""
+    """All taps of a link, the culprits, the worst first, and where the time went."""
 
     taps: tuple[TapResult, ...]
     culprits: tuple[Culprit, ...]
@@ -136,17 +108,8 @@ class _Worst:
     propagated: Judged | None = None
 
     def add(self, local: Judged, propagated: Judged) -> None:
-        self.local = _worse(self.local, local)
-        self.propagated = _worse(self.propagated, propagated)
-
-
-def _worse(held: Judged | None, new: Judged) -> Judged:
-    if held is None:
-        return new
-    ranks = severity(held.verdict.status), severity(new.verdict.status)
-    if ranks[0] != ranks[1]:
-        return held if ranks[0] > ranks[1] else new
-    return held if worse(held.measurement, new.measurement) is held.measurement else new
+        self.local = worse_judged(self.local, local)
+        self.propagated = worse_judged(self.propagated, propagated)
 
 
 def _second_opinion(
@@ -267,8 +230,13 @@ def _judge_rearranged(values: TapValues, state: _CaseState, found: dict[str, _Wo
 def _judge_tap(values: TapValues, state: _CaseState) -> tuple[Judged, Judged]:
     local, free = measure_tap(values)
     local_verdict, free_verdict = (_judge(m, values, state) for m in (local, free))
+    behind = state.taint_reason if values.planned.tap.name in state.tainted else None
+    if local_verdict.status is Status.FAIL and local.kind == "discrete":
+        local_verdict = _within_margin(
+            local, local_verdict, values, values.margin_local, values.forced, state
+        )
     if free_verdict.status is Status.FAIL and local_verdict.status is not Status.FAIL:
-        free_verdict = _reconsider(free, free_verdict, values, state)
+        free_verdict = _reconsider(free, free_verdict, values, state, behind)
     return _judged(local, local_verdict, state), _judged(free, free_verdict, state)
 
 
@@ -283,76 +251,43 @@ def _judged(measured: Measurement, verdict: Verdict, state: _CaseState) -> Judge
 
 
 def _reconsider(
-    measured: Measurement, verdict: Verdict, values: TapValues, state: _CaseState
+    measured: Measurement,
+    verdict: Verdict,
+    values: TapValues,
+    state: _CaseState,
+    behind: str | None,
 ) -> Verdict:
     """A free run may differ because a decision was within rounding, here or further up."""
+    decided = _within_margin(measured, verdict, values, values.margin, values.free, state)
+    if decided.status is Status.AMBIGUOUS or behind is None:
+        return decided
+    return replace(
+        verdict,
+        status=Status.AMBIGUOUS,
+        who=Who.BOTH_WITHIN_ROUNDING,
+        reason=f"behind an ambiguous decision ({behind}); {verdict.reason}",
+    )
+
+
+def _within_margin(
+    measured: Measurement,
+    verdict: Verdict,
+    values: TapValues,
+    margin: Callable[..., Margin] | None,
+    actual: np.ndarray | None,
+    state: _CaseState,
+) -> Verdict:
+    """Ambiguous where every decision that differs was within rounding, or between equal values."""
+    if measured.kind != "discrete" or margin is None or actual is None:
+        return verdict
+    if measured.shape_expected != measured.shape_actual or measured.problem is not None:
+        return verdict
     name = values.planned.tap.name
-    if name in state.tainted:
-        return replace(
-            verdict,
-            status=Status.AMBIGUOUS,
-            who=Who.BOTH_WITHIN_ROUNDING,
-            reason=f"behind an ambiguous decision ({state.taint_reason}); {verdict.reason}",
-        )
-    if measured.kind != "discrete" or values.margin is None or values.free is None:
-        return verdict
-    if measured.shape_expected != measured.shape_actual:
-        return verdict
-    gaps, noise = _gaps(values.margin(), values.reference, values.free)
-    decided = judge_discrete(measured, gaps, noise * state.policy.factor)
+    found = margin(actual)
+    gaps = np.broadcast_to(found.distance, actual.shape)[values.reference != actual]
+    noise = found.noise * state.policy.factor
+    decided = judge_discrete(measured, gaps, noise, ties=found.ties)
     if decided.status is Status.AMBIGUOUS:
         state.tainted.add(name)
         state.taint_reason = f"'{name}' in {values.planned.tap.module or 'the root module'}"
     return decided
-
-
-def _gaps(margin: Margin, reference: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, float]:
-    distance = np.broadcast_to(margin.distance, reference.shape)
-    return distance[reference != free], margin.noise
-
-
-def find_culprits(
-    taps: tuple[TapResult, ...],
-    program: Program,
-    expected_taps: frozenset[str] = frozenset(),
-) -> tuple[Culprit, ...]:
-    """One culprit per layer, in topological order.
-
-    A layer is guilty when one of its taps fails locally. If no layer does and something still
-    fails in the free run, the first such tap is named: errors that are small in every layer
-    add up, or the tool has missed the layer; either way nobody may call it a pass.
-    """
-    by_name = {tap.planned.tap.name: tap for tap in taps}
-    guilty: dict[str, Culprit] = {}
-    for result in taps:
-        if result.local is None or result.local.verdict.status is not Status.FAIL:
-            continue
-        lost = tuple(_lost_inside(result, by_name, program, expected_taps))
-        guilty.setdefault(result.planned.tap.module, Culprit(tap=result, lost=lost))
-    if guilty:
-        return tuple(guilty.values())
-    for result in taps:
-        if result.status is Status.FAIL:
-            return (Culprit(tap=result),)
-    return ()
-
-
-def _lost_inside(
-    result: TapResult,
-    by_name: dict[str, TapResult],
-    program: Program,
-    expected_taps: frozenset[str],
-) -> Iterator[PlannedTap]:
-    """Taps that the file should hold, between this tap and the compared taps before it."""
-    ops = {op.name: op for op in program.ops}
-    seen: set[str] = set()
-    stack = list(ops[result.planned.tap.name].refs())
-    while stack:
-        name = stack.pop()
-        found = by_name.get(name)
-        if name in seen or name not in ops or (found and found.planned.fate == COMPARED):
-            continue
-        seen.add(name)
-        if found and name in expected_taps:
-            yield found.planned
-        stack.extend(ops[name].refs())

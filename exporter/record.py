@@ -24,6 +24,8 @@ from exporter.report.schema import (
 )
 from exporter.tensors import Case
 
+_MOST_OTHERS = 3
+
 
 def verdict_record(verdict: Verdict) -> VerdictRecord:
     """A verdict as plain values."""
@@ -112,6 +114,10 @@ def culprit_record(culprit: Culprit, *, link: str, stage: str) -> CulpritRecord:
     if culprit.lost:
         names = ", ".join(f"'{lost.tap.name}' ({lost.tap.op})" for lost in culprit.lost)
         reason = f"the file has lost {names}; {reason}"
+    if culprit.others:
+        also = ", ".join(_briefly(other) for other in culprit.others[:_MOST_OTHERS])
+        more = len(culprit.others) - _MOST_OTHERS
+        reason = f"{reason}; in the same layer also {also}{f' and {more} more' * (more > 0)}"
     if not culprit.local:
         reason = f"no layer fails by itself, the error has added up by here; {reason}"
     return CulpritRecord(
@@ -129,6 +135,14 @@ def culprit_record(culprit: Culprit, *, link: str, stage: str) -> CulpritRecord:
         who=decisive.verdict.who.value,
         reason=reason,
     )
+
+
+def _briefly(result: TapResult) -> str:
+    """``aten.cumsum.default at model.py:7 (1.2 x its limit)``."""
+    tap, local = result.planned.tap, result.local
+    strain = local.verdict.strain if local is not None else None
+    share = "" if strain is None else f" ({strain:.3g} x its limit)"
+    return f"{tap.op}{f' at {tap.source}' if tap.source else ''}{share}"
 
 
 def _error(judged: Judged | None) -> float | None:

@@ -12,6 +12,7 @@ from exporter.graph.taps import COMPARED
 from exporter.layers import LayerLink, TapResult
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status
+from exporter.record import culprit_record
 from exporter.tensors import Case
 from tests.faults.editor import Editor
 from tests.support.toys import WIDTH, Toy, floats, make_toy, mixed, mixed_case, spec
@@ -89,12 +90,16 @@ def same(left: Measurement, right: Measurement) -> bool:
     return left.actual.max_abs == pytest.approx(right.actual.max_abs, rel=0.5, abs=1e-6)
 
 
-def test_two_faults_are_two_culprits_in_order():
+@pytest.mark.parametrize(
+    ("second", "key", "order"),
+    [(1e-1, 1e-3, ["second", "attention.key"]), (1e-3, 1e-1, ["attention.key", "second"])],
+)
+def test_two_faults_are_two_culprits_the_worse_one_first(second: float, key: float, order: list):
     edit = editor()
-    linear_weight(edit, "second", 1e-3)
-    linear_weight(edit, "attention.key", 1e-3)
+    linear_weight(edit, "second", second)
+    linear_weight(edit, "attention.key", key)
     link = mixed().judge(edit.model, cases=(CASE,))
-    assert culprits(link) == ["attention.key", "second"]
+    assert culprits(link) == order
 
 
 def test_what_lies_behind_a_culprit_fails_in_the_free_run_alone():
@@ -257,3 +262,118 @@ def test_progress_is_told_each_case():
     )
     assert told == ["seed_0", "seed_5"]
     assert WIDTH == 16
+
+
+class Angle(nn.Module):
+    """A running sum and, behind it in the same layer, an angle."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cumsum(x, 1)
+        return torch.atan2(y, x) * 2.0
+
+
+def test_the_worse_op_of_a_layer_is_not_hidden_by_one_in_front_of_it():
+    toy = make_toy(
+        Angle(),
+        {"x": torch.randn(2, 9)},
+        (floats("x", "batch", "steps"),),
+        (floats("y", "batch", "steps"),),
+    )
+    edit = Editor(toy.model, toy.program)
+    total, angle = edit.tap("", "cumsum"), edit.tap("", "atan2")
+    behind(edit.model, total, "Mul", edit.constant(np.float32(1 + 1e-5)))
+    behind(edit.model, angle, "Add", edit.constant(np.float32(6.28)))
+    link = toy.judge(edit.model, cases=(Case(name="c", inputs={"x": np.random.default_rng(0)
+        .standard_normal((2, 9)).astype(np.float32)}, origin=""),))  # fmt: skip
+    (culprit,) = link.culprits
+    assert culprit.tap.planned.tap.op == "aten.atan2.default"
+    assert [other.planned.tap.op for other in culprit.others] == ["aten.cumsum.default"]
+    record = culprit_record(culprit, link="layers", stage="export")
+    assert record.op == "aten.atan2.default" and "aten.cumsum.default" in record.reason
+
+
+def behind(model: onnx.ModelProto, name: str, op: str, operand: str) -> None:
+    """Put a node behind the one that computes ``name``; the value keeps its name."""
+    nodes = list(model.graph.node)
+    at = next(i for i, node in enumerate(nodes) if name in node.output)
+    nodes[at].output[:] = [f"{value}.before" if value == name else value
+                           for value in nodes[at].output]  # fmt: skip
+    made = onnx.helper.make_node(op, [f"{name}.before", operand], [name])
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[: at + 1], made, *nodes[at + 1 :]])
+
+
+class Best(nn.Module):
+    """The largest of values with ties, by value and by place."""
+
+    def __init__(self, rounded: bool = True) -> None:
+        super().__init__()
+        self.rounded = rounded
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = torch.round(x) if self.rounded else x + 1
+        return torch.topk(y, 3, dim=1)
+
+
+def best(rounded: bool = True) -> Toy:
+    return make_toy(
+        Best(rounded),
+        {"x": torch.randn(3, 40)},
+        (floats("x", "batch", 40),),
+        (floats("v", "batch", 3), spec("i", "int64", "batch", 3)),
+    )
+
+
+X = np.random.default_rng(1).standard_normal((3, 40)).astype(np.float32)
+
+
+def test_which_of_equal_values_comes_first_is_not_defined():
+    link = best().judge(cases=(Case(name="ties", inputs={"x": X}, origin=""),))
+    assert link.culprits == ()
+    found = [t for t in link.taps if t.status is Status.AMBIGUOUS]
+    assert [t.planned.onnx_name for t in found] == ["i"]
+    assert found[0].local is not None and found[0].propagated is not None
+    for judged in (found[0].local, found[0].propagated):
+        assert "equal values: which comes first is not defined" in judged.verdict.reason
+
+
+@pytest.mark.parametrize("rounded", [True, False])
+def test_another_index_is_no_tie(rounded: bool):
+    """Every index is moved by one: among ties as well as without any, that is wrong."""
+    toy = best(rounded)
+    edit = Editor(toy.model, toy.program)
+    behind(edit.model, "i", "Add", edit.constant(np.int64(1)))
+    link = toy.judge(edit.model, cases=(Case(name="c", inputs={"x": X}, origin=""),))
+    assert len(link.culprits) == 1
+
+
+def test_without_ties_a_choice_passes():
+    link = best(rounded=False).judge(cases=(Case(name="c", inputs={"x": X}, origin=""),))
+    assert {t.status for t in link.taps if t.planned.fate == COMPARED} == {Status.PASS}
+
+
+class Lines(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.fft.rfft(x, dim=1)
+        return torch.log1p(z.abs())
+
+
+def test_complex_values_are_compared_inside():
+    toy = make_toy(
+        Lines(),
+        {"x": torch.randn(2, 32)},
+        (floats("x", "batch", "samples"),),
+        (floats("y", "batch", "bins"),),
+    )
+    case = Case(name="c", inputs={"x": X[:, :32]}, origin="")
+    link = toy.judge(cases=(case,))
+    assert link.culprits == ()
+    lines = tap(link, "", "aten._fft_r2c.default")
+    assert lines.local is not None and lines.local.measurement.pairs
+    assert lines.status is Status.PASS
+    edit = Editor(toy.model, toy.program)
+    conjugate = edit.constant(np.array([1.0, -1.0], np.float32))
+    behind(edit.model, edit.tap("", "_fft_r2c"), "Mul", conjugate)
+    assert [c.tap.planned.tap.op for c in toy.judge(edit.model, cases=(case,)).culprits] == [
+        "aten._fft_r2c.default"
+    ]

@@ -17,7 +17,12 @@ from exporter.graph.program import Op, Program, Ref
 Lookup = Callable[[str], Any]
 
 _RECURRENT = frozenset({"aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input"})
-_WIDER = {torch.float32: torch.float64, torch.float16: torch.float64, torch.bfloat16: torch.float64}
+_WIDER = {
+    torch.float32: torch.float64,
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.complex64: torch.complex128,
+}
 
 
 def call(op: Op, lookup: Lookup) -> Any:
@@ -64,7 +69,7 @@ def _recurrent_threads(op: Op) -> Iterator[None]:
 
 
 def widen(value: Any) -> Any:
-    """float16/bfloat16/float32 tensors -> float64, inside lists and tuples too."""
+    """float16/bfloat16/float32 tensors -> float64, complex64 -> complex128; inside lists too."""
     if isinstance(value, torch.Tensor):
         return value.to(_WIDER[value.dtype]) if value.dtype in _WIDER else value
     if isinstance(value, (list, tuple)):
@@ -73,9 +78,9 @@ def widen(value: Any) -> Any:
 
 
 def is_floating(value: Any) -> bool:
-    """True for a floating tensor, or a list or tuple whose first tensor is floating."""
+    """True for a floating or complex tensor, or a list or tuple whose first tensor is one."""
     if isinstance(value, torch.Tensor):
-        return value.is_floating_point()
+        return value.is_floating_point() or value.is_complex()
     return isinstance(value, (list, tuple)) and bool(value) and is_floating(value[0])
 
 
@@ -178,7 +183,8 @@ def to_array(value: torch.Tensor | int) -> np.ndarray:
     """Tensor or size -> array; bfloat16, which numpy lacks, becomes float32 (exact)."""
     if not isinstance(value, torch.Tensor):
         return np.array(value, dtype=np.int64)
-    value = value.detach()
+    # A conjugate or negated view has no memory of its own that numpy could read.
+    value = value.detach().resolve_conj().resolve_neg()
     return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
 
 

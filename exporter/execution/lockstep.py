@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,18 +32,22 @@ from exporter.execution.evaluate import (
     widen,
 )
 from exporter.execution.linear_change import add_change
-from exporter.execution.margins import Margin, margin_of
+from exporter.execution.margins import Margin, choice_of, margin_of
 from exporter.execution.memory import FreedPages, keep_freed_pages, large_blocks_from_system
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.products import Products
 from exporter.execution.rearranged import Rearranged, rearrange, rearranged_source
 from exporter.execution.slices import SLICED_OPS, LinearSlices, operands
+from exporter.execution.tap_values import Clock, TapValues
 from exporter.execution.targets import moves_elements
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
 from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.parity.compare import as_pairs
 from exporter.tensors import Arrays
+
+__all__ = ["Clock", "Lockstep", "TapValues"]
 
 _TAP_COPIES = 3
 _KEPT = 1 << 30
@@ -53,41 +56,6 @@ _KEPT = 1 << 30
 _WINDOW = 128 << 20
 _LARGE = 64 << 20
 """Bytes of one float64 value from which freed ones are not kept for the next."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TapValues:
-    """All that is known at one tap; ``margin`` is valid until the next tap is asked for.
-
-    ``free`` and ``forced`` are None when the file does not hold the value. ``exact`` says that
-    the op only moves elements whose sources are taps: forced must equal reference bit for bit.
-    ``margin`` computes the float64 margins of a discrete decision, on demand. ``stopped`` is what
-    onnxruntime said when it could not compute the value. A tap with ``slices`` is too large for
-    its float64 values to be held; they are None and come from there, some rows at a time.
-    ``rearranged`` is there when the op only rearranges a tap whose free value is still held.
-    """
-
-    planned: PlannedTap
-    reference: np.ndarray
-    truth_free: np.ndarray | None
-    truth_local: np.ndarray | None
-    free: np.ndarray | None
-    forced: np.ndarray | None
-    exact: bool
-    margin: Callable[[], Margin] | None
-    stopped: str | None = None
-    slices: LinearSlices | None = None
-    rearranged: Rearranged | None = None
-
-
-@dataclass(slots=True)
-class Clock:
-    """Seconds spent per kind of work."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def add(self, kind: str, seconds: float) -> None:
-        self.seconds[kind] = self.seconds.get(kind, 0.0) + seconds
 
 
 class Lockstep:
@@ -118,7 +86,8 @@ class Lockstep:
         self._window = min(budget, _WINDOW)
         self._freed = FreedPages(max(4 * budget, _KEPT))
         self._products = Products()
-        self._last = last_uses(program)
+        self._ops = {op.name: op for op in program.ops}
+        self._last = _last_uses(program, self._ops)
         self._sessions: dict[tuple, WindowRun] = {}
         self._weights: dict[str, Any] = {}
         self._names = {tap.onnx_name: tap.tap.name for tap in planned}
@@ -147,12 +116,12 @@ class Lockstep:
 def _supplier(
     reference: Mapping[str, Any], names: Mapping[str, str]
 ) -> Callable[[str], np.ndarray]:
-    """Gives float32 PyTorch's value for an ONNX name.
+    """Gives float32 PyTorch's value for an ONNX name; of a complex one its parts ``[..., 2]``.
 
     Not a method: a walk that is reachable from itself would keep its arrays, its sessions and
     the graph until the garbage collector happens to run.
     """
-    return lambda onnx_name: to_array(reference[names[onnx_name]])
+    return lambda onnx_name: as_pairs(to_array(reference[names[onnx_name]]))
 
 
 class _Walk:
@@ -348,14 +317,16 @@ class _Walk:
             free=free.get(name, constant),
             forced=forced.get(name, constant),
             exact=not sliced and self.local[op.name] is self.reference[op.name],
-            margin=None if floating else self._margin(op),
+            margin=None if floating else self._margin(op, self._wide_of),
+            margin_local=None if floating else self._margin(op, self._local_of),
             stopped=self.forced.stopped.get(name) or self.free.stopped.get(""),
             slices=sliced,
             rearranged=self._rearranged(op) if floating and not sliced else None,
         )
 
-    def _margin(self, op: Op) -> Callable[[], Margin] | None:
-        return margin_of(op, self._reference_of, self._wide_of, self.sliced)
+    def _margin(self, op: Op, truth: Callable[[str], Any]) -> Callable[..., Margin] | None:
+        sliced = self.sliced if truth == self._wide_of else {}
+        return margin_of(op, self._reference_of, truth, sliced, self.owner._ops.get)
 
     def _rearranged(self, op: Op) -> Rearranged | None:
         source = rearranged_source(op)
@@ -384,6 +355,20 @@ class _Walk:
                 self.held.add(name)
             else:
                 self.reference.pop(name, None)
+
+
+def _last_uses(program: Program, ops: Mapping[str, Op]) -> dict[int, tuple[str, ...]]:
+    """As ``last_uses``; what indices were chosen from is held until the indices are judged."""
+    last = {index: list(names) for index, names in last_uses(program).items()}
+    released = {name: index for index, names in last.items() for name in names}
+    for index, op in enumerate(program.ops):
+        choice = choice_of(op, ops.get)
+        at = released.get(choice.source) if choice is not None else None
+        if choice is not None and at is not None and at < index:
+            last[at].remove(choice.source)
+            last.setdefault(index, []).append(choice.source)
+            released[choice.source] = index
+    return {index: tuple(names) for index, names in last.items()}
 
 
 def _sliceable(program: Program) -> frozenset[str]:

@@ -20,6 +20,8 @@ __all__ = [
     "Distance",
     "Measurement",
     "accumulate",
+    "as_pairs",
+    "is_complex",
     "measure",
     "measure_exact",
     "same_bits",
@@ -54,10 +56,14 @@ def measure(
 
         natural_scale: 1.0 for probabilities, see :func:`exporter.parity.tolerance.natural_scale`.
 
-    Nothing is broadcast and nothing is raised for bad data: what makes a comparison impossible
-    is in ``problem``. Threads may call this at the same time.
+    Complex values are compared as pairs of real and imaginary part, ``[..., 2]``, which is how an
+    ONNX file holds them. Nothing is broadcast and nothing is raised for bad data: what makes a
+    comparison impossible is in ``problem``. Threads may call this at the same time.
     """
+    pairs = is_complex(reference)
+    truth, reference, actual = _pairs(truth), _pairs(reference), _pairs(actual)
     head, problem = _head(name, reference, actual, role)
+    head["pairs"] = pairs
     if problem or reference is None or actual is None:
         return Measurement(**head, problem=problem)
     if _family(reference.dtype) == "discrete":
@@ -105,7 +111,10 @@ def measure_exact(
     Equal arrays are read once and have no scale (``None``). Unequal ones get their ``direct``
     distance. NaN and Inf are counted either way.
     """
+    pairs = is_complex(reference)
+    reference, actual = _pairs(reference), _pairs(actual)
     head, problem = _head(name, reference, actual, role)
+    head["pairs"] = pairs
     if problem or reference is None or actual is None:
         return Measurement(**head, problem=problem)
     if _family(reference.dtype) == "discrete":
@@ -139,6 +148,23 @@ def measure_exact(
         inf_mismatch=found.inf_mismatch[0],
         bitwise_equal=False,
     )
+
+
+def is_complex(array: np.ndarray | None) -> bool:
+    """True for an array of complex64 or complex128."""
+    return array is not None and array.dtype.kind == "c"
+
+
+def as_pairs(array: np.ndarray) -> np.ndarray:
+    """A complex array ``[...]`` as its parts ``[..., 2]``, real, imaginary; others as they are."""
+    if array.dtype.kind != "c":
+        return array
+    part = np.dtype(f"f{array.dtype.itemsize // 2}")
+    return np.ascontiguousarray(array).view(part).reshape(*array.shape, 2)
+
+
+def _pairs(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else as_pairs(array)
 
 
 def _head(

@@ -69,6 +69,8 @@ class Measurement:
         alone: an output in front of which no value was compared.
         rows, flips: rows of the last axis, and how many have their largest value elsewhere in
             ONNX; ``flip_margin``: the largest float64 margin among these.
+        pairs: the value is complex; dtype, shape and figures are those of its real and imaginary
+            parts, ``[..., 2]``.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Measurement:
     rows: int | None = None
     flips: int | None = None
     flip_margin: float | None = None
+    pairs: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that strict JSON can hold; NaN and Inf become words."""

@@ -22,6 +22,10 @@ SEEN = 2.0**-6
 above, a weight row that is wrong or a mask that is dropped moves it by less."""
 
 
+EQUAL_VALUES = "equal values: which comes first is not defined"
+PAIRS = "complex values, compared as pairs of real and imaginary part"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The judgement on one tap of one case.
@@ -98,6 +102,8 @@ def judge_discrete(
     measurement: Measurement,
     margins: np.ndarray | None,
     noise: float | np.ndarray | None,
+    *,
+    ties: bool = False,
 ) -> Verdict:
     """Judge a discrete tap: equal passes, unequal is ambiguous or fails, never "close".
 
@@ -106,9 +112,10 @@ def judge_discrete(
         margins: [N] float64, for each of the N differing positions how far the float64 run is
             from deciding otherwise; ``None`` when nothing can say.
         noise: rounding noise of what the decision was made on, one number or [N].
+        ties: between equal values (a margin of exactly 0) either decision is right.
 
-    Ambiguous needs a margin below the noise at EVERY differing position. A NaN margin, a margin
-    too few or too many, or a shape that differs, fails.
+    Ambiguous needs a margin below the noise, or a tie, at EVERY differing position. A NaN margin,
+    a margin too few or too many, or a shape that differs, fails.
     """
     m = measurement
     broken = _structure(m, Policy()) or _emptiness(m, False)
@@ -130,7 +137,10 @@ def judge_discrete(
         if allowed.size != gaps.size:
             return _fail(m, Who.UNKNOWN, f"{where}; {allowed.size} noise figures were given")
     # Written so that NaN, on either side, is not below.
-    below = gaps < allowed
+    tied = (gaps == 0.0) & ties
+    if tied.all():
+        return _verdict(m, Status.AMBIGUOUS, Who.BOTH_WITHIN_ROUNDING, f"{EQUAL_VALUES}; {where}")
+    below = (gaps < allowed) | tied
     if below.all():
         most = float(gaps.max())
         return _verdict(
@@ -264,6 +274,8 @@ def _judge_distance(m: Measurement, policy: Policy, layer: str) -> Verdict:
     what, error, allowed = errors[strains.index(strain)]
     shown, shown_limit = apart(error, allowed)
     figures = f"{what} error {shown}, limit {shown_limit} = {bound.why}{_flipped(m)}"
+    if m.pairs:
+        figures = f"{PAIRS}: {figures}"
     # The comparison itself, not the quotient: a quotient may round to 1.
     passed = all(e <= a for _, e, a in errors)
     if not passed:

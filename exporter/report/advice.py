@@ -136,8 +136,26 @@ def _outputs(report: Report) -> list[str]:
     bad = [held for held in report.outputs if held.verdict.verdict in ("fail", "ambiguous")]
     if not bad or report.culprits:
         return []
-    first = bad[0]
+    first = next((held for held in bad if held.verdict.verdict == "fail"), bad[0])
+    place = f"Output '{first.name}' differs in link '{first.link}'"
+    if first.verdict.verdict == "ambiguous":
+        return [
+            f"{place} where either answer is right ({first.verdict.reason}): look at that decision,"
+            " or allow as many with 'parity: {max_ambiguous: N}'"
+        ]
+    if not any(link.compared for link in report.links):
+        return [
+            f"{place}, and no layer was compared, so no place inside can be named: judge a file"
+            " whose values can be told apart, such as the one that 'run' makes of this pipeline"
+        ]
+    if first.link != _shipped_link(report):
+        return [f"{place}, which no layer of the file can explain: compare the two ends themselves"]
     return [
-        f"Output '{first.name}' differs in link '{first.link}' though no layer fails by itself:"
+        f"{place} though no layer fails by itself:"
         " run again with ONNX Runtime's optimisations off to tell a fused kernel from the graph"
     ]
+
+
+def _shipped_link(report: Report) -> str | None:
+    """The link that ends at the file as it is deployed: only there kernels are fused."""
+    return report.links[-1].name if report.links else None

@@ -92,3 +92,71 @@ def test_infinite_masks_do_not_make_the_noise_infinite():
 )
 def test_decisions_on_integers_and_other_ops_have_no_margin(target: str, value: torch.Tensor):
     assert found(target, (Ref("x"), 1), {"x": value}, {"x": value}) is None
+
+
+def chosen(
+    target: str, args: tuple, kwargs: dict, x: torch.Tensor, ours: Any, theirs: Any
+) -> Margin | None:
+    """The margin of indices that come as the second result of ``target``, or as its only one."""
+    direct = target.startswith(("aten.arg",))
+    behind = Op(name="both", target=target, args=(Ref("x"), *args), kwargs=kwargs, kind="tensors")
+    op = (
+        behind
+        if direct
+        else Op(
+            name="i", target="operator.getitem", args=(Ref("both"), 1), kwargs={}, kind="tensor"
+        )
+    )
+    values = {"x": x, op.name: torch.as_tensor(ours)}
+    compute = margin_of(
+        op, values.__getitem__, {"x": x.double()}.__getitem__, producer={"both": behind}.get
+    )
+    return None if compute is None else compute(np.asarray(theirs))
+
+
+@pytest.mark.parametrize(
+    ("target", "args", "kwargs", "ours", "theirs"),
+    [
+        ("aten.topk.default", (2, 1), {}, [[0, 2]], [[2, 0]]),
+        ("aten.sort.default", (1, True), {}, [[0, 2, 1]], [[2, 0, 1]]),
+        ("aten.sort.stable", (), {"stable": False, "dim": 1}, [[1, 0, 2]], [[1, 2, 0]]),
+        ("aten.argsort.default", (1, True), {}, [[0, 2, 1]], [[2, 0, 1]]),
+        ("aten.argmax.default", (1,), {}, [0], [2]),
+        ("aten.max.dim", (1,), {}, [0], [2]),
+        ("aten.max.dim", (1, True), {}, [[0]], [[2]]),
+        ("aten.argmax.default", (), {}, 0, 2),
+    ],
+)
+def test_a_choice_among_equals_has_no_margin_and_says_so(target, args, kwargs, ours, theirs):
+    margin = chosen(target, args, kwargs, torch.tensor([[5.0, 1.0, 5.0]]), ours, theirs)
+    assert margin is not None and margin.ties
+    assert np.abs(margin.distance).max() == 0.0
+
+
+def test_a_wrong_choice_has_the_distance_between_both_values():
+    margin = chosen("aten.topk.default", (2, 1), {}, torch.tensor([[5.0, 1.0, 5.0]]), [[0, 2]],
+                    [[2, 1]])  # fmt: skip
+    assert margin is not None
+    np.testing.assert_allclose(margin.distance, [[0.0, 4.0]])
+
+
+@pytest.mark.parametrize("theirs", [[[2, 2]], [[0, 3]], [[-1, 0]]])
+def test_a_place_that_is_chosen_twice_or_does_not_exist_is_never_a_tie(theirs):
+    margin = chosen("aten.topk.default", (2, 1), {}, torch.tensor([[5.0, 5.0, 5.0]]), [[0, 2]],
+                    theirs)  # fmt: skip
+    assert margin is not None
+    assert np.isnan(margin.distance).any()
+
+
+def test_a_stable_sort_has_promised_an_order():
+    kwargs = {"stable": True, "dim": 1}
+    margin = chosen("aten.sort.stable", (), kwargs, torch.tensor([[5.0, 5.0]]), [[0, 1]], [[1, 0]])
+    assert margin is not None and not margin.ties
+
+
+def test_the_third_best_is_not_excused_by_a_close_second():
+    """The gap between the two best says nothing about a choice of another one."""
+    x = torch.tensor([[1.0, 1.0 + 2.0**-22, 0.0]])
+    margin = chosen("aten.argmax.default", (1,), {}, x, [1], [2])
+    assert margin is not None
+    assert margin.distance == pytest.approx(1.0)

@@ -189,7 +189,6 @@ TABLE = (
         name="tied",
         right="ambiguous: which of equal values comes first is not defined",
         check=ambiguous("equal values"),
-        waiting="ties are judged as if one order were right",
     ),
     Row(
         name="length_item",

@@ -1,0 +1,50 @@
+"""What a walk of PyTorch and ONNX in lock-step knows at one tap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from exporter.execution.margins import Margin
+from exporter.execution.rearranged import Rearranged
+from exporter.execution.slices import LinearSlices
+from exporter.graph.taps import PlannedTap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapValues:
+    """All that is known at one tap; margins are valid until the next tap is asked for.
+
+    ``free`` and ``forced`` are None when the file does not hold the value. ``exact`` says that
+    the op only moves elements whose sources are taps: forced must equal reference bit for bit.
+    ``margin`` and ``margin_local`` compute the float64 margins of a discrete decision, on demand,
+    in the free run and on what its piece reads; they take what ONNX decided. ``stopped`` is what
+    onnxruntime said when it could not compute the value. A tap with ``slices`` is too large for
+    its float64 values to be held; they are None and come from there, some rows at a time.
+    ``rearranged`` is there when the op only rearranges a tap whose free value is still held.
+    """
+
+    planned: PlannedTap
+    reference: np.ndarray
+    truth_free: np.ndarray | None
+    truth_local: np.ndarray | None
+    free: np.ndarray | None
+    forced: np.ndarray | None
+    exact: bool
+    margin: Callable[..., Margin] | None
+    margin_local: Callable[..., Margin] | None = None
+    stopped: str | None = None
+    slices: LinearSlices | None = None
+    rearranged: Rearranged | None = None
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds spent per kind of work."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, kind: str, seconds: float) -> None:
+        self.seconds[kind] = self.seconds.get(kind, 0.0) + seconds
