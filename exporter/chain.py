@@ -9,58 +9,35 @@ A file that was made elsewhere takes the place of exported and simplified.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-
-from torch import nn
 
 from exporter.case_run import CAPTURED, EAGER, CaseRun, proved_run, run_pytorch, tokens_of
 from exporter.chain_result import ChainResult, OpenFile
 from exporter.errors import OnnxStoppedError
+from exporter.execution.deployment import CPU
 from exporter.execution.memory import trim
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.execution.stopwatch import FILES, METRICS, RUNNING, spent, timed
 from exporter.graph.index import GraphIndex, open_graph
-from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, count_fates
+from exporter.judge.devices import device_records, policy_on
+from exporter.judge.layer_link import layer_link
+from exporter.judge.subject import Subject
 from exporter.layers import Culprit, LayerLink, judge_layers
 from exporter.length_proofs import LengthProof, LengthProofs
 from exporter.outputs import OutputResult, judge_outputs, second_opinion
 from exporter.own_state import OwnState, judge_own_state
-from exporter.parity.rollup import Coverage, Rollup, link_verdict, rollup
+from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status, worst
 from exporter.parity.tolerance import Policy
-from exporter.record import culprit_record, layer_records, link_record, output_record
-from exporter.report.schema import CulpritRecord, LinkRecord
+from exporter.record import culprit_record, link_record, output_record
+from exporter.report.schema import CulpritRecord, DeploymentRecord, LinkRecord
 from exporter.stages import Stages, Station
-from exporter.tensors import Arrays, Case, TensorSpec
+from exporter.tensors import Arrays, Case
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What a chain judges.
-
-    Attributes:
-        module: the eager module; None when only the captured program is at hand.
-        program: the captured program, the reference of all layers.
-        inputs, outputs: specs, in order.
-        stations: files in the order in which they were made; layers are walked in the last one.
-        expected_taps, known_taps: taps that the last file ought to hold, and those that it is
-            known to hold (see ``judge_layers``).
-        tapped: False when the last file's values cannot be told apart: outputs only.
-        states: output -> the input that takes it in the next call, for cases in several calls.
-    """
-
-    module: nn.Module | None
-    program: Program
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    stations: tuple[Station, ...]
-    expected_taps: frozenset[str] = frozenset()
-    known_taps: frozenset[str] | None = None
-    tapped: bool = True
-    states: Mapping[str, str] = field(default_factory=dict)
+__all__ = ["CAPTURED", "EAGER", "Chain", "Subject"]
 
 
 class Chain:
@@ -97,9 +74,9 @@ class Chain:
     def _last(self) -> Station:
         return self._subject.stations[-1]
 
-    @property
-    def _layer_link(self) -> str:
-        return f"layers: {CAPTURED} -> {self._last.name}"
+    @staticmethod
+    def _link_to(where: str) -> str:
+        return f"layers: {CAPTURED} -> {where}"
 
     def judge(
         self,
@@ -141,6 +118,12 @@ class Chain:
             links.insert(len(links) - len(self._deployments), record)
             statuses.append(status)
             culprits = self._culprits(layers, cases)
+            for deployment in self._deployments:
+                if deployment.provider != CPU:
+                    link, status, found = self._device_layers(deployment, cases, culprits)
+                    links.append(link)
+                    statuses.append(status)
+                    culprits += found
             shares = ", ".join(f"{k} {v:.1f}" for k, v in layers.clock.seconds.items())
             notes.append(f"seconds in the layer walk: {shares}")
         for deployment in self._deployments if self._own else ():
@@ -160,29 +143,35 @@ class Chain:
             shipped={run.case.name: run.stations[self._deployments[0].label()] for run in runs},
             notes=notes,
             proof=proof,
+            deployments=self._devices(runs, results),
         )
 
+    def _device_layers(
+        self, deployment: Deployment, cases: Sequence[Case], known: list[CulpritRecord]
+    ) -> tuple[LinkRecord, Status, list[CulpritRecord]]:
+        """Layers on a device; one that the CPU has wrong as well is not the device's."""
+        layers, record, status = self._judge_layers(cases, None, deployment)
+        names = {culprit.layer for culprit in known}
+        found = [
+            culprit_record(culprit, link=record.name, stage=deployment.label())
+            for culprit in layers.culprits
+            if _module(culprit) not in names
+        ]
+        return record, status, found
+
     def _judge_layers(
-        self, cases: Sequence[Case], min_coverage: float | None
+        self,
+        cases: Sequence[Case],
+        min_coverage: float | None,
+        deployment: Deployment | None = None,
     ) -> tuple[LayerLink, LinkRecord, Status]:
-        with self._stages.stage("layers") as stage:
-            layers = self._layers(self._last, cases)
+        where = deployment.label() if deployment is not None else self._last.name
+        with self._stages.stage(f"layers on {where}" if deployment else "layers") as stage:
+            layers = self._layers(self._last, cases, deployment)
             fates = count_fates(tap.planned for tap in layers.taps)
             stage.result(f"{fates[COMPARED]} taps compared on {len(cases)} case(s)")
-        held = self._layer_rollup(layers, fates, min_coverage)
-        record = LinkRecord(
-            name=held.name,
-            expected=CAPTURED,
-            actual=self._last.name,
-            verdict=held.status.value,
-            reason=held.reason,
-            compared=fates["compared"],
-            fused=fates["fused"],
-            missing=fates["missing"],
-            coverage=(fates["compared"] + fates["fused"]) / max(len(layers.taps), 1),
-            layers=layer_records(layers),
-        )
-        return layers, record, held.status
+        record, status = layer_link(layers, self._link_to(where), (CAPTURED, where), min_coverage)
+        return layers, record, status
 
     def _run_pytorch(self, cases: Sequence[Case], proof: LengthProof | None) -> list[CaseRun]:
         runs: list[CaseRun] = []
@@ -211,7 +200,7 @@ class Chain:
 
     def _run_files(self, runs: list[CaseRun]) -> None:
         first = self._deployments[0]
-        plain = Deployment(provider=first.provider, level="disable", threads=first.threads)
+        plain = first.on_cpu("disable")
         files = [(s.name, s.path, plain) for s in self._subject.stations]
         files += [(d.label(), self._last.path, d) for d in self._deployments]
         with self._stages.stage("run onnxruntime") as stage:
@@ -258,26 +247,51 @@ class Chain:
         return tuple(f"{expected} -> {actual}" for expected, actual in pairs)
 
     def _judge_outputs(self, run: CaseRun) -> list[OutputResult]:
-        operators = self._operators()
         results = []
         front = self._front() if run.proved else ()
         for expected, actual in self._pairs():
             if f"{expected} -> {actual}" in front:
                 continue
-            results += judge_outputs(
-                f"{expected} -> {actual}",
-                run.case,
-                self._subject.outputs,
-                truth=run.truth,
-                reference=run.reference,
-                # Of a proved run the last file's integers are known to be the captured ones.
-                expected=run.stations[CAPTURED if run.proved else expected],
-                actual=run.stations[actual],
-                policy=self._policy,
-                ambiguity=self._ambiguity,
-                operators=operators,
-            )
+            # Of a proved run the last file's integers are known to be the captured ones.
+            left = run.stations[CAPTURED if run.proved else expected]
+            results += self._judge_one(run, (expected, actual), left, run.stations[actual])
         return results
+
+    def _judge_one(
+        self, run: CaseRun, ends: tuple[str, str], expected: Arrays, actual: Arrays
+    ) -> list[OutputResult]:
+        deployment = next((d for d in self._deployments if d.label() == ends[1]), None)
+        return judge_outputs(
+            " -> ".join(ends),
+            run.case,
+            self._subject.outputs,
+            truth=run.truth,
+            reference=run.reference,
+            expected=expected,
+            actual=actual,
+            policy=policy_on(self._policy, deployment),
+            ambiguity=self._ambiguity,
+            operators=self._operators(),
+        )
+
+    def _devices(self, runs: list[CaseRun], results: list[OutputResult]) -> list[DeploymentRecord]:
+        """Deployments on a device, once their outputs are judged."""
+        if all(d.provider == CPU for d in self._deployments):
+            return []
+
+        def judge(run: CaseRun, way: Deployment, outputs: Arrays) -> list[OutputResult]:
+            expected = run.stations[CAPTURED if run.proved else self._last.name]
+            return self._judge_one(run, (self._last.name, way.label()), expected, outputs)
+
+        with self._stages.stage("devices") as stage:
+            return device_records(
+                self._last.path,
+                self._deployments,
+                runs,
+                results,
+                judge,
+                lambda label: stage.update(label, 0, len(self._deployments)),
+            )
 
     def _operators(self) -> dict[str, str]:
         program = self._subject.program
@@ -303,13 +317,15 @@ class Chain:
             rollups.append((held, (expected, actual)))
         return rollups
 
-    def _layers(self, station: Station, cases: Sequence[Case]) -> LayerLink:
+    def _layers(
+        self, station: Station, cases: Sequence[Case], deployment: Deployment | None = None
+    ) -> LayerLink:
         found = judge_layers(
             self._subject.program,
             self._graph(station),
             cases,
-            policy=self._policy,
-            deployment=self._deployments[0],
+            policy=policy_on(self._policy, deployment),
+            deployment=deployment or self._deployments[0].on_cpu(),
             budget=self._budget,
             expected_taps=self._subject.expected_taps,
             known_taps=self._subject.known_taps,
@@ -334,24 +350,6 @@ class Chain:
                 self._graphs[station.name] = open_graph(station.path)
         return self._graphs[station.name]
 
-    def _layer_rollup(
-        self, layers: LayerLink, fates: dict[str, int], min_coverage: float | None
-    ) -> Rollup:
-        verdicts = [
-            judged.verdict
-            for tap in layers.taps
-            for judged in (tap.local, tap.propagated)
-            if judged is not None
-        ]
-        coverage = Coverage(
-            expected=len(layers.taps),
-            compared=fates["compared"],
-            fused=fates["fused"],
-            missing=fates["missing"],
-            minimum=1.0 if min_coverage is None else min_coverage,
-        )
-        return link_verdict(self._layer_link, verdicts, coverage)
-
     def _culprits(self, layers: LayerLink, cases: Sequence[Case]) -> list[CulpritRecord]:
         """Culprits of the last file; a layer that an earlier file has wrong is that stage's."""
         blamed: dict[str, str] = {}
@@ -364,7 +362,7 @@ class Chain:
         return [
             culprit_record(
                 culprit,
-                link=self._layer_link,
+                link=self._link_to(self._last.name),
                 stage=blamed.get(_module(culprit), self._last.stage),
             )
             for culprit in layers.culprits

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from exporter.execution.onnxruntime import FileRun
 from exporter.graph.index import GraphIndex
 from exporter.length_proofs import LengthProof
 from exporter.parity.status import Status
-from exporter.report.schema import CulpritRecord, LinkRecord, OutputRecord
+from exporter.report.schema import CulpritRecord, DeploymentRecord, LinkRecord, OutputRecord
 from exporter.tensors import Arrays
 
 
@@ -28,6 +28,7 @@ class ChainResult:
     shipped: dict[str, Arrays]
     notes: list[str]
     proof: LengthProof | None = None
+    deployments: list[DeploymentRecord] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,7 +103,7 @@ def record_golden(
     )
     deployment = Deployment(
         provider=report.environment.providers[0],
-        level=pipeline.deploy.levels[0],
+        level=pipeline.deploy[0].level,
         threads=report.environment.threads,
     )
     observer = Observer(model_path, graph, taps, deployment)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from exporter.parity.status import Status, Who
-from exporter.report.schema import ContractRecord, CulpritRecord, LinkRecord, StructureRecord
+from exporter.report.deployments import cause_sentence
+from exporter.report.schema import (
+    ContractRecord,
+    CulpritRecord,
+    DeploymentRecord,
+    LinkRecord,
+    StructureRecord,
+)
 
 _WRONG = {
     Who.ONNX.value: "ONNX is wrong",
@@ -19,11 +26,23 @@ def headline(
     culprits: Sequence[CulpritRecord],
     structure: Sequence[StructureRecord] = (),
     contracts: Sequence[ContractRecord] = (),
+    deployments: Sequence[DeploymentRecord] = (),
 ) -> str:
     """One sentence: what is wrong and where, or what was shown.
 
     What names a place comes first: a layer, then a link, a difference of structure, a contract.
+    What a device does comes behind what the file does on the CPU.
     """
+    devices = {held.label: held for held in deployments}
+    at_home = [culprit for culprit in culprits if culprit.stage not in devices]
+    if not at_home:
+        elsewhere = _other_failure(links, devices)
+        for held in () if elsewhere else deployments:
+            said = cause_sentence(held)
+            first = next((c for c in culprits if c.stage == held.label), None)
+            if said:
+                at = f"; first in layer '{first.layer}', {first.op}" if first else ""
+                return f"{held.label}: {said}{at}"
     if culprits:
         first = culprits[0]
         more = f" (and {len(culprits) - 1} more)" if len(culprits) > 1 else ""
@@ -54,3 +73,8 @@ def headline(
     kept = sum(held.verdict == Status.PASS.value for held in contracts)
     promises = f"; {kept} contract checks pass" if contracts else ""
     return f"all {len(links)} links agree; {layers}{promises}"
+
+
+def _other_failure(links: Sequence[LinkRecord], devices: Mapping[str, DeploymentRecord]) -> bool:
+    """True when a link fails that no device had a part in."""
+    return any(link.verdict == Status.FAIL.value and link.actual not in devices for link in links)

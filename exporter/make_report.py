@@ -101,7 +101,9 @@ def make_report(
         tool_version=__version__,
         verdict=(Status.PASS if code == 0 else whole).value,
         exit_code=code,
-        headline=headline(result.links, result.culprits, structure or (), contracts or ()),
+        headline=headline(
+            result.links, result.culprits, structure or (), contracts or (), result.deployments
+        ),
         pipeline=PipelineRecord(
             name=pipeline.name,
             digest=pipeline.digest,
@@ -129,6 +131,7 @@ def make_report(
         outputs=result.outputs,
         cases=[case_record(case, _text(result.tokens.get(case.name), tokens)) for case in cases],
         contracts=contracts or [],
+        deployments=result.deployments,
         waveforms=_waveforms(pipeline, cases, result),
         notes=notes,
         not_checked=[*not_checked, *_switched_off(pipeline, contracts or ())],

@@ -24,7 +24,8 @@ from exporter.config import Pipeline
 from exporter.contracts import declared_settings, run_contracts
 from exporter.environment import default_memory_budget, usable_cores
 from exporter.errors import ArtifactError, ModelError, StageError, UserInputError
-from exporter.execution.onnxruntime import Deployment, check_provider, present_providers
+from exporter.execution.declared import declared_deployments
+from exporter.execution.onnxruntime import Deployment
 from exporter.execution.stopwatch import FILES, breakdown, collecting, timed
 from exporter.graph.onnx_file import EXTERNAL_LIMIT
 from exporter.length_proofs import LengthProofs
@@ -322,13 +323,7 @@ def prepare(
         pipeline = pipeline.with_recording(name, path.resolve())
         chosen = (*chosen, name)
     cores = threads or usable_cores()
-    providers = (check_provider(provider),) if provider else present_providers()
-    levels = pipeline.deploy.levels
-    deployments = tuple(
-        Deployment(provider=name, level=level, threads=cores)
-        for name in providers
-        for level in levels
-    )
+    deployments = declared_deployments(pipeline, provider, cores)
     return pipeline, Options(
         output_dir=output_dir,
         cases=chosen,

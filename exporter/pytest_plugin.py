@@ -145,7 +145,8 @@ def link_names(pipeline: Pipeline) -> list[str]:
     names = ["eager -> captured", "captured -> exported"]
     if pipeline.export.simplify:
         names.append("exported -> simplified")
-    return [*names, LAYERS, *(f"{DEPLOYED}{level}" for level in pipeline.deploy.levels)]
+    levels = dict.fromkeys(held.level for held in pipeline.deploy)
+    return [*names, LAYERS, *(f"{DEPLOYED}{level}" for level in levels)]
 
 
 class Check(pytest.Item):

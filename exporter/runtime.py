@@ -50,7 +50,10 @@ class SpeechRunner:
     Args:
         path: ``model.onnx`` of a pipeline with a vad; must stay where it is while this is used.
         threads: intra-op threads; 0 lets onnxruntime choose.
-        provider: "cpu" or "cuda".
+        provider: "cpu" or "cuda". On "cuda" the VAD stays on the CPU, whose LSTM takes one frame
+            after the other; segments go to the device in batches.
+        tf32: on "cuda", compute float32 products with 10 bits of mantissa: faster, and other
+            numbers than those that were verified.
         max_padded_s: most seconds of audio in a batch, padding included; a longer segment is run
             alone. This is what bounds the memory.
 
@@ -65,6 +68,7 @@ class SpeechRunner:
         *,
         threads: int = 0,
         provider: str = "cpu",
+        tf32: bool = False,
         max_padded_s: float = MAX_PADDED_S,
     ) -> None:
         self.path = Path(path)
@@ -72,7 +76,9 @@ class SpeechRunner:
             raise UserInputError(
                 f"max_padded_s is {max_padded_s}", remedy="give seconds of audio, more than 0"
             )
-        deployment = Deployment(provider=check_provider(provider), threads=threads)
+        if tf32 and provider == "cpu":
+            raise UserInputError("tf32 is of no use on the CPU", remedy="leave it out")
+        deployment = Deployment(provider=check_provider(provider), threads=threads, tf32=tf32)
         model = read_in_place(self.path)
         metadata = {item.key: item.value for item in model.metadata_props}
         self.sample_rate_hz = _sample_rate(metadata, self.path)

@@ -9,6 +9,8 @@ Raw waveform to tokens, the same seeded weights, audio and threads:
     file        model.onnx as it is: all segments as one batch
     automodel   funasr.AutoModel with vad_model="silero-vad"
 
+Both with ``_cuda`` behind their name (only when they are asked for): on a CUDA device.
+
 Waveform to segments, one thread on every side, which is what silero-vad sets:
 
     vad               the VAD part of model.onnx
@@ -51,7 +53,10 @@ END_TO_END = {
     "runner": "`exporter.runtime` on `model.onnx`",
     "file": "`model.onnx` as it is",
     "automodel": "FunASR's AutoModel with silero-vad",
+    "runner_cuda": "`exporter.runtime`, segments on CUDA",
+    "automodel_cuda": "FunASR's AutoModel on CUDA",
 }
+ON_A_DEVICE = frozenset({"runner_cuda", "automodel_cuda"})
 VAD = {
     "vad": "VAD part of `model.onnx`",
     "silero_loop": "silero-vad's frame loop",
@@ -79,7 +84,7 @@ def main() -> int:
         folder = Path(name)
         shipped = find_shipped(pipeline, options.run_dir, folder / "run")
         settings = base_settings(pipeline, shipped)
-        if "automodel" in options.contenders:
+        if {"automodel", "automodel_cuda"} & set(options.contenders):
             settings["checkpoint"] = str(
                 write_checkpoint(
                     folder / "checkpoint",
@@ -128,7 +133,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, nargs="+", default=[2])
     parser.add_argument("--repeats", type=int, default=5)
     names = [*END_TO_END, *VAD]
-    parser.add_argument("--contenders", nargs="+", choices=names, default=names, metavar="NAME")
+    here = [name for name in names if name not in ON_A_DEVICE]
+    parser.add_argument("--contenders", nargs="+", choices=names, default=here, metavar="NAME")
     return parser.parse_args()
 
 

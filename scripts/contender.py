@@ -47,6 +47,19 @@ def runner(settings: Settings) -> Work:
     return lambda waveform: _tokens(run.run(waveform, **settings["prompts"]))
 
 
+def runner_cuda(settings: Settings) -> Work:
+    """``model.onnx`` by ``exporter.runtime``, its segments on a CUDA device."""
+    from exporter.runtime import SpeechRunner
+
+    run = SpeechRunner(settings["model"], threads=settings["threads"], provider="cuda")
+    return lambda waveform: _tokens(run.run(waveform, **settings["prompts"]))
+
+
+def automodel_cuda(settings: Settings) -> Work:
+    """FunASR's AutoModel with silero-vad on the same weights, on a CUDA device."""
+    return automodel({**settings, "device": "cuda"})
+
+
 def automodel(settings: Settings) -> Work:
     """FunASR's AutoModel with silero-vad on the same weights."""
     import torch
@@ -61,7 +74,7 @@ def automodel(settings: Settings) -> Work:
             model=settings["checkpoint"],
             vad_model="silero-vad",
             vad_kwargs={"max_single_segment_time": settings["max_segment_ms"]},
-            device="cpu",
+            device=settings.get("device", "cpu"),
             ncpu=settings["threads"],
             disable_update=True,
             disable_pbar=True,
@@ -164,8 +177,10 @@ def sherpa_onnx(settings: Settings) -> Work:
 
 CONTENDERS: dict[str, Callable[[Settings], Work]] = {
     "runner": runner,
+    "runner_cuda": runner_cuda,
     "file": whole_file,
     "automodel": automodel,
+    "automodel_cuda": automodel_cuda,
     "vad": vad_part,
     "silero_loop": silero_loop,
     "silero_sequence": silero_sequence,

@@ -1,6 +1,7 @@
 """Make every fault of the catalogue, compare, and write the table in docs/faults.md.
 
-    python scripts/fault_table.py [--only NAME ...] [--threads 1] [--output docs/faults.md]
+    python scripts/fault_table.py [--only NAME ...] [--threads 1] [--provider cuda]
+                                  [--output docs/faults.md]
 
 Exports the tiny SenseVoice once, and once more for each fault in the module. A second or two a
 fault. Exits 1 when a fault is missed or somebody innocent is named.
@@ -20,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from exporter.errors import StageError  # noqa: E402
+from exporter.execution.onnxruntime import Deployment, check_provider  # noqa: E402
 from tests.faults.catalogue import GRAPH_FAULTS, MODULE_FAULTS  # noqa: E402
 from tests.faults.fault import Fault, ModuleFault  # noqa: E402
 from tests.faults.outcome import Outcome, judge_file  # noqa: E402
@@ -45,22 +47,25 @@ always the clean module, the recording is `golden/audio/english.wav`. Written by
 """
 
 
-def outcomes(clean: Export, only: list[str]) -> Iterator[Outcome]:
+def outcomes(
+    clean: Export, only: list[str], deployment: Deployment | None = None
+) -> Iterator[Outcome]:
     """One outcome per fault, as they are computed."""
     for fault in GRAPH_FAULTS:
         if not only or fault.name in only:
-            yield judge_file(clean, fault.apply(clean.model, clean.program), fault)
+            model = fault.apply(clean.model, clean.program)
+            yield judge_file(clean, model, fault, deployment)
     for fault in MODULE_FAULTS:
         if not only or fault.name in only:
-            yield _module_outcome(clean, fault)
+            yield _module_outcome(clean, fault, deployment)
 
 
-def _module_outcome(clean: Export, fault: ModuleFault) -> Outcome:
+def _module_outcome(clean: Export, fault: ModuleFault, deployment: Deployment | None) -> Outcome:
     try:
         model = export_tiny(fault.change).model
     except StageError as error:
         return Outcome(fault=fault, refusal=str(error))
-    return judge_file(clean, model, fault)
+    return judge_file(clean, model, fault, deployment)
 
 
 def row(fault: Fault | ModuleFault, outcome: Outcome) -> str:
@@ -128,18 +133,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="*", default=[], help="names of faults")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--provider", default="cpu", help="where the layers are run")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "faults.md")
     options = parser.parse_args()
     clean = export_tiny()
     torch.set_num_threads(options.threads)
-    reference = judge_file(clean, clean.model)
+    deployment = Deployment(provider=check_provider(options.provider), threads=options.threads)
+    reference = judge_file(clean, clean.model, None, deployment)
     if reference.detected:
         print(f"the clean file is not clean: {reference.named}", file=sys.stderr)
         return 1
     found: list[Outcome] = []
     rows: list[str] = []
     started = time.perf_counter()
-    for outcome in outcomes(clean, options.only):
+    for outcome in outcomes(clean, options.only, deployment):
         if outcome.fault is not None:
             found.append(outcome)
             rows.append(row(outcome.fault, outcome))

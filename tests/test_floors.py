@@ -50,7 +50,9 @@ FLOORS = (
     floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),
     floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),
     floor(
-        "top", "commands debug", "click numpy onnx onnx_ir pydantic pytest rich safetensors torch"
+        "top",
+        "commands debug judge",
+        "click numpy onnx onnx_ir pydantic pytest rich safetensors torch",
     ),
 )
 """Top to bottom. Modules that no row names are on the last one if they are single files."""

@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from exporter.artifact import sha256_of
 from exporter.config.inputs import Audio, AxisSize, Case, InputSpec
-from exporter.config.schema import Deploy, Export, Features, Model, Parity, Vad
+from exporter.config.schema import Deployed, Export, Features, Model, Parity, Vad
 from exporter.config.section import Many, Name, Section
 from exporter.config.yaml_tree import Keys, Place, dotted
 
@@ -56,7 +56,11 @@ class Pipeline(Section):
     )
     cases: Many[Case] = Field(min_length=1)
     default_case: str = Field(description="the case of a run without --case")
-    deploy: Deploy = Field(default_factory=Deploy)
+    deploy: Many[Deployed] = Field(
+        default=(Deployed(),),
+        min_length=1,
+        description="how the shipped file is run; all are judged",
+    )
     parity: Parity = Field(default_factory=Parity)
     min_coverage: float | None = Field(
         default=None, ge=0, le=1, description="share of taps that must be compared; null: not gated"
@@ -71,6 +75,15 @@ class Pipeline(Section):
     _file: str = PrivateAttr(default="")
     _factory_folder: Path | None = PrivateAttr(default=None)
     _trusted: bool = PrivateAttr(default=False)
+
+    @field_validator("deploy", mode="before")
+    @classmethod
+    def _levels_alone(cls, deploy: Any) -> Any:
+        """``deploy: {levels: [all, basic]}`` is short for one deployment per level."""
+        if isinstance(deploy, dict) and set(deploy) == {"levels"}:
+            levels = deploy["levels"]
+            return [{"level": level} for level in levels] if isinstance(levels, list) else levels
+        return deploy
 
     @field_validator("contracts", mode="after")
     @classmethod

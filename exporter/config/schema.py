@@ -102,12 +102,31 @@ class Export(Section):
     )
 
 
-class Deploy(Section):
-    """How the shipped file is run when it is judged as deployed."""
+class Deployed(Section):
+    """One way in which the shipped file is run when it is judged as deployed."""
 
-    levels: Many[Literal["disable", "basic", "extended", "all"]] = Field(
-        default=("all",), min_length=1, description="graph optimisation levels of onnxruntime"
+    provider: Literal["cpu", "cuda"] | None = Field(
+        default=None, description="null: what --provider says, else all that the machine has"
     )
+    level: Literal["disable", "basic", "extended", "all"] = Field(
+        default="all", description="graph optimisation level of onnxruntime"
+    )
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="of the CPU; null: what --threads says"
+    )
+    tf32: bool = Field(default=False, description="cuda: float32 products with 10 bits of mantissa")
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="further options of the provider, by onnxruntime's names"
+    )
+
+    @model_validator(mode="after")
+    def _options_are_of_a_device(self) -> Deployed:
+        if self.provider != "cuda" and (self.tf32 or self.options):
+            word = "tf32" if self.tf32 else "options"
+            raise ValueError(f"{word}: only of 'provider: cuda'")
+        if "use_tf32" in self.options:
+            raise ValueError("options: write 'tf32: true' instead of use_tf32")
+        return self
 
 
 class Override(Section):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +11,30 @@ import onnx
 import onnxruntime as ort
 
 from exporter.errors import ArtifactError, OnnxStoppedError, UserInputError
+from exporter.execution.deployment import PROVIDERS, Deployment
+from exporter.execution.providers import check_provider, open_session, present_providers
 from exporter.execution.stopwatch import RUNNING, SESSIONS, timed
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import WindowGraph
 from exporter.tensors import Arrays
 
+__all__ = [
+    "LEVELS",
+    "ORT_VERSION",
+    "PROVIDERS",
+    "Deployment",
+    "FileRun",
+    "ModelRun",
+    "PartRun",
+    "WindowRun",
+    "check_provider",
+    "present_providers",
+    "run_model",
+    "session_options",
+]
+
 ORT_VERSION = ort.__version__
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
 LEVELS = {
     "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -32,57 +43,8 @@ LEVELS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
-    """How a session is set up.
-
-    Attributes:
-        provider: "cpu", "cuda" or "tensorrt".
-        level: graph optimisation level: disable, basic, extended, all.
-        threads: intra-op threads; 0 lets onnxruntime choose.
-    """
-
-    provider: str = "cpu"
-    level: str = "all"
-    threads: int = 0
-
-    def label(self) -> str:
-        """Short text for tables: ``cpu/all/2 threads``."""
-        threads = "default threads" if not self.threads else f"{self.threads} thread(s)"
-        return f"{self.provider}/{self.level}/{threads}"
-
-
-def present_providers() -> tuple[str, ...]:
-    """Providers that this machine can really run; asking for others prints errors and costs time.
-
-    The GPU build lists CUDA everywhere, so a CUDA device file is looked for as well.
-    """
-    built = set(ort.get_available_providers())
-    has_gpu = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
-    usable = {"cpu": True, "cuda": has_gpu, "tensorrt": False}
-    return tuple(name for name, full in PROVIDERS.items() if full in built and usable[name])
-
-
-def check_provider(name: str) -> str:
-    """Return ``name`` if this machine has it.
-
-    Raises:
-        UserInputError: unknown, or not present on this machine.
-    """
-    present = present_providers()
-    if name not in PROVIDERS:
-        raise UserInputError(
-            f"unknown provider '{name}'", remedy=f"use one of {', '.join(present)}"
-        )
-    if name not in present:
-        raise UserInputError(
-            f"provider '{name}' is not present on this machine",
-            remedy=f"this machine has: {', '.join(present)}",
-        )
-    return name
-
-
-def _options(deployment: Deployment) -> ort.SessionOptions:
+def session_options(deployment: Deployment) -> ort.SessionOptions:
+    """Options of a session that runs as a deployment says."""
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[deployment.level]
     options.intra_op_num_threads = deployment.threads
@@ -114,11 +76,11 @@ class FileRun:
         self.deployment = deployment or Deployment()
         try:
             with timed(SESSIONS):
-                self._session = ort.InferenceSession(
-                    str(path),
-                    _options(self.deployment),
-                    providers=[PROVIDERS[self.deployment.provider]],
+                self._session = open_session(
+                    path, session_options(self.deployment), self.deployment
                 )
+        except UserInputError:
+            raise
         except Exception as error:
             raise ArtifactError(
                 f"onnxruntime refuses the file: {str(error)[:800]}",
@@ -156,7 +118,7 @@ class WindowRun:
         self._session: ort.InferenceSession | None = None
         if not self.outputs:
             return  # onnxruntime refuses a graph in which nothing is left to do
-        options = _options(deployment)
+        options = session_options(deployment)
         options.add_session_config_entry("session.disable_prepacking", "1")
         # Windows hold each tap as an output anyway; an arena would keep a second copy.
         options.enable_cpu_mem_arena = False
@@ -169,11 +131,9 @@ class WindowRun:
         options.add_external_initializers(list(window.weights), self._values)
         try:
             with timed(SESSIONS):
-                self._session = ort.InferenceSession(
-                    window.model.SerializeToString(),
-                    options,
-                    providers=[PROVIDERS[deployment.provider]],
-                )
+                self._session = open_session(window.model, options, deployment)
+        except UserInputError:
+            raise
         except Exception as error:
             raise OnnxStoppedError(_words(error)) from error
 
@@ -212,17 +172,15 @@ class PartRun:
     ):
         self.inputs = part.inputs
         self.outputs = part.outputs
-        options = _options(deployment)
+        options = session_options(deployment)
         options.enable_cpu_mem_arena = arena and options.enable_cpu_mem_arena
         key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(key, str(folder.resolve()))
         try:
             with timed(SESSIONS):
-                self._session = ort.InferenceSession(
-                    part.model.SerializeToString(),
-                    options,
-                    providers=[PROVIDERS[deployment.provider]],
-                )
+                self._session = open_session(part.model, options, deployment)
+        except UserInputError:
+            raise
         except Exception as error:
             raise ArtifactError(
                 f"onnxruntime refuses a part of the file: {_words(error)[:800]}", where=str(folder)
@@ -271,12 +229,10 @@ class ModelRun:
     """A small model that only exists in memory, without an arena: it keeps nothing between runs."""
 
     def __init__(self, model: onnx.ModelProto, deployment: Deployment):
-        options = _options(deployment)
+        options = session_options(deployment)
         options.enable_cpu_mem_arena = False
         _do_not_spin(options)
-        self._session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=[PROVIDERS[deployment.provider]]
-        )
+        self._session = open_session(model, options, deployment)
         self.inputs = tuple(value.name for value in self._session.get_inputs())
         self.outputs = tuple(value.name for value in self._session.get_outputs())
 

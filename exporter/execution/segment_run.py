@@ -37,8 +37,9 @@ class SegmentRun:
         self._order = graph.outputs
         # The VAD's memory grows with the recording; it must not stay while batches are run. Nor
         # must a thread of its: a second one gains it nothing, a step of its LSTM is too short, and
-        # would spin on the core that the first batch wants.
-        alone = replace(deployment, threads=1)
+        # would spin on the core that the first batch wants. Nor a device: each step of the LSTM
+        # would wait for a launch and the copies around it.
+        alone = replace(deployment.on_cpu(), threads=1)
         self._front = PartRun(split.front, path.parent, alone, arena=False)
         self._back = PartRun(split.back, path.parent, deployment)
 

@@ -104,6 +104,8 @@ FORMATS: dict[str, Format] = {
     "float64": Format(roundoff=2.0**-53, tiny=2.0**-1022),
     "float32": Format(roundoff=2.0**-24, tiny=2.0**-126),
     "float16": Format(roundoff=2.0**-11, tiny=2.0**-24),
+    # What a device may make of float32's products: ten bits of mantissa, float32's exponent.
+    "tf32": Format(roundoff=2.0**-11, tiny=2.0**-126),
     "bfloat16": Format(roundoff=2.0**-8, tiny=2.0**-126),
     # Half a step of a symmetric 8-bit grid is 1/254 of the largest weight of its channel.
     "int8": Format(roundoff=2.0**-8, tiny=2.0**-126),

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from exporter.errors import MissingPackageError
 from exporter.report.advice import SEEDED, next_steps
+from exporter.report.deployments import deployment_lines
 from exporter.report.figures import severity
 from exporter.report.names import (
     cosine,
@@ -59,6 +60,7 @@ def render_html(report: Report) -> str:
             ],
             failed_golden=[held for held in report.golden if severity(held.verdict) >= 4],
             outputs=output_rows(report),
+            devices=deployment_lines(report.deployments),
             left_out=data["left_out"],
             data=Markup(script_json(data)),  # noqa: S704 - script_json leaves no markup in it
             most=_MAX_ROWS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from exporter.report.advice import SEEDED, next_steps
+from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
 from exporter.report.names import code, figure, markdown, seconds, shorten, size, times
 from exporter.report.rows import output_rows, taps_of
@@ -57,6 +58,7 @@ def _render(report: Report, rows: int, cell: int) -> str:
         _details("Outputs", len(report.outputs), _outputs(report, rows, name, words)),
         _details("Tokens", *_tokens(report, rows, cell)),
         _details("Not checked", *_lines(report.not_checked, rows, words)),
+        _details("Devices", *_lines(deployment_lines(report.deployments), rows, words)),
         _details("Notes", *_lines(report.notes, rows, words)),
         _details("Artifacts and environment", 1, _environment(report, rows, name, words)),
     ]

@@ -205,6 +205,33 @@ class WaveformRecord(Record):
     segments: list[tuple[int, int]] = []
 
 
+class WayRecord(Record):
+    """A failing deployment run in another way: one setting changed."""
+
+    way: str
+    label: str
+    passes: bool | None = Field(description="on the cases that failed; null: it did not run")
+    strain: float | None = Field(None, description="largest error over limit")
+    changed: list[str] = Field([], description="discrete outputs that differ, 'case: name'")
+    stopped: str = ""
+
+
+class DeploymentRecord(Record):
+    """A deployment on a device: where its nodes ran, and what its failure comes from."""
+
+    label: str
+    provider: str
+    tf32: bool
+    nodes: dict[str, int] = Field({}, description="provider that was really used -> nodes")
+    seconds: dict[str, float] = Field({}, description="provider -> host's time of its nodes")
+    copies: dict[str, int] = Field({}, description="copies between devices, by kind")
+    placement: str = Field("", description="why the three above are not known")
+    strain: float | None = Field(None, description="largest error over limit of its outputs")
+    changed: list[str] = Field([], description="discrete outputs that differ, 'case: name'")
+    cause: str | None = Field(None, description="the one change after which it passes")
+    ways: list[WayRecord] = Field([], description="what was tried when it failed")
+
+
 class GoldenRecord(Record):
     """One case against what was recorded for it."""
 
@@ -272,6 +299,9 @@ class Report(Record):
     outputs: list[OutputRecord]
     cases: list[CaseRecord]
     contracts: list[ContractRecord] = []
+    deployments: list[DeploymentRecord] = Field(
+        default_factory=list, description="those on a device"
+    )
     golden: list[GoldenRecord] = []
     waveforms: list[WaveformRecord] = []
     notes: list[str] = Field([], description="things worth knowing that decide nothing")

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporter.report.advice import SEEDED, next_steps
+from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
 from exporter.report.names import (
     figure,
@@ -69,6 +70,7 @@ def print_report(
         if part is not None:
             console.print(part)
     _tokens(report, console, most)
+    _list(console, "devices", deployment_lines(report.deployments), most)
     _list(console, "notes", report.notes, most)
     _list(console, "not checked", report.not_checked, most)
     if verbose:

@@ -95,9 +95,13 @@ class Outcome:
 
 
 def judge_file(
-    clean: Export, model: onnx.ModelProto, fault: Fault | ModuleFault | None = None
+    clean: Export,
+    model: onnx.ModelProto,
+    fault: Fault | ModuleFault | None = None,
+    deployment: Deployment | None = None,
 ) -> Outcome:
-    """Compare a file with the clean reference, in numbers and in structure."""
+    """Compare a file with the clean reference, in numbers (on the CPU, if nothing is said) and in
+    structure."""
     expected, actual = index_graph(clean.model, Path()), index_graph(model, Path())
     planned = plan_taps(clean.program, expected)
     layers = {tap.onnx_name: tap.tap.module for tap in planned if tap.fate == COMPARED}
@@ -107,7 +111,7 @@ def judge_file(
         actual,
         clean.cases,
         policy=Policy(),
-        deployment=Deployment(threads=1),
+        deployment=deployment or Deployment(threads=1),
         budget=BUDGET,
         expected_taps=frozenset(tap.tap.name for tap in planned if tap.fate == COMPARED),
     )

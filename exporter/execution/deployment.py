@@ -1,0 +1,68 @@
+"""How a file is run: the provider, and everything about it that changes numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+CPU, CUDA = "cpu", "cuda"
+PROVIDERS = {CPU: "CPUExecutionProvider", CUDA: "CUDAExecutionProvider"}
+"""Words of the command line and the YAML -> onnxruntime's. TensorRT is not offered."""
+
+CUDA_DEFAULTS: Mapping[str, str] = {
+    # onnxruntime's own default measures every algorithm at every new size: seconds, for audio.
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "arena_extend_strategy": "kSameAsRequested",
+}
+FIXED_ALGORITHM = ("cudnn_conv_algo_search", "DEFAULT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """How a session is set up.
+
+    Attributes:
+        provider: "cpu" or "cuda".
+        level: graph optimisation level: disable, basic, extended, all.
+        threads: intra-op threads; 0 lets onnxruntime choose.
+        tf32: products and convolutions of float32 may be computed with 10 bits of mantissa, which
+            is what onnxruntime's CUDA provider does when it is told nothing. Only on "cuda".
+        settings: further options of the provider, by onnxruntime's names.
+    """
+
+    provider: str = CPU
+    level: str = "all"
+    threads: int = 0
+    tf32: bool = False
+    settings: tuple[tuple[str, str], ...] = field(default=())
+
+    def label(self) -> str:
+        """Short text for tables: ``cpu/all/2 threads``, ``cuda/all/tf32``."""
+        parts = [self.provider, self.level]
+        if self.provider == CPU:
+            threads = "default threads" if not self.threads else f"{self.threads} thread(s)"
+            parts.append(threads)
+        if self.tf32:
+            parts.append("tf32")
+        parts += [f"{key}={value}" for key, value in self.settings]
+        return "/".join(parts)
+
+    def providers(self) -> list[str | tuple[str, dict[str, str]]]:
+        """What ``InferenceSession`` is given: the provider with its options, the CPU behind it."""
+        if self.provider == CPU:
+            return [PROVIDERS[CPU]]
+        options = {**CUDA_DEFAULTS, **dict(self.settings), "use_tf32": "1" if self.tf32 else "0"}
+        return [(PROVIDERS[self.provider], options), PROVIDERS[CPU]]
+
+    def on_cpu(self, level: str | None = None) -> Deployment:
+        """The same on the CPU, where exported files are judged before any device is."""
+        return Deployment(level=level or self.level, threads=self.threads)
+
+    def without_tf32(self) -> Deployment:
+        """The same with float32 throughout."""
+        return replace(self, tf32=False)
+
+    def with_setting(self, key: str, value: str) -> Deployment:
+        """The same with another option of the provider."""
+        kept = tuple(pair for pair in self.settings if pair[0] != key)
+        return replace(self, settings=(*kept, (key, value)))

@@ -1,0 +1,1 @@
+"""Deciding about whole runs: what stands behind the links of a chain."""

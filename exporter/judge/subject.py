@@ -1,0 +1,38 @@
+"""What a chain of comparisons judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from exporter.graph.program import Program
+from exporter.stages import Station
+from exporter.tensors import TensorSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a chain judges.
+
+    Attributes:
+        module: the eager module; None when only the captured program is at hand.
+        program: the captured program, the reference of all layers.
+        inputs, outputs: specs, in order.
+        stations: files in the order in which they were made; layers are walked in the last one.
+        expected_taps, known_taps: taps that the last file ought to hold, and those that it is
+            known to hold (see ``judge_layers``).
+        tapped: False when the last file's values cannot be told apart: outputs only.
+        states: output -> the input that takes it in the next call, for cases in several calls.
+    """
+
+    module: nn.Module | None
+    program: Program
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    stations: tuple[Station, ...]
+    expected_taps: frozenset[str] = frozenset()
+    known_taps: frozenset[str] | None = None
+    tapped: bool = True
+    states: Mapping[str, str] = field(default_factory=dict)
