@@ -32,7 +32,7 @@ from exporter.own_state import OwnState, judge_own_state
 from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status, worst
 from exporter.parity.tolerance import Policy
-from exporter.record import culprit_record, link_record, output_record
+from exporter.record import culprit_record, link_record, output_record, walk_notes
 from exporter.report.schema import CulpritRecord, DeploymentRecord, LinkRecord
 from exporter.stages import Stages, Station
 from exporter.tensors import Arrays, Case
@@ -124,8 +124,7 @@ class Chain:
                     links.append(link)
                     statuses.append(status)
                     culprits += found
-            shares = ", ".join(f"{k} {v:.1f}" for k, v in layers.clock.seconds.items())
-            notes.append(f"seconds in the layer walk: {shares}")
+            notes += walk_notes(layers)
         for deployment in self._deployments if self._own else ():
             found, held = judge_own_state(
                 self._own, deployment.label(), self._subject.outputs, self._policy

@@ -102,6 +102,25 @@ def _tap(result: TapResult) -> TapRecord:
     )
 
 
+def walk_notes(link: LayerLink) -> list[str]:
+    """Where the time of a walk went, and which values were compared after reshaping."""
+    shares = ", ".join(f"{kind} {spent:.1f}" for kind, spent in link.clock.seconds.items())
+    notes = [f"seconds in the layer walk: {shares}"]
+    found = [
+        (tap.planned.tap.name, tap.local.measurement)
+        for tap in link.taps
+        if tap.local is not None and tap.local.measurement.shape_stored is not None
+    ]
+    if found:
+        name, held = found[0]
+        notes.append(
+            f"{len(found)} value(s) that the file holds in another shape were compared after "
+            f"reshaping, elements in the order that they have: '{name}' is {held.shape_stored} "
+            f"there, {held.shape_expected} in PyTorch"
+        )
+    return notes
+
+
 def culprit_record(culprit: Culprit, *, link: str, stage: str) -> CulpritRecord:
     """A culprit; its layer is that of a tap the file has lost, where one explains it."""
     result = culprit.tap

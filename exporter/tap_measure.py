@@ -60,6 +60,7 @@ def rearranged_free(values: TapValues, source: Measurement) -> Measurement:
         role="output" if tap.output else "inner",
         shape_expected=held.after,
         shape_actual=held.after,
+        shape_stored=values.stored,
         natural_scale=natural_scale(tap.tap.op),
         actual=place(source.actual),
         reference=place(source.reference),
@@ -136,6 +137,8 @@ def _measure(
 
 
 def _explained(measured: Measurement, values: TapValues) -> Measurement:
+    if values.stored is not None and measured.problem is None:
+        return replace(measured, shape_stored=values.stored)
     if values.stopped is None or measured.problem is None or measured.dtype_actual is not None:
         return measured
     return replace(measured, problem=f"{measured.problem}: onnxruntime stopped: {values.stopped}")

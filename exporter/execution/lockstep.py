@@ -38,7 +38,8 @@ from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.products import Products
 from exporter.execution.rearranged import Rearranged, rearrange, rearranged_source
-from exporter.execution.slices import SLICED_OPS, LinearSlices, operands
+from exporter.execution.reshaped import StoredShapes, supplier
+from exporter.execution.slices import SLICED_OPS, LinearSlices, operands, sliceable
 from exporter.execution.tap_values import Clock, TapValues
 from exporter.execution.targets import moves_elements
 from exporter.graph.index import GraphIndex
@@ -94,7 +95,7 @@ class Lockstep:
         live = [t for t in planned if t.fate == COMPARED and not t.constant]
         self._cut = frozenset(tap.onnx_name for tap in live)
         self._sources = {op.name: tuple(op.refs()) for op in program.ops}
-        self._sliceable = _sliceable(program)
+        self._sliceable = sliceable(program)
         self._rearranged = frozenset(
             source for op in program.ops if (source := rearranged_source(op)) is not None
         )
@@ -113,17 +114,6 @@ class Lockstep:
         self._freed.settle()
 
 
-def _supplier(
-    reference: Mapping[str, Any], names: Mapping[str, str]
-) -> Callable[[str], np.ndarray]:
-    """Gives float32 PyTorch's value for an ONNX name; of a complex one its parts ``[..., 2]``.
-
-    Not a method: a walk that is reachable from itself would keep its arrays, its sessions and
-    the graph until the garbage collector happens to run.
-    """
-    return lambda onnx_name: as_pairs(to_array(reference[names[onnx_name]]))
-
-
 class _Walk:
     """State of one walk."""
 
@@ -138,6 +128,7 @@ class _Walk:
         self.op_weights: dict[str, Any] = {}
         self.sliced: dict[str, LinearSlices] = {}
         self.free_values: dict[str, np.ndarray] = {}
+        self.stored = StoredShapes()
         options: dict[str, Any] = {
             "taps": owner._cut,
             "sessions": owner._sessions,
@@ -149,7 +140,7 @@ class _Walk:
             inputs,
             owner._deployment,
             forced=owner._cut,
-            supply=_supplier(self.reference, owner._names),
+            supply=supplier(self.reference, owner._names, self.stored),
             **options,
         )
         self.ops: list[tuple[int, Op]] = []
@@ -187,8 +178,8 @@ class _Walk:
         names = [tap.onnx_name for tap in here if tap.onnx_name in owner._cut]
         built = self.free.build_seconds + self.forced.build_seconds
         ran = self.free.run_seconds, self.forced.run_seconds
-        free = self.free.advance(names, last=last)
-        forced = self.forced.advance(names, last=last)
+        free = self._in_shape(here, self.free.advance(names, last=last))
+        forced = self._in_shape(here, self.forced.advance(names, last=last))
         built = self.free.build_seconds + self.forced.build_seconds - built
         owner.clock.add("session building", built)
         owner.clock.add("onnx free", self.free.run_seconds - ran[0])
@@ -218,6 +209,15 @@ class _Walk:
             self.freed.give_back()
         else:
             self.freed.settle()
+
+    def _in_shape(self, here: list[PlannedTap], values: Arrays) -> Arrays:
+        """Values of the file in PyTorch's shapes, where only that differs; outputs as they are."""
+        for tap in here:
+            name = tap.onnx_name
+            if name in values and not tap.output:
+                expected = np.shape(self.reference[tap.tap.name])
+                values[name] = self.stored.take(name, values[name], expected)
+        return values
 
     def _double(self, op: Op) -> None:
         """Compute the free and the local float64 value of ``op``."""
@@ -306,7 +306,10 @@ class _Walk:
 
     def _values(self, op: Op, planned: PlannedTap, free: Arrays, forced: Arrays) -> TapValues:
         name = planned.onnx_name
-        constant = self.owner._graph.array(name) if planned.constant else None
+        constant = None
+        if planned.constant:
+            held = {name: self.owner._graph.array(name)}
+            constant = self._in_shape([planned], held)[name]
         floating = is_floating(self.reference[op.name])
         sliced = self.sliced.get(op.name)
         return TapValues(
@@ -322,6 +325,7 @@ class _Walk:
             stopped=self.forced.stopped.get(name) or self.free.stopped.get(""),
             slices=sliced,
             rearranged=self._rearranged(op) if floating and not sliced else None,
+            stored=self.stored.of(name),
         )
 
     def _margin(self, op: Op, truth: Callable[[str], Any]) -> Callable[..., Margin] | None:
@@ -369,14 +373,3 @@ def _last_uses(program: Program, ops: Mapping[str, Op]) -> dict[int, tuple[str, 
             last.setdefault(index, []).append(choice.source)
             released[choice.source] = index
     return {index: tuple(names) for index, names in last.items()}
-
-
-def _sliceable(program: Program) -> frozenset[str]:
-    """Ops whose float64 value nobody reads but a decision, and that can be computed by rows."""
-    floats = {op.name for op in program.ops if not op.dtype.startswith(("int", "uint", "bool"))}
-    read = {name for op in program.ops if op.name in floats for name in op.refs()}
-    return frozenset(
-        op.name
-        for op in program.ops
-        if op.target in SLICED_OPS and op.name not in read and op.name not in program.outputs
-    )

@@ -24,6 +24,7 @@ class TapValues:
     onnxruntime said when it could not compute the value. A tap with ``slices`` is too large for
     its float64 values to be held; they are None and come from there, some rows at a time.
     ``rearranged`` is there when the op only rearranges a tap whose free value is still held.
+    ``stored`` is the file's shape of a value that was reshaped to PyTorch's to be compared.
     """
 
     planned: PlannedTap
@@ -38,6 +39,7 @@ class TapValues:
     stopped: str | None = None
     slices: LinearSlices | None = None
     rearranged: Rearranged | None = None
+    stored: tuple[int, ...] | None = None
 
 
 @dataclass(slots=True)

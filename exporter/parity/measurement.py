@@ -61,6 +61,8 @@ class Measurement:
         mismatches, first_mismatch: unequal positions of a discrete tap.
         bitwise_equal: reference and actual have the same bits.
         cosine: of actual against truth; ``quantiles``: of ``|actual - truth|``, by level.
+        shape_stored: the shape that the file holds, where it was reshaped (never reordered) to
+            the expected one to be compared.
         problem: why nothing was measured (missing, shape change, dtype of another kind).
         held: formats coarser than the reference's own that the file holds in what computed the
             value: "float16", "int8", "int4" ...; ``None`` when nobody has looked, ``()`` when
@@ -80,6 +82,7 @@ class Measurement:
     dtype_actual: str | None = None
     shape_expected: Index | None = None
     shape_actual: Index | None = None
+    shape_stored: Index | None = None
     elements: int = 0
     compared: int = 0
     scale: float | None = None

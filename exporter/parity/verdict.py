@@ -65,7 +65,14 @@ def judge(
         empty_declared: the case declares that this tap holds no elements.
         layer: module path, for overrides that name a layer.
     """
-    m = measurement
+    verdict = _judge(measurement, policy, empty_declared, layer)
+    if measurement.shape_stored is None:
+        return verdict
+    held = f"the file holds it as {measurement.shape_stored}, compared after reshaping"
+    return replace(verdict, reason=f"{verdict.reason}; {held}")
+
+
+def _judge(m: Measurement, policy: Policy, empty_declared: bool, layer: str) -> Verdict:
     broken = _structure(m, policy) or _emptiness(m, empty_declared) or _finiteness(m)
     if broken is not None:
         return broken

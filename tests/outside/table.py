@@ -250,7 +250,6 @@ TABLE = (
         name="flattened",
         right="pass: a value that is kept in another shape is compared after reshaping",
         check=passes(),
-        waiting="a value in another shape is a change of shape",
     ),
     Row(
         name="one_step",
