@@ -13,7 +13,9 @@ from exporter.debug.reference import boundary, region_of, run_reference, truth_o
 from exporter.debug.subject import Subject
 from exporter.errors import OnnxStoppedError
 from exporter.execution.evaluate import to_array
+from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
+from exporter.execution.reshaped import StoredShapes, as_expected
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.subgraph import OWN, WindowGraph, cut_window
@@ -134,7 +136,8 @@ def isolate(subject: Subject, taps: Iterable[PlannedTap], *, also: Iterable[str]
     whole = truth_of(subject, ends, reference, around)
     program = layer_program(subject, ends, reference, around)
     feeds = {n: np.asarray(subject.case.inputs[n], order="C") for n in inputs}
-    feeds |= {n: to_array(reference[p]) for n, p in forced.items()}
+    stored = shapes_in_file(subject)
+    feeds |= {n: stored.give(n, to_array(reference[p])) for n, p in forced.items()}
     feeds |= {subject.program.onnx_name(n): to_array(reference[n]) for n in also if n in reference}
     held = Isolated(
         rows=tuple(rows),
@@ -152,6 +155,29 @@ def isolate(subject: Subject, taps: Iterable[PlannedTap], *, also: Iterable[str]
         _judged(subject, held, row, results.get(row.planned.onnx_name), errors) for row in rows
     )
     return replace(held, rows=judged)
+
+
+def shapes_in_file(subject: Subject) -> StoredShapes:
+    """Shapes of the taps that the run has found in another shape in the file, on this case."""
+    found = {
+        tap.name
+        for link in subject.report.links
+        for layer in link.layers
+        for tap in layer.taps
+        if tap.local is not None and tap.local.get("shape_stored") is not None
+    }
+    stored = StoredShapes()
+    names = {t.onnx_name: t.tap.name for t in subject.planned if t.tap.name in found}
+    wanted = [name for name in names if name in subject.cut]
+    if not wanted:
+        return stored
+    reference, _ = run_reference(subject, {names[name] for name in wanted})
+    walk = OnnxWindows(
+        subject.actual, subject.case.inputs, subject.deployment, taps=frozenset(wanted)
+    )
+    for name, value in walk.advance(wanted, last=False).items():
+        stored.take(name, value, np.shape(to_array(reference[names[name]])))
+    return stored
 
 
 def _ends(subject: Subject, names: list[str]) -> list[str]:
@@ -245,6 +271,9 @@ def judge_value(
     """
     tap = row.planned.tap
     reference = held.reference[tap.name] if reference is None else reference
+    if not row.planned.output:
+        reshaped = as_expected(actual, reference.shape)
+        actual = actual if reshaped is None else reshaped
     exact = truth is None and tap.name in held.exact
     truth = held.truth[tap.name] if truth is None else truth
     role = "output" if row.planned.output else "inner"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -10,9 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.execution.reshaped import as_expected, merges_or_splits
+from exporter.execution.reshaped import as_expected
+from exporter.golden.judge import judge_tap
+from exporter.golden.records import Expected
+from exporter.golden.sketch import sketch
 from exporter.layers import LayerLink
 from exporter.parity.measurement import Measurement
+from exporter.parity.reshaped import merges_or_splits
 from exporter.parity.status import Status
 from exporter.tensors import Case
 from tests.faults.editor import Editor
@@ -187,3 +192,13 @@ def test_an_output_keeps_its_shape():
     edit = Editor(rows().model, rows().program)
     behind(edit, "add", ("Reshape", {"ints": [[-1, 8]]}))
     assert stored(rows().judge(edit.model, cases=(case(),))).keys().isdisjoint({"y", "add_1"})
+
+
+def test_a_sketch_of_a_golden_is_the_same_with_axes_merged_and_another_when_turned():
+    value = np.random.default_rng(0).standard_normal((3, 4, 16)).astype(np.float32)
+    wanted = sketch("tap", value)
+    expected = Expected(sketch=wanted, limit_max=1e-5, limit_rms=1e-5, witness=b"", close=0)
+    assert judge_tap(expected, sketch("tap", value.reshape(12, 16))).strain <= 1e-3
+    turned = np.ascontiguousarray(value.transpose(1, 0, 2)).reshape(12, 16)
+    assert judge_tap(expected, sketch("tap", turned)).strain > 100
+    assert math.isinf(judge_tap(expected, sketch("tap", value.transpose(1, 0, 2))).strain)
