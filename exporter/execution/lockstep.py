@@ -45,7 +45,6 @@ from exporter.execution.targets import moves_elements
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
 from exporter.graph.taps import COMPARED, PlannedTap
-from exporter.parity.compare import as_pairs
 from exporter.tensors import Arrays
 
 __all__ = ["Clock", "Lockstep", "TapValues"]
@@ -215,7 +214,9 @@ class _Walk:
         for tap in here:
             name = tap.onnx_name
             if name in values and not tap.output:
-                expected = np.shape(self.reference[tap.tap.name])
+                reference = self.reference[tap.tap.name]
+                parts = isinstance(reference, torch.Tensor) and reference.is_complex()
+                expected = (*np.shape(reference), 2) if parts else np.shape(reference)
                 values[name] = self.stored.take(name, values[name], expected)
         return values
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from exporter.execution.evaluate import to_array
+from exporter.parity.compare import as_pairs
 from exporter.parity.reshaped import merges_or_splits
 
 
@@ -48,10 +49,12 @@ def supplier(
 ) -> Callable[[str], np.ndarray]:
     """Gives float32 PyTorch's value for an ONNX name, in the shape that the file knows.
 
+    Of a complex value these are its parts ``[..., 2]``.
+
     No method of a walk: one that is reachable from itself would keep its arrays, its sessions and
     the graph until the garbage collector happens to run.
 
     Args:
         reference: values by the names of the program's ops. names: ONNX name -> that name.
     """
-    return lambda name: stored.give(name, to_array(reference[names[name]]))
+    return lambda name: stored.give(name, as_pairs(to_array(reference[names[name]])))
