@@ -30,16 +30,16 @@ from exporter.cache.store import Store
 from exporter.config import Pipeline
 from exporter.execution.memory import trim
 from exporter.execution.stopwatch import FILES, MODULE, timed
-from exporter.graph.capture import capture
 from exporter.graph.export import check_interface, export
 from exporter.graph.index import index_graph
 from exporter.graph.program import Program
 from exporter.graph.program_file import save_program
 from exporter.graph.simplify import Simplified
 from exporter.graph.stored_weights import simplify_stored, stored_weights
+from exporter.graph.strategies import capture_openly
 from exporter.graph.taps import plan_taps, write_taps
 from exporter.graph.weight_files import store_exported, store_shipped
-from exporter.graph.wrap import Wrapped, wrap
+from exporter.graph.wrap import Wrapped, narrowed, wrap
 from exporter.models.user_code import blamed
 from exporter.stages import Stages, Station
 
@@ -111,7 +111,7 @@ def build(
             made, use = _cached(pipeline, wrapped, folder, stages, base, store)
         trim()
     return Built(
-        wrapped=wrapped,
+        wrapped=narrowed(wrapped, made.program),
         program=made.program,
         exported=made.exported,
         shipped=made.shipped,
@@ -161,8 +161,11 @@ def make(
     """Capture, export, simplify and ship; see ``build``."""
     said = {}
     with users_code(pipeline), stages.stage("capture") as stage:
-        captured = capture(wrapped.module, wrapped.example, wrapped.dynamic_shapes)
+        found = capture_openly(wrapped)
+        captured = found.program
         said["capture"] = f"{sum(n.op == 'call_function' for n in captured.graph.nodes)} ops"
+        if found.strategy:
+            said["capture"] += f"; {found.strategy}"
         stage.result(said["capture"])
     with users_code(pipeline), stages.stage("export") as stage:
         result = export(
@@ -172,11 +175,13 @@ def make(
             opset=pipeline.export.opset,
             names_of_torch=VALUE_NAMES in base,
         )
+        limits = {name: (axis.minimum, axis.maximum) for name, axis in found.axes.items()}
+        program = replace(result.program, limits=limits, notes=found.notes)
         outside = pipeline.export.external_data
         clear_exported(folder)
         exported, model = store_exported(result.model, folder / EXPORTED, base, outside=outside)
-        write_taps(plan_taps(result.program, index_graph(model, folder)), folder / TAPS)
-        save_program(result.program, folder / PROGRAM)
+        write_taps(plan_taps(program, index_graph(model, folder)), folder / TAPS)
+        save_program(program, folder / PROGRAM)
         said["export"] = f"{exported.nodes} nodes, opset {pipeline.export.opset}"
         if result.left:
             said["export"] += f"; decomposed by torch: {result.left}"
@@ -202,7 +207,7 @@ def make(
         # The judging half reads the file; holding the model as well costs its weights once more.
         simplified = replace(simplified, model=onnx.ModelProto())
     return Made(
-        program=result.program,
+        program=program,
         exported=exported,
         shipped=shipped,
         simplified=simplified,

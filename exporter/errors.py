@@ -72,10 +72,19 @@ class StageError(ExportVerifyError):
         stage: the stage that failed.
         finished: the stages that had already finished, in order.
         detail: what went wrong.
+        remedy: what would help, one sentence.
     """
 
-    def __init__(self, stage: str, detail: str, *, finished: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        stage: str,
+        detail: str,
+        *,
+        finished: tuple[str, ...] = (),
+        remedy: str | None = None,
+    ):
         self.stage = stage
+        self.remedy = remedy
         self.finished = finished
         self.detail = detail
         done = ", ".join(finished) or "none"

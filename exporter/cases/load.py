@@ -12,6 +12,7 @@ import numpy as np
 from exporter.cases.audio_input import WAVEFORM, recorded_array, recorded_input
 from exporter.cases.defaults import LENGTHS, bound_sizes, default_array, example_sizes
 from exporter.cases.draw import draw
+from exporter.cases.limits import check_limits
 from exporter.cases.names import check_names
 from exporter.cases.steps import cut_calls
 from exporter.cases.values import check_shapes, filled, value_array
@@ -111,6 +112,8 @@ def _load(pipeline: Pipeline, specs: Mapping[str, TensorSpec], position: int) ->
     check_shapes(specs, arrays, places)
     whole = {name: arrays[name] for name in specs}
     first, *later = cut_calls(pipeline, position, whole, specs)
+    for inputs in (first, *later):
+        check_limits(pipeline, list(specs.values()), inputs, where=pipeline.where(*where))
     return Case(
         name=config.name,
         inputs=first,

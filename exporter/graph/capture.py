@@ -147,8 +147,10 @@ def capture(
     module: nn.Module,
     example: Mapping[str, torch.Tensor],
     dynamic_shapes: Mapping[str, Any],
+    *,
+    strict: bool = False,
 ) -> torch.export.ExportedProgram:
-    """Trace ``module`` into an ``ExportedProgram`` (non-strict, aten level).
+    """Trace ``module`` into an ``ExportedProgram`` (aten level).
 
     Args:
         module: in eval mode.
@@ -156,6 +158,7 @@ def capture(
             (torch.export treats 0 and 1 as constants) and no tensor object occurs twice (the
             exporter would merge the two inputs).
         dynamic_shapes: per argument, what ``torch.export.export`` takes.
+        strict: let torch read the module's bytecode instead of running it.
 
     Raises:
         StageError: the module is in training mode, an example is unusable, or torch.export
@@ -175,7 +178,7 @@ def capture(
                     argument: dict(dynamic_shapes.get(name) or {})
                     for argument, name in zip(argument_names(names), names, strict=True)
                 },
-                strict=False,
+                strict=strict,
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
     except Exception as error:

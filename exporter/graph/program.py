@@ -84,6 +84,9 @@ class Program:
         outputs: names of the values returned, in order.
         output_names: names that the graph's users see, in the same order.
         tensors: key -> tensor; shared with the module it came from, never written to.
+        limits: axis -> sizes that were found to be taken, where they are narrower than declared;
+            None: no limit at that end.
+        notes: what a report should say of how it was captured.
     """
 
     inputs: tuple[str, ...]
@@ -92,6 +95,8 @@ class Program:
     outputs: tuple[str, ...]
     output_names: tuple[str, ...]
     tensors: Mapping[str, torch.Tensor]
+    limits: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def onnx_name(self, name: str) -> str:
         """Name of a value in the ONNX graph (outputs carry their public name there)."""

@@ -44,6 +44,8 @@ def save_program(program: Program, folder: Path) -> None:
             "weights": dict(program.weights),
             "outputs": program.outputs,
             "output_names": program.output_names,
+            "limits": dict(program.limits),
+            "notes": program.notes,
             "ops": [_op_to_json(op) for op in program.ops],
         }
     )
@@ -73,6 +75,8 @@ def load_program(folder: Path) -> Program:
             outputs=tuple(data["outputs"]),
             output_names=tuple(data["output_names"]),
             tensors=load_file(folder / WEIGHTS_FILE),
+            limits={name: (low, high) for name, (low, high) in data.get("limits", {}).items()},
+            notes=tuple(data.get("notes", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ArtifactError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from exporter.errors import ConfigError
 from exporter.graph.named_graph import NamedGraph
+from exporter.graph.program import Program
 from exporter.graph.speech_graph import BatchedSpeechGraph, SpeechGraph
 from exporter.models import load_model_module
 from exporter.models.built import Built, WeightsInfo
@@ -46,6 +47,8 @@ class Wrapped:
         tokens: text of every token id, if there is a table.
         states: output -> the input that takes it in the next call.
         notes: what a report should say about the model.
+        sizes: of every symbolic axis in ``example``, where they are known.
+        example_at: makes another example at other sizes; ``None`` where that is not known.
     """
 
     module: nn.Module
@@ -57,6 +60,8 @@ class Wrapped:
     tokens: tuple[str, ...] | None = None
     states: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    example_at: Callable[[Mapping[str, int]], Mapping[str, Tensor]] | None = None
 
 
 def wrap(pipeline: Any) -> Wrapped:
@@ -119,7 +124,7 @@ def _wrap_speech(pipeline: Any, built: Built) -> Wrapped:
         inputs=inputs,
         outputs=outputs,
         example=example,
-        dynamic_shapes=_dynamic_shapes(inputs),
+        dynamic_shapes=dynamic_shapes(inputs),
         weights=_whole_digest(module, built.weights),
         tokens=built.tokens,
     )
@@ -140,11 +145,13 @@ def _wrap_tensors(pipeline: Any, built: Built) -> Wrapped:
         inputs=built.inputs,
         outputs=outputs,
         example={**_tensor_example(built.inputs), **(built.example or {})},
-        dynamic_shapes=_dynamic_shapes(built.inputs),
+        dynamic_shapes=dynamic_shapes(built.inputs),
         weights=built.weights,
         tokens=built.tokens,
         states=_states(pipeline, built, {spec.name: spec for spec in outputs}),
         notes=built.notes,
+        sizes=built.sizes,
+        example_at=built.example_at,
     )
 
 
@@ -307,7 +314,30 @@ def _tensor_example(inputs: tuple[TensorSpec, ...]) -> dict[str, Tensor]:
     return example
 
 
-def _dynamic_shapes(inputs: tuple[TensorSpec, ...]) -> dict[str, dict[int, Any]]:
+def with_axes(specs: tuple[TensorSpec, ...], axes: Mapping[str, Axis]) -> tuple[TensorSpec, ...]:
+    """The specs with other limits of their axes, by name."""
+    return tuple(
+        dataclasses.replace(spec, axes=tuple(axes.get(axis.name, axis) for axis in spec.axes))
+        for spec in specs
+    )
+
+
+def narrowed(wrapped: Wrapped, program: Program) -> Wrapped:
+    """A module with the limits, and what is to be said, that were found when it was captured."""
+    axes = {axis.name: axis for spec in wrapped.inputs for axis in spec.axes}
+    for name, (minimum, maximum) in program.limits.items():
+        if name in axes:
+            axes[name] = dataclasses.replace(axes[name], minimum=minimum, maximum=maximum)
+    return dataclasses.replace(
+        wrapped,
+        inputs=with_axes(wrapped.inputs, axes),
+        outputs=with_axes(wrapped.outputs, axes),
+        notes=(*wrapped.notes, *program.notes),
+    )
+
+
+def dynamic_shapes(inputs: tuple[TensorSpec, ...]) -> dict[str, dict[int, Any]]:
+    """Per input, axis number -> ``torch.export.Dim``."""
     dims: dict[str, Any] = {}
     for axis in (axis for spec in inputs for axis in spec.axes):
         dims.setdefault(axis.name, torch.export.Dim(axis.name, min=axis.minimum, max=axis.maximum))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -53,6 +53,8 @@ class Built:
             next call.
         binding: how ``module`` is called with its inputs; ``None``: in order.
         notes: what a report should say about the model.
+        sizes: of every symbolic axis in ``example``.
+        example_at: makes values to trace with at other sizes; ``None`` where that is not known.
     """
 
     module: nn.Module
@@ -67,6 +69,8 @@ class Built:
     states: Mapping[str, str] = field(default_factory=dict)
     binding: Binding | None = None
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    example_at: Callable[[Mapping[str, int]], Mapping[str, Tensor]] | None = None
 
 
 class ModelFile(Protocol):

@@ -31,6 +31,7 @@ from exporter.models.binding import Binding, UnboundError, bind_inputs
 from exporter.models.built import Built, WeightsInfo
 from exporter.models.fast_path import fast_path_note, has_fast_path, without_fast_path
 from exporter.models.infer_outputs import infer_outputs, supported
+from exporter.models.limits import find_limits, limited
 from exporter.models.results import flat_results
 from exporter.models.user_code import blamed, code_digest, find_callable, importable
 from exporter.models.weights import digest_tensors, load_strictly, read_model_pt, resolve_weights
@@ -55,7 +56,6 @@ def build(pipeline: Pipeline) -> Built:
             remedy="read that code, then add --trust (from Python: trust=True)",
         )
     folder = pipeline.factory_folder
-    inputs = input_specs(pipeline)
     sizes = example_sizes(pipeline)
     example = _tensors(pipeline, sizes, 0)
     with importable(folder):
@@ -66,24 +66,36 @@ def build(pipeline: Pipeline) -> Built:
         binding = _binding(module, pipeline)
         # Never on the object that is captured: what it keeps for itself would grow there.
         probe = Probe(_twin(module, factory, pipeline, where), binding, pipeline)
-        outputs = _outputs(probe, sizes)
-        notes = probe.notes(sizes)
+        axes = _axes(pipeline)
+        probe.run(sizes, 0)
+        limits = find_limits(lambda at: probe.run(at, 0), axes, sizes)
+        axes = limited(axes, limits)
+        outputs = _outputs(probe, sizes, axes)
+        notes = (*(limit.note() for limit in limits), *probe.notes(sizes))
     return Built(
         module=module,
         takes="tensors",
-        inputs=inputs,
+        inputs=input_specs(pipeline, axes),
         outputs=outputs,
         weights=weights,
         example=example,
         states=pipeline.states,
         binding=binding,
         notes=notes,
+        sizes=sizes,
+        example_at=lambda at: _tensors(pipeline, at, 0),
     )
 
 
-def input_specs(pipeline: Pipeline) -> tuple[TensorSpec, ...]:
-    """The ``inputs`` and ``axes`` of a YAML as specs, in order."""
-    axes = _axes(pipeline)
+def input_specs(
+    pipeline: Pipeline, axes: Mapping[str, Axis] | None = None
+) -> tuple[TensorSpec, ...]:
+    """The ``inputs`` of a YAML as specs, in order.
+
+    Args:
+        axes: what is known of their axes; None: what the YAML says.
+    """
+    axes = _axes(pipeline) if axes is None else axes
     drawn = {name for name, spec in pipeline.inputs.items() if "draw" in spec.model_fields_set}
     starts_at_zero = set(pipeline.states.values()) - drawn
     return tuple(
@@ -252,10 +264,12 @@ class Probe:
             return self._module(*positional, **named)
 
 
-def _outputs(probe: Probe, sizes: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+def _outputs(
+    probe: Probe, sizes: Mapping[str, int], axes: Mapping[str, Axis]
+) -> tuple[TensorSpec, ...]:
     pipeline = probe.pipeline
     where = pipeline.where("outputs")
-    specs = infer_outputs(probe.run, sizes, _axes(pipeline), pipeline.outputs, where=where)
+    specs = infer_outputs(probe.run, sizes, axes, pipeline.outputs, where=where)
     for spec in specs:
         if spec.name in pipeline.outputs and not supported(getattr(torch, spec.dtype)):
             raise ModelError(

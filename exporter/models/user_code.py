@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
-import re
 import sys
 import sysconfig
 import traceback
@@ -28,6 +27,10 @@ _OURS = str(Path(__file__).resolve().parents[1])
 _TORCH = str(Path(torch.__file__ or "").resolve().parent)
 _STANDARD = sysconfig.get_paths()["stdlib"]
 _INSTALLED = ("site-packages", "dist-packages")
+_TOOLS = frozenset(
+    {"onnxruntime", "onnx", "onnx_ir", "onnxscript", "onnxsim", "numpy", "safetensors", "sympy"}
+)
+"""What this package works with: errors in there are nobody's model."""
 
 
 @contextlib.contextmanager
@@ -127,7 +130,7 @@ def blamed(where: str, what: str, *, always: bool = True) -> Iterator[None]:
         raise ModelError(
             f"{what}: stage '{error.stage}': {error.detail}",
             where=place or where,
-            remedy=_narrower(error.detail) or _ADVICE,
+            remedy=error.remedy or _ADVICE,
         ) from error
     except (ExportVerifyError, torch.OutOfMemoryError):
         raise
@@ -141,18 +144,6 @@ def blamed(where: str, what: str, *, always: bool = True) -> Iterator[None]:
             where=place or where,
             remedy=_ADVICE,
         ) from error
-
-
-def _narrower(detail: str) -> str | None:
-    """How to narrow axes to the sizes that torch.export says the model can take."""
-    limits: dict[str, list[str]] = {}
-    for name, bounds in re.findall(r"^\s*(\w+) = Dim\('\w+', ([^)]*)\)", detail, re.MULTILINE):
-        for key, size in re.findall(r"(min|max)=(\d+)", bounds):
-            limits.setdefault(name, []).append(f"{key}imum: {size}")
-    if not limits:
-        return None
-    axes = ", ".join(f"{name}: {{{', '.join(found)}}}" for name, found in limits.items())
-    return f"the model does not take every size; write axes: {{{axes}}}, or correct its code"
 
 
 _ADVICE = "correct the model's code; 'export-verify' only calls it"
@@ -174,11 +165,13 @@ def place_of(error: BaseException) -> str:
 
 
 def is_users(file: str) -> bool:
-    """True for a source file of neither Python, torch nor this package."""
+    """True for a source file of neither Python, torch, this package nor what it works with."""
     if file.startswith("<"):
         return False
     path = Path(file).resolve()
     installed = any(part in _INSTALLED for part in path.parts)
+    if installed and _TOOLS & set(path.parts):
+        return False
     if not installed and path.is_relative_to(_STANDARD):
         return False
     return not path.is_relative_to(_OURS) and not path.is_relative_to(_TORCH)

@@ -15,6 +15,7 @@ from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.errors import ConfigError, ModelError, UserInputError, WeightsError
 from exporter.graph.wrap import Wrapped, wrap
+from exporter.report.schema import read_report
 
 MODULE = """\
 import torch
@@ -376,8 +377,32 @@ def test_a_case_that_the_model_cannot_run_names_the_line(tmp_path, capsys):
     assert "my_model.py:15" in said and "ValueError: nine" in said
 
 
-def test_an_axis_that_is_declared_too_wide_is_answered_with_what_to_write(tmp_path, capsys):
+def test_a_limit_of_the_model_is_found_and_said(tmp_path, capsys):
     path = project(tmp_path, low="minimum: 3, => minimum: 1,")
+    out = tmp_path / "out"
+    assert cli.main(["run", str(path), "--trust", "--output-dir", str(out)]) == 0
+    capsys.readouterr()
+    notes = read_report(out / "report.json").notes
+    assert any("takes at least 3 frames" in n and "my_model.py:13" in n for n in notes), notes
+
+
+def test_a_case_outside_of_a_limit_that_was_found_is_refused_with_it(tmp_path, capsys):
+    path = project(
+        tmp_path,
+        low="minimum: 3, => minimum: 1,",
+        size="batch: 2, frames: 9 => batch: 2, frames: 2",
+    )
     assert cli.main(["run", str(path), "--trust", "--output-dir", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
-    assert "write axes: {frames: {minimum: 3}}" in said and "Traceback" not in said
+    assert "'x' has 2 frames; the model takes 3 or more, as was found by running it" in said
+
+
+def test_limits_are_not_made_up_for_a_model_that_takes_multiples(tmp_path):
+    check = "        if x.shape[1] % 4 != 1:\n            raise ValueError('4')\n        best ="
+    found = wrapped(
+        tmp_path,
+        module=MODULE.replace("        best =", check),
+        low="minimum: 3, => minimum: 3, maximum: 21,",
+    )
+    (axis,) = (axis for axis in found.inputs[0].axes if axis.name == "frames")
+    assert (axis.minimum, axis.maximum) == (3, 21)

@@ -1,0 +1,206 @@
+"""How a module is captured when torch.export refuses it at first: tried in the open, and named.
+
+Each refusal says what may help, and one thing is changed at a time:
+
+    an axis has limits          eager is run just outside of them. It stops there: the limits are
+                                the model's, and the axis gets them. It does not: they are the
+                                trace's, and sizes of one are no longer told from others
+    an axis was frozen          ``len``, ``int``, ``max`` and ``min`` return sizes of the graph;
+                                another example size
+    a number comes from data    ``len``, ``int``, ``max`` and ``min`` return sizes of the graph
+    anything else, or still     torch's strict mode
+
+No way is believed for having succeeded: what was captured is compared with the module itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx.experimental import _config as symbolic_config
+
+from exporter.errors import StageError
+from exporter.graph.capture import capture
+from exporter.graph.symbolic_builtins import Replaced, symbolic_builtins
+from exporter.graph.torch_refusal import Refusal, refusal_of
+from exporter.graph.wrap import Wrapped, dynamic_shapes, with_axes
+from exporter.tensors import Axis
+
+_MOST_TRIES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """A captured module.
+
+    Attributes:
+        program: what torch.export made.
+        axes: axes that got narrower limits than they had, by name.
+        strategy: how it was captured, in a few words; "" for the usual way.
+        notes: what a report should say of that.
+    """
+
+    program: ExportedProgram
+    axes: Mapping[str, Axis]
+    strategy: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def capture_openly(wrapped: Wrapped) -> Captured:
+    """Capture a module; a user's own in the first of several ways that works.
+
+    Raises:
+        StageError: torch.export refuses it in every way; the first refusal, with what would help.
+    """
+    return _Search(wrapped).run()
+
+
+class _Search:
+    """One module on its way through the strategies."""
+
+    def __init__(self, wrapped: Wrapped):
+        self.wrapped = wrapped
+        self.declared = {axis.name: axis for spec in wrapped.inputs for axis in spec.axes}
+        self.axes = dict(self.declared)
+        self.sizes = dict(wrapped.sizes)
+        self.example: Mapping[str, Tensor] = wrapped.example
+        self.symbolic = self.oblivious = self.strict = False
+        self.notes: list[str] = []
+
+    def run(self) -> Captured:
+        first: StageError | None = None
+        for _ in range(_MOST_TRIES):
+            try:
+                program, replaced = self._capture()
+            except StageError as error:
+                first = first or error
+                refusal = refusal_of(error.__cause__ or error, self.axes)
+                # Models that this package knows are captured in one way, or are to be mended.
+                if self.wrapped.example_at is None or not self._change(refusal):
+                    break
+                continue
+            return self._captured(program, replaced)
+        if first is None:
+            raise StageError("capture", "nothing was tried")
+        cause = first.__cause__ or first
+        remedy = first.remedy or refusal_of(cause, self.declared).remedy()
+        raise StageError("capture", first.detail, remedy=remedy) from first.__cause__
+
+    def _capture(self) -> tuple[ExportedProgram, Replaced]:
+        shapes = dynamic_shapes(with_axes(self.wrapped.inputs, self.axes))
+        functions = symbolic_builtins(self.wrapped.module) if self.symbolic else _nothing()
+        with functions as replaced, symbolic_config.patch(backed_size_oblivious=self.oblivious):  # type: ignore[attr-defined]
+            program = capture(self.wrapped.module, self.example, shapes, strict=self.strict)
+        if replaced and not self._agrees():
+            raise StageError("capture", f"PyTorch itself gives other values when {replaced.note()}")
+        return program, replaced
+
+    def _captured(self, program: ExportedProgram, replaced: Replaced) -> Captured:
+        used = {
+            "sizes in place of Python's numbers": bool(replaced),
+            f"at {_sizes(self.sizes)}": self.example is not self.wrapped.example,
+            "sizes of one not told from others": self.oblivious,
+            "strict": self.strict,
+        }
+        strategy = ", ".join(words for words, is_used in used.items() if is_used)
+        notes = [*self.notes, *([replaced.note()] if replaced else [])]
+        if strategy:
+            notes.insert(0, f"captured in another way than the usual one: {strategy}")
+        narrowed = {name: a for name, a in self.axes.items() if a != self.declared[name]}
+        return Captured(program=program, axes=narrowed, strategy=strategy, notes=tuple(notes))
+
+    def _change(self, refusal: Refusal) -> bool:
+        """Change one thing that a refusal asks for; False when nothing is left to try."""
+        if refusal.only_limits:
+            return self._narrow(refusal)
+        if not self.symbolic:
+            self.symbolic = True
+        elif refusal.frozen and self.example is self.wrapped.example and self._larger(refusal):
+            self.oblivious = True
+        elif not self.strict:
+            self.strict = True
+        else:
+            return False
+        return True
+
+    def _narrow(self, refusal: Refusal) -> bool:
+        changed = False
+        for name, (lowest, highest) in refusal.limits.items():
+            axis = self.axes[name]
+            ends: dict[str, int] = {}
+            if lowest is not None and lowest > axis.minimum:
+                ends["minimum"] = lowest
+            if highest is not None and (axis.maximum is None or highest < axis.maximum):
+                ends["maximum"] = highest
+            for key, size in ends.items():
+                outside = size - 1 if key == "minimum" else size + 1
+                stopped = self._stopped(name, outside)
+                if stopped is None and not self.oblivious:
+                    self.oblivious = True
+                    return True
+                self.axes[name] = replace(self.axes[name], **{key: size})
+                self.notes.append(_limit_note(name, key, size, stopped))
+                changed = True
+        return changed
+
+    def _larger(self, refusal: Refusal) -> bool:
+        """Take another example, in which a frozen axis is twice as long; False if it cannot be."""
+        make = self.wrapped.example_at
+        if make is None:
+            return False
+        for name in refusal.frozen:
+            highest = self.axes[name].maximum
+            wanted = 2 * self.sizes.get(name, 0) + 1
+            if wanted < 2 or (highest is not None and wanted > highest):
+                continue
+            self.sizes[name] = wanted
+        if self.sizes == dict(self.wrapped.sizes):
+            return False
+        self.example = make(self.sizes)
+        return True
+
+    def _stopped(self, name: str, size: int) -> str | None:
+        """Why PyTorch does not run at another size of an axis; None when it does."""
+        make = self.wrapped.example_at
+        if make is None:
+            return None
+        try:
+            with torch.no_grad():
+                copy.deepcopy(self.wrapped.module)(*make({**self.sizes, name: size}).values())
+        except Exception as error:  # noqa: BLE001 - whatever the user's model raises
+            return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        return None
+
+    def _agrees(self) -> bool:
+        """True when PyTorch gives the same bits with Python's functions and with ours."""
+        module = copy.deepcopy(self.wrapped.module)
+        with torch.no_grad():
+            plain = module(*(value.clone() for value in self.example.values()))
+            with symbolic_builtins(module):
+                other = module(*(value.clone() for value in self.example.values()))
+        pairs = zip(plain, other, strict=True)
+        return all(
+            a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs
+        )
+
+
+@contextlib.contextmanager
+def _nothing():  # noqa: ANN202
+    yield Replaced()
+
+
+def _limit_note(name: str, key: str, size: int, stopped: str | None) -> str:
+    words = f"at {'least' if key == 'minimum' else 'most'} {size} {name}"
+    if stopped is None:
+        return f"the captured program takes {words}; PyTorch takes more"
+    return f"takes {words}: beyond, the model stops ({stopped})"
+
+
+def _sizes(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {size}" for name, size in sizes.items())

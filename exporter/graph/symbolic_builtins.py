@@ -1,0 +1,145 @@
+"""``len``, ``int``, ``max`` and ``min`` of a model's own code, for sizes while it is traced.
+
+Python insists that ``len()`` and ``int()`` return plain integers, so torch.export freezes the size
+of the example there, or stops where the number is read from data. While a model is traced, the
+modules that hold its code get these functions in the place of Python's: of a tensor or of a size
+they return a symbolic size, of everything else what Python returns. No file is changed, and the
+modules are afterwards what they were.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from exporter.models.user_code import is_users
+
+_SIZES = (torch.SymInt,)
+_LEFT = frozenset({"torch", "numpy", "exporter", "builtins", "__main__"})
+
+
+class Replaced:
+    """What was replaced, where it mattered: ``len() at model.py:12``."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, None] = {}
+
+    def at(self, name: str) -> None:
+        """Remember that ``name`` was called by the user's code, and where."""
+        for frame in reversed(traceback.extract_stack(limit=8)):
+            if is_users(frame.filename):
+                file = "/".join(frame.filename.split("/")[-2:])
+                self.places[f"{name}() at {file}:{frame.lineno}"] = None
+                return
+
+    def __bool__(self) -> bool:
+        return bool(self.places)
+
+    def note(self) -> str:
+        """For a report."""
+        return (
+            f"while the model was traced, {', '.join(self.places)} returned sizes of the graph"
+            " instead of Python's numbers"
+        )
+
+
+@contextlib.contextmanager
+def symbolic_builtins(module: nn.Module) -> Iterator[Replaced]:
+    """Replace the four functions in the modules that hold a model's code, while the block runs."""
+    seen = Replaced()
+    ours = _functions(seen)
+    changed: list[tuple[dict[str, Any], str]] = []
+    try:
+        for names in _namespaces(module):
+            for name, function in ours.items():
+                if name not in names:
+                    names[name] = function
+                    changed.append((names, name))
+        yield seen
+    finally:
+        for names, name in changed:
+            names.pop(name, None)
+
+
+def _namespaces(module: nn.Module) -> list[dict[str, Any]]:
+    """Global names of all loaded modules of the packages that a model's classes come from."""
+    classes = {kind for part in module.modules() for kind in type(part).__mro__}
+    tops = {kind.__module__.partition(".")[0] for kind in classes} - _LEFT
+    return [
+        vars(held)
+        for name, held in list(sys.modules.items())
+        if name.partition(".")[0] in tops and isinstance(getattr(held, "__file__", None), str)
+    ]
+
+
+def _functions(seen: Replaced) -> dict[str, Any]:
+    def own_len(held: Any) -> Any:
+        if isinstance(held, torch.Tensor) and held.dim():
+            seen.at("len")
+            return held.shape[0]
+        return builtins.len(held)
+
+    return {
+        "len": own_len,
+        "int": _own_int(seen),
+        "max": _own_extreme(seen, "max", builtins.max, torch.sym_max),
+        "min": _own_extreme(seen, "min", builtins.min, torch.sym_min),
+    }
+
+
+def _own_int(seen: Replaced) -> type:
+    """``int`` for calls; a class, since code also asks ``isinstance(x, int)``."""
+
+    class Meta(type):
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            value = args[0] if len(args) == 1 and not kwargs else None
+            if isinstance(value, torch.SymInt):
+                seen.at("int")
+                return value
+            if isinstance(value, torch.Tensor) and not value.is_floating_point():
+                seen.at("int")
+                return value.item()
+            return builtins.int(*args, **kwargs)
+
+        def __instancecheck__(cls, instance: Any) -> bool:
+            return isinstance(instance, builtins.int)
+
+        def __subclasscheck__(cls, subclass: type) -> bool:
+            return issubclass(subclass, builtins.int)
+
+        def __eq__(cls, other: object) -> bool:
+            return other is builtins.int or other is cls
+
+        def __hash__(cls) -> int:
+            return hash(builtins.int)
+
+        def __getattr__(cls, name: str) -> Any:
+            return getattr(builtins.int, name)
+
+    return Meta("int", (), {})
+
+
+def _own_extreme(seen: Replaced, name: str, plain: Any, symbolic: Any) -> Any:
+    def extreme(*args: Any, **kwargs: Any) -> Any:
+        sizes = args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
+        mixed = all(isinstance(each, (int, *_SIZES)) for each in sizes)
+        if kwargs or not mixed or not _any_symbolic(sizes):
+            return plain(*args, **kwargs)
+        seen.at(name)
+        found, *rest = sizes
+        for each in rest:
+            found = symbolic(found, each)
+        return found
+
+    return extreme
+
+
+def _any_symbolic(sizes: Iterable[Any]) -> bool:
+    return any(isinstance(each, _SIZES) for each in sizes)

@@ -1,0 +1,165 @@
+"""A user's module is captured in the first way that works, and the report says which."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from exporter.config import load_pipeline
+from exporter.errors import StageError
+from exporter.execution.evaluate import run_program
+from exporter.graph.program import from_exported
+from exporter.graph.strategies import Captured, capture_openly
+from exporter.graph.symbolic_builtins import symbolic_builtins
+from exporter.graph.wrap import Wrapped, narrowed, wrap
+from tests.models.test_factory import project
+
+HEAD = "import torch\nfrom torch import nn\n\n\nclass Model(nn.Module):\n"
+INIT = "    def __init__(self):\n        super().__init__()\n"
+YAML = """\
+name: mine
+model: {factory: "my_model:Model"}
+axes:
+  frames: {minimum: 1, example: 12}
+inputs:
+  x: {dtype: float32, shape: [batch, frames, 4]}
+  x_lengths: {dtype: int64, shape: [batch]}
+outputs: [y]
+cases:
+  - {name: one, random: {x: {kind: normal, seed: 1}}}
+default_case: one
+"""
+
+
+@pytest.fixture(autouse=True)
+def _forgotten():
+    yield
+    sys.modules.pop("my_model", None)
+
+
+def model(folder, forward: str, init: str = "", yaml: str = YAML) -> Wrapped:
+    body = "".join(f"        {line}\n" for line in forward.splitlines())
+    made = "".join(f"        {line}\n" for line in init.splitlines())
+    text = f"{HEAD}{INIT}{made}\n    def forward(self, x, x_lengths):\n{body}"
+    return wrap(load_pipeline(project(folder, module=text, yaml=yaml), trust=True))
+
+
+def agrees(found: Captured, wrapped: Wrapped, frames: int, lengths: list[int]) -> None:
+    """The captured program and the module itself, at another size."""
+    x = np.random.default_rng(0).normal(size=(len(lengths), frames, 4)).astype(np.float32)
+    given = {"x": x, "x_lengths": np.array(lengths)}
+    with torch.no_grad():
+        (expected,) = wrapped.module(*(torch.from_numpy(value) for value in given.values()))
+    # Without torch's own assertions: what the ONNX file will compute.
+    program = from_exported(found.program, ("y",), ("x", "x_lengths"))
+    np.testing.assert_allclose(run_program(program, given)["y"], expected.numpy(), atol=1e-6)
+
+
+USUAL = "return x * 2 + x_lengths[:, None, None]"
+MASKED = "return x[:, :n] * (torch.arange(n)[None, :] < x_lengths[:, None])[..., None]"
+ADDED = "x_lengths[:, None, None]"
+LENGTHS = {
+    "int of the longest": f"n = int(x_lengths.max())\n{MASKED}",
+    "item": "n = x_lengths.max().item()\nreturn x[:, :n] * 2.0",
+    "len": "rows = torch.arange(x.shape[1]).repeat(len(x_lengths), 1)\n"
+    "return x * (rows < x_lengths[:, None])[..., None]",
+    "len of the batch": f"return x.reshape(len(x), -1, 4) + {ADDED}",
+    "int of a size": f"n = int(x.shape[1])\nreturn x + torch.arange(n)[None, :, None] * {ADDED}",
+    "max of sizes": "n = max(x.shape[1], 3) - x.shape[1]\n"
+    f"return torch.nn.functional.pad(x, (0, 0, 0, n)) + {ADDED}",
+}
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_sizes_that_python_wants_as_numbers_follow_the_input(tmp_path, name):
+    wrapped = model(tmp_path, LENGTHS[name])
+    found = capture_openly(wrapped)
+    agrees(found, wrapped, 9, [9, 5, 2, 7])
+    agrees(found, wrapped, 31, [30, 31])
+
+
+def test_the_usual_way_says_nothing(tmp_path):
+    found = capture_openly(model(tmp_path, USUAL))
+    assert (found.strategy, found.notes, dict(found.axes)) == ("", (), {})
+
+
+def test_what_was_replaced_is_said_and_put_back(tmp_path):
+    wrapped = model(tmp_path, LENGTHS["int of the longest"])
+    found = capture_openly(wrapped)
+    assert "sizes in place of Python's numbers" in found.strategy
+    assert any("int() at" in note and "my_model.py:10" in note for note in found.notes)
+    names = vars(sys.modules["my_model"])
+    assert not {"len", "int", "max", "min"} & set(names)
+
+
+def test_a_name_of_the_models_own_is_left_alone(tmp_path):
+    wrapped = model(tmp_path, USUAL)
+    names = vars(sys.modules["my_model"])
+    names["len"] = own = lambda held: 3
+    with symbolic_builtins(wrapped.module):
+        assert names["len"] is own and names["int"] is not builtins.int
+        assert names["int"]("7") == 7 and isinstance(3, names["int"]) and names["max"](1, 2) == 2
+    assert names["len"] is own and "int" not in names
+
+
+def test_an_axis_of_one_element_at_the_example_stays_dynamic(tmp_path):
+    wrapped = model(
+        tmp_path,
+        "y = self.conv(x.mT)\nreturn self.mix(y.mT) + x_lengths[:, None, None]",
+        "self.conv = nn.Conv1d(4, 4, 8, stride=8)\nself.mix = nn.Linear(4, 4)",
+    )
+    found = capture_openly(wrapped)
+    assert "frames 25" in found.strategy
+    assert narrowed_axis(found, wrapped) == (8, None)
+    for frames in (8, 16, 33):
+        agrees(found, wrapped, frames, [1, 2])
+
+
+def narrowed_axis(found: Captured, wrapped: Wrapped) -> tuple[int, int | None]:
+    axes = {axis.name: axis for spec in wrapped.inputs for axis in spec.axes} | dict(found.axes)
+    return axes["frames"].minimum, axes["frames"].maximum
+
+
+def test_a_limit_far_away_is_found_by_the_trace_and_confirmed_by_running(tmp_path):
+    wrapped = model(
+        tmp_path,
+        "return x + self.place[: x.shape[1]] + x_lengths[:, None, None]",
+        "self.place = nn.Parameter(torch.randn(500, 4))",
+    )
+    found = capture_openly(wrapped)
+    assert narrowed_axis(found, wrapped) == (1, 500)
+    assert any("at most 500 frames" in note for note in found.notes)
+    agrees(found, wrapped, 500, [1, 2])
+
+
+def test_a_branch_on_values_is_refused_with_what_would_help(tmp_path):
+    wrapped = model(tmp_path, "return x * 2 if x.sum() > 0 else x * x_lengths[:, None, None]")
+    with pytest.raises(StageError) as raised:
+        capture_openly(wrapped)
+    assert "mask or torch.where" in str(raised.value.remedy)
+
+
+def test_a_table_that_grows_is_not_grown_by_the_probe(tmp_path):
+    wrapped = model(
+        tmp_path,
+        "if self.table is None or len(self.table) < x.shape[1]:\n"
+        "    self.table = torch.arange(x.shape[1]).float()\n"
+        "return x + self.table[: x.shape[1], None] * x_lengths[:, None, None]",
+        "self.table = None",
+    )
+    assert wrapped.module.model.table is None
+    found = capture_openly(wrapped)
+    agrees(found, wrapped, 7, [1, 2])
+    agrees(found, wrapped, 40, [1, 2])
+
+
+def test_limits_and_notes_go_to_the_module_that_is_judged(tmp_path):
+    wrapped = model(tmp_path, USUAL)
+    program = type("P", (), {"limits": {"frames": (2, 9)}, "notes": ("said",)})()
+    (axis,) = (a for a in narrowed(wrapped, program).inputs[0].axes if a.name == "frames")
+    assert (axis.minimum, axis.maximum) == (2, 9)
+    assert narrowed(wrapped, program).notes == ("said",)
