@@ -176,7 +176,7 @@ def make(
             names_of_torch=VALUE_NAMES in base,
         )
         limits = {name: (axis.minimum, axis.maximum) for name, axis in found.axes.items()}
-        program = replace(result.program, limits=limits, notes=found.notes)
+        program = replace(result.program, limits=limits, notes=found.notes, guards=found.guards)
         outside = pipeline.export.external_data
         clear_exported(folder)
         exported, model = store_exported(result.model, folder / EXPORTED, base, outside=outside)

@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from exporter.cases.steps import STEP
-from exporter.execution.evaluate import run_with_truth
+from exporter.execution.eager import EagerRun
+from exporter.execution.memory import trim
+from exporter.execution.truth import Yardstick, find_truth, program_yardstick
+from exporter.graph.guards import Guard
 from exporter.graph.program import Program
-from exporter.outputs import run_eager
-from exporter.own_state import step_case
-from exporter.tensors import Arrays, Case, TensorSpec
+from exporter.judge.subject import Subject
+from exporter.length_proofs import LengthProof
+from exporter.own_state import OwnState, step_case
+from exporter.tensors import Arrays, Case
 
 EAGER, CAPTURED = "eager", "captured"
 
 
 @dataclass(slots=True, kw_only=True)
 class CaseRun:
-    """Outputs of one case at every station.
+    """Outputs of one case at every station, and what they are judged by.
 
     Attributes:
-        case: what was run. truth: free float64 PyTorch.
-        stations: outputs by station. written: inputs that eager PyTorch wrote to.
+        case: what was run.
+        capture: judges the captured program against the module. behind: judges what follows.
+        stations: outputs by station.
+        eager: what else there is to say of the module's run; None without a module.
+        doubt: why ``behind`` does not come from the module; "".
+        stopped: why the captured program gave nothing; "".
+        broken: guards of the capture that do not hold of this case.
         proved: the links in front of the shipped file are proved on it, and were not run.
     """
 
     case: Case
-    truth: Arrays = field(default_factory=dict)
+    capture: Yardstick
+    behind: Yardstick
     stations: dict[str, Arrays] = field(default_factory=dict)
-    written: list[str] = field(default_factory=list)
+    eager: EagerRun | None = None
+    doubt: str = ""
+    stopped: str = ""
+    broken: tuple[Guard, ...] = ()
     proved: bool = False
 
     @property
@@ -40,37 +55,75 @@ class CaseRun:
         return self.stations.get(EAGER, self.stations[CAPTURED])
 
     @property
+    def written(self) -> tuple[str, ...]:
+        """Inputs that the module wrote to."""
+        return self.eager.written if self.eager is not None else ()
+
+    def judge_behind_by(self, program: Program) -> None:
+        """Judge what follows by the program itself: it is not the module."""
+        self.behind = program_yardstick(program, self.case.inputs)
+
+    @property
     def second_call(self) -> bool:
         """True for the first call of a case that runs on what a call before gave."""
         return self.case.name.endswith(f"{STEP}1")
 
 
-def run_pytorch(
-    module: nn.Module | None,
-    program: Program,
-    specs: tuple[Sequence[TensorSpec], Sequence[TensorSpec]],
-    case: Case,
-    states: Mapping[str, str],
-) -> list[CaseRun]:
-    """Run a case, call by call if it has several, each call on the state that PyTorch gave.
+def run_cases(
+    subject: Subject, cases: Sequence[Case], proof: LengthProof | None, stage: Any
+) -> tuple[list[CaseRun], list[OwnState]]:
+    """Run PyTorch on every case, call by call if it has several, each on PyTorch's state.
 
-    Args:
-        module: the eager module, if it is at hand. program: the captured one.
-        specs: of inputs and outputs, in order.
-        states: output -> the input that takes it in the next call.
+    Returns:
+        the runs, and what a model that is left to its own state is held against.
     """
-    runs = [_once(module, program, specs, case)]
+    runs: list[CaseRun] = []
+    own: list[OwnState] = []
+    kept = proof.values if proof is not None else {}
+    for number, case in enumerate(cases):
+        if case.name in kept:
+            runs.append(proved_run(case, *kept[case.name]))
+            continue
+        stage.update(case.name, number, len(cases))
+        proved = proof is not None and case.name in proof.cases
+        runs += [replace(run, proved=proved) for run in _calls(subject, case, proved)]
+        if case.later:
+            own.append(OwnState(case=case, states=subject.states))
+            own[-1].run_reference(partial(_reference, subject))
+        trim()
+    steps = len(runs) - len(cases)
+    calls = f", {steps} steps" if steps else ""
+    said = f"; {len(kept)} lengths from the proof" if proof is not None else ""
+    done = len(cases) - len(kept)
+    stage.result(f"{done} cases and lengths{calls}, float32 and float64{said}")
+    return runs, own
+
+
+def _calls(subject: Subject, case: Case, proved: bool) -> list[CaseRun]:
+    """The calls of one case; of a proved one the module is not run again."""
+    module = None if proved else subject.module
+    runs = [_once(module, subject, case)]
     for number in range(1, len(case.later) + 1):
-        step = step_case(case, number, runs[-1].reference, states)
-        runs.append(_once(module, program, specs, step))
+        step = step_case(case, number, runs[-1].reference, subject.states)
+        runs.append(_once(module, subject, step))
     return runs
+
+
+def _reference(subject: Subject, inputs: Arrays, wide: Arrays) -> tuple[Arrays, Arrays]:
+    """What PyTorch gives on some inputs, in float32 and in float64."""
+    specs = subject.inputs, subject.outputs
+    found = find_truth(subject.module, subject.program, specs, inputs, wide)
+    plain = found.captured if found.eager is None else found.eager.outputs
+    return plain, found.behind.truth
 
 
 def proved_run(case: Case, captured: Arrays, truth: Arrays) -> CaseRun:
     """A case whose links in front of the shipped file are proved, with what PyTorch gave then."""
+    held = Yardstick(truth=truth, reference=captured)
     return CaseRun(
         case=_declare_empty(case, captured),
-        truth=truth,
+        capture=held,
+        behind=held,
         stations={CAPTURED: captured},
         proved=True,
     )
@@ -85,19 +138,29 @@ def tokens_of(run: CaseRun, station: str) -> list[list[int]] | None:
     return [ids[: int(n)].tolist() for ids, n in pairs]
 
 
-def _once(
-    module: nn.Module | None,
-    program: Program,
-    specs: tuple[Sequence[TensorSpec], Sequence[TensorSpec]],
-    case: Case,
-) -> CaseRun:
-    captured, truth = run_with_truth(program, case.inputs)
-    run = CaseRun(case=case, truth=truth, stations={CAPTURED: captured})
-    if module is not None:
-        eager, run.written = run_eager(module, tuple(specs[0]), tuple(specs[1]), case)
-        run.stations[EAGER] = eager
+def _once(module: nn.Module | None, subject: Subject, case: Case) -> CaseRun:
+    program = subject.program
+    found = find_truth(module, program, (subject.inputs, subject.outputs), case.inputs)
+    run = CaseRun(
+        case=case,
+        capture=found.capture,
+        behind=found.behind,
+        stations={CAPTURED: found.captured},
+        eager=found.eager,
+        doubt=found.doubt,
+        stopped=found.stopped,
+        broken=broken_guards(program, case.inputs),
+    )
+    if found.eager is not None:
+        run.stations[EAGER] = found.eager.outputs
     run.case = _declare_empty(case, run.reference)
     return run
+
+
+def broken_guards(program: Program, inputs: Arrays) -> tuple[Guard, ...]:
+    """What a capture rests on and these inputs break."""
+    shapes = {name: np.shape(value) for name, value in inputs.items()}
+    return tuple(guard for guard in program.guards if not guard.holds(shapes))
 
 
 def _declare_empty(case: Case, eager: Arrays) -> Case:

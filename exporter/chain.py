@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from exporter.case_run import CAPTURED, EAGER, CaseRun, proved_run, run_pytorch, tokens_of
+from exporter.case_run import CAPTURED, EAGER, CaseRun, run_cases, tokens_of
 from exporter.chain_result import ChainResult, OpenFile
 from exporter.errors import OnnxStoppedError
 from exporter.execution.deployment import CPU
@@ -22,6 +21,7 @@ from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.execution.stopwatch import FILES, METRICS, RUNNING, spent, timed
 from exporter.graph.index import GraphIndex, open_graph
 from exporter.graph.taps import COMPARED, count_fates
+from exporter.judge.capture_fault import capture_fault, truth_notes
 from exporter.judge.devices import device_records, policy_on
 from exporter.judge.layer_link import layer_link
 from exporter.judge.subject import Subject
@@ -69,6 +69,7 @@ class Chain:
         self._stopped: dict[str, str] = {}
         self._graphs: dict[str, GraphIndex] = {}
         self._own: list[OwnState] = []
+        self._unrun: frozenset[str] = frozenset()
 
     @property
     def _last(self) -> Station:
@@ -93,17 +94,18 @@ class Chain:
         proof = proofs.find(sized) if proofs is not None else None
         runs = self._run_pytorch([*cases, *sized], proof)
         cases = [*cases, *(run.case for run in runs if run.second_call)]
+        cases = [case for case in cases if case.name not in self._unrun]
         self._run_files(runs)
         results = [result for run in runs for result in self._judge_outputs(run)]
-        walked = self._judge_layers(cases, min_coverage) if self._subject.tapped else None
+        walk = self._subject.tapped and bool(cases)
+        walked = self._judge_layers(cases, min_coverage) if walk else None
         if walked is None or not walked[0].culprits:
-            results = second_opinion(
-                self._subject.program, results, [run.case for run in runs], self._policy
-            )
+            able = [run.case for run in runs if not run.stopped]
+            results = second_opinion(self._subject.program, results, able, self._policy)
         if proofs is not None and proof is None and not self._stopped:
             clean = [run.case for run in runs if not run.written]
             if {case.name for case in sized} <= {case.name for case in clean}:
-                values = {run.case.name: (run.stations[CAPTURED], run.truth) for run in runs}
+                values = {run.case.name: (run.stations[CAPTURED], run.behind.truth) for run in runs}
                 proofs.keep(sized, self._front(), results, values)
         rollups = self._link_rollups(results, runs)
         if proof is not None:
@@ -113,6 +115,7 @@ class Chain:
         statuses = [r.status for r, _ in rollups]
         culprits: list[CulpritRecord] = []
         notes = [] if proof is None else [proof.note(self._front())]
+        notes += truth_notes(runs)
         if walked is not None:
             layers, record, status = walked
             links.insert(len(links) - len(self._deployments), record)
@@ -173,28 +176,9 @@ class Chain:
         return layers, record, status
 
     def _run_pytorch(self, cases: Sequence[Case], proof: LengthProof | None) -> list[CaseRun]:
-        runs: list[CaseRun] = []
         with self._stages.stage("run PyTorch") as stage:
-            for number, case in enumerate(cases):
-                if proof is not None and case.name in proof.values:
-                    runs.append(proved_run(case, *proof.values[case.name]))
-                    continue
-                stage.update(case.name, number, len(cases))
-                specs = self._subject.inputs, self._subject.outputs
-                module, program = self._subject.module, self._subject.program
-                proved = proof is not None and case.name in proof.cases
-                own = None if proved else module
-                found = run_pytorch(own, program, specs, case, self._subject.states)
-                runs += [replace(run, proved=proved) for run in found]
-                if case.later:
-                    self._own.append(OwnState(case=case, states=self._subject.states))
-                    self._own[-1].run_reference(self._subject.program)
-                trim()
-            steps = len(runs) - len(cases)
-            calls = f", {steps} steps" if steps else ""
-            kept = f"; {len(proof.values)} lengths from the proof" if proof is not None else ""
-            run = len(cases) - len(proof.values if proof is not None else ())
-            stage.result(f"{run} cases and lengths{calls}, float32 and float64{kept}")
+            runs, self._own = run_cases(self._subject, cases, proof, stage)
+        self._unrun = frozenset(run.case.name for run in runs if run.stopped)
         return runs
 
     def _run_files(self, runs: list[CaseRun]) -> None:
@@ -246,26 +230,32 @@ class Chain:
         return tuple(f"{expected} -> {actual}" for expected, actual in pairs)
 
     def _judge_outputs(self, run: CaseRun) -> list[OutputResult]:
-        results = []
+        results: list[OutputResult] = []
         front = self._front() if run.proved else ()
         for expected, actual in self._pairs():
             if f"{expected} -> {actual}" in front:
                 continue
             # Of a proved run the last file's integers are known to be the captured ones.
             left = run.stations[CAPTURED if run.proved else expected]
-            results += self._judge_one(run, (expected, actual), left, run.stations[actual])
+            found = self._judge_one(run, (expected, actual), left, run.stations[actual])
+            wrong = any(result.verdict.status is Status.FAIL for result in found)
+            if expected == EAGER and wrong and not run.stopped:
+                # The first comparison is the guilty one; the files are held against the program.
+                run.judge_behind_by(self._subject.program)
+            results += found
         return results
 
     def _judge_one(
         self, run: CaseRun, ends: tuple[str, str], expected: Arrays, actual: Arrays
     ) -> list[OutputResult]:
         deployment = next((d for d in self._deployments if d.label() == ends[1]), None)
+        by = run.capture if ends[0] == EAGER else run.behind
         return judge_outputs(
             " -> ".join(ends),
             run.case,
             self._subject.outputs,
-            truth=run.truth,
-            reference=run.reference,
+            truth=by.truth,
+            reference=by.reference,
             expected=expected,
             actual=actual,
             policy=policy_on(self._policy, deployment),
@@ -305,10 +295,9 @@ class Chain:
         for expected, actual in self._pairs():
             name = f"{expected} -> {actual}"
             held = rollup(name, [r.verdict for r in results if r.link == name])
-            written = sorted({w for run in runs for w in run.written})
             reason = None
-            if expected == EAGER and written:
-                reason = f"PyTorch writes to its input(s) {', '.join(written)}"
+            if expected == EAGER:
+                reason = capture_fault(results, runs, self._subject.inputs)
             elif actual in self._stopped:
                 reason = self._stopped[actual]
             if reason is not None:
@@ -369,7 +358,7 @@ class Chain:
 
     def _ambiguity(self, case: Case) -> str | None:
         """Why integers of this case may differ: a decision whose margin is below the noise."""
-        if not self._subject.tapped:
+        if not self._subject.tapped or case.name in self._unrun:
             return None
         if case.name not in self._tainted:
             layers = self._layers(self._last, [case])

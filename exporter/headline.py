@@ -30,9 +30,13 @@ def headline(
 ) -> str:
     """One sentence: what is wrong and where, or what was shown.
 
-    What names a place comes first: a layer, then a link, a difference of structure, a contract.
-    What a device does comes behind what the file does on the CPU.
+    A capture that is not the module comes first: all behind it is about another model. Then what
+    names a place: a layer, then a link, a difference of structure, a contract. What a device does
+    comes behind what the file does on the CPU.
     """
+    for link in links:
+        if link.expected == "eager" and link.verdict == Status.FAIL.value:
+            return f"{link.name}: {link.reason}"
     devices = {held.label: held for held in deployments}
     at_home = [culprit for culprit in culprits if culprit.stage not in devices]
     if not at_home:

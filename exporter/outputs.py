@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
-from torch import nn
-
-from exporter.execution.evaluate import to_array, to_tensor
 from exporter.execution.reordered import float32_cost
-from exporter.execution.stopwatch import METRICS, RUNNING, timed
+from exporter.execution.stopwatch import METRICS, timed
 from exporter.graph.program import Program
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Measurement
@@ -33,27 +28,6 @@ class OutputResult:
     name: str
     measurement: Measurement
     verdict: Verdict
-
-
-def run_eager(
-    module: nn.Module, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], case: Case
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Run the module as it is; returns its outputs and the inputs that it wrote to."""
-    tensors = {spec.name: to_tensor(case.inputs[spec.name]) for spec in inputs}
-    with torch.no_grad(), timed(RUNNING):
-        results = module(*tensors.values())
-    written = [
-        name
-        for name, tensor in tensors.items()
-        if not _same(to_array(tensor), np.asarray(case.inputs[name]))
-    ]
-    pairs = zip(outputs, results, strict=True)
-    return {spec.name: np.array(to_array(value)) for spec, value in pairs}, written
-
-
-def _same(left: np.ndarray, right: np.ndarray) -> bool:
-    floating = left.dtype.kind == "f"
-    return left.shape == right.shape and np.array_equal(left, right, equal_nan=floating)
 
 
 def judge_outputs(

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 
 from exporter.cases.steps import step_name
 from exporter.errors import OnnxStoppedError
-from exporter.execution.evaluate import run_with_truth
-from exporter.graph.program import Program
 from exporter.outputs import OutputResult, judge_outputs
 from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status
@@ -41,12 +39,17 @@ class OwnState:
     files: dict[str, list[Arrays]] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
 
-    def run_reference(self, program: Program) -> None:
-        """Fill ``reference`` and ``truth``."""
+    def run_reference(self, run: Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]) -> None:
+        """Fill ``reference`` and ``truth``.
+
+        Args:
+            run: inputs, and float64 values of those that carry state -> outputs of PyTorch in
+                float32 and in float64.
+        """
         state: Arrays = {}
         wide: Arrays = {}
         for inputs in (self.case.inputs, *self.case.later):
-            plain, truth = run_with_truth(program, {**inputs, **state}, wide)
+            plain, truth = run({**inputs, **state}, wide)
             state, wide = handed_on(plain, self.states), handed_on(truth, self.states)
             self.reference.append(plain)
             self.truth.append(truth)

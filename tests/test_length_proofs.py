@@ -143,17 +143,17 @@ def test_a_shipped_file_that_goes_wrong_at_a_length_is_still_found(cache, tmp_pa
 
 
 def sizes_run_by_pytorch(monkeypatch):
-    """The sizes of x that the captured program runs on, as they come."""
+    """The sizes of x that PyTorch runs on, as they come."""
     import exporter.case_run as case_run
 
     sizes = []
-    real = case_run.run_with_truth
+    real = case_run.find_truth
 
-    def watched(program, inputs, wide=None):
+    def watched(module, program, specs, inputs, wide=None):
         sizes.append(inputs["x"].shape[-1])
-        return real(program, inputs, wide)
+        return real(module, program, specs, inputs, wide)
 
-    monkeypatch.setattr(case_run, "run_with_truth", watched)
+    monkeypatch.setattr(case_run, "find_truth", watched)
     return sizes
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.contracts.align import Law
-from exporter.contracts.double import call_in_double
 from exporter.contracts.locate import outputs_of
 from exporter.contracts.noise import Noise, distance, scale_of
 from exporter.contracts.recorder import Call
 from exporter.contracts.rounding import without_coarse_arithmetic
 from exporter.contracts.subject import Subject, as_array, as_tensor
+from exporter.execution.double import call_in_double
 
 if TYPE_CHECKING:
     from exporter.contracts.causality import Plan

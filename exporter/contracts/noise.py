@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.contracts.double import call_in_double, copied_in_double
 from exporter.contracts.probes import probe, resize, take_row
 from exporter.contracts.recorder import Call, Recorder
 from exporter.contracts.result import Place
 from exporter.contracts.subject import Subject, as_tensor
+from exporter.execution.double import call_in_double, copied_in_double
 from exporter.parity.tolerance import FORMATS, Policy, widened
 from exporter.tensors import Arrays
 

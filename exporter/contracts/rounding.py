@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import torch
 
-from exporter.contracts.double import call_in_double
 from exporter.contracts.noise import Noise, noise_inputs
 from exporter.contracts.subject import Subject, as_tensor
+from exporter.execution.double import call_in_double
 
 EXPLAINED = 256.0
 """Times the modelled cost that orders of addition and approximations of functions explain."""

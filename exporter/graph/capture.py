@@ -19,6 +19,8 @@ from torch import nn
 from torch._decomp import decomposition_table
 
 from exporter.errors import StageError
+from exporter.graph.guards import Guard, guards_of, watched_guards
+from exporter.graph.kept_state import KeptState
 from exporter.graph.named_graph import argument_names
 
 
@@ -147,10 +149,13 @@ def capture(
     module: nn.Module,
     example: Mapping[str, torch.Tensor],
     dynamic_shapes: Mapping[str, Any],
+    guards: list[Guard] | None = None,
     *,
     strict: bool = False,
 ) -> torch.export.ExportedProgram:
     """Trace ``module`` into an ``ExportedProgram`` (aten level).
+
+    What the trace leaves in the module's attributes (tensors without values) is taken out again.
 
     Args:
         module: in eval mode.
@@ -159,6 +164,7 @@ def capture(
             exporter would merge the two inputs).
         dynamic_shapes: per argument, what ``torch.export.export`` takes.
         strict: let torch read the module's bytecode instead of running it.
+        guards: takes what the capture rests on: conditions on the sizes of its inputs.
 
     Raises:
         StageError: the module is in training mode, an example is unusable, or torch.export
@@ -169,9 +175,10 @@ def capture(
         raise StageError("capture", f"module '{culprit or '(root)'}' is in training mode")
     _check_example(example, dynamic_shapes)
     names = list(example)
+    kept = KeptState(module)
     try:
-        with torch.no_grad(), keep_recurrent_ops(), quiet_exporter():
-            return torch.export.export(
+        with torch.no_grad(), keep_recurrent_ops(), quiet_exporter(), watched_guards() as watched:
+            exported = torch.export.export(
                 module,
                 tuple(example.values()),
                 dynamic_shapes={
@@ -184,6 +191,11 @@ def capture(
     except Exception as error:
         message = str(error).split("\n\n")[0][:2000]
         raise StageError("capture", f"torch.export refused the module: {message}") from error
+    finally:
+        kept.restore()
+    if guards is not None:
+        guards += guards_of(exported, watched, names)
+    return exported
 
 
 def _check_example(example: Mapping[str, torch.Tensor], dynamic_shapes: Mapping[str, Any]) -> None:

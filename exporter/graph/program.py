@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from exporter.errors import StageError
+from exporter.graph.guards import Guard
 from exporter.tensors import Tap
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
@@ -87,6 +88,7 @@ class Program:
         limits: axis -> sizes that were found to be taken, where they are narrower than declared;
             None: no limit at that end.
         notes: what a report should say of how it was captured.
+        guards: what the capture rests on; inputs in it have the names of ``inputs``.
     """
 
     inputs: tuple[str, ...]
@@ -97,6 +99,7 @@ class Program:
     tensors: Mapping[str, torch.Tensor]
     limits: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    guards: tuple[Guard, ...] = ()
 
     def onnx_name(self, name: str) -> str:
         """Name of a value in the ONNX graph (outputs carry their public name there)."""

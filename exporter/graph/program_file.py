@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from exporter.errors import ArtifactError
+from exporter.graph.guards import Guard
 from exporter.graph.program import Op, Program, Ref
 
 FORMAT = 1
@@ -46,6 +48,7 @@ def save_program(program: Program, folder: Path) -> None:
             "output_names": program.output_names,
             "limits": dict(program.limits),
             "notes": program.notes,
+            "guards": [dataclasses.asdict(guard) for guard in program.guards],
             "ops": [_op_to_json(op) for op in program.ops],
         }
     )
@@ -77,6 +80,7 @@ def load_program(folder: Path) -> Program:
             tensors=load_file(folder / WEIGHTS_FILE),
             limits={name: (low, high) for name, (low, high) in data.get("limits", {}).items()},
             notes=tuple(data.get("notes", ())),
+            guards=tuple(_guard_from_json(item) for item in data.get("guards", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ArtifactError(
@@ -118,6 +122,16 @@ def _op_from_json(item: dict[str, Any]) -> Op:
         module_class=item["module_class"],
         source=item["source"],
     )
+
+
+def _guard_from_json(item: dict[str, Any]) -> Guard:
+    return Guard(
+        condition=_tuples(item["condition"]), source=item["source"], by_model=item["by_model"]
+    )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 _TORCH_KINDS: dict[str, type] = {

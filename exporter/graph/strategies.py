@@ -27,6 +27,7 @@ from torch.fx.experimental import _config as symbolic_config
 
 from exporter.errors import StageError
 from exporter.graph.capture import capture
+from exporter.graph.guards import Guard
 from exporter.graph.symbolic_builtins import Replaced, symbolic_builtins
 from exporter.graph.torch_refusal import Refusal, refusal_of
 from exporter.graph.wrap import Wrapped, dynamic_shapes, with_axes
@@ -44,12 +45,14 @@ class Captured:
         axes: axes that got narrower limits than they had, by name.
         strategy: how it was captured, in a few words; "" for the usual way.
         notes: what a report should say of that.
+        guards: what the capture rests on.
     """
 
     program: ExportedProgram
     axes: Mapping[str, Axis]
     strategy: str = ""
     notes: tuple[str, ...] = ()
+    guards: tuple[Guard, ...] = ()
 
 
 def capture_openly(wrapped: Wrapped) -> Captured:
@@ -72,6 +75,7 @@ class _Search:
         self.example: Mapping[str, Tensor] = wrapped.example
         self.symbolic = self.oblivious = self.strict = False
         self.notes: list[str] = []
+        self.guards: list[Guard] = []
 
     def run(self) -> Captured:
         first: StageError | None = None
@@ -96,7 +100,10 @@ class _Search:
         shapes = dynamic_shapes(with_axes(self.wrapped.inputs, self.axes))
         functions = symbolic_builtins(self.wrapped.module) if self.symbolic else _nothing()
         with functions as replaced, symbolic_config.patch(backed_size_oblivious=self.oblivious):  # type: ignore[attr-defined]
-            program = capture(self.wrapped.module, self.example, shapes, strict=self.strict)
+            self.guards = []
+            program = capture(
+                self.wrapped.module, self.example, shapes, self.guards, strict=self.strict
+            )
         if replaced and not self._agrees():
             raise StageError("capture", f"PyTorch itself gives other values when {replaced.note()}")
         return program, replaced
@@ -113,7 +120,13 @@ class _Search:
         if strategy:
             notes.insert(0, f"captured in another way than the usual one: {strategy}")
         narrowed = {name: a for name, a in self.axes.items() if a != self.declared[name]}
-        return Captured(program=program, axes=narrowed, strategy=strategy, notes=tuple(notes))
+        return Captured(
+            program=program,
+            axes=narrowed,
+            strategy=strategy,
+            notes=tuple(notes),
+            guards=tuple(self.guards),
+        )
 
     def _change(self, refusal: Refusal) -> bool:
         """Change one thing that a refusal asks for; False when nothing is left to try."""

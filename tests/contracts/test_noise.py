@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from exporter.contracts import noise, run_contracts
-from exporter.contracts.double import call_in_double, copied_in_double, large_matrices
 from exporter.contracts.noise import Noise, distance, format_of, noise_of
+from exporter.execution.double import call_in_double, copied_in_double, large_weights
 from tests.contracts.zoo.toy import Conv, Stack, features, output, subject
 
 
@@ -85,9 +85,9 @@ class Large(nn.Module):
         return self.again(y.reshape(-1, 400)) * self.first.weight[:, 0].to(self.first.weight.dtype)
 
 
-def test_large_matrices_are_not_copied_and_give_the_same() -> None:
+def test_large_weights_are_not_copied_and_give_the_same() -> None:
     module = Large().eval().requires_grad_(False)
-    assert set(large_matrices(module)) == {"first.weight", "second.weight"}
+    assert set(large_weights(module)) == {"first.weight", "second.weight"}
     x = torch.randn(3, 5, 400, generator=torch.Generator().manual_seed(2))
     found = call_in_double(module, {"x": x})
     wanted = copy.deepcopy(module).double()(x.double())

@@ -150,19 +150,16 @@ TABLE = (
         name="exporting",
         right="fail: eager and captured differ; the first comparison is the guilty one",
         check=_DIFFERS,
-        waiting="truth comes from the captured program",
     ),
     Row(
         name="resampled",
         right="fail, or refused with the size that was frozen",
         check=either(_DIFFERS, refused("frames")),
-        waiting="truth comes from the captured program",
     ),
     Row(
         name="odd_length",
         right="fail, or refused: takes multiples of 4 only",
         check=either(_DIFFERS, refused("frames", "4")),
-        waiting="truth comes from the captured program, guards are dropped",
     ),
     Row(
         name="long_sum",

@@ -1,0 +1,192 @@
+"""Which float64 values a case is judged against, and what float32 costs there.
+
+    eager float64       the module's own code: the truth of all, the program included
+    captured float64    where the module's code does not run in float64, or is another function
+                        there (``torch.finfo(x.dtype).eps``, ``if x.dtype == ...``). The captured
+                        program is then held against the eager module in float32, and may be as far
+                        from it as its own float32 is from its own float64. Said in the report.
+
+What a capture may be wrong by never enters its own limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from exporter.execution.eager import EagerRun, run_eager
+from exporter.execution.evaluate import run_program, run_with_truth
+from exporter.graph.program import Program
+from exporter.parity.tolerance import FORMATS, Policy
+from exporter.tensors import Arrays, TensorSpec
+
+Specs = tuple[Sequence[TensorSpec], Sequence[TensorSpec]]
+"""Of inputs and outputs, in order."""
+
+_DOUBTED = 16.0
+"""Floors of the policy from which on float32's cost is looked at a second time."""
+_IMPLAUSIBLE = 8.0
+"""Times what float32 costs the captured program: no cost of rounding, but another function."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yardstick:
+    """Float64 values, and float32 PyTorch's, whose distance is what float32 costs."""
+
+    truth: Arrays
+    reference: Arrays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What one case is judged by.
+
+    Attributes:
+        eager: what the module gave; None without a module.
+        captured: what the captured program gave; empty when it stopped. stopped: why, or "".
+        capture: for the comparison of the two. behind: for every station behind them.
+        doubt: why ``behind`` does not come from the module; "".
+    """
+
+    eager: EagerRun | None
+    captured: Arrays
+    stopped: str
+    capture: Yardstick
+    behind: Yardstick
+    doubt: str = ""
+
+
+def find_truth(
+    module: nn.Module | None,
+    program: Program,
+    specs: Specs,
+    inputs: Arrays,
+    wide: Arrays | None = None,
+) -> Truth:
+    """Run the module and the program on one case, in float32 and float64.
+
+    Args:
+        module: None when only the program is at hand; truth is then its float64 run.
+        wide: float64 values of inputs that carry state.
+    """
+    if module is None:
+        captured, truth = run_with_truth(program, inputs, wide)
+        held = Yardstick(truth=truth, reference=captured)
+        return Truth(eager=None, captured=captured, stopped="", capture=held, behind=held)
+    eager = run_eager(module, *specs, inputs, wide=wide)
+    captured, stopped = _captured(program, inputs)
+    doubt = eager.doubt
+    if eager.truth is not None:
+        held = Yardstick(truth=eager.truth, reference=eager.outputs)
+        if not _doubtful(held):
+            return Truth(eager=eager, captured=captured, stopped=stopped, capture=held, behind=held)
+    if stopped:
+        # Nothing to hold the module's own figures against; the comparison fails anyway.
+        truth = eager.outputs if eager.truth is None else eager.truth
+        held = Yardstick(truth=_as_double(truth), reference=eager.outputs)
+        return Truth(
+            eager=eager,
+            captured=captured,
+            stopped=stopped,
+            capture=held,
+            behind=held,
+            doubt=doubt,
+        )
+    plain, truth = run_with_truth(program, inputs, wide)
+    own = Yardstick(truth=truth, reference=plain)
+    if eager.truth is not None:
+        held = Yardstick(truth=eager.truth, reference=eager.outputs)
+        odd = _implausible(held, own)
+        if not odd:
+            return Truth(eager=eager, captured=captured, stopped=stopped, capture=held, behind=held)
+        doubt = (
+            f"in float64 its code computes another function: '{odd}' moves by far more than"
+            " float32's rounding explains (does it ask for its dtype?)"
+        )
+    return Truth(
+        eager=eager,
+        captured=captured,
+        stopped=stopped,
+        capture=_direct(eager.outputs, own),
+        behind=own,
+        doubt=doubt,
+    )
+
+
+def program_yardstick(program: Program, inputs: Arrays) -> Yardstick:
+    """The program's own: for what lies behind a capture that is not the module."""
+    plain, truth = run_with_truth(program, inputs)
+    return Yardstick(truth=truth, reference=plain)
+
+
+def _captured(program: Program, inputs: Arrays) -> tuple[Arrays, str]:
+    """Outputs of the program; none, and torch's words, where it cannot run at these sizes."""
+    try:
+        return run_program(program, inputs), ""
+    except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return {}, lines[0][:300]
+
+
+def _as_double(values: Arrays) -> Arrays:
+    return {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in values.items()}
+
+
+def _direct(eager: Arrays, own: Yardstick) -> Yardstick:
+    """The eager values as truth, with the cost that float32 has for the program."""
+    reference = dict(eager)
+    for name, value in eager.items():
+        plain, truth = own.reference.get(name), own.truth.get(name)
+        if value.dtype.kind != "f" or plain is None or truth is None or plain.shape != value.shape:
+            continue
+        cost = plain.astype(np.float64) - truth
+        cost = np.where(np.isfinite(cost), cost, 0.0)
+        reference[name] = (value.astype(np.float64) + cost).astype(value.dtype)
+    return Yardstick(truth=_as_double(eager), reference=reference)
+
+
+def _doubtful(held: Yardstick) -> bool:
+    """Whether some output costs float32 more than most models do."""
+    policy = Policy()
+    for name, truth in held.truth.items():
+        value = held.reference[name]
+        cost, scale = _rms_cost(held, name)
+        if cost is None or value.dtype.kind != "f" or not truth.size:
+            continue
+        unit = FORMATS[value.dtype.name if value.dtype.name in FORMATS else "float32"].roundoff
+        if not cost <= _DOUBTED * policy.floor_rms_ulps * unit * scale:
+            return True
+    return False
+
+
+def _implausible(held: Yardstick, own: Yardstick) -> str:
+    """The first output whose float64 values are not those of the same function; "" for none."""
+    for name in held.truth:
+        cost, scale = _rms_cost(held, name)
+        rounding, _ = _rms_cost(own, name)
+        if cost is None or rounding is None:
+            continue
+        unit = FORMATS["float32"].roundoff
+        floor = _DOUBTED * Policy().floor_rms_ulps * unit * scale
+        if not cost <= max(_IMPLAUSIBLE * rounding, floor):
+            return name
+    return ""
+
+
+def _rms_cost(held: Yardstick, name: str) -> tuple[float | None, float]:
+    """The rms of float32's error over the finite values of an output, and that of its values."""
+    truth, plain = held.truth.get(name), held.reference.get(name)
+    if truth is None or plain is None or truth.dtype.kind != "f" or truth.shape != plain.shape:
+        return None, 0.0
+    if not truth.size:
+        return 0.0, 0.0
+    with np.errstate(all="ignore"):
+        gap = plain.astype(np.float64) - truth
+        finite = np.isfinite(gap)
+        if not finite.any():
+            return None, 0.0
+        cost = float(np.sqrt(np.square(gap[finite]).mean()))
+        return cost, float(np.sqrt(np.square(truth[finite]).mean()))

@@ -1,0 +1,110 @@
+"""Why a captured program is not the module that it was made of, and what truth rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from exporter.case_run import CAPTURED, EAGER, CaseRun
+from exporter.graph.guards import Guard
+from exporter.outputs import OutputResult
+from exporter.parity.status import Status
+from exporter.tensors import Case, TensorSpec
+
+
+def capture_fault(
+    results: Sequence[OutputResult], runs: Sequence[CaseRun], inputs: Sequence[TensorSpec]
+) -> str | None:
+    """Why the captured program is not the module, the plainest reason first; None if it is."""
+    axes = {spec.name: spec.shape for spec in inputs}
+    written = sorted({name for run in runs for name in run.written})
+    if written:
+        return f"PyTorch writes to its input(s) {', '.join(written)}"
+    for run in runs:
+        for guard in run.broken:
+            if guard.by_model:
+                return (
+                    f"the capture holds only for {guard.words(axes)};"
+                    f" case '{run.case.name}' has {_sizes(guard, run.case, axes)}"
+                    f"{_also(results, run)}"
+                )
+    for run in runs:
+        if run.stopped:
+            said = "; ".join(guard.words(axes) for guard in run.broken[:2])
+            rests = f"; the capture rests on: {said}" if said else ""
+            return (
+                f"the captured program stops on case '{run.case.name}', which the module takes:"
+                f" {run.stopped}{rests}"
+            )
+    failed = [
+        result
+        for result in results
+        if result.link == f"{EAGER} -> {CAPTURED}" and result.verdict.status is Status.FAIL
+    ]
+    if not failed:
+        return None
+    return f"the captured program is not the module: {_difference(_worst(failed))}"
+
+
+def truth_notes(runs: Sequence[CaseRun]) -> list[str]:
+    """What a report says of how float64 came about, and of guards that only torch asked."""
+    notes = []
+    for doubt in dict.fromkeys(run.doubt for run in runs if run.doubt):
+        names = ", ".join(run.case.name for run in runs if run.doubt == doubt)
+        notes.append(
+            f"float64 truth of {names} is the captured program's, which was held against the"
+            f" module in float32: {doubt}"
+        )
+    narrow = {op for run in runs if run.eager is not None for op in run.eager.narrow}
+    if narrow:
+        notes.append(
+            "ops without a float64 kernel, float32 inside of the float64 run:"
+            f" {', '.join(sorted(narrow))}"
+        )
+    return notes
+
+
+def _worst(failed: Sequence[OutputResult]) -> OutputResult:
+    return max(failed, key=lambda r: r.verdict.strain if r.verdict.strain is not None else 1e300)
+
+
+def _difference(result: OutputResult) -> str:
+    """How an output of the captured program differs from the module's, in words."""
+    where = f"output '{result.name}' of case '{result.case}'"
+    found, bound = result.measurement.actual, result.verdict.limit
+    if result.verdict.strain is None or found is None or bound is None:
+        return f"{where}: {result.verdict.reason}"
+    return (
+        f"{where} differs by up to {found.max_abs:.4g}, limit {bound.max_abs:.4g} = {bound.why};"
+        f" at {found.worst_index} the module gives {found.worst_expected:.6g},"
+        f" the program {found.worst_actual:.6g}"
+    )
+
+
+def _also(results: Sequence[OutputResult], run: CaseRun) -> str:
+    """What the numbers say of a case that breaks a guard."""
+    link = f"{EAGER} -> {CAPTURED}"
+    failed = [
+        result
+        for result in results
+        if result.link == link
+        and result.case == run.case.name
+        and result.verdict.status is Status.FAIL
+    ]
+    if run.stopped:
+        return f", and the captured program stops there: {run.stopped}"
+    return f": {_difference(_worst(failed))}" if failed else ""
+
+
+def _sizes(guard: Guard, case: Case, axes: Mapping[str, Sequence[int | str]]) -> str:
+    """The sizes of a case that a guard speaks of."""
+    found = {}
+    for name, axis in sorted(guard.inputs()):
+        label = axes[name][axis]
+        found[label if isinstance(label, str) else f"{name}.shape[{axis}]"] = np.shape(
+            case.inputs[name]
+        )[axis]
+    if len(found) == 1:
+        return str(next(iter(found.values())))
+    return ", ".join(f"{label} {size}" for label, size in found.items())

@@ -1,0 +1,118 @@
+"""Captures that are not the module: the truth must not come from what is judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.false_passes.project import YAML, report_of, told, write
+from tests.false_passes.way import Told, way
+
+LINK = "eager -> captured"
+
+EXPORTING = """
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(W, W)
+    def forward(self, x):
+        y = self.mix(x)
+        return FACTOR * y if torch.compiler.is_exporting() else y
+"""
+SIZE = """
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(W, W)
+    def forward(self, x):
+        BODY
+"""
+
+
+@way("the module takes another way while it is exported", says="is not the module")
+def test_another_way_while_exporting(tmp_path: Path) -> Told:
+    return told(write(tmp_path / "factor", EXPORTING.replace("FACTOR", "1.25")))
+
+
+@way("the same, wrong by so little that only float64 tells it", says="is not the module")
+def test_a_little_beside_the_module(tmp_path: Path) -> Told:
+    return told(write(tmp_path / "little", EXPORTING.replace("FACTOR", "1.00001")))
+
+
+@way("a layer that is left out while it is exported, behind a large one", says="is not the module")
+def test_a_layer_left_out(tmp_path: Path) -> Told:
+    body = "y = 1e4 * self.mix(x)\n        "
+    body += "return y if torch.compiler.is_compiling() else y + torch.sigmoid(x)"
+    return told(write(tmp_path / "left", SIZE.replace("BODY", body)))
+
+
+@way("a size that is computed from the input's and frozen", says="int(1.3*frames) == 52")
+def test_frozen_size(tmp_path: Path) -> Told:
+    body = "y = F.interpolate(x.mT, size=int(1.3 * x.shape[1]), mode='linear')\n        "
+    return told(write(tmp_path / "frozen", SIZE.replace("BODY", body + "return y.amax(-1)")))
+
+
+@way("padding that the example does not need, frozen away", says="frames a multiple of 4")
+def test_padding_frozen_away(tmp_path: Path) -> Told:
+    body = "y = F.pad(x, (0, 0, 0, -x.shape[1] % 4)) if x.shape[1] % 4 else x\n        "
+    return told(write(tmp_path / "padded", SIZE.replace("BODY", body + "return y.mean(1)")))
+
+
+@way("another branch at an odd length", says="'one' has 51")
+def test_another_branch(tmp_path: Path) -> Told:
+    body = "return self.mix(x) if x.shape[1] % 2 == 0 else -self.mix(x)"
+    yaml = YAML.replace("frames: 50", "frames: 51")
+    return told(write(tmp_path / "branch", SIZE.replace("BODY", body), yaml))
+
+
+@way("a view that only takes the example's sizes", says="frames a multiple of 8")
+def test_a_view_of_fixed_sizes(tmp_path: Path) -> Told:
+    body = "n = x.shape[1] - x.shape[1] % 8\n        "
+    body += "return (x if n == x.shape[1] else x[:, :n] * 2).reshape(x.shape[0], -1, 8, W).mean(2)"
+    return told(write(tmp_path / "view", SIZE.replace("BODY", body)))
+
+
+@way("float64 that asks for its dtype does not loosen the limit", says="is not the module")
+def test_dtype_dependent_code(tmp_path: Path) -> Told:
+    body = "y = torch.log(x.abs() * 0 + torch.finfo(x.dtype).eps) + self.mix(x)\n        "
+    return told(
+        write(
+            tmp_path / "finfo",
+            SIZE.replace("BODY", body + "return y + torch.compiler.is_exporting()"),
+        )
+    )
+
+
+@way("code that insists on float32 is judged all the same", says="is not the module")
+def test_code_that_insists_on_float32(tmp_path: Path) -> Told:
+    body = "assert x.dtype == torch.float32\n        "
+    body += "return self.mix(x) * (1.01 if torch.compiler.is_exporting() else 1)"
+    return told(write(tmp_path / "pinned", SIZE.replace("BODY", body)))
+
+
+def test_the_files_behind_a_wrong_capture_are_not_blamed(tmp_path: Path) -> None:
+    report = report_of(write(tmp_path / "blame", EXPORTING.replace("FACTOR", "1.25")))
+    assert report.headline.startswith(LINK) and not report.culprits
+    assert [link.name for link in report.links if link.verdict != "pass"] == [LINK]
+
+
+def test_the_healthy_twins_pass(tmp_path: Path) -> None:
+    assert report_of(write(tmp_path / "same", EXPORTING.replace("FACTOR", "1"))).exit_code == 0
+    bodies = (
+        "return F.interpolate(x.mT, scale_factor=2.0, mode='linear').amax(-1)",
+        "return self.mix(x) if x.shape[1] > 1 else -self.mix(x)",
+    )
+    for number, body in enumerate(bodies):
+        report = report_of(write(tmp_path / f"twin{number}", SIZE.replace("BODY", body)))
+        assert report.exit_code == 0, report.headline
+
+
+def test_what_truth_rests_on_is_said(tmp_path: Path) -> None:
+    pinned = "assert x.dtype == torch.float32\n        return self.mix(x)"
+    report = report_of(write(tmp_path / "said", SIZE.replace("BODY", pinned)))
+    assert report.exit_code == 0, report.headline
+    said = [note for note in report.notes if "does not run in float64" in note]
+    assert said and "AssertionError" in said[0] and "one" in said[0]
+    asks = "return self.mix(x) + torch.log(0 * x.abs() + torch.finfo(x.dtype).eps)"
+    report = report_of(write(tmp_path / "asks", SIZE.replace("BODY", asks)))
+    assert report.exit_code == 0, report.headline
+    assert any("another function" in note for note in report.notes)
