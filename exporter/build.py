@@ -44,6 +44,9 @@ from exporter.models.user_code import blamed
 from exporter.stages import Stages, Station
 
 PREFIX = "export_verify."
+INPUT_INITIAL = f"{PREFIX}input_initial"
+"""Metadata: what an input that carries state is filled with before the first call, by name, and the
+size of its axes where no other input gives it."""
 VALUE_NAMES = f"{PREFIX}value_names"
 """Metadata of an export whose values have the names that torch's own decomposition gives them."""
 
@@ -237,6 +240,14 @@ def metadata_of(
 ) -> dict[str, str]:
     """What a file says of itself: pipeline, weights, and the readable values of its inputs."""
     choices = {spec.name: dict(spec.choices) for spec in wrapped.inputs if spec.choices}
+    initial = {
+        spec.name: {
+            "value": float(spec.initial),
+            "minimum": {axis.name: axis.minimum for axis in spec.axes},
+        }
+        for spec in wrapped.inputs
+        if spec.initial is not None
+    }
     return {
         **({VALUE_NAMES: "torch"} if names_of_torch else {}),
         f"{PREFIX}tool_version": __version__,
@@ -246,4 +257,5 @@ def metadata_of(
         f"{PREFIX}weights_digest": wrapped.weights.digest,
         f"{PREFIX}sample_rate_hz": str(pipeline.sample_rate_hz),
         f"{PREFIX}input_choices": json.dumps(choices, sort_keys=True),
+        **({INPUT_INITIAL: json.dumps(initial, sort_keys=True)} if initial else {}),
     }

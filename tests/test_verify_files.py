@@ -3,6 +3,7 @@ reference."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -78,16 +79,18 @@ def test_a_run_of_another_state_of_the_pipeline_is_not_written_over(project: tup
     assert (out / "report.json").is_file()
 
 
-def test_the_advice_after_a_verify_without_a_run_begins_with_the_run(
-    project: tuple[Path, Path], tmp_path: Path
+def test_the_advice_after_a_verify_without_a_run_works_as_it_is_pasted(
+    project: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     yaml, out = project
     tampered(out / "model.onnx")
     code, report = verify(yaml, out / "model.onnx", tmp_path / "empty")
     assert code == 1 and not report.finished_run
-    first, second = next_steps(report)[:2]
-    assert f"export-verify run {yaml} --output-dir {tmp_path / 'empty'} --trust" in first
-    assert f"--onnx {out / 'model.onnx'} --output-dir {tmp_path / 'empty'}" in second
+    (step,) = [step for step in next_steps(report) if "debug" in step]
+    assert f"--onnx {out / 'model.onnx'} --output-dir {tmp_path / 'empty'}" in step
+    words = shlex.split(step.partition("export-verify ")[2])
+    assert cli.main([*words, "--threads", "1"]) == 1
+    assert "model.blocks.1.outer" in capsys.readouterr().out
 
 
 def test_a_reference_that_cannot_be_made_leaves_a_report(

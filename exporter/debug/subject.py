@@ -9,15 +9,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from exporter.artifact import sha256_of
-from exporter.build import PREFIX
+from exporter.build import INPUT_INITIAL, PREFIX
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.errors import ArtifactError, UserInputError
 from exporter.execution.onnxruntime import Deployment
+from exporter.graph.foreign_taps import agreeing_taps
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
@@ -25,8 +27,9 @@ from exporter.graph.program_file import load_program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
 from exporter.make_report import policy_of
 from exporter.parity.tolerance import Policy
+from exporter.reference import MADE, MADE_WITH_NAMES_OF_TORCH
 from exporter.report.schema import Report, read_report
-from exporter.tensors import Case, TensorSpec
+from exporter.tensors import Axis, Case, TensorSpec
 
 _RUN_AGAIN = "run the pipeline again: export-verify run"
 
@@ -45,6 +48,7 @@ class Subject:
         shipped: the same for ``expected``.
         case: the inputs on which layers are run.
         notes: remarks for the user.
+        known: of a file that does not descend from the run's: the taps that it is known to hold.
     """
 
     folder: Path
@@ -60,6 +64,12 @@ class Subject:
     policy: Policy
     deployment: Deployment
     notes: tuple[str, ...]
+    known: frozenset[str] | None = None
+
+    @property
+    def descends(self) -> bool:
+        """True when the structure of the two files can be compared node by node."""
+        return self.known is None
 
     @property
     def own(self) -> bool:
@@ -81,22 +91,28 @@ def load_subject(
 ) -> Subject:
     """Load a finished run and, if given, another file to hold against it.
 
+    A file that does not descend from the run's is held against the export whose values have
+    torch's own names, which ``verify`` leaves.
+
     Raises:
         ArtifactError: no report yet, a file of the run is missing, damaged or not the one that
             the report describes, or ``onnx_path`` cannot be read or belongs to something else.
         UserInputError: an unknown case.
     """
-    report = _load_report(pipeline, folder)
-    path = folder / "model.onnx"
-    expected = index_graph(read_model(path), folder)
-    recorded = next((a.sha256 for a in report.artifacts if a.name == path.name), None)
+    given = None if onnx_path is None else read_model(onnx_path)
+    foreign = given is not None and _is_foreign(given)
+    place, report = _reference(pipeline, folder, onnx_path, foreign=foreign)
+    path = place / "model.onnx"
+    expected = index_graph(read_model(path), place)
+    of_run = report.artifacts if place == folder else []
+    recorded = next((a.sha256 for a in of_run if a.name == path.name), None)
     if recorded is not None and sha256_of(path) != recorded:
         raise ArtifactError(
             "this is not the file that report.json describes: it was changed after the run",
             where=str(path),
             remedy=f"{_RUN_AGAIN}; to debug a changed file, give it with --onnx",
         )
-    program = load_program(folder / "program")
+    program = load_program(place / "program")
     planned = plan_taps(program, expected)
     chosen, notes = _choose_case(pipeline, report, case)
     (loaded,) = load_cases(pipeline, input_specs(expected), (chosen,))
@@ -115,11 +131,50 @@ def load_subject(
         deployment=deployment,
         notes=notes,
     )
-    return subject if onnx_path is None else against(subject, read_model(onnx_path), onnx_path)
+    if given is None or onnx_path is None:
+        return subject
+    if foreign:
+        return beside(subject, given, onnx_path)
+    return against(subject, given, onnx_path)
+
+
+def _reference(
+    pipeline: Pipeline, folder: Path, onnx_path: Path | None, *, foreign: bool
+) -> tuple[Path, Report]:
+    """Where program and file lie that are the reference, and the report that goes with them.
+
+    Raises:
+        ArtifactError: there is neither a finished run nor what ``verify`` leaves.
+    """
+    run, verified = folder / "report.json", folder / "verify" / "report.json"
+    if onnx_path is None:
+        return folder, _load_report(pipeline, run)
+    made = folder / (MADE_WITH_NAMES_OF_TORCH if foreign else MADE)
+    usable = verified.is_file() and (made / "model.onnx").is_file()
+    if foreign:
+        if usable:
+            return made, _load_report(pipeline, verified)
+        raise ArtifactError(
+            "its values can be told apart only beside an export with torch's own names, which"
+            " does not lie here",
+            where=str(onnx_path),
+            remedy="'export-verify verify' with the same --onnx and --output-dir makes it",
+        )
+    try:
+        return folder, _load_report(pipeline, run)
+    except ArtifactError:
+        if not usable:
+            raise
+        return made, _load_report(pipeline, verified)
+
+
+def _is_foreign(model: onnx.ModelProto) -> bool:
+    """True for a file that says of no pipeline that it was exported from it."""
+    return f"{PREFIX}graph_digest" not in metadata_of(model)
 
 
 def against(subject: Subject, model: onnx.ModelProto, path: Path) -> Subject:
-    """The same run with another file under test.
+    """The same run with another file under test, which descends from the run's.
 
     Raises:
         ArtifactError: the file does not descend from this run's, or takes other inputs.
@@ -131,12 +186,40 @@ def against(subject: Subject, model: onnx.ModelProto, path: Path) -> Subject:
     return replace(subject, actual=actual, path=path, planned=planned, cut=_cut(planned))
 
 
+def beside(subject: Subject, model: onnx.ModelProto, path: Path) -> Subject:
+    """The same program with a file that somebody else has exported.
+
+    Raises:
+        ArtifactError: nothing in the file tells which value belongs to which layer, or it takes
+            other inputs.
+    """
+    actual = index_graph(model, path.parent)
+    agreed = agreeing_taps(subject.program, actual)
+    if not agreed.useful:
+        raise ArtifactError(
+            "nothing in the file tells which of its values belong to which layer, so none can be"
+            " taken apart; only its outputs can be compared",
+            where=str(path),
+            remedy="'verify --onnx' compares its outputs; for layers, export it with"
+            " torch.onnx.export(dynamo=True) and keep the metadata of its nodes",
+        )
+    _check_inputs(actual, subject.expected, path)
+    planned = plan_taps(subject.program, actual, agreed.taps)
+    return replace(
+        subject,
+        actual=actual,
+        path=path,
+        planned=planned,
+        cut=_cut(planned),
+        known=agreed.taps,
+    )
+
+
 def _cut(planned: tuple[PlannedTap, ...]) -> frozenset[str]:
     return frozenset(t.onnx_name for t in planned if t.fate == COMPARED and not t.constant)
 
 
-def _load_report(pipeline: Pipeline, folder: Path) -> Report:
-    path = folder / "report.json"
+def _load_report(pipeline: Pipeline, path: Path) -> Report:
     if not path.is_file():
         raise ArtifactError(
             "there is no report of a finished run here",
@@ -164,15 +247,7 @@ def _check_origin(model: onnx.ModelProto, path: Path, expected: onnx.ModelProto)
     """Layers can only be told apart in a file that descends from this run's export."""
     given, own = metadata_of(model), metadata_of(expected)
     key = f"{PREFIX}graph_digest"
-    if key not in given:
-        raise ArtifactError(
-            "the file does not say which pipeline it was exported from"
-            f" (its metadata has no '{key}'), so its layers cannot be told apart",
-            where=str(path),
-            remedy="give a file that descends from this run's model.onnx, its metadata kept;"
-            " 'verify' compares the outputs of any file",
-        )
-    if given[key] != own.get(key):
+    if given.get(key) != own.get(key):
         name = given.get(f"{PREFIX}pipeline", "unknown")
         raise ArtifactError(
             f"the file belongs to another pipeline or to another version of it ('{name}')",
@@ -214,17 +289,13 @@ def _choose_case(
 
 
 def input_specs(graph: GraphIndex) -> tuple[TensorSpec, ...]:
-    """Inputs of an exported file; their readable values come from its metadata.
+    """Inputs of an exported file; readable values and initial states come from its metadata.
 
     Raises:
         UserInputError: the metadata is not what ``export-verify`` wrote.
     """
-    try:
-        choices = json.loads(metadata_of(graph.model).get(f"{PREFIX}input_choices", "{}"))
-    except ValueError as error:
-        raise UserInputError(
-            f"the file's metadata '{PREFIX}input_choices' is damaged", remedy=_RUN_AGAIN
-        ) from error
+    choices = _metadata_json(graph, f"{PREFIX}input_choices")
+    initial = _metadata_json(graph, INPUT_INITIAL)
     specs = []
     for value in graph.model.graph.input:
         if value.name in graph.initializers:
@@ -235,5 +306,30 @@ def input_specs(graph: GraphIndex) -> tuple[TensorSpec, ...]:
         )
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
         chosen = {**choices.get(value.name, {})}
-        specs.append(TensorSpec(name=value.name, dtype=dtype, shape=shape, choices=chosen))
+        spec = TensorSpec(name=value.name, dtype=dtype, shape=shape, choices=chosen)
+        specs.append(_with_state(spec, initial.get(value.name)))
     return tuple(specs)
+
+
+def _with_state(spec: TensorSpec, saved: Any) -> TensorSpec:
+    if saved is None:
+        return spec
+    try:
+        axes = (Axis(name=name, minimum=int(size)) for name, size in saved["minimum"].items())
+        return replace(spec, initial=float(saved["value"]), axes=tuple(axes))
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise _damaged(INPUT_INITIAL) from error
+
+
+def _metadata_json(graph: GraphIndex, key: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(metadata_of(graph.model).get(key, "{}"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise _damaged(key)
+    return found
+
+
+def _damaged(key: str) -> UserInputError:
+    return UserInputError(f"the file's metadata '{key}' is damaged", remedy=_RUN_AGAIN)

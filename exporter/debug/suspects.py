@@ -80,6 +80,7 @@ def _numeric(subject: Subject, budget: int, progress: Callable[[str], None]) -> 
         policy=subject.policy,
         deployment=subject.deployment,
         budget=budget,
+        known_taps=subject.known,
         progress=progress,
     )
     return link.culprits

@@ -91,7 +91,8 @@ def _culprits(report: Report) -> list[str]:
             files = [held.path for held in report.artifacts if held.path.endswith(".onnx")]
             options += ["--onnx", *files[:1]] if files else []
         steps.append(f"Take this layer apart: {command(report, 'debug', *options)}")
-    if steps and not report.finished_run:
+    from_run = [held for held in report.culprits[:2] if held.stage != GIVEN_FILE]
+    if from_run and not report.finished_run:
         steps.insert(0, f"Run the pipeline, which debug starts from: {command(report, 'run')}")
     if len(report.culprits) > 2:
         steps.append(f"{len(report.culprits) - 2} more layers fail by themselves, listed below")

@@ -101,7 +101,7 @@ def slim(subject: Subject, **metadata: str | None) -> onnx.ModelProto:
     ("metadata", "words"),
     [
         ({"graph_digest": "0" * 64, "pipeline": "whisper"}, "another pipeline"),
-        ({"graph_digest": None}, "does not say which pipeline"),
+        ({"graph_digest": None}, "beside an export with torch's own names"),
         ({"weights_digest": "0" * 64}, "other weights"),
     ],
 )

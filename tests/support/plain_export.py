@@ -19,13 +19,14 @@ def plain_export(
     *,
     change: Callable[[nn.Module], None] = lambda module: None,
     optimize: bool = True,
+    trust: bool = False,
 ) -> Path:
     """Export the module of ``yaml`` without this package's exporter.
 
     Args:
         change: applied to the module before.
     """
-    wrapped = wrap(load_pipeline(yaml))
+    wrapped = wrap(load_pipeline(yaml, trust=trust))
     change(wrapped.module)
     with quiet_exporter():
         program = torch.onnx.export(
