@@ -36,7 +36,7 @@ from exporter.graph.program import Program
 from exporter.graph.program_file import save_program
 from exporter.graph.simplify import Simplified
 from exporter.graph.stored_weights import simplify_stored, stored_weights
-from exporter.graph.strategies import capture_openly
+from exporter.graph.strategies import Captured, capture_openly
 from exporter.graph.taps import plan_taps, write_taps
 from exporter.graph.weight_files import store_exported, store_shipped
 from exporter.graph.wrap import Wrapped, narrowed, wrap
@@ -133,8 +133,12 @@ def _cached(
     store: Store,
 ) -> tuple[Made, CacheUse]:
     """What the cache has, else what is made now, which it then has."""
+    captured = None
+    if pipeline.model.factory is not None:
+        # What a user's code read is not known for sure; what became of it is.
+        captured = _capture(pipeline, wrapped, stages)
     with stages.stage("cache") as stage:
-        parts = key_parts(pipeline, wrapped, base)
+        parts = key_parts(pipeline, wrapped, base, captured)
         made, use, checked = take(store, parts, folder, wrapped.module)
         if made is None:
             changed = changed_since(store, parts, pipeline.name)
@@ -145,11 +149,13 @@ def _cached(
     for note in use.notes:
         stages.note(note)
     if made is not None:
+        if captured is not None:
+            use = replace(use, stages=tuple(name for name in use.stages if name != "capture"))
         for name in use.stages:
             with stages.stage(name) as stage:
                 stage.result(f"cached {use.short}  {made.said[name]}".rstrip())
         return made, use
-    made = make(pipeline, wrapped, folder, stages, base)
+    made = make(pipeline, wrapped, folder, stages, base, captured)
     with stages.stage("cache") as stage:
         kept = keep(store, parts, folder, made, pipeline.name, use)
         stage.result(f"{'stored' if kept.stored else 'not stored'} {use.short}")
@@ -158,18 +164,31 @@ def _cached(
     return made, kept
 
 
-def make(
-    pipeline: Pipeline, wrapped: Wrapped, folder: Path, stages: Stages, base: Mapping[str, str]
-) -> Made:
-    """Capture, export, simplify and ship; see ``build``."""
-    said = {}
+def _capture(pipeline: Pipeline, wrapped: Wrapped, stages: Stages) -> Captured:
     with users_code(pipeline), stages.stage("capture") as stage:
         found = capture_openly(wrapped)
-        captured = found.program
-        said["capture"] = f"{sum(n.op == 'call_function' for n in captured.graph.nodes)} ops"
-        if found.strategy:
-            said["capture"] += f"; {found.strategy}"
-        stage.result(said["capture"])
+        stage.result(_ops(found))
+    return found
+
+
+def _ops(found: Captured) -> str:
+    ops = f"{sum(n.op == 'call_function' for n in found.program.graph.nodes)} ops"
+    return f"{ops}; {found.strategy}" if found.strategy else ops
+
+
+def make(
+    pipeline: Pipeline,
+    wrapped: Wrapped,
+    folder: Path,
+    stages: Stages,
+    base: Mapping[str, str],
+    found: Captured | None = None,
+) -> Made:
+    """Capture (if that is not done yet), export, simplify and ship; see ``build``."""
+    if found is None:
+        found = _capture(pipeline, wrapped, stages)
+    captured = found.program
+    said = {"capture": _ops(found)}
     with users_code(pipeline), stages.stage("export") as stage:
         result = export(
             captured,

@@ -4,7 +4,9 @@ pipeline    the sections of the YAML that decide the graph, and what its file sa
 interface   inputs, outputs, dynamic axes, and the example that is traced
 weights     every tensor of the module, VAD and features included
 module      classes and attributes of its parts
-sources     code of this package that builds, captures, exports and simplifies
+sources     code of this package, without what only shows, checks contracts or compares goldens
+capture     of a user's own model: the program that torch.export makes of it now. What else its code
+            reads, by whatever way, ends in that program or does not matter
 upstream    loaded code of the packages that the module's classes come from
 versions    Python, and the libraries that do the work
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -24,34 +26,41 @@ from torch import nn
 import exporter
 from exporter.cache.entry import canonical
 from exporter.config import Pipeline
+from exporter.graph.capture_digest import capture_digest
 from exporter.graph.module_state import module_state
+from exporter.graph.strategies import Captured
 from exporter.graph.wrap import Wrapped
 from exporter.models.user_code import _MARK as MARK
 
 _PACKAGE = Path(exporter.__file__ or "").resolve().parent
-_MAKING = ("speech", "models", "graph", "build.py", "tensors.py")
-_JUDGING = (
-    *("cases", "execution", "parity"),
-    *("case_run.py", "chain.py", "kept_arrays.py", "length_proofs.py", "outputs.py"),
-    "tap_measure.py",
-)
+WITHOUT = frozenset({"report", "commands", "debug", "golden", "contracts"})
+"""Folders whose code decides neither what an export is nor how its outputs are judged. Whatever is
+not named here counts: a module that is added cannot be forgotten."""
 _VERSIONED = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxsim", "onnxruntime-gpu", "numpy")
 """onnxsim computes constants with onnxruntime."""
 _BY_VERSION = frozenset({"torch", "numpy", "exporter", "builtins", "__main__"})
 
 
-def key_parts(pipeline: Pipeline, wrapped: Wrapped, metadata: Mapping[str, str]) -> dict[str, str]:
+def key_parts(
+    pipeline: Pipeline,
+    wrapped: Wrapped,
+    metadata: Mapping[str, str],
+    captured: Captured | None = None,
+) -> dict[str, str]:
     """Digests of everything that decides the files of an export.
 
     Args:
         metadata: what the files will say of themselves; it is in them.
+        captured: of a user's own model, captured just now; models that this package knows are
+            known by their code.
     """
     return {
+        **({} if captured is None else {"capture": _capture(captured)}),
         "pipeline": _digest(pipeline.graph_digest, canonical(dict(metadata))),
         "interface": _interface(wrapped),
         "weights": wrapped.weights.digest,
         "module": module_state(wrapped.module),
-        "sources": sources_digest(_PACKAGE),
+        "sources": package_digest(),
         "upstream": upstream_digest(wrapped.module),
         "versions": canonical(versions()),
     }
@@ -70,24 +79,20 @@ def _version(package: str) -> str:
         return "none"
 
 
-def sources_digest(package: Path, names: Iterable[str] = _MAKING) -> str:
-    """sha256 over names and contents of the Python files of some folders and files."""
+def sources_digest(package: Path) -> str:
+    """sha256 over names and contents of a package's Python files, but for those in ``WITHOUT``."""
     digest = hashlib.sha256()
-    for path in sorted(_files(package, names)):
-        digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    for path in sorted(package.rglob("*.py")):
+        inside = path.relative_to(package)
+        if inside.parts[0] not in WITHOUT:
+            digest.update(f"{inside}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def _files(package: Path, names: Iterable[str]) -> Iterator[Path]:
-    for name in names:
-        path = package / name
-        yield from path.rglob("*.py") if path.is_dir() else [path]
-
-
 @cache
-def judging_digest() -> str:
-    """sha256 over the code that runs and judges the outputs of a file, when first asked for."""
-    return sources_digest(_PACKAGE, _JUDGING)
+def package_digest() -> str:
+    """``sources_digest`` of this package, when first asked for."""
+    return sources_digest(_PACKAGE)
 
 
 def upstream_digest(module: nn.Module) -> str:
@@ -109,6 +114,11 @@ def upstream_digest(module: nn.Module) -> str:
         if file and file.endswith(".py"):
             digest.update(f"{name}\n".encode() + Path(file).read_bytes())
     return digest.hexdigest()
+
+
+def _capture(captured: Captured) -> str:
+    found = (sorted(captured.axes.items()), captured.strategy, captured.notes)
+    return _digest(capture_digest(captured.program), repr(found))
 
 
 def _interface(wrapped: Wrapped) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.build_key import judging_digest
+from exporter.build_key import package_digest
 from exporter.cache.entry import canonical
 from exporter.cache.store import Store
 from exporter.environment import describe_environment
@@ -105,7 +105,7 @@ class LengthProofs:
                 "policy": repr(policy),
                 "deployment": repr(deployment),
                 "environment": environment.model_dump(mode="json"),
-                "code": judging_digest(),
+                "code": package_digest(),
             }
         )
 

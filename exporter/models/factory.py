@@ -33,6 +33,7 @@ from exporter.models.fast_path import fast_path_note, has_fast_path, without_fas
 from exporter.models.infer_outputs import infer_outputs, supported
 from exporter.models.limits import find_limits, limited
 from exporter.models.results import flat_results
+from exporter.models.used import recorded
 from exporter.models.user_code import blamed, code_digest, find_callable, importable
 from exporter.models.weights import digest_tensors, load_strictly, read_model_pt, resolve_weights
 from exporter.tensors import Axis, TensorSpec
@@ -58,20 +59,28 @@ def build(pipeline: Pipeline) -> Built:
     folder = pipeline.factory_folder
     sizes = example_sizes(pipeline)
     example = _tensors(pipeline, sizes, 0)
+    place = f"{folder}|{target}"
     with importable(folder):
-        factory = find_callable(target, folder, where=where)
-        module = _call(factory, pipeline, where)
-        weights = _weights(module, factory, pipeline)
+        with recorded(place):
+            factory = find_callable(target, folder, where=where)
+            module = _call(factory, pipeline, where)
+        source = _load_weights(module, pipeline)
         module.cpu().eval().requires_grad_(False)
         binding = _binding(module, pipeline)
         # Never on the object that is captured: what it keeps for itself would grow there.
-        probe = Probe(_twin(module, factory, pipeline, where), binding, pipeline)
-        axes = _axes(pipeline)
-        probe.run(sizes, 0)
-        limits = find_limits(lambda at: probe.run(at, 0), axes, sizes)
-        axes = limited(axes, limits)
-        outputs = _outputs(probe, sizes, axes)
-        notes = (*(limit.note() for limit in limits), *probe.notes(sizes))
+        with recorded(place) as used:
+            probe = Probe(_twin(module, factory, pipeline, where), binding, pipeline)
+            axes = _axes(pipeline)
+            probe.run(sizes, 0)
+            limits = find_limits(lambda at: probe.run(at, 0), axes, sizes)
+            axes = limited(axes, limits)
+            outputs = _outputs(probe, sizes, axes)
+            notes = (*(limit.note() for limit in limits), *probe.notes(sizes))
+    code = code_digest(factory, module, used)
+    both = f"{digest_tensors(module.state_dict())}\n{code}"
+    weights = WeightsInfo(
+        source=source, digest=hashlib.sha256(both.encode()).hexdigest(), seeded=False
+    )
     return Built(
         module=module,
         takes="tensors",
@@ -139,17 +148,14 @@ def _call(factory: Any, pipeline: Pipeline, where: str) -> nn.Module:
     return module
 
 
-def _weights(module: nn.Module, factory: Any, pipeline: Pipeline) -> WeightsInfo:
+def _load_weights(module: nn.Module, pipeline: Pipeline) -> str:
+    """Load the checkpoint if there is one; returns where the weights come from."""
     text = pipeline.model.weights
-    source = f"as {pipeline.model.factory} builds it, torch seed {pipeline.model.seed}"
-    if text != "seeded":
-        where = pipeline.where("model", "weights")
-        load_strictly(module, _state(text, where), where=text)
-        source = text
-    both = f"{digest_tensors(module.state_dict())}\n{code_digest(factory, module)}"
-    return WeightsInfo(
-        source=source, digest=hashlib.sha256(both.encode()).hexdigest(), seeded=False
-    )
+    if text == "seeded":
+        return f"as {pipeline.model.factory} builds it, torch seed {pipeline.model.seed}"
+    where = pipeline.where("model", "weights")
+    load_strictly(module, _state(text, where), where=text)
+    return text
 
 
 def _state(text: str, where: str) -> Mapping[str, Tensor]:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from exporter.errors import ConfigError, ExportVerifyError, ModelError, StageError
+from exporter.models.used import Used
 
 _MARK = "__export_verify_folder__"
 _OURS = str(Path(__file__).resolve().parents[1])
@@ -177,16 +178,20 @@ def is_users(file: str) -> bool:
     return not path.is_relative_to(_OURS) and not path.is_relative_to(_TORCH)
 
 
-def code_digest(factory: Any, module: Any) -> str:
-    """sha256 over the source files that made a module: its factory's and its classes'.
+def code_digest(factory: Any, module: Any, used: Used) -> str:
+    """sha256 over what made a module besides its weights: the source files of its factory and its
+    classes, and all that they used (``exporter.models.used``).
 
     Weights alone do not tell a corrected model from the one before.
     """
     names = {factory.__module__, *(type(part).__module__ for part in module.modules())} | _marked()
     digest = hashlib.sha256()
+    counted = set()
     for name in sorted(names):
         held: ModuleType | None = sys.modules.get(name)
         file = getattr(held, "__file__", None)
         if file and is_users(file) and Path(file).is_file():
             digest.update(f"{name}|".encode() + Path(file).read_bytes())
+            counted.add(name)
+    digest.update(used.digest(counted).encode())
     return digest.hexdigest()

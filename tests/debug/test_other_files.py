@@ -63,9 +63,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("stream")
     yaml = toy_project.project(folder / "toy", module=STREAM, yaml=YAML)
     golden = folder / "golden"
-    done = command(
-        "run", yaml, "--trust", "--output-dir", folder / "out", "--golden-dir", golden
-    )
+    done = command("run", yaml, "--trust", "--output-dir", folder / "out", "--golden-dir", golden)
     assert done == 0
     return yaml, folder / "out"
 
