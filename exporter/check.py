@@ -99,8 +99,11 @@ def contract_records(
 ) -> list[ContractRecord]:
     """Results as rows of ``report.json``, with what the YAML says about ``required``."""
     settings = declared_settings(pipeline.contracts, pipeline=pipeline, only=only)
+    # A part of a contract (``causality.streaming``) is required as the contract is.
     return [
-        result.record(required=pipeline.required and settings[result.name].required)
+        result.record(
+            required=pipeline.required and settings[result.name.partition(".")[0]].required
+        )
         for result in results
     ]
 

@@ -11,7 +11,7 @@ input, and a transposed convolution emits a tail that the next samples still add
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -98,10 +98,15 @@ def _simplest(low: Fraction, high: Fraction) -> Fraction:
 
 
 def row_of(batch: Shape, alone: Shape, rows: int, row: int) -> tuple[slice, ...] | None:
-    """Index into a batch's result of what row ``row`` gives alone; valid steps only.
+    """The first reading of ``readings_of``; ``None`` when there is none."""
+    return next(readings_of(batch, alone, rows, row), None)
 
-    The batch axis may be merged with others: [B * H, T, T] and [B * T, C] are understood.
-    ``None`` when no axis can be the batch.
+
+def readings_of(batch: Shape, alone: Shape, rows: int, row: int) -> Iterator[tuple[slice, ...]]:
+    """Where in a batch's result what row ``row`` gives alone may lie; valid steps only.
+
+    The batch axis may be merged with others, row by row ([B * H, T, T], [B * T, C]) or the other
+    way round ([H * B, C], as ``torch.cat([x] * H)`` makes it). Nothing when no axis can be it.
 
     Args:
         batch: shape of the result on the whole batch.
@@ -110,7 +115,7 @@ def row_of(batch: Shape, alone: Shape, rows: int, row: int) -> tuple[slice, ...]
         row: which row.
     """
     if len(batch) != len(alone):
-        return None
+        return
     positions = [k for k in range(len(batch)) if batch[k] == rows and alone[k] == 1]
     positions += [
         k
@@ -119,11 +124,34 @@ def row_of(batch: Shape, alone: Shape, rows: int, row: int) -> tuple[slice, ...]
     ]
     for position in positions:
         step = batch[position] // rows
+        if any(a > b for k, (a, b) in enumerate(zip(alone, batch, strict=True)) if k != position):
+            continue
         index = [slice(0, size) for size in alone]
         index[position] = slice(row * step, row * step + alone[position])
-        if all(a <= b for k, (a, b) in enumerate(zip(alone, batch, strict=True)) if k != position):
-            return tuple(index)
-    return None
+        yield tuple(index)
+        if step > 1 and alone[position] == step:
+            index[position] = slice(row, None, rows)
+            yield tuple(index)
+
+
+def reversals(value: np.ndarray, rows: int, position: int | None) -> Iterator[np.ndarray]:
+    """``value`` with its rows in reversed order, in each way in which rows may lie in it.
+
+    Args:
+        rows: size of the batch.
+        position: of the batch axis, where it is known; else every axis that holds a multiple of
+            ``rows`` is tried, and a result in which no axis does is as it is.
+    """
+    if position is not None:
+        yield np.flip(value, axis=position)
+        return
+    found = [k for k, size in enumerate(value.shape) if size and size % rows == 0]
+    for axis in found:
+        many = value.shape[axis] // rows
+        for split, at in (((rows, many), axis), ((many, rows), axis + 1))[: 1 + (many > 1)]:
+            shape = (*value.shape[:axis], *split, *value.shape[axis + 1 :])
+            yield np.flip(value.reshape(shape), axis=at).reshape(value.shape)
+    yield value
 
 
 def first_difference(left: np.ndarray, right: np.ndarray, axis: int, limit: float) -> int | None:

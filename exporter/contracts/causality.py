@@ -14,12 +14,14 @@ convolution backend that picks its algorithm by length (cuDNN, TF32: kyutai-labs
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from pydantic import Field
 
 from exporter.contracts import causality_onnx, causality_torch
+from exporter.contracts.align import Law
 from exporter.contracts.probes import resize, take_row
 from exporter.contracts.result import (
     ONNX,
@@ -28,13 +30,13 @@ from exporter.contracts.result import (
     not_applicable,
     not_run,
 )
-from exporter.contracts.settings import ContractSettings, Reason
-from exporter.contracts.streaming import Streaming, added, check_streaming
+from exporter.contracts.settings import ContractSettings, Named, Reason
+from exporter.contracts.streaming import Streaming, streaming_result
 from exporter.contracts.subject import ForwardError, Subject, TimeAxis
-from exporter.parity.status import Status
 
 NAME = "causality"
 _WAVEFORM_STEPS = (15_360, 7_680, 3_840)
+_MOST_STEPS = 16 * 15_360
 _FRAME_STEPS = (64, 48, 32, 24, 16, 12, 8, 4)
 
 
@@ -54,6 +56,19 @@ class Settings(ContractSettings):
     axis: str | None = None
     no_causality: dict[str, Reason] = Field(default_factory=dict)
     streaming: Streaming | None = None
+
+    def names(self) -> Iterator[Named]:
+        # What is left out by name, in a section that was inherited, checks nothing in any case.
+        if isinstance(self.lookahead_samples, dict):
+            for name in self.lookahead_samples.keys() - self.no_causality.keys():
+                yield Named(keys=("lookahead_samples", name), name=name, kind="output")
+        if self.input is not None:
+            yield Named(keys=("input",), name=self.input, kind="input")
+        if self.axis is not None:
+            yield Named(keys=("axis",), name=self.axis, kind="axis")
+        if self.streaming is not None:
+            for word in self.streaming.names():
+                yield replace(word, keys=("streaming", *word.keys))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,31 +97,66 @@ class Plan:
 
 
 def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
-    """Check causality on both sides."""
+    """Check causality on both sides, and chunk by chunk as rows of their own."""
     if settings.not_applicable:
         return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
+    results = _both_sides(subject, settings)
+    if settings.streaming is not None:
+        results += [streaming_result(subject, settings.streaming, side) for side in SIDES]
+    return tuple(results)
+
+
+def _both_sides(subject: Subject, settings: Settings) -> list[ContractResult]:
     plan = make_plan(subject, settings)
     if isinstance(plan, str):
-        return tuple(not_applicable(NAME, side, plan) for side in SIDES)
+        return [not_applicable(NAME, side, plan) for side in SIDES]
     try:
-        found, laws, noise = causality_torch.check(subject, plan)
+        while True:
+            found, laws, noise = causality_torch.check(subject, plan)
+            longer = _longer(subject, settings, plan) if not laws else None
+            if longer is None:
+                break
+            plan = longer
     except ForwardError as error:
-        return tuple(
-            not_run(NAME, side, f"the module does not run on the probe: {error}") for side in SIDES
+        why = f"the module does not run on the probe: {error}"
+        return [not_run(NAME, side, why) for side in SIDES]
+    flat = _ought_to_follow(subject, settings, plan, laws)
+    if flat:
+        why = (
+            f"'{flat[0]}' has as many steps for {plan.cut} as for {plan.steps} steps of"
+            f" '{plan.axis.name}': give a longer first case, or say under no_causality why it does"
+            " not follow the input"
         )
-    results: list[ContractResult] = [found]
+        return [not_run(NAME, side, why) for side in SIDES]
     if subject.onnx.problem is not None:
-        results.append(not_run(NAME, ONNX, f"no ONNX file: {subject.onnx.problem}"))
-    else:
-        results.append(causality_onnx.check(subject, plan, laws, noise))
-    if settings.streaming is not None:
-        results = [
-            result
-            if result.status is Status.NOT_RUN
-            else added(result, check_streaming(subject, settings.streaming, result.side))
-            for result in results
-        ]
-    return tuple(results)
+        return [found, not_run(NAME, ONNX, f"no ONNX file: {subject.onnx.problem}")]
+    return [found, causality_onnx.check(subject, plan, laws, noise)]
+
+
+def _ought_to_follow(
+    subject: Subject, settings: Settings, plan: Plan, laws: Mapping[str, Law]
+) -> list[str]:
+    """Outputs that are declared by name, or all of them where an axis of theirs varies and none
+    was seen to: a probe that cannot see what it looks for shows nothing."""
+    if isinstance(settings.lookahead_samples, dict):
+        return [name for name in plan.declared if name not in laws]
+    if laws:
+        return []
+    return [
+        name
+        for name in plan.declared
+        if any(isinstance(size, str) and size != subject.batch for size in subject.spec(name).shape)
+    ]
+
+
+def _longer(subject: Subject, settings: Settings, plan: Plan) -> Plan | None:
+    """The same on an input four times as long: the steps of the outputs may be long ones."""
+    most = plan.axis.maximum or _MOST_STEPS
+    steps = min(4 * plan.steps, most, _MOST_STEPS)
+    if steps <= plan.steps or not _ought_to_follow(subject, settings, plan, {}):
+        return None
+    sizes = steps, max(steps // 2, plan.axis.minimum)
+    return _plan(subject, plan.axis, plan.full, sizes, plan.declared, plan.skipped)
 
 
 def make_plan(subject: Subject, settings: Settings) -> Plan | str:
@@ -120,15 +170,27 @@ def make_plan(subject: Subject, settings: Settings) -> Plan | str:
     declared = {name: n for name, n in wanted.items() if name not in settings.no_causality}
     if not declared:
         return "; ".join(f"{name}: {why}" for name, why in settings.no_causality.items())
-    full = take_row(subject, subject.cases[0].inputs, 0)
+    full = take_row(subject, subject.cases[0].entire, 0)
     have = full[axis.input].shape[axis.position]
     steps, cut = choose_steps(have, axis, max(declared.values()))
+    skipped = {name: why for name, why in settings.no_causality.items() if name in names}
+    skipped |= {name: "not declared" for name in names if name not in wanted}
+    return _plan(subject, axis, full, (steps, cut), declared, skipped)
+
+
+def _plan(
+    subject: Subject,
+    axis: TimeAxis,
+    full: dict[str, np.ndarray],
+    sizes: tuple[int, int],
+    declared: dict[str, int],
+    skipped: dict[str, str],
+) -> Plan:
+    steps, cut = sizes
     lengths = {cut + 1, steps - 1, max(axis.minimum, steps // 4)}
     if subject.thorough:
         lengths |= {steps * 3 // 4 + 1, cut - 1, steps // 3, steps // 8}
     sweep = sorted(lengths)
-    skipped = {name: why for name, why in settings.no_causality.items() if name in names}
-    skipped |= {name: "not declared" for name in names if name not in wanted}
     return Plan(
         axis=axis,
         full=resize(subject, full, axis, steps),

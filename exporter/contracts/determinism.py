@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from exporter.contracts.align import reversals
 from exporter.contracts.determinism_onnx import check_onnx
 from exporter.contracts.locate import first_layer, locate, record
 from exporter.contracts.noise import Noise, distance, noise_of, scale_of
@@ -26,8 +27,10 @@ from exporter.contracts.repeats import (
     AFTER_OTHER,
     TWICE,
     Finding,
+    Moved,
     batch_of,
     compare,
+    compare_turned,
     row_count,
     turned_batch,
     unrelated,
@@ -114,10 +117,10 @@ def _torch(
             advice = (
                 "switch dropout and dither off for inference, or draw the noise outside and pass it"
             )
-            return Finding(test=TWICE, where=where, advice=advice, **second), [TWICE]
+            return Finding(test=TWICE, where=where, advice=advice, moved=second), [TWICE]
         where = _first_stale(subject, settings, inputs, other, noise)
         advice = "reset or return the state that this module keeps, or declare it under caches"
-        return Finding(test=AFTER_OTHER, where=where, advice=advice, **bad), tests
+        return Finding(test=AFTER_OTHER, where=where, advice=advice, moved=bad), tests
     for count in settings.threads[1:]:
         tests.append(f"{settings.threads[0]} and {count} threads")
         short = short_probe(subject)
@@ -125,11 +128,11 @@ def _torch(
         bad = compare(one, many, noise, bitwise=False)
         if bad is not None:
             advice = "avoid ops whose order of addition is not fixed (scatter_add, index_put)"
-            return Finding(test=tests[-1], where=None, advice=advice, **bad), tests
+            return Finding(test=tests[-1], where=None, advice=advice, moved=bad), tests
     bad, where = _batch_order(subject, short_probe(subject), noise, tests)
     if bad is not None:
         advice = "compute nothing over the batch axis"
-        return Finding(test=tests[-1], where=where, advice=advice, **bad), tests
+        return Finding(test=tests[-1], where=where, advice=advice, moved=bad), tests
     if drawing:
         tests.append(f"draws random numbers in {drawing[0]}, without effect on the outputs")
     return None, tests
@@ -149,7 +152,7 @@ def _after_other(
     other: dict[str, np.ndarray],
     first: dict[str, np.ndarray],
     noise: Noise,
-) -> tuple[dict[str, Any] | None, list[Place]]:
+) -> tuple[Moved | None, list[Place]]:
     """B, then A again, with the state kept; declared caches are reset in between.
 
     Returns:
@@ -203,7 +206,7 @@ def _caches_reset(subject: Subject, settings: Settings) -> Iterator[Callable[[],
 
 def _batch_order(
     subject: Subject, inputs: dict[str, np.ndarray], noise: Noise, tests: list[str]
-) -> tuple[dict[str, Any] | None, Place | None]:
+) -> tuple[Moved | None, Place | None]:
     if subject.batch is None:
         return None, None
     batch = batch_of(subject, inputs)
@@ -213,25 +216,19 @@ def _batch_order(
     tests.append("another order of the batch")
     reversed_batch = turned_batch(subject, batch)
     left, right = subject.torch(batch), subject.torch(reversed_batch)
-    turned = {
-        name: value
-        if subject.batch_position(name) is None
-        else np.flip(value, axis=subject.batch_position(name) or 0)
-        for name, value in right.items()
-    }
-    bad = compare(left, turned, noise, bitwise=False)
+    bad = compare_turned(subject, left, right, rows, noise)
     if bad is None:
         return None, None
     runs = (record(subject, batch), record(subject, reversed_batch))
 
     def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
         a, b = values
-        position = next((k for k, n in enumerate(a.shape) if n == rows), None)
-        if position is None or a.dtype.kind in "biu":
+        if a.dtype.kind in "biu" or a.shape != b.shape:
             return None
-        b = np.flip(b, axis=position)
-        gap, limit = distance(a, b), noise.limit(key, scale_of(a, b), a.size)
-        return f"differs by {gap:.3g}" if gap > limit else None
+        if not any(size and size % rows == 0 for size in a.shape):
+            return None
+        gap = min(distance(a, turned) for turned in reversals(b, rows, None))
+        return "differs" if gap > noise.limit(key, scale_of(a, b), a.size) else None
 
     found = locate(subject, (batch, reversed_batch), runs, judge)
     return bad, found.place if found else None

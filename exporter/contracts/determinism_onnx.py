@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,11 @@ from exporter.contracts.repeats import (
     AFTER_OTHER,
     TWICE,
     Finding,
+    Moved,
     batch_of,
     compare,
+    compare_turned,
+    row_count,
     turned_batch,
     unrelated,
     verdict,
@@ -67,8 +69,8 @@ def check_onnx(
     drawing = random_nodes(subject)
     tests = [TWICE]
 
-    def failed(test: str, bad: dict[str, Any], where: Place | None, advice: str) -> ContractResult:
-        finding = Finding(test=test, where=where, advice=advice, **bad)
+    def failed(test: str, bad: Moved, where: Place | None, advice: str) -> ContractResult:
+        finding = Finding(test=test, where=where, advice=advice, moved=bad)
         return verdict(ONNX, finding, tests, bitwise)
 
     try:
@@ -125,13 +127,9 @@ def _deployments(subject: Subject, threads: tuple[int, ...]) -> list[Deployment]
     return wanted
 
 
-def _order(subject: Subject, batch: dict[str, np.ndarray], noise: Noise) -> dict[str, Any] | None:
+def _order(subject: Subject, batch: dict[str, np.ndarray], noise: Noise) -> Moved | None:
     left, right = subject.onnx.run(batch), subject.onnx.run(turned_batch(subject, batch))
-    for name in right:
-        position = subject.batch_position(name)
-        if position is not None:
-            right[name] = np.flip(right[name], axis=position)
-    return compare(left, right, noise, bitwise=False)
+    return compare_turned(subject, left, right, row_count(subject, batch), noise)
 
 
 def _first_value(subject: Subject, inputs: dict[str, np.ndarray]) -> Place | None:

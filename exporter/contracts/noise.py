@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -51,6 +51,14 @@ class Noise:
     def floor(self) -> Noise:
         """What any computation in this format may cost, whatever was measured."""
         return Noise(number_format=self.number_format)
+
+    def at_least(self, other: Noise) -> Noise:
+        """The larger share of two measurements under every key."""
+        keys = {*self.shares, *other.shares}
+        return replace(
+            self,
+            shares={k: max(self.shares.get(k, 0.0), other.shares.get(k, 0.0)) for k in keys},
+        )
 
     def limit(self, key: str, scale: float, elements: int) -> float:
         """Largest difference that rounding explains.

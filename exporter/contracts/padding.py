@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from exporter.contracts.align import row_of
+from exporter.contracts.align import readings_of
+from exporter.contracts.differ import Difference, Kind, differ
 from exporter.contracts.locate import first_value, locate, outputs_of, record, shared_keys
-from exporter.contracts.noise import Noise, distance, noise_of, scale_of
+from exporter.contracts.noise import Noise, distance, measure_noise, noise_of
 from exporter.contracts.padding_batches import Batch, Utterances, make_utterances
 from exporter.contracts.recorder import Call
 from exporter.contracts.result import (
@@ -65,8 +66,31 @@ class Leak:
     batch: Batch
     row: int
     output: str
-    gap: float
-    limit: float
+    difference: Difference
+
+
+class RowNoise:
+    """What rounding explains, row by row: a quiet row may cost more than a loud one.
+
+    The noise of the probe is good enough to pass. A row that it does not let pass is measured
+    itself, in float64, before it is accused.
+    """
+
+    def __init__(self, subject: Subject, given: Utterances, noise: Noise):
+        self._subject, self._given, self.general = subject, given, noise
+        self._own: dict[int, Noise] = {}
+
+    def differ(self, row: int, left: np.ndarray, right: np.ndarray, key: str) -> Difference | None:
+        """As ``exporter.contracts.differ.differ``."""
+        found = differ(left, right, self._own.get(row, self.general), key)
+        if found is None or found.kind is not Kind.VALUES or row in self._own:
+            return found
+        try:
+            own = measure_noise(self._subject, self._given.alone[row])
+        except ForwardError:
+            return found
+        self._own[row] = own.at_least(self.general)
+        return differ(left, right, self._own[row], key)
 
 
 def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
@@ -88,9 +112,9 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
         pad_longest=settings.pad_longest,
         without_lengths=settings.without_lengths,
     )
-    noise = Noise()
+    noise = RowNoise(subject, given, Noise())
     try:
-        noise = noise_of(subject)
+        noise = RowNoise(subject, given, noise_of(subject))
         found = [_torch(subject, given, noise)]
     except ForwardError as error:
         found = [_refused(TORCH, given, str(error))]
@@ -118,7 +142,7 @@ def _refused(side: str, given: Utterances, text: str) -> ContractResult:
     )
 
 
-def _torch(subject: Subject, given: Utterances, noise: Noise) -> ContractResult:
+def _torch(subject: Subject, given: Utterances, noise: RowNoise) -> ContractResult:
     alone = [record(subject, row) for row in given.alone]
     batches = [record(subject, batch.inputs) for batch in given.batches]
     leak = _worst(
@@ -142,7 +166,7 @@ def _torch(subject: Subject, given: Utterances, noise: Noise) -> ContractResult:
     return _result(TORCH, given, leak, place, noise, details)
 
 
-def _onnx(subject: Subject, given: Utterances, noise: Noise) -> ContractResult:
+def _onnx(subject: Subject, given: Utterances, noise: RowNoise) -> ContractResult:
     alone = [subject.onnx.run(row) for row in given.alone]
     batches = [subject.onnx.run(batch.inputs) for batch in given.batches]
     leak = _worst(given, alone, batches, noise)
@@ -157,7 +181,7 @@ def _worst(
     given: Utterances,
     alone: list[dict[str, np.ndarray]],
     batches: list[dict[str, np.ndarray]],
-    noise: Noise,
+    noise: RowNoise,
 ) -> Leak | None:
     """The leak that is furthest over its limit, in any output, batch and row."""
     worst: tuple[float, Leak] | None = None
@@ -167,21 +191,25 @@ def _worst(
                 pair = _pair(single, found[name], len(batch.order), place)
                 if pair is None:
                     continue
-                gap, limit = distance(*pair), noise.limit(name, scale_of(*pair), pair[0].size)
-                if not gap <= limit and (worst is None or gap / limit > worst[0]):
-                    leak = Leak(batch=batch, row=row, output=name, gap=gap, limit=limit)
-                    worst = (gap / limit, leak)
+                away = noise.differ(row, *pair, name)
+                if away is not None and (worst is None or away.strain > worst[0]):
+                    leak = Leak(batch=batch, row=row, output=name, difference=away)
+                    worst = (away.strain, leak)
     return worst[1] if worst else None
 
 
 def _pair(
     single: np.ndarray, whole: np.ndarray, rows: int, place: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    index = row_of(whole.shape, single.shape, rows, place)
-    return None if index is None else (single, whole[index])
+    """What a row gives alone and in the batch, read in the way in which they are nearest."""
+    read = [whole[index] for index in readings_of(whole.shape, single.shape, rows, place)]
+    if not read:
+        return None
+    best = read[0] if len(read) == 1 else min(read, key=lambda part: distance(single, part))
+    return single, best
 
 
-def _judge(given: Utterances, batch: Batch, row: int, noise: Noise) -> Callable[..., str | None]:
+def _judge(given: Utterances, batch: Batch, row: int, noise: RowNoise) -> Callable[..., str | None]:
     place = batch.order.index(row)
 
     def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
@@ -191,13 +219,13 @@ def _judge(given: Utterances, batch: Batch, row: int, noise: Noise) -> Callable[
         pair = _pair(single, whole, len(batch.order), place)
         if pair is None or not pair[0].size:
             return None
-        gap, limit = distance(*pair), noise.limit(key, scale_of(*pair), pair[0].size)
-        return f"differs by {gap:.3g}" if gap > limit else None
+        away = noise.differ(row, *pair, key)
+        return None if away is None else away.text()
 
     return judge
 
 
-def _located(search: Callable[..., Any], given: Utterances, leak: Leak, noise: Noise) -> Any:
+def _located(search: Callable[..., Any], given: Utterances, leak: Leak, noise: RowNoise) -> Any:
     found = search(_judge(given, leak.batch, leak.row, noise))
     return found.place if found else None
 
@@ -207,7 +235,7 @@ def _inner(
     given: Utterances,
     alone: list[dict[str, Call]],
     batches: list[dict[str, Call]],
-    noise: Noise,
+    noise: RowNoise,
 ) -> tuple[Leak, Place] | None:
     """The first layer that differs although no output does."""
     for batch, found in zip(given.batches, batches, strict=True):
@@ -217,10 +245,10 @@ def _inner(
                 values = (as_view(alone[row][key].value), as_view(found[key].value))
                 if judge(key, values) is not None:
                     place = alone[row][key].place
-                    gap = distance(
-                        *(_pair(*values, len(batch.order), batch.order.index(row)) or ())
-                    )
-                    return Leak(batch=batch, row=row, output=key, gap=gap, limit=0.0), place
+                    pair = _pair(*values, len(batch.order), batch.order.index(row))
+                    away = None if pair is None else noise.differ(row, *pair, key)
+                    if away is not None:
+                        return Leak(batch=batch, row=row, output=key, difference=away), place
     return None
 
 
@@ -229,7 +257,7 @@ def _result(
     given: Utterances,
     leak: Leak | None,
     place: Place | None,
-    noise: Noise,
+    noise: RowNoise,
     details: dict[str, Any],
 ) -> ContractResult:
     details = {
@@ -237,10 +265,10 @@ def _result(
         "utterance_lengths": list(given.sizes),
         "padded_to": given.padded,
         "batches": [batch.label for batch in given.batches],
-        "noise": noise.why,
+        "noise": noise.general.why,
     }
     if given.skipped:
-        details["not checked"] = given.skipped
+        details["not checked"] = list(given.skipped)
     if leak is None:
         return ContractResult(
             name=NAME,
@@ -255,11 +283,15 @@ def _result(
         name=NAME,
         side=side,
         status=Status.FAIL,
-        observed=f"{leak.output} of utterance {leak.row} moves by {leak.gap:.3g}",
-        limit=f"{leak.limit:.3g}",
+        observed=f"{leak.output} of utterance {leak.row} {_moved(leak.difference)}",
+        limit=leak.difference.limit_text,
         where=place,
         advice=leak.batch.advice,
         reason=f"utterance {leak.row} ({given.sizes[leak.row]} steps) differs from itself alone in "
         f"the batch '{leak.batch.label}'",
         details=details,
     )
+
+
+def _moved(away: Difference) -> str:
+    return f"moves by {away.gap:.3g}" if away.kind is Kind.VALUES else away.text("alone", "there")

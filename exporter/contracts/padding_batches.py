@@ -14,6 +14,7 @@ from exporter.contracts.probes import (
     stack_rows,
     take_row,
 )
+from exporter.contracts.rows import alike, varied_rows
 from exporter.contracts.subject import Subject, TimeAxis
 
 GARBAGE = 1000.0
@@ -45,7 +46,7 @@ class Utterances:
     sizes: tuple[int, ...]
     batches: list[Batch]
     padded: int
-    skipped: str = ""
+    skipped: tuple[str, ...] = ()
 
 
 def make_utterances(
@@ -53,14 +54,15 @@ def make_utterances(
 ) -> Utterances:
     """Cut utterances from the first case and batch them."""
     steps = short_steps(axis, probe_steps(subject, axis), _SHARE_OF_PROBE)
-    one = resize(subject, take_row(subject, subject.cases[0].inputs, 0), axis, steps)
+    one = resize(subject, take_row(subject, subject.cases[0].entire, 0), axis, steps)
     if axis.input not in subject.lengths and not without_lengths:
         return _of_one_length(subject, axis, one, steps)
     sizes = tuple(max(axis.minimum, int(steps * share)) for share in SHARES)
-    alone = []
-    for row, size in enumerate(sizes):
-        rolled = _rolled(subject, one, axis, row * steps // 5)
-        alone.append(_ending_in_zeros(subject, resize(subject, rolled, axis, size), axis, row))
+    rows = varied_rows(subject, one, len(sizes), axis=axis)
+    alone = [
+        _ending_in_zeros(subject, resize(subject, rows[row], axis, size), axis, row)
+        for row, size in enumerate(sizes)
+    ]
     padded = max(sizes) + (max(sizes) // 7 + 2 if pad_longest else 0)
     if axis.maximum is not None:
         padded = min(padded, axis.maximum)
@@ -70,7 +72,9 @@ def make_utterances(
     if subject.thorough:
         plan += [("garbage", straight), ("garbage", (1, 2, 0))]
     batches = [_batch(subject, axis, alone, sizes, order, padded, fill) for fill, order in plan]
-    return Utterances(alone=alone, sizes=sizes, batches=batches, padded=padded)
+    return Utterances(
+        alone=alone, sizes=sizes, batches=batches, padded=padded, skipped=_alike(subject, rows)
+    )
 
 
 def _batch(
@@ -127,7 +131,8 @@ def _of_one_length(
     The guess ``x != 0`` is caught by an utterance that ends in digital silence next to the same
     utterance that ends in silence of 1e-12: both are silence, and must give the same.
     """
-    alone = [_rolled(subject, one, axis, k * steps // 5) for k in range(3)]
+    alone = varied_rows(subject, one, 3, axis=axis)
+    skipped = ["padding (no input says how long an utterance is)", *_alike(subject, alone)]
     zeros = _ending_in_zeros(subject, one, axis, 1)
     faint = _ending_in_zeros(subject, one, axis, 1, level=1e-12)
     alone.append(zeros)
@@ -150,20 +155,15 @@ def _of_one_length(
         sizes=(steps,) * len(alone),
         batches=batches,
         padded=steps,
-        skipped="padding (no input says how long an utterance is)",
+        skipped=tuple(skipped),
     )
 
 
-def _rolled(
-    subject: Subject, one: dict[str, np.ndarray], axis: TimeAxis, by: int
-) -> dict[str, np.ndarray]:
-    """The same utterance, starting elsewhere."""
-    return {
-        spec.name: np.roll(one[spec.name], -by, axis=spec.shape.index(axis.name))
-        if axis.name in spec.shape
-        else one[spec.name]
-        for spec in subject.inputs
-    }
+def _alike(subject: Subject, rows: list[dict[str, np.ndarray]]) -> tuple[str, ...]:
+    return tuple(
+        f"rows that differ in '{name}' (no other value of it is known)"
+        for name in alike(subject, rows)
+    )
 
 
 def _ending_in_zeros(

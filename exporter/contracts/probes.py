@@ -21,16 +21,52 @@ def probe(subject: Subject, case: int = 0, size: int | None = None) -> dict[str,
     Raises:
         IndexError: there is no such case.
     """
-    inputs = dict(subject.cases[case].inputs)
+    inputs = dict(subject.cases[case].entire)
     axis = subject.time_axis()
     if axis is None:
         return inputs
-    return resize(subject, inputs, axis, probe_steps(subject, axis) if size is None else size)
+    wanted = probe_steps(subject, axis) if size is None else size
+    return resize(subject, _lively(subject, inputs, axis, wanted), axis, wanted)
+
+
+def _lively(subject: Subject, inputs: Arrays, axis: TimeAxis, size: int) -> Arrays:
+    """Inputs that begin where something happens: what is constant cannot show anything.
+
+    A recording often begins with digital silence that is longer than a probe, and a case may be
+    nothing but silence. Then the probe begins just before the signal does, or is drawn.
+    """
+    signal = inputs[axis.input]
+    at = axis.position
+    if signal.dtype.kind not in "fiu" or not signal.size or signal.shape[at] < 2:
+        return inputs
+    start = np.take(signal, np.arange(min(size, signal.shape[at])), axis=at)
+    if _changes(start, at).any():
+        return inputs
+    moving = np.flatnonzero(_changes(signal, at))
+    if moving.size:
+        begin = max(0, int(moving[0]) - size // 8)
+        return {
+            spec.name: np.roll(inputs[spec.name], -begin, axis=spec.shape.index(axis.name))
+            if axis.name in spec.shape
+            else inputs[spec.name]
+            for spec in subject.inputs
+        }
+    if signal.dtype.kind != "f":
+        return inputs
+    noise = np.random.Generator(np.random.PCG64(2)).standard_normal(signal.shape)
+    level = float(np.abs(signal).max(initial=0.0)) or 0.1
+    return {**inputs, axis.input: (noise * level).astype(signal.dtype)}
+
+
+def _changes(signal: np.ndarray, along: int) -> np.ndarray:
+    """Per step, whether it differs from the one before it anywhere."""
+    moved = np.moveaxis(signal, along, 0).reshape(signal.shape[along], -1)
+    return (moved[1:] != moved[:-1]).any(axis=1)
 
 
 def probe_steps(subject: Subject, axis: TimeAxis) -> int:
     """Steps of the time axis that probes use."""
-    have = subject.cases[0].inputs[axis.input].shape[axis.position]
+    have = subject.cases[0].entire[axis.input].shape[axis.position]
     if subject.probe_size is not None:
         return subject.probe_size
     waveform = len(subject.spec(axis.input).shape) - (subject.batch is not None) == 1

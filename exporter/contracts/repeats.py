@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from exporter.contracts.noise import Noise, distance, scale_of
+from exporter.contracts.align import reversals
+from exporter.contracts.differ import Difference, Kind, differ
+from exporter.contracts.noise import Noise
 from exporter.contracts.probes import other_future, replaced, stack_rows, take_row
 from exporter.contracts.result import ContractResult, Place
+from exporter.contracts.rows import varied_rows
 from exporter.contracts.subject import Subject
 from exporter.parity.status import Status
 
 NAME = "determinism"
 TWICE = "two runs"
 AFTER_OTHER = "after an unrelated input"
+_ROWS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """An output that differs."""
+
+    output: str
+    difference: Difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,22 +34,15 @@ class Finding:
     """One comparison that failed."""
 
     test: str
-    output: str
-    gap: float
-    limit: float
+    moved: Moved
     where: Place | None
     advice: str
 
 
 def batch_of(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A batch of three different rows."""
-    axis = subject.time_axis()
+    """A batch of three rows that differ in every input."""
     one = take_row(subject, inputs, 0)
-    if axis is None:
-        return inputs
-    start = inputs[axis.input].shape[axis.position] // 3
-    others = [other_future(subject, one, axis, start, scale=0.5, seed=k) for k in (5, 6)]
-    return stack_rows(subject, [one, *others])
+    return stack_rows(subject, varied_rows(subject, one, _ROWS, axis=subject.time_axis()))
 
 
 def turned_batch(subject: Subject, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -67,13 +71,37 @@ def unrelated(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.n
 
 def compare(
     left: dict[str, np.ndarray], right: dict[str, np.ndarray], noise: Noise, *, bitwise: bool
-) -> dict[str, Any] | None:
-    """The first output that differs, as fields of a ``Finding``; ``None`` when none does."""
+) -> Moved | None:
+    """The first output that differs; ``None`` when none does."""
     for name, value in left.items():
-        gap = distance(value, right[name])
-        limit = 0.0 if bitwise else noise.limit(name, scale_of(value, right[name]), value.size)
-        if not gap <= limit:
-            return {"output": name, "gap": gap, "limit": limit}
+        found = differ(value, right[name], noise, name, bitwise=bitwise)
+        if found is not None:
+            return Moved(output=name, difference=found)
+    return None
+
+
+def compare_turned(
+    subject: Subject,
+    left: dict[str, np.ndarray],
+    right: dict[str, np.ndarray],
+    rows: int,
+    noise: Noise,
+) -> Moved | None:
+    """The first output that is not what it was with its rows in another order.
+
+    An output without a batch axis of its own may hold rows all the same ([4 x batch, ...]): it
+    agrees when one way of reading it does.
+    """
+    for name, value in left.items():
+        position = subject.batch_position(name)
+        if value.shape != right[name].shape:
+            found = [differ(value, right[name], noise, name)]
+        else:
+            read = reversals(right[name], rows, position)
+            found = [differ(value, turned, noise, name) for turned in read]
+        if all(found):
+            worst = min((item for item in found if item), key=lambda item: (item.gap, item.count))
+            return Moved(output=name, difference=worst)
     return None
 
 
@@ -90,12 +118,18 @@ def verdict(side: str, found: Finding | None, tests: list[str], bitwise: bool) -
             reason="; ".join(tests),
             details={"tests": tests},
         )
+    moved = found.moved.difference
+    observed = (
+        f"'{found.moved.output}' moves by {moved.gap:.3g}"
+        if moved.kind is Kind.VALUES
+        else f"'{found.moved.output}' {moved.text('in one run', 'in the other')}"
+    )
     return ContractResult(
         name=NAME,
         side=side,
         status=Status.FAIL,
-        observed=f"'{found.output}' moves by {found.gap:.3g}",
-        limit=limit if found.limit == 0.0 else f"{found.limit:.3g}",
+        observed=observed,
+        limit=moved.limit_text if moved.limit else limit,
         where=found.where,
         advice=found.advice,
         reason=f"{found.test} differ" if found.test == TWICE else f"differs: {found.test}",

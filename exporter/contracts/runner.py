@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from exporter.contracts.result import ContractResult
-from exporter.contracts.settings import ContractSettings, read_settings
+from exporter.contracts.settings import ContractSettings, check_named, read_settings
 from exporter.contracts.subject import Subject
 from exporter.errors import ConfigError
 
@@ -91,13 +91,17 @@ def run_contracts(
         per contract one result for "torch" and one for "onnx", in the order declared.
 
     Raises:
-        ConfigError: an unknown contract or option.
+        ConfigError: an unknown contract or option, or an option that names what does not exist.
     """
     plain = {k: v for k, v in declared.items() if not isinstance(v, ContractSettings)}
     settings = {
         **{k: v for k, v in declared.items() if isinstance(v, ContractSettings)},
         **declared_settings(plain, pipeline=pipeline),
     }
+    for name, options in settings.items():
+        if options.not_applicable:
+            continue  # an inherited section may name what this system has not
+        check_named(options, _known_names(subject), name=name, pipeline=pipeline)
     subject.thorough = subject.thorough or thorough
     results: list[ContractResult] = []
     for name in (name for name in declared if name in settings):
@@ -111,3 +115,12 @@ def run_contracts(
             for result in found
         ]
     return tuple(results)
+
+
+def _known_names(subject: Subject) -> dict[str, tuple[str, ...]]:
+    axes = {size for spec in subject.inputs for size in spec.shape if isinstance(size, str)}
+    return {
+        "input": subject.input_names,
+        "output": tuple(spec.name for spec in subject.outputs),
+        "axis": tuple(sorted(axes)),
+    }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationError
 
@@ -24,6 +27,20 @@ Reason = Annotated[str, AfterValidator(_in_words)]
 """Why something is not checked: it stands in the report, so it has to be words."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A word in the options that has to exist in the graph.
+
+    Attributes:
+        keys: where it stands, below the contract.
+        kind: what it names.
+    """
+
+    keys: tuple[str, ...]
+    name: str
+    kind: Literal["input", "output", "axis"]
+
+
 class ContractSettings(BaseModel):
     """Base: frozen, unknown keys and values of another type are errors."""
 
@@ -33,6 +50,39 @@ class ContractSettings(BaseModel):
     """False: ``not run`` does not fail the run."""
     not_applicable: Reason | None = None
     """Why this contract means nothing for this pipeline; it is then not checked."""
+
+    def names(self) -> Iterator[Named]:
+        """What the options name in the graph; one that does not exist is an error."""
+        yield from ()
+
+
+def check_named(
+    settings: ContractSettings,
+    known: Mapping[str, Sequence[str]],
+    *,
+    name: str,
+    pipeline: Any = None,
+) -> None:
+    """Refuse options that name what is not there: what nothing reads checks nothing.
+
+    Args:
+        known: "input", "output" and "axis" -> the names that exist.
+        name: of the contract. pipeline: for the place in error messages.
+
+    Raises:
+        ConfigError: the first such name.
+    """
+    for word in settings.names():
+        if word.name in known[word.kind]:
+            continue
+        keys = ("contracts", name, *word.keys)
+        near = difflib.get_close_matches(word.name, known[word.kind], 1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise ConfigError(
+            f"contract '{name}' names the {word.kind} '{word.name}', which does not exist",
+            where=pipeline.where(*keys) if pipeline is not None else ".".join(keys),
+            remedy=f"{hint}known: {', '.join(known[word.kind]) or 'none'}",
+        )
 
 
 def read_settings(kind: type[S], options: Any, *, name: str, pipeline: Any = None) -> S:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from exporter.contracts.padding_batches import SHARES
 from exporter.contracts.probes import (
-    other_future,
     probe,
     probe_steps,
     resize,
@@ -16,7 +16,9 @@ from exporter.contracts.probes import (
     stack_rows,
     take_row,
 )
+from exporter.contracts.rows import varied_rows
 from exporter.contracts.subject import Subject, TimeAxis
+from exporter.tensors import Arrays
 
 _CHEAP_STEPS = 4_000
 _DEAR_SIZE = 200_000
@@ -75,7 +77,7 @@ def sweep_axes(
 def _example_size(subject: Subject, name: str, position: int) -> int:
     if subject.example is not None and name in subject.example:
         return int(subject.example[name].shape[position])
-    return int(subject.cases[0].inputs[name].shape[position])
+    return int(subject.cases[0].entire[name].shape[position])
 
 
 def derived(minimum: int, example: int, maximum: int | None) -> tuple[int, ...]:
@@ -115,32 +117,43 @@ def _next_prime(number: int) -> int:
 def example_inputs(subject: Subject) -> dict[str, np.ndarray]:
     """Inputs of the sizes that were traced."""
     if subject.example is None:
-        return dict(subject.cases[0].inputs)
+        return dict(subject.cases[0].entire)
     return {name: value.numpy() for name, value in subject.example.items()}
 
 
 def at_size(subject: Subject, axis: SweepAxis, size: int) -> dict[str, np.ndarray]:
     """Inputs of the first case with one axis of that size; the batch sweep uses short rows."""
-    case = dict(subject.cases[0].inputs)
+    time = subject.time_axis()
+    # A cache that is made shorter has to hold what one call adds, not all calls together.
+    along = axis.time is None or (time is not None and axis.time.name == time.name)
+    case = dict(subject.cases[0].entire if along else subject.cases[0].inputs)
     if axis.time is not None:
         traced = subject.example if subject.example is not None else {}
         cheap = size <= _CHEAP_STEPS and axis.time.input in traced and subject.batch is not None
         if cheap and subject.batch_position(axis.time.input) is not None:
             position = subject.batch_position(axis.time.input) or 0
             rows = traced[axis.time.input].shape[position]
-            case = stack_rows(subject, [take_row(subject, case, 0)] * rows)
+            one = resize(subject, take_row(subject, case, 0), axis.time, size)
+            return _batch(subject, one, rows, axis.time)
         return resize(subject, case, axis.time, size)
     inputs = probe(subject)
-    time = subject.time_axis()
     if time is not None:
         traced_size = _example_size(subject, time.input, time.position)
         short = short_steps(time, probe_steps(subject, time), _SHARE_OF_PROBE)
         cheap = traced_size if traced_size <= _CHEAP_STEPS else short
         inputs = resize(subject, case, time, cheap)
-    one = take_row(subject, inputs, 0)
-    rows = [one]
-    for row in range(1, size):
-        rows.append(
-            one if time is None else other_future(subject, one, time, 0, scale=0.3, seed=row)
-        )
+    return _batch(subject, take_row(subject, inputs, 0), size, time)
+
+
+def _batch(
+    subject: Subject, one: Arrays, count: int, time: TimeAxis | None
+) -> dict[str, np.ndarray]:
+    """Rows that differ in every input, and in how much of them is in use; the first is full."""
+    rows = varied_rows(subject, one, count, axis=time)
+    name = None if time is None else subject.lengths.get(time.input)
+    if time is not None and name is not None and rows[0][name].dtype.kind in "iu":
+        for number, row in enumerate(rows):
+            full = row[name]
+            shorter = (full * SHARES[number % len(SHARES)]).astype(full.dtype)
+            row[name] = np.maximum(shorter, np.minimum(full, time.minimum)).astype(full.dtype)
     return stack_rows(subject, rows)

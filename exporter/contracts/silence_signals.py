@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.contracts.probes import resize, short_steps, stack_rows, take_row
+from exporter.contracts.rows import varied_rows
 from exporter.contracts.subject import Subject, TimeAxis
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def _broken(subject: Subject, axis: TimeAxis, inputs: dict[str, np.ndarray], nam
     batch = subject.batch_position(axis.input)
     rows = 1 if batch is None else 3
     one = take_row(subject, inputs, 0)
-    given = one if batch is None else stack_rows(subject, [one] * rows)
+    given = (
+        one if batch is None else stack_rows(subject, varied_rows(subject, one, rows, axis=axis))
+    )
     array = np.array(given[axis.input], copy=True)
     index: list[slice | int] = [slice(None)] * array.ndim
     index[axis.position] = array.shape[axis.position] // 2

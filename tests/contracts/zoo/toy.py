@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from exporter.contracts import ContractResult, Subject, run_contracts
 from exporter.contracts.build import subject_from_module
+from exporter.parity.status import severity
 from exporter.tensors import Axis, TensorSpec
 
 BATCH = Axis(name="batch")
@@ -43,9 +44,13 @@ class Toy:
     says: str = ""
 
     def run(self, contract: str) -> dict[str, ContractResult]:
-        """Results by side."""
-        found = run_contracts(self.make(), {contract: self.settings})
-        return {result.side: result for result in found}
+        """Results by side; the more serious one where a contract has several rows."""
+        worst: dict[str, ContractResult] = {}
+        for result in run_contracts(self.make(), {contract: self.settings}):
+            held = worst.setdefault(result.side, result)
+            if severity(result.status) > severity(held.status):
+                worst[result.side] = result
+        return worst
 
 
 def features(width: int = 4, time: Axis = TIME) -> tuple[TensorSpec, ...]:
