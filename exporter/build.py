@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -60,6 +61,7 @@ class Built:
         exported, shipped: the two files.
         simplified: what onnxsim did; None when the pipeline leaves it out.
         cache: what the cache had to do with it; None when there is none. store: the cache.
+        made_of: digests of all that the files were made of, by part; see ``state_of``.
     """
 
     wrapped: Wrapped
@@ -69,6 +71,7 @@ class Built:
     simplified: Simplified | None
     cache: CacheUse | None = None
     store: Store | None = None
+    made_of: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def stations(self) -> tuple[Station, ...]:
@@ -107,6 +110,9 @@ def build(
         stage.result(f"weights: {wrapped.weights.source}")
     base = metadata_of(pipeline, wrapped, names_of_torch=names_of_torch)
     use = None
+    with timed(MODULE):
+        # Before anything is captured: that may load more of a package's code.
+        made_of = state_of(pipeline, wrapped)
     with timed(FILES):
         if store is None:
             made = make(pipeline, wrapped, folder, stages, base)
@@ -121,6 +127,7 @@ def build(
         simplified=made.simplified,
         cache=use,
         store=store,
+        made_of=made_of,
     )
 
 
@@ -252,6 +259,12 @@ def users_code(pipeline: Pipeline) -> Iterator[None]:
     where = pipeline.where("model", "factory")
     with blamed(where, f"the model of '{pipeline.model.factory}' stopped", always=False):
         yield
+
+
+def state_of(pipeline: Pipeline, wrapped: Wrapped) -> dict[str, str]:
+    """Digests of all that an export of this pipeline is made of now, by the parts of its key."""
+    parts = key_parts(pipeline, wrapped, metadata_of(pipeline, wrapped))
+    return {name: hashlib.sha256(held.encode()).hexdigest() for name, held in parts.items()}
 
 
 def metadata_of(

@@ -10,11 +10,11 @@ from typing import Any
 
 from exporter.artifact import Artifact
 from exporter.config import Pipeline
-from exporter.errors import EXIT_PARITY_FAILED, ArtifactError, GoldenError
+from exporter.errors import ArtifactError, GoldenError
 from exporter.golden.store import exists, golden_digest
 from exporter.graph.certificate import certify, strip_certificate
-from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
+from exporter.report.beside import NOT_JUDGED, replaced
 from exporter.report.digest import SHIPPED, report_digest
 from exporter.report.schema import Report
 
@@ -37,14 +37,7 @@ def certify_run(
         facts = certificate_facts(report, policy, golden_facts(golden_dir, pipeline))
         sha256 = certify(shipped, facts)
     except ArtifactError as error:
-        return report.model_copy(
-            update={
-                "verdict": Status.FAIL.value,
-                "exit_code": EXIT_PARITY_FAILED,
-                "headline": f"{shipped.path.name} is not the file that was judged: {error.problem}",
-                "notes": [*report.notes, str(error)],
-            }
-        )
+        return replaced(report, f"{shipped.path.name} {NOT_JUDGED}: {error.problem}", str(error))
     grown = shipped.path.stat().st_size
     grown += sum((shipped.path.parent / name).stat().st_size for name in shipped.external)
     artifacts = [

@@ -8,7 +8,13 @@ from exporter.execution.onnxruntime import FileRun
 from exporter.graph.index import GraphIndex
 from exporter.length_proofs import LengthProof
 from exporter.parity.status import Status
-from exporter.report.schema import CulpritRecord, DeploymentRecord, LinkRecord, OutputRecord
+from exporter.report.schema import (
+    CheckRecord,
+    CulpritRecord,
+    DeploymentRecord,
+    LinkRecord,
+    OutputRecord,
+)
 from exporter.tensors import Arrays
 
 
@@ -16,7 +22,8 @@ from exporter.tensors import Arrays
 class ChainResult:
     """Records and statuses of all links, in the order of the chain.
 
-    ``shipped`` holds the outputs of the first deployment, by case; ``proof`` what was leaned on.
+    ``shipped`` holds the outputs of the first deployment, by case; ``proof`` what was leaned on;
+    ``checks`` what decides beside the links.
     """
 
     links: list[LinkRecord]
@@ -29,6 +36,7 @@ class ChainResult:
     notes: list[str]
     proof: LengthProof | None = None
     deployments: list[DeploymentRecord] = field(default_factory=list)
+    checks: list[CheckRecord] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

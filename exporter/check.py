@@ -21,7 +21,7 @@ from exporter.graph.program import Program
 from exporter.graph.program_file import load_program
 from exporter.graph.taps import read_taps
 from exporter.graph.wrap import Wrapped, wrap
-from exporter.parity.status import Status, exit_code
+from exporter.parity.status import decide, status_of
 from exporter.report.schema import ContractRecord
 from exporter.stages import Stages
 from exporter.tensors import Case, Tap
@@ -171,4 +171,4 @@ def contracts_exit_code(records: Sequence[ContractRecord]) -> int:
 
     Contracts that mean nothing for the pipeline do not count, unless there is nothing else.
     """
-    return exit_code((Status(record.verdict), record.required) for record in records)
+    return decide((status_of(record.verdict), record.required) for record in records).exit_code

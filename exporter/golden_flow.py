@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.config import Pipeline
-from exporter.errors import ExportVerifyError, GoldenError
+from exporter.errors import ArtifactError, ExportVerifyError, GoldenError, UserInputError
 from exporter.golden.outcome import CheckOutcome, State
 from exporter.golden.store import exists
 
 if TYPE_CHECKING:
     from exporter.build import Stages
     from exporter.golden.records import Golden
+    from exporter.graph.wrap import Wrapped
     from exporter.report.schema import Report
 
 CANDIDATE = ".candidate"
@@ -42,17 +43,23 @@ def check(
 
     Args:
         onnx: the file; ``None`` takes ``run_folder/model.onnx`` if it was exported from the
-            pipeline's present state, and exports one otherwise.
+            pipeline's present state, its code and weights included, and exports one otherwise.
         run_folder: where ``export-verify run`` puts its files.
         options: what leads other commands there, for the advice.
 
     A golden that is missing is recorded to the side, and the check fails.
+
+    Raises:
+        UserInputError: there is no ``onnx``, and without PyTorch nobody can tell of which state
+            of the model the run's file is.
+        ArtifactError: the run's file is not the one that its report describes.
     """
-    from exporter.golden_check import check_golden, find_onnx
+    from exporter.golden_check import check_golden
 
     file = onnx
+    notes: tuple[str, ...] = ()
     if file is None and exists(folder):
-        file = find_onnx(pipeline, run_folder) or _export(pipeline, run_folder, threads, stages)
+        file, notes = _present_file(pipeline, run_folder, threads, stages)
     outcome = check_golden(
         pipeline,
         folder,
@@ -65,7 +72,7 @@ def check(
     )
     if outcome.problem is State.MISSING:
         return _with_candidate(outcome, pipeline, folder, run_folder, threads, stages, options)
-    return outcome
+    return replace(outcome, notes=(*notes, *outcome.notes))
 
 
 def record(
@@ -109,19 +116,67 @@ def record(
         )
     names = cases or [case.name for case in pipeline.cases]
     refuse_bad_run(pipeline, report, names, run_folder / "model.onnx")
+    wrapped = wrap(pipeline)
+    if from_run and (changed := changed_since(pipeline, wrapped, report)):
+        raise GoldenError(
+            f"the run is of another state of the model; changed since: {changed}",
+            where=str(run_folder),
+            remedy="run the pipeline again",
+        )
     with stages.stage("record golden") as stage:
         golden = record_golden(
             pipeline,
             report,
             run_folder,
             folder,
-            inputs=wrap(pipeline).inputs,
+            inputs=wrapped.inputs,
             reason=reason,
             cases=cases,
             progress=stages.phase,
         )
         stage.result(f"{len(golden.cases)} cases, {len(golden.taps)} layers' values")
     return golden, report
+
+
+def changed_since(pipeline: Pipeline, wrapped: Wrapped, report: Report) -> str:
+    """What has changed since a run of what its files were made of, in words; "" for nothing."""
+    from exporter.build import state_of
+
+    made_of, now = report.pipeline.made_of, state_of(pipeline, wrapped)
+    if made_of:
+        return ", ".join(name for name, digest in now.items() if made_of.get(name) != digest)
+    return "weights" if report.pipeline.weights.digest != wrapped.weights.digest else ""
+
+
+def _present_file(
+    pipeline: Pipeline, run_folder: Path, threads: int | None, stages: Stages
+) -> tuple[Path, tuple[str, ...]]:
+    """The run's file if it is of the model as it is now, else a new export; and what to say."""
+    from exporter.golden_check import find_onnx
+    from exporter.report.beside import changed_files
+    from exporter.report.schema import read_report
+
+    found, saved = find_onnx(pipeline, run_folder), run_folder / "report.json"
+    if importlib.util.find_spec("torch") is None:
+        raise UserInputError(
+            "without PyTorch nobody can tell of which state of the model a file is",
+            remedy=f"name the file that is to be checked: --onnx {run_folder / 'model.onnx'}",
+        )
+    if found is None or not saved.is_file():
+        return _export(pipeline, run_folder, threads, stages), ()
+    report = read_report(saved)
+    if changed := changed_files(report, saved):
+        raise ArtifactError(
+            changed[0],
+            remedy="run the pipeline again, or check the file as it is with --onnx",
+        )
+    from exporter.graph.wrap import wrap
+
+    changed = changed_since(pipeline, wrap(pipeline), report)
+    if not changed:
+        return found, ()
+    note = f"the file of the last run is of another state of the model (changed since: {changed});"
+    return _export(pipeline, run_folder, threads, stages), (f"{note} a new export was checked",)
 
 
 def _export(pipeline: Pipeline, run_folder: Path, threads: int | None, stages: Stages) -> Path:

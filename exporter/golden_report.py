@@ -99,5 +99,6 @@ def _artifacts(outcome: CheckOutcome) -> list[ArtifactRecord]:
             sha256=sha256_of(path),
             nodes=None,
             bytes=path.stat().st_size,
+            made=False,
         )
     ]

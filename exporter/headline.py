@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from exporter.parity.status import Status, Who
+from exporter.parity.status import Status, Who, holds, is_good
 from exporter.report.deployments import cause_sentence
 from exporter.report.schema import (
+    CHECK_REPLACED,
+    CheckRecord,
     ContractRecord,
     CulpritRecord,
     DeploymentRecord,
     LinkRecord,
+    Report,
     StructureRecord,
 )
 
@@ -18,7 +21,18 @@ _WRONG = {
     Who.ONNX.value: "ONNX is wrong",
     Who.PYTORCH.value: "PyTorch is the worse one",
 }
-_GOOD = (Status.PASS.value, Status.EMPTY_AS_DECLARED.value)
+
+
+def headline_of(report: Report) -> str:
+    """The headline that the parts of a report give."""
+    return headline(
+        report.links,
+        report.culprits,
+        report.structure,
+        report.contracts,
+        report.deployments,
+        report.checks,
+    )
 
 
 def headline(
@@ -27,13 +41,18 @@ def headline(
     structure: Sequence[StructureRecord] = (),
     contracts: Sequence[ContractRecord] = (),
     deployments: Sequence[DeploymentRecord] = (),
+    checks: Sequence[CheckRecord] = (),
 ) -> str:
     """One sentence: what is wrong and where, or what was shown.
 
-    A capture that is not the module comes first: all behind it is about another model. Then what
-    names a place: a layer, then a link, a difference of structure, a contract. What a device does
-    comes behind what the file does on the CPU.
+    A file that is not the one that was judged comes first: nothing else is of it. Then a capture
+    that is not the module: all behind it is about another model. Then what names a place: a layer,
+    a link, a difference of structure, a contract, any other check. What a device does comes behind
+    what the file does on the CPU.
     """
+    for check in checks:
+        if check.code == CHECK_REPLACED:
+            return check.reason
     for link in links:
         if link.expected == "eager" and link.verdict == Status.FAIL.value:
             return f"{link.name}: {link.reason}"
@@ -66,12 +85,18 @@ def headline(
         if held.verdict == Status.FAIL.value:
             where = f" in {held.where}" if held.where else ""
             return f"contract '{held.name}' ({held.side}){where}: {held.reason or held.observed}"
+    for check in checks:
+        if check.verdict == Status.FAIL.value:
+            return check.reason
     for link in links:
-        if link.verdict not in _GOOD:
+        if not is_good(link.verdict):
             return f"{link.name}: {link.verdict}: {link.reason}"
     for held in contracts:
-        if held.required and held.verdict not in (*_GOOD, Status.NOT_APPLICABLE.value):
+        if not holds(held.verdict, required=held.required):
             return f"contract '{held.name}' ({held.side}): {held.verdict}: {held.reason}"
+    for check in checks:
+        if not holds(check.verdict, required=check.required):
+            return f"{check.verdict}: {check.reason}"
     compared = next((link.compared for link in links if link.compared is not None), None)
     layers = "outputs only" if compared is None else f"{compared} values inside compared one by one"
     kept = sum(held.verdict == Status.PASS.value for held in contracts)

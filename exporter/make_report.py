@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +11,18 @@ from exporter.chain_result import ChainResult
 from exporter.commands._options import run_options
 from exporter.config import Pipeline
 from exporter.environment import describe_environment
+from exporter.errors import EXIT_PARITY_FAILED
 from exporter.execution.onnxruntime import Deployment
-from exporter.headline import headline
+from exporter.headline import headline_of
 from exporter.models.built import WeightsInfo
-from exporter.parity.status import Status, exit_code, worst
+from exporter.parity.status import Status
 from exporter.parity.tolerance import Override, Policy
 from exporter.record import case_record
+from exporter.report.decision import decided
 from exporter.report.schema import (
+    CHECK_OTHER,
     ArtifactRecord,
+    CheckRecord,
     ContractRecord,
     PipelineRecord,
     PolicyRecord,
@@ -88,22 +92,16 @@ def make_report(
     timings: dict[str, float],
     structure: list[StructureRecord] | None = None,
     contracts: list[ContractRecord] | None = None,
+    made_of: Mapping[str, str] | None = None,
 ) -> Report:
-    """Put a report together; the exit code follows from all links and contracts."""
-    cap = pipeline.parity.max_ambiguous
-    held = [(Status(record.verdict), record.required) for record in contracts or ()]
-    code = exit_code(
-        [*((status, pipeline.required) for status in result.statuses), *held], ambiguous_cap=cap
-    )
-    whole = worst([result.status, *(status for status, needed in held if needed)])
+    """Put a report together; verdict and exit code follow from all that stands in it."""
     policy = policy_of(pipeline)
-    return Report(
+    checks = [*result.checks, *_other(result)]
+    report = Report(
         tool_version=__version__,
-        verdict=(Status.PASS if code == 0 else whole).value,
-        exit_code=code,
-        headline=headline(
-            result.links, result.culprits, structure or (), contracts or (), result.deployments
-        ),
+        verdict=Status.NOT_RUN.value,
+        exit_code=EXIT_PARITY_FAILED,
+        headline="",
         pipeline=PipelineRecord(
             name=pipeline.name,
             digest=pipeline.digest,
@@ -112,6 +110,7 @@ def make_report(
             weights=WeightsRecord(
                 source=weights.source, digest=weights.digest, seeded=weights.seeded
             ),
+            made_of=dict(made_of or {}),
         ),
         options=run_options(pipeline, options.output_dir, options.weights),
         environment=describe_environment(
@@ -121,8 +120,9 @@ def make_report(
             factor=policy.factor,
             precision=pipeline.parity.precision,
             overrides=[item.model_dump() for item in pipeline.parity.overrides],
-            max_ambiguous=cap,
+            max_ambiguous=pipeline.parity.max_ambiguous,
             min_coverage=pipeline.min_coverage,
+            required=pipeline.required,
         ),
         artifacts=artifacts,
         links=result.links,
@@ -132,11 +132,22 @@ def make_report(
         cases=[case_record(case, _text(result.tokens.get(case.name), tokens)) for case in cases],
         contracts=contracts or [],
         deployments=result.deployments,
+        checks=checks,
         waveforms=_waveforms(pipeline, cases, result),
         notes=notes,
         not_checked=[*not_checked, *_switched_off(pipeline, contracts or ())],
         timings=timings,
     )
+    return decided(report.model_copy(update={"headline": headline_of(report)}))
+
+
+def _other(result: ChainResult) -> list[CheckRecord]:
+    """A failure that no record carries: a report that can be judged again must hold it."""
+    carried = [record.verdict for record in (*result.links, *result.checks)]
+    if result.status is not Status.FAIL or Status.FAIL.value in carried:
+        return []
+    reason = "the comparison failed for a reason that stands in none of its links"
+    return [CheckRecord(code=CHECK_OTHER, verdict=Status.FAIL.value, reason=reason)]
 
 
 def _switched_off(pipeline: Pipeline, contracts: Sequence[ContractRecord]) -> list[str]:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.errors import EXIT_PASS, ExportVerifyError
+from exporter.parity.status import holds, is_good
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline
     from exporter.report.schema import LinkRecord, Report
 
-_GOOD = frozenset({"pass", "empty as declared"})
 _MOST_CULPRITS = 3
 LAYERS, DEPLOYED = "layers", "deployed at level "
 
@@ -112,21 +112,28 @@ class PipelineFile(pytest.File):
         if self.held is None:
             try:
                 self.held = _Run(report=self._run())
-            except ExportVerifyError as error:
+            except CheckFailed as error:
                 self.held = _Run(error=str(error))
+            except ExportVerifyError as error:
+                self.held = _Run(error=f"the run stopped: {error}")
         if self.held.report is None:
-            raise CheckFailed(f"the run stopped: {self.held.error}")
+            raise CheckFailed(self.held.error)
         return self.held.report
 
     def _run(self) -> Report:
+        from exporter.report.beside import absent_files, changed_files
         from exporter.report.schema import read_report
 
         if self.config.getoption("--export-verify-reuse"):
-            report = read_report(self.run_folder / "report.json")
+            path = self.run_folder / "report.json"
+            report = read_report(path)
             if report.pipeline.digest != self.pipeline.digest:
                 raise CheckFailed(
                     f"the run in {self.run_folder} is of another state of the pipeline"
                 )
+            absent = absent_files(report, path)
+            if changed := changed_files(report, path) or [f"{n} is not there" for n in absent]:
+                raise CheckFailed("; ".join(changed))
             return report
         factory = self.pipeline.model.factory
         if factory is not None and not self.config.getoption("--export-verify-trust"):
@@ -181,10 +188,10 @@ class LinkItem(Check):
         if not links:
             raise CheckFailed(f"the run did not compare '{self.key}'")
         for link in links:
-            verdict = link.verdict
-            if verdict == "ambiguous" and report.exit_code == EXIT_PASS:
-                verdict = "pass"  # within the cap that the pipeline declares
-            if verdict not in _GOOD:
+            # An ambiguous link may stay within the cap that the pipeline declares.
+            within = report.exit_code == EXIT_PASS
+            needed = report.policy.required
+            if not holds(link.verdict, required=needed, ambiguous_excused=within):
                 raise CheckFailed("\n".join(_link_lines(report, link)))
 
 
@@ -221,14 +228,13 @@ class ContractItem(Check):
             raise CheckFailed(f"the pipeline declares '{self.key}', the run did not check it")
         failed = []
         for held in found:
-            optional = held.verdict == "not run" and not held.required
-            if held.verdict not in _GOOD and held.verdict != "not applicable" and not optional:
+            if not holds(held.verdict, required=held.required):
                 parts = (held.reason, held.where, held.advice)
                 said = ". ".join(part for part in parts if part)
                 failed.append(f"{held.name} [{held.side}]: {held.verdict}: {said}")
         if failed:
             raise CheckFailed("\n".join(failed))
-        if all(held.verdict not in _GOOD for held in found):
+        if not any(is_good(held.verdict) for held in found):
             pytest.skip("; ".join(f"{held.side}: {held.verdict}, {held.reason}" for held in found))
 
 

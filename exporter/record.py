@@ -10,7 +10,7 @@ from exporter.artifact import Artifact
 from exporter.layers import Culprit, Judged, LayerLink, TapResult
 from exporter.outputs import OutputResult
 from exporter.parity.rollup import Rollup
-from exporter.parity.status import Status, worst
+from exporter.parity.status import worst
 from exporter.parity.verdict import Verdict
 from exporter.report.schema import (
     ArtifactRecord,
@@ -36,6 +36,10 @@ def verdict_record(verdict: Verdict) -> VerdictRecord:
         strain=_number(verdict.strain),
         limit=_number(verdict.limit.max_abs if verdict.limit else None),
         reason=verdict.reason,
+        weak=verdict.weak,
+        override=verdict.limit.override.pattern
+        if verdict.limit and verdict.limit.override
+        else None,
     )
 
 
@@ -182,14 +186,16 @@ def link_record(rollup: Rollup, expected: str, actual: str) -> LinkRecord:
     )
 
 
-def artifact_record(artifact: Artifact) -> ArtifactRecord:
-    """A file that the run made."""
+def artifact_record(artifact: Artifact, *, made: bool = True) -> ArtifactRecord:
+    """A file that the run made, or was given."""
     return ArtifactRecord(
         name=artifact.path.name,
         path=str(artifact.path),
         sha256=artifact.sha256,
         nodes=artifact.nodes,
         bytes=artifact.bytes,
+        external=dict(artifact.external),
+        made=made,
     )
 
 
@@ -209,8 +215,3 @@ def case_record(case: Case, text: list[str] | None) -> CaseRecord:
         expect_empty=sorted(case.expect_empty),
         text=text,
     )
-
-
-def is_good(status: Status) -> bool:
-    """True for what may stand in a passing run."""
-    return status in (Status.PASS, Status.EMPTY_AS_DECLARED, Status.NOT_APPLICABLE)

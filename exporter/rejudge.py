@@ -1,23 +1,28 @@
 """Saved figures judged again with other limits; no model runs, torch and onnx are not needed.
 
-Only verdicts that rest on a distance move. What is discrete, missing, of another shape, empty or
-not finite does not depend on a limit and stays as it was saved; so does "ambiguous", unless the
-value now passes.
+Only verdicts that rest on a distance move, and only those that the saved limits explain: every
+one is first judged with the report's own policy, and where that does not give what was saved,
+something else had decided, and what was saved stays. The same holds of every link, and of the
+report as a whole. What is discrete, missing, of another shape, empty or not finite, differences of
+structure, contracts, goldens, replaced files and stages that stopped do not depend on a limit; so
+does "ambiguous", unless the value now passes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from exporter.errors import ArtifactError
-from exporter.headline import headline
+from exporter.headline import headline_of
 from exporter.parity.measurement import Measurement
 from exporter.parity.rollup import Coverage, Rollup, link_verdict, rollup
-from exporter.parity.status import Status, Who, exit_code, worst
+from exporter.parity.status import Decision, Status, Who, severity, status_of, worst
 from exporter.parity.tolerance import Override, Policy
 from exporter.parity.verdict import Verdict, judge
+from exporter.report.decision import decision_of
 from exporter.report.schema import (
     CulpritRecord,
     LayerRecord,
@@ -27,6 +32,14 @@ from exporter.report.schema import (
     TapRecord,
     VerdictRecord,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Policies:
+    """The report's own limits, and those that are asked for."""
+
+    own: Policy
+    asked: Policy
 
 
 def rejudge(report: Report, *, factor: float | None = None) -> Report:
@@ -39,63 +52,86 @@ def rejudge(report: Report, *, factor: float | None = None) -> Report:
 
     Raises:
         ArtifactError: the report holds a figure that is no measurement.
+        ConfigError: the factor is none that a limit may have.
     """
     saved = report.policy
-    policy = Policy(
-        factor=saved.factor if factor is None else factor,
+    own = Policy(
+        factor=saved.factor,
         precision="int8" if saved.precision == "int8_weights" else saved.precision,
         overrides=tuple(
             Override(pattern=item["taps"], factor=item["factor"], reason=item["reason"])
             for item in saved.overrides
         ),
     )
-    outputs = [_output(output, policy) for output in report.outputs]
-    minimum = 1.0 if saved.min_coverage is None else saved.min_coverage
-    links = [
-        _layer_link(link, policy, minimum)
-        if link.layers
-        else _output_link(
-            link,
-            [output for output in report.outputs if output.link == link.name],
-            [output for output in outputs if output.link == link.name],
-        )
-        for link in report.links
-    ]
-    culprits = [culprit for link in links for culprit in _culprits(link, report.culprits)]
-    statuses = [Status(link.verdict) for link in links]
-    # What is not a distance keeps its verdict: contracts and goldens have limits of their own.
-    statuses += [Status(item.verdict) for item in (*report.contracts, *report.golden)]
-    excused = report.exit_code == 0
-    code = exit_code(
-        [(status, not excused) for status in statuses], ambiguous_cap=saved.max_ambiguous
-    )
-    return report.model_copy(
+    policies = _Policies(own=own, asked=own if factor is None else replace(own, factor=factor))
+    outputs = [_output(output, policies) for output in report.outputs]
+    links = [_link(link, report, outputs, policies) for link in report.links]
+    culprits = [culprit for link in links for culprit in _culprits(link, report)]
+    again = report.model_copy(
         update={
-            "policy": saved.model_copy(update={"factor": policy.factor}),
+            "policy": saved.model_copy(update={"factor": policies.asked.factor}),
             "links": links,
             "outputs": outputs,
             "culprits": culprits,
-            "verdict": (Status.PASS if code == 0 else worst(statuses)).value,
-            "exit_code": code,
-            "headline": headline(links, culprits),
-            "notes": [*report.notes, f"judged again with factor {policy.factor:g}"],
+            "notes": [*report.notes, f"judged again with factor {policies.asked.factor:g}"],
         }
     )
+    return _with_verdict(report, again)
+
+
+def _with_verdict(report: Report, again: Report) -> Report:
+    """The verdict of what was judged again; never better than what no part of it explains."""
+    before, found = decision_of(report), decision_of(again)
+    status, notes = found.status, again.notes
+    saved = status_of(report.verdict)
+    if before.status is not saved and severity(saved) > severity(status):
+        status = saved
+        notes = [*notes, "the saved verdict stays: it rests on what no figure of the report holds"]
+    same = _said(again) == _said(report)
+    kept = status is saved and same and again.culprits == report.culprits
+    code = report.exit_code if status is saved else 0
+    update = {
+        "verdict": status.value,
+        # A golden that was tampered with has exit code 2.
+        "exit_code": code or Decision(status=status).exit_code,
+        "headline": report.headline if kept else headline_of(again),
+        "notes": notes,
+    }
+    return again.model_copy(update=update)
+
+
+def _said(report: Report) -> list[tuple[str, str]]:
+    return [(link.verdict, link.reason) for link in report.links]
+
+
+def _link(
+    link: LinkRecord, report: Report, outputs: list[OutputRecord], policies: _Policies
+) -> LinkRecord:
+    if link.layers:
+        return _layer_link(link, policies, report.policy.min_coverage)
+    before = [output for output in report.outputs if output.link == link.name]
+    return _output_link(link, before, [held for held in outputs if held.link == link.name])
 
 
 def _verdict(
-    saved: VerdictRecord, measurement: Mapping[str, Any], policy: Policy, layer: str = ""
+    saved: VerdictRecord, measurement: Mapping[str, Any], policies: _Policies, layer: str = ""
 ) -> VerdictRecord:
     if saved.strain is None:
         return saved
     try:
-        again = judge(Measurement.from_json(measurement), policy, layer=layer)
+        held = Measurement.from_json(measurement)
+        before = judge(held, policies.own, layer=layer)
+        again = judge(held, policies.asked, layer=layer)
     except (TypeError, ValueError, KeyError) as error:
         raise ArtifactError(
             f"this report holds a figure that is no measurement ({error})",
             remedy="run the pipeline again; the file was changed, or is of another version",
         ) from error
-    if saved.verdict == Status.AMBIGUOUS and again.status is Status.FAIL:
+    # A value behind an ambiguous decision is out of its limit and excused.
+    excused = saved.verdict == Status.AMBIGUOUS and before.status is Status.FAIL
+    if before.status != saved.verdict and not excused:
+        return saved
+    if excused and again.status is not Status.PASS:
         return saved
     return VerdictRecord(
         verdict=again.status.value,
@@ -104,12 +140,14 @@ def _verdict(
         limit=again.limit.max_abs if again.limit else None,
         strain=again.strain,
         reason=again.reason,
+        weak=again.weak,
+        override=again.limit.override.pattern if again.limit and again.limit.override else None,
     )
 
 
-def _output(output: OutputRecord, policy: Policy) -> OutputRecord:
+def _output(output: OutputRecord, policies: _Policies) -> OutputRecord:
     return output.model_copy(
-        update={"verdict": _verdict(output.verdict, output.measurement, policy)}
+        update={"verdict": _verdict(output.verdict, output.measurement, policies)}
     )
 
 
@@ -118,6 +156,8 @@ def _output_link(
 ) -> LinkRecord:
     if not after or _joined(link.name, before).status != link.verdict:
         return link  # it was decided by something else, such as an input that was written to
+    if [held.verdict for held in before] == [held.verdict for held in after]:
+        return link
     now = _joined(link.name, after)
     return link.model_copy(update={"verdict": now.status.value, "reason": now.reason})
 
@@ -126,8 +166,18 @@ def _joined(name: str, outputs: Iterable[OutputRecord]) -> Rollup:
     return rollup(name, [_parity(output.name, output.verdict) for output in outputs])
 
 
-def _layer_link(link: LinkRecord, policy: Policy, minimum: float) -> LinkRecord:
-    layers = [_layer(layer, policy) for layer in link.layers]
+def _layer_link(link: LinkRecord, policies: _Policies, minimum: float | None) -> LinkRecord:
+    layers = [_layer(layer, policies) for layer in link.layers]
+    if layers == link.layers or _walked(link, link.layers, minimum).status != link.verdict:
+        return link
+    now = _walked(link, layers, minimum)
+    return link.model_copy(
+        update={"layers": layers, "verdict": now.status.value, "reason": now.reason}
+    )
+
+
+def _walked(link: LinkRecord, layers: list[LayerRecord], minimum: float | None) -> Rollup:
+    """The link as the verdicts of its taps give it."""
     verdicts = [
         _parity(tap.name, verdict)
         for layer in layers
@@ -140,17 +190,16 @@ def _layer_link(link: LinkRecord, policy: Policy, minimum: float) -> LinkRecord:
         compared=link.compared or 0,
         fused=link.fused or 0,
         missing=link.missing or 0,
-        minimum=minimum,
+        minimum=1.0 if minimum is None else minimum,
     )
-    now = link_verdict(link.name, verdicts, coverage)
-    return link.model_copy(
-        update={"layers": layers, "verdict": now.status.value, "reason": now.reason}
-    )
+    return link_verdict(link.name, verdicts, coverage)
 
 
-def _layer(layer: LayerRecord, policy: Policy) -> LayerRecord:
-    taps = [_tap(tap, policy, layer.module) for tap in layer.taps]
-    held = [Status(tap.verdict) for tap in taps if tap.local_verdict is not None]
+def _layer(layer: LayerRecord, policies: _Policies) -> LayerRecord:
+    taps = [_tap(tap, policies, layer.module) for tap in layer.taps]
+    if taps == layer.taps:
+        return layer
+    held = [status_of(tap.verdict) for tap in taps if tap.local_verdict is not None]
     return layer.model_copy(
         update={
             "taps": taps,
@@ -161,14 +210,14 @@ def _layer(layer: LayerRecord, policy: Policy) -> LayerRecord:
     )
 
 
-def _tap(tap: TapRecord, policy: Policy, module: str) -> TapRecord:
+def _tap(tap: TapRecord, policies: _Policies, module: str) -> TapRecord:
     changed: dict[str, Any] = {}
     for side in ("local", "propagated"):
         saved, measurement = getattr(tap, f"{side}_verdict"), getattr(tap, side)
         if saved is not None and measurement is not None:
-            changed[f"{side}_verdict"] = _verdict(saved, measurement, policy, module)
+            changed[f"{side}_verdict"] = _verdict(saved, measurement, policies, module)
     if changed:
-        changed["verdict"] = worst(Status(item.verdict) for item in changed.values()).value
+        changed["verdict"] = worst(status_of(item.verdict) for item in changed.values()).value
     return tap.model_copy(update=changed)
 
 
@@ -180,17 +229,24 @@ def _most(verdicts: Iterable[VerdictRecord | None]) -> float | None:
 def _parity(name: str, saved: VerdictRecord) -> Verdict:
     return Verdict(
         name=name,
-        status=Status(saved.verdict),
+        status=status_of(saved.verdict),
         who=Who(saved.who) if saved.who else Who.UNKNOWN,
         reason=saved.reason,
         ratio=saved.ratio,
         strain=saved.strain,
+        weak=saved.weak,
     )
 
 
-def _culprits(link: LinkRecord, saved: list[CulpritRecord]) -> list[CulpritRecord]:
-    """One per layer that fails by itself; failing that, the first tap that fails at all."""
-    known = {culprit.layer: culprit for culprit in saved if culprit.link == link.name}
+def _culprits(link: LinkRecord, report: Report) -> list[CulpritRecord]:
+    """One per layer that fails by itself; failing that, the first tap that fails at all.
+
+    Of a link that has not moved they are those that were saved.
+    """
+    saved = [culprit for culprit in report.culprits if culprit.link == link.name]
+    if link == report.link(link.name):
+        return saved
+    known = {culprit.layer: culprit for culprit in saved}
     found: list[CulpritRecord] = []
     for layer in link.layers:
         failing = [

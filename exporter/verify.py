@@ -42,7 +42,13 @@ from exporter.parity.status import Status
 from exporter.pipeline import prepare
 from exporter.record import artifact_record
 from exporter.reference import reference_run
-from exporter.report.schema import LinkRecord, Report, StructureRecord
+from exporter.report.schema import (
+    CHECK_STRUCTURE,
+    CheckRecord,
+    LinkRecord,
+    Report,
+    StructureRecord,
+)
 from exporter.stages import Stages, Station
 from exporter.stopped import stopped_report
 
@@ -157,7 +163,7 @@ def verify(
         result,
         weights=wrapped.weights,
         tokens=wrapped.tokens,
-        artifacts=[artifact_record(artifact)],
+        artifacts=[artifact_record(artifact, made=False)],
         notes=[*notes, *result.notes],
         not_checked=[
             *not_checked_always(options, wrapped.weights.seeded),
@@ -206,7 +212,9 @@ def _with_structure(result: ChainResult, differences: Sequence[StructureRecord])
     """A file that says it is our export and is not, fails, whether a number shows it or not."""
     if not differences:
         return result
-    return replace(result, statuses=[*result.statuses, Status.FAIL], status=Status.FAIL)
+    reason = f"{len(differences)} difference(s) of structure to the export that it descends from"
+    check = CheckRecord(code=CHECK_STRUCTURE, verdict=Status.FAIL.value, reason=reason)
+    return replace(result, checks=[*result.checks, check], status=Status.FAIL)
 
 
 def _structure_record(item: Difference, program: Program) -> StructureRecord:

@@ -193,8 +193,10 @@ def test_a_value_of_another_shape_fails_whatever_the_factor():
 
 def test_an_ambiguous_value_stays_so_unless_it_passes():
     before = saved(4.0)
-    ambiguous = before.links[0].layers[1].taps[0]
-    ambiguous.local_verdict.__dict__["verdict"] = "ambiguous"
+    link = before.links[0]
+    tap = link.layers[1].taps[0]
+    for held in (link, link.layers[1], tap, tap.local_verdict, before):
+        held.__dict__["verdict"] = "ambiguous"
     assert rejudge(before).links[0].verdict == "ambiguous"
     assert rejudge(before, factor=8).links[0].verdict == "pass"
 

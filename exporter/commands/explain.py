@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from exporter.commands import _options as common
+from exporter.errors import EXIT_PARITY_FAILED, EXIT_PASS
 
 
 @click.command()
@@ -14,18 +15,21 @@ from exporter.commands import _options as common
 def command(report_path: Path) -> int:
     """Say in sentences what REPORT (a report.json, or its folder) found.
 
-    Exits 0 when it could be read, whatever its verdict.
+    Exits 0 when it could be read, whatever its verdict; 1 when a file beside it is not the one
+    that was judged.
     """
     if report_path.is_dir():
         report_path = report_path / "report.json"
     common.require_file(report_path, "REPORT", "run the pipeline first, or give its report.json")
 
     from exporter.report.advice import next_steps
+    from exporter.report.beside import held_against_files
     from exporter.report.findings import findings
     from exporter.report.names import printable
     from exporter.report.schema import read_report
 
-    report = read_report(report_path)
+    saved = read_report(report_path)
+    report = held_against_files(saved, report_path)
     click.echo(f"{report.verdict.upper()}: {printable(report.pipeline.name)}")
     click.echo(printable(report.headline))
     for title, lines in (
@@ -37,4 +41,4 @@ def command(report_path: Path) -> int:
             click.echo(f"\n{title}")
         for line in lines:
             click.echo(f"  {line}")
-    return 0
+    return EXIT_PARITY_FAILED if len(report.checks) > len(saved.checks) else EXIT_PASS

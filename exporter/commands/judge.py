@@ -18,15 +18,20 @@ from exporter.commands import _options as common
 )
 @common.verbosity_options
 def command(report_path: Path, factor: float | None, quiet: bool, verbose: bool) -> int:
-    """Judge the figures in REPORT (a report.json, or its folder) with other limits."""
+    """Judge the figures in REPORT (a report.json, or its folder) with other limits.
+
+    What no limit moves stays as it was found. The files beside REPORT must be those that it judged.
+    """
     if report_path.is_dir():
         report_path = report_path / "report.json"
     common.require_file(report_path, "REPORT", "run the pipeline first, or give its report.json")
 
     from exporter.rejudge import rejudge
+    from exporter.report.beside import held_against_files
     from exporter.report.schema import read_report
     from exporter.report.terminal import print_report
 
-    report = rejudge(read_report(report_path), factor=factor)
+    report = held_against_files(read_report(report_path), report_path)
+    report = rejudge(report, factor=factor)
     print_report(report, output_dir=report_path.parent, verbose=verbose, quiet=quiet)
     return report.exit_code

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from exporter.commands import _options as common
+from exporter.errors import EXIT_PARITY_FAILED, EXIT_PASS
 
 
 @click.command()
@@ -18,18 +19,21 @@ from exporter.commands import _options as common
 def command(folder: Path, junit: Path | None, quiet: bool, verbose: bool) -> int:
     """Render DIR/report.json again: terminal, report.html, report.md, node colours.
 
-    Exits 0 when it is rendered, whatever its verdict.
+    Exits 0 when it is rendered, whatever its verdict; 1 when a file beside it is not the one that
+    was judged, which is then what the renderings say.
     """
     path = folder if folder.suffix == ".json" else folder / "report.json"
     common.require_file(path, "DIR", "run the pipeline first, or give the folder of a run")
 
+    from exporter.report.beside import held_against_files
     from exporter.report.schema import read_report
     from exporter.report.terminal import print_report
     from exporter.report.write import write_junit, write_renderings
 
-    report = read_report(path)
+    saved = read_report(path)
+    report = held_against_files(saved, path)
     write_renderings(report, path.parent)
     if junit is not None:
         write_junit(report, junit)
     print_report(report, output_dir=path.parent, quiet=quiet, verbose=verbose)
-    return 0
+    return EXIT_PARITY_FAILED if len(report.checks) > len(saved.checks) else EXIT_PASS

@@ -103,7 +103,17 @@ def judge_case(
         strain=worst[0] if compared else None,
         strain_at=worst[1],
         reason=reason,
+        ambiguous=_unsure_outputs(moves, found, taps) if state is State.AMBIGUOUS else 0,
     )
+
+
+def _unsure_outputs(
+    moves: list[OutputMove], found: list[tuple[int, LayerMove]], taps: tuple[GoldenTap, ...]
+) -> int:
+    """How many outputs moved; large ones are known by their sketch alone. At least 1."""
+    names = {move.name for move in moves}
+    names |= {taps[index].onnx_name for index, _ in found if taps[index].output}
+    return max(1, len(names))
 
 
 def _with_figures(move: LayerMove, numbers: LayerMove) -> LayerMove:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.errors import EXIT_PARITY_FAILED, EXIT_PASS, EXIT_USER_INPUT
-from exporter.parity.status import Status
+from exporter.errors import EXIT_USER_INPUT
+from exporter.parity.status import Status, decide
 
 
 class State(StrEnum):
@@ -83,6 +83,8 @@ class CaseOutcome:
         moved: how many taps moved. compared, lost: taps that were in the file, and not.
         strain: largest estimate over limit of all taps; above 1 is moved.
         strain_at: the tap that has it.
+        ambiguous: how many outputs moved behind an ambiguous decision, at least 1; 0 where
+            nothing is ambiguous.
     """
 
     case: str
@@ -95,6 +97,7 @@ class CaseOutcome:
     strain: float | None = None
     strain_at: str | None = None
     reason: str = ""
+    ambiguous: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,14 +152,14 @@ class CheckOutcome:
     def exit_code(self) -> int:
         """0 for same, within rounding and environment moved; 2 for tampered; else 1.
 
-        A golden that was tampered with is a wrong input, like a damaged ONNX file.
+        A golden that was tampered with is a wrong input, like a damaged ONNX file. What is
+        ambiguous passes within the cap, which counts outputs.
         """
         if self.state is State.TAMPERED:
             return EXIT_USER_INPUT
-        if self.state is State.AMBIGUOUS:
-            unsure = sum(case.state is State.AMBIGUOUS for case in self.cases)
-            return EXIT_PASS if unsure <= self.max_ambiguous else EXIT_PARITY_FAILED
-        return EXIT_PASS if self.state in GOOD else EXIT_PARITY_FAILED
+        unsure = sum(max(1, c.ambiguous) for c in self.cases if c.state is State.AMBIGUOUS)
+        found = [(status_of(state), True) for state in (self.state, *(c.state for c in self.cases))]
+        return decide(found, ambiguous=unsure, ambiguous_cap=self.max_ambiguous).exit_code
 
 
 def worst(states: tuple[State, ...]) -> State:

@@ -1,4 +1,4 @@
-"""From taps to layers, from layers to links, from links to the run; counts are of taps."""
+"""From taps to layers, from layers to links; counts are of taps. ``decide`` joins the links."""
 
 from __future__ import annotations
 
@@ -88,33 +88,6 @@ def link_verdict(name: str, layers: Sequence[Rollup | Verdict], coverage: Covera
         reason=gap,
         worst=None,
         counts=whole.counts,
-        weak=whole.weak,
-    )
-
-
-def run_verdict(
-    name: str, links: Sequence[tuple[Rollup | Verdict, bool]], *, ambiguous_cap: int = 0
-) -> Rollup:
-    """Join ``(link, required)`` into the verdict of the run.
-
-    A link that is not required may be ``not run``, which is still counted and shown. Up to
-    ``ambiguous_cap`` ambiguous taps pass. A link that was not required but failed, failed.
-    """
-    held = [link for link, _ in links]
-    needed = [link for link, required in links if required or link.status is not Status.NOT_RUN]
-    whole = rollup(name, needed)
-    counts = _counts(held)
-    status, reason = whole.status, whole.reason
-    ambiguous = counts.get(Status.AMBIGUOUS, 0)
-    if status is Status.AMBIGUOUS and ambiguous <= ambiguous_cap:
-        status = Status.PASS
-        reason = f"{ambiguous} ambiguous, within the declared cap of {ambiguous_cap}"
-    return Rollup(
-        name=name,
-        status=status,
-        reason=reason,
-        worst=whole.worst,
-        counts=counts,
         weak=whole.weak,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from exporter.errors import EXIT_PARITY_FAILED, EXIT_PASS
@@ -38,11 +39,33 @@ SEVERITY: tuple[Status, ...] = (
     Status.NOT_RUN,
     Status.FAIL,
 )
+GOOD = frozenset({Status.PASS, Status.EMPTY_AS_DECLARED})
+"""What is good by itself; everything else needs an excuse."""
 
 
-def severity(status: Status) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The verdict over many checks and what the process returns: 0 for ``pass``, else 1."""
+
+    status: Status
+
+    @property
+    def exit_code(self) -> int:
+        """Exits 2 and 3 belong to errors, see :func:`exporter.errors.exit_code`."""
+        return EXIT_PASS if self.status is Status.PASS else EXIT_PARITY_FAILED
+
+
+def status_of(word: str) -> Status:
+    """The status that a saved word stands for; a word that nobody knows is a failure."""
+    try:
+        return Status(word)
+    except ValueError:
+        return Status.FAIL
+
+
+def severity(status: Status | str) -> int:
     """Return the rank of ``status``: larger is worse."""
-    return SEVERITY.index(status)
+    return SEVERITY.index(status_of(status))
 
 
 def worst(statuses: Iterable[Status]) -> Status:
@@ -50,28 +73,51 @@ def worst(statuses: Iterable[Status]) -> Status:
     return max(statuses, key=severity, default=Status.NOT_RUN)
 
 
-def exit_code(
+def is_good(status: Status | str) -> bool:
+    """True for what shows that something is right, or empty as the case declares."""
+    return status_of(status) in GOOD
+
+
+def holds(status: Status | str, *, required: bool = True, ambiguous_excused: bool = False) -> bool:
+    """True for what may stand in a run that passes.
+
+    Args:
+        required: False lets ``not run`` stand. Nothing lets a failure stand.
+        ambiguous_excused: the run as a whole stays within the declared cap.
+    """
+    found = status_of(status)
+    excused = {
+        Status.NOT_RUN: not required,
+        Status.AMBIGUOUS: ambiguous_excused,
+        Status.NOT_APPLICABLE: True,
+    }
+    return found in GOOD or excused.get(found, False)
+
+
+def decide(
     statuses: Iterable[tuple[Status, bool]],
     *,
+    ambiguous: int | None = None,
     ambiguous_cap: int = 0,
-    culprits: int = 0,
-) -> int:
-    """Return 0 when everything that was declared ran and passed, else 1.
+) -> Decision:
+    """Decide over everything that was declared: the one place from which verdicts of runs come.
 
     Args:
         statuses: ``(status, required)`` of every declared check. A check that is not required
             may stay ``not run``; it may not fail. ``not applicable`` checks nothing, so a run of
             nothing else has not shown anything.
-        ambiguous_cap: how many ambiguous checks are tolerated.
-        culprits: how many culprits a debugging run still sees.
-
-    Exits 2 and 3 belong to errors, see :func:`exporter.errors.exit_code`.
+        ambiguous: how many outputs are ambiguous; ``None`` counts the ambiguous checks. Where a
+            check is ambiguous it is at least one.
+        ambiguous_cap: how many of them are tolerated.
     """
-    ambiguous, checked = 0, 0
-    for status, required in statuses:
-        if status is Status.FAIL or (status is Status.NOT_RUN and required):
-            return EXIT_PARITY_FAILED
-        ambiguous += status is Status.AMBIGUOUS
-        checked += status in (Status.PASS, Status.EMPTY_AS_DECLARED, Status.AMBIGUOUS)
-    good = checked > 0 and ambiguous <= ambiguous_cap and culprits == 0
-    return EXIT_PASS if good else EXIT_PARITY_FAILED
+    held = list(statuses)
+    found = [status for status, _ in held]
+    if Status.FAIL in found:
+        return Decision(status=Status.FAIL)
+    if (Status.NOT_RUN, True) in held:
+        return Decision(status=Status.NOT_RUN)
+    unsure = found.count(Status.AMBIGUOUS)
+    if unsure and max(1, unsure if ambiguous is None else ambiguous) > ambiguous_cap:
+        return Decision(status=Status.AMBIGUOUS)
+    checked = any(status in GOOD or status is Status.AMBIGUOUS for status in found)
+    return Decision(status=Status.PASS if checked else Status.NOT_RUN)

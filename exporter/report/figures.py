@@ -12,18 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from exporter.parity.status import severity
 from exporter.report.schema import LinkRecord, Report, TapRecord, VerdictRecord
 
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 FAILED = frozenset({"fail", "not run"})
-_SEVERITY = {
-    "not applicable": 0,
-    "empty as declared": 1,
-    "pass": 2,
-    "ambiguous": 3,
-    "not run": 4,
-    "fail": 5,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +68,6 @@ class TapFigures:
     def decisive_strain(self) -> float | None:
         """The error over limit that the verdict rests on."""
         return self.propagated_strain if self.adds_up else self.strain
-
-
-def severity(verdict: str) -> int:
-    """Rank of a verdict: larger is worse; a word that is not known ranks as a failure."""
-    return _SEVERITY.get(verdict, 5)
 
 
 def number(value: Any) -> float | None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as Xml
 
+from exporter.parity.status import holds, is_good
 from exporter.report.advice import next_steps
 from exporter.report.names import figure, printable
 from exporter.report.schema import GoldenRecord, Report
-
-_SKIPPED = frozenset({"not applicable"})
-_GOOD = frozenset({"pass", "empty as declared"})
 
 
 def render_junit(report: Report) -> str:
@@ -57,11 +55,14 @@ def _cases(report: Report) -> Iterator[Xml.Element]:
     name = report.pipeline.name
     for link in report.links:
         verdict = "pass" if tolerated and link.verdict == "ambiguous" else link.verdict
-        yield _case(name, "link", link.name, verdict, link.reason)
+        needed = report.policy.required
+        yield _case(name, "link", link.name, verdict, link.reason, required=needed)
     for held in report.contracts:
         detail = ". ".join(s for s in (held.where, held.reason, held.advice) if s)
         label = f"{held.name} [{held.side}]"
         yield _case(name, "contract", label, held.verdict, detail, required=held.required)
+    for check in report.checks:
+        yield _case(name, "check", check.code, check.verdict, check.reason, required=check.required)
     for golden in report.golden:
         yield _golden_case(name, golden)
     for culprit in report.culprits:
@@ -84,9 +85,9 @@ def _case(
     pipeline: str, kind: str, name: str, verdict: str, detail: str, *, required: bool = True
 ) -> Xml.Element:
     case = Xml.Element("testcase", classname=f"{printable(pipeline)}.{kind}", name=printable(name))
-    if verdict in _GOOD:
+    if is_good(verdict):
         return case
-    if verdict in _SKIPPED or (verdict == "not run" and not required):
+    if holds(verdict, required=required):
         tag = "skipped"
     elif verdict == "not run":
         tag = "error"

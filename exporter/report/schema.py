@@ -16,6 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from exporter.errors import ArtifactError
 
 SCHEMA_VERSION = "1.0"
+CHECK_STRUCTURE = "structure"
+"""The graph differs from the export that it descends from."""
+CHECK_REPLACED = "file replaced"
+"""A file is not, or no longer, the one that was judged."""
+CHECK_OTHER = "other"
+"""The run failed for a reason that none of its records carries."""
 
 
 class Record(BaseModel):
@@ -40,6 +46,9 @@ class PipelineRecord(Record):
     graph_digest: str
     file: str
     weights: WeightsRecord
+    made_of: dict[str, str] = Field(
+        {}, description="what the export was made of, code included: part, sha256"
+    )
 
 
 class EnvironmentRecord(Record):
@@ -54,13 +63,15 @@ class EnvironmentRecord(Record):
 
 
 class ArtifactRecord(Record):
-    """A file that the run made."""
+    """A file that the run made, or that it judged."""
 
     name: str
     path: str
     sha256: str
     nodes: int | None
     bytes: int
+    external: dict[str, str] = Field({}, description="external data beside it: name, sha256")
+    made: bool = Field(True, description="the run made it: it lies beside the report")
 
 
 class VerdictRecord(Record):
@@ -72,6 +83,8 @@ class VerdictRecord(Record):
     limit: float | None = Field(None, description="largest absolute error allowed")
     strain: float | None = Field(None, description="error over limit; above 1 fails")
     reason: str = ""
+    weak: bool = Field(False, description="the limit is too coarse to fail anything here")
+    override: str | None = Field(None, description="pattern of the override that set the limit")
 
 
 class TapRecord(Record):
@@ -124,10 +137,12 @@ class LinkRecord(Record):
     actual: str
     verdict: str
     reason: str = ""
-    compared: int | None = None
+    compared: int | None = Field(None, description="taps of which elements were compared")
+    empty: int = Field(0, description="taps that hold no element in any case")
     fused: int | None = None
     missing: int | None = None
     coverage: float | None = None
+    weak: int = Field(0, description="judged against a limit that fails nothing, or overridden")
     layers: list[LayerRecord] = []
 
 
@@ -159,6 +174,15 @@ class StructureRecord(Record):
     actual: str
     tap: str | None = None
     layer: str | None = None
+
+
+class CheckRecord(Record):
+    """Something else that decides: no comparison, and nothing that another limit would move."""
+
+    code: str = Field(description="one of the CHECK_ constants of this module")
+    verdict: str
+    reason: str = ""
+    required: bool = True
 
 
 class CaseRecord(Record):
@@ -254,6 +278,7 @@ class PolicyRecord(Record):
     overrides: list[dict[str, Any]]
     max_ambiguous: int
     min_coverage: float | None
+    required: bool = Field(True, description="False: a link that was not run does not fail")
 
 
 class CacheRecord(Record):
@@ -303,6 +328,7 @@ class Report(Record):
         default_factory=list, description="those on a device"
     )
     golden: list[GoldenRecord] = []
+    checks: list[CheckRecord] = []
     waveforms: list[WaveformRecord] = []
     notes: list[str] = Field([], description="things worth knowing that decide nothing")
     not_checked: list[str]

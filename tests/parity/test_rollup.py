@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.parity.rollup import Coverage, link_verdict, rollup, run_verdict
+from exporter.parity.rollup import Coverage, link_verdict, rollup
 from exporter.parity.status import Status, Who
 from exporter.parity.verdict import Verdict
 
@@ -77,33 +77,3 @@ def test_missing_taps_pass_within_the_declared_coverage():
 def test_a_failed_layer_is_shown_rather_than_the_gap():
     coverage = Coverage(expected=10, compared=8, fused=0, missing=2)
     assert link_verdict("link", [FAILED], coverage).reason == "of b"
-
-
-def test_a_required_link_that_was_not_run_keeps_the_run_from_passing():
-    assert run_verdict("run", [(PASSED, True), (NOT_RUN, True)]).status is Status.NOT_RUN
-    run = run_verdict("run", [(PASSED, True), (NOT_RUN, False)])
-    assert run.status is Status.PASS
-    assert run.counts[Status.NOT_RUN] == 1
-
-
-def test_a_run_in_which_nothing_was_run_does_not_pass():
-    assert run_verdict("run", []).status is Status.NOT_RUN
-    assert run_verdict("run", [(NOT_RUN, False)]).status is Status.NOT_RUN
-
-
-def test_a_link_that_is_not_required_and_fails_fails_the_run():
-    assert run_verdict("run", [(PASSED, True), (FAILED, False)]).status is Status.FAIL
-
-
-def test_ambiguous_taps_pass_within_the_cap_and_stay_counted():
-    links = [(rollup("l", [PASSED, AMBIGUOUS, AMBIGUOUS]), True)]
-    assert run_verdict("run", links).status is Status.AMBIGUOUS
-    assert run_verdict("run", links, ambiguous_cap=1).status is Status.AMBIGUOUS
-    run = run_verdict("run", links, ambiguous_cap=2)
-    assert run.status is Status.PASS
-    assert run.counts[Status.AMBIGUOUS] == 2
-
-
-def test_the_cap_does_not_cover_what_was_not_run():
-    links = [(rollup("l", [AMBIGUOUS, NOT_RUN]), True)]
-    assert run_verdict("run", links, ambiguous_cap=5).status is Status.NOT_RUN

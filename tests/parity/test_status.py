@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.parity.status import Status, exit_code, severity, worst
+from exporter.parity.status import Status, decide, holds, severity, status_of, worst
 
 GOOD = (Status.PASS, True)
 
@@ -40,14 +40,36 @@ def test_every_status_has_a_rank():
     ],
 )
 def test_the_exit_code_of(statuses, expected):
-    assert exit_code(statuses) == expected
+    assert decide(statuses).exit_code == expected
 
 
 def test_ambiguous_results_pass_within_their_cap_only():
     two = [GOOD, (Status.AMBIGUOUS, True), (Status.AMBIGUOUS, True)]
-    assert exit_code(two, ambiguous_cap=2) == 0
-    assert exit_code(two, ambiguous_cap=1) == 1
+    assert decide(two, ambiguous_cap=2).exit_code == 0
+    assert decide(two, ambiguous_cap=1).exit_code == 1
 
 
-def test_a_culprit_fails_a_run_whose_checks_pass():
-    assert exit_code([GOOD], culprits=1) == 1
+def test_outputs_are_counted_and_not_the_checks_that_they_stand_in():
+    held = [GOOD, (Status.AMBIGUOUS, True)]
+    assert decide(held, ambiguous=100, ambiguous_cap=99).status is Status.AMBIGUOUS
+    assert decide(held, ambiguous=100, ambiguous_cap=100).status is Status.PASS
+    assert decide(held, ambiguous=0, ambiguous_cap=0).status is Status.AMBIGUOUS
+
+
+def test_the_cap_does_not_cover_what_was_not_run_or_failed():
+    unsure = (Status.AMBIGUOUS, True)
+    assert decide([unsure, (Status.NOT_RUN, True)], ambiguous_cap=5).status is Status.NOT_RUN
+    assert decide([unsure, (Status.FAIL, False)], ambiguous_cap=5).status is Status.FAIL
+
+
+@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("required", [True, False])
+def test_verdict_and_exit_code_never_contradict(status: Status, required: bool):
+    found = decide([(Status.PASS, True), (status, required)])
+    assert (found.exit_code == 0) is (found.status is Status.PASS)
+    assert (found.exit_code == 0) is holds(status, required=required)
+
+
+def test_a_word_that_nobody_knows_is_a_failure():
+    assert status_of("splendid") is Status.FAIL
+    assert severity("splendid") == severity(Status.FAIL)

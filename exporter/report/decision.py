@@ -1,0 +1,59 @@
+"""The verdict of a whole report, from what stands in it; ``parity.status.decide`` decides.
+
+Whoever puts a report together, changes a part of one or judges one again asks here, so that the
+verdict, the exit code and the certificate of one and the same report never differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.parity.status import Decision, Status, decide, status_of
+from exporter.report.schema import CHECK_STRUCTURE, Report
+
+
+def decided(report: Report) -> Report:
+    """The report with the verdict and the exit code that its parts give."""
+    found = decision_of(report)
+    update = {"verdict": found.status.value, "exit_code": found.exit_code}
+    return report.model_copy(update=update)
+
+
+def decision_of(report: Report) -> Decision:
+    """Decide over links, contracts, goldens and checks of a report."""
+    return decide(
+        _statuses(report),
+        ambiguous=ambiguous_outputs(report),
+        ambiguous_cap=report.policy.max_ambiguous,
+    )
+
+
+def ambiguous_outputs(report: Report) -> int:
+    """How many outputs are ambiguous: what ``parity.max_ambiguous`` caps.
+
+    An output of a case counts once, however many of its elements are ambiguous and on however
+    many links. What is ambiguous and has no outputs counts as one: a contract, a layer walk whose
+    decision reached no output. A golden counts the outputs that moved, at least one per case.
+    """
+    outputs = {(o.case, o.name) for o in report.outputs if _unsure(o.verdict.verdict)}
+    count = len(outputs) or int(any(_unsure(link.verdict) for link in report.links))
+    count += sum(_unsure(held.verdict) for held in (*report.contracts, *report.checks))
+    return count + sum(max(1, len(g.moved)) for g in report.golden if _unsure(g.verdict))
+
+
+def _unsure(verdict: str) -> bool:
+    return status_of(verdict) is Status.AMBIGUOUS
+
+
+def _statuses(report: Report) -> Iterator[tuple[Status, bool]]:
+    for link in report.links:
+        yield status_of(link.verdict), report.policy.required
+    for held in (*report.contracts, *report.checks):
+        yield status_of(held.verdict), held.required
+    for golden in report.golden:
+        yield status_of(golden.verdict), True
+    if report.stopped is not None:
+        yield Status.FAIL, True
+    # A report that says nothing about its differences comes from a version that failed for them.
+    if report.structure and all(held.code != CHECK_STRUCTURE for held in report.checks):
+        yield Status.FAIL, True
