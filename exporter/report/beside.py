@@ -75,10 +75,10 @@ def changed_file(held: ArtifactRecord, report_path: Path) -> str:
 def place(held: ArtifactRecord, report_path: Path) -> Path | None:
     """Where a file of a report lies; None for nowhere.
 
-    What a run has made lies beside its report, wherever the two were taken together.
+    What a run has made is looked for beside its report: at another place may lie another file.
     """
-    beside = (report_path.parent / held.name,) if held.made else ()
-    return next((path for path in (*beside, Path(held.path)) if path.is_file()), None)
+    path = report_path.parent / held.name if held.made else Path(held.path)
+    return path if path.is_file() else None
 
 
 def _judged(report: Report) -> Iterator[ArtifactRecord]:

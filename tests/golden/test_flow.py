@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from exporter.config import load_pipeline
 from exporter.errors import GoldenError
 from exporter.golden.diff import diff_goldens
 from exporter.golden.store import MANIFEST, read_golden, write_golden
-from exporter.report.schema import ArtifactRecord
+from exporter.models.user_code import _MARK as MARK
+from exporter.report.schema import ArtifactRecord, write_report
 from tests.golden import made
 from tests.golden.faulty import FOLDER
 from tests.support import reports
@@ -160,13 +163,27 @@ def test_a_stale_file_in_the_run_folder_is_not_what_is_checked(tmp_path, monkeyp
     assert check(tmp_path) == 0 and exported == [run]
     model = made.model()
     model.metadata_props.add(key="export_verify.graph_digest", value=pipeline.graph_digest)
-    made.write_onnx(run, model)
-    assert check(tmp_path) == 0 and exported == [run]
+    path = made.write_onnx(run, model)
+    assert check(tmp_path) == 0 and exported == [run] * 2  # no report says what it is
+    write_report(passing(pipeline, path), run / "report.json")
+    changed = []
+    monkeypatch.setattr("exporter.graph.wrap.wrap", lambda pipeline: None)
+    monkeypatch.setattr(golden_flow, "changed_since", lambda *held: ", ".join(changed))
+    assert check(tmp_path) == 0 and exported == [run] * 2
+    changed.append("weights")
+    assert check(tmp_path) == 0 and exported == [run] * 3
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert check(tmp_path) == 2 and exported == [run] * 3
     capsys.readouterr()
 
 
 @pytest.mark.slow
-def test_recording_the_tiny_model_again_gives_the_same_golden(tiny_run: TinyRun, tmp_path):
+def test_recording_the_tiny_model_again_gives_the_same_golden(
+    tiny_run: TinyRun, tmp_path, monkeypatch
+):
+    # Code of other users' models that this process has loaded counts as code of this one.
+    for name in [n for n, held in sys.modules.items() if getattr(held, "__dict__", {}).get(MARK)]:
+        monkeypatch.delitem(sys.modules, name)
     pipeline, folder = load_pipeline(TINY), tmp_path / "golden"
     options = {"run_folder": tiny_run.folder, "stages": Silent(), "from_run": True}
     golden, _ = golden_flow.record(pipeline, folder, reason="again", cases=CASES, **options)

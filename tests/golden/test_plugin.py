@@ -6,7 +6,7 @@ import pytest
 
 from exporter.artifact import sha256_of
 from exporter.golden.store import write_golden
-from exporter.report.schema import ContractRecord, write_report
+from exporter.report.schema import ArtifactRecord, ContractRecord, write_report
 from tests.golden import made
 from tests.support import reports
 
@@ -41,10 +41,15 @@ def write(pytester, pipeline, *, verdicts=None, contracts=None, exit_code=0, cul
     names = [(f"{left} -> {right}", left, right) for left, right in LINKS]
     names.insert(3, ("layers: captured -> simplified", "captured", "simplified"))
     base = reports.base(**more)
+    path = pytester.path / "runs" / "made" / "model.onnx"
+    file = ArtifactRecord(
+        name=path.name, path=str(path), sha256=sha256_of(path), nodes=4, bytes=path.stat().st_size
+    )
     held = base.pipeline.model_copy(update={"name": pipeline.name, "digest": pipeline.digest})
     report = base.model_copy(
         update={
             "pipeline": held,
+            "artifacts": [file],
             "exit_code": exit_code,
             "verdict": "fail" if exit_code else "pass",
             "links": [
@@ -130,6 +135,7 @@ def test_a_golden_that_moved_fails_with_its_first_layer(pytester, project):
     model = made.model()
     model.graph.node[1].op_type = "Identity"
     made.write_onnx(pytester.path / "runs" / "made", model)
+    write(pytester, project)
     result = run(pytester)
     result.assert_outcomes(passed=7, skipped=1, failed=1)
     result.stdout.fnmatch_lines(["golden made: moved", "*first layer that moved: 'act'*"])
