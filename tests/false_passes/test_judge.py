@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.headline import headline
+from exporter.headline import headline_of
 from exporter.parity.status import is_good
 from exporter.rejudge import rejudge
 from exporter.report.beside import replaced
@@ -37,8 +37,8 @@ def told(report: Report) -> Told:
 
 def whole(report: Report) -> Report:
     """The report with the verdict and the headline that a run gives it."""
-    parts = (report.links, report.culprits, report.structure, report.contracts, report.checks)
-    return decided(report.model_copy(update={"headline": headline(*parts)}))
+
+    return decided(report.model_copy(update={"headline": headline_of(report)}))
 
 
 def passing(**changes: Any) -> Report:
