@@ -47,7 +47,7 @@ class PipelineRecord(Record):
     file: str
     weights: WeightsRecord
     made_of: dict[str, str] = Field(
-        {}, description="what the export was made of, code included: part, sha256"
+        default_factory=dict, description="what the export was made of, code included: part, sha256"
     )
 
 
@@ -70,8 +70,8 @@ class ArtifactRecord(Record):
     sha256: str
     nodes: int | None
     bytes: int
-    external: dict[str, str] = Field({}, description="external data beside it: name, sha256")
-    made: bool = Field(True, description="the run made it: it lies beside the report")
+    external: dict[str, str] = Field(default_factory=dict, description="external data beside it: name, sha256")
+    made: bool = Field(default=True, description="the run made it: it lies beside the report")
 
 
 class VerdictRecord(Record):
@@ -83,8 +83,8 @@ class VerdictRecord(Record):
     limit: float | None = Field(None, description="largest absolute error allowed")
     strain: float | None = Field(None, description="error over limit; above 1 fails")
     reason: str = ""
-    weak: bool = Field(False, description="the limit is too coarse to fail anything here")
-    override: str | None = Field(None, description="pattern of the override that set the limit")
+    weak: bool = Field(default=False, description="the limit is too coarse to fail anything here")
+    override: str | None = Field(default=None, description="pattern of the override that set the limit")
 
 
 class TapRecord(Record):
@@ -137,12 +137,12 @@ class LinkRecord(Record):
     actual: str
     verdict: str
     reason: str = ""
-    compared: int | None = Field(None, description="taps of which elements were compared")
-    empty: int = Field(0, description="taps that hold no element in any case")
+    compared: int | None = Field(default=None, description="taps of which elements were compared")
+    empty: int = Field(default=0, description="taps that hold no element in any case")
     fused: int | None = None
     missing: int | None = None
     coverage: float | None = None
-    weak: int = Field(0, description="judged against a limit that fails nothing, or overridden")
+    weak: int = Field(default=0, description="judged against a limit that fails nothing, or overridden")
     layers: list[LayerRecord] = []
 
 
@@ -246,9 +246,9 @@ class DeploymentRecord(Record):
     label: str
     provider: str
     tf32: bool
-    nodes: dict[str, int] = Field({}, description="provider that was really used -> nodes")
-    seconds: dict[str, float] = Field({}, description="provider -> host's time of its nodes")
-    copies: dict[str, int] = Field({}, description="copies between devices, by kind")
+    nodes: dict[str, int] = Field(default_factory=dict, description="provider that was really used -> nodes")
+    seconds: dict[str, float] = Field(default_factory=dict, description="provider -> host's time of its nodes")
+    copies: dict[str, int] = Field(default_factory=dict, description="copies between devices, by kind")
     placement: str = Field("", description="why the three above are not known")
     strain: float | None = Field(None, description="largest error over limit of its outputs")
     changed: list[str] = Field([], description="discrete outputs that differ, 'case: name'")
@@ -278,7 +278,7 @@ class PolicyRecord(Record):
     overrides: list[dict[str, Any]]
     max_ambiguous: int
     min_coverage: float | None
-    required: bool = Field(True, description="False: a link that was not run does not fail")
+    required: bool = Field(default=True, description="False: a link that was not run does not fail")
 
 
 class CacheRecord(Record):
