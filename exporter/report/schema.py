@@ -70,7 +70,9 @@ class ArtifactRecord(Record):
     sha256: str
     nodes: int | None
     bytes: int
-    external: dict[str, str] = Field(default_factory=dict, description="external data beside it: name, sha256")
+    external: dict[str, str] = Field(
+        default_factory=dict, description="external data beside it: name, sha256"
+    )
     made: bool = Field(default=True, description="the run made it: it lies beside the report")
 
 
@@ -84,7 +86,9 @@ class VerdictRecord(Record):
     strain: float | None = Field(None, description="error over limit; above 1 fails")
     reason: str = ""
     weak: bool = Field(default=False, description="the limit is too coarse to fail anything here")
-    override: str | None = Field(default=None, description="pattern of the override that set the limit")
+    override: str | None = Field(
+        default=None, description="pattern of the override that set the limit"
+    )
 
 
 class TapRecord(Record):
@@ -142,7 +146,9 @@ class LinkRecord(Record):
     fused: int | None = None
     missing: int | None = None
     coverage: float | None = None
-    weak: int = Field(default=0, description="judged against a limit that fails nothing, or overridden")
+    weak: int = Field(
+        default=0, description="judged against a limit that fails nothing, or overridden"
+    )
     layers: list[LayerRecord] = []
 
 
@@ -246,9 +252,15 @@ class DeploymentRecord(Record):
     label: str
     provider: str
     tf32: bool
-    nodes: dict[str, int] = Field(default_factory=dict, description="provider that was really used -> nodes")
-    seconds: dict[str, float] = Field(default_factory=dict, description="provider -> host's time of its nodes")
-    copies: dict[str, int] = Field(default_factory=dict, description="copies between devices, by kind")
+    nodes: dict[str, int] = Field(
+        default_factory=dict, description="provider that was really used -> nodes"
+    )
+    seconds: dict[str, float] = Field(
+        default_factory=dict, description="provider -> host's time of its nodes"
+    )
+    copies: dict[str, int] = Field(
+        default_factory=dict, description="copies between devices, by kind"
+    )
     placement: str = Field("", description="why the three above are not known")
     strain: float | None = Field(None, description="largest error over limit of its outputs")
     changed: list[str] = Field([], description="discrete outputs that differ, 'case: name'")
