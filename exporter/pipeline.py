@@ -22,6 +22,7 @@ from exporter.chain_result import ChainResult, OpenFile
 from exporter.check import contract_records, contract_subject
 from exporter.config import Pipeline
 from exporter.contracts import declared_settings, run_contracts
+from exporter.core.files import clear_parts
 from exporter.environment import default_memory_budget, usable_cores
 from exporter.errors import ArtifactError, ModelError, StageError, UserInputError
 from exporter.execution.declared import declared_deployments
@@ -104,6 +105,7 @@ def run(
     declared_settings(pipeline.contracts, pipeline=pipeline)
     folder = options.output_dir
     folder.mkdir(parents=True, exist_ok=True)
+    clear_parts(folder)
     clear_reports(folder)
     uncertify(folder)
     store = open_store() if cache else None

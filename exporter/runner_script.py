@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from exporter.core.files import write_text
 from exporter.tensors import TensorSpec
 
 _SPEECH = '''"""Usage: python run_model.py recording.wav"""
@@ -41,7 +41,7 @@ def write_runner(
     """
     written = []
     if tokens is not None:
-        _write(folder / "tokens.json", json.dumps(list(tokens), ensure_ascii=False))
+        write_text(folder / "tokens.json", json.dumps(list(tokens), ensure_ascii=False))
         written.append("tokens.json")
     if inputs[0].name == "waveform" and {"segments", "token_ids", "token_lengths"} <= set(outputs):
         prompts = ", ".join(
@@ -49,12 +49,6 @@ def write_runner(
             for spec in inputs[1:]
             if spec.choices
         )
-        _write(folder / "run_model.py", _SPEECH.format(rate=sample_rate_hz, prompts=prompts))
+        write_text(folder / "run_model.py", _SPEECH.format(rate=sample_rate_hz, prompts=prompts))
         written.append("run_model.py")
     return written
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

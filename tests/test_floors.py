@@ -34,7 +34,7 @@ def floor(name: str, modules: str, packages: str) -> Floor:
 
 ANY = "*"
 FLOORS = (
-    floor("vocabulary", "errors tensors artifact config", "numpy pydantic yaml"),
+    floor("vocabulary", "errors tensors artifact config core", "numpy pydantic yaml"),
     floor("cache", "cache", ""),
     floor("judgement", "parity golden", "ml_dtypes numba numpy safetensors"),
     floor("inputs", "cases", "numpy soundfile"),
@@ -62,7 +62,7 @@ HEAVY = frozenset(
     {"torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "onnxsim", "funasr", "numba"}
 )
 LIGHT = frozenset(
-    {"__init__", "__main__", "errors", "tensors", "artifact", "config", "parity", "golden"}
+    {"__init__", "__main__", "errors", "tensors", "artifact", "config", "core", "parity", "golden"}
     | {"cache", "cases", "cli", "commands", "report", "threads"}
 )
 COMPILED = "parity.loops"

@@ -7,6 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from exporter.core.files import replacing
+
 try:
     import fcntl
 except ImportError:
@@ -26,14 +28,9 @@ def place(source: Path, target: Path) -> None:
         OSError: there is no room, or no permission.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
-    part.unlink(missing_ok=True)
-    try:
+    with replacing(target) as part:
         if not _cloned(source, part) and not _linked(source, part):
             shutil.copyfile(source, part)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _cloned(source: Path, target: Path) -> bool:

@@ -35,6 +35,7 @@ from exporter.cache.entry import (
 )
 from exporter.cache.locks import alone, shared
 from exporter.cache.place import cache_folder, cache_size
+from exporter.core.files import write_text
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _PART = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}")
@@ -203,12 +204,7 @@ class Store:
                 return
             target = self._proof(key, name)
             target.parent.mkdir(exist_ok=True)
-            part = target.with_name(f"{target.name}.{secrets.token_hex(8)}.part")
-            try:
-                part.write_text(sealed(content), encoding="utf-8")
-                os.replace(part, target)
-            finally:
-                part.unlink(missing_ok=True)
+            write_text(target, sealed(content))
 
     def read_proof(self, key: str, name: str) -> dict[str, Any] | None:
         """What ``write_proof`` kept; None where there is nothing, or not what was kept."""

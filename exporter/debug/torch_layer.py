@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from exporter.core.files import replacing
 from exporter.execution.evaluate import call
 from exporter.graph.capture import quiet_exporter
 from exporter.graph.program import Program
@@ -42,14 +43,11 @@ def save_layer(program: Program, entering: Mapping[str, Any], path: Path) -> str
         if isinstance(value, (list, tuple)):
             return f"'{name}' that enters the layer is a list of tensors"
         inputs.append(value.clone())
-    part = path.with_name(f"{path.name}.part")
     try:
-        with torch.no_grad(), quiet_exporter():
+        with torch.no_grad(), quiet_exporter(), replacing(path) as part:
             module = LayerModule(program).eval()
             exported = torch.export.export(module, tuple(inputs), strict=False)
             torch.export.save(exported, part)
-            part.replace(path)
     except Exception as error:  # noqa: BLE001 - the bundle stands without this file, and says why
-        part.unlink(missing_ok=True)
         return f"torch.export: {' '.join(str(error).split())[:200]}"
     return ""

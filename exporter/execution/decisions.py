@@ -110,9 +110,7 @@ class Replay:
             raise DecisionsDifferError(f"{func} decides, where float32 had {other}")
         parts = list(_parts(found))
         if len(parts) != len(held.values):
-            raise DecisionsDifferError(
-                f"{func} gives {len(parts)} values, not {len(held.values)}"
-            )
+            raise DecisionsDifferError(f"{func} gives {len(parts)} values, not {len(held.values)}")
         for index, (value, kept) in enumerate(zip(parts, held.values, strict=True)):
             if isinstance(kept, Tensor):
                 parts[index] = _taken_over(func, value, kept)

@@ -24,6 +24,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from exporter.core.files import replacing
 from exporter.errors import GoldenError
 from exporter.golden.interface import Interface
 from exporter.golden.records import (
@@ -227,12 +228,8 @@ def _is_data_name(name: str) -> bool:
 
 
 def _write_synced(path: Path, data: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, path)
+    with replacing(path, synced=True) as part:
+        part.write_bytes(data)
 
 
 def _sync_folder(folder: Path) -> None:

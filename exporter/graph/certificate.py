@@ -22,6 +22,7 @@ from pathlib import Path
 
 from exporter.artifact import CERTIFICATE_PREFIX as PREFIX
 from exporter.artifact import Artifact, sha256_of
+from exporter.core.files import replacing
 from exporter.errors import ArtifactError
 from exporter.graph.contents import (
     Contents,
@@ -86,8 +87,7 @@ def certify(judged: Artifact, facts: Mapping[str, str]) -> str:
     taken = {*_BINDING, _SEAL} & set(facts)
     if taken:
         raise ValueError(f"these facts are computed here: {', '.join(sorted(taken))}")
-    part = path.with_name(f"{path.name}.part")
-    try:
+    with replacing(path) as part:
         # Reading the parts of a file and copying it are a second each; neither waits for the other.
         with ThreadPoolExecutor(1) as beside:
             copied = beside.submit(copy_and_digest, path, part)
@@ -99,9 +99,6 @@ def certify(judged: Artifact, facts: Mapping[str, str]) -> str:
         digest.update(tail)
         with part.open("ab") as target:
             target.write(tail)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return digest.hexdigest()
 
 
@@ -119,8 +116,7 @@ def strip_certificate(path: Path) -> bool:
         os.truncate(path, begin)
         return True
     # Another program has put something behind it, or the bytes belong to another name as well.
-    part = path.with_name(f"{path.name}.part")
-    with path.open("rb") as source, part.open("wb") as target:
+    with replacing(path) as part, path.open("rb") as source, part.open("wb") as target:
         for start, end in _kept(entries, size):
             source.seek(start)
             left = end - start
@@ -130,7 +126,6 @@ def strip_certificate(path: Path) -> bool:
                     raise ArtifactError("the file became shorter as it was read", where=str(path))
                 target.write(chunk)
                 left -= len(chunk)
-    os.replace(part, path)
     return True
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from exporter.core.files import replacing, write_text
 from exporter.errors import ArtifactError
 from exporter.graph.guards import Guard
 from exporter.graph.program import Op, Program, Ref
@@ -36,9 +36,8 @@ def save_program(program: Program, folder: Path) -> None:
         pointer = tensor.untyped_storage().data_ptr()
         if tensor.numel() and owners.setdefault(pointer, key) != key:
             tensors[key] = tensor.clone()
-    part = folder / f"{WEIGHTS_FILE}.part"
-    save_file(tensors, part)
-    os.replace(part, folder / WEIGHTS_FILE)
+    with replacing(folder / WEIGHTS_FILE) as part:
+        save_file(tensors, part)
     text = json.dumps(
         {
             "format": FORMAT,
@@ -52,9 +51,7 @@ def save_program(program: Program, folder: Path) -> None:
             "ops": [_op_to_json(op) for op in program.ops],
         }
     )
-    part = folder / f"{OPS_FILE}.part"
-    part.write_text(text)
-    os.replace(part, ops_path)
+    write_text(ops_path, text)
 
 
 def load_program(folder: Path) -> Program:

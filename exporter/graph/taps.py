@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from exporter.core.files import write_text
 from exporter.errors import ArtifactError
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
@@ -111,9 +111,7 @@ def count_fates(planned: Iterable[PlannedTap]) -> dict[str, int]:
 def write_taps(planned: Iterable[PlannedTap], path: Path) -> None:
     """Write the tap map of an export, atomically."""
     rows = [{**asdict(tap.tap), "onnx_name": tap.onnx_name} for tap in planned]
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps({"format": 1, "taps": rows}, indent=0))
-    os.replace(part, path)
+    write_text(path, json.dumps({"format": 1, "taps": rows}, indent=0))
 
 
 def read_taps(path: Path) -> dict[str, Tap]:

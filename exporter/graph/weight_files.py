@@ -9,7 +9,6 @@ end. Here the graph passes through it alone; each weight goes from where it lies
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import onnx
 import onnx_ir as ir
 
 from exporter.artifact import Artifact, sha256_of
+from exporter.core.files import replacing
 from exporter.graph.light_model import PACKED, read_in_place
 from exporter.graph.onnx_file import (
     EXTERNAL_LIMIT,
@@ -152,31 +152,32 @@ def _store(
     del model.metadata_props[:]
     for key, value in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value)
-    part, data = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.data")
-    if outside or sum(weight.size for weight in weights) > EXTERNAL_LIMIT:
-        _write_beside(model, weights, data)
-        part.write_bytes(model.SerializeToString())
-        # Old main file first: at no moment may it point into new data.
-        path.unlink(missing_ok=True)
-        os.replace(data.with_name(f"{data.name}.part"), data)
-    else:
-        with part.open("wb") as stream:
-            for piece in _message(model, weights):
-                stream.write(piece)
-        if data.exists():
-            path.unlink(missing_ok=True)
-            data.unlink()
-    os.replace(part, path)
+    data = path.with_name(f"{path.name}.data")
+    with replacing(path) as part:
+        if outside or sum(weight.size for weight in weights) > EXTERNAL_LIMIT:
+            with replacing(data) as beside:
+                _write_beside(model, weights, data.name, beside)
+                part.write_bytes(model.SerializeToString())
+                # Old main file first: at no moment may it point into new data.
+                path.unlink(missing_ok=True)
+        else:
+            with part.open("wb") as stream:
+                for piece in _message(model, weights):
+                    stream.write(piece)
+            if data.exists():
+                path.unlink(missing_ok=True)
+                data.unlink()
     names = sorted({external_entry(tensor)[0] for tensor in external_tensors(model)})
     return describe(path, model, {name: sha256_of(path.parent / name) for name in names})
 
 
-def _write_beside(model: onnx.ModelProto, weights: list[_Weight], data: Path) -> None:
-    with data.with_name(f"{data.name}.part").open("wb") as stream:
+def _write_beside(model: onnx.ModelProto, weights: list[_Weight], name: str, to: Path) -> None:
+    """Write weights to a file that will be called ``name``, and let the model point there."""
+    with to.open("wb") as stream:
         for weight in weights:
             entry = model.graph.initializer.add()
             entry.CopyFrom(weight.declared)
-            point(entry, data.name, _aligned(stream), weight.size)
+            point(entry, name, _aligned(stream), weight.size)
             stream.write(_data_of(weight))
 
 

@@ -7,12 +7,12 @@ are ``None`` when they were not measured.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from exporter.core.files import write_text
 from exporter.errors import ArtifactError
 
 SCHEMA_VERSION = "1.0"
@@ -364,9 +364,7 @@ def write_report(report: Report, path: Path) -> None:
     """Write atomically; NaN and Inf are strings, so any JSON reader can read it."""
     # Not json.dumps of a dump: only pydantic's own writer turns NaN and Inf into words.
     text = report.model_dump_json()
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text)
-    os.replace(part, path)
+    write_text(path, text)
 
 
 def read_report(path: Path) -> Report:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from exporter.core.files import write_text
 from exporter.report.html import render_html
 from exporter.report.junit import render_junit
 from exporter.report.markdown import render_markdown
@@ -29,16 +29,9 @@ def write_renderings(report: Report, folder: Path) -> tuple[Path, ...]:
         MARKDOWN: render_markdown(report),
         OVERLAY: render_overlay(report),
     }
-    return tuple(_write(folder / name, text) for name, text in texts.items())
+    return tuple(write_text(folder / name, text) for name, text in texts.items())
 
 
 def write_junit(report: Report, path: Path) -> Path:
     """Write JUnit XML, atomically."""
-    return _write(path, render_junit(report))
-
-
-def _write(path: Path, text: str) -> Path:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-    return path
+    return write_text(path, render_junit(report))
