@@ -16,7 +16,9 @@ from exporter.graph.program import Op, Program, Ref
 
 Lookup = Callable[[str], Any]
 
-_RECURRENT = frozenset({"aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input"})
+_RECURRENT = frozenset(
+    {"aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input"}
+)
 _WIDER = {
     torch.float32: torch.float64,
     torch.float16: torch.float64,

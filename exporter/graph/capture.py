@@ -69,7 +69,7 @@ def _abstract_gru(
 
 @contextlib.contextmanager
 def keep_recurrent_ops() -> Iterator[None]:
-    """Keep ``aten.lstm.input`` and ``aten.gru.input`` as single ops while a module is traced.
+    """Keep LSTM, GRU and RNN (``aten.lstm.input`` ...) as single ops while a module is traced.
 
     torch decomposes them into one step per frame, which bakes the number of frames of the
     example into the program; the decomposition pass of the exporter runs that code once more to
@@ -81,6 +81,8 @@ def keep_recurrent_ops() -> Iterator[None]:
     abstract = {
         torch.ops.aten.lstm.input: _abstract_lstm,
         torch.ops.aten.gru.input: _abstract_gru,
+        torch.ops.aten.rnn_tanh.input: _abstract_gru,
+        torch.ops.aten.rnn_relu.input: _abstract_gru,
     }
     saved = {op: dict(op.py_kernels) for op in abstract}
     decompositions = {op: decomposition_table.get(op) for op in abstract}

@@ -26,6 +26,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
 from exporter.graph.distinct_outputs import with_distinct_outputs
+from exporter.graph.idle_squeezes import with_plain_squeezes
 from exporter.graph.op_trace import LeftToTorch, Place, Template, described, trace_op
 
 _internals: Any = None
@@ -77,7 +78,7 @@ def decomposed_once(left: Callable[[str], None]) -> Iterator[None]:
         except LeftToTorch as reason:
             left(str(reason))
             made = own(program, registry)
-        return with_distinct_outputs(made)
+        return _fitted(made)
 
     _internals.decompose_with_registry = decompose
     try:
@@ -88,18 +89,21 @@ def decomposed_once(left: Callable[[str], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def decomposed_by_torch() -> Iterator[None]:
-    """Let the exporter decompose as it does, every output a value of its own."""
+    """Let the exporter decompose as it does; what ONNX does not have is written otherwise."""
     own = getattr(_internals, "decompose_with_registry", None)
     if own is None:
         yield
         return
-    _internals.decompose_with_registry = lambda program, registry: with_distinct_outputs(
-        own(program, registry)
-    )
+    _internals.decompose_with_registry = lambda *given: _fitted(own(*given))
     try:
         yield
     finally:
         _internals.decompose_with_registry = own
+
+
+def _fitted(program: ExportedProgram) -> ExportedProgram:
+    """The program with what PyTorch allows and ONNX does not written otherwise."""
+    return with_distinct_outputs(with_plain_squeezes(program))
 
 
 def decompose_program(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedProgram:

@@ -263,7 +263,6 @@ TABLE = (
         name="squeeze_nothing",
         right="pass: squeeze of a larger axis does nothing",
         check=passes(),
-        waiting="the translation writes a Squeeze that onnxruntime refuses",
     ),
 )
 
