@@ -24,6 +24,7 @@ from exporter.graph.taps import COMPARED, count_fates
 from exporter.judge.capture_fault import capture_fault, truth_notes
 from exporter.judge.devices import device_records, policy_on
 from exporter.judge.layer_link import layer_link
+from exporter.judge.lowered import LoweredFiles
 from exporter.judge.subject import Subject
 from exporter.layers import Culprit, LayerLink, judge_layers
 from exporter.length_proofs import LengthProof, LengthProofs
@@ -70,6 +71,7 @@ class Chain:
         self._graphs: dict[str, GraphIndex] = {}
         self._own: list[OwnState] = []
         self._unrun: frozenset[str] = frozenset()
+        self._lowered = LoweredFiles(subject, policy)
 
     @property
     def _last(self) -> Station:
@@ -250,6 +252,8 @@ class Chain:
     ) -> list[OutputResult]:
         deployment = next((d for d in self._deployments if d.label() == ends[1]), None)
         by = run.capture if ends[0] == EAGER else run.behind
+        station = next((s for s in self._subject.stations if s.name == ends[1]), None)
+        station = self._last if deployment is not None else station
         return judge_outputs(
             " -> ".join(ends),
             run.case,
@@ -261,6 +265,7 @@ class Chain:
             policy=policy_on(self._policy, deployment),
             ambiguity=self._ambiguity,
             operators=self._operators(),
+            held=self._lowered.outputs(station, self._graph, run.case),
         )
 
     def _devices(self, runs: list[CaseRun], results: list[OutputResult]) -> list[DeploymentRecord]:

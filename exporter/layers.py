@@ -22,6 +22,7 @@ from exporter.execution.culprits import (
     find_culprits,
     worse_judged,
 )
+from exporter.execution.held_cost import Costs
 from exporter.execution.lockstep import Clock, Lockstep, TapValues
 from exporter.execution.margins import Margin
 from exporter.execution.onnxruntime import Deployment
@@ -29,6 +30,7 @@ from exporter.execution.reordered import float32_cost
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
+from exporter.judge.lowered import LoweredTaps
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import Policy
@@ -80,12 +82,13 @@ def judge_layers(
     """
     planned = plan_taps(program, graph, known_taps)
     lockstep = Lockstep(program, graph, planned, deployment=deployment, budget=budget)
+    lowered = LoweredTaps(program, lockstep.held, planned, policy)
     found: dict[str, _Worst] = {tap.tap.name: _Worst() for tap in planned}
     with ThreadPoolExecutor(_WORKERS) as pool:
         for case in cases:
             progress(case.name)
             here: dict[str, _Worst] = {tap.tap.name: _Worst() for tap in planned}
-            _judge_case(lockstep, case, policy, pool, budget, here)
+            _judge_case(lockstep, lowered, case, policy, pool, budget, here)
             _second_opinion(program, case, policy, here, planned)
             for name, results in here.items():
                 if results.local is not None and results.propagated is not None:
@@ -151,19 +154,23 @@ class _CaseState:
 
     case: Case
     policy: Policy
+    lowered: LoweredTaps
+    costs: Costs
     tainted: set[str] = field(default_factory=set)
     taint_reason: str = ""
 
 
 def _judge_case(
     lockstep: Lockstep,
+    lowered: LoweredTaps,
     case: Case,
     policy: Policy,
     pool: ThreadPoolExecutor,
     budget: int,
     found: dict[str, _Worst],
 ) -> None:
-    state = _CaseState(case=case, policy=policy)
+    costs = lowered.costs(case.inputs)
+    state = _CaseState(case=case, policy=policy, lowered=lowered, costs=costs)
     pending: list[TapValues] = []
     held = 0
     started = time.perf_counter()
@@ -213,7 +220,7 @@ def _judge_apart(values: TapValues, state: _CaseState) -> tuple[Judged, Judged |
     """Judge a tap; the propagated error of a rearranged one is left to its source's."""
     if not is_rearranged(values):
         return _judge_tap(values, state)
-    local = measure_local(values)
+    local = state.lowered.local(measure_local(values), state.costs)
     return _judged(local, _judge(local, values, state), state), None
 
 
@@ -223,12 +230,14 @@ def _judge_rearranged(values: TapValues, state: _CaseState, found: dict[str, _Wo
         source = found[values.rearranged.source].propagated
     if source is None or source.measurement.kind != "float" or source.measurement.problem:
         return _judge_tap(values, state)[1]
-    free = rearranged_free(values, source.measurement)
+    free = state.lowered.free(rearranged_free(values, source.measurement), state.costs)
     return _judged(free, _judge(free, values, state), state)
 
 
 def _judge_tap(values: TapValues, state: _CaseState) -> tuple[Judged, Judged]:
     local, free = measure_tap(values)
+    local = state.lowered.local(local, state.costs)
+    free = state.lowered.free(free, state.costs)
     local_verdict, free_verdict = (_judge(m, values, state) for m in (local, free))
     behind = state.taint_reason if values.planned.tap.name in state.tainted else None
     if local_verdict.status is Status.FAIL and local.kind == "discrete":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from exporter.execution.reordered import float32_cost
 from exporter.execution.stopwatch import METRICS, timed
 from exporter.graph.program import Program
+from exporter.judge.lowered import HeldOutputs
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
@@ -42,6 +43,7 @@ def judge_outputs(
     policy: Policy,
     ambiguity: Ambiguity | None = None,
     operators: Mapping[str, str] | None = None,
+    held: HeldOutputs | None = None,
 ) -> list[OutputResult]:
     """Judge every output of one link.
 
@@ -51,6 +53,7 @@ def judge_outputs(
             ``truth``; integers must equal ``expected``.
         ambiguity: asked when integers differ; says why a float64 margin explains it, or None.
         operators: op behind each output, for its natural scale.
+        held: what the file behind ``actual`` holds; None when nobody has looked.
     """
     results = []
     for spec in specs:
@@ -66,6 +69,8 @@ def judge_outputs(
                 exhaustive=not discrete,
                 natural_scale=natural_scale((operators or {}).get(name, "")),
             )
+        if held is not None:
+            measured = held.tell(measured)
         verdict = judge(measured, policy, empty_declared=name in case.expect_empty)
         if verdict.status is Status.FAIL and ambiguity is not None and measured.problem is None:
             why = ambiguity(case)

@@ -30,7 +30,8 @@ def measure_local(values: TapValues) -> Measurement:
     tap = values.planned
     name, role = tap.tap.name, ("output" if tap.output else "inner")
     if values.exact or values.reference.dtype.kind in "biu":
-        found = measure_exact(name, values.reference, values.forced, role)
+        expected = values.reference if values.moved is None else values.moved
+        found = measure_exact(name, expected, values.forced, role)
     else:
         scale = natural_scale(tap.tap.op)
         found = _measure(name, values.truth_local, values.reference, values.forced, role, scale)

@@ -40,8 +40,10 @@ from exporter.execution.products import Products
 from exporter.execution.rearranged import Rearranged, rearrange, rearranged_source
 from exporter.execution.reshaped import StoredShapes, supplier
 from exporter.execution.slices import SLICED_OPS, LinearSlices, operands, sliceable
+from exporter.execution.stored import StoredFormats
 from exporter.execution.tap_values import Clock, TapValues
 from exporter.execution.targets import moves_elements
+from exporter.graph.held_precision import HeldPrecision, native_formats
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
 from exporter.graph.taps import COMPARED, PlannedTap
@@ -93,6 +95,7 @@ class Lockstep:
         self._names = {tap.onnx_name: tap.tap.name for tap in planned}
         live = [t for t in planned if t.fate == COMPARED and not t.constant]
         self._cut = frozenset(tap.onnx_name for tap in live)
+        self.held = HeldPrecision(graph, self._cut, native_formats(program))
         self._sources = {op.name: tuple(op.refs()) for op in program.ops}
         self._sliceable = sliceable(program)
         self._rearranged = frozenset(
@@ -128,6 +131,7 @@ class _Walk:
         self.sliced: dict[str, LinearSlices] = {}
         self.free_values: dict[str, np.ndarray] = {}
         self.stored = StoredShapes()
+        self.formats = StoredFormats(owner.held)
         options: dict[str, Any] = {
             "taps": owner._cut,
             "sessions": owner._sessions,
@@ -139,7 +143,7 @@ class _Walk:
             inputs,
             owner._deployment,
             forced=owner._cut,
-            supply=supplier(self.reference, owner._names, self.stored),
+            supply=self.formats.feeding(supplier(self.reference, owner._names, self.stored)),
             **options,
         )
         self.ops: list[tuple[int, Op]] = []
@@ -177,8 +181,10 @@ class _Walk:
         names = [tap.onnx_name for tap in here if tap.onnx_name in owner._cut]
         built = self.free.build_seconds + self.forced.build_seconds
         ran = self.free.run_seconds, self.forced.run_seconds
-        free = self._in_shape(here, self.free.advance(names, last=last))
-        forced = self._in_shape(here, self.forced.advance(names, last=last))
+        free = self.formats.learn(self.free.advance(names, last=last))
+        free = self._in_shape(here, free)
+        forced = self.formats.as_seen(self.forced.advance(names, last=last))
+        forced = self._in_shape(here, forced)
         built = self.free.build_seconds + self.forced.build_seconds - built
         owner.clock.add("session building", built)
         owner.clock.add("onnx free", self.free.run_seconds - ran[0])
@@ -209,7 +215,9 @@ class _Walk:
         else:
             self.freed.settle()
 
-    def _in_shape(self, here: list[PlannedTap], values: Arrays) -> Arrays:
+    def _in_shape(
+        self, here: list[PlannedTap], values: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
         """Values of the file in PyTorch's shapes, where only that differs; outputs as they are."""
         for tap in here:
             name = tap.onnx_name
@@ -233,6 +241,7 @@ class _Walk:
             return
         if moves_elements(op.target) and all(self._is_exact(name) for name in op.refs()):
             self.local[op.name] = reference
+            self.formats.move(op, self._name_in_file(op.name), self._operand)
         else:
             self.local[op.name] = self._local_value(op, reference)
         wide = self._changed(op) if op.target in SLICED_OPS else None
@@ -284,8 +293,16 @@ class _Walk:
     def _local_of(self, name: str) -> Any:
         """What the ONNX piece reads: the reference at a cut, else the piece's own float64."""
         if self._is_cut(name) or name not in self.local:
-            return self._widened(name)
+            return self.formats.rounded(self._name_in_file(name), self._widened(name))
         return self.local[name]
+
+    def _name_in_file(self, name: str) -> str:
+        planned = self.owner._planned.get(name)
+        return planned.onnx_name if planned is not None else name
+
+    def _operand(self, name: str) -> tuple[str, Any]:
+        """A reference value and its name in the file; "" where the piece itself computes it."""
+        return self._name_in_file(name) if self._is_cut(name) else "", self.reference[name]
 
     def _widened(self, name: str) -> Any:
         """A reference value in float64; a weight is widened once for both float64 values."""
@@ -327,6 +344,7 @@ class _Walk:
             slices=sliced,
             rearranged=self._rearranged(op) if floating and not sliced else None,
             stored=self.stored.of(name),
+            moved=self.formats.moved.get(op.name),
         )
 
     def _margin(self, op: Op, truth: Callable[[str], Any]) -> Callable[..., Margin] | None:
@@ -356,6 +374,7 @@ class _Walk:
             self.local.pop(name, None)
             self.sliced.pop(name, None)
             self.free_values.pop(name, None)
+            self.formats.moved.pop(name, None)
             if self._onnx_reads(name):
                 self.held.add(name)
             else:

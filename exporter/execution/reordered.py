@@ -16,17 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from exporter.execution.evaluate import (
-    call,
-    call_double,
-    is_floating,
-    keep_decisions,
-    last_uses,
-    to_array,
-    to_tensor,
-)
+from exporter.execution.draws import draw_costs
+from exporter.execution.evaluate import call
 from exporter.graph.program import Op, Program
-from exporter.parity.compare import measure
 from exporter.parity.measurement import Distance
 
 DRAWS = 8
@@ -50,59 +42,15 @@ def float32_cost(
     Returns:
         per name, the largest ``max_abs`` and ``rms`` that a draw had.
     """
-    wanted = set(names)
-    generators = [torch.Generator().manual_seed(seed) for seed in range(draws)]
-    plain: dict[str, Any] = {name: to_tensor(inputs[name]) for name in program.inputs}
-    plain |= {name: program.tensors[key] for name, key in program.weights.items()}
-    wide: dict[str, Any] = {}
-    drawn: list[dict[str, Any]] = [{} for _ in generators]
-    found: dict[str, Distance] = {}
-    last = last_uses(program)
-    needed = _behind(program, wanted)
-    with torch.no_grad():
-        for index, op in enumerate(program.ops):
-            if op.name not in needed:
-                continue
-            value = call(op, plain.__getitem__)
-            plain[op.name] = value
-            if is_floating(value):
-                exact = call_double(op, lambda name: wide.get(name, plain[name]))
-                wide[op.name] = keep_decisions(exact, value)
-                for store, generator in zip(drawn, generators, strict=True):
-                    store[op.name] = keep_decisions(_reordered(op, store, plain, generator), value)
-            if op.name in wanted and op.name in wide:
-                found[op.name] = _worst(op.name, wide, value, drawn)
-            for name in last.get(index, ()):
-                for store in (plain, wide, *drawn):
-                    store.pop(name, None)
-    return found
-
-
-def _behind(program: Program, names: set[str]) -> set[str]:
-    """All values that ``names`` depend on, and themselves."""
-    needed = set(names)
-    for op in reversed(program.ops):
-        if op.name in needed:
-            needed.update(op.refs())
-    return needed
-
-
-def _worst(name: str, wide: dict[str, Any], value: Tensor, drawn: list[dict[str, Any]]) -> Distance:
-    truth = to_array(wide[name])
-    own = [
-        measure(name, truth=truth, reference=to_array(value), actual=to_array(store[name])).actual
-        for store in drawn
-    ]
-    held = [d for d in own if d is not None and d.max_abs is not None and d.rms is not None]
-    return Distance(
-        elements=truth.size,
-        max_abs=max((d.max_abs or 0.0 for d in held), default=None),
-        rms=max((d.rms or 0.0 for d in held), default=None),
-    )
+    return draw_costs(program, inputs, names, _reordered, draws=draws)
 
 
 def _reordered(
-    op: Op, store: dict[str, Any], plain: dict[str, Any], generator: torch.Generator
+    op: Op,
+    store: dict[str, Any],
+    plain: dict[str, Any],
+    wide: dict[str, Any],
+    generator: torch.Generator,
 ) -> Any:
     def lookup(name: str) -> Any:
         return store[name] if name in store else plain[name]

@@ -25,6 +25,8 @@ class TapValues:
     its float64 values to be held; they are None and come from there, some rows at a time.
     ``rearranged`` is there when the op only rearranges a tap whose free value is still held.
     ``stored`` is the file's shape of a value that was reshaped to PyTorch's to be compared.
+    ``moved`` is what an op that only moves elements must leave, bit for bit, where the file stores
+    them in a coarser format than PyTorch does.
     """
 
     planned: PlannedTap
@@ -40,6 +42,7 @@ class TapValues:
     slices: LinearSlices | None = None
     rearranged: Rearranged | None = None
     stored: tuple[int, ...] | None = None
+    moved: np.ndarray | None = None
 
 
 @dataclass(slots=True)

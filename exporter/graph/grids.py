@@ -52,6 +52,8 @@ INTEGER_BITS: dict[int, Integer] = {
     TensorProto.INT2: Integer(2, True),
     TensorProto.UINT2: Integer(2, False),
 }
+STORED_INTEGERS = tuple(f"int{bits}" for bits in range(1, 17))
+"""Names of what a file may hold in integers with a scale."""
 _ENOUGH = 1024
 """Elements from which a tensor that uses few different integers was made with few."""
 _INTEGER_MATMULS = frozenset({"MatMulInteger", "ConvInteger"})
@@ -91,6 +93,18 @@ class Grid:
     def ends(self) -> tuple[float, float]:
         """The smallest and the largest value that it can store."""
         return (self.low - self.zero) * self.step, (self.high - self.zero) * self.step
+
+    @property
+    def bits(self) -> int:
+        """Bits of its integers."""
+        return (self.high - self.low).bit_length()
+
+    def through(self, values: np.ndarray) -> np.ndarray:
+        """What a QuantizeLinear and a DequantizeLinear leave of float32 values."""
+        step = np.float32(self.step)
+        with np.errstate(invalid="ignore", over="ignore"):
+            stored = np.rint(values / step) + self.zero
+        return (np.clip(stored, self.low, self.high) - self.zero).astype(np.float32) * step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,16 +193,16 @@ def bits_of(graph: GraphIndex, at: int, types: Mapping[str, int]) -> set[str]:
 
 
 def _used(stored: np.ndarray, bits: int) -> int:
-    """Bits that a tensor makes use of, never more than its format has."""
-    if stored.size < 2:
+    """Bits that a tensor makes use of, never more than its format has.
+
+    A tensor of few elements says nothing: it may use few numbers by chance.
+    """
+    if stored.size < _ENOUGH:
         return bits
     wide = stored.astype(np.int64)
     spread = int(wide.max()) - int(wide.min())
-    used = max(1, spread.bit_length())
-    if stored.size >= _ENOUGH:
-        used = min(used, max(1, (len(np.unique(wide)) - 1).bit_length()))
-    # A tensor of few elements, or one whose numbers lie close together, says nothing.
-    return min(bits, used) if stored.size >= _ENOUGH else bits
+    levels = len(np.unique(wide))
+    return min(bits, max(1, (spread - 1).bit_length()), max(1, (levels - 1).bit_length()))
 
 
 def _scale_behind(graph: GraphIndex, node: onnx.NodeProto, nodes: Collection[int]) -> str:

@@ -22,6 +22,7 @@ from onnx import TensorProto
 from exporter.graph.grids import (
     FLOATS,
     INTEGER_BITS,
+    STORED_INTEGERS,
     Grid,
     QuantisedWeight,
     bits_of,
@@ -30,6 +31,7 @@ from exporter.graph.grids import (
     weights_of,
 )
 from exporter.graph.index import GraphIndex
+from exporter.graph.program import Program
 from exporter.graph.value_types import value_types
 
 # Show elements of their first input and compute nothing: a value behind them is still that value.
@@ -63,6 +65,43 @@ class Held:
 NOTHING = Held()
 
 
+def native_formats(program: Program) -> frozenset[str]:
+    """Formats that the captured model is in itself: to hold them is no loss."""
+    held = {op.dtype for op in program.ops if op.dtype}
+    held |= {str(t.dtype).removeprefix("torch.") for t in program.tensors.values()}
+    found = held | {"float32", "float64"}
+    if any("quantize" in op.target for op in program.ops):
+        found |= set(STORED_INTEGERS)
+    return frozenset(found)
+
+
+def _may_lower(graph: GraphIndex) -> bool:
+    """False for a file in which nothing but float32 and float64 can be found, at a glance."""
+    usual = (TensorProto.FLOAT, TensorProto.DOUBLE)
+    given = [value.type.tensor_type.elem_type for value in graph.model.graph.input]
+    kinds = {*given, *(tensor.data_type for tensor in graph.initializers.values())}
+    if any(kind in FLOATS and kind not in usual for kind in kinds):
+        return True
+    return bool(graph.model.functions) or any(
+        is_quantised_node(node) or _casts(node, usual) for node in graph.nodes
+    )
+
+
+def _casts(node: onnx.NodeProto, usual: tuple[int, ...]) -> bool:
+    """True for a node that may make another floating type, or that has nodes inside."""
+    return any(
+        attribute.HasField("g")
+        or (
+            attribute.name in ("to", "dtype") and attribute.i in FLOATS and attribute.i not in usual
+        )
+        or (
+            (attribute.HasField("t") and attribute.t.data_type in FLOATS)
+            and attribute.t.data_type not in usual
+        )
+        for attribute in node.attribute
+    )
+
+
 class HeldPrecision:
     """What every piece of one file holds.
 
@@ -76,7 +115,7 @@ class HeldPrecision:
         self._graph = graph
         self._cut = frozenset(cut)
         self._native = frozenset(native)
-        self._types = value_types(graph)
+        self._types = value_types(graph) if _may_lower(graph) else {}
         self._found: dict[str, Held] = {}
 
     @cached_property
@@ -89,15 +128,58 @@ class HeldPrecision:
         """The file taken as one piece."""
         return self._piece(range(len(self._graph.nodes)), None)
 
+    @cached_property
+    def static(self) -> bool:
+        """True when values are quantised with constant scales somewhere."""
+        return any(
+            (node.op_type == "QuantizeLinear" and node.input[1] in self._graph.initializers)
+            or node.op_type.startswith("QLinear")
+            for node in self._graph.nodes
+        )
+
     def of(self, name: str) -> Held:
         """What the piece that computes the value ``name`` holds."""
         if name not in self._found:
             self._found[name] = self._piece(self._nodes(name, self._cut), name)
         return self._found[name]
 
-    def behind(self, name: str) -> tuple[str, ...]:
-        """Formats of everything that the value ``name`` is computed from."""
-        return self._formats(self._nodes(name, frozenset()), name)
+    def behind(self, name: str, native: Collection[str] = ()) -> tuple[str, ...]:
+        """Formats of everything that the value ``name`` is computed from.
+
+        Args:
+            native: formats of the model itself that count as well: a float32 value behind float16
+                ones is no better than they are.
+        """
+        held = self._behind.get(name, frozenset())
+        return tuple(sorted(held - (self._native - set(native))))
+
+    @cached_property
+    def _behind(self) -> dict[str, frozenset[str]]:
+        found: dict[str, frozenset[str]] = {}
+        for at, node in enumerate(self._graph.nodes):
+            if node.op_type in _SIZES:
+                continue
+            held = self._everything([at])
+            for source in self._graph.reads[at]:
+                held |= found.get(source, frozenset())
+            if held:
+                found |= dict.fromkeys(node.output, frozenset(held))
+        return found
+
+    def seen(self, name: str) -> Grid | None:
+        """The grid through which everybody who reads a value sees it; None if somebody does not.
+
+        A quantiser takes a Relu away whose grid begins at zero: the value that has its name is
+        then negative in places, and nobody ever reads that.
+        """
+        readers = self._graph.consumers.get(name, ())
+        nodes = [self._graph.nodes[at] for at in readers]
+        if name in self._graph.outputs or not nodes:
+            return None
+        if any(n.op_type != "QuantizeLinear" or n.input[0] != name for n in nodes):
+            return None
+        grids = {self._grid(node) for node in nodes}
+        return grids.pop() if len(grids) == 1 else None
 
     def dtype(self, name: str) -> str:
         """numpy name of the dtype of a value; "" where it is not known."""
@@ -122,20 +204,24 @@ class HeldPrecision:
 
     def _piece(self, nodes: Iterable[int], name: str | None) -> Held:
         nodes = list(nodes)
-        formats = self._formats(nodes, name)
-        if not formats:
+        formats = self._formats(nodes)
+        seen = self.seen(name) if name is not None else None
+        if not formats and seen is None:
             return NOTHING
         graph = self._graph
         inside = {out for at in nodes for out in graph.nodes[at].output}
         return Held(
-            formats=formats,
+            formats=formats or ((f"int{seen.bits}",) if seen else ()),
             activations=any(quantises_activations(graph, at) for at in nodes),
             weights=tuple(weight for at in nodes for weight in weights_of(graph, at, nodes)),
             sources=self._sources(nodes, inside) if name is not None else {},
-            results=self._results(name) if name is not None else (),
+            results=self._all_results(name) if name is not None else (),
         )
 
-    def _formats(self, nodes: Iterable[int], name: str | None) -> tuple[str, ...]:
+    def _formats(self, nodes: Iterable[int]) -> tuple[str, ...]:
+        return tuple(sorted(self._everything(nodes) - self._native))
+
+    def _everything(self, nodes: Iterable[int]) -> set[str]:
         graph, found = self._graph, set[str]()
         for at in nodes:
             node = graph.nodes[at]
@@ -148,7 +234,7 @@ class HeldPrecision:
                     found.add(dtype)
             if is_quantised_node(node):
                 found |= bits_of(graph, at, self._types)
-        return tuple(sorted(found - self._native))
+        return found
 
     def _sources(self, nodes: Iterable[int], inside: set[str]) -> dict[str, tuple[Grid, ...]]:
         """Static grids right behind what enters a piece."""
@@ -173,6 +259,10 @@ class HeldPrecision:
                 return None
             name = node.input[0]
         return None if name in self._graph.initializers else name
+
+    def _all_results(self, name: str) -> tuple[Grid, ...]:
+        seen = self.seen(name)
+        return tuple(dict.fromkeys((*self._results(name), *((seen,) if seen else ()))))
 
     def _results(self, name: str) -> tuple[Grid, ...]:
         """Grids between the last thing that is computed and the value itself."""

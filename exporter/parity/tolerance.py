@@ -208,7 +208,7 @@ def limit(measurement: Measurement, policy: Policy, *, layer: str = "") -> Limit
     factor = policy.factor if override is None else override.factor
     reference = FORMATS.get(measurement.dtype_expected or "", FORMATS["float32"])
     held = _stored(measurement, policy, reference)
-    amplified = held.roundoff / reference.roundoff if measurement.held is None else 1.0
+    amplified = held.roundoff / reference.roundoff if _declared_counts(measurement, policy) else 1.0
     drawn = measurement.cost if not too_coarse(measurement, policy) else None
     widening = widened(measurement.elements)
     own = measurement.reference
@@ -226,7 +226,7 @@ def limit(measurement: Measurement, policy: Policy, *, layer: str = "") -> Limit
     why = f"{factor:g} x " + (
         "float32 PyTorch's own distance" if costs[0] >= floors[0] else "the rounding floor"
     )
-    if measurement.held is None and held is not reference:
+    if _declared_counts(measurement, policy) and held is not reference:
         why += f", as {policy.precision}"
     elif measurement.held and shares[0] > max(costs[0], floors[0]):
         why = f"{factor / 2:g} x what {_and(measurement.held)} costs here"
@@ -253,15 +253,26 @@ def too_coarse(measurement: Measurement, policy: Policy) -> tuple[str, ...]:
     )
 
 
+def declared_formats(policy: Policy) -> tuple[str, ...]:
+    """Floating formats coarser than float32 that the declared precision allows."""
+    most = FORMATS[policy.precision].roundoff
+    return tuple(name for name in ("float16", "bfloat16") if FORMATS[name].roundoff <= most)
+
+
+def _declared_counts(measurement: Measurement, policy: Policy) -> bool:
+    """True where nobody has looked at the file, and for arithmetic, which no file holds."""
+    return measurement.held is None or policy.precision == "tf32"
+
+
 def _stored(measurement: Measurement, policy: Policy, reference: Format) -> Format:
     """The coarsest floating format in which values are stored at a tap."""
-    if measurement.held is None:
+    if _declared_counts(measurement, policy):
         declared = FORMATS[policy.precision]
         return declared if declared.roundoff > reference.roundoff else reference
     coarse = too_coarse(measurement, policy)
     floats = [
         STORED[name]
-        for name in measurement.held
+        for name in measurement.held or ()
         if name.startswith(("float", "bfloat")) and name in STORED and name not in coarse
     ]
     return max([reference, *floats], key=lambda held: held.roundoff)

@@ -30,7 +30,7 @@ class Attention(nn.Module):
         parts = self.qkv(x).view(batch, frames, 3, self.heads, size // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
         scores = query @ key.transpose(-2, -1) / math.sqrt(size // self.heads)
-        scores = scores.masked_fill(~mask[:, None, None], -1e4)
+        scores = scores.masked_fill(~mask[:, None, None], -20.0)
         found = torch.softmax(scores, dim=-1) @ value
         return self.out(found.transpose(1, 2).reshape(batch, frames, size))
 
@@ -107,10 +107,14 @@ def project(folder: Path, precision: str, *, build: str = "build") -> Path:
 def to_float16(source: Path, target: Path, **options: Any) -> Path:
     """onnxruntime's own converter to float16; inputs and outputs stay float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
-    options = {"keep_io_types": True, "op_block_list": None} | options
-    converted = convert_float_to_float16(onnx.load(source), **options)
-    onnx.save(converted, target)
+    converted = OnnxModel(
+        convert_float_to_float16(onnx.load(source), **({"keep_io_types": True} | options))
+    )
+    # The converter puts its casts behind the nodes that read them.
+    converted.topological_sort()
+    onnx.save(converted.model, target)
     return target
 
 

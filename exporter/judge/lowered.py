@@ -1,0 +1,142 @@
+"""Measurements told what the file holds at their tap, and what that costs there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from exporter.execution.held_cost import (
+    Costs,
+    held_by_kind,
+    held_costs,
+    held_of_ops,
+    output_costs,
+)
+from exporter.graph.held_precision import Held, HeldPrecision, native_formats
+from exporter.graph.index import GraphIndex
+from exporter.graph.program import Program
+from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
+from exporter.judge.subject import Subject
+from exporter.parity.measurement import Distance, Measurement
+from exporter.parity.tolerance import Policy, declared_formats
+from exporter.stages import Station
+from exporter.tensors import Arrays, Case
+
+
+class LoweredTaps:
+    """What a file holds at the taps of a program.
+
+    Args:
+        held: of the file, cut at its compared taps.
+        policy: what is declared. A model that is in that format itself has it in its file as well.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        held: HeldPrecision,
+        planned: Sequence[PlannedTap],
+        policy: Policy,
+    ):
+        self._program = program
+        self._native = declared_formats(policy)
+        self._held = held
+        self._planned = {tap.tap.name: tap for tap in planned}
+        self._ops = held_of_ops(program, held, planned)
+
+    def costs(self, inputs: Arrays) -> Costs:
+        """What the file's formats cost at every tap of one case; nothing where it has none."""
+        return held_costs(self._program, inputs, self._ops, tuple(self._planned.values()))
+
+    def local(self, measured: Measurement, costs: Costs) -> Measurement:
+        """A measurement of what a piece does by itself."""
+        tap = self._planned[measured.name]
+        formats = () if tap.constant else self._held.of(tap.onnx_name).formats
+        return _told(measured, formats, costs.local.get(measured.name))
+
+    def free(self, measured: Measurement, costs: Costs) -> Measurement:
+        """A measurement of what arrives at a tap."""
+        formats = self._held.behind(self._planned[measured.name].onnx_name, self._native)
+        return _told(measured, formats, costs.free.get(measured.name))
+
+
+def _told(measured: Measurement, formats: tuple[str, ...], cost: Distance | None) -> Measurement:
+    if measured.kind == "discrete":
+        return measured
+    known = cost if cost is not None and cost.max_abs is not None else None
+    return replace(measured, held=formats, cost=known)
+
+
+_Planned = tuple[PlannedTap, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutputs:
+    """What the file behind some outputs holds.
+
+    Attributes:
+        formats: coarser than the model's own, anywhere in the file; none for PyTorch itself.
+        costs: by output. alone: nothing in front of the outputs is compared.
+    """
+
+    formats: tuple[str, ...] = ()
+    costs: Mapping[str, Distance] = field(default_factory=dict)
+    alone: bool = False
+
+    def tell(self, measured: Measurement) -> Measurement:
+        """The measurement of an output, with what is known of its file."""
+        return replace(
+            measured,
+            held=self.formats,
+            cost=self.costs.get(measured.name),
+            alone=self.alone,
+        )
+
+
+class LoweredFiles:
+    """What files cost at their outputs, case by case; each file is looked at once.
+
+    Args:
+        policy: in float32, what is tapped is known from its taps and is not looked at here.
+    """
+
+    def __init__(self, subject: Subject, policy: Policy):
+        self._program = subject.program
+        self._known = subject.known_taps
+        self._tapped = subject.tapped
+        self._native = declared_formats(policy)
+        self._asked = policy.precision != "float32" or not subject.tapped
+        self._files: dict[str, tuple[tuple[str, ...], Mapping[str, Held], _Planned]] = {}
+        self._found: dict[tuple[str, str], HeldOutputs] = {}
+
+    def outputs(
+        self, station: Station | None, graph: Callable[[Station], GraphIndex], case: Case
+    ) -> HeldOutputs | None:
+        """What is known of the outputs of one file on one case; None where nobody has to ask.
+
+        Args:
+            station: the file; None for PyTorch, which holds what it holds. graph: opens it.
+        """
+        if station is None or not self._asked:
+            return None if station is not None else HeldOutputs()
+        if station.name not in self._files:
+            self._files[station.name] = self._look(graph(station))
+        key = (station.name, case.name)
+        if key not in self._found:
+            held, ops, planned = self._files[station.name]
+            self._found[key] = HeldOutputs(
+                formats=held,
+                costs=output_costs(self._program, case.inputs, ops, planned),
+                alone=not self._tapped,
+            )
+        return self._found[key]
+
+    def _look(self, graph: GraphIndex) -> tuple[tuple[str, ...], Mapping[str, Held], _Planned]:
+        planned = plan_taps(self._program, graph, self._known) if self._tapped else ()
+        cut = [t.onnx_name for t in planned if t.fate == COMPARED and not t.constant]
+        held = HeldPrecision(graph, cut, native_formats(self._program))
+        names = [name for output in graph.outputs for name in held.behind(output, self._native)]
+        formats = tuple(sorted({*held.formats, *names}))
+        if self._tapped:
+            return formats, held_of_ops(self._program, held, planned), planned
+        return formats, held_by_kind(self._program, held), planned
