@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, TensorProto, ValueInfoProto
 from torch import nn
 
-from exporter.errors import StageError
-from exporter.graph.export import check_interface
+from exporter.graph.export import InterfaceKind, interface_differences
 from exporter.graph.index import GraphIndex
 from exporter.graph.wrap import Wrapped
 from exporter.speech.cmvn import Cmvn
@@ -40,7 +39,8 @@ def interface_problems(model: ModelProto, graph: GraphIndex, wrapped: Wrapped) -
     missing = [name for name in wanted if name not in names]
     problems = []
     given = ", ".join(f"{value.name} {_shape(value)}" for value in _values(model, names))
-    if WAVEFORM in missing and _takes_features(model, names):
+    states = _states(model, names)
+    if WAVEFORM in missing and _takes_features(model, names - states.keys(), wrapped):
         outside = parts_outside(graph, wrapped)
         which = f": {', '.join(outside)} are outside the graph" if outside else ""
         problems.append(f"it takes features, not a waveform{which}")
@@ -48,6 +48,15 @@ def interface_problems(model: ModelProto, graph: GraphIndex, wrapped: Wrapped) -
         problems.append(f"input(s) {', '.join(missing)} are missing")
     if missing:
         problems.append(f"it takes {given or 'nothing'} instead of {', '.join(wanted)}")
+    elif more := sorted(names - set(wanted)):
+        problems.append(
+            f"it needs the input(s) {', '.join(more)}, which the pipeline does not give"
+        )
+    kept = [f"'{name}' -> '{after}'" for name, after in states.items() if name not in wanted]
+    if kept:
+        problems.append(
+            f"it keeps state between calls ({', '.join(kept)}), which the pipeline does not hand on"
+        )
     outputs = {value.name for value in model.graph.output}
     lacking = [spec.name for spec in wrapped.outputs if spec.name not in outputs]
     if lacking:
@@ -82,28 +91,74 @@ def _holds(graph: GraphIndex, part: nn.Module) -> bool:
     return False
 
 
-def _takes_features(model: ModelProto, names: set[str]) -> bool:
-    """True when a float input is no waveform: three axes, or a last axis of fixed size."""
+def _takes_features(model: ModelProto, names: set[str], wrapped: Wrapped) -> bool:
+    """True when a float input is no waveform: three axes, or features in rows.
+
+    A row of fixed size is one of features only where the pipeline computes some: a VAD that is
+    called frame by frame takes rows of samples.
+    """
+    computes = any(isinstance(part, KaldiFbank) for part in wrapped.module.modules())
     for value in _values(model, names):
         tensor = value.type.tensor_type
         dims = tensor.shape.dim
-        if tensor.elem_type in _FLOATS and dims and (len(dims) > 2 or dims[-1].dim_value > 1):
+        rows = computes and bool(dims) and dims[-1].dim_value > 1
+        if tensor.elem_type in _FLOATS and (len(dims) > 2 or rows):
             return True
     return False
+
+
+def _states(model: ModelProto, names: set[str]) -> dict[str, str]:
+    """Inputs that an output of the same type and shape goes on from, with that output.
+
+    Its name must begin with the input's (``state``, ``stateN``), or the fixed sizes must tell.
+    """
+    found: dict[str, str] = {}
+    for value in _values(model, names):
+        for output in model.graph.output:
+            if output.name not in found.values() and _goes_on(value, output):
+                found[value.name] = output.name
+                break
+    return found
+
+
+def _goes_on(value: ValueInfoProto, output: ValueInfoProto) -> bool:
+    before, after = value.type.tensor_type, output.type.tensor_type
+    pairs = list(zip(before.shape.dim, after.shape.dim, strict=False))
+    if before.elem_type not in _FLOATS or before.elem_type != after.elem_type:
+        return False
+    if len(before.shape.dim) != len(after.shape.dim) or not pairs:
+        return False
+    fixed = [(old.dim_value, new.dim_value) for old, new in pairs if old.dim_value > 0]
+    known = [(old, new) for old, new in fixed if new > 0]
+    if any(old != new for old, new in known):
+        return False
+    return output.name.startswith(value.name) or (
+        len(known) == len(pairs) and max(old for old, _ in known) > 1
+    )
 
 
 def _values(model: ModelProto, names: set[str]) -> list:
     return [value for value in model.graph.input if value.name in names]
 
 
-def _shape(value) -> str:  # noqa: ANN001 - protobuf's classes have no types
+def _shape(value: ValueInfoProto) -> str:
     dims = value.type.tensor_type.shape.dim
-    return f"[{', '.join(dim.dim_param or str(dim.dim_value) for dim in dims)}]"
+    return f"[{', '.join(dim.dim_param or str(dim.dim_value or '?') for dim in dims)}]"
+
+
+# Whatever a file does not say of its shapes, onnxruntime finds out. Outputs are compared.
+_TELLS = frozenset({InterfaceKind.DTYPE, InterfaceKind.RANK, InterfaceKind.SIZE})
+_ALWAYS = frozenset({InterfaceKind.FROZEN, InterfaceKind.UNUSED})
 
 
 def _different(model: ModelProto, wrapped: Wrapped) -> list[str]:
-    try:
-        check_interface(ir.from_proto(model), wrapped.inputs, wrapped.outputs, stage="verify")
-    except StageError as error:
-        return [p for p in error.detail.split("; ") if "constant" in p or "not used" in p]
-    return []
+    shapes = {value.name: value.type.tensor_type for value in model.graph.input}
+    problems = []
+    for found in interface_differences(ir.from_proto(model), wrapped.inputs, wrapped.outputs):
+        if found.kind in _ALWAYS:
+            problems.append(found.text)
+        elif (
+            found.kind in _TELLS and found.side == "input" and shapes[found.name].HasField("shape")
+        ):
+            problems.append(f"{found.text}: export it with what the pipeline gives")
+    return problems

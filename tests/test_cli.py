@@ -255,3 +255,41 @@ def test_python_dash_m_is_the_same_command():
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: nowhere.yaml: there is no such file")
+
+
+_WITHOUT = """\
+import sys
+sys.modules[sys.argv[1]] = None
+from exporter import cli
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+def without(package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line where a package is not installed."""
+    root = Path(__file__).resolve().parents[1]
+    return subprocess.run(
+        [sys.executable, "-c", _WITHOUT, package, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=root,
+    )
+
+
+def test_without_torch_a_run_says_what_to_install_and_what_works(tmp_path: Path):
+    out = ["--output-dir", str(tmp_path)]
+    done = without("torch", "run", "pipelines/silero_vad_tiny.yaml", *out)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "PyTorch is not installed here" in done.stderr and "bug" not in done.stderr
+    assert "'inspect', 'golden check --onnx FILE'" in done.stderr
+
+
+def test_without_onnx_a_file_cannot_be_inspected(tmp_path: Path):
+    (tmp_path / "m.onnx").write_bytes(b"x")
+    done = without("onnx", "inspect", str(tmp_path / "m.onnx"))
+    assert done.returncode == 2 and "onnx is not installed here" in done.stderr
+
+
+def test_a_module_of_our_own_that_is_missing_stays_a_bug():
+    done = without("exporter.inspection", "inspect", __file__)
+    assert done.returncode == 3 and "This is a bug" in done.stderr

@@ -74,3 +74,66 @@ def test_a_waveform_without_a_vad(wrapped: Any):
 def test_the_pipelines_own_interface_has_no_problem(wrapped: Any):
     inputs = {"waveform": (TensorProto.FLOAT, ["N"]), **PROMPTS}
     assert problems(wrapped, inputs) == []
+
+
+STATE = {"state": (TensorProto.FLOAT, [2, None, 128])}
+
+
+def test_a_state_is_no_feature_and_is_called_one(wrapped: Any):
+    """As the files of silero-vad: a waveform of another name, a state of three axes, a rate."""
+    inputs = {"input": (TensorProto.FLOAT, [None, None]), "sr": (TensorProto.INT64, []), **STATE}
+    made = [helper.make_tensor_value_info(k, t, shape) for k, (t, shape) in inputs.items()]
+    ends = [
+        helper.make_tensor_value_info("output", TensorProto.FLOAT, [None, 1]),
+        helper.make_tensor_value_info("stateN", TensorProto.FLOAT, [None, None, None]),
+    ]
+    nodes = [
+        helper.make_node("Identity", ["input"], ["output"]),
+        helper.make_node("Identity", ["state"], ["stateN"]),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", made, ends))
+    found = interface_problems(model, index_graph(model, Path()), wrapped)
+    assert not any("features" in text for text in found)
+    assert "it keeps state between calls ('state' -> 'stateN')" in " ".join(found)
+    assert "input [?, ?], sr [], state [2, ?, 128]" in found[1]
+
+
+@pytest.mark.parametrize("name", ["silero_vad.onnx", "silero_vad_16k_sequence.onnx"])
+def test_files_of_silero_take_no_features(name: str):
+    import silero_vad
+
+    from exporter.config import load_pipeline
+    from exporter.graph.onnx_file import read_model
+
+    root = Path(__file__).resolve().parents[1]
+    vad = wrap(load_pipeline(root / "pipelines" / "silero_vad_tiny.yaml"))
+    path = Path(silero_vad.__file__).parent / "data" / name
+    model = read_model(path)
+    found = interface_problems(model, index_graph(model, path.parent), vad)
+    assert found[0].startswith("input(s) waveform, ") and "are missing" in found[0]
+    assert not any("features" in text for text in found)
+
+
+def test_features_beside_a_state_are_features(wrapped: Any):
+    found = problems(wrapped, {**FEATURES, **STATE, **PROMPTS}, outputs=(*OUTPUTS, "stateN"))
+    assert found[0].startswith("it takes features, not a waveform")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "said"),
+    [
+        (TensorProto.INT32, [], "input 'language' is int32, declared int64"),
+        (TensorProto.INT64, ["batch"], "input 'language' has 1 axes, declared 0"),
+    ],
+)
+def test_another_type_or_rank_is_said_before_onnxruntime_does(
+    wrapped: Any, dtype: int, shape: list[Any], said: str
+):
+    inputs = {"waveform": (TensorProto.FLOAT, ["N"]), **PROMPTS, "language": (dtype, shape)}
+    assert problems(wrapped, inputs) == [f"{said}: export it with what the pipeline gives"]
+
+
+def test_an_input_that_the_pipeline_does_not_give_is_said(wrapped: Any):
+    inputs = {"waveform": (TensorProto.FLOAT, ["N"]), **PROMPTS}
+    found = problems(wrapped, {**inputs, "beam": (TensorProto.INT64, [])})
+    assert found == ["it needs the input(s) beam, which the pipeline does not give"]

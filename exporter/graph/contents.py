@@ -27,6 +27,7 @@ from onnx import numpy_helper
 from exporter.errors import ArtifactError
 from exporter.graph.ambiguity import refuse_ambiguous, stored_twice
 from exporter.graph.onnx_file import check_external, external_entry
+from exporter.graph.other_formats import not_onnx
 from exporter.graph.wire import (
     BYTES,
     GRAPH,
@@ -109,11 +110,11 @@ def read_contents(path: Path) -> Contents:
         weights = _weights(path, view, _graph_fields(view, top))
         entries = tuple(entry for item in top if (entry := _entry(view, item)))
     except (WireError, DecodeError) as error:
-        raise _not_onnx(path, str(error)) from error
+        raise not_onnx(path, str(error)) from error
     except OSError as error:
         raise ArtifactError(f"cannot be read: {error.strerror}", where=str(path)) from error
     if not model.graph.node or not model.opset_import:
-        raise _not_onnx(path, "it holds no graph")
+        raise not_onnx(path, "it holds no graph")
     model.metadata_props.extend(
         onnx.StringStringEntryProto(key=entry.key, value=entry.value) for entry in entries
     )
@@ -143,7 +144,7 @@ def metadata_entries(path: Path) -> tuple[Entry, ...]:
         found = (_entry(view, item) for item in fields(view, 0, len(view)))
         return tuple(entry for entry in found if entry)
     except WireError as error:
-        raise _not_onnx(path, str(error)) from error
+        raise not_onnx(path, str(error)) from error
 
 
 def metadata_field(key: str, value: str) -> bytes:
@@ -157,14 +158,6 @@ def _map(path: Path) -> memoryview:
         return memoryview(b"")
     with path.open("rb") as stream:
         return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def _not_onnx(path: Path, why: str) -> ArtifactError:
-    return ArtifactError(
-        f"not an ONNX file, or cut off: {why}",
-        where=str(path),
-        remedy="export or copy the file again",
-    )
 
 
 def _entry(view: memoryview, item: Field) -> Entry | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import onnx_ir as ir
@@ -144,46 +146,94 @@ def check_interface(
         StageError: an input or output is missing or has another dtype, an input is not used (or
             only its size is), or an axis that was declared dynamic is a constant in the file.
     """
-    problems: list[str] = []
+    found = interface_differences(model, inputs, outputs)
+    if found:
+        raise StageError(stage, "; ".join(difference.text for difference in found))
+
+
+class InterfaceKind(StrEnum):
+    """In what an input or output of a file is not the declared one."""
+
+    EXTRA = "extra"
+    MISSING = "missing"
+    UNUSED = "unused"
+    DTYPE = "dtype"
+    RANK = "rank"
+    FROZEN = "frozen"
+    SIZE = "size"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfaceDifference:
+    """One difference: its kind, "input" or "output", the name, and the same in words."""
+
+    kind: InterfaceKind
+    side: str
+    name: str
+    text: str
+
+
+def interface_differences(
+    model: ir.Model, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> tuple[InterfaceDifference, ...]:
+    """All differences of a file's inputs and outputs to the declared ones."""
+    found: list[InterfaceDifference] = []
     for side, specs, values in (
         ("input", inputs, list(model.graph.inputs)),
         ("output", outputs, list(model.graph.outputs)),
     ):
         by_name = {value.name: value for value in values if value.name}
         extra = sorted(set(by_name) - {spec.name for spec in specs})
-        problems += [f"{side} '{name}' was not declared" for name in extra]
+        found += [_differs(InterfaceKind.EXTRA, side, name, "was not declared") for name in extra]
         for spec in specs:
             value = by_name.get(spec.name)
             if value is None:
-                problems.append(f"{side} '{spec.name}' is missing from the graph")
+                text = "is missing from the graph"
+                found.append(_differs(InterfaceKind.MISSING, side, spec.name, text))
                 continue
-            problems += _value_problems(side, spec, value)
+            found += _value_differences(side, spec, value)
             if side == "input" and not value.uses():
-                problems.append(f"input '{spec.name}' is not used by any node")
+                text = "is not used by any node"
+                found.append(_differs(InterfaceKind.UNUSED, side, spec.name, text))
             elif side == "input" and all(user.op_type in _SIZE_OPS for user, _ in value.uses()):
-                problems.append(f"input '{spec.name}' is not used but for its size")
-    if problems:
-        raise StageError(stage, "; ".join(problems))
+                text = "is not used but for its size"
+                found.append(_differs(InterfaceKind.UNUSED, side, spec.name, text))
+    return tuple(found)
 
 
-def _value_problems(side: str, spec: TensorSpec, value: ir.Value) -> list[str]:
-    found: list[str] = []
+def _differs(kind: InterfaceKind, side: str, name: str, text: str) -> InterfaceDifference:
+    return InterfaceDifference(kind=kind, side=side, name=name, text=f"{side} '{name}' {text}")
+
+
+def _value_differences(
+    side: str, spec: TensorSpec, value: ir.Value
+) -> Iterator[InterfaceDifference]:
     if value.dtype is not None and value.dtype != _onnx_dtype(spec.dtype):
-        found.append(f"{side} '{spec.name}' is {value.dtype.name}, declared {spec.dtype}")
+        text = f"is {_numpy_name(value.dtype)}, declared {spec.dtype}"
+        yield _differs(InterfaceKind.DTYPE, side, spec.name, text)
     if value.shape is None:
-        return [*found, f"{side} '{spec.name}' has no shape in the file"]
+        yield _differs(InterfaceKind.RANK, side, spec.name, "has no shape in the file")
+        return
     if len(value.shape) != len(spec.shape):
-        rank = f"{len(value.shape)} axes, declared {len(spec.shape)}"
-        return [*found, f"{side} '{spec.name}' has {rank}"]
+        text = f"has {len(value.shape)} axes, declared {len(spec.shape)}"
+        yield _differs(InterfaceKind.RANK, side, spec.name, text)
+        return
     for axis, (declared, size) in enumerate(zip(spec.shape, value.shape, strict=True)):
         if isinstance(declared, str) and isinstance(size, int):
-            found.append(
-                f"{side} '{spec.name}': axis {axis} ({declared}) is declared dynamic but is the "
-                f"constant {size} in the file"
+            text = f"axis {axis} ({declared}) is declared dynamic but is the constant {size}"
+            yield InterfaceDifference(
+                kind=InterfaceKind.FROZEN,
+                side=side,
+                name=spec.name,
+                text=f"{side} '{spec.name}': {text} in the file",
             )
         if isinstance(declared, int) and isinstance(size, int) and declared != size:
-            found.append(f"{side} '{spec.name}': axis {axis} is {size}, declared {declared}")
-    return found
+            text = f"{side} '{spec.name}': axis {axis} is {size}, declared {declared}"
+            yield InterfaceDifference(kind=InterfaceKind.SIZE, side=side, name=spec.name, text=text)
+
+
+def _numpy_name(dtype: ir.DataType) -> str:
+    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(dtype.name, dtype.name.lower())
 
 
 def _onnx_dtype(name: str) -> ir.DataType:

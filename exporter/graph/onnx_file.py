@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from exporter.artifact import Artifact, sha256_of
 from exporter.errors import ArtifactError
 from exporter.graph.ambiguity import refuse_ambiguous
+from exporter.graph.other_formats import not_onnx
 
 EXTERNAL_LIMIT = 2_000_000_000
 """Above this many bytes of weights a single protobuf file is not possible."""
@@ -38,11 +39,7 @@ def checked_model(path: Path, parse: Callable[[], onnx.ModelProto]) -> onnx.Mode
     try:
         model = parse()
     except (DecodeError, ValueError) as error:
-        raise ArtifactError(
-            "not an ONNX file, or cut off: the protobuf does not parse",
-            where=str(path),
-            remedy="export or copy the file again",
-        ) from error
+        raise not_onnx(path, "the protobuf does not parse") from error
     if not model.graph.node or not model.opset_import:
         raise ArtifactError(
             "the file holds no graph",

@@ -105,7 +105,7 @@ def test_a_right_interface_passes():
         (model(out_shape=[384, 4]), (X,), (Y,), r"axis 0 \(n\) is declared dynamic .* 384"),
         (model(out_shape=["n", 5]), (X,), (Y,), "axis 1 is 5, declared 4"),
         (model(out_shape=["n"]), (X,), (Y,), "1 axes, declared 2"),
-        (model(out_type=TensorProto.DOUBLE), (X,), (Y,), "is DOUBLE, declared float32"),
+        (model(out_type=TensorProto.DOUBLE), (X,), (Y,), "is float64, declared float32"),
         (model(), (X, replace(X, name="z")), (Y,), "input 'z' is missing"),
         (model(), (X,), (Y, spec("n", "int64")), "output 'n' is missing"),
         (model(), (), (Y,), "input 'x' was not declared"),
