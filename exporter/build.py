@@ -41,7 +41,7 @@ from exporter.graph.strategies import Captured, capture_openly
 from exporter.graph.taps import plan_taps, write_taps
 from exporter.graph.weight_files import store_exported, store_shipped
 from exporter.graph.wrap import Wrapped, narrowed, wrap
-from exporter.models.user_code import blamed
+from exporter.models.user_code import blamed, stopping
 from exporter.stages import Stages, Station
 
 PREFIX = "export_verify."
@@ -172,7 +172,7 @@ def _cached(
 
 
 def _capture(pipeline: Pipeline, wrapped: Wrapped, stages: Stages) -> Captured:
-    with users_code(pipeline), stages.stage("capture") as stage:
+    with _stopping(pipeline, "capture"), users_code(pipeline), stages.stage("capture") as stage:
         found = capture_openly(wrapped)
         stage.result(_ops(found))
     return found
@@ -196,7 +196,7 @@ def make(
         found = _capture(pipeline, wrapped, stages)
     captured = found.program
     said = {"capture": _ops(found)}
-    with users_code(pipeline), stages.stage("export") as stage:
+    with _stopping(pipeline, "export"), users_code(pipeline), stages.stage("export") as stage:
         result = export(
             captured,
             inputs=wrapped.inputs,
@@ -242,6 +242,11 @@ def make(
         simplified=simplified,
         said=said,
     )
+
+
+def _stopping(pipeline: Pipeline, stage: str) -> contextlib.AbstractContextManager[None]:
+    """What torch raises over a user's own model stops a stage; over ours it is a bug of ours."""
+    return contextlib.nullcontext() if pipeline.model.factory is None else stopping(stage)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from exporter.errors import ArtifactError, OnnxStoppedError, UserInputError
 from exporter.execution.deployment import PROVIDERS, Deployment
+from exporter.execution.ort_values import ort_value, run_session
 from exporter.execution.providers import check_provider, open_session, present_providers
 from exporter.execution.stopwatch import RUNNING, SESSIONS, timed
 from exporter.graph.index import GraphIndex
@@ -126,7 +127,7 @@ class WindowRun:
         held = {} if held is None else held
         for name in window.weights:
             if name not in held:
-                held[name] = ort.OrtValue.ortvalue_from_numpy(graph.array(name))
+                held[name] = ort_value(graph.array(name))
         self._values = [held[name] for name in window.weights]
         options.add_external_initializers(list(window.weights), self._values)
         try:
@@ -212,7 +213,7 @@ def _computed(
     options: ort.RunOptions | None = None,
 ) -> list[np.ndarray]:
     try:
-        return [np.asarray(value) for value in session.run(names, feeds, options)]
+        return run_session(session, names, feeds, options)
     except Exception as error:
         raise OnnxStoppedError(_words(error)) from error
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch.export.graph_signature import OutputKind
 
 from exporter.errors import StageError
 from exporter.graph.guards import Guard
@@ -132,13 +133,7 @@ def from_exported(
             something other than a plain op.
     """
     signature = exported.graph_signature
-    mutated = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
-    if mutated:
-        raise StageError(
-            "capture",
-            f"the model writes to {', '.join(sorted(mutated))}; make that state an input and an "
-            "output, or it is dropped by the export",
-        )
+    _check_writes(exported)
     sources = {
         **signature.inputs_to_parameters,
         **signature.inputs_to_buffers,
@@ -182,6 +177,38 @@ def _reaching(ops: list[Op], outputs: tuple[str, ...]) -> set[str]:
         if op.name in needed:
             needed.update(op.refs())
     return needed
+
+
+_RENORM = torch.ops.aten.embedding_renorm.default
+
+
+def _check_writes(exported: torch.export.ExportedProgram) -> None:
+    """Nothing but what is returned may come out of a program.
+
+    Raises:
+        StageError: it writes to its inputs, buffers or weights.
+    """
+    specs = exported.graph_signature.output_specs
+    written = sorted(
+        {str(spec.target) for spec in specs if spec.kind != OutputKind.USER_OUTPUT and spec.target}
+    )
+    if not written:
+        return
+    remedy = "make that state an input and an output, or it is dropped by the export"
+    for node in exported.graph.nodes:
+        if node.target is _RENORM:
+            limit, power = node.args[2:4]
+            at = _source_of(node)
+            remedy = (
+                f"an embedding with max_norm{f' ({at})' if at else ''} scales its rows while it is"
+                " read: scale them once when the model is built, weight.copy_(torch.renorm(weight,"
+                f" {power}, 0, {limit})), and set max_norm to None"
+            )
+    raise StageError(
+        "capture",
+        f"the model writes to {', '.join(written)} while it runs; {remedy}",
+        remedy=remedy,
+    )
 
 
 def _relabelled(op: Op, labels: Mapping[str, str]) -> Op:

@@ -45,7 +45,7 @@ def simplify(model: onnx.ModelProto) -> Simplified:
         StageError: onnxsim fails or drops a declared input or output.
     """
     try:
-        with _quiet_stdout():
+        with _quiet():
             result, _ = onnxsim.simplify(model, check_n=0, skipped_optimizers=list(_RENAMING))
     except Exception as error:
         raise StageError("simplify", f"onnxsim failed: {str(error)[:1000]}") from error
@@ -68,15 +68,21 @@ def _weight_bytes(model: onnx.ModelProto) -> int:
 
 
 @contextlib.contextmanager
-def _quiet_stdout() -> Iterator[None]:
-    """onnxsim's native part prints to file descriptor 1; our output is not its place."""
+def _quiet() -> Iterator[None]:
+    """onnxsim's native part prints to file descriptors 1 and 2, also what it cannot fold and leaves.
+
+    Our output is not its place; what stops it is raised.
+    """
     sys.stdout.flush()
-    saved = os.dup(1)
+    sys.stderr.flush()
+    saved = [(number, os.dup(number)) for number in (1, 2)]
     sink = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(sink, 1)
+        for number, _ in saved:
+            os.dup2(sink, number)
         yield
     finally:
-        os.dup2(saved, 1)
-        os.close(saved)
+        for number, copy in saved:
+            os.dup2(copy, number)
+            os.close(copy)
         os.close(sink)

@@ -147,6 +147,22 @@ def blamed(where: str, what: str, *, always: bool = True) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def stopping(stage: str) -> Iterator[None]:
+    """Turn what torch raises without a line of the user's code into the failure of a stage.
+
+    A model that nobody here wrote can make torch raise anything; that is a finding about the model
+    and this version of torch, with a report, and not a crash of this program.
+    """
+    try:
+        yield
+    except (ExportVerifyError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        text = (str(error).strip().splitlines() or [""])[0][:500]
+        raise StageError(stage, f"{type(error).__name__}: {text}") from error
+
+
 _ADVICE = "correct the model's code; 'export-verify' only calls it"
 
 

@@ -59,6 +59,21 @@ def test_an_input_that_the_model_writes_to_is_named():
         toy(InPlace())
 
 
+class Renormalised(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 4, max_norm=1.5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.table(x.long().clamp(0, 8)[:, 0]) * 2,)
+
+
+def test_weights_that_are_written_while_they_are_read_are_named_with_a_remedy():
+    with pytest.raises(StageError, match=r"writes to table\.weight while it runs") as raised:
+        toy(Renormalised().requires_grad_(False))
+    assert "torch.renorm(weight, 2.0, 0, 1.5)" in str(raised.value.remedy)
+
+
 @pytest.mark.parametrize("module", [Through(), Twice()])
 def test_an_output_that_is_no_value_of_its_own_gets_a_copy(module):
     made = toy(module, outputs=2)

@@ -241,13 +241,11 @@ TABLE = (
         name="capped",
         right="pass, or refused with a remedy",
         check=either(passes(), refused("max_norm")),
-        waiting="weights that are written while they are read: exit 3",
     ),
     Row(
         name="stored",
         right="pass: bfloat16 weights behind a Cast",
         check=passes(),
-        waiting="bfloat16 is not converted to numpy",
     ),
     Row(
         name="flattened",

@@ -1,0 +1,68 @@
+"""Arrays of formats that numpy itself lacks, into onnxruntime and out of it.
+
+onnxruntime takes and gives numpy arrays of numpy's own dtypes. bfloat16, which ``ml_dtypes`` adds,
+goes through values of its own, bit for bit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from exporter.errors import OnnxStoppedError
+
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+_FOREIGN_OUTPUT = "tensor(bfloat16)"
+
+
+def ort_value(array: np.ndarray) -> ort.OrtValue:
+    """An array as a value of onnxruntime, in its own format."""
+    array = np.asarray(array, order="C")
+    if array.dtype == _BFLOAT16:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(
+            array.view(np.uint16), onnx.TensorProto.BFLOAT16
+        )
+    return ort.OrtValue.ortvalue_from_numpy(array)
+
+
+def run_session(
+    session: ort.InferenceSession,
+    names: Sequence[str] | None,
+    feeds: Mapping[str, np.ndarray],
+    options: ort.RunOptions | None = None,
+) -> list[np.ndarray]:
+    """Outputs of a session, of any format.
+
+    Raises:
+        Exception: what onnxruntime raises.
+    """
+    kinds = {value.name: value.type for value in session.get_outputs()}
+    wanted = list(kinds) if names is None else list(names)
+    if any(kinds.get(name) == _FOREIGN_OUTPUT for name in wanted):
+        values = {name: ort_value(array) for name, array in feeds.items()}
+        return [_array(value) for value in session.run_with_ort_values(wanted, values, options)]
+    given: dict[str, Any] = {
+        name: ort_value(array) if array.dtype == _BFLOAT16 else array
+        for name, array in feeds.items()
+    }
+    return [np.asarray(value) for value in session.run(wanted, given, options)]
+
+
+def _array(value: ort.OrtValue) -> np.ndarray:
+    if value.data_type() != _FOREIGN_OUTPUT:
+        return value.numpy()
+    if value.device_name() != "cpu":
+        raise OnnxStoppedError(f"bfloat16 cannot be read from '{value.device_name()}'")
+    shape = tuple(value.shape())
+    count = math.prod(shape)
+    if not count:
+        return np.empty(shape, _BFLOAT16)
+    bits = (ctypes.c_uint16 * count).from_address(value.data_ptr())
+    return np.frombuffer(bits, np.uint16).copy().view(_BFLOAT16).reshape(shape)
