@@ -45,7 +45,7 @@ FLOORS = (
         "graph",
         "google ml_dtypes numpy onnx onnx_ir onnxscript onnxsim safetensors torch",
     ),
-    floor("execution", "execution", "numba numpy onnx onnxruntime safetensors torch"),
+    floor("execution", "execution", "ml_dtypes numba numpy onnx onnxruntime safetensors torch"),
     floor("records", "report.schema report.names", "pydantic"),
     floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),
     floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),

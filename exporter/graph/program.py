@@ -204,11 +204,8 @@ def _check_writes(exported: torch.export.ExportedProgram) -> None:
                 " read: scale them once when the model is built, weight.copy_(torch.renorm(weight,"
                 f" {power}, 0, {limit})), and set max_norm to None"
             )
-    raise StageError(
-        "capture",
-        f"the model writes to {', '.join(written)} while it runs; {remedy}",
-        remedy=remedy,
-    )
+    what = f"the model writes to {', '.join(written)} while it runs"
+    raise StageError("capture", what, remedy=remedy)
 
 
 def _relabelled(op: Op, labels: Mapping[str, str]) -> Op:

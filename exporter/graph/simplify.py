@@ -69,7 +69,7 @@ def _weight_bytes(model: onnx.ModelProto) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """onnxsim's native part prints to file descriptors 1 and 2, also what it cannot fold and leaves.
+    """onnxsim's native part prints to file descriptors 1 and 2, also what it cannot fold.
 
     Our output is not its place; what stops it is raised.
     """
