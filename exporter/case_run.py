@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from torch import nn
 from exporter.cases.steps import STEP
 from exporter.execution.eager import EagerRun
 from exporter.execution.memory import trim
+from exporter.execution.repeats import Repeats, moved_by_seed
 from exporter.execution.truth import Yardstick, find_truth, program_yardstick
 from exporter.graph.guards import Guard
 from exporter.graph.program import Program
@@ -36,6 +37,9 @@ class CaseRun:
         doubt: why ``behind`` does not come from the module; "".
         stopped: why the captured program gave nothing; "".
         broken: guards of the capture that do not hold of this case.
+        moving: outputs that follow the seed of random numbers, and by how much.
+        unwritten: an output that hangs on memory nobody wrote; "".
+        state: why the module is no function of its inputs; "".
         proved: the links in front of the shipped file are proved on it, and were not run.
     """
 
@@ -47,6 +51,9 @@ class CaseRun:
     doubt: str = ""
     stopped: str = ""
     broken: tuple[Guard, ...] = ()
+    moving: Mapping[str, float] = field(default_factory=dict)
+    unwritten: str = ""
+    state: str = ""
     proved: bool = False
 
     @property
@@ -80,6 +87,8 @@ def run_cases(
     runs: list[CaseRun] = []
     own: list[OwnState] = []
     kept = proof.values if proof is not None else {}
+    module, specs = subject.module, (subject.inputs, subject.outputs)
+    first = None if module is None or not cases else Repeats(module, specs, cases[0].inputs)
     for number, case in enumerate(cases):
         if case.name in kept:
             runs.append(proved_run(case, *kept[case.name]))
@@ -91,6 +100,9 @@ def run_cases(
             own.append(OwnState(case=case, states=subject.states))
             own[-1].run_reference(partial(_reference, subject))
         trim()
+    if first is not None and runs[0].eager is not None:
+        found = first.finish(runs[0].eager.outputs, others_ran=len(runs) > 1)
+        runs[0] = replace(runs[0], state=found.state, moving={**runs[0].moving, **found.moving})
     steps = len(runs) - len(cases)
     calls = f", {steps} steps" if steps else ""
     said = f"; {len(kept)} lengths from the proof" if proof is not None else ""
@@ -149,10 +161,14 @@ def _once(module: nn.Module | None, subject: Subject, case: Case) -> CaseRun:
         eager=found.eager,
         doubt=found.doubt,
         stopped=found.stopped,
+        unwritten=found.unwritten,
         broken=broken_guards(program, case.inputs),
     )
     if found.eager is not None:
         run.stations[EAGER] = found.eager.outputs
+        if module is not None and found.eager.draws:
+            specs = subject.inputs, subject.outputs
+            run.moving = moved_by_seed(module, specs, case.inputs, found.eager.outputs)
     run.case = _declare_empty(case, run.reference)
     return run
 

@@ -25,6 +25,7 @@ from exporter.judge.capture_fault import capture_fault, truth_notes
 from exporter.judge.devices import device_records, policy_on
 from exporter.judge.layer_link import layer_link
 from exporter.judge.lowered import LoweredFiles
+from exporter.judge.randomness import with_randomness
 from exporter.judge.subject import Subject
 from exporter.layers import Culprit, LayerLink, judge_layers
 from exporter.length_proofs import LengthProof, LengthProofs
@@ -254,7 +255,7 @@ class Chain:
         by = run.capture if ends[0] == EAGER else run.behind
         station = next((s for s in self._subject.stations if s.name == ends[1]), None)
         station = self._last if deployment is not None else station
-        return judge_outputs(
+        found = judge_outputs(
             " -> ".join(ends),
             run.case,
             self._subject.outputs,
@@ -267,6 +268,7 @@ class Chain:
             operators=self._operators(),
             held=self._lowered.outputs(station, self._graph, run.case),
         )
+        return with_randomness(found, run, ends[1])
 
     def _devices(self, runs: list[CaseRun], results: list[OutputResult]) -> list[DeploymentRecord]:
         """Deployments on a device, once their outputs are judged."""

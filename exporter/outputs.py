@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from exporter.execution.decisions import is_drawn
 from exporter.execution.reordered import float32_cost
 from exporter.execution.stopwatch import METRICS, timed
+from exporter.execution.targets import resolve
 from exporter.graph.program import Program
 from exporter.judge.lowered import HeldOutputs
 from exporter.parity.compare import measure
@@ -97,6 +99,8 @@ def second_opinion(
     At an output of few elements, or at one element that amplifies rounding, PyTorch's single draw
     may happen to be good. To be asked only where no layer is known to be wrong by itself.
     """
+    if any(is_drawn(resolve(op.target), op.args) for op in program.ops):
+        return list(results)  # draws of random numbers would be taken for draws of rounding
     names = dict(zip(program.output_names, program.outputs, strict=True))
     doubtful: dict[str, set[str]] = {}
     for result in results:

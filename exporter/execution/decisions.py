@@ -137,7 +137,7 @@ def _taken_over(func: Any, value: Any, kept: Tensor) -> Tensor:
 
 def is_drawn(func: Any, args: Any) -> bool:
     """True for a call that draws random numbers."""
-    if torch.Tag.nondeterministic_seeded not in func.tags:
+    if torch.Tag.nondeterministic_seeded not in getattr(func, "tags", ()):
         return False
     name = str(func)
     if any(kind in name for kind in _OFF_BY_ARGUMENT):

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from exporter.execution.decisions import Replay
 from exporter.execution.double_kernels import conv1d
+from exporter.graph.unwritten import allocates
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _LARGE = 1 << 18
@@ -74,7 +75,8 @@ class _Widen(TorchDispatchMode):
         if func is _CONVOLUTION and _is_depthwise(*wide):
             return self._finish(conv1d(*wide[:6], groups=wide[8]))
         try:
-            return self._finish(func(*wide, **kwargs))
+            found = self._finish(func(*wide, **kwargs))
+            return found.zero_() if allocates(str(func)) else found
         except (NotImplementedError, RuntimeError) as error:
             if not _has_no_kernel(error):
                 raise

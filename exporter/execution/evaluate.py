@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from exporter.execution.decisions import is_drawn
 from exporter.execution.double_kernels import DOUBLE_KERNELS
 from exporter.execution.stopwatch import RUNNING, timed
 from exporter.execution.targets import resolve
@@ -145,7 +146,10 @@ def _run(
         for index, op in enumerate(program.ops):
             value = call(op, values.__getitem__)
             if op.name in doubled and is_floating(value):
-                wide[op.name] = keep_decisions(call_double(op, wide_or_plain), value)
+                drawn = is_drawn(resolve(op.target), op.args)
+                wide[op.name] = (
+                    widen(value) if drawn else keep_decisions(call_double(op, wide_or_plain), value)
+                )
             values[op.name] = value
             for name in last.get(index, ()):
                 values.pop(name, None)

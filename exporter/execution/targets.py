@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import cache, partial
 from typing import Any
 
 import torch
 
 from exporter.errors import ArtifactError
+from exporter.graph.unwritten import allocates
 
 _SCALAR_FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{
@@ -43,6 +46,28 @@ _MOVEMENT = frozenset(
 )
 
 
+_FILL: ContextVar[float] = ContextVar("fill", default=0.0)
+
+
+@contextlib.contextmanager
+def memory_filled(value: float) -> Iterator[None]:
+    """Fill memory that nobody wrote with another number than 0 while the block runs."""
+    token = _FILL.set(value)
+    try:
+        yield
+    finally:
+        _FILL.reset(token)
+
+
+def _allocated(op: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+    """``torch.empty`` and its like, filled: what lies there by chance is no value."""
+    found = op(*args, **kwargs)
+    value = _FILL.get()
+    if found.is_floating_point() or found.is_complex():
+        return found.fill_(value)
+    return found.fill_(0 if value == 0 else 1 if found.dtype == torch.bool else 97)
+
+
 @cache
 def resolve(target: str) -> Callable[..., Any]:
     """Return the callable that a program names.
@@ -59,7 +84,7 @@ def resolve(target: str) -> Callable[..., Any]:
         packet = getattr(getattr(torch.ops, namespace), name, None)
         found = getattr(packet, overload, None)
         if isinstance(found, torch._ops.OpOverload):
-            return found
+            return partial(_allocated, found) if allocates(target) else found
     raise ArtifactError(
         f"the captured program calls '{target}', which is not an allowed operation",
         remedy="run the pipeline again with this version of export-verify",

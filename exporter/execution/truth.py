@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from exporter.execution.eager import EagerRun, run_eager
+from exporter.execution.eager import SEED, EagerRun, run_eager, same, seeded
 from exporter.execution.evaluate import run_program, run_with_truth
+from exporter.execution.targets import memory_filled
 from exporter.graph.program import Program
+from exporter.graph.unwritten import allocates
 from exporter.parity.tolerance import FORMATS, Policy
 from exporter.tensors import Arrays, TensorSpec
 
@@ -48,6 +50,7 @@ class Truth:
         eager: what the module gave; None without a module.
         captured: what the captured program gave; empty when it stopped. stopped: why, or "".
         capture: for the comparison of the two. behind: for every station behind them.
+        unwritten: an output that hangs on memory nobody wrote, and where that is allocated; "".
         doubt: why ``behind`` does not come from the module; "".
     """
 
@@ -56,6 +59,7 @@ class Truth:
     stopped: str
     capture: Yardstick
     behind: Yardstick
+    unwritten: str = ""
     doubt: str = ""
 
 
@@ -78,57 +82,67 @@ def find_truth(
         return Truth(eager=None, captured=captured, stopped="", capture=held, behind=held)
     eager = run_eager(module, *specs, inputs, wide=wide)
     captured, stopped = _captured(program, inputs)
-    doubt = eager.doubt
-    if eager.truth is not None:
-        held = Yardstick(truth=eager.truth, reference=eager.outputs)
-        if not _doubtful(held):
-            return Truth(eager=eager, captured=captured, stopped=stopped, capture=held, behind=held)
-    if stopped:
-        # Nothing to hold the module's own figures against; the comparison fails anyway.
-        truth = eager.outputs if eager.truth is None else eager.truth
-        held = Yardstick(truth=_as_double(truth), reference=eager.outputs)
+    unwritten = "" if stopped else _unwritten(program, inputs, captured)
+
+    def judged_by(capture: Yardstick, behind: Yardstick, doubt: str = "") -> Truth:
         return Truth(
             eager=eager,
             captured=captured,
             stopped=stopped,
-            capture=held,
-            behind=held,
+            capture=capture,
+            behind=behind,
+            unwritten=unwritten,
             doubt=doubt,
         )
-    plain, truth = run_with_truth(program, inputs, wide)
-    own = Yardstick(truth=truth, reference=plain)
+
+    held = Yardstick(truth=eager.truth or _as_double(eager.outputs), reference=eager.outputs)
+    if stopped or (eager.truth is not None and not _doubtful(held)):
+        # Of a program that stopped there is nothing to hold the module's figures against.
+        return judged_by(held, held, eager.doubt)
+    with seeded(SEED):
+        plain, wide_truth = run_with_truth(program, inputs, wide)
+    own = Yardstick(truth=wide_truth, reference=plain)
+    doubt = eager.doubt
     if eager.truth is not None:
-        held = Yardstick(truth=eager.truth, reference=eager.outputs)
         odd = _implausible(held, own)
         if not odd:
-            return Truth(eager=eager, captured=captured, stopped=stopped, capture=held, behind=held)
+            return judged_by(held, held)
         doubt = (
             f"in float64 its code computes another function: '{odd}' moves by far more than"
             " float32's rounding explains (does it ask for its dtype?)"
         )
-    return Truth(
-        eager=eager,
-        captured=captured,
-        stopped=stopped,
-        capture=_direct(eager.outputs, own),
-        behind=own,
-        doubt=doubt,
-    )
+    return judged_by(_direct(eager.outputs, own), own, doubt)
 
 
 def program_yardstick(program: Program, inputs: Arrays) -> Yardstick:
     """The program's own: for what lies behind a capture that is not the module."""
-    plain, truth = run_with_truth(program, inputs)
+    with seeded(SEED):
+        plain, truth = run_with_truth(program, inputs)
     return Yardstick(truth=truth, reference=plain)
 
 
 def _captured(program: Program, inputs: Arrays) -> tuple[Arrays, str]:
     """Outputs of the program; none, and torch's words, where it cannot run at these sizes."""
     try:
-        return run_program(program, inputs), ""
+        with seeded(SEED):
+            return run_program(program, inputs), ""
     except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return {}, lines[0][:300]
+
+
+def _unwritten(program: Program, inputs: Arrays, captured: Arrays) -> str:
+    """What other memory than zeros changes, where a program allocates some."""
+    places = [op for op in program.ops if allocates(op.target)]
+    if not places:
+        return ""
+    with seeded(SEED), memory_filled(float("nan")):
+        other = run_program(program, inputs)
+    changed = [name for name, value in captured.items() if not same(value, other[name])]
+    if not changed:
+        return ""
+    where = next((f" at {op.source}" for op in places if op.source), "")
+    return f"output '{changed[0]}' hangs on memory that nobody wrote ({places[0].target}{where})"
 
 
 def _as_double(values: Arrays) -> Arrays:

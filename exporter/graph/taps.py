@@ -11,6 +11,7 @@ from exporter.core.files import write_text
 from exporter.errors import ArtifactError
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
+from exporter.graph.unwritten import unwritten
 from exporter.tensors import Tap
 
 COMPARED = "compared"
@@ -44,9 +45,14 @@ def tap_ops(program: Program) -> tuple[Op, ...]:
     """Ops whose value is one tensor or one integer: every one of them is a tap.
 
     Integers are computed from sizes. Were they no taps, a wrong one would be read by many layers,
-    and each of them would look guilty.
+    and each of them would look guilty. Memory that nobody wrote yet is none: it has no value.
     """
-    return tuple(op for op in program.ops if op.kind in ("tensor", "size") and op.dtype)
+    nothing = unwritten(program)
+    return tuple(
+        op
+        for op in program.ops
+        if op.kind in ("tensor", "size") and op.dtype and op.name not in nothing
+    )
 
 
 def plan_taps(

@@ -22,6 +22,12 @@ def capture_fault(
     if written:
         return f"PyTorch writes to its input(s) {', '.join(written)}"
     for run in runs:
+        if run.unwritten:
+            return f"{run.unwritten}; case '{run.case.name}'"
+    for run in runs:
+        if run.state:
+            return run.state
+    for run in runs:
         for guard in run.broken:
             if guard.by_model:
                 return (

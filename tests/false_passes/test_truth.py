@@ -116,3 +116,23 @@ def test_what_truth_rests_on_is_said(tmp_path: Path) -> None:
     report = report_of(write(tmp_path / "asks", SIZE.replace("BODY", asks)))
     assert report.exit_code == 0, report.headline
     assert any("another function" in note for note in report.notes)
+
+
+@way("an output that reads memory which nobody wrote", says="memory that nobody wrote")
+def test_memory_that_nobody_wrote(tmp_path: Path) -> Told:
+    body = "t = torch.empty(x.shape[1], W)\n        t[:, ::2] = x[0, :, ::2]\n        "
+    return told(write(tmp_path / "empty", SIZE.replace("BODY", body + "return self.mix(x) + t")))
+
+
+def test_memory_that_is_filled_passes(tmp_path: Path) -> None:
+    bodies = (
+        "t = torch.empty(x.shape[1], W)\n        t[:, ::2] = 1\n        t[:, 1::2] = x[0, :, 1::2]"
+        "\n        return self.mix(x) + t",
+        "t = torch.empty_like(x).view(x.shape[0], -1)\n        t[:] = 2\n        "
+        "return self.mix(x) * t.view(x.shape)",
+        "t = x.new_empty(x.shape[0], 2 * W)\n        t[:, :W] = x.mean(1)\n        "
+        "t[:, W:] = x.amax(1)\n        return t",
+    )
+    for number, body in enumerate(bodies):
+        report = report_of(write(tmp_path / f"filled{number}", SIZE.replace("BODY", body)))
+        assert report.exit_code == 0, report.headline

@@ -1,0 +1,45 @@
+"""Outputs that follow random numbers: no distance tells whether a file has them right.
+
+torch and onnxruntime draw other numbers from the same seed, so an output that moves with the seed
+differs between them whether the file is right or not. The captured program is run with torch's own
+numbers and can be judged; what runs outside of torch is ambiguous, never a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from exporter.case_run import CAPTURED, CaseRun
+from exporter.outputs import OutputResult
+from exporter.parity.status import Status, Who
+
+
+def with_randomness(
+    results: Sequence[OutputResult], run: CaseRun, actual: str
+) -> list[OutputResult]:
+    """The results of one link on one case; those that random numbers decide are ambiguous."""
+    return [_judged(result, run, actual) for result in results]
+
+
+def _judged(result: OutputResult, run: CaseRun, actual: str) -> OutputResult:
+    gap = run.moving.get(result.name)
+    verdict = result.verdict
+    if gap is None or result.measurement.problem is not None:
+        return result
+    good = verdict.status in (Status.PASS, Status.AMBIGUOUS)
+    if actual == CAPTURED and good:
+        return result
+    draws = run.eager.draws if run.eager is not None else ()
+    ops = f" ({', '.join(draws)})" if draws else ""
+    reason = (
+        f"drawn at random{ops}: with another seed PyTorch itself moves by {gap:.3g}, and"
+        " onnxruntime draws its own numbers; make the noise an input, or add a case in which an"
+        " input scales it to 0"
+    )
+    return replace(
+        result,
+        verdict=replace(
+            verdict, status=Status.AMBIGUOUS, who=Who.UNKNOWN, reason=reason, strain=None
+        ),
+    )
