@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from exporter.contracts.differ import Kind, differ
 from exporter.contracts.noise import Noise, distance, measure_noise, scale_of
 from exporter.contracts.subject import ForwardError, Subject
 from exporter.parity.tolerance import natural_scale
 from exporter.tensors import Arrays
+
+VALUES = "values"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +21,7 @@ class Disagreement:
     """The first output that differs.
 
     Attributes:
+        what: ``VALUES``, or in words what it is that differs; ``gap`` is then infinite.
         fragile: PyTorch itself, when its input moves by rounding, gives results that are as far
             apart, takes as many decisions otherwise, or finds another number of things.
     """
@@ -27,6 +31,11 @@ class Disagreement:
     limit: float
     what: str
     fragile: bool = False
+
+    def text(self) -> str:
+        """A sentence: which output, and what differs."""
+        figure = f"differs by {self.gap:.3g} (limit {self.limit:.3g})"
+        return f"'{self.output}' {figure if self.what == VALUES else self.what}"
 
 
 def disagreement(
@@ -52,7 +61,7 @@ def disagreement(
     found = _all(left, right, noise, natural)
     if found and fragile_agrees and moved.explain(found, left, right):
         return replace(found[0], fragile=True)
-    if any(item.what == "values" and np.isfinite(item.gap) for item in found):
+    if any(item.what == VALUES and np.isfinite(item.gap) for item in found):
         found = _all(left, right, measure_noise(subject, inputs), natural)
     if not found:
         return None
@@ -71,15 +80,17 @@ def _all(
         if other is None:
             found.append(Disagreement(output=name, gap=np.inf, limit=0.0, what="missing in ONNX"))
             continue
-        if value.shape != other.shape:
-            what = f"shape {list(value.shape)} in PyTorch, {list(other.shape)} in ONNX"
+        away = differ(value, other, noise, name)
+        if away is None:
+            continue
+        if away.kind is not Kind.VALUES:
+            what = away.text("in PyTorch", "in ONNX")
             found.append(Disagreement(output=name, gap=np.inf, limit=0.0, what=what))
             continue
-        gap = distance(value, other)
         scale = max(scale_of(value, other), natural.get(name, 0.0))
         limit = noise.limit(name, scale, value.size)
-        if not gap <= limit:
-            found.append(Disagreement(output=name, gap=gap, limit=limit, what="values"))
+        if not away.gap <= limit:
+            found.append(Disagreement(output=name, gap=away.gap, limit=limit, what=VALUES))
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from exporter.contracts.align import Law, learn_law
 from exporter.contracts.causality_torch import FUTURE_SCALE, lookahead_of
+from exporter.contracts.differ import Difference, differ
 from exporter.contracts.locate import first_value
 from exporter.contracts.noise import Noise, distance, scale_of
 from exporter.contracts.probes import other_future
@@ -43,18 +44,19 @@ def check(subject: Subject, plan: Plan, laws: Mapping[str, Law], noise: Noise) -
         return not_run(NAME, ONNX, f"the file has no output '{missing[0]}'")
     rows: dict[str, Any] = {}
     leaks: dict[str, int] = {}
-    moved: dict[str, tuple[float, float]] = {}
+    moved: dict[str, Difference] = {}
     for name, law in laws.items():
         declared = plan.declared[name]
         steps = lookahead_of(law, plan.cut, base[name], future[name], prefix[name].shape)
         index = law.past(plan.cut - declared, prefix[name].shape)
         left, right = prefix[name][index], base[name][index]
-        gap, limit = distance(left, right), noise.limit(name, scale_of(left, right), left.size)
-        rows[name] = {"declared": declared, "lookahead": steps, "prefix_difference": str(gap)}
+        away = differ(left, right, noise, name)
+        said = f"{distance(left, right):.3g}" if away is None else away.text("short", "whole")
+        rows[name] = {"declared": declared, "lookahead": steps, "prefix_difference": said}
         if steps > declared:
             leaks[name] = steps
-        if not gap <= limit:
-            moved[name] = (gap, limit)
+        if away is not None:
+            moved[name] = away
     worst = max(rows.values(), key=lambda row: row["lookahead"])
     shared: dict[str, Any] = {"name": NAME, "side": ONNX, "details": {"outputs": rows}}
     shared["observed"] = f"lookahead {worst['lookahead']} steps, past compared bit by bit"
@@ -70,8 +72,9 @@ def check(subject: Subject, plan: Plan, laws: Mapping[str, Law], noise: Noise) -
             **shared,
         )
     if moved:
-        name, (gap, limit) = max(moved.items(), key=lambda item: item[1][0])
-        shared |= {"observed": f"prefix differs by {gap:.3g}", "limit": f"{limit:.3g}"}
+        name, away = max(moved.items(), key=lambda item: item[1].strain)
+        said = f"prefix {away.text('in the short input', 'in the whole')}"
+        shared |= {"observed": said, "limit": away.limit_text}
         return ContractResult(
             status=Status.FAIL,
             reason=f"'{name}' depends on how long the input is, not on what the future holds",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.contracts.align import Law
+from exporter.contracts.differ import differ
 from exporter.contracts.locate import outputs_of
 from exporter.contracts.noise import Noise, distance, scale_of
 from exporter.contracts.recorder import Call
@@ -28,7 +29,8 @@ class OutputFindings:
         lookahead: largest that any structural probe saw.
         gradient: lookahead by gradient; None when it could not be taken (``why``).
         future: lookahead by the other future.
-        prefix: largest difference of a prefix, with the length where it was.
+        prefix: largest difference of a prefix, with the length where it was; ``prefix_what`` says
+            in words what differs where that is no distance (ids, NaN).
         prefix_floor: what any computation in the module's format may cost there.
         double: the same in float64; None when it was not needed.
     """
@@ -41,8 +43,19 @@ class OutputFindings:
     prefix_limit: float = 0.0
     prefix_floor: float = 0.0
     prefix_at: int | None = None
+    prefix_what: str = ""
     double: float | None = None
     double_limit: float = 0.0
+
+    @property
+    def moved(self) -> str:
+        """How a prefix differs, as a clause."""
+        return self.prefix_what or f"differs by {self.prefix:.3g}"
+
+    @property
+    def moved_limit(self) -> str:
+        """What that was held against."""
+        return "equal" if self.prefix_what else f"{self.prefix_limit:.3g}"
 
     @property
     def lookahead(self) -> int:
@@ -112,6 +125,9 @@ def _compare(
             limit = noise.limit(name, scale, left.size)
             if found.prefix_at is None or gap - limit > found.prefix - found.prefix_limit:
                 found.prefix, found.prefix_limit, found.prefix_at = gap, limit, size
+                found.prefix_what = ""
+                if not np.isfinite(gap) and (away := differ(left, right, noise, name)) is not None:
+                    found.prefix_what = away.text(f"in the first {size} steps", "in all")
                 found.prefix_floor = noise.floor.limit(name, scale, left.size)
 
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 NAME = "causality"
 FUTURE_SCALE = 10.0
 _MOST_LAYERS = 40
+_EVERYTHING = (
+    "every step depends on what follows, as far as the probe reaches: take statistics and attention"
+    " over the past only, or say under no_causality that this output needs the whole input"
+)
 _ONE_ALGORITHM = (
     "make the backend choose one algorithm for all lengths (TF32 and cuDNN benchmark off), or "
     "stream with a fixed length"
@@ -84,8 +88,8 @@ def check(subject: Subject, plan: Plan) -> tuple[ContractResult, dict[str, Law],
         name=NAME,
         side=TORCH,
         status=status,
-        observed=f"lookahead {worst.lookahead} steps; prefix differs by {worst.prefix:.3g}",
-        limit=f"lookahead {worst.declared} steps; prefix {worst.prefix_limit:.3g}",
+        observed=f"lookahead {worst.lookahead} steps; prefix {worst.moved}",
+        limit=f"lookahead {worst.declared} steps; prefix {worst.moved_limit}",
         where=where,
         advice=advice or (_ONE_ALGORITHM if note else None),
         reason="; ".join(text for text in (reason, note) if text),
@@ -209,12 +213,16 @@ def _verdict(
         name, worst = max(leaking.items(), key=lambda item: item[1].lookahead)
         place = _first_leak(subject, plan, (base, future, prefix), changed, prefix_inputs)
         steps = "step" if worst.lookahead == 1 else "steps"
+        everything = sees_everything(worst, plan, laws[f"output:{name}"])
+        reach = " (all that the probe holds)" if everything else ""
         return (
             Status.FAIL,
-            f"really not causal: '{name}' sees {worst.lookahead} {steps} ahead, "
+            f"really not causal: '{name}' sees {worst.lookahead} {steps} ahead{reach}, "
             f"{worst.declared} declared",
             place,
-            "pad on the left only, mask the future, or declare lookahead_samples: "
+            _EVERYTHING
+            if everything
+            else "pad on the left only, mask the future, or declare lookahead_samples: "
             f"{worst.lookahead}",
         )
     differing = {name: found for name, found in outputs.items() if found.prefix_differs}
@@ -234,13 +242,21 @@ def _verdict(
         )
     return (
         Status.FAIL,
-        f"really not causal: '{name}' depends on how long the input is (moves by "
-        f"{worst.prefix:.3g} with the length"
+        f"really not causal: '{name}' depends on how long the input is ({worst.moved} with the"
+        " length"
         + (f", by {worst.double:.3g} in float64" if worst.double is not None else "")
         + "), along a path without gradient",
         place,
         "take lengths, maxima and means over the past only",
     )
+
+
+def sees_everything(found: OutputFindings, plan: Plan, law: Law) -> bool:
+    """The lookahead is no figure of the model: it ends where the probe does."""
+    _, rate = law.main
+    first_step = plan.cut + 1 - math.ceil(1 / rate)
+    ahead = found.gradient is not None and found.gradient >= plan.steps - plan.cut
+    return ahead or found.future >= max(first_step, 1)
 
 
 def _first_leak(

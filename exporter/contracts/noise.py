@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from exporter.contracts.probes import probe, resize, take_row
 from exporter.contracts.recorder import Call, Recorder
 from exporter.contracts.result import Place
-from exporter.contracts.subject import Subject, as_tensor
+from exporter.contracts.subject import Subject, as_tensor, as_view
 from exporter.execution.double import call_in_double, copied_in_double
 from exporter.parity.tolerance import FORMATS, Policy, widened
 from exporter.tensors import Arrays
@@ -41,11 +41,13 @@ class Noise:
         shares: largest |float32 - float64| over the largest |float64|.
         why: where the figures come from, or why there are none.
         number_format: key of ``exporter.parity.tolerance.FORMATS`` whose roundoff makes the floor.
+        scales: largest |float64| of an output on the probe: what a value is small beside.
     """
 
     shares: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
     number_format: str = "float32"
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def floor(self) -> Noise:
@@ -54,10 +56,14 @@ class Noise:
 
     def at_least(self, other: Noise) -> Noise:
         """The larger share of two measurements under every key."""
-        keys = {*self.shares, *other.shares}
+
+        def larger(mine: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str, float]:
+            return {k: max(mine.get(k, 0.0), theirs.get(k, 0.0)) for k in {*mine, *theirs}}
+
         return replace(
             self,
-            shares={k: max(self.shares.get(k, 0.0), other.shares.get(k, 0.0)) for k in keys},
+            shares=larger(self.shares, other.shares),
+            scales=larger(self.scales, other.scales),
         )
 
     def limit(self, key: str, scale: float, elements: int) -> float:
@@ -70,7 +76,9 @@ class Noise:
         """
         unit = FORMATS[self.number_format].roundoff
         floor = _POLICY.floor_max_ulps * unit * widened(elements)
-        return _POLICY.factor * max(self.shares.get(key, 0.0), floor) * max(scale, 1e-30)
+        # Below a rounding of what the output is on the probe, a value is nothing.
+        least = max(unit * self.scales.get(key, 0.0), 1e-30)
+        return _POLICY.factor * max(self.shares.get(key, 0.0), floor) * max(scale, least)
 
 
 def measure_noise(subject: Subject, inputs: Arrays) -> Noise:
@@ -103,9 +111,12 @@ def measure_noise(subject: Subject, inputs: Arrays) -> Noise:
         return Noise(why=why, number_format=held)
     finally:
         subject.snapshot.restore()
+    scales = {}
     for call in _outputs(subject, wide):
         compare(call)
-    return Noise(shares=shares, why=f"{held} against float64 on the probe", number_format=held)
+        scales[call.key] = scale_of(as_view(call.value))
+    why = f"{held} against float64 on the probe"
+    return Noise(shares=shares, why=why, number_format=held, scales=scales)
 
 
 def format_of(module: nn.Module) -> str:

@@ -12,6 +12,8 @@ in). Measured over modelled, on a CPU:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from exporter.contracts.noise import Noise, noise_inputs
@@ -45,4 +47,4 @@ def without_coarse_arithmetic(subject: Subject, noise: Noise) -> Noise:
             gap = float((rounded[name] - exact).abs().max())
             shares[name] = min(shares[name], EXPLAINED * gap / scale)
     why = f"{noise.why}, capped at what {noise.number_format} explains"
-    return Noise(shares=shares, why=why, number_format=noise.number_format)
+    return replace(noise, shares=shares, why=why)

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from exporter.contracts.agree import Disagreement, disagreement
 from exporter.contracts.baked import find_baked
+from exporter.contracts.finite import first_op_not_finite, not_finite
 from exporter.contracts.noise import Noise, noise_of
 from exporter.contracts.raised import place_of
 from exporter.contracts.result import (
@@ -84,10 +85,12 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
                 where = place_of(subject, error)
                 torch_bad.append(Bad(axis=axis.name, size=size, what=row["torch"], where=where))
                 continue
-            wrong = shape_problem(subject, inputs, left)
+            wrong, where = shape_problem(subject, inputs, left), None
+            if wrong is None and (wrong := not_finite(left)) is not None:
+                where = None if torch_bad else first_op_not_finite(subject, inputs)
             row["torch"] = wrong or "ok"
             if wrong:
-                torch_bad.append(Bad(axis=axis.name, size=size, what=wrong))
+                torch_bad.append(Bad(axis=axis.name, size=size, what=wrong, where=where))
             if problem is None:
                 if noise is None:
                     noise = noise_of(subject)
@@ -116,12 +119,11 @@ def _onnx_at(
     except OnnxStoppedError as error:
         return Bad(axis=axis.name, size=size, what=f"raises: {str(error)[:300]}")
     found: Disagreement | None = disagreement(subject, inputs, left, right, noise)
-    if found is None:
-        return None
-    figure = f"differs by {found.gap:.3g} (limit {found.limit:.3g})"
-    what = f"'{found.output}' " + (figure if found.what == "values" else found.what)
-    status = Status.AMBIGUOUS if found.fragile else Status.FAIL
-    return Bad(axis=axis.name, size=size, what=what, status=status)
+    if found is not None:
+        status = Status.AMBIGUOUS if found.fragile else Status.FAIL
+        return Bad(axis=axis.name, size=size, what=found.text(), status=status)
+    wrong = not_finite(right)
+    return Bad(axis=axis.name, size=size, what=f"{wrong}, as in PyTorch") if wrong else None
 
 
 def shape_problem(

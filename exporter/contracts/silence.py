@@ -16,7 +16,8 @@ from pydantic import Field
 
 from exporter.contracts.agree import disagreement
 from exporter.contracts.baked import refusing_node
-from exporter.contracts.locate import first_op, first_value
+from exporter.contracts.differ import shown
+from exporter.contracts.finite import first_op_not_finite, first_value_not_finite, not_finite
 from exporter.contracts.noise import Noise, noise_of
 from exporter.contracts.probes import probe
 from exporter.contracts.program_values import first_disagreement
@@ -32,7 +33,8 @@ from exporter.contracts.result import (
 )
 from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.silence_signals import Signal, make_signals
-from exporter.contracts.subject import ForwardError, Subject, TimeAxis
+from exporter.contracts.subject import ForwardError, Subject
+from exporter.contracts.unsteady import STEADY, Unsteady, unsteady
 from exporter.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
@@ -48,6 +50,9 @@ class Settings(ContractSettings):
         non_finite: "agree": whatever comes out, both sides give it, and other rows stay clean;
             "report": the same, but what the sides give is reported and not compared;
             "finite": NaN and Inf in give finite values out; "skip": not looked at.
+        steady: what a signal gives of which nothing but rounding is left (a constant without its
+            mean) is the same in float32, in float64 and in ONNX ("agree"), or it is only said
+            ("report"): for features that take the logarithm of what is left, as Kaldi's do.
         full_scale: what 1.0 is for the square wave, the constant and the click.
         input, axis: which input the signals go into; guessed when not given.
     """
@@ -55,9 +60,19 @@ class Settings(ContractSettings):
     signals: Many[str] = ("silence", "constant", "square", "click", "faint", "nan", "inf", "empty")
     expect: dict[str, dict[str, Literal["empty", "zero"]]] = Field(default_factory=dict)
     non_finite: Literal["agree", "report", "finite", "skip"] = "agree"
+    steady: Literal["agree", "report"] = "agree"
     full_scale: float = 1.0
     input: str | None = None
     axis: str | None = None
+
+
+SAID = "; said only: "
+_GUARD = "guard this op against inputs without signal or without frames"
+_EPSILON = (
+    "what is left of such a signal is rounding, and this makes it large: add an epsilon or a floor"
+    " where it is divided by, or its logarithm is taken"
+)
+_COMPARE = "compare this op's definition on both sides for this value"
 
 
 class _Bad(Exception):  # noqa: N818 - a finding that ends the check of one signal, no error
@@ -87,15 +102,15 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
     for signal in signals:
         left: dict[str, np.ndarray] | None = None
         try:
-            left = _torch(subject, axis, signal, settings)
-            torch_rows[signal.name] = _summary(left)
+            left = _run_torch(subject, signal)
+            torch_rows[signal.name] = _torch(subject, signal, settings, left, noise)
         except _Bad as bad:
             torch_rows[signal.name] = bad.what
             if bad.status is Status.FAIL:
                 torch_bad.append((signal.name, bad))
         if subject.onnx.problem is None:
             try:
-                onnx_rows[signal.name] = _onnx(subject, axis, signal, settings, left, noise)
+                onnx_rows[signal.name] = _onnx(subject, signal, settings, left, noise)
             except _Bad as bad:
                 onnx_rows[signal.name] = bad.what
                 onnx_bad.append((signal.name, bad))
@@ -107,28 +122,37 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
     return tuple(found)
 
 
-def _torch(
-    subject: Subject, axis: TimeAxis, signal: Signal, settings: Settings
-) -> dict[str, np.ndarray]:
+def _run_torch(subject: Subject, signal: Signal) -> dict[str, np.ndarray]:
     try:
-        found = subject.torch(signal.inputs)
+        return subject.torch(signal.inputs)
     except ForwardError as error:
         if signal.refusable:
             raise _Bad(f"refused: {error.text}", None, "", Status.NOT_APPLICABLE) from error
         where = place_of(subject, error)
-        advice = "guard this op against inputs without signal or without frames"
-        raise _Bad(f"raises {error.kind}: {error.text}", where, advice) from error
+        raise _Bad(f"raises {error.kind}: {error.text}", where, _GUARD) from error
+
+
+def _torch(
+    subject: Subject,
+    signal: Signal,
+    settings: Settings,
+    found: dict[str, np.ndarray],
+    noise: Noise,
+) -> str:
     bad = _not_finite(subject, found, signal, settings)
     if bad is not None:
-        where = _first_bad_torch(subject, signal)
+        where = first_op_not_finite(subject, signal.inputs, **_spoiled_row(signal))
         raise _Bad(bad, where, _advice(signal))
     _expected(found, signal, settings)
-    return found
+    if signal.name in STEADY:
+        shaky = unsteady(subject, signal.inputs, found, noise)
+        if shaky is not None:
+            return _summary(found) + _said(shaky, settings)
+    return _summary(found)
 
 
 def _onnx(
     subject: Subject,
-    axis: TimeAxis,
     signal: Signal,
     settings: Settings,
     left: dict[str, np.ndarray] | None,
@@ -139,39 +163,60 @@ def _onnx(
     except OnnxStoppedError as error:
         if signal.refusable:
             return f"refused: {str(error)[:120]}"
-        advice = "guard this op against inputs without signal or without frames"
-        raise _Bad(f"raises: {str(error)[:300]}", _node(subject, str(error)), advice) from error
+        raise _Bad(f"raises: {str(error)[:300]}", _node(subject, str(error)), _GUARD) from error
     bad = _not_finite(subject, found, signal, settings)
     if bad is not None:
-        raise _Bad(bad, _first_bad_onnx(subject, signal), _advice(signal))
+        where = first_value_not_finite(subject, signal.inputs, **_spoiled_row(signal))
+        raise _Bad(bad, where, _advice(signal))
     _expected(found, signal, settings)
     if left is not None and not signal.finite:
-        if settings.non_finite != "report":
-            _no_worse(left, found, signal)
+        said = None if settings.non_finite == "report" else _same_numbers(left, found, signal)
+        if said is not None:
+            return f"{_summary(found)}{SAID}{said}"
     elif left is not None:
         different = disagreement(subject, signal.inputs, left, found, noise, fragile_agrees=True)
         if different is not None and not different.fragile:
-            figure = f"differs by {different.gap:.3g}, limit {different.limit:.3g}"
-            what = figure if different.what == "values" else different.what
             where = _first_different(subject, signal, noise)
-            raise _Bad(
-                f"PyTorch and ONNX disagree on '{different.output}': {what}",
-                where,
-                "compare this op's definition on both sides for this value",
-            )
+            raise _Bad(f"PyTorch and ONNX disagree: {different.text()}", where, _COMPARE)
+        shaky = None
+        if different is not None and signal.name in STEADY:
+            shaky = unsteady(subject, signal.inputs, left, noise, found)
+        if shaky is not None:
+            return _summary(found) + _said(shaky, settings)
     return _summary(found)
 
 
-def _no_worse(left: dict[str, np.ndarray], right: dict[str, np.ndarray], signal: Signal) -> None:
-    """With NaN or Inf in: equal shapes, and ONNX is finite wherever PyTorch is. The other way
-    round is not held against it: a clip in ONNX may well stop an infinity."""
+def _said(shaky: Unsteady, settings: Settings) -> str:
+    if settings.steady == "report":
+        return f"{SAID}{shaky.text()}"
+    raise _Bad(shaky.text(), shaky.where, f"{_EPSILON}, or declare steady: report")
+
+
+def _same_numbers(
+    left: dict[str, np.ndarray], right: dict[str, np.ndarray], signal: Signal
+) -> str | None:
+    """With NaN or Inf in: equal shapes, and what is no number on one side is none on the other.
+
+    What PyTorch made of an infinity and a clip in ONNX has stopped is returned, to be said only.
+    """
     for name, value in left.items():
         other = right[name]
         if value.shape != other.shape:
             what = f"'{name}' is {list(value.shape)} in PyTorch and {list(other.shape)} in ONNX"
             raise _Bad(what, None, _advice(signal))
-        if value.dtype.kind == "f" and bool((np.isfinite(value) & ~np.isfinite(other)).any()):
-            raise _Bad(f"'{name}' is finite in PyTorch only", None, _advice(signal))
+        if value.dtype.kind != "f":
+            continue
+        worse = np.isfinite(value) & ~np.isfinite(other)
+        better = np.isnan(value) & ~np.isnan(other)
+        if not (worse | better).any():
+            continue
+        at = int(np.flatnonzero(worse if worse.any() else better)[0])
+        here, there = shown(value.reshape(-1)[at]), shown(other.reshape(-1)[at])
+        what = f"'{name}' is {here} in PyTorch and {there} in ONNX"
+        if worse.any() or signal.name == "nan":
+            raise _Bad(what, None, f"{_advice(signal)}, or declare non_finite: report")
+        return what
+    return None
 
 
 def _advice(signal: Signal) -> str:
@@ -184,20 +229,16 @@ def _not_finite(
     subject: Subject, found: dict[str, np.ndarray], signal: Signal, settings: Settings
 ) -> str | None:
     """What is NaN or infinite and ought not to be."""
+    if signal.finite or settings.non_finite == "finite":
+        return not_finite(found)
+    if signal.row is None:
+        return None
     for name, value in found.items():
-        if value.dtype.kind != "f":
+        position = subject.batch_position(name)
+        if position is None or value.dtype.kind != "f":
             continue
-        if signal.finite or settings.non_finite == "finite":
-            count = int((~np.isfinite(value)).sum())
-            if count:
-                return f"{count} of {value.size} values of '{name}' are NaN or infinite"
-        elif signal.row is not None:
-            position = subject.batch_position(name)
-            if position is None:
-                continue
-            others = np.delete(value, signal.row, axis=position)
-            if not np.isfinite(others).all():
-                return f"a {signal.name} in row {signal.row} reaches other rows of '{name}'"
+        if not np.isfinite(np.delete(value, signal.row, axis=position)).all():
+            return f"a {signal.name} in row {signal.row} reaches other rows of '{name}'"
     return None
 
 
@@ -212,43 +253,8 @@ def _expected(found: dict[str, np.ndarray], signal: Signal, settings: Settings) 
             raise _Bad(what, None, "move the threshold that decides this, or the declaration")
 
 
-def _first_bad_torch(subject: Subject, signal: Signal) -> Place | None:
-    """The first op that makes something not finite out of finite input."""
-
-    def judge(op: str, values: tuple[np.ndarray, ...]) -> str | None:
-        return "not finite" if _spoiled(op, values[0], signal) else None
-
-    found = first_op(subject, (signal.inputs,), "", judge)
-    return found.place if found else None
-
-
-def _first_bad_onnx(subject: Subject, signal: Signal) -> Place | None:
-    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
-        op = subject.onnx.place(key).op
-        return "not finite" if _spoiled(op, values[0], signal) else None
-
-    found = first_value(subject, (signal.inputs,), judge)
-    return found.place if found else None
-
-
-_POLES = ("log", "div", "reciprocal", "rsqrt", "pow")
-
-
-def _spoiled(op: str, value: np.ndarray, signal: Signal) -> bool:
-    """NaN anywhere, or Inf; -inf is how masks are made and counts only where an op has a pole."""
-    if value.dtype.kind != "f":
-        return False
-    bad = np.isnan(value) | (value == np.inf)
-    parts = op.lower().split(" ")[0].split(".")
-    if parts[1 if len(parts) > 1 else 0].startswith(_POLES):
-        bad |= value == -np.inf
-    if signal.finite or signal.row is None:
-        return bool(bad.any())
-    rows = signal.rows
-    position = next((k for k, size in enumerate(value.shape) if size == rows), None)
-    if position is None:
-        return False
-    return bool(np.delete(bad, signal.row, axis=position).any())
+def _spoiled_row(signal: Signal) -> dict[str, Any]:
+    return {} if signal.finite else {"row": signal.row, "rows": signal.rows}
 
 
 def _first_different(subject: Subject, signal: Signal, noise: Noise) -> Place | None:

@@ -14,7 +14,7 @@ from exporter.contracts import ContractResult, Subject, run_contracts
 from exporter.errors import ConfigError, exit_code
 from exporter.parity.status import Status
 from exporter.tensors import Axis, Case, TensorSpec
-from tests.contracts.zoo.toy import BATCH, output, subject
+from tests.contracts.zoo.toy import BATCH, features, output, subject
 from tests.false_passes.way import Told, way
 
 TIME = Axis(name="time", minimum=1)
@@ -172,6 +172,35 @@ def test_declared_output_that_does_not_follow():
     made = subject(Flat(), inputs, output("batch", 4, "steps"))
     found = run_contracts(made, {"causality": {"lookahead_samples": {"y": 0}}})[0]
     return Told(exit_code=0 if found.status is Status.PASS else 1, text=found.reason)
+
+
+def test_the_extent_of_the_probe_is_not_advised_as_a_lookahead():
+    found = results(stream("looks ahead", whole=64, called=64))["causality"]
+    assert found.status is Status.FAIL and "all that the probe holds" in found.reason
+    assert found.advice is not None and "declare lookahead" not in found.advice
+
+
+def test_a_lookahead_of_a_few_steps_is_advised():
+    layers = nn.Conv1d(4, 4, 5, padding=2)
+    made = subject(layers, features(4, TIME), output("batch", 4, "time"))
+    found = run_contracts(made, {"causality": None})[0]
+    assert found.status is Status.FAIL
+    assert found.advice is not None and "lookahead_samples: 2" in found.advice
+
+
+class Bins(nn.Module):
+    """Ids that depend on how long the input is, along a path that no gradient shows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x[:, 0] * x.shape[-1]).long()
+
+
+def test_ids_that_move_are_counted_and_no_figure_is_infinite():
+    made = subject(Bins(), features(4, TIME), output("batch", "time", dtype="int64"))
+    found = run_contracts(made, {"causality": None})[0]
+    text = f"{found.reason} {found.observed} {found.limit}"
+    assert found.status is Status.FAIL
+    assert "values, the first is" in text and "inf" not in text and "e-36" not in text
 
 
 @pytest.mark.parametrize("called", [1, 5, 6])
