@@ -243,12 +243,16 @@ def _verdict(
     return (
         Status.FAIL,
         f"really not causal: '{name}' depends on how long the input is ({worst.moved} with the"
-        " length"
-        + (f", by {worst.double:.3g} in float64" if worst.double is not None else "")
-        + "), along a path without gradient",
+        " length" + _in_float64(worst.double) + "), along a path without gradient",
         place,
         "take lengths, maxima and means over the past only",
     )
+
+
+def _in_float64(gap: float | None) -> str:
+    if gap is None:
+        return ""
+    return f", by {gap:.3g} in float64" if math.isfinite(gap) else ", in float64 as well"
 
 
 def sees_everything(found: OutputFindings, plan: Plan, law: Law) -> bool:

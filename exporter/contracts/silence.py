@@ -9,6 +9,7 @@ recording must not spoil the others of its batch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -66,7 +67,6 @@ class Settings(ContractSettings):
     axis: str | None = None
 
 
-SAID = "; said only: "
 _GUARD = "guard this op against inputs without signal or without frames"
 _EPSILON = (
     "what is left of such a signal is rounding, and this makes it large: add an epsilon or a floor"
@@ -79,6 +79,18 @@ class _Bad(Exception):  # noqa: N818 - a finding that ends the check of one sign
     def __init__(self, what: str, where: Place | None, advice: str, status: Status = Status.FAIL):
         super().__init__(what)
         self.what, self.where, self.advice, self.status = what, where, advice, status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """What one signal gave, and what is to be said of it although it does not fail."""
+
+    text: str
+    said: str = ""
+
+    @property
+    def shown(self) -> str:
+        return f"{self.text}; said only: {self.said}" if self.said else self.text
 
 
 def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
@@ -95,8 +107,8 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
     except ForwardError as error:
         return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
     signals = make_signals(subject, axis, inputs, settings)
-    torch_rows: dict[str, Any] = {}
-    onnx_rows: dict[str, Any] = {}
+    torch_rows: dict[str, _Row] = {}
+    onnx_rows: dict[str, _Row] = {}
     torch_bad: list[tuple[str, _Bad]] = []
     onnx_bad: list[tuple[str, _Bad]] = []
     for signal in signals:
@@ -105,14 +117,14 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
             left = _run_torch(subject, signal)
             torch_rows[signal.name] = _torch(subject, signal, settings, left, noise)
         except _Bad as bad:
-            torch_rows[signal.name] = bad.what
+            torch_rows[signal.name] = _Row(text=bad.what)
             if bad.status is Status.FAIL:
                 torch_bad.append((signal.name, bad))
         if subject.onnx.problem is None:
             try:
                 onnx_rows[signal.name] = _onnx(subject, signal, settings, left, noise)
             except _Bad as bad:
-                onnx_rows[signal.name] = bad.what
+                onnx_rows[signal.name] = _Row(text=bad.what)
                 onnx_bad.append((signal.name, bad))
     found = [_verdict(TORCH, torch_bad, torch_rows)]
     if subject.onnx.problem is not None:
@@ -138,7 +150,7 @@ def _torch(
     settings: Settings,
     found: dict[str, np.ndarray],
     noise: Noise,
-) -> str:
+) -> _Row:
     bad = _not_finite(subject, found, signal, settings)
     if bad is not None:
         where = first_op_not_finite(subject, signal.inputs, **_spoiled_row(signal))
@@ -147,8 +159,8 @@ def _torch(
     if signal.name in STEADY:
         shaky = unsteady(subject, signal.inputs, found, noise)
         if shaky is not None:
-            return _summary(found) + _said(shaky, settings)
-    return _summary(found)
+            return _Row(text=_summary(found), said=_said(shaky, settings))
+    return _Row(text=_summary(found))
 
 
 def _onnx(
@@ -157,12 +169,12 @@ def _onnx(
     settings: Settings,
     left: dict[str, np.ndarray] | None,
     noise: Noise,
-) -> str:
+) -> _Row:
     try:
         found = subject.onnx.run(signal.inputs)
     except OnnxStoppedError as error:
         if signal.refusable:
-            return f"refused: {str(error)[:120]}"
+            return _Row(text=f"refused: {str(error)[:120]}")
         raise _Bad(f"raises: {str(error)[:300]}", _node(subject, str(error)), _GUARD) from error
     bad = _not_finite(subject, found, signal, settings)
     if bad is not None:
@@ -172,7 +184,7 @@ def _onnx(
     if left is not None and not signal.finite:
         said = None if settings.non_finite == "report" else _same_numbers(left, found, signal)
         if said is not None:
-            return f"{_summary(found)}{SAID}{said}"
+            return _Row(text=_summary(found), said=said)
     elif left is not None:
         different = disagreement(subject, signal.inputs, left, found, noise, fragile_agrees=True)
         if different is not None and not different.fragile:
@@ -182,13 +194,13 @@ def _onnx(
         if different is not None and signal.name in STEADY:
             shaky = unsteady(subject, signal.inputs, left, noise, found)
         if shaky is not None:
-            return _summary(found) + _said(shaky, settings)
-    return _summary(found)
+            return _Row(text=_summary(found), said=_said(shaky, settings))
+    return _Row(text=_summary(found))
 
 
 def _said(shaky: Unsteady, settings: Settings) -> str:
     if settings.steady == "report":
-        return f"{SAID}{shaky.text()}"
+        return shaky.text()
     raise _Bad(shaky.text(), shaky.where, f"{_EPSILON}, or declare steady: report")
 
 
@@ -286,16 +298,18 @@ def _summary(found: dict[str, np.ndarray]) -> str:
     return "; ".join(parts)
 
 
-def _verdict(side: str, bad: list[tuple[str, _Bad]], rows: dict[str, Any]) -> ContractResult:
+def _verdict(side: str, bad: list[tuple[str, _Bad]], rows: dict[str, _Row]) -> ContractResult:
+    details = {"signals": {name: row.shown for name, row in rows.items()}}
     if not bad:
+        said = [f"said only: {name}: {row.said}" for name, row in rows.items() if row.said]
         return ContractResult(
             name=NAME,
             side=side,
             status=Status.PASS,
             observed=f"{len(rows)} signals as declared",
             limit="no NaN, no crash, both sides agree",
-            reason=", ".join(rows),
-            details={"signals": rows},
+            reason="; ".join([", ".join(rows), *said]),
+            details=details,
         )
     name, first = bad[0]
     return ContractResult(
@@ -307,5 +321,5 @@ def _verdict(side: str, bad: list[tuple[str, _Bad]], rows: dict[str, Any]) -> Co
         where=first.where,
         advice=first.advice,
         reason=f"{name}: {first.what}",
-        details={"signals": rows},
+        details=details,
     )
