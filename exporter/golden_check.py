@@ -15,6 +15,7 @@ from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.environment import describe_environment
 from exporter.errors import GoldenError, UserInputError
+from exporter.execution.trial import is_own, try_file
 from exporter.golden.compare_graph import compare_graph, structure_decides
 from exporter.golden.compare_interface import compare_interface
 from exporter.golden.judge import judge_case
@@ -47,6 +48,7 @@ def check_golden(
     cases: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda text: None,
     options: Sequence[str] = (),
+    try_first: bool = False,
 ) -> CheckOutcome:
     """Judge ``onnx`` against the golden in ``folder``.
 
@@ -55,6 +57,7 @@ def check_golden(
         cases: only these; what is left out is said.
         progress: told each case as it begins.
         options: what leads other commands to the run folder, for the advice.
+        try_first: run a file that this program did not make in a process of its own first.
 
     Raises:
         UserInputError: the file, a case, a recording or the provider cannot be used.
@@ -82,7 +85,7 @@ def check_golden(
         )
     names = choose_cases(pipeline, cases, all_cases=not cases)
     check = _Check(pipeline, golden, folder, onnx, threads, provider, options)
-    return check.run(names, progress)
+    return check.run(names, progress, try_first=try_first)
 
 
 def tampered(pipeline: Pipeline, folder: Path, error: TamperedError) -> CheckOutcome:
@@ -123,7 +126,9 @@ class _Check:
             threads=threads or golden.run["threads"],
         )
 
-    def run(self, names: Sequence[str], progress: Callable[[str], None]) -> CheckOutcome:
+    def run(
+        self, names: Sequence[str], progress: Callable[[str], None], *, try_first: bool
+    ) -> CheckOutcome:
         golden = self.golden
         environment = self._environment()
         structure = compare_graph(golden.nodes, node_prints(self.graph, golden.taps), golden.taps)
@@ -134,6 +139,9 @@ class _Check:
         if not runs:
             outcomes += [_not_taken(expected) for expected, _ in cases]
             cases = []
+        if try_first and cases and not is_own(self.onnx):
+            progress("the file in a process of its own")
+            try_file(self.onnx, [self.deployment], [case for _, case in cases])
         observer = self._observer() if cases else None
         for expected, case in cases if observer else ():
             progress(case.name)

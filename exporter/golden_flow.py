@@ -69,6 +69,7 @@ def check(
         provider=provider,
         progress=stages.phase,
         options=options,
+        try_first=onnx is not None,
     )
     if outcome.problem is State.MISSING:
         return _with_candidate(outcome, pipeline, folder, run_folder, threads, stages, options)

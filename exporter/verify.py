@@ -22,6 +22,7 @@ from exporter.chain import CAPTURED, Chain, Subject
 from exporter.chain_result import ChainResult
 from exporter.config import Pipeline
 from exporter.errors import StageError
+from exporter.execution.trial import is_own, try_file
 from exporter.graph.certificate import check_certificate
 from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import open_artifact
@@ -108,6 +109,9 @@ def verify(
     if problems:
         result = _not_comparable(problems)
     else:
+        if not is_own(onnx):
+            with progress.stage("try the file"):
+                try_file(onnx, options.deployments, loaded)
         try:
             own = reference_run(
                 pipeline,

@@ -19,6 +19,7 @@ from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.errors import ArtifactError, UserInputError
 from exporter.execution.onnxruntime import Deployment
+from exporter.execution.trial import is_own, try_file
 from exporter.graph.foreign_taps import agreeing_taps
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.onnx_file import read_model
@@ -133,6 +134,8 @@ def load_subject(
     )
     if given is None or onnx_path is None:
         return subject
+    if not is_own(onnx_path):
+        try_file(onnx_path, [deployment], [loaded])
     if foreign:
         return beside(subject, given, onnx_path)
     return against(subject, given, onnx_path)

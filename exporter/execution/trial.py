@@ -1,0 +1,231 @@
+"""Run a file that this program did not make in a process of its own, before it is run here.
+
+onnxruntime may die of such a file (a division in a constant is enough), take all memory or never
+end. In a child that is a sentence. A file that loads and runs there is then run here, where its
+values are looked at.
+
+    parent                                   child
+    inputs as .npz, what to do as .json  ->  loads the file, runs every case, as deployed
+    watches memory and time              <-  a line before each step, "done" at the end
+
+What onnxruntime raises in the child is no finding of the trial: it is raised again here, where it
+is told apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from exporter.errors import ArtifactError
+from exporter.execution.deployment import Deployment
+from exporter.graph.certificate import check_certificate
+from exporter.tensors import Case
+
+_ROOT = Path(__file__).resolve().parents[2]
+# Not from the folder that the user stands in: it may hold an onnx.py.
+_CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from exporter.execution import trial; "
+_CHILD += "trial.child(sys.argv[2])"
+_JOB, _DONE = "job.json", "done"
+_LOOK_SECONDS = 0.1
+_KEPT_FREE = 0.1
+"""Share of the free memory that the child may not take: this process needs some, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the child may take: seconds for each step (loading, a case), resident bytes."""
+
+    step_seconds: float = 600.0
+    bytes: int | None = None
+
+    @classmethod
+    def of_this_machine(cls) -> Limits:
+        """The memory that is free now, where the system tells; ten minutes a step."""
+        free = _free_bytes()
+        return cls(bytes=None if free is None else int(free * (1 - _KEPT_FREE)))
+
+
+def is_own(path: Path) -> bool:
+    """True for a file that this program made and certified, and that is as it was then."""
+    return check_certificate(path).intact
+
+
+def try_file(
+    path: Path,
+    deployments: Iterable[Deployment],
+    cases: Iterable[Case],
+    *,
+    limits: Limits | None = None,
+    command: Sequence[str] | None = None,
+) -> None:
+    """Load and run a file in a child, as it will be run here.
+
+    Args:
+        path: the file. cases: what it is run on, all calls of each.
+        limits: of this machine by default.
+        command: the child's, for tests; it gets the folder of its job as its last argument.
+
+    Raises:
+        ArtifactError: the child died, or came to a limit; says which, and at what.
+    """
+    limits = limits or Limits.of_this_machine()
+    command = command or [sys.executable, "-P", "-c", _CHILD, str(_ROOT)]
+    with tempfile.TemporaryDirectory(prefix="export-verify-trial-") as name:
+        folder = Path(name)
+        _write_job(folder, path, deployments, cases)
+        child = subprocess.Popen(  # noqa: S603 - this Python, on this module
+            [*command, str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+        try:
+            _watch(child, path, limits)
+        finally:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+
+
+def _write_job(
+    folder: Path, path: Path, deployments: Iterable[Deployment], cases: Iterable[Case]
+) -> None:
+    rows = []
+    for number, case in enumerate(cases):
+        calls = []
+        for index, inputs in enumerate((case.inputs, *case.later)):
+            file = f"{number}.{index}.npz"
+            np.savez(folder / file, **{key: np.asarray(value) for key, value in inputs.items()})
+            calls.append(file)
+        rows.append([case.name, calls])
+    job = {
+        "path": str(path.resolve()),
+        "deployments": [asdict(deployment) for deployment in deployments],
+        "cases": rows,
+    }
+    (folder / _JOB).write_text(json.dumps(job), encoding="utf-8")
+
+
+def _watch(child: subprocess.Popen[str], path: Path, limits: Limits) -> None:
+    """Wait for the child's end; raises where that is not the one that was meant."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(child, lines), daemon=True).start()
+    step, began = "started", time.monotonic()
+    while True:
+        with contextlib.suppress(queue.Empty):
+            line = lines.get(timeout=_LOOK_SECONDS)
+            if line is None:
+                break
+            step, began = line, time.monotonic()
+        if time.monotonic() - began > limits.step_seconds:
+            raise _stopped(path, f"did not end within {limits.step_seconds:g} s", step)
+        taken = _resident_bytes(child.pid)
+        if limits.bytes is not None and taken > limits.bytes:
+            free = f"{limits.bytes / 2**30:.1f} GiB"
+            raise _stopped(path, f"took more than the {free} of memory that are free", step)
+    code = child.wait()
+    if code == 0 and step == _DONE:
+        return
+    if code < 0:
+        # The system's own way to end what takes too much memory.
+        why = " (the system was short of memory, or somebody ended it)" if code == -9 else ""
+        raise _stopped(path, f"died of {_signal(-code)}{why}", step)
+    raise _stopped(path, f"ended with exit code {code}, without a word", step)
+
+
+def _read(child: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
+    for line in child.stdout or ():
+        lines.put(line.rstrip("\n"))
+    lines.put(None)
+
+
+def _stopped(path: Path, what: str, step: str) -> ArtifactError:
+    return ArtifactError(
+        f"onnxruntime {what} as it {step}; it ran in a process of its own, to try this file",
+        where=str(path),
+        remedy="nothing of it was judged; export the file again, or try another onnxruntime:"
+        " whoever loads it as it is can end in the same way",
+    )
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _resident_bytes(process: int) -> int:
+    """Memory of a process; 0 where the system does not tell."""
+    try:
+        pages = Path(f"/proc/{process}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _free_bytes() -> int | None:
+    try:
+        text = Path("/proc/meminfo").read_text()
+        held = next(line for line in text.splitlines() if line.startswith("MemAvailable:"))
+        return int(held.split()[1]) * 1024
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+# -- the child -----------------------------------------------------------------------------------
+
+
+def child(folder_name: str) -> None:
+    """Do the job that lies in a folder; what onnxruntime raises ends it early, and well."""
+    _no_core_dump()
+    folder = Path(folder_name)
+    job = json.loads((folder / _JOB).read_text(encoding="utf-8"))
+    for saved in job["deployments"]:
+        settings = tuple((key, value) for key, value in saved.pop("settings"))
+        deployment = Deployment(**saved, settings=settings)
+        # onnxruntime refuses the file, a case, a provider: that is said by whoever runs it next.
+        with contextlib.suppress(Exception):
+            _run(Path(job["path"]), deployment, job["cases"], folder)
+    _say(_DONE)
+
+
+def _run(path: Path, deployment: Deployment, cases: list, folder: Path) -> None:
+    from exporter.execution.onnxruntime import FileRun
+
+    _say(f"loaded the file ({deployment.label()})")
+    session = FileRun(path, deployment)
+    for name, calls in cases:
+        _say(f"ran the case '{name}' ({deployment.label()})")
+        for file in calls:
+            with np.load(folder / file, allow_pickle=False) as held:
+                session.run({key: held[key] for key in held.files})
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text.replace("\n", " ") + "\n")
+    sys.stdout.flush()
+
+
+def _no_core_dump() -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
