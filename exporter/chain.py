@@ -372,7 +372,10 @@ class Chain:
             unsure = [
                 tap.propagated.verdict.reason
                 for tap in layers.taps
-                if tap.propagated is not None and tap.propagated.verdict.status is Status.AMBIGUOUS
+                if tap.propagated is not None
+                and tap.propagated.verdict.status is Status.AMBIGUOUS
+                # A limit that shows nothing is no decision that could have gone either way.
+                and not tap.propagated.verdict.weak
             ]
             failed = any(tap.status is Status.FAIL for tap in layers.taps)
             self._tainted[case.name] = unsure[0] if unsure and not failed else None

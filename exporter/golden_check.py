@@ -28,7 +28,7 @@ from exporter.golden.outcome import (
     changed,
     worst,
 )
-from exporter.golden.records import Golden, GoldenCase
+from exporter.golden.records import FUSED, Golden, GoldenCase
 from exporter.golden.store import MANIFEST, TamperedError, exists, read_golden
 from exporter.golden_observe import Observer, input_digests, interface_of, node_prints
 from exporter.report.schema import EnvironmentRecord
@@ -36,6 +36,10 @@ from exporter.tensors import Case
 
 INTERFACE = "(interface)"
 """What stands for the file's interface where cases are listed; no case can have this name."""
+
+
+COVERAGE = "(coverage)"
+"""The same for how much of the golden the file still holds."""
 
 
 def check_golden(
@@ -148,6 +152,7 @@ class _Check:
             observed = observer.run(case.inputs, [tap.sketch.elements for tap in expected.taps])
             decisive = structure if decides else ()
             outcomes.append(judge_case(expected, golden.taps, observed, decisive))
+        outcomes += self._coverage(outcomes)
         return CheckOutcome(
             pipeline=self.pipeline.name,
             golden=str(self.folder),
@@ -176,6 +181,32 @@ class _Check:
         reason = "; ".join(difference.text for difference in found)
         outcome = CaseOutcome(case=INTERFACE, state=State.MOVED, reason=reason)
         return [outcome], not any(difference.blocks for difference in found)
+
+    def _coverage(self, outcomes: Sequence[CaseOutcome]) -> list[CaseOutcome]:
+        """What the pipeline's ``min_coverage`` says of the layers that the file still holds.
+
+        The share is that of a run: taps that are compared, or were fused into one at recording.
+        """
+        least = self.pipeline.min_coverage
+        fused = sum(
+            tap.fate == FUSED
+            and tap.onnx_name not in self.graph.producer
+            and tap.onnx_name not in self.graph.initializers
+            for tap in self.golden.taps
+        )
+        walked = [case for case in outcomes if case.compared + case.lost]
+        shares = {
+            case.case: (case.compared + min(fused, case.lost)) / (case.compared + case.lost)
+            for case in walked
+        }
+        short = {name: share for name, share in shares.items() if least and share < least}
+        if not short or any(case.state is State.MOVED for case in walked):
+            return []
+        name, share = min(short.items(), key=lambda held: held[1])
+        reason = (
+            f"case '{name}': {share:.4g} of the layers are in the file, min_coverage: {least:g}"
+        )
+        return [CaseOutcome(case=COVERAGE, state=State.MISSING, reason=reason)]
 
     def _environment(self) -> tuple[Changed, ...]:
         record = describe_environment(self.deployment.threads, (self.deployment.provider,))

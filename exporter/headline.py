@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from exporter.config.schema import MOST_FACTOR
 from exporter.parity.status import Status, Who, holds, is_good
 from exporter.report.deployments import cause_sentence
 from exporter.report.schema import (
@@ -32,6 +33,7 @@ def headline_of(report: Report) -> str:
         report.contracts,
         report.deployments,
         report.checks,
+        weak=_weak(report),
     )
 
 
@@ -42,13 +44,16 @@ def headline(
     contracts: Sequence[ContractRecord] = (),
     deployments: Sequence[DeploymentRecord] = (),
     checks: Sequence[CheckRecord] = (),
+    *,
+    weak: Sequence[str] = (),
 ) -> str:
     """One sentence: what is wrong and where, or what was shown.
 
     A file that is not the one that was judged comes first: nothing else is of it. Then a capture
     that is not the module: all behind it is about another model. Then what names a place: a layer,
     a link, a difference of structure, a contract, any other check. What a device does comes behind
-    what the file does on the CPU.
+    what the file does on the CPU. A pass says what it is worth: whether anything but outputs was
+    compared, and ``weak``, where limits are wider than the policy's.
     """
     for check in checks:
         if check.code == CHECK_REPLACED:
@@ -99,9 +104,38 @@ def headline(
             return f"{check.verdict}: {check.reason}"
     compared = next((link.compared for link in links if link.compared is not None), None)
     layers = "outputs only" if compared is None else f"{compared} values inside compared one by one"
+    layers = "; ".join([layers, *weak])
     kept = sum(held.verdict == Status.PASS.value for held in contracts)
     promises = f"; {kept} contract checks pass" if contracts else ""
     return f"all {len(links)} links agree; {layers}{promises}"
+
+
+def _weak(report: Report) -> list[str]:
+    """Where limits are wide by declaration, or too wide to fail anything, in words."""
+    policy = report.policy
+    said = []
+    if policy.factor > MOST_FACTOR:
+        why = f" ({policy.reason})" if policy.reason else ""
+        said.append(f"weak: limits are {policy.factor:g} x PyTorch's own error{why}")
+    wide = {o["taps"]: o["factor"] for o in policy.overrides if o["factor"] > policy.factor}
+    taps = [
+        [verdict for verdict in (tap.local_verdict, tap.propagated_verdict) if verdict]
+        for link in report.links
+        for layer in link.layers
+        for tap in layer.taps
+        if tap.local_verdict is not None
+    ]
+    what, judged = ("values", taps) if taps else ("outputs", [[o.verdict] for o in report.outputs])
+    by = [{v.override for v in verdicts if v.override in wide} for verdicts in judged]
+    count = sum(map(bool, by))
+    if count:
+        huge = any(wide[pattern] > MOST_FACTOR for patterns in by for pattern in patterns)
+        word = "weak: " if huge or 2 * count > len(judged) else ""
+        said.append(f"{word}{count} of {len(judged)} {what} judged by overrides")
+    coarse = sum(any(v.weak for v in verdicts) for verdicts in judged)
+    if 2 * coarse > len(judged):
+        said.append(f"weak: limits of {coarse} of {len(judged)} {what} are too coarse to fail")
+    return said
 
 
 def _other_failure(links: Sequence[LinkRecord], devices: Mapping[str, DeploymentRecord]) -> bool:

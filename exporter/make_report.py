@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from exporter.parity.tolerance import Override, Policy
 from exporter.record import case_record
 from exporter.report.decision import decided
 from exporter.report.schema import (
+    CHECK_EMPTY,
+    CHECK_LAYERS,
     CHECK_OTHER,
     ArtifactRecord,
     CheckRecord,
@@ -93,10 +95,16 @@ def make_report(
     structure: list[StructureRecord] | None = None,
     contracts: list[ContractRecord] | None = None,
     made_of: Mapping[str, str] | None = None,
+    layers: str = "wanted",
 ) -> Report:
-    """Put a report together; verdict and exit code follow from all that stands in it."""
+    """Put a report together; verdict and exit code follow from all that stands in it.
+
+    Args:
+        made_of: digests of all that the export was made of.
+        layers: "required" fails a report in which no value inside of the file was compared.
+    """
     policy = policy_of(pipeline)
-    checks = [*result.checks, *_other(result)]
+    checks = [*result.checks, *_other(result), *_compared(pipeline, result, layers)]
     report = Report(
         tool_version=__version__,
         verdict=Status.NOT_RUN.value,
@@ -122,6 +130,8 @@ def make_report(
             overrides=[item.model_dump() for item in pipeline.parity.overrides],
             max_ambiguous=pipeline.parity.max_ambiguous,
             min_coverage=pipeline.min_coverage,
+            reason=pipeline.parity.reason or "",
+            layers=layers,
             required=pipeline.required,
         ),
         artifacts=artifacts,
@@ -139,6 +149,20 @@ def make_report(
         timings=timings,
     )
     return decided(report.model_copy(update={"headline": headline_of(report)}))
+
+
+def _compared(pipeline: Pipeline, result: ChainResult, layers: str) -> Iterator[CheckRecord]:
+    """What was to be compared and was not: layers that are required, anything at all."""
+    inside = sum(link.compared or 0 for link in result.links)
+    if layers == "required" and not inside:
+        least = pipeline.min_coverage
+        asked = f"min_coverage: {least:g}" if least else "layers: required"
+        reason = f"outputs only: no value inside of the file was compared, and {asked} is declared"
+        yield CheckRecord(code=CHECK_LAYERS, verdict=Status.FAIL.value, reason=reason)
+    outputs = [held.measurement.get("elements", 0) for held in result.outputs]
+    if outputs and not inside and not any(outputs):
+        reason = "every output of every case is empty, so that not one element was compared"
+        yield CheckRecord(code=CHECK_EMPTY, verdict=Status.NOT_RUN.value, reason=reason)
 
 
 def _other(result: ChainResult) -> list[CheckRecord]:

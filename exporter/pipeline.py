@@ -220,6 +220,7 @@ def _judged(
         not_checked=_not_checked(options, built, result),
         timings={},
         made_of=built.made_of,
+        layers=pipeline.layers or "required",
     )
     report = report.model_copy(update={"cache": cache_record(built.cache)})
     with progress.stage("certify"), timed(FILES):

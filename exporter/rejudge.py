@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from exporter.errors import ArtifactError
+from exporter.config.schema import MOST_FACTOR
+from exporter.errors import ArtifactError, ConfigError
 from exporter.headline import headline_of
 from exporter.parity.measurement import Measurement
 from exporter.parity.rollup import Coverage, Rollup, link_verdict, rollup
@@ -55,6 +56,11 @@ def rejudge(report: Report, *, factor: float | None = None) -> Report:
         ConfigError: the factor is none that a limit may have.
     """
     saved = report.policy
+    if factor is not None and factor > max(MOST_FACTOR, saved.factor):
+        raise ConfigError(
+            f"a factor of {factor:g} is above {MOST_FACTOR:g}: with it real faults pass",
+            remedy="declare it in the pipeline with its reason (parity: {factor, reason}), and run",
+        )
     own = Policy(
         factor=saved.factor,
         precision="int8" if saved.precision == "int8_weights" else saved.precision,
@@ -188,6 +194,7 @@ def _walked(link: LinkRecord, layers: list[LayerRecord], minimum: float | None) 
     coverage = Coverage(
         expected=sum(len(layer.taps) for layer in layers),
         compared=link.compared or 0,
+        empty=link.empty,
         fused=link.fused or 0,
         missing=link.missing or 0,
         minimum=1.0 if minimum is None else minimum,

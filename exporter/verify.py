@@ -175,6 +175,7 @@ def verify(
         ],
         timings={**progress.timings, "total": time.perf_counter() - began},
         structure=structure,
+        layers=pipeline.layers or ("required" if pipeline.min_coverage else "wanted"),
     )
     report = report.model_copy(update={"finished_run": finished_run})
     write_reports(report, folder)

@@ -24,13 +24,14 @@ def command(report_path: Path) -> int:
 
     from exporter.report.advice import next_steps
     from exporter.report.beside import held_against_files
+    from exporter.report.decision import verdict_line
     from exporter.report.findings import findings
     from exporter.report.names import printable
     from exporter.report.schema import read_report
 
     saved = read_report(report_path)
     report = held_against_files(saved, report_path)
-    click.echo(f"{report.verdict.upper()}: {printable(report.pipeline.name)}")
+    click.echo(f"{verdict_line(report)}: {printable(report.pipeline.name)}")
     click.echo(printable(report.headline))
     for title, lines in (
         ("found", findings(report) or ["nothing that is wrong"]),

@@ -65,6 +65,11 @@ class Pipeline(Section):
     min_coverage: float | None = Field(
         default=None, ge=0, le=1, description="share of taps that must be compared; null: not gated"
     )
+    layers: Literal["required", "wanted"] | None = Field(
+        default=None,
+        description="wanted: outputs alone may pass where a file's values cannot be told apart;"
+        " null: wanted for a file that 'verify' is given, unless min_coverage is set",
+    )
     contracts: dict[str, dict[str, Any] | Literal[False] | None] = Field(
         default_factory=dict,
         description="properties to check, with their options; false: an inherited one is off",

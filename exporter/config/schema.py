@@ -129,22 +129,48 @@ class Deployed(Section):
         return self
 
 
+MOST_FACTOR = 64.0
+"""Largest factor that needs no reason: a weight rounded to float16 or a bias element set to zero
+is still more than four times beyond its limit (figures in exporter/parity/tolerance.py)."""
+LARGEST_FACTOR = 4096.0
+"""Largest factor at all: with it, values may be off by a seven-hundredth of what they are."""
+
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
 class Override(Section):
-    """A wider or narrower limit for some taps; listed in every report."""
+    """A wider or narrower limit for some taps; listed in every report, counted in its headline."""
 
     taps: str = Field(min_length=1, description="glob over names of taps or module paths")
-    factor: float = Field(gt=1)
-    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    factor: float = Field(gt=1, le=LARGEST_FACTOR)
+    reason: Reason
 
 
 class Parity(Section):
     """What counts as equal; the policy and its reasons are in exporter/parity/tolerance.py."""
 
     factor: float | None = Field(
-        default=None, gt=1, description="times float32 PyTorch's own error; null: the policy's"
+        default=None,
+        gt=1,
+        le=LARGEST_FACTOR,
+        description="times float32 PyTorch's own error; null: the policy's",
+    )
+    reason: Reason | None = Field(
+        default=None, description=f"why, of a factor above {MOST_FACTOR:g}; in every headline"
     )
     precision: Precision = "float32"
     overrides: Many[Override] = ()
     max_ambiguous: int = Field(
-        default=0, ge=0, description="ambiguous outputs that still count as a pass"
+        default=0,
+        ge=0,
+        description="ambiguous outputs that still pass: each output of each case counts once",
     )
+
+    @model_validator(mode="after")
+    def _wide_factor_has_a_reason(self) -> Parity:
+        if self.factor is not None and self.factor > MOST_FACTOR and self.reason is None:
+            raise ValueError(
+                f"factor: {self.factor:g} is above {MOST_FACTOR:g} and passes real faults:"
+                " say why beside it (reason: ...), or give an override for the taps that need it"
+            )
+        return self

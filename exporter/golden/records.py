@@ -13,6 +13,8 @@ from exporter.golden.sketch import BUCKETS, DIGEST_BYTES, STATS, Sketch
 from exporter.tensors import Axis, Tap, TensorSpec
 
 FORMAT = 1
+FUSED = "fused"
+"""Fate of a tap that the recorded file did not hold and that was seen in one behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,18 +33,27 @@ class Rollup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """What became of the taps of one link: ``expected = compared + fused + missing``."""
+    """What became of the taps of one link: ``expected = compared + empty + fused + missing``.
+
+    ``compared`` counts taps of which elements were compared in some case; one that holds none in
+    any case is ``empty``: its shape was compared and nothing else, so it covers nothing.
+    """
 
     expected: int
     compared: int
     fused: int
     missing: int
     minimum: float = 1.0
+    empty: int = 0
 
     @property
     def share(self) -> float:
-        """Taps that are compared, or fused into a compared one, over those expected."""
-        return (self.compared + self.fused) / self.expected if self.expected else 0.0
+        """Taps that are compared, or fused into a compared one, over those that hold elements.
+
+        0 where no element of any tap was compared.
+        """
+        counted = self.expected - self.empty
+        return (self.compared + self.fused) / counted if counted and self.compared else 0.0
 
 
 def rollup(name: str, parts: Iterable[Verdict | Rollup]) -> Rollup:
@@ -71,13 +80,14 @@ def link_verdict(name: str, layers: Sequence[Rollup | Verdict], coverage: Covera
     whole = rollup(name, layers)
     c = coverage
     gap = None
-    if c.expected != c.compared + c.fused + c.missing:
+    if c.expected != c.compared + c.empty + c.fused + c.missing:
         gap = (
             f"taps do not add up: {c.expected} expected, {c.compared} compared,"
-            f" {c.fused} fused, {c.missing} missing"
+            f" {c.empty} empty, {c.fused} fused, {c.missing} missing"
         )
     elif c.expected and not c.compared:
-        gap = f"none of {c.expected} taps was compared"
+        empty = f": {c.empty} hold no element in any case" if c.empty else ""
+        gap = f"none of {c.expected} taps was compared{empty}"
     elif c.expected and c.share < c.minimum:
         gap = f"{c.missing} of {c.expected} taps missing: {c.share!r} covered of {c.minimum!r}"
     if gap is None or whole.status is Status.FAIL:

@@ -28,6 +28,13 @@ def decision_of(report: Report) -> Decision:
     )
 
 
+def verdict_line(report: Report) -> str:
+    """The verdict as every page begins with it: a pass of outputs alone is not the same pass."""
+    only = report.links and all(not link.compared for link in report.links)
+    said = report.verdict.upper()
+    return f"{said}, outputs only" if only and report.verdict == Status.PASS else said
+
+
 def ambiguous_outputs(report: Report) -> int:
     """How many outputs are ambiguous: what ``parity.max_ambiguous`` caps.
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from exporter.errors import MissingPackageError
 from exporter.report.advice import SEEDED, next_steps
+from exporter.report.decision import verdict_line
 from exporter.report.deployments import deployment_lines
 from exporter.report.figures import severity
 from exporter.report.names import (
@@ -51,6 +52,7 @@ def render_html(report: Report) -> str:
         .get_template("report.html.jinja")
         .render(
             report=report,
+            verdict_line=verdict_line(report),
             steps=next_steps(report),
             seeded=SEEDED if report.pipeline.weights.seeded else "",
             failed_links=[link for link in report.links if severity(link.verdict) >= least],

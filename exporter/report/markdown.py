@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from exporter.report.advice import SEEDED, next_steps
+from exporter.report.decision import verdict_line
 from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
 from exporter.report.names import code, figure, markdown, seconds, shorten, size, times
@@ -40,7 +41,7 @@ def _render(report: Report, rows: int, cell: int) -> str:
         return markdown(shorten(text, 2 * cell))
 
     parts = [
-        f"## {words(report.verdict.upper())}: {name(report.pipeline.name)}",
+        f"## {words(verdict_line(report))}: {name(report.pipeline.name)}",
         f"**{markdown(shorten(report.headline, 600))}**",
         # Commands to paste: with the paths of a deep folder in them they are long, and useless cut.
         _bullets([markdown(shorten(step, 2400)) for step in next_steps(report)], rows),

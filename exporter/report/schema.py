@@ -20,6 +20,10 @@ CHECK_STRUCTURE = "structure"
 """The graph differs from the export that it descends from."""
 CHECK_REPLACED = "file replaced"
 """A file is not, or no longer, the one that was judged."""
+CHECK_LAYERS = "layers"
+"""No value inside of the file was compared, and the pipeline requires it."""
+CHECK_EMPTY = "empty"
+"""Nothing was compared at all: whatever could have been holds no element."""
 CHECK_OTHER = "other"
 """The run failed for a reason that none of its records carries."""
 
@@ -146,9 +150,7 @@ class LinkRecord(Record):
     fused: int | None = None
     missing: int | None = None
     coverage: float | None = None
-    weak: int = Field(
-        default=0, description="judged against a limit that fails nothing, or overridden"
-    )
+    weak: int = Field(default=0, description="taps whose limit is too coarse to fail anything")
     layers: list[LayerRecord] = []
 
 
@@ -290,6 +292,8 @@ class PolicyRecord(Record):
     overrides: list[dict[str, Any]]
     max_ambiguous: int
     min_coverage: float | None
+    reason: str = Field(default="", description="why the factor is above what needs no reason")
+    layers: str = Field(default="required", description="required, or wanted: outputs may do")
     required: bool = Field(default=True, description="False: a link that was not run does not fail")
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporter.report.advice import SEEDED, next_steps
+from exporter.report.decision import verdict_line
 from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
 from exporter.report.names import (
@@ -99,7 +100,7 @@ def _verdict(report: Report, console: Console) -> Panel:
         lines.append(_plain(SEEDED, "bold yellow"))
     return Panel(
         Group(*lines),
-        title=_plain(f" {report.verdict.upper()} ", style),
+        title=_plain(f" {verdict_line(report)} ", style),
         title_align="left",
         subtitle=_plain(f" {shorten(report.pipeline.name, 60)} "),
         subtitle_align="right",
