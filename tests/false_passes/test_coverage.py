@@ -1,4 +1,4 @@
-"""Nothing, or too little, was compared: coverage, outputs only, empty batches, ambiguous outputs."""
+"""Nothing, or too little, was compared: coverage, outputs only, empty batches, ambiguity."""
 
 from __future__ import annotations
 
@@ -179,7 +179,10 @@ def test_an_output_counts_once_however_many_links_it_is_on():
 def test_golden_of_a_file_that_lost_its_layers(tmp_path):
     pipeline = made.pipeline(tmp_path, made.TEXT + "min_coverage: 0.99\n")
     folder = tmp_path / "golden" / "made"
-    write_golden(made.golden(tmp_path, pipeline), folder)
+    # Made with another version of what makes graphs: differences of structure decide nothing.
+    golden = made.golden(tmp_path, pipeline)
+    golden = replace(golden, environment={**golden.environment, "onnxsim": "0.0.1"})
+    write_golden(golden, folder)
     model = made.model()
     for node in model.graph.node:
         for held in (node.input, node.output):
@@ -187,7 +190,7 @@ def test_golden_of_a_file_that_lost_its_layers(tmp_path):
     path = made.write_onnx(tmp_path, model, name="renamed.onnx")
     whole = check_golden(pipeline, folder, made.write_onnx(tmp_path, name="whole.onnx"))
     assert whole.exit_code == 0, whole
-    loose = made.pipeline(tmp_path / "loose", made.TEXT)
+    loose = made.pipeline(tmp_path)
     assert check_golden(loose, folder, path).exit_code == 0
     found = check_golden(pipeline, folder, path)
     return Told(exit_code=found.exit_code, text=" ".join(c.reason for c in found.cases))
