@@ -40,9 +40,9 @@ def check_limits(
                 continue
             declared = pipeline.axes.get(axis.name)
             written = declared is not None and not _inside(size, declared.minimum, declared.maximum)
-            source = "as its axes say" if written else "as was found by running it"
+            source = "as its axes say" if written else "as was found in the model"
             raise ConfigError(
-                f"'{spec.name}' has {size} {axis.name}; the model takes"
+                f"'{spec.name}' has {size} {axis.name}; what is exported takes"
                 f" {_words(axis.minimum, axis.maximum)}, {source}",
                 where=where,
                 remedy=f"give {_words(axis.minimum, axis.maximum)} {axis.name}",

@@ -1,7 +1,8 @@
 """Arrays of formats that numpy itself lacks, into onnxruntime and out of it.
 
 onnxruntime takes and gives numpy arrays of numpy's own dtypes. bfloat16, which ``ml_dtypes`` adds,
-goes through values of its own, bit for bit.
+goes through values of its own, bit for bit. As everywhere in this package, what comes out in
+bfloat16 is float32 (exactly), and float32 goes into what takes bfloat16.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import onnxruntime as ort
 from exporter.errors import OnnxStoppedError
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-_FOREIGN_OUTPUT = "tensor(bfloat16)"
+_FOREIGN = "tensor(bfloat16)"
 
 
 def ort_value(array: np.ndarray) -> ort.OrtValue:
@@ -45,24 +46,32 @@ def run_session(
     """
     kinds = {value.name: value.type for value in session.get_outputs()}
     wanted = list(kinds) if names is None else list(names)
-    if any(kinds.get(name) == _FOREIGN_OUTPUT for name in wanted):
-        values = {name: ort_value(array) for name, array in feeds.items()}
-        return [_array(value) for value in session.run_with_ort_values(wanted, values, options)]
+    coarse = {value.name for value in session.get_inputs() if value.type == _FOREIGN}
     given: dict[str, Any] = {
-        name: ort_value(array) if array.dtype == _BFLOAT16 else array
-        for name, array in feeds.items()
+        name: _narrow(array) if name in coarse else array for name, array in feeds.items()
     }
+    if any(kinds.get(name) == _FOREIGN for name in wanted):
+        values = {name: _value(array) for name, array in given.items()}
+        return [_array(value) for value in session.run_with_ort_values(wanted, values, options)]
     return [np.asarray(value) for value in session.run(wanted, given, options)]
 
 
+def _narrow(array: np.ndarray) -> ort.OrtValue:
+    return ort_value(array if array.dtype == _BFLOAT16 else array.astype(_BFLOAT16))
+
+
+def _value(given: Any) -> ort.OrtValue:
+    return given if isinstance(given, ort.OrtValue) else ort_value(given)
+
+
 def _array(value: ort.OrtValue) -> np.ndarray:
-    if value.data_type() != _FOREIGN_OUTPUT:
+    if value.data_type() != _FOREIGN:
         return value.numpy()
     if value.device_name() != "cpu":
         raise OnnxStoppedError(f"bfloat16 cannot be read from '{value.device_name()}'")
     shape = tuple(value.shape())
     count = math.prod(shape)
     if not count:
-        return np.empty(shape, _BFLOAT16)
+        return np.empty(shape, np.float32)
     bits = (ctypes.c_uint16 * count).from_address(value.data_ptr())
-    return np.frombuffer(bits, np.uint16).copy().view(_BFLOAT16).reshape(shape)
+    return np.frombuffer(bits, np.uint16).view(_BFLOAT16).astype(np.float32).reshape(shape)

@@ -151,7 +151,9 @@ def from_exported(
         elif node.op == "output":
             outputs = tuple(arg.name for arg in node.args[0])
         elif node.op != "placeholder":
-            raise StageError("capture", f"'{node.name}': {node.op} nodes are not supported")
+            raise StageError(
+                "capture", f"'{node.name}': {node.op} nodes are not supported", remedy=_apart(node)
+            )
     inputs = tuple(str(name) for name in signature.user_inputs)
     labels = dict(zip(inputs, input_names or inputs, strict=True))
     for name, label in zip(outputs, output_names, strict=True):
@@ -206,6 +208,25 @@ def _check_writes(exported: torch.export.ExportedProgram) -> None:
             )
     what = f"the model writes to {', '.join(written)} while it runs"
     raise StageError("capture", what, remedy=remedy)
+
+
+def _apart(node: torch.fx.Node) -> str | None:
+    """What to do about a part of a graph that is a graph of its own."""
+    for user in node.users:
+        at = _source_of(user)
+        where = f" ({at})" if "/" in at else ""
+        if "while_loop" in str(user.target):
+            return (
+                f"a while_loop{where} is a graph of its own, of which no layer could be compared:"
+                " write it out, a step per turn, where their number is known; else export one turn"
+                " and loop outside, with what it hands on as 'states'"
+            )
+        if "cond" in str(user.target):
+            return (
+                f"a cond{where} is two graphs of which one runs: compute both and choose with"
+                " torch.where"
+            )
+    return None
 
 
 def _relabelled(op: Op, labels: Mapping[str, str]) -> Op:

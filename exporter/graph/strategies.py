@@ -73,7 +73,7 @@ class _Search:
         self.axes = dict(self.declared)
         self.sizes = dict(wrapped.sizes)
         self.example: Mapping[str, Tensor] = wrapped.example
-        self.symbolic = self.oblivious = self.strict = False
+        self.symbolic = self.oblivious = self.strict = self.asked = False
         self.notes: list[str] = []
         self.guards: list[Guard] = []
 
@@ -154,9 +154,11 @@ class _Search:
             for key, size in ends.items():
                 outside = size - 1 if key == "minimum" else size + 1
                 stopped = self._stopped(name, outside)
-                if stopped is None and not self.oblivious:
-                    self.oblivious = True
+                if stopped is None and not self.asked:
+                    self.asked = self.oblivious = True
                     return True
+                if stopped is None and self.example is self.wrapped.example:
+                    self.oblivious = False  # it did not help
                 self.axes[name] = replace(self.axes[name], **{key: size})
                 self.notes.append(_limit_note(name, key, size, stopped))
                 changed = True

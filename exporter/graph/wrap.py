@@ -132,6 +132,7 @@ def _wrap_speech(pipeline: Any, built: Built) -> Wrapped:
 
 def _wrap_tensors(pipeline: Any, built: Built) -> Wrapped:
     outputs = _chosen(pipeline, {spec.name: spec for spec in built.outputs})
+    _refuse_twice(pipeline, built.inputs, outputs)
     module = NamedGraph(
         built.module,
         inputs=[spec.name for spec in built.inputs],
@@ -153,6 +154,20 @@ def _wrap_tensors(pipeline: Any, built: Built) -> Wrapped:
         sizes=built.sizes,
         example_at=built.example_at,
     )
+
+
+def _refuse_twice(
+    pipeline: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> None:
+    taken = {spec.name for spec in inputs}
+    twice = [spec.name for spec in outputs if spec.name in taken]
+    if twice:
+        others = ", ".join(f"next_{o.name}" if o.name in taken else o.name for o in outputs)
+        raise ConfigError(
+            f"'{twice[0]}' is an input and an output; in ONNX a name has one value",
+            where=pipeline.where("outputs"),
+            remedy=f"name every result, in order, for example: outputs: [{others}]",
+        )
 
 
 def _states(pipeline: Any, built: Built, outputs: Mapping[str, TensorSpec]) -> Mapping[str, str]:

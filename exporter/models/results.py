@@ -1,7 +1,8 @@
 """What a model returns, flat and by name: one tensor, or lists, tuples and dicts of them.
 
 A value of a dict is called by its key, of a list by its number, of a record by its field, joined
-by dots: ``caches.0.key``. ``None`` is left out: a value that a model does not have this time.
+by dots: ``caches.0.key``; as many other names as there are values rename them, in order. ``None``
+is left out: a value that a model does not have this time.
 """
 
 from __future__ import annotations
@@ -43,12 +44,21 @@ def flat_results(returned: Any, named: Sequence[str]) -> dict[str, Any]:
     paths = [".".join(path) for path, _ in leaves]
     values = [value for _, value in leaves]
     spoken = isinstance(returned, Mapping) or _fields(returned) is not None
-    flat = all(len(path) <= 1 for path, _ in leaves)
-    if spoken and (flat or set(paths) & set(named)):
+    if spoken and not _renames(paths, named):
         return dict(zip(paths, values, strict=True))
     if len(values) != len(named):
         raise UnnamedError(paths, named)
     return dict(zip(named, values, strict=True))
+
+
+def _renames(paths: Sequence[str], named: Sequence[str]) -> bool:
+    """True when names are given to values that have other ones: one for each, in order.
+
+    Values that keep their own name must stand where it is named.
+    """
+    if set(named) <= set(paths) or len(named) != len(paths):
+        return False
+    return all(named.index(path) == at for at, path in enumerate(paths) if path in named)
 
 
 def by_name(returned: Any, names: Sequence[str]) -> Mapping[str, Any]:

@@ -36,9 +36,13 @@ def test_an_output_of_bfloat16_is_read(shape):
     x = np.resize(VALUES, shape)
     model = cast(TensorProto.BFLOAT16, list(shape))
     found = run_model(model, {"x": x}, Deployment(threads=1))["y"]
-    assert found.dtype == ml_dtypes.bfloat16 and found.shape == shape
-    expected = x.astype(ml_dtypes.bfloat16)
-    np.testing.assert_array_equal(found.astype(np.float32), expected.astype(np.float32))
+    assert found.dtype == np.float32 and found.shape == shape
+    np.testing.assert_array_equal(found, x.astype(ml_dtypes.bfloat16).astype(np.float32))
+
+
+def test_float32_goes_into_what_takes_bfloat16():
+    found = run_model(cast(TensorProto.FLOAT, [2, 3]), {"x": VALUES}, Deployment(threads=1))["y"]
+    np.testing.assert_array_equal(found, VALUES.astype(ml_dtypes.bfloat16).astype(np.float32))
 
 
 def test_other_formats_are_what_they_were():

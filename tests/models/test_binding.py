@@ -118,7 +118,9 @@ def test_what_has_names_keeps_them():
     returned = {"y": 1, "caches": [{"k": 2}, {"k": 3}], "none": None}
     assert flat_results(returned, ["y", "caches.1.k"]) == {"y": 1, "caches.0.k": 2, "caches.1.k": 3}
     assert flat_results(returned, ["one", "two", "three"]) == {"one": 1, "two": 2, "three": 3}
-    assert flat_results({"y": 1}, ["z"]) == {"y": 1}
+    assert flat_results({"y": 1, "x": 2}, ["z"]) == {"y": 1, "x": 2}
+    assert flat_results({"y": 1, "cache": 2}, ["y", "next"]) == {"y": 1, "next": 2}
+    assert flat_results({"cache": 2, "y": 1}, ["y", "next"]) == {"y": 1, "cache": 2}
     pair = namedtuple("pair", "a b")
     assert flat_results(pair(1, 2), ["b"]) == {"a": 1, "b": 2}
     assert flat_results(Record(1, None), ["h"]) == {"h": 1}
@@ -127,5 +129,5 @@ def test_what_has_names_keeps_them():
 def test_too_few_names_and_missing_names_are_errors():
     with pytest.raises(UnnamedError, match="returns 3 values, 2 are named"):
         flat_results((1, [2, 3]), ["a", "b"])
-    with pytest.raises(MissingError, match="no 'z', but y"):
-        by_name({"y": 1}, ["z"])
+    with pytest.raises(MissingError, match="no 'z', but y, x"):
+        by_name({"y": 1, "x": 2}, ["z"])

@@ -394,7 +394,7 @@ def test_a_case_outside_of_a_limit_that_was_found_is_refused_with_it(tmp_path, c
     )
     assert cli.main(["run", str(path), "--trust", "--output-dir", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
-    assert "'x' has 2 frames; the model takes 3 or more, as was found by running it" in said
+    assert "'x' has 2 frames; what is exported takes 3 or more, as was found in the model" in said
 
 
 def test_limits_are_not_made_up_for_a_model_that_takes_multiples(tmp_path):
