@@ -1,10 +1,11 @@
 """Find the node that holds a constant which tracing took from the example.
 
-Two hints lead to it: the node that onnxruntime names when it refuses a size, or else the first
-value whose shape does not follow the input as the others do; and constants of the file that are
-the example's size, or a table with that many rows. Where already the example's own size comes out
-wrong it was no size that was baked in but a value: then the first table of numbers in the file
-that is no parameter and no buffer of the module is named (SpeechBrain 0.5.16: the example's mean).
+A constant that is the example's size may be one by accident (the exponent of a square, the axes of
+an Unsqueeze), so it is tried: the file is run at the size that comes out wrong, with the size of
+that run in the constant's place. What then agrees with PyTorch was baked there; where nothing
+does, nobody is accused. Where already the example's own size comes out wrong it was no size that
+was baked in but a value: then the first table of numbers in the file that is no parameter and no
+buffer of the module is named (SpeechBrain 0.5.16: the example's mean).
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import numpy as np
 import onnx
 import torch
 
+from exporter.contracts.baked_trial import Agrees, Trial, sizes_that_move
 from exporter.contracts.result import Place
 from exporter.contracts.shape_sizes import SweepAxis
 from exporter.contracts.state import checksum, held_tensors
 from exporter.contracts.subject import Subject
-from exporter.errors import OnnxStoppedError
 from exporter.graph.index import GraphIndex
 
 _LEAST_TABLE = 9
@@ -32,9 +33,9 @@ _NODE = re.compile(r"(\w+) node(?:\. Name:| )'([^']*)'")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baked:
-    """The node, the constant, and other candidates."""
+    """The node and the constant (no place: they are not located), and all candidates."""
 
-    place: Place
+    place: Place | None
     what: str
     candidates: list[str] = field(default_factory=list)
 
@@ -43,44 +44,46 @@ def find_baked(
     subject: Subject,
     axes: Sequence[SweepAxis],
     *,
-    good_inputs: dict[str, np.ndarray] | None,
+    good: dict[str, np.ndarray],
+    bad: dict[str, np.ndarray],
+    agrees: Agrees,
     message: str,
     at_example: bool = False,
-) -> Baked | None:
-    """Name the node that holds the constant.
+) -> Baked:
+    """Name the node that holds the constant, or say that it is not located.
 
     Args:
         axes: the dynamic axes; a constant of any of them may spoil the sizes of another.
-        good_inputs: inputs of a size that works, if there is one.
+        good, bad: inputs of the sizes that were traced, and of some that come out wrong.
+        agrees: tells whether outputs on ``bad`` are PyTorch's.
         message: what onnxruntime said, or how the outputs differ.
         at_example: also the size of the example is wrong.
     """
     graph = subject.onnx.made.graph
-    held = _foreign_table(subject, graph) if at_example else None
-    if held is not None:
-        return held
-    known = _sizes_at_example(subject, good_inputs, axes)
-    candidates = _constants(graph, known)
-    refused = refusing_node(graph, message)
-    start = None if refused is None else graph.producer[refused.output[0]]
-    if start is not None:
-        near = _nearest(graph, start, {node for node, _ in candidates})
-    else:
-        near = min((node for node, _ in candidates), default=None)
+    if at_example:
+        held = _foreign_table(subject, graph)
+        return held or Baked(place=None, what="not located")
+    sizes = sizes_that_move(subject, good, bad)
+    candidates = _constants(graph, frozenset(sizes))
     listed = [_text(graph, *item) for item in candidates[:10]]
-    if near is None:
-        if start is None:
-            return None
-        place = subject.onnx.place(graph.nodes[start].output[0])
-        return Baked(place=place, what=f"onnxruntime stops at {place}", candidates=listed)
-    name = next(constant for node, constant in candidates if node == near)
-    place = subject.onnx.place(graph.nodes[near].output[0])
-    return Baked(
-        place=place,
-        what=f"node '{graph.nodes[near].name}' ({graph.nodes[near].op_type}) holds the constant "
-        f"{_shown(graph.array(name))}",
-        candidates=listed,
-    )
+    names = tuple(dict.fromkeys(name for _, name in candidates))
+    name = Trial(subject, sizes, bad, agrees).guilty(names)
+    if name is not None:
+        node = next(node for node, constant in candidates if constant == name)
+        place = subject.onnx.place(graph.nodes[node].output[0])
+        return Baked(
+            place=place,
+            what=f"node '{graph.nodes[node].name}' ({graph.nodes[node].op_type}) holds the "
+            f"constant {_shown(graph.array(name))} of the example: with the size of this run in"
+            " its place the file agrees with PyTorch",
+            candidates=listed,
+        )
+    refused = refusing_node(graph, message)
+    if refused is None:
+        return Baked(place=None, what="the op is not located", candidates=listed)
+    place = subject.onnx.place(refused.output[0])
+    what = f"onnxruntime stops at {place}; where the size comes from is not located"
+    return Baked(place=place, what=what, candidates=listed)
 
 
 def _foreign_table(subject: Subject, graph: GraphIndex) -> Baked | None:
@@ -107,24 +110,6 @@ def refusing_node(graph: GraphIndex, message: str) -> onnx.NodeProto | None:
     if not found:
         return None
     return next((node for node in graph.nodes if node.name == found[2]), None)
-
-
-def _sizes_at_example(
-    subject: Subject, good_inputs: dict[str, np.ndarray] | None, axes: Sequence[SweepAxis]
-) -> frozenset[int]:
-    """Sizes that inner values have at the example because of the dynamic axes."""
-    sizes = {axis.example for axis in axes}
-    if good_inputs is None:
-        return frozenset(sizes)
-    try:
-        for _, (value,) in subject.onnx.walk((good_inputs,)):
-            sizes.update(size for size in value.shape if size > 2)
-    except OnnxStoppedError:
-        return frozenset(sizes)
-    weights = {
-        size for name in subject.onnx.made.graph.initializers for size in _dims(subject, name)
-    }
-    return frozenset(sizes - weights | {axis.example for axis in axes})
 
 
 def _dims(subject: Subject, name: str) -> tuple[int, ...]:
@@ -158,21 +143,6 @@ def _rank(graph: GraphIndex, name: str, sizes: frozenset[int]) -> int | None:
             if close:
                 return 1
     return 2 if any(dim in sizes for dim in dims) else None
-
-
-def _nearest(graph: GraphIndex, start: int, wanted: set[int]) -> int | None:
-    """The nearest of some nodes, upstream or at ``start`` first, then downstream."""
-    queue, seen = [start], {start}
-    while queue:
-        node = queue.pop(0)
-        if node in wanted:
-            return node
-        for name in graph.reads[node]:
-            producer = graph.producer.get(name)
-            if producer is not None and producer not in seen:
-                seen.add(producer)
-                queue.append(producer)
-    return min(wanted, default=None)
 
 
 def _text(graph: GraphIndex, node: int, name: str) -> str:

@@ -200,15 +200,26 @@ def _onnx_verdict(
         or (axis.example not in axis.sizes and _wrong_at_example(subject, axis, noise or Noise()))
         for axis in axes
     )
+    by_name = {axis.name: axis for axis in axes}
+    inputs = at_size(subject, by_name[hard[0].axis], hard[0].size)
+    try:
+        left = subject.torch(inputs)
+    except ForwardError:
+        return result
+
+    def agrees(outputs: dict[str, np.ndarray]) -> bool:
+        away = disagreement(subject, inputs, left, outputs, noise or Noise())
+        return away is None or away.fragile
+
     found = find_baked(
         subject,
         axes,
-        good_inputs=example_inputs(subject),
+        good=example_inputs(subject),
+        bad=inputs,
+        agrees=agrees,
         message=hard[0].what,
         at_example=at_example,
     )
-    if found is None:
-        return result
     return dataclasses.replace(
         result,
         where=found.place,
