@@ -9,7 +9,7 @@ A file that was made elsewhere takes the place of exported and simplified.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from exporter.case_run import CAPTURED, EAGER, CaseRun, run_cases, tokens_of
@@ -21,20 +21,22 @@ from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.execution.stopwatch import FILES, METRICS, RUNNING, spent, timed
 from exporter.graph.index import GraphIndex, open_graph
 from exporter.graph.taps import COMPARED, count_fates
+from exporter.judge.ambiguity import doubtful_cases, settle
+from exporter.judge.blame import KERNEL, asks_for_stage, culprit_records, module_of, to_blame
 from exporter.judge.capture_fault import capture_fault, truth_notes
 from exporter.judge.devices import device_records, policy_on
 from exporter.judge.layer_link import layer_link
 from exporter.judge.lowered import LoweredFiles
 from exporter.judge.randomness import with_randomness
 from exporter.judge.subject import Subject
-from exporter.layers import Culprit, LayerLink, judge_layers
+from exporter.layers import LayerLink, judge_layers
 from exporter.length_proofs import LengthProof, LengthProofs
 from exporter.outputs import OutputResult, judge_outputs, second_opinion
 from exporter.own_state import OwnState, judge_own_state
 from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status, worst
 from exporter.parity.tolerance import Policy
-from exporter.record import culprit_record, link_record, output_record, walk_notes
+from exporter.record import link_record, output_record, walk_notes
 from exporter.report.schema import CulpritRecord, DeploymentRecord, LinkRecord
 from exporter.stages import Stages, Station
 from exporter.tensors import Arrays, Case
@@ -67,7 +69,6 @@ class Chain:
         self._deployments = deployments
         self._budget = budget
         self._stages = stages
-        self._tainted: dict[str, str | None] = {}
         self._stopped: dict[str, str] = {}
         self._graphs: dict[str, GraphIndex] = {}
         self._own: list[OwnState] = []
@@ -102,6 +103,7 @@ class Chain:
         results = [result for run in runs for result in self._judge_outputs(run)]
         walk = self._subject.tapped and bool(cases)
         walked = self._judge_layers(cases, min_coverage) if walk else None
+        results = self._settled(results, runs, walked[0].decisions if walked else {})
         if walked is None or not walked[0].culprits:
             able = [run.case for run in runs if not run.stopped]
             results = second_opinion(self._subject.program, results, able, self._policy)
@@ -117,13 +119,19 @@ class Chain:
         links = [link_record(r, *ends) for r, ends in rollups]
         statuses = [r.status for r, _ in rollups]
         culprits: list[CulpritRecord] = []
+        findings: list[CulpritRecord] = []
         notes = [] if proof is None else [proof.note(self._front())]
         notes += truth_notes(runs)
         if walked is not None:
             layers, record, status = walked
             links.insert(len(links) - len(self._deployments), record)
             statuses.append(status)
-            culprits = self._culprits(layers, cases)
+            failed = status is Status.FAIL or any(
+                r.status is Status.FAIL for r, ends in rollups if ends[0] != EAGER
+            )
+            culprits = self._culprits(layers, cases, failed)
+            if not failed:
+                findings = culprit_records(layers.findings, link=record.name, stage=KERNEL)
             for deployment in self._deployments:
                 if deployment.provider != CPU:
                     link, status, found = self._device_layers(deployment, cases, culprits)
@@ -142,6 +150,7 @@ class Chain:
             links=links,
             outputs=[output_record(result) for result in results],
             culprits=culprits,
+            findings=findings,
             statuses=statuses,
             status=worst(statuses),
             tokens=self._tokens(runs),
@@ -157,12 +166,9 @@ class Chain:
         """Layers on a device; one that the CPU has wrong as well is not the device's."""
         layers, record, status = self._judge_layers(cases, None, deployment)
         names = {culprit.layer for culprit in known}
-        found = [
-            culprit_record(culprit, link=record.name, stage=deployment.label())
-            for culprit in layers.culprits
-            if _module(culprit) not in names
-        ]
-        return record, status, found
+        found = [c for c in layers.culprits if module_of(c) not in names]
+        link, stage = record.name, deployment.label()
+        return record, status, culprit_records(found, link=link, stage=stage, on_device=True)
 
     def _judge_layers(
         self,
@@ -264,7 +270,6 @@ class Chain:
             expected=expected,
             actual=actual,
             policy=policy_on(self._policy, deployment),
-            ambiguity=self._ambiguity,
             operators=self._operators(),
             held=self._lowered.outputs(station, self._graph, run.case),
         )
@@ -345,47 +350,35 @@ class Chain:
                 self._graphs[station.name] = open_graph(station.path)
         return self._graphs[station.name]
 
-    def _culprits(self, layers: LayerLink, cases: Sequence[Case]) -> list[CulpritRecord]:
+    def _culprits(
+        self, layers: LayerLink, cases: Sequence[Case], failed: bool
+    ) -> list[CulpritRecord]:
         """Culprits of the last file; a layer that an earlier file has wrong is that stage's."""
-        blamed: dict[str, str] = {}
-        if layers.culprits:
-            for station in self._subject.stations[:-1]:
-                with self._stages.stage(f"layers of {station.name}"):
-                    found = self._layers(station, cases)
-                for culprit in found.culprits:
-                    blamed.setdefault(_module(culprit), station.stage)
-        return [
-            culprit_record(
-                culprit,
-                link=self._link_to(self._last.name),
-                stage=blamed.get(_module(culprit), self._last.stage),
-            )
-            for culprit in layers.culprits
-        ]
+        held = to_blame(layers, failed=failed)
+        earlier = {}
+        for station in self._subject.stations[:-1] if asks_for_stage(held) else ():
+            with self._stages.stage(f"layers of {station.name}"):
+                earlier[station.stage] = self._layers(station, cases)
+        link = self._link_to(self._last.name)
+        return culprit_records(held, link=link, stage=self._last.stage, earlier=earlier)
 
-    def _ambiguity(self, case: Case) -> str | None:
-        """Why integers of this case may differ: a decision whose margin is below the noise."""
-        if not self._subject.tapped or case.name in self._unrun:
-            return None
-        if case.name not in self._tainted:
-            layers = self._layers(self._last, [case])
-            unsure = [
-                tap.propagated.verdict.reason
-                for tap in layers.taps
-                if tap.propagated is not None
-                and tap.propagated.verdict.status is Status.AMBIGUOUS
-                # A limit that shows nothing is no decision that could have gone either way.
-                and not tap.propagated.verdict.weak
-            ]
-            failed = any(tap.status is Status.FAIL for tap in layers.taps)
-            self._tainted[case.name] = unsure[0] if unsure and not failed else None
-        return self._tainted[case.name]
+    def _settled(
+        self, results: list[OutputResult], runs: list[CaseRun], walked: Mapping[str, str | None]
+    ) -> list[OutputResult]:
+        """Outputs behind an ambiguous decision, told from those that are wrong."""
+        if not self._subject.tapped:
+            return results
+        known = dict(walked)
+        doubtful = doubtful_cases(self._subject.program, results, {*known, *self._unrun})
+        if doubtful:
+            with self._stages.stage("ambiguity") as stage:
+                cases = [run.case for run in runs if run.case.name in doubtful]
+                known |= self._layers(self._last, cases).decisions
+                unsure = sum(known[name] is not None for name in doubtful)
+                stage.result(f"{unsure} of {len(doubtful)} case(s) rest on a decision in doubt")
+        return settle(results, known.get)
 
     def _tokens(self, runs: list[CaseRun]) -> dict[str, list[list[int]]]:
         station = self._deployments[0].label()
         found = {run.case.name: tokens_of(run, station) for run in runs}
         return {name: tokens for name, tokens in found.items() if tokens is not None}
-
-
-def _module(culprit: Culprit) -> str:
-    return culprit.tap.planned.tap.module

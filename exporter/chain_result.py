@@ -23,7 +23,8 @@ class ChainResult:
     """Records and statuses of all links, in the order of the chain.
 
     ``shipped`` holds the outputs of the first deployment, by case; ``proof`` what was leaned on;
-    ``checks`` what decides beside the links.
+    ``checks`` what decides beside the links; ``findings`` layers in which a kernel loses digits and
+    nothing fails.
     """
 
     links: list[LinkRecord]
@@ -35,6 +36,7 @@ class ChainResult:
     shipped: dict[str, Arrays]
     notes: list[str]
     proof: LengthProof | None = None
+    findings: list[CulpritRecord] = field(default_factory=list)
     deployments: list[DeploymentRecord] = field(default_factory=list)
     checks: list[CheckRecord] = field(default_factory=list)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from exporter.config.schema import MOST_FACTOR
+from exporter.parity.cause import Cause
 from exporter.parity.status import Status, Who, holds, is_good
 from exporter.report.deployments import cause_sentence
+from exporter.report.kernels import kernel_sentence
 from exporter.report.schema import (
     CHECK_REPLACED,
     CheckRecord,
@@ -33,6 +35,7 @@ def headline_of(report: Report) -> str:
         report.contracts,
         report.deployments,
         report.checks,
+        report.findings,
         weak=_weak(report),
     )
 
@@ -44,6 +47,7 @@ def headline(
     contracts: Sequence[ContractRecord] = (),
     deployments: Sequence[DeploymentRecord] = (),
     checks: Sequence[CheckRecord] = (),
+    findings: Sequence[CulpritRecord] = (),
     *,
     weak: Sequence[str] = (),
 ) -> str:
@@ -74,6 +78,8 @@ def headline(
     if culprits:
         first = culprits[0]
         more = f" (and {len(culprits) - 1} more)" if len(culprits) > 1 else ""
+        if first.cause == Cause.KERNEL.value:
+            return f"{kernel_sentence(first)}{more}"
         at = f" at {first.source}" if first.source else ""
         who = f"; {_WRONG[first.who]}" if first.who in _WRONG else ""
         return f"{first.stage}: layer '{first.layer}', {first.op}{at}: {first.reason}{who}{more}"
@@ -107,7 +113,11 @@ def headline(
     layers = "; ".join([layers, *weak])
     kept = sum(held.verdict == Status.PASS.value for held in contracts)
     promises = f"; {kept} contract checks pass" if contracts else ""
-    return f"all {len(links)} links agree; {layers}{promises}"
+    whole = f"all {len(links)} links agree; {layers}{promises}"
+    if findings:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        whole += f"; finding: {kernel_sentence(findings[0])}{more}"
+    return whole
 
 
 def _weak(report: Report) -> list[str]:

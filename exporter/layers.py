@@ -9,19 +9,12 @@ is a culprit when its local error fails; a propagated failure behind it is a con
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from exporter.execution.culprits import (
-    Culprit,
-    Judged,
-    TapResult,
-    find_culprits,
-    worse_judged,
-)
 from exporter.execution.held_cost import Costs
 from exporter.execution.lockstep import Clock, Lockstep, TapValues
 from exporter.execution.margins import Margin
@@ -30,6 +23,15 @@ from exporter.execution.reordered import float32_cost
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
+from exporter.judge.culprits import (
+    Culprit,
+    Judged,
+    TapResult,
+    WorstOf,
+    find_culprits,
+    find_findings,
+)
+from exporter.judge.graph_or_kernel import excuse_behind_kernels, graph_or_kernel
 from exporter.judge.lowered import LoweredTaps
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
@@ -51,11 +53,17 @@ _WORKERS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerLink:
-    """All taps of a link, the culprits, the worst first, and where the time went."""
+    """All taps of a link, the culprits, the worst first, and where the time went.
+
+    ``findings`` are layers in which a kernel loses digits and nothing fails. ``decisions`` has, by
+    case, the first ambiguous decision in words; None where there is none or something fails.
+    """
 
     taps: tuple[TapResult, ...]
     culprits: tuple[Culprit, ...]
     clock: Clock
+    findings: tuple[Culprit, ...] = ()
+    decisions: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def judge_layers(
@@ -83,13 +91,17 @@ def judge_layers(
     planned = plan_taps(program, graph, known_taps)
     lockstep = Lockstep(program, graph, planned, deployment=deployment, budget=budget)
     lowered = LoweredTaps(program, lockstep.held, planned, policy)
-    found: dict[str, _Worst] = {tap.tap.name: _Worst() for tap in planned}
+    found: dict[str, WorstOf] = {tap.tap.name: WorstOf() for tap in planned}
+    decisions: dict[str, str | None] = {}
     with ThreadPoolExecutor(_WORKERS) as pool:
         for case in cases:
             progress(case.name)
-            here: dict[str, _Worst] = {tap.tap.name: _Worst() for tap in planned}
+            here: dict[str, WorstOf] = {tap.tap.name: WorstOf() for tap in planned}
             _judge_case(lockstep, lowered, case, policy, pool, budget, here)
+            graph_or_kernel(lockstep, case.inputs, policy, deployment.provider, here)
+            excuse_behind_kernels(program, planned, here)
             _second_opinion(program, case, policy, here, planned)
+            decisions[case.name] = _ambiguous(here)
             for name, results in here.items():
                 if results.local is not None and results.propagated is not None:
                     found[name].add(results.local, results.propagated)
@@ -102,24 +114,31 @@ def judge_layers(
         for tap in planned
     )
     culprits = find_culprits(taps, program, expected_taps)
-    return LayerLink(taps=taps, culprits=culprits, clock=lockstep.clock)
+    findings = find_findings(taps, program)
+    return LayerLink(
+        taps=taps,
+        culprits=culprits,
+        clock=lockstep.clock,
+        findings=findings,
+        decisions=decisions,
+    )
 
 
-@dataclass(slots=True)
-class _Worst:
-    local: Judged | None = None
-    propagated: Judged | None = None
-
-    def add(self, local: Judged, propagated: Judged) -> None:
-        self.local = worse_judged(self.local, local)
-        self.propagated = worse_judged(self.propagated, propagated)
+def _ambiguous(found: Mapping[str, WorstOf]) -> str | None:
+    """Why outputs of a case may differ: a decision whose margin is below the noise."""
+    judged = [j for held in found.values() for j in (held.propagated, held.local) if j is not None]
+    if any(j.verdict.status is Status.FAIL for j in judged):
+        return None
+    # A limit that shows nothing is no decision that could have gone either way.
+    unsure = (j for j in judged if j.verdict.status is Status.AMBIGUOUS and not j.verdict.weak)
+    return next((j.verdict.reason for j in unsure), None)
 
 
 def _second_opinion(
     program: Program,
     case: Case,
     policy: Policy,
-    found: dict[str, _Worst],
+    found: dict[str, WorstOf],
     planned: tuple[PlannedTap, ...],
 ) -> None:
     """Judge propagated failures again, with float32's cost taken from several draws.
@@ -167,7 +186,7 @@ def _judge_case(
     policy: Policy,
     pool: ThreadPoolExecutor,
     budget: int,
-    found: dict[str, _Worst],
+    found: dict[str, WorstOf],
 ) -> None:
     costs = lowered.costs(case.inputs)
     state = _CaseState(case=case, policy=policy, lowered=lowered, costs=costs)
@@ -198,7 +217,7 @@ def _measure_all(
     pending: list[TapValues],
     state: _CaseState,
     pool: ThreadPoolExecutor,
-    found: dict[str, _Worst],
+    found: dict[str, WorstOf],
     clock: Clock,
 ) -> None:
     """Measure what waits, on all cores at once, and forget it.
@@ -224,7 +243,7 @@ def _judge_apart(values: TapValues, state: _CaseState) -> tuple[Judged, Judged |
     return _judged(local, _judge(local, values, state), state), None
 
 
-def _judge_rearranged(values: TapValues, state: _CaseState, found: dict[str, _Worst]) -> Judged:
+def _judge_rearranged(values: TapValues, state: _CaseState, found: dict[str, WorstOf]) -> Judged:
     source = None
     if values.rearranged is not None:
         source = found[values.rearranged.source].propagated

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter import __version__
@@ -65,9 +65,8 @@ def policy_of(pipeline: Pipeline) -> Policy:
         for item in given.overrides
     )
     precision = "int8" if given.precision == "int8_weights" else given.precision
-    if given.factor is None:
-        return Policy(precision=precision, overrides=overrides)
-    return Policy(precision=precision, overrides=overrides, factor=given.factor)
+    policy = Policy(precision=precision, overrides=overrides, kernel_loss=given.kernel_loss)
+    return policy if given.factor is None else replace(policy, factor=given.factor)
 
 
 def not_checked_always(options: Options, seeded: bool) -> list[str]:
@@ -129,6 +128,7 @@ def make_report(
             precision=pipeline.parity.precision,
             overrides=[item.model_dump() for item in pipeline.parity.overrides],
             max_ambiguous=pipeline.parity.max_ambiguous,
+            kernel_loss=policy.kernel_loss,
             min_coverage=pipeline.min_coverage,
             reason=pipeline.parity.reason or "",
             layers=layers,
@@ -137,6 +137,7 @@ def make_report(
         artifacts=artifacts,
         links=result.links,
         culprits=result.culprits,
+        findings=result.findings,
         structure=structure or [],
         outputs=result.outputs,
         cases=[case_record(case, _text(result.tokens.get(case.name), tokens)) for case in cases],

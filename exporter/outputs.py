@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from exporter.execution.decisions import is_drawn
@@ -13,13 +13,11 @@ from exporter.graph.program import Program
 from exporter.judge.lowered import HeldOutputs
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Measurement
-from exporter.parity.status import Status, Who
+from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy, natural_scale
 from exporter.parity.verdict import Verdict, judge
 from exporter.tap_measure import with_cost
 from exporter.tensors import Arrays, Case, TensorSpec
-
-Ambiguity = Callable[[Case], str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +41,6 @@ def judge_outputs(
     expected: Arrays,
     actual: Arrays,
     policy: Policy,
-    ambiguity: Ambiguity | None = None,
     operators: Mapping[str, str] | None = None,
     held: HeldOutputs | None = None,
 ) -> list[OutputResult]:
@@ -53,7 +50,6 @@ def judge_outputs(
         truth: free float64 PyTorch. reference: float32 PyTorch, the yardstick of rounding.
         expected, actual: the two ends of the link. Floats of ``actual`` are judged against
             ``truth``; integers must equal ``expected``.
-        ambiguity: asked when integers differ; says why a float64 margin explains it, or None.
         operators: op behind each output, for its natural scale.
         held: what the file behind ``actual`` holds; None when nobody has looked.
     """
@@ -74,15 +70,6 @@ def judge_outputs(
         if held is not None:
             measured = held.tell(measured)
         verdict = judge(measured, policy, empty_declared=name in case.expect_empty)
-        if verdict.status is Status.FAIL and ambiguity is not None and measured.problem is None:
-            why = ambiguity(case)
-            if why is not None:
-                verdict = replace(
-                    verdict,
-                    status=Status.AMBIGUOUS,
-                    who=Who.BOTH_WITHIN_ROUNDING,
-                    reason=f"{why}; {verdict.reason}",
-                )
         results.append(
             OutputResult(
                 link=link, case=case.name, name=name, measurement=measured, verdict=verdict

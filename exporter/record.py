@@ -137,6 +137,7 @@ def culprit_record(culprit: Culprit, *, link: str, stage: str) -> CulpritRecord:
     if culprit.lost:
         names = ", ".join(f"'{lost.tap.name}' ({lost.tap.op})" for lost in culprit.lost)
         reason = f"the file has lost {names}; {reason}"
+    said = culprit.opinion
     if culprit.others:
         also = ", ".join(_briefly(other) for other in culprit.others[:_MOST_OTHERS])
         more = len(culprit.others) - _MOST_OTHERS
@@ -157,6 +158,12 @@ def culprit_record(culprit: Culprit, *, link: str, stage: str) -> CulpritRecord:
         limit=_number(decisive.verdict.limit.max_abs if decisive.verdict.limit else None),
         who=decisive.verdict.who.value,
         reason=reason,
+        cause=said.cause.value if said else None,
+        engine=said.engine if said else "",
+        graph_error=said.graph_error if said else None,
+        float32_error=said.float32_error if said else None,
+        nodes=list(said.nodes) if said else [],
+        provider=said.provider if said else "",
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from exporter.config.schema import MOST_FACTOR
 from exporter.errors import ArtifactError, ConfigError
 from exporter.headline import headline_of
+from exporter.parity.cause import Cause
 from exporter.parity.measurement import Measurement
 from exporter.parity.rollup import Coverage, Rollup, link_verdict, rollup
 from exporter.parity.status import Decision, Status, Who, severity, status_of, worst
@@ -133,8 +134,10 @@ def _verdict(
             f"this report holds a figure that is no measurement ({error})",
             remedy="run the pipeline again; the file was changed, or is of another version",
         ) from error
-    # A value behind an ambiguous decision is out of its limit and excused.
-    excused = saved.verdict == Status.AMBIGUOUS and before.status is Status.FAIL
+    if again == before:
+        return saved  # what was said beside the figures stays, such as graph or kernel
+    # A value behind an ambiguous decision, or a kernel's loss, is out of its limit and excused.
+    excused = saved.verdict in (Status.AMBIGUOUS, Status.FINDING) and before.status is Status.FAIL
     if before.status != saved.verdict and not excused:
         return saved
     if excused and again.status is not Status.PASS:
@@ -271,7 +274,7 @@ def _culprits(link: LinkRecord, report: Report) -> list[CulpritRecord]:
             free = tap.propagated_verdict
             if free is not None and free.verdict == Status.FAIL:
                 return [_culprit(link, layer, tap, free, known)]
-    return []
+    return [culprit for culprit in saved if culprit.cause == Cause.KERNEL]
 
 
 def _strain(verdict: VerdictRecord) -> float:

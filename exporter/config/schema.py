@@ -160,6 +160,11 @@ class Parity(Section):
     )
     precision: Precision = "float32"
     overrides: Many[Override] = ()
+    kernel_loss: Literal["finding", "fail"] = Field(
+        default="finding",
+        description="a value inside whose kernel loses digits while the same nodes are right in"
+        " float64; finding: it fails only where a decision or an output leaves its limit",
+    )
     max_ambiguous: int = Field(
         default=0,
         ge=0,

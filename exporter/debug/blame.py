@@ -8,10 +8,10 @@ from onnx.reference import ReferenceEvaluator
 
 from exporter.debug.isolate import Isolated, Row, judge_value
 from exporter.debug.subject import Subject
-from exporter.debug.variations import standalone, too_slow
+from exporter.debug.variations import too_slow
 from exporter.errors import OnnxStoppedError
 from exporter.execution.onnxruntime import WindowRun
-from exporter.graph.subgraph import OWN, cut_window
+from exporter.graph.subgraph import OWN, cut_window, standalone
 from exporter.parity.compare import measure
 from exporter.parity.status import Status
 from exporter.parity.verdict import judge

@@ -20,11 +20,10 @@ from exporter.debug.isolate import Isolated, Row
 from exporter.debug.readme import render_readme
 from exporter.debug.subject import Subject
 from exporter.debug.torch_layer import save_layer
-from exporter.debug.variations import standalone
 from exporter.execution import repro
 from exporter.execution.onnxruntime import PROVIDERS
 from exporter.graph.index import GraphIndex
-from exporter.graph.subgraph import OWN
+from exporter.graph.subgraph import OWN, standalone
 from exporter.parity.compare import measure
 from exporter.parity.tolerance import limit, natural_scale
 

@@ -18,7 +18,7 @@ from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.reshaped import StoredShapes, as_expected
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
-from exporter.graph.subgraph import OWN, WindowGraph, cut_window
+from exporter.graph.subgraph import OWN, WindowGraph, cut_window, piece_of
 from exporter.graph.taps import COMPARED, PlannedTap
 from exporter.parity.compare import measure, measure_exact
 from exporter.parity.measurement import Measurement
@@ -94,20 +94,6 @@ class Isolated:
             forced=forced,
             dtypes={name: value.dtype for name, value in self.feeds.items()},
         )
-
-
-def piece_of(graph: GraphIndex, name: str, stops: frozenset[str]) -> tuple[int, ...]:
-    """Indices of the nodes between a value and the values in ``stops`` that it is made from."""
-    found: set[int] = set()
-    stack = [graph.producer[name]] if name in graph.producer else []
-    while stack:
-        node = stack.pop()
-        if node in found:
-            continue
-        found.add(node)
-        made = (n for n in graph.reads[node] if n not in stops and n in graph.producer)
-        stack.extend(graph.producer[n] for n in made)
-    return tuple(sorted(found))
 
 
 def isolate(subject: Subject, taps: Iterable[PlannedTap], *, also: Iterable[str] = ()) -> Isolated:

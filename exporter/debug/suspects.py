@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from exporter.debug.differences import Located, explaining
-from exporter.debug.isolate import Row, piece_of
+from exporter.debug.isolate import Row
 from exporter.debug.select import Layer, layer_of_module
 from exporter.debug.subject import Subject
+from exporter.graph.subgraph import piece_of
 from exporter.graph.taps import PlannedTap
 from exporter.layers import Culprit, judge_layers
 

@@ -12,9 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from exporter.debug.isolate import Isolated, Row, first_line, judge_value
@@ -23,7 +21,7 @@ from exporter.execution.evaluate import to_array
 from exporter.execution.onnxruntime import LEVELS, Deployment, WindowRun, present_providers
 from exporter.execution.reordered import float32_cost
 from exporter.graph.index import GraphIndex
-from exporter.graph.subgraph import OWN, WindowGraph
+from exporter.graph.subgraph import OWN, WindowGraph, standalone
 from exporter.layers import with_cost
 from exporter.parity.measurement import Distance, Measurement
 from exporter.parity.status import Status
@@ -114,19 +112,6 @@ def _on_reference(graph: GraphIndex, feeds: Arrays) -> _Run:
         return dict(zip(window.outputs, (np.asarray(r) for r in results), strict=True))
 
     return run
-
-
-def standalone(window: WindowGraph, graph: GraphIndex) -> onnx.ModelProto:
-    """A window with its weights inside."""
-    model = onnx.ModelProto()
-    model.CopyFrom(window.model)
-    held = set(window.weights)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in held]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    for name in window.weights:
-        model.graph.initializer.append(numpy_helper.from_array(graph.array(name), name))
-    return model
 
 
 def _try(

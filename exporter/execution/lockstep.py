@@ -15,7 +15,7 @@ float64 values are computed op by op inside the window and live only as long as 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,16 +26,16 @@ from exporter.execution.evaluate import (
     call_double,
     is_floating,
     keep_decisions,
-    last_uses,
     to_array,
     to_tensor,
     widen,
 )
 from exporter.execution.linear_change import add_change
-from exporter.execution.margins import Margin, choice_of, margin_of
+from exporter.execution.margins import Margin, margin_of, uses_until_judged
 from exporter.execution.memory import FreedPages, keep_freed_pages, large_blocks_from_system
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
+from exporter.execution.pieces import Pieces
 from exporter.execution.products import Products
 from exporter.execution.rearranged import Rearranged, rearrange, rearranged_source
 from exporter.execution.reshaped import StoredShapes, supplier
@@ -89,13 +89,15 @@ class Lockstep:
         self._freed = FreedPages(max(4 * budget, _KEPT))
         self._products = Products()
         self._ops = {op.name: op for op in program.ops}
-        self._last = _last_uses(program, self._ops)
+        self._last = uses_until_judged(program, self._ops)
         self._sessions: dict[tuple, WindowRun] = {}
+        self._stored = StoredShapes()
         self._weights: dict[str, Any] = {}
         self._names = {tap.onnx_name: tap.tap.name for tap in planned}
         live = [t for t in planned if t.fate == COMPARED and not t.constant]
         self._cut = frozenset(tap.onnx_name for tap in live)
         self.held = HeldPrecision(graph, self._cut, native_formats(program))
+        self._formats = StoredFormats(self.held)
         self._sources = {op.name: tuple(op.refs()) for op in program.ops}
         self._sliceable = sliceable(program)
         self._rearranged = frozenset(
@@ -107,11 +109,16 @@ class Lockstep:
         """Values that the op behind a tap reads."""
         return self._sources[name]
 
-    def walk(self, inputs: Arrays) -> Iterator[TapValues]:
-        """Yield every tap of the program, in order, on one case."""
+    def walk(self, inputs: Arrays, again: frozenset[str] = frozenset()) -> Iterator[TapValues]:
+        """Yield every tap of the program, in order, on one case.
+
+        Args:
+            again: taps to look at once more: these alone are yielded, onnxruntime is not run, and
+                the piece of each can be evaluated in float64 until the next one is asked for.
+        """
         keep_freed_pages()
         with torch.no_grad():
-            yield from _Walk(self, inputs).run()
+            yield from _Walk(self, inputs, again).run()
         # The next case touches the same pages again; what is far more than it needs goes back.
         self._freed.settle()
 
@@ -119,8 +126,9 @@ class Lockstep:
 class _Walk:
     """State of one walk."""
 
-    def __init__(self, owner: Lockstep, inputs: Arrays):
+    def __init__(self, owner: Lockstep, inputs: Arrays, again: frozenset[str] = frozenset()):
         self.owner = owner
+        self.pieces = Pieces(owner._graph, owner._cut, owner._planned, inputs, again)
         program = owner._program
         weights = {name: program.tensors[key] for name, key in program.weights.items()}
         start = {name: to_tensor(inputs[name]) for name in program.inputs}
@@ -130,8 +138,10 @@ class _Walk:
         self.op_weights: dict[str, Any] = {}
         self.sliced: dict[str, LinearSlices] = {}
         self.free_values: dict[str, np.ndarray] = {}
-        self.stored = StoredShapes()
-        self.formats = StoredFormats(owner.held)
+        # What is looked at again has the shapes and formats that the walk before has found.
+        self.stored = owner._stored = owner._stored if again else StoredShapes()
+        self.formats = owner._formats = owner._formats if again else StoredFormats(owner.held)
+        self.supply = self.formats.feeding(supplier(self.reference, owner._names, self.stored))
         options: dict[str, Any] = {
             "taps": owner._cut,
             "sessions": owner._sessions,
@@ -143,7 +153,7 @@ class _Walk:
             inputs,
             owner._deployment,
             forced=owner._cut,
-            supply=self.formats.feeding(supplier(self.reference, owner._names, self.stored)),
+            supply=self.supply,
             **options,
         )
         self.ops: list[tuple[int, Op]] = []
@@ -181,10 +191,15 @@ class _Walk:
         names = [tap.onnx_name for tap in here if tap.onnx_name in owner._cut]
         built = self.free.build_seconds + self.forced.build_seconds
         ran = self.free.run_seconds, self.forced.run_seconds
-        free = self.formats.learn(self.free.advance(names, last=last))
-        free = self._in_shape(here, free)
-        forced = self.formats.as_seen(self.forced.advance(names, last=last))
-        forced = self._in_shape(here, forced)
+        if self.pieces.wanted:
+            self.free.pass_over(names)
+            self.forced.pass_over(names)
+            free, forced = {}, {}
+        else:
+            free = self.formats.learn(self.free.advance(names, last=last))
+            free = self._in_shape(here, free)
+            forced = self.formats.as_seen(self.forced.advance(names, last=last))
+            forced = self._in_shape(here, forced)
         built = self.free.build_seconds + self.forced.build_seconds - built
         owner.clock.add("session building", built)
         owner.clock.add("onnx free", self.free.run_seconds - ran[0])
@@ -195,7 +210,9 @@ class _Walk:
             owner.clock.add("torch float64", time.perf_counter() - started)
             planned = owner._planned.get(op.name)
             if planned is not None:
-                yield self._values(op, planned, free, forced)
+                if not self.pieces.wanted or op.name in self.pieces.wanted:
+                    yield self._values(op, planned, free, forced)
+                    self.pieces.done(op.name)
                 # Whoever reads a tap reads the reference: its local value has done its work.
                 if planned.onnx_name in owner._cut:
                     self.local.pop(op.name, None)
@@ -204,7 +221,8 @@ class _Walk:
                         self.free_values[op.name] = value
                     forced.pop(planned.onnx_name, None)
             self._release(owner._last.get(index, ()))
-        for name in [name for name in self.held if not self._onnx_reads(name)]:
+        done = [n for n in self.held if not self._onnx_reads(n) and not self.pieces.reads(n)]
+        for name in done:
             self.held.discard(name)
             self.reference.pop(name, None)
         self.ops = []
@@ -345,11 +363,13 @@ class _Walk:
             rearranged=self._rearranged(op) if floating and not sliced else None,
             stored=self.stored.of(name),
             moved=self.formats.moved.get(op.name),
+            double=self.pieces.evaluation(op.name, self.supply),
+            losing=self.pieces.losing(op.name, self.supply, self.owner._deployment),
         )
 
     def _margin(self, op: Op, truth: Callable[[str], Any]) -> Callable[..., Margin] | None:
         sliced = self.sliced if truth == self._wide_of else {}
-        return margin_of(op, self._reference_of, truth, sliced, self.owner._ops.get)
+        return margin_of(op, self.reference.__getitem__, truth, sliced, self.owner._ops.get)
 
     def _rearranged(self, op: Op) -> Rearranged | None:
         source = rearranged_source(op)
@@ -360,9 +380,6 @@ class _Walk:
         if self.reference[source].dtype != reference.dtype:
             return None
         return rearrange(op, value, tuple(reference.shape))
-
-    def _reference_of(self, name: str) -> Any:
-        return self.reference[name]
 
     def _onnx_reads(self, name: str) -> bool:
         planned = self.owner._planned.get(name)
@@ -375,21 +392,7 @@ class _Walk:
             self.sliced.pop(name, None)
             self.free_values.pop(name, None)
             self.formats.moved.pop(name, None)
-            if self._onnx_reads(name):
+            if self._onnx_reads(name) or self.pieces.reads(name):
                 self.held.add(name)
             else:
                 self.reference.pop(name, None)
-
-
-def _last_uses(program: Program, ops: Mapping[str, Op]) -> dict[int, tuple[str, ...]]:
-    """As ``last_uses``; what indices were chosen from is held until the indices are judged."""
-    last = {index: list(names) for index, names in last_uses(program).items()}
-    released = {name: index for index, names in last.items() for name in names}
-    for index, op in enumerate(program.ops):
-        choice = choice_of(op, ops.get)
-        at = released.get(choice.source) if choice is not None else None
-        if choice is not None and at is not None and at < index:
-            last[at].remove(choice.source)
-            last.setdefault(index, []).append(choice.source)
-            released[choice.source] = index
-    return {index: tuple(names) for index, names in last.items()}

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporter.execution.evaluate import Lookup, widen
+from exporter.execution.evaluate import Lookup, last_uses, widen
 from exporter.execution.slices import LinearSlices
-from exporter.graph.program import Op, Ref
+from exporter.graph.program import Op, Program, Ref
 
 _COMPARISONS = frozenset({"ge", "gt", "le", "lt", "eq", "ne"})
 # Position of the axis among the arguments, and the axis where none is given.
@@ -112,6 +112,25 @@ def choice_of(op: Op, producer: Callable[[str], Op | None] | None = None) -> Cho
         lowest=name in ("argmin", "min"),
         ties=ties,
     )
+
+
+def decides(op: Op) -> bool:
+    """True for comparisons and choices, the ops that may have a margin."""
+    return _plain_name(op) in _COMPARISONS or _plain_name(op) in _CHOICES
+
+
+def uses_until_judged(program: Program, ops: Mapping[str, Op]) -> dict[int, tuple[str, ...]]:
+    """As ``last_uses``; what indices were chosen from is held until the indices are judged."""
+    last = {index: list(names) for index, names in last_uses(program).items()}
+    released = {name: index for index, names in last.items() for name in names}
+    for index, op in enumerate(program.ops):
+        choice = choice_of(op, ops.get)
+        at = released.get(choice.source) if choice is not None else None
+        if choice is not None and at is not None and at < index:
+            last[at].remove(choice.source)
+            last.setdefault(index, []).append(choice.source)
+            released[choice.source] = index
+    return {index: tuple(names) for index, names in last.items()}
 
 
 def margin_of(

@@ -90,6 +90,10 @@ class OnnxWindows:
         self._early.update((n, v) for n, v in found.items() if n in self._taps and n not in asked)
         return {n: found[n] if n in found else self._early.pop(n) for n in wanted if n in have}
 
+    def pass_over(self, names: Iterable[str]) -> None:
+        """Take the nodes of ``names`` as done without running them."""
+        self._partition.take(names)
+
     def reads_later(self, name: str) -> bool:
         """True while a node that was not handed out yet reads ``name``."""
         return self._partition.is_awaited(name)

@@ -78,6 +78,10 @@ class LinearSlices:
         for rows, x in pairs:
             yield rows, functional.linear(x, self.weight, self.bias)
 
+    def whole_local(self) -> torch.Tensor:
+        """The local float64 value, all of it; only for a value that fails."""
+        return functional.linear(self.local, self.weight, self.bias)
+
     def whole(self) -> torch.Tensor:
         """The free float64 value, all of it; only for the margins of a decision that differs."""
         return functional.linear(self.wide, self.weight, self.bias)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from exporter.execution.double_nodes import DoubleRun
 from exporter.execution.margins import Margin
 from exporter.execution.rearranged import Rearranged
 from exporter.execution.slices import LinearSlices
@@ -23,6 +24,8 @@ class TapValues:
     in the free run and on what its piece reads; they take what ONNX decided. ``stopped`` is what
     onnxruntime said when it could not compute the value. A tap with ``slices`` is too large for
     its float64 values to be held; they are None and come from there, some rows at a time.
+    ``double`` evaluates the piece of the file in float64, ``losing`` says which of its operators
+    lose digits in float32; both are there where that was asked for.
     ``rearranged`` is there when the op only rearranges a tap whose free value is still held.
     ``stored`` is the file's shape of a value that was reshaped to PyTorch's to be compared.
     ``moved`` is what an op that only moves elements must leave, bit for bit, where the file stores
@@ -43,6 +46,8 @@ class TapValues:
     rearranged: Rearranged | None = None
     stored: tuple[int, ...] | None = None
     moved: np.ndarray | None = None
+    double: Callable[[], DoubleRun] | None = None
+    losing: Callable[[], tuple[str, ...]] | None = None
 
 
 @dataclass(slots=True)

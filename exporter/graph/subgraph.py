@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import point
@@ -194,3 +194,30 @@ def _reference(tensor: onnx.TensorProto) -> onnx.TensorProto:
     slim = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
     point(slim, "in-memory", 0, 0)
     return slim
+
+
+def piece_of(graph: GraphIndex, name: str, stops: frozenset[str]) -> tuple[int, ...]:
+    """Indices of the nodes between a value and the values in ``stops`` that it is made from."""
+    found: set[int] = set()
+    stack = [graph.producer[name]] if name in graph.producer else []
+    while stack:
+        node = stack.pop()
+        if node in found:
+            continue
+        found.add(node)
+        made = (n for n in graph.reads[node] if n not in stops and n in graph.producer)
+        stack.extend(graph.producer[n] for n in made)
+    return tuple(sorted(found))
+
+
+def standalone(window: WindowGraph, graph: GraphIndex) -> onnx.ModelProto:
+    """A window with its weights inside."""
+    model = onnx.ModelProto()
+    model.CopyFrom(window.model)
+    held = set(window.weights)
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in held]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    for name in window.weights:
+        model.graph.initializer.append(numpy_helper.from_array(graph.array(name), name))
+    return model

@@ -10,11 +10,16 @@ from exporter.errors import EXIT_PARITY_FAILED, EXIT_PASS
 
 
 class Status(StrEnum):
-    """What a check found. Only ``PASS`` and ``EMPTY_AS_DECLARED`` are good by themselves."""
+    """What a check found. Only those in ``GOOD`` are good by themselves.
+
+    ``FINDING`` is worth knowing and fails nothing: a kernel loses digits inside, the graph is
+    right, and no decision and no output leaves its limit.
+    """
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password
     FAIL = "fail"
     AMBIGUOUS = "ambiguous"
+    FINDING = "finding"
     NOT_RUN = "not run"
     NOT_APPLICABLE = "not applicable"
     EMPTY_AS_DECLARED = "empty as declared"
@@ -25,6 +30,7 @@ class Who(StrEnum):
 
     ONNX = "onnx"
     PYTORCH = "pytorch"
+    KERNEL = "kernel"
     BOTH_WITHIN_ROUNDING = "both within rounding"
     UNKNOWN = "unknown"
 
@@ -35,11 +41,12 @@ SEVERITY: tuple[Status, ...] = (
     Status.NOT_APPLICABLE,
     Status.EMPTY_AS_DECLARED,
     Status.PASS,
+    Status.FINDING,
     Status.AMBIGUOUS,
     Status.NOT_RUN,
     Status.FAIL,
 )
-GOOD = frozenset({Status.PASS, Status.EMPTY_AS_DECLARED})
+GOOD = frozenset({Status.PASS, Status.FINDING, Status.EMPTY_AS_DECLARED})
 """What is good by itself; everything else needs an excuse."""
 
 

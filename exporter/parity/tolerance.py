@@ -155,6 +155,8 @@ class Policy:
         floor_rms_ulps: the same for the rms error, in units of ``u * rms_scale``.
         precision: what the file is declared to hold, a key of :data:`FORMATS`.
         overrides: the first whose pattern matches the tap's name or layer counts.
+        kernel_loss: what a value is whose kernel loses digits while its graph is right:
+            "finding" (it fails nothing unless a decision or an output leaves its limit), "fail".
 
     Raises:
         ConfigError: an unknown precision, or a number that is not positive and finite.
@@ -165,6 +167,7 @@ class Policy:
     floor_rms_ulps: float = 4.0
     precision: str = "float32"
     overrides: tuple[Override, ...] = ()
+    kernel_loss: str = "finding"
 
     def __post_init__(self) -> None:
         if self.precision not in FORMATS:

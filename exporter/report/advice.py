@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shlex
 
+from exporter.parity.cause import Cause
 from exporter.report.names import printable
-from exporter.report.schema import Report
+from exporter.report.schema import CulpritRecord, Report
+
+KERNEL = Cause.KERNEL.value
 
 MOST_STEPS = 5
 GIVEN_FILE = "given file"
@@ -85,6 +88,9 @@ def _links_not_run(report: Report) -> list[str]:
 
 def _culprits(report: Report) -> list[str]:
     steps = []
+    kernel = next((c for c in report.culprits if c.cause == KERNEL), None)
+    if kernel is not None:
+        steps.append(_other_kernel(report, kernel))
     for culprit in report.culprits[:2]:
         options = ["--layer", culprit.layer]
         if culprit.stage == GIVEN_FILE:
@@ -97,6 +103,17 @@ def _culprits(report: Report) -> list[str]:
     if len(report.culprits) > 2:
         steps.append(f"{len(report.culprits) - 2} more layers fail by themselves, listed below")
     return steps
+
+
+def _other_kernel(report: Report, held: CulpritRecord) -> str:
+    """A kernel that loses digits is no fault of the file: it is run or written another way."""
+    which = " and ".join(held.nodes) or held.op
+    return (
+        f"The graph is right, a kernel on {held.provider} loses digits in {which}: try another"
+        f" optimisation level ('deploy' in {report.pipeline.file}), another provider, a newer"
+        " onnxruntime, or another formulation in the model; if what is lost does no harm, give the"
+        " outputs an override with that as its reason"
+    )
 
 
 def _structure(report: Report) -> list[str]:

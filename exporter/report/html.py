@@ -30,7 +30,7 @@ from exporter.report.names import (
     times,
 )
 from exporter.report.payload import payload, script_json
-from exporter.report.rows import output_rows, taps_of
+from exporter.report.rows import VERDICT_STYLES, output_rows, taps_of
 from exporter.report.schema import Report
 
 MAX_BYTES = 6_000_000
@@ -101,8 +101,7 @@ def _environment() -> Environment:
 
 def _status_class(verdict: str) -> str:
     """A CSS class for a verdict; what is not known looks like a failure."""
-    known = {"pass", "fail", "ambiguous", "not run", "not applicable", "empty as declared"}
-    return "is-" + (verdict.replace(" ", "-") if verdict in known else "fail")
+    return "is-" + (verdict.replace(" ", "-") if verdict in VERDICT_STYLES else "fail")
 
 
 def _asset(name: str) -> str:

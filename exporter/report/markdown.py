@@ -8,6 +8,7 @@ from exporter.report.advice import SEEDED, next_steps
 from exporter.report.decision import verdict_line
 from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
+from exporter.report.kernels import finding_lines
 from exporter.report.names import code, figure, markdown, seconds, shorten, size, times
 from exporter.report.rows import output_rows, taps_of
 from exporter.report.schema import Report
@@ -60,6 +61,7 @@ def _render(report: Report, rows: int, cell: int) -> str:
         _details("Tokens", *_tokens(report, rows, cell)),
         _details("Not checked", *_lines(report.not_checked, rows, words)),
         _details("Devices", *_lines(deployment_lines(report.deployments), rows, words)),
+        _details("Findings", *_lines(finding_lines(report), rows, words)),
         _details("Notes", *_lines(report.notes, rows, words)),
         _details("Artifacts and environment", 1, _environment(report, rows, name, words)),
     ]

@@ -12,6 +12,7 @@ from exporter.report.schema import LinkRecord, OutputRecord, Report
 VERDICT_STYLES = {
     "pass": "green",
     "fail": "bold red",
+    "finding": "cyan",
     "ambiguous": "yellow",
     "not run": "bold magenta",
     "not applicable": "dim",

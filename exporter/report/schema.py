@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from exporter.core.files import write_text
 from exporter.errors import ArtifactError
+from exporter.report.cause import CauseFields
 
 SCHEMA_VERSION = "1.0"
 CHECK_STRUCTURE = "structure"
@@ -154,7 +155,7 @@ class LinkRecord(Record):
     layers: list[LayerRecord] = []
 
 
-class CulpritRecord(Record):
+class CulpritRecord(Record, CauseFields):
     """A layer that fails, with what is known about it; errors are absolute."""
 
     link: str
@@ -291,6 +292,7 @@ class PolicyRecord(Record):
     precision: str
     overrides: list[dict[str, Any]]
     max_ambiguous: int
+    kernel_loss: str = "finding"
     min_coverage: float | None
     reason: str = Field(default="", description="why the factor is above what needs no reason")
     layers: str = Field(default="required", description="required, or wanted: outputs may do")
@@ -336,13 +338,12 @@ class Report(Record):
     artifacts: list[ArtifactRecord]
     links: list[LinkRecord]
     culprits: list[CulpritRecord]
+    findings: list[CulpritRecord] = []
     structure: list[StructureRecord] = []
     outputs: list[OutputRecord]
     cases: list[CaseRecord]
     contracts: list[ContractRecord] = []
-    deployments: list[DeploymentRecord] = Field(
-        default_factory=list, description="those on a device"
-    )
+    deployments: list[DeploymentRecord] = []  # those on a device
     golden: list[GoldenRecord] = []
     checks: list[CheckRecord] = []
     waveforms: list[WaveformRecord] = []
@@ -350,9 +351,7 @@ class Report(Record):
     not_checked: list[str]
     cache: CacheRecord | None = Field(default=None, description="none where the cache is off")
     timings: dict[str, float]
-    breakdown: dict[str, float] = Field(
-        default_factory=dict, description="seconds of the whole by kind of work"
-    )
+    breakdown: dict[str, float] = {}  # seconds of the whole by kind of work
 
     def link(self, name: str) -> LinkRecord | None:
         """A link by name."""

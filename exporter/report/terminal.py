@@ -14,6 +14,7 @@ from exporter.report.advice import SEEDED, next_steps
 from exporter.report.decision import verdict_line
 from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
+from exporter.report.kernels import finding_lines
 from exporter.report.names import (
     figure,
     path_end,
@@ -72,6 +73,7 @@ def print_report(
             console.print(part)
     _tokens(report, console, most)
     _list(console, "devices", deployment_lines(report.deployments), most)
+    _list(console, "findings: kernels that lose digits", finding_lines(report), most)
     _list(console, "notes", report.notes, most)
     _list(console, "not checked", report.not_checked, most)
     if verbose:

@@ -171,7 +171,6 @@ TABLE = (
         name="long_norm",
         right="a finding about onnxruntime's kernel; the graph is right",
         check=finding("kernel"),
-        waiting="no second opinion tells a graph from a kernel",
     ),
     Row(
         name="allocated",
@@ -189,7 +188,6 @@ TABLE = (
         name="spectrum",
         right="complex values are compared; onnxruntime's STFT is a finding about the kernel",
         check=finding("kernel"),
-        waiting="complex values cannot be compared",
     ),
     Row(
         name="tied",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.parity.cause import Cause, Opinion
 from exporter.parity.compare import worse
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, severity, worst
@@ -20,11 +21,15 @@ _TINY = 2.0**-126
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """One measurement with its verdict and the case it comes from."""
+    """One measurement with its verdict and the case it comes from.
+
+    ``opinion``, of a layer that fails by itself: whether graph or kernel is to blame.
+    """
 
     measurement: Measurement
     verdict: Verdict
     case: str
+    opinion: Opinion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +61,12 @@ class Culprit:
     @property
     def local(self) -> bool:
         """False when only the propagated error fails."""
-        return self.tap.local is not None and self.tap.local.verdict.status is Status.FAIL
+        return _is(self.tap, Status.FAIL, Status.FINDING)
+
+    @property
+    def opinion(self) -> Opinion | None:
+        """Whether graph or kernel is to blame; None where nobody asked."""
+        return self.tap.local.opinion if self.tap.local is not None else None
 
 
 def worse_judged(held: Judged | None, new: Judged) -> Judged:
@@ -69,34 +79,73 @@ def worse_judged(held: Judged | None, new: Judged) -> Judged:
     return held if worse(held.measurement, new.measurement) is held.measurement else new
 
 
+@dataclass(slots=True)
+class WorstOf:
+    """The worst judgements on one tap over the cases so far."""
+
+    local: Judged | None = None
+    propagated: Judged | None = None
+
+    def add(self, local: Judged, propagated: Judged) -> None:
+        """Take in the judgements of one more case."""
+        self.local = worse_judged(self.local, local)
+        self.propagated = worse_judged(self.propagated, propagated)
+
+
 def find_culprits(
     taps: tuple[TapResult, ...],
     program: Program,
     expected_taps: frozenset[str] = frozenset(),
 ) -> tuple[Culprit, ...]:
-    """One culprit per layer, the worst first.
+    """One culprit per layer, the worst first; those of the graph in front of a kernel's.
 
     A layer is guilty when one of its taps fails locally; its worst tap stands for it, the others
     are named beside it. If no layer does and something still fails in the free run, the first
     such tap is named: errors that are small in every layer add up, or the tool has missed the
     layer; either way nobody may call it a pass.
     """
-    by_name = {tap.planned.tap.name: tap for tap in taps}
-    failing: dict[str, list[TapResult]] = {}
-    for result in taps:
-        if result.local is not None and result.local.verdict.status is Status.FAIL:
-            failing.setdefault(result.planned.tap.module, []).append(result)
-    guilty = []
-    for results in failing.values():
-        first, *others = sorted(results, key=_badness, reverse=True)
-        lost = tuple(_lost_inside(first, by_name, program, expected_taps))
-        guilty.append(Culprit(tap=first, lost=lost, others=tuple(others)))
+    guilty = _per_layer(taps, Status.FAIL, program, expected_taps)
     if guilty:
-        return tuple(sorted(guilty, key=lambda culprit: _badness(culprit.tap), reverse=True))
+        return guilty
     for result in taps:
         if result.status is Status.FAIL:
-            return (Culprit(tap=result),)
+            # Where a kernel loses digits, what fails further down needs no other explanation.
+            return find_findings(taps, program) or (Culprit(tap=result),)
     return ()
+
+
+def find_findings(taps: tuple[TapResult, ...], program: Program) -> tuple[Culprit, ...]:
+    """Layers in which a kernel loses digits and nothing fails, the worst first."""
+    return _per_layer(taps, Status.FINDING, program, frozenset())
+
+
+def _per_layer(
+    taps: tuple[TapResult, ...],
+    status: Status,
+    program: Program,
+    expected_taps: frozenset[str],
+) -> tuple[Culprit, ...]:
+    by_name = {tap.planned.tap.name: tap for tap in taps}
+    layers: dict[str, list[TapResult]] = {}
+    for result in taps:
+        if _is(result, status):
+            layers.setdefault(result.planned.tap.module, []).append(result)
+    found = []
+    for results in layers.values():
+        first, *others = sorted(results, key=_rank, reverse=True)
+        lost = tuple(_lost_inside(first, by_name, program, expected_taps))
+        found.append(Culprit(tap=first, lost=lost, others=tuple(others)))
+    return tuple(sorted(found, key=lambda culprit: _rank(culprit.tap), reverse=True))
+
+
+def _is(result: TapResult, *statuses: Status) -> bool:
+    return result.local is not None and result.local.verdict.status in statuses
+
+
+def _rank(result: TapResult) -> tuple[bool, float]:
+    opinion = result.local.opinion if result.local is not None else None
+    kernel = opinion is not None and opinion.cause is Cause.KERNEL
+    return not kernel, _badness(result)
 
 
 def _badness(result: TapResult) -> float:
