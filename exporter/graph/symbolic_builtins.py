@@ -1,4 +1,4 @@
-"""``len``, ``int``, ``max`` and ``min`` of a model's own code, for sizes while it is traced.
+"""``len``, ``int``, ``max``, ``min``, ``sum`` of a model's own code, for sizes while it is traced.
 
 Python insists that ``len()`` and ``int()`` return plain integers, so torch.export freezes the size
 of the example there, or stops where the number is read from data. While a model is traced, the
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from exporter.graph.symbolic_list import is_symbolic_list, lists_stay_tensors
 from exporter.models.user_code import is_users
 
 _SIZES = (torch.SymInt,)
@@ -52,7 +53,7 @@ class Replaced:
 
 @contextlib.contextmanager
 def symbolic_builtins(module: nn.Module) -> Iterator[Replaced]:
-    """Replace the four functions in the modules that hold a model's code, while the block runs."""
+    """Replace these functions in the modules that hold a model's code, while the block runs."""
     seen = Replaced()
     ours = _functions(seen)
     changed: list[tuple[dict[str, Any], str]] = []
@@ -62,7 +63,8 @@ def symbolic_builtins(module: nn.Module) -> Iterator[Replaced]:
                 if name not in names:
                     names[name] = function
                     changed.append((names, name))
-        yield seen
+        with lists_stay_tensors(lambda: seen.at("tolist")):
+            yield seen
     finally:
         for names, name in changed:
             names.pop(name, None)
@@ -81,16 +83,24 @@ def _namespaces(module: nn.Module) -> list[dict[str, Any]]:
 
 def _functions(seen: Replaced) -> dict[str, Any]:
     def own_len(held: Any) -> Any:
+        if is_symbolic_list(held):
+            return held.tensor.shape[0]
         if isinstance(held, torch.Tensor) and held.dim():
             seen.at("len")
             return held.shape[0]
         return builtins.len(held)
+
+    def own_sum(held: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_symbolic_list(held) and not args and not kwargs:
+            return held.tensor.sum().item()
+        return builtins.sum(held, *args, **kwargs)
 
     return {
         "len": own_len,
         "int": _own_int(seen),
         "max": _own_extreme(seen, "max", builtins.max, torch.sym_max),
         "min": _own_extreme(seen, "min", builtins.min, torch.sym_min),
+        "sum": own_sum,
     }
 
 
@@ -128,6 +138,8 @@ def _own_int(seen: Replaced) -> type:
 
 def _own_extreme(seen: Replaced, name: str, plain: Any, symbolic: Any) -> Any:
     def extreme(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and not kwargs and is_symbolic_list(args[0]):
+            return getattr(args[0].tensor, name)().item()
         sizes = args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
         mixed = all(isinstance(each, (int, *_SIZES)) for each in sizes)
         if kwargs or not mixed or not _any_symbolic(sizes):

@@ -69,6 +69,11 @@ LENGTHS = {
     "return x * (rows < x_lengths[:, None])[..., None]",
     "len of the batch": f"return x.reshape(len(x), -1, 4) + {ADDED}",
     "int of a size": f"n = int(x.shape[1])\nreturn x + torch.arange(n)[None, :, None] * {ADDED}",
+    "max of a list": "n = max(x_lengths.tolist())\n" + MASKED,
+    "a mask of a list": "held = x_lengths.tolist()\nn = int(max(held))\n"
+    "steps = torch.arange(n).unsqueeze(0).expand(int(len(held)), n)\n"
+    "mask = steps >= steps.new(held).unsqueeze(-1)\n"
+    "return x[:, :n].masked_fill(mask[..., None], 0.0) + torch.tensor(held)[:, None, None]",
     "max of sizes": "n = max(x.shape[1], 3) - x.shape[1]\n"
     f"return torch.nn.functional.pad(x, (0, 0, 0, n)) + {ADDED}",
 }
@@ -93,7 +98,7 @@ def test_what_was_replaced_is_said_and_put_back(tmp_path):
     assert "sizes in place of Python's numbers" in found.strategy
     assert any("int() at" in note and "my_model.py:10" in note for note in found.notes)
     names = vars(sys.modules["my_model"])
-    assert not {"len", "int", "max", "min"} & set(names)
+    assert not {"len", "int", "max", "min", "sum"} & set(names)
 
 
 def test_a_name_of_the_models_own_is_left_alone(tmp_path):
