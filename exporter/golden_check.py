@@ -143,15 +143,11 @@ class _Check:
         if not runs:
             outcomes += [_not_taken(expected) for expected, _ in cases]
             cases = []
-        if try_first and cases and not is_own(self.onnx):
-            progress("the file in a process of its own")
-            try_file(self.onnx, [self.deployment], [case for _, case in cases])
-        observer = self._observer() if cases else None
-        for expected, case in cases if observer else ():
-            progress(case.name)
-            observed = observer.run(case.inputs, [tap.sketch.elements for tap in expected.taps])
-            decisive = structure if decides else ()
-            outcomes.append(judge_case(expected, golden.taps, observed, decisive))
+        if cases:
+            if try_first and not is_own(self.onnx):
+                progress("the file in a process of its own")
+                try_file(self.onnx, [self.deployment], [case for _, case in cases])
+            outcomes += self._judged(cases, structure if decides else (), progress)
         outcomes += self._coverage(outcomes)
         return CheckOutcome(
             pipeline=self.pipeline.name,
@@ -167,9 +163,19 @@ class _Check:
             advice=self._advice(outcomes),
         )
 
-    def _observer(self) -> Observer:
-        size = int(self.golden.run["window_bytes"])
-        return Observer(self.onnx, self.graph, self.golden.taps, self.deployment, size)
+    def _judged(
+        self,
+        cases: Sequence[tuple[GoldenCase, Case]],
+        structure: tuple[LayerMove, ...],
+        progress: Callable[[str], None],
+    ) -> Iterator[CaseOutcome]:
+        golden = self.golden
+        size = int(golden.run["window_bytes"])
+        observer = Observer(self.onnx, self.graph, golden.taps, self.deployment, size)
+        for expected, case in cases:
+            progress(case.name)
+            observed = observer.run(case.inputs, [tap.sketch.elements for tap in expected.taps])
+            yield judge_case(expected, golden.taps, observed, structure)
 
     def _interface(self) -> tuple[list[CaseOutcome], bool]:
         """What differs in the interface as an outcome of its own, and whether cases can run."""

@@ -112,8 +112,9 @@ def _write_job(
         calls = []
         for index, inputs in enumerate((case.inputs, *case.later)):
             file = f"{number}.{index}.npz"
-            np.savez(folder / file, **{key: np.asarray(value) for key, value in inputs.items()})
-            calls.append(file)
+            # By position: an input may be called like a parameter of savez.
+            np.savez(folder / file, *map(np.asarray, inputs.values()))
+            calls.append([file, list(inputs)])
         rows.append([case.name, calls])
     job = {
         "path": str(path.resolve()),
@@ -214,9 +215,9 @@ def _run(path: Path, deployment: Deployment, cases: list, folder: Path) -> None:
     session = FileRun(path, deployment)
     for name, calls in cases:
         _say(f"ran the case '{name}' ({deployment.label()})")
-        for file in calls:
+        for file, names in calls:
             with np.load(folder / file, allow_pickle=False) as held:
-                session.run({key: held[key] for key in held.files})
+                session.run({name: held[f"arr_{at}"] for at, name in enumerate(names)})
 
 
 def _say(text: str) -> None:

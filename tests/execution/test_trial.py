@@ -102,6 +102,14 @@ def test_a_healthy_file_passes_and_one_that_is_refused_is_not_judged_here(tmp_pa
     try_file(saved(tmp_path, model), [CPU], [CASE])
 
 
+def test_an_input_may_have_any_name(tmp_path: Path):
+    model = dies_as_it_is_run()
+    model.graph.input[0].name = model.graph.node[0].input[0] = "file"
+    case = Case(name="one", inputs={"file": CASE.inputs["x"]}, origin="made")
+    with pytest.raises(ArtifactError, match="as it ran the case 'one'"):
+        try_file(saved(tmp_path, model), [CPU], [case])
+
+
 def test_death_while_loading_and_while_running_are_told_apart(tmp_path: Path):
     assert "died of SIGFPE as it loaded the file" in refused(tmp_path, dies_as_it_is_loaded())
     assert "died of SIGFPE as it ran the case 'one'" in refused(tmp_path, dies_as_it_is_run())

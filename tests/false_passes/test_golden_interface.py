@@ -25,7 +25,7 @@ from exporter.report.golden import golden_lines
 from tests.false_passes.way import Told, way
 from tests.golden import made
 
-Change = Callable[[onnx.ModelProto], None]
+Change = Callable[[onnx.ModelProto], object]
 OLD, NEW = "recorded before interfaces were", "with the interface"
 both = pytest.mark.parametrize("recorded", [OLD, NEW])
 

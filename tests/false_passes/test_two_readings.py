@@ -29,7 +29,7 @@ READERS = (read_model, open_artifact, open_graph, read_in_place, read_contents)
 LARGE = 1 << 15
 """Elements from which a reader leaves a weight where it lies."""
 
-Change = Callable[[onnx.ModelProto], None]
+Change = Callable[[onnx.ModelProto], object]
 
 
 def told(folder: Path, change: Change | None, *, content: bytes | None = None) -> Told:
