@@ -38,6 +38,7 @@ def compare_interface(
     return (
         *_inputs(recorded.inputs, now.inputs),
         *_outputs(recorded.outputs, now.outputs),
+        *(_order(recorded.outputs, now.outputs) if golden.interface is not None else ()),
         *_opset(recorded.opset, now.opset),
     )
 
@@ -94,6 +95,14 @@ def _outputs(recorded: tuple[Port, ...], now: tuple[Port, ...]) -> Iterator[Diff
         yield Difference(text=f"it gives the output '{name}', which was not recorded")
     for name in (name for name in wanted if name in given):
         yield from _port_differences("output", wanted[name], given[name])
+
+
+def _order(recorded: tuple[Port, ...], now: tuple[Port, ...]) -> Iterator[Difference]:
+    """Whoever takes outputs by their position takes another one."""
+    then, after = ([port.name for port in ports] for ports in (recorded, now))
+    if then != after and sorted(then) == sorted(after):
+        text = f"its outputs come in another order: {', '.join(after)}; recorded was"
+        yield Difference(text=f"{text} {', '.join(then)}")
 
 
 def _by_name(ports: Iterable[Port]) -> dict[str, Port]:

@@ -177,6 +177,10 @@ def _graph(
     for tensor in graph.initializer:
         if text := stored_twice(tensor, raw=tensor.HasField("raw_data")):
             yield text
+    for sparse in graph.sparse_initializer:
+        for tensor in (sparse.values, sparse.indices):
+            if text := stored_twice(tensor, raw=tensor.HasField("raw_data")):
+                yield text
     yield from _hidden(stored, outer, "initializer")
     known = {*inputs, *stored}
     yield from _nodes(graph.node, known, set(stored), outer)

@@ -12,6 +12,7 @@ from exporter.artifact import Artifact, sha256_of
 from exporter.errors import ArtifactError
 from exporter.graph.ambiguity import refuse_ambiguous
 from exporter.graph.other_formats import not_onnx
+from exporter.graph.sparse import make_dense
 
 EXTERNAL_LIMIT = 2_000_000_000
 """Above this many bytes of weights a single protobuf file is not possible."""
@@ -49,6 +50,7 @@ def checked_model(path: Path, parse: Callable[[], onnx.ModelProto]) -> onnx.Mode
     refuse_ambiguous(path, model)
     for tensor in external_tensors(model):
         check_external(path, tensor)
+    make_dense(path, model)
     return model
 
 

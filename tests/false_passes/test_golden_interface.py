@@ -177,6 +177,17 @@ def test_another_output_type(tmp_path: Path, recorded: str) -> Told:
     return told(tmp_path, recorded, narrow)
 
 
+@way("outputs come in another order", says="another order: ids, scores; recorded was scores, ids")
+def test_another_order_of_outputs(tmp_path: Path) -> Told:
+    def swap(model: onnx.ModelProto) -> None:
+        first = onnx.ValueInfoProto()
+        first.CopyFrom(model.graph.output[0])
+        del model.graph.output[0]
+        model.graph.output.append(first)
+
+    return told(tmp_path, NEW, swap)
+
+
 def test_a_golden_keeps_its_interface_and_old_ones_are_read(tmp_path: Path):
     golden = made.golden(tmp_path, made.pipeline(tmp_path))
     assert write_golden(golden, tmp_path / "old").interface is None
