@@ -25,11 +25,12 @@ from exporter.judge.ambiguity import doubtful_cases, settle
 from exporter.judge.blame import KERNEL, asks_for_stage, culprit_records, module_of, to_blame
 from exporter.judge.capture_fault import capture_fault, truth_notes
 from exporter.judge.devices import device_records, policy_on
+from exporter.judge.joins import judge_subject
 from exporter.judge.layer_link import layer_link
 from exporter.judge.lowered import LoweredFiles
 from exporter.judge.randomness import with_randomness
 from exporter.judge.subject import Subject
-from exporter.layers import LayerLink, judge_layers
+from exporter.layers import LayerLink
 from exporter.length_proofs import LengthProof, LengthProofs
 from exporter.outputs import OutputResult, judge_outputs, second_opinion
 from exporter.own_state import OwnState, judge_own_state
@@ -320,15 +321,13 @@ class Chain:
     def _layers(
         self, station: Station, cases: Sequence[Case], deployment: Deployment | None = None
     ) -> LayerLink:
-        found = judge_layers(
-            self._subject.program,
+        found = judge_subject(
+            self._subject,
             self._graph(station),
             cases,
             policy=policy_on(self._policy, deployment),
             deployment=deployment or self._deployments[0].on_cpu(),
             budget=self._budget,
-            expected_taps=self._subject.expected_taps,
-            known_taps=self._subject.known_taps,
             progress=self._stages.phase,
         )
         clock = found.clock.seconds

@@ -22,7 +22,7 @@ from exporter.execution.onnxruntime import Deployment
 from exporter.execution.reordered import float32_cost
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
+from exporter.graph.taps import COMPARED, NO_JOINS, Joins, PlannedTap, plan_taps
 from exporter.judge.culprits import (
     Culprit,
     Judged,
@@ -76,6 +76,7 @@ def judge_layers(
     budget: int,
     expected_taps: frozenset[str] = frozenset(),
     known_taps: frozenset[str] | None = None,
+    joins: Joins = NO_JOINS,
     progress: Callable[[str], None] = lambda text: None,
 ) -> LayerLink:
     """Walk every case and judge every tap.
@@ -85,10 +86,10 @@ def judge_layers(
         budget: bytes that the taps of one window may hold.
         expected_taps: taps that the pipeline's own file holds; one that ``graph`` has lost is
             named when the piece behind it fails.
-        known_taps: as for ``plan_taps``.
+        known_taps, joins: as for ``plan_taps``.
         progress: told the name of each case as it begins.
     """
-    planned = plan_taps(program, graph, known_taps)
+    planned = plan_taps(program, graph, known_taps, joins)
     lockstep = Lockstep(program, graph, planned, deployment=deployment, budget=budget)
     lowered = LoweredTaps(program, lockstep.held, planned, policy)
     found: dict[str, WorstOf] = {tap.tap.name: WorstOf() for tap in planned}

@@ -147,6 +147,7 @@ def verify(
             stations=(Station(name="given", path=onnx, stage="given file"),),
             expected_taps=taps.expected,
             known_taps=taps.known,
+            names_proved=False,
             tapped=tapped,
             states=wrapped.states,
         )

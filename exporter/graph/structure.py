@@ -38,6 +38,7 @@ class Difference:
         also: the same for further nodes that read the same initialiser.
         index: place of the largest difference within an initialiser.
         count, size: how many of how many elements differ.
+        values: a value of every node that the difference is at, by the names of the expected graph.
         note: what the change looks like ("the transpose of the expected values"), if known.
     """
 
@@ -52,6 +53,7 @@ class Difference:
     index: tuple[int, ...] | None = None
     count: int | None = None
     size: int | None = None
+    values: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -175,6 +177,7 @@ class _Diff:
             index=change.index,
             count=change.count,
             size=change.size,
+            values=tuple(_outputs(node)[0] for node in readers),
             note=change.note,
         )
 
@@ -189,6 +192,7 @@ class _Diff:
             expected=expected,
             actual=actual,
             tap=self.nearest.of(node),
+            values=_outputs(node)[:1],
         )
 
     def _interface(self) -> Iterator[Difference]:

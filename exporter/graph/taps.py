@@ -1,10 +1,15 @@
-"""Which values PyTorch and an ONNX file have in common: joined on exact names, never guessed."""
+"""Which values PyTorch and an ONNX file have in common: joined on names, never guessed.
+
+Names do not prove that a value is the same one: a tool that folds two ops into one may give the
+result of both the name of the first. ``Joins`` holds what numbers have shown of such names, see
+``execution.settle``.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from exporter.core.files import write_text
@@ -17,6 +22,7 @@ from exporter.tensors import Tap
 COMPARED = "compared"
 FUSED = "fused"
 MISSING = "missing"
+MOVED = "moved"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +32,11 @@ class PlannedTap:
     Attributes:
         tap: the point in the captured program.
         onnx_name: the value's name in the file.
-        fate: "compared", "fused" (the value is gone, something that depends on it is compared)
-            or "missing" (nothing that depends on it is left).
-        into: for a fused tap, the nearest compared tap behind it.
+        fate: "compared", "fused" (the value is gone, something that depends on it is compared),
+            "moved" (its name is there and holds another value; something that depends on it is
+            compared) or "missing" (nothing that depends on it is left).
+        into: for a fused or moved tap, the nearest compared tap behind it.
+        renamed: the file's name for the value is another tap's, which numbers have shown.
         constant: the file holds the value as an initialiser.
         output: the value is an output of the graph.
     """
@@ -39,6 +47,26 @@ class PlannedTap:
     into: str | None = None
     constant: bool = False
     output: bool = False
+    renamed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joins:
+    """What is known of a file's names beyond the names themselves.
+
+    Attributes:
+        names: tap -> the value of the file that holds it, where that has another name.
+        moved: taps whose names in the file hold other values.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    moved: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self.moved)
+
+
+NO_JOINS = Joins()
 
 
 def tap_ops(program: Program) -> tuple[Op, ...]:
@@ -56,37 +84,49 @@ def tap_ops(program: Program) -> tuple[Op, ...]:
 
 
 def plan_taps(
-    program: Program, graph: GraphIndex, known: Collection[str] | None = None
+    program: Program,
+    graph: GraphIndex,
+    known: Collection[str] | None = None,
+    joins: Joins = NO_JOINS,
 ) -> tuple[PlannedTap, ...]:
     """Decide the fate of every tap of ``program`` in ``graph``.
 
     Args:
         known: taps that the graph is known to hold, where a name alone does not say so; its
             outputs are known by their names. ``None`` for a graph that descends from the program.
+        joins: what is known of single names besides.
     """
     ops = tap_ops(program)
-    names = {op.name: program.onnx_name(op.name) for op in ops}
+    names = {op.name: joins.names.get(op.name, program.onnx_name(op.name)) for op in ops}
     outputs = set(graph.outputs)
     alive = {
         op.name
         for op in ops
         if (names[op.name] in graph.producer or names[op.name] in graph.initializers)
-        and (known is None or op.name in known or op.name in program.outputs)
+        and (known is None or op.name in {*known, *joins.names} or op.name in program.outputs)
+        and op.name not in joins.moved
     }
     behind = _nearest_behind(program, alive)
     planned = []
     for op in ops:
         name = names[op.name]
         into = None if op.name in alive else behind.get(op.name)
-        fate = COMPARED if op.name in alive else FUSED if into else MISSING
+        gone = MOVED if op.name in joins.moved else FUSED
+        fate = COMPARED if op.name in alive else gone if into else MISSING
         planned.append(
             PlannedTap(
                 tap=op.tap,
-                onnx_name=name,
+                # Its name means another value: nobody may ask the file for this one.
+                onnx_name="" if op.name in joins.moved else name,
                 fate=fate,
                 into=into,
-                constant=name not in graph.producer and name in graph.initializers,
+                constant=(
+                    op.name not in joins.moved
+                    and name not in graph.producer
+                    and name in graph.initializers
+                ),
                 output=name in outputs,
+                renamed=op.name in joins.names,
             )
         )
     return tuple(planned)
@@ -107,10 +147,10 @@ def _nearest_behind(program: Program, alive: set[str]) -> dict[str, str]:
 
 
 def count_fates(planned: Iterable[PlannedTap]) -> dict[str, int]:
-    """Number of taps per fate."""
+    """Number of taps per fate; a moved one is fused into the next as well."""
     counts = {COMPARED: 0, FUSED: 0, MISSING: 0}
     for tap in planned:
-        counts[tap.fate] += 1
+        counts[FUSED if tap.fate == MOVED else tap.fate] += 1
     return counts
 
 

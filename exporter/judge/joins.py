@@ -1,0 +1,116 @@
+"""Judge the layers of a file whose names may lie: a name is believed as far as numbers bear it out.
+
+Every name is taken at its word first. Where all values agree, that is the proof. Where some do not,
+``execution.settle`` asks what they hold instead, and the layers are judged again with what it found:
+
+    a name holds another tap's value      judged as that tap, with that tap's limits
+    a name holds what no tap holds        left out, if all values right behind it agree by
+                                          themselves; else it is judged as what it is called
+
+So a fault is never explained away by a name: what is wrong is wrong at the next value behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from exporter.execution.onnxruntime import Deployment
+from exporter.execution.settle import settle, values_behind
+from exporter.graph.index import GraphIndex
+from exporter.graph.program import Program
+from exporter.graph.taps import COMPARED, Joins
+from exporter.judge.subject import Subject
+from exporter.layers import LayerLink, TapResult, judge_layers
+from exporter.parity.status import Status
+from exporter.parity.tolerance import Policy
+from exporter.tensors import Case
+
+
+def judge_subject(
+    subject: Subject,
+    graph: GraphIndex,
+    cases: Sequence[Case],
+    *,
+    policy: Policy,
+    deployment: Deployment,
+    budget: int,
+    progress: Callable[[str], None] = lambda text: None,
+) -> LayerLink:
+    """Judge all layers of a file; once or twice more where names may hold other values.
+
+    Args:
+        graph: the file. cases: on the first one names are asked what they hold.
+        policy, deployment, budget, progress: as for ``judge_layers``.
+    """
+    judge = partial(
+        judge_layers,
+        subject.program,
+        graph,
+        cases,
+        policy=policy,
+        deployment=deployment,
+        budget=budget,
+        expected_taps=subject.expected_taps,
+        known_taps=subject.known_taps,
+        progress=progress,
+    )
+    link = judge()
+    suspects = _in_question(link)
+    if subject.names_proved or not suspects:
+        return link
+    settled = settle(
+        subject.program,
+        graph,
+        tuple(tap.planned for tap in link.taps),
+        suspects,
+        cases[0].inputs,
+        expected_taps=subject.expected_taps,
+        deployment=deployment,
+        budget=budget,
+    )
+    joins = Joins(names=settled.names, moved=settled.replaced)
+    if joins:
+        link = judge(joins=joins)
+    maybe = settled.doubtful & _in_question(link)
+    # What is taken back after the first time can only make more values compared.
+    while maybe:
+        found = judge(joins=Joins(names=joins.names, moved=joins.moved | maybe))
+        refuted = _refuted(found, subject.program, maybe)
+        if not refuted:
+            return found
+        maybe -= refuted
+    return link
+
+
+def _in_question(link: LayerLink) -> frozenset[str]:
+    """Taps that fail by themselves and in a free run; where a user gets the right value, the name
+    is right and what the piece was fed is not."""
+    return frozenset(
+        tap.planned.tap.name
+        for tap in link.taps
+        if _fails(tap)
+        and tap.propagated is not None
+        and tap.propagated.verdict.status is Status.FAIL
+        and not (tap.planned.output or tap.planned.constant)
+    )
+
+
+def _refuted(link: LayerLink, program: Program, moved: frozenset[str]) -> frozenset[str]:
+    """Names left out behind which something fails by itself, or nothing is compared."""
+    by_name = {tap.planned.tap.name: tap for tap in link.taps}
+    planned = [tap.planned for tap in link.taps]
+    refuted = set()
+    for name in moved:
+        behind = values_behind(program, planned, name)
+        if not behind or any(_fails(by_name[other]) for other in behind):
+            refuted.add(name)
+    return frozenset(refuted)
+
+
+def _fails(tap: TapResult) -> bool:
+    return (
+        tap.planned.fate == COMPARED
+        and tap.local is not None
+        and tap.local.verdict.status is Status.FAIL
+    )
