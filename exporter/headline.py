@@ -86,12 +86,9 @@ def headline(
     for link in links:
         if link.verdict == Status.FAIL.value:
             return f"{link.name}: {link.reason}"
-    if structure:
-        odd = structure[0]
-        return (
-            f"the file differs from the export that it descends from: {odd.kind} '{odd.name}' of"
-            f" node '{odd.node}': {odd.expected} -> {odd.actual}"
-        )
+    failing = [item for item in structure if not item.accepted]
+    if failing:
+        return _changed(failing[0], failing, len(structure) - len(failing))
     for held in contracts:
         if held.verdict == Status.FAIL.value:
             where = f" in {held.where}" if held.where else ""
@@ -113,7 +110,8 @@ def headline(
     layers = "; ".join([layers, *weak])
     kept = sum(held.verdict == Status.PASS.value for held in contracts)
     promises = f"; {kept} contract checks pass" if contracts else ""
-    whole = f"all {len(links)} links agree; {layers}{promises}"
+    changed = f"; {len(structure)} change(s) of structure, on purpose" if structure else ""
+    whole = f"all {len(links)} links agree; {layers}{promises}{changed}"
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         whole += f"; finding: {kernel_sentence(findings[0])}{more}"
@@ -151,3 +149,14 @@ def _weak(report: Report) -> list[str]:
 def _other_failure(links: Sequence[LinkRecord], devices: Mapping[str, DeploymentRecord]) -> bool:
     """True when a link fails that no device had a part in."""
     return any(link.verdict == Status.FAIL.value and link.actual not in devices for link in links)
+
+
+def _changed(odd: StructureRecord, failing: Sequence[StructureRecord], accepted: int) -> str:
+    """A file that descends from an export and is not it; what can be done if that was meant."""
+    what = f"{odd.kind} '{odd.name}' of node '{odd.node}': {odd.expected} -> {odd.actual}"
+    if accepted:
+        return f"changed on purpose, but no rewriting beside it explains {what}"
+    remedy = ""
+    if all(item.explained for item in failing):
+        remedy = "; if a tool has rewritten it on purpose, --changed-on-purpose lets numbers judge"
+    return f"the file differs from the export that it descends from: {what}{remedy}"

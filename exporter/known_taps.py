@@ -1,4 +1,4 @@
-"""Where the taps of a given file come from: its own export, its metadata, or nowhere."""
+"""Where the taps of a given file come from: its own export, its metadata, or names alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from exporter.execution.targets import moves_elements
 from exporter.graph.foreign_taps import Agreement, agreeing_taps
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, plan_taps, tap_ops
+from exporter.graph.taps import COMPARED, Names, plan_taps, tap_ops
 from exporter.reference import Reference
 
 _ELSEWHERE = "the file does not descend from this pipeline's export (its metadata does not say so)"
@@ -26,6 +26,7 @@ class KnownTaps:
         known: as for ``plan_taps``.
         expected: taps that the file ought to hold; one that it has lost is named when the piece
             behind it fails.
+        names: what vouches for the names.
         note: the same in one sentence, for the report.
     """
 
@@ -33,6 +34,7 @@ class KnownTaps:
     tapped: bool
     known: frozenset[str] | None
     expected: frozenset[str]
+    names: Names
     note: str
 
 
@@ -43,21 +45,58 @@ def known_taps(metadata: Mapping[str, str], given: GraphIndex, own: Reference) -
         metadata: of the given file.
         own: what the pipeline's own run left.
     """
+    survived = _survived(own.program, given)
+    count = f"{len(survived)} of {len(tap_ops(own.program))} values"
     if _descends(metadata, own):
+        how = f"{count} have kept their names and are compared by them"
+        if not survived:
+            how = "none of its values has kept its name: only its outputs are compared"
         return KnownTaps(
             descends=True,
-            tapped=True,
+            tapped=bool(survived),
             known=None,
             expected=_held(own, computed=False),
-            note="the file descends from this pipeline's export: its values are compared by name",
+            names=Names.KEPT,
+            note=f"the file descends from this pipeline's export: {how}",
         )
     agreed = agreeing_taps(own.program, given)
+    if agreed.useful:
+        return KnownTaps(
+            descends=False,
+            tapped=True,
+            known=agreed.taps,
+            expected=_held(own, computed=True),
+            names=Names.KEPT,
+            note=f"{_ELSEWHERE}, but torch.onnx.export has written into it where its nodes come"
+            f" from: {len(agreed.taps)} of {len(tap_ops(own.program))} values have name, module"
+            " and op of this pipeline's program and are compared one by one",
+        )
+    if survived and not agreed.described:
+        return KnownTaps(
+            descends=False,
+            tapped=True,
+            known=survived,
+            expected=_held(own, computed=True),
+            names=Names.BARE,
+            note=f"{_ELSEWHERE} and says of no node where it comes from; {count} have names of"
+            " this pipeline's program and are compared where numbers bear these out",
+        )
     return KnownTaps(
         descends=False,
-        tapped=agreed.useful,
-        known=agreed.taps if agreed.useful else None,
-        expected=_held(own, computed=True) if agreed.useful else frozenset(),
-        note=_note(own.program, agreed),
+        tapped=False,
+        known=None,
+        expected=frozenset(),
+        names=Names.BARE,
+        note=_outputs_only(agreed),
+    )
+
+
+def _survived(program: Program, given: GraphIndex) -> frozenset[str]:
+    """Taps inside whose names are those of computed values in the file."""
+    return frozenset(
+        tap.tap.name
+        for tap in plan_taps(program, given)
+        if tap.fate == COMPARED and not tap.constant and not tap.output
     )
 
 
@@ -76,14 +115,8 @@ def _held(own: Reference, *, computed: bool) -> frozenset[str]:
     return frozenset(tap.name for tap in taps if not (computed and moves_elements(tap.op)))
 
 
-def _note(program: Program, agreed: Agreement) -> str:
-    if agreed.useful:
-        return (
-            f"{_ELSEWHERE}, but torch.onnx.export has written into it where its nodes come from: "
-            f"{len(agreed.taps)} of {len(tap_ops(program))} values have name, module and op of "
-            "this pipeline's program and are compared one by one"
-        )
-    why = "says of no node where it comes from"
+def _outputs_only(agreed: Agreement) -> str:
+    why = "says of no node where it comes from, and no value has a name of this pipeline's program"
     if agreed.described:
         why = f"describes {agreed.described} nodes, none of them as this pipeline's program does"
     return f"{_ELSEWHERE} and {why}: only its outputs are compared"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from exporter.artifact import Artifact
+from exporter.graph.taps import MOVED
 from exporter.layers import Culprit, Judged, LayerLink, TapResult
 from exporter.outputs import OutputResult
 from exporter.parity.rollup import Rollup
@@ -97,6 +98,7 @@ def _tap(result: TapResult) -> TapRecord:
         source=planned.tap.source,
         fate=planned.fate,
         into=planned.into,
+        held_as=planned.onnx_name if planned.renamed else None,
         case=local.case if local else None,
         local=local.measurement.to_json() if local else None,
         propagated=free.measurement.to_json() if free else None,
@@ -121,6 +123,19 @@ def walk_notes(link: LayerLink) -> list[str]:
             f"{len(found)} value(s) that the file holds in another shape were compared after "
             f"reshaping, elements in the order that they have: '{name}' is {held.shape_stored} "
             f"there, {held.shape_expected} in PyTorch"
+        )
+    renamed = [tap.planned for tap in link.taps if tap.planned.renamed]
+    if renamed:
+        first = renamed[0]
+        notes.append(
+            f"{len(renamed)} value(s) stand under another one's name, as numbers show, and were "
+            f"compared as what they are: '{first.tap.name}' is called '{first.onnx_name}' there"
+        )
+    moved = [tap.planned.tap.name for tap in link.taps if tap.planned.fate == MOVED]
+    if moved:
+        notes.append(
+            f"{len(moved)} name(s) hold another value than in this pipeline's export, while all "
+            f"values behind them agree: {', '.join(moved[:5])}{' ...' if len(moved) > 5 else ''}"
         )
     return notes
 

@@ -26,11 +26,9 @@ from exporter.execution.trial import is_own, try_file
 from exporter.graph.certificate import check_certificate
 from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import open_artifact
-from exporter.graph.program import Program
-from exporter.graph.structure import Difference, diff_structure
-from exporter.graph.taps import plan_taps
 from exporter.graph.wrap import wrap
 from exporter.interface import interface_problems
+from exporter.judge.changes import structure_records
 from exporter.known_taps import known_taps
 from exporter.make_report import (
     clear_reports,
@@ -68,8 +66,13 @@ def verify(
     threads: int | None = None,
     memory_budget: int | None = None,
     trust: bool = False,
+    changed_on_purpose: bool = False,
 ) -> Report:
     """Judge the file ``onnx`` against a pipeline; arguments as in ``exporter.run``.
+
+    With ``changed_on_purpose`` a file that descends from the pipeline's export may differ from it
+    as optimisers make files differ: what they do is listed, and numbers judge. Nobody but the
+    caller can say so: what a file tells of the tools that wrote it, any tool can have written.
 
     Writes ``verify/report.json`` and ``verify/report.md`` below ``output_dir``.
 
@@ -147,7 +150,7 @@ def verify(
             stations=(Station(name="given", path=onnx, stage="given file"),),
             expected_taps=taps.expected,
             known_taps=taps.known,
-            names_proved=False,
+            names=taps.names,
             tapped=tapped,
             states=wrapped.states,
         )
@@ -157,10 +160,11 @@ def verify(
                 loaded, sized_cases(pipeline, wrapped.inputs, loaded), pipeline.min_coverage
             )
         if taps.descends:
-            names = [tap.onnx_name for tap in plan_taps(own.program, own.graph)]
-            found = diff_structure(own.graph, given, taps=names)
-            structure = [_structure_record(item, own.program) for item in found]
-    result = _with_structure(result, structure)
+            structure = structure_records(
+                own.program, own.graph, given, on_purpose=changed_on_purpose
+            )
+            notes += _purpose_note(structure) if changed_on_purpose else []
+    result = _with_structure(result, [item for item in structure if not item.accepted])
     report = make_report(
         pipeline,
         options,
@@ -193,6 +197,16 @@ def _certificate_note(onnx: Path) -> list[str]:
     return [f"as it was certified, with the verdict '{verdict}'"]
 
 
+def _purpose_note(structure: Sequence[StructureRecord]) -> list[str]:
+    accepted = sum(item.accepted for item in structure)
+    alone = len(structure) - accepted
+    others = f"; {alone} are explained by no rewriting beside them and fail" if alone else ""
+    return [
+        f"changed on purpose: {accepted} differences to the export that it descends from are "
+        f"judged by numbers{others}"
+    ]
+
+
 def _not_comparable(problems: list[str]) -> ChainResult:
     reason = "the file is not this pipeline as one graph: " + "; ".join(problems)
     link = LinkRecord(
@@ -221,16 +235,3 @@ def _with_structure(result: ChainResult, differences: Sequence[StructureRecord])
     reason = f"{len(differences)} difference(s) of structure to the export that it descends from"
     check = CheckRecord(code=CHECK_STRUCTURE, verdict=Status.FAIL.value, reason=reason)
     return replace(result, checks=[*result.checks, check], status=Status.FAIL)
-
-
-def _structure_record(item: Difference, program: Program) -> StructureRecord:
-    modules = {program.onnx_name(op.name): op.module for op in program.ops}
-    return StructureRecord(
-        kind=item.kind,
-        node=item.node,
-        name=item.name,
-        expected=item.expected,
-        actual=item.actual,
-        tap=item.tap,
-        layer=modules.get(item.tap or ""),
-    )

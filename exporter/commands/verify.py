@@ -20,6 +20,12 @@ from exporter.commands import _options as common
     metavar="FILE",
     help="The file to judge.",
 )
+@click.option(
+    "--changed-on-purpose",
+    is_flag=True,
+    help="A tool has rewritten an export of this pipeline, an optimiser for example: what it"
+    " changed is listed, and numbers judge.",
+)
 @common.output_dir_option
 @common.case_options
 @common.audio_option

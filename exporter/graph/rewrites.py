@@ -1,20 +1,25 @@
 """Which differences between a file and the one it descends from may be the work of an optimiser.
 
 An optimiser joins ops with their neighbours: BatchNormalization into Conv, nine nodes into one
-LayerNormalization, a constant into the product behind it. Where it changes a constant, a node beside
-it goes or becomes another. A weight or an attribute that is another one at a node whose neighbours all
-stand where they stood was changed by something else, and often no number shows it: an epsilon, a
-threshold that nothing crosses, a weight that no input reaches.
+LayerNormalization, a constant into the product behind it. Where it changes a constant, a node
+beside it goes or becomes another. A weight or an attribute that is another one at a node whose
+neighbours all stand where they stood was changed by something else, and often no number shows it:
+an epsilon, a threshold that nothing crosses, a weight that no input reaches.
 
     expected   [Conv w]  -> [BatchNormalization] -> [Relu]
     rewritten  [Conv w'] -------------------------> [Relu]      w' is explained
     tampered   [Conv w'] -> [BatchNormalization] -> [Relu]      w' stands alone
+
+Epsilons are carried over whatever becomes of a node: one that the export does not hold anywhere was
+never in the model.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import onnx
 
 from exporter.graph.index import GraphIndex
@@ -22,6 +27,12 @@ from exporter.graph.structure import Difference
 
 _CONSTANTS = frozenset({"attribute", "constant", "weight"})
 """Kinds that no optimiser changes at a node that it leaves where it is."""
+_NORMS = frozenset(
+    "BatchNormalization InstanceNormalization GroupNormalization LayerNormalization"
+    " RMSNormalization".split()
+)
+_DEFAULT = float(np.float32(1e-5))
+"""Epsilon of these where they do not say it."""
 _PROMISES = frozenset({"interface"})
 """Kinds that whoever uses the file relies on, whatever was done inside."""
 
@@ -40,6 +51,34 @@ def unexplained(
         or (item.kind in _CONSTANTS and any(pairs.left_alone(value) for value in item.values))
         for item in differences
     )
+
+
+def new_epsilons(expected: GraphIndex, actual: GraphIndex) -> Iterator[Difference]:
+    """Attributes ``epsilon`` of ``actual`` whose value is nowhere in ``expected``.
+
+    There it may be an attribute, or a number that a node adds.
+    """
+    known = {value for node in expected.nodes for value in _epsilons(node)}
+    attributes = sorted(known)
+    for name, tensor in expected.initializers.items():
+        if not math.prod(tensor.dims) > 1 and tensor.data_type == onnx.TensorProto.FLOAT:
+            known.update(float(value) for value in expected.array(name).reshape(-1))
+    for node in actual.nodes:
+        for value in _epsilons(node):
+            if value not in known:
+                yield Difference(
+                    kind="attribute",
+                    node=node.name or f"{node.op_type} of '{next(_given(node.output))}'",
+                    op=node.op_type,
+                    name="epsilon",
+                    expected=" or ".join(f"{held:g}" for held in attributes) or "absent",
+                    actual=f"{value:g}",
+                )
+
+
+def _epsilons(node: onnx.NodeProto) -> tuple[float, ...]:
+    found = tuple(held.f for held in node.attribute if held.name == "epsilon")
+    return found or ((_DEFAULT,) if node.op_type in _NORMS else ())
 
 
 class _Pairs:

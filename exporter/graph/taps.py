@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from exporter.core.files import write_text
@@ -48,6 +49,17 @@ class PlannedTap:
     constant: bool = False
     output: bool = False
     renamed: bool = False
+
+
+class Names(StrEnum):
+    """What vouches for the names of a file's values."""
+
+    OURS = "ours"
+    """This program has just written the file."""
+    KEPT = "kept"
+    """The file says where its values come from; a tool may have rewritten it since."""
+    BARE = "bare"
+    """Nothing but the names themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

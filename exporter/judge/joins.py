@@ -1,11 +1,14 @@
-"""Judge the layers of a file whose names may lie: a name is believed as far as numbers bear it out.
+"""Judge the layers of a file whose names may lie: one is believed as far as numbers bear it out.
 
-Every name is taken at its word first. Where all values agree, that is the proof. Where some do not,
-``execution.settle`` asks what they hold instead, and the layers are judged again with what it found:
+Every name is taken at its word first. Where all values agree, that is the proof. Where some do
+not, ``execution.settle`` asks what they hold, and the layers are judged again with what it found:
 
     a name holds another tap's value      judged as that tap, with that tap's limits
     a name holds what no tap holds        left out, if all values right behind it agree by
                                           themselves; else it is judged as what it is called
+
+Of a file that says where it comes from, only a name beside which a value is gone can be left out:
+nothing else was rewritten there. Of bare names, every one can.
 
 So a fault is never explained away by a name: what is wrong is wrong at the next value behind it.
 """
@@ -19,7 +22,7 @@ from exporter.execution.onnxruntime import Deployment
 from exporter.execution.settle import settle, values_behind
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, Joins
+from exporter.graph.taps import COMPARED, Joins, Names
 from exporter.judge.subject import Subject
 from exporter.layers import LayerLink, TapResult, judge_layers
 from exporter.parity.status import Status
@@ -57,7 +60,7 @@ def judge_subject(
     )
     link = judge()
     suspects = _in_question(link)
-    if subject.names_proved or not suspects:
+    if subject.names is Names.OURS or not suspects:
         return link
     settled = settle(
         subject.program,
@@ -72,7 +75,9 @@ def judge_subject(
     joins = Joins(names=settled.names, moved=settled.replaced)
     if joins:
         link = judge(joins=joins)
-    maybe = settled.doubtful & _in_question(link)
+    maybe = _in_question(link) - joins.moved
+    if subject.names is Names.KEPT:
+        maybe &= settled.doubtful
     # What is taken back after the first time can only make more values compared.
     while maybe:
         found = judge(joins=Joins(names=joins.names, moved=joins.moved | maybe))

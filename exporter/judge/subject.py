@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from exporter.graph.program import Program
+from exporter.graph.taps import Names
 from exporter.stages import Station
 from exporter.tensors import TensorSpec
 
@@ -23,8 +24,8 @@ class Subject:
         stations: files in the order in which they were made; layers are walked in the last one.
         expected_taps, known_taps: taps that the last file ought to hold, and those that it is
             known to hold (see ``judge_layers``).
-        names_proved: False for a file that somebody may have rewritten: what its names hold is
-            then for numbers to show (see ``judge.joins``).
+        names: what vouches for the last file's names. Of a file that is not ours it is for
+            numbers to show what they hold (see ``judge.joins``).
         tapped: False when the last file's values cannot be told apart: outputs only.
         states: output -> the input that takes it in the next call, for cases in several calls.
     """
@@ -36,6 +37,6 @@ class Subject:
     stations: tuple[Station, ...]
     expected_taps: frozenset[str] = frozenset()
     known_taps: frozenset[str] | None = None
-    names_proved: bool = True
+    names: Names = Names.OURS
     tapped: bool = True
     states: Mapping[str, str] = field(default_factory=dict)

@@ -117,15 +117,20 @@ def _other_kernel(report: Report, held: CulpritRecord) -> str:
 
 
 def _structure(report: Report) -> list[str]:
-    if not report.structure:
+    failing = [item for item in report.structure if not item.accepted]
+    if not failing:
         return []
-    first = report.structure[0]
-    more = len(report.structure) - 1
+    first, more = failing[0], len(failing) - 1
     tail = f" (and {more} more differences)" if more else ""
-    return [
+    steps = [
         f"Compare {first.kind} '{first.name}' of {first.node}: {first.expected} was exported,"
         f" {first.actual} is in the file{tail}"
     ]
+    if all(item.explained for item in failing):
+        given = report.artifacts[0].path if report.artifacts else "FILE"
+        again = command(report, "verify", "--onnx", given, "--changed-on-purpose")
+        steps.append(f"If an optimiser has rewritten the file on purpose: {again}")
+    return steps
 
 
 def _contracts(report: Report) -> list[str]:

@@ -27,6 +27,7 @@ def findings(report: Report) -> list[str]:
             f"{held.kind} '{held.name}' of {held.node}: exported {held.expected},"
             f" in the file {held.actual}"
             for held in report.structure
+            if not held.accepted
         ],
         [
             f"output '{row.name}' in link '{row.link}', case '{row.case}': {row.verdict},"

@@ -60,6 +60,8 @@ def render_html(report: Report) -> str:
             stopped_contracts=[
                 held for held in report.contracts if severity(held.verdict) == 4 >= least
             ],
+            failed_structure=[held for held in report.structure if not held.accepted],
+            changed_structure=[held for held in report.structure if held.accepted],
             failed_golden=[held for held in report.golden if severity(held.verdict) >= 4],
             outputs=output_rows(report),
             devices=deployment_lines(report.deployments),

@@ -104,6 +104,9 @@ class TapRecord(Record):
     source: str
     fate: str
     into: str | None = None
+    held_as: str | None = Field(
+        None, description="the file's name for it, where that is another tap's"
+    )
     case: str | None = None
     local: dict[str, Any] | None = Field(None, description="measurement of the layer alone")
     propagated: dict[str, Any] | None = Field(None, description="measurement of the free run")
@@ -183,6 +186,10 @@ class StructureRecord(Record):
     actual: str
     tap: str | None = None
     layer: str | None = None
+    explained: bool = Field(
+        False, description="nodes beside it were rewritten as well, as an optimiser does"
+    )
+    accepted: bool = Field(False, description="the file was changed on purpose: numbers judge it")
 
 
 class CheckRecord(Record):

@@ -1,0 +1,43 @@
+"""What was changed in a file since it was exported, and whether that may have been on purpose."""
+
+from __future__ import annotations
+
+from exporter.graph.index import GraphIndex
+from exporter.graph.program import Program
+from exporter.graph.rewrites import new_epsilons, unexplained
+from exporter.graph.structure import diff_structure
+from exporter.graph.taps import plan_taps
+from exporter.report.schema import StructureRecord
+
+
+def structure_records(
+    program: Program, own: GraphIndex, given: GraphIndex, *, on_purpose: bool
+) -> list[StructureRecord]:
+    """All differences of a file to the export that it descends from, in that one's order.
+
+    Args:
+        own: the export. given: the file.
+        on_purpose: whoever asks knows that a tool has rewritten the file. Differences that a
+            rewriting explains are then accepted: numbers judge them. One that stands alone is not.
+    """
+    names = [tap.onnx_name for tap in plan_taps(program, own)]
+    modules = {program.onnx_name(op.name): op.module for op in program.ops}
+    found = diff_structure(own, given, taps=names)
+    odd = unexplained(own, given, found)
+    named = {(item.node, item.name) for item in found if item.kind == "attribute"}
+    new = [item for item in new_epsilons(own, given) if (item.node, item.name) not in named]
+    pairs = [*zip(found, odd, strict=True), *((item, True) for item in new)]
+    return [
+        StructureRecord(
+            kind=item.kind,
+            node=item.node,
+            name=item.name,
+            expected=item.expected,
+            actual=item.actual,
+            tap=item.tap,
+            layer=modules.get(item.tap or ""),
+            explained=not alone,
+            accepted=on_purpose and not alone,
+        )
+        for item, alone in pairs
+    ]
