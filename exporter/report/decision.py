@@ -62,5 +62,6 @@ def _statuses(report: Report) -> Iterator[tuple[Status, bool]]:
     if report.stopped is not None:
         yield Status.FAIL, True
     # A report that says nothing about its differences comes from a version that failed for them.
-    if report.structure and all(held.code != CHECK_STRUCTURE for held in report.checks):
+    differs = any(not held.accepted for held in report.structure)
+    if differs and all(held.code != CHECK_STRUCTURE for held in report.checks):
         yield Status.FAIL, True
