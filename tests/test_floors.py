@@ -46,7 +46,7 @@ FLOORS = (
         "google ml_dtypes numpy onnx onnx_ir onnxscript onnxsim safetensors torch",
     ),
     floor("execution", "execution", "ml_dtypes numba numpy onnx onnxruntime safetensors torch"),
-    floor("records", "report.cause report.schema report.names", "pydantic"),
+    floor("records", "report.cause report.change report.schema report.names", "pydantic"),
     floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),
     floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),
     floor(

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from exporter.core.files import write_text
 from exporter.errors import ArtifactError
 from exporter.report.cause import CauseFields
+from exporter.report.change import ChangeFields
 
 SCHEMA_VERSION = "1.0"
 CHECK_STRUCTURE = "structure"
@@ -91,9 +92,7 @@ class VerdictRecord(Record):
     strain: float | None = Field(None, description="error over limit; above 1 fails")
     reason: str = ""
     weak: bool = Field(default=False, description="the limit is too coarse to fail anything here")
-    override: str | None = Field(
-        default=None, description="pattern of the override that set the limit"
-    )
+    override: str | None = Field(default=None, description="pattern of what set the limit")
 
 
 class TapRecord(Record):
@@ -104,9 +103,7 @@ class TapRecord(Record):
     source: str
     fate: str
     into: str | None = None
-    held_as: str | None = Field(
-        None, description="the file's name for it, where that is another tap's"
-    )
+    held_as: str | None = Field(None, description="its name in the file, where it is not its own")
     case: str | None = None
     local: dict[str, Any] | None = Field(None, description="measurement of the layer alone")
     propagated: dict[str, Any] | None = Field(None, description="measurement of the free run")
@@ -176,7 +173,7 @@ class CulpritRecord(Record, CauseFields):
     reason: str
 
 
-class StructureRecord(Record):
+class StructureRecord(Record, ChangeFields):
     """A difference that no number may show: a constant, an attribute, an initialiser."""
 
     kind: str
@@ -186,10 +183,6 @@ class StructureRecord(Record):
     actual: str
     tap: str | None = None
     layer: str | None = None
-    explained: bool = Field(
-        False, description="nodes beside it were rewritten as well, as an optimiser does"
-    )
-    accepted: bool = Field(False, description="the file was changed on purpose: numbers judge it")
 
 
 class CheckRecord(Record):
@@ -268,9 +261,7 @@ class DeploymentRecord(Record):
     seconds: dict[str, float] = Field(
         default_factory=dict, description="provider -> host's time of its nodes"
     )
-    copies: dict[str, int] = Field(
-        default_factory=dict, description="copies between devices, by kind"
-    )
+    copies: dict[str, int] = Field(default_factory=dict, description="between devices, by kind")
     placement: str = Field("", description="why the three above are not known")
     strain: float | None = Field(None, description="largest error over limit of its outputs")
     changed: list[str] = Field([], description="discrete outputs that differ, 'case: name'")
