@@ -30,10 +30,15 @@ _WIDER = {
 
 def call(op: Op, lookup: Lookup) -> Any:
     """Evaluate ``op`` as captured; ``lookup`` gives the value behind each reference."""
-    args = tuple(_resolve(arg, lookup) for arg in op.args)
-    kwargs = {key: _resolve(arg, lookup) for key, arg in op.kwargs.items()}
+    args, kwargs = operands_of(op, lookup)
     with _recurrent_threads(op):
         return resolve(op.target)(*args, **kwargs)
+
+
+def operands_of(op: Op, lookup: Lookup) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments and keyword arguments of an op as captured, with values for references."""
+    args = tuple(_resolve(arg, lookup) for arg in op.args)
+    return args, {key: _resolve(arg, lookup) for key, arg in op.kwargs.items()}
 
 
 def call_double(op: Op, lookup: Lookup) -> Any:

@@ -365,6 +365,7 @@ class _Walk:
             moved=self.formats.moved.get(op.name),
             double=self.pieces.evaluation(op.name, self.supply),
             losing=self.pieces.losing(op.name, self.supply, self.owner._deployment),
+            cost=self.pieces.cost(op, self.reference.__getitem__, self.local.get(op.name)),
         )
 
     def _margin(self, op: Op, truth: Callable[[str], Any]) -> Callable[..., Margin] | None:

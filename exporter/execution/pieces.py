@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import torch
 
 from exporter.errors import ExportVerifyError
 from exporter.execution.deployment import Deployment
 from exporter.execution.double_nodes import DoubleRun, run_double
+from exporter.execution.evaluate import to_array
 from exporter.execution.onnxruntime import WindowRun
+from exporter.execution.reordered import cost_of
 from exporter.graph.index import GraphIndex
+from exporter.graph.program import Op
 from exporter.graph.subgraph import cut_window, piece_of, standalone
 from exporter.graph.taps import PlannedTap
+from exporter.parity.measurement import Distance
 from exporter.tensors import Arrays
 
 
@@ -64,6 +70,18 @@ class Pieces:
         if name not in self.wanted:
             return None
         return lambda: self._evaluate(self._names[name], self._nodes[name], supply)
+
+    def cost(
+        self, op: Op, reference: Callable[[str], Any], truth: Any
+    ) -> Callable[[], Distance] | None:
+        """A function that finds what an op costs in float32 in other orders of summation.
+
+        Args:
+            reference: float32 values by name. truth: float64 on the values that the op reads.
+        """
+        if op.name not in self.wanted or not isinstance(truth, torch.Tensor):
+            return None
+        return lambda: cost_of(op, reference, to_array(truth))
 
     def losing(
         self, name: str, supply: Callable[[str], np.ndarray], deployment: Deployment

@@ -8,7 +8,7 @@ float32 implementations all, none of which knows the ONNX file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from exporter.execution.contractions import CONTRACTIONS, conv_by_channel
 from exporter.execution.draws import draw_costs
-from exporter.execution.evaluate import call
+from exporter.execution.evaluate import call, keep_decisions, operands_of, to_array
+from exporter.execution.summation import SUMS, Kernel
+from exporter.execution.summation import order as order_of
 from exporter.graph.program import Op, Program
+from exporter.parity.compare import measure
 from exporter.parity.measurement import Distance
 
 DRAWS = 8
-_MOST_TERMS = 1 << 16
 
 
 def float32_cost(
@@ -58,33 +61,56 @@ def _reordered(
     kernel = _REORDERED.get(op.target)
     if kernel is None:
         return call(op, lookup)
-    operands = [lookup(arg.name) if hasattr(arg, "name") else arg for arg in op.args]
-    result = kernel(generator, *operands, **op.kwargs)
+    args, kwargs = operands_of(op, lookup)
+    result = kernel(generator, *args, **kwargs)
     return call(op, lookup) if result is None else result
 
 
-def _order(generator: torch.Generator, size: int) -> Tensor:
-    return torch.randperm(size, generator=generator)
+def cost_of(
+    op: Op, lookup: Callable[[str], Any], truth: np.ndarray, *, draws: int = DRAWS
+) -> Distance:
+    """Worst distance to float64 that one op has by itself, over orders of summation.
+
+    Args:
+        lookup: float32 values that the op reads. truth: float64 on the same values.
+    """
+    reference = call(op, lookup)
+    found = []
+    with torch.no_grad():
+        for seed in range(draws):
+            generator = torch.Generator().manual_seed(seed)
+            held: dict[str, Any] = {name: lookup(name) for name in op.refs()}
+            value = keep_decisions(_reordered(op, {}, held, {}, generator), reference)
+            measured = measure(
+                op.name, truth=truth, reference=to_array(reference), actual=to_array(value)
+            )
+            if measured.actual is not None and measured.actual.max_abs is not None:
+                found.append(measured.actual)
+    return Distance(
+        elements=truth.size,
+        max_abs=max((d.max_abs for d in found if d.max_abs is not None), default=None),
+        rms=max((d.rms for d in found if d.rms is not None), default=None),
+    )
 
 
 def _linear(
     generator: torch.Generator, x: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor | None:
-    order = _order(generator, x.shape[-1])
+    order = order_of(generator, x.shape[-1])
     return functional.linear(x[..., order], weight[:, order], bias)
 
 
 def _matmul(generator: torch.Generator, left: Tensor, right: Tensor) -> Tensor | None:
     if left.dim() < 2 or right.dim() < 2:
         return None
-    order = _order(generator, left.shape[-1])
+    order = order_of(generator, left.shape[-1])
     return torch.matmul(left[..., order], right[..., order, :])
 
 
 def _addmm(
     generator: torch.Generator, bias: Tensor, left: Tensor, right: Tensor, **kwargs: Any
 ) -> Tensor | None:
-    order = _order(generator, left.shape[-1])
+    order = order_of(generator, left.shape[-1])
     return torch.addmm(bias, left[:, order], right[order], **kwargs)
 
 
@@ -106,7 +132,7 @@ def _conv1d(
     taps = torch.arange(weight.shape[2]) * gap
     starts = torch.arange(length) * step
     columns = padded[:, :, starts[:, None] + taps].permute(0, 2, 1, 3).flatten(2)
-    order = _order(generator, columns.shape[-1])
+    order = order_of(generator, columns.shape[-1])
     flat = weight.flatten(1)[:, order]
     return functional.linear(columns[..., order], flat, bias).transpose(1, 2)
 
@@ -123,7 +149,7 @@ def _conv2d(
 ) -> Tensor | None:
     """A kernel of height 1 is a one-dimensional convolution of every row."""
     if x.dim() != 4 or weight.shape[2] != 1 or (stride[0], padding[0]) != (1, 0):
-        return None
+        return conv_by_channel(generator, x, weight, bias, stride, padding, dilation, groups)
     rows = x.transpose(1, 2).flatten(0, 1)
     result = _conv1d(
         generator, rows, weight.squeeze(2), bias, stride[1:], padding[1:], dilation[1:], groups
@@ -131,47 +157,9 @@ def _conv2d(
     return None if result is None else result.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
 
-def _sum(
-    generator: torch.Generator,
-    x: Tensor,
-    dims: Any = None,
-    keepdim: bool = False,
-    *,
-    dtype: torch.dtype | None = None,
-) -> Tensor | None:
-    """One term after the other, as onnxruntime adds; torch adds sums of parts.
-
-    The order alone would not do: of equal terms every order is the same, and torch's sum of parts
-    may then be exact where a running sum is not.
-    """
-    if not x.is_floating_point() or dtype not in (None, x.dtype) or x.dim() == 0:
-        return None
-    axes = range(x.dim()) if dims is None or dims == [] else dims
-    gone = sorted({axis % x.dim() for axis in ([axes] if isinstance(axes, int) else axes)})
-    kept = [axis for axis in range(x.dim()) if axis not in gone]
-    terms = x.permute(*gone, *kept).flatten(0, len(gone) - 1)
-    if not 0 < len(terms) <= _MOST_TERMS:
-        return None
-    total = torch.zeros_like(terms[0])
-    for index in _order(generator, len(terms)).tolist():
-        total = total + terms[index]
-    shape = [1 if axis in gone else size for axis, size in enumerate(x.shape)]
-    return total.reshape(shape) if keepdim else total
-
-
-def _mean(
-    generator: torch.Generator,
-    x: Tensor,
-    dims: Any = None,
-    keepdim: bool = False,
-    *,
-    dtype: torch.dtype | None = None,
-) -> Tensor | None:
-    total = _sum(generator, x, dims, keepdim, dtype=dtype)
-    return None if total is None else total / (x.numel() / total.numel())
-
-
-_REORDERED = {
+_REORDERED: dict[str, Kernel] = {
+    **SUMS,
+    **CONTRACTIONS,
     "aten.linear.default": _linear,
     "aten.matmul.default": _matmul,
     "aten.mm.default": _matmul,
@@ -179,8 +167,4 @@ _REORDERED = {
     "aten.addmm.default": _addmm,
     "aten.conv1d.default": _conv1d,
     "aten.conv2d.default": _conv2d,
-    "aten.sum.default": _sum,
-    "aten.sum.dim_IntList": _sum,
-    "aten.mean.default": _mean,
-    "aten.mean.dim": _mean,
 }

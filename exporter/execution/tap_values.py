@@ -12,6 +12,7 @@ from exporter.execution.margins import Margin
 from exporter.execution.rearranged import Rearranged
 from exporter.execution.slices import LinearSlices
 from exporter.graph.taps import PlannedTap
+from exporter.parity.measurement import Distance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,8 @@ class TapValues:
     onnxruntime said when it could not compute the value. A tap with ``slices`` is too large for
     its float64 values to be held; they are None and come from there, some rows at a time.
     ``double`` evaluates the piece of the file in float64, ``losing`` says which of its operators
-    lose digits in float32; both are there where that was asked for.
+    lose digits in float32, ``cost`` what other orders of summation cost in float32; they are there
+    where that was asked for.
     ``rearranged`` is there when the op only rearranges a tap whose free value is still held.
     ``stored`` is the file's shape of a value that was reshaped to PyTorch's to be compared.
     ``moved`` is what an op that only moves elements must leave, bit for bit, where the file stores
@@ -48,6 +50,7 @@ class TapValues:
     moved: np.ndarray | None = None
     double: Callable[[], DoubleRun] | None = None
     losing: Callable[[], tuple[str, ...]] | None = None
+    cost: Callable[[], Distance] | None = None
 
 
 @dataclass(slots=True)

@@ -170,3 +170,42 @@ def test_what_nobody_can_evaluate_is_said_to_be_unknown():
     assert culprit.tap.local is not None
     assert "not known whether graph or kernel" in culprit.tap.local.verdict.reason
     assert link.findings == ()
+
+
+class LongSum(nn.Module):
+    """A phase: the running sum over a long axis."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(torch.cumsum(torch.sigmoid(x), 1))
+
+
+@cache
+def long_sum() -> Toy:
+    shape = ("batch", "steps")
+    return make_toy(
+        LongSum(), {"x": torch.randn(2, 30)}, (floats("x", *shape),), (floats("y", *shape),)
+    )
+
+
+def sum_case() -> Case:
+    x = np.random.default_rng(1).standard_normal((2, 24_000)).astype(np.float32)
+    return Case(name="long", inputs={"x": x}, origin="")
+
+
+def test_the_order_of_a_sum_is_float32_s_own_cost():
+    link = long_sum().judge(cases=(sum_case(),))
+    assert link.culprits == link.findings == ()
+    assert {tap.status for tap in link.taps} == {Status.PASS}
+    held = next(tap for tap in link.taps if "cumsum" in tap.planned.tap.op)
+    assert held.local is not None and "orders of summation" in held.local.verdict.reason
+
+
+def test_no_order_excuses_a_wrong_node():
+    """A sum that starts from zero is wrong by no more than what an order costs at the end."""
+    edit = Editor(long_sum().model, long_sum().program)
+    node = next(n for n in edit.graph.node if n.op_type == "CumSum")
+    small = edit.add_before(node, "Add", [node.input[0], edit.constant(np.float32(2e-7))])
+    node.input[0] = small
+    link = long_sum().judge(edit.model, cases=(sum_case(),))
+    assert link.culprits and link.culprits[0].opinion is not None
+    assert link.culprits[0].opinion.cause is Cause.GRAPH

@@ -1,0 +1,203 @@
+"""Products and transforms with the terms of their sums in another order, in float32.
+
+As in ``summation``: the arguments of the aten op behind a generator; None where there is no other
+order for these arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from exporter.execution.summation import Generator, Kernel, order, softmax
+
+_MOST_DFT = 1 << 12
+_MOST_VALUES = 1 << 27
+
+
+def convolution(
+    generator: Generator,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Tensor | None:
+    """``aten.convolution`` with its channels in another order."""
+    if groups != 1 or weight.shape[0 if transposed else 1] < 2:
+        return None
+    turn = order(generator, x.shape[1])
+    turned = weight[turn] if transposed else weight[:, turn]
+    return torch.ops.aten.convolution.default(
+        x[:, turn], turned, bias, stride, padding, dilation, transposed, output_padding, groups
+    )
+
+
+def conv_by_channel(
+    generator: Generator,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    """``aten.conv2d`` and ``conv3d`` with their channels in another order."""
+    if groups != 1 or weight.shape[1] < 2 or isinstance(padding, str):
+        return None
+    turn = order(generator, x.shape[1])
+    run = {4: functional.conv2d, 5: functional.conv3d}.get(x.dim())
+    if run is None:
+        return None
+    return run(x[:, turn], weight[:, turn], bias, stride, padding, dilation)
+
+
+def conv_transposed(
+    generator: Generator,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor | None:
+    """``aten.conv_transpose1d``, ``2d`` and ``3d`` with their channels in another order."""
+    run = {
+        3: functional.conv_transpose1d,
+        4: functional.conv_transpose2d,
+        5: functional.conv_transpose3d,
+    }.get(x.dim())
+    if groups != 1 or weight.shape[0] < 2 or run is None:
+        return None
+    turn = order(generator, x.shape[1])
+    return run(x[:, turn], weight[turn], bias, stride, padding, output_padding, 1, dilation)
+
+
+def einsum(
+    generator: Generator, equation: str, operands: Sequence[Tensor], **_: Any
+) -> Tensor | None:
+    """``aten.einsum`` with every axis that is summed over in another order."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    labels = left.split(",")
+    if not arrow or "." in equation or len(labels) != len(operands):
+        return None
+    sizes = {c: n for held, x in zip(labels, operands, strict=True)
+             for c, n in zip(held, x.shape, strict=True)}  # fmt: skip
+    turns = {c: order(generator, n) for c, n in sizes.items() if c not in right}
+    if not turns:
+        return None
+    turned = []
+    for held, x in zip(labels, operands, strict=True):
+        for axis, label in enumerate(held):
+            if label in turns and x.shape[axis] == sizes[label]:
+                x = x.index_select(axis, turns[label])
+        turned.append(x)
+    return torch.einsum(equation, *turned)
+
+
+def attention(
+    generator: Generator,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor | None:
+    """``aten.scaled_dot_product_attention``, its features and its keys in another order."""
+    if dropout or enable_gqa or query.dim() < 2:
+        return None
+    features, keys = order(generator, query.shape[-1]), order(generator, key.shape[-2])
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = (query[..., features] * factor) @ key[..., keys, :][..., features].mT
+    if is_causal:
+        shape = query.shape[-2], key.shape[-2]
+        mask = torch.ones(shape, dtype=torch.bool).tril()
+    if mask is not None:
+        mask = mask.expand(*mask.shape[:-1], key.shape[-2])[..., keys]
+        if mask.dtype == torch.bool:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        else:
+            scores = scores + mask
+    shares = softmax(generator, scores, -1)
+    if shares is None or not torch.isfinite(shares).all():
+        return None
+    return shares @ value[..., keys, :]
+
+
+def _dft(size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """``cos`` and ``-sin`` of a transform, ``[time, frequency]``, rounded once."""
+    step = torch.arange(size, dtype=torch.float64)
+    angle = torch.outer(step, step).remainder(size) * (2 * torch.pi / size)
+    return angle.cos().to(dtype), -angle.sin().to(dtype)
+
+
+def _transformed(generator: Generator, frames: Tensor, bins: int) -> Tensor | None:
+    """A transform of the last axis as two products, sample by sample in another order."""
+    size = frames.shape[-1]
+    if not 0 < size <= _MOST_DFT or frames.numel() * bins > _MOST_VALUES * 64:
+        return None
+    real, imaginary = _dft(size, frames.dtype)
+    turn = order(generator, size)
+    mixed = frames[..., turn]
+    return torch.complex(mixed @ real[turn, :bins], mixed @ imaginary[turn, :bins])
+
+
+def real_transform(
+    generator: Generator, x: Tensor, dims: Sequence[int], normalization: int, onesided: bool
+) -> Tensor | None:
+    """``aten._fft_r2c`` of one axis, not normalised."""
+    if len(dims) != 1 or normalization or x.dtype not in (torch.float32, torch.float64):
+        return None
+    frames = x.movedim(dims[0], -1)
+    size = frames.shape[-1]
+    found = _transformed(generator, frames, size // 2 + 1 if onesided else size)
+    return None if found is None else found.movedim(-1, dims[0])
+
+
+def short_time_transform(
+    generator: Generator,
+    x: Tensor,
+    n_fft: int,
+    hop: int | None = None,
+    win_length: int | None = None,
+    window: Tensor | None = None,
+    normalized: bool = False,
+    onesided: bool | None = None,
+    return_complex: bool | None = None,
+    *_: Any,
+) -> Tensor | None:
+    """``aten.stft`` of real samples, each frame as two products."""
+    if normalized or win_length not in (None, n_fft) or return_complex is False or x.is_complex():
+        return None
+    frames = x.unfold(-1, n_fft, hop or n_fft // 4)
+    frames = frames if window is None else frames * window
+    found = _transformed(generator, frames, n_fft if onesided is False else n_fft // 2 + 1)
+    return None if found is None else found.mT
+
+
+CONTRACTIONS: dict[str, Kernel] = {
+    "aten.convolution.default": convolution,
+    "aten.conv3d.default": conv_by_channel,
+    "aten.conv_transpose1d.default": conv_transposed,
+    "aten.conv_transpose2d.input": conv_transposed,
+    "aten.conv_transpose3d.input": conv_transposed,
+    "aten.einsum.default": einsum,
+    "aten.scaled_dot_product_attention.default": attention,
+    "aten._fft_r2c.default": real_transform,
+    "aten.stft.default": short_time_transform,
+}
