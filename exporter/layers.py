@@ -33,6 +33,7 @@ from exporter.judge.culprits import (
 )
 from exporter.judge.graph_or_kernel import excuse_behind_kernels, graph_or_kernel
 from exporter.judge.lowered import LoweredTaps
+from exporter.judge.masked_nan import excuse_masked_nan
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import Policy
@@ -99,6 +100,7 @@ def judge_layers(
             progress(case.name)
             here: dict[str, WorstOf] = {tap.tap.name: WorstOf() for tap in planned}
             _judge_case(lockstep, lowered, case, policy, pool, budget, here)
+            excuse_masked_nan(planned, policy, here)
             graph_or_kernel(lockstep, case.inputs, policy, deployment.provider, here)
             excuse_behind_kernels(program, planned, here)
             _second_opinion(program, case, policy, here, planned)

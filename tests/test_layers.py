@@ -377,3 +377,60 @@ def test_complex_values_are_compared_inside():
     assert [c.tap.planned.tap.op for c in toy.judge(edit.model, cases=(case,)).culprits] == [
         "aten._fft_r2c.default"
     ]
+
+
+class MaskedMean(nn.Module):
+    """Means of rows of which some are masked out; another value stands for those."""
+
+    def __init__(self, *, shown: bool = False) -> None:
+        super().__init__()
+        self.shown = shown
+
+    def forward(self, x: Tensor) -> Tensor:
+        keep = x > 1.5
+        mean = (x * keep).sum(1) / keep.sum(1)
+        return mean if self.shown else torch.where(keep.any(1), mean, -1.0)
+
+
+def masked_mean(*, shown: bool) -> LayerLink:
+    toy = make_toy(
+        MaskedMean(shown=shown),
+        {"x": torch.randn(3, 5)},
+        (floats("x", "batch", "steps"),),
+        (floats("y", "batch"),),
+    )
+    x = np.zeros((3, 5), np.float32)
+    x[0, :3] = 2.0
+    return toy.judge(cases=(Case(name="one row", inputs={"x": x}, origin=""),))
+
+
+def test_nan_of_a_masked_mean_is_no_failure_while_no_output_shows_it():
+    link = masked_mean(shown=False)
+    assert link.culprits == ()
+    mean = tap(link, "", "aten.div.Tensor")
+    assert mean.status is Status.PASS
+    assert mean.local is not None and mean.local.measurement.nan_actual == 2
+    assert "NaN at the same places" in mean.local.verdict.reason
+
+
+def test_nan_at_an_output_always_fails():
+    assert masked_mean(shown=True).culprits
+
+
+def test_nan_on_one_side_alone_fails_inside_as_well():
+    toy = make_toy(
+        MaskedMean(),
+        {"x": torch.randn(3, 5)},
+        (floats("x", "batch", "steps"),),
+        (floats("y", "batch"),),
+    )
+    edit = Editor(toy.model, toy.program)
+    mean = edit.tap("", "div")
+    behind(edit.model, mean, "Where", edit.constant(np.float32(0)))
+    node = next(n for n in edit.graph.node if n.op_type == "Where" and mean in n.output)
+    zero = node.input[1]
+    node.input[:] = [edit.add_before(node, "IsNaN", [f"{mean}.before"]), zero, f"{mean}.before"]
+    x = np.zeros((3, 5), np.float32)
+    x[0, :3] = 2.0
+    link = toy.judge(edit.model, cases=(Case(name="one row", inputs={"x": x}, origin=""),))
+    assert [c.tap.planned.tap.op for c in link.culprits] == ["aten.div.Tensor"]

@@ -50,6 +50,7 @@ class Pass:
     nan: tuple[int, int, int]
     inf: tuple[int, int, int]
     inf_mismatch: tuple[int, int, int]
+    nan_mismatch: int
     same_bits: bool | None
 
 
@@ -150,7 +151,7 @@ def distances(
     size = min(BLOCK, max(1, truth.size))
     buffers: np.ndarray | None = None
     runs = [_Running() for _ in range(4)]  # actual, reference, direct, truth
-    counts = np.zeros(9, dtype=np.int64)
+    counts = np.zeros(10, dtype=np.int64)
     agreeing = 0
     same: bool | None = None if direct else True
     # Overflow and Inf - Inf are expected: they are what sends a block to the careful path.
@@ -196,6 +197,7 @@ def distances(
         nan=(int(counts[0]), int(counts[1]), int(counts[2])),
         inf=(int(counts[3]), int(counts[4]), int(counts[5])),
         inf_mismatch=(int(counts[6]), int(counts[7]), int(counts[8])),
+        nan_mismatch=int(counts[9]),
         same_bits=same,
     )
 
@@ -227,12 +229,14 @@ def _careful(
     signs = [np.where(inf, np.sign(x), 0.0) for inf, x in zip(infinite, sides, strict=True)]
     by_reference, by_actual = signs[1] != signs[0], signs[2] != signs[0]
     either = by_reference | by_actual
+    missing = np.isnan(np.stack(sides))
     counts += [
         *(int(np.isnan(x).sum()) for x in sides),
         *(int(inf.sum()) for inf in infinite),
         int(either.sum()),
         int(by_reference.sum()),
         int(by_actual.sum()),
+        int((missing.any(axis=0) & ~missing.all(axis=0)).sum()),
     ]
     finite_truth = np.isfinite(sides[0])
     finite = finite_truth & np.isfinite(sides[1]) & np.isfinite(sides[2])

@@ -55,6 +55,7 @@ class Measurement:
             probability); ``None`` for every other.
         actual, reference: distances of ONNX and of float32 PyTorch to float64; ``direct``:
             distance of ONNX to float32 PyTorch.
+        nan_mismatch: positions where some sides hold NaN and others do not.
         inf_mismatch: positions where not all sides hold the same infinity;
             ``inf_mismatch_expected`` and ``inf_mismatch_actual``: the same for the reference
             alone and for ONNX alone against the truth.
@@ -94,6 +95,7 @@ class Measurement:
     nan_truth: int | None = None
     nan_expected: int | None = None
     nan_actual: int | None = None
+    nan_mismatch: int | None = None
     inf_truth: int | None = None
     inf_expected: int | None = None
     inf_actual: int | None = None

@@ -12,6 +12,7 @@ _COUNTS = (
     "nan_truth",
     "nan_expected",
     "nan_actual",
+    "nan_mismatch",
     "inf_truth",
     "inf_expected",
     "inf_actual",
