@@ -30,6 +30,7 @@ from exporter.judge.layer_link import layer_link
 from exporter.judge.lowered import LoweredFiles
 from exporter.judge.randomness import with_randomness
 from exporter.judge.subject import Subject
+from exporter.judge.sweep import Swept, sweep
 from exporter.layers import LayerLink
 from exporter.length_proofs import LengthProof, LengthProofs
 from exporter.outputs import OutputResult, judge_outputs, second_opinion
@@ -102,18 +103,20 @@ class Chain:
         cases = [case for case in cases if case.name not in self._unrun]
         self._run_files(runs)
         results = [result for run in runs for result in self._judge_outputs(run)]
+        swept = self._sweep()
+        results += swept.results
         walk = self._subject.tapped and bool(cases)
         walked = self._judge_layers(cases, min_coverage) if walk else None
         results = self._settled(results, runs, walked[0].decisions if walked else {})
         if walked is None or not walked[0].culprits:
-            able = [run.case for run in runs if not run.stopped]
+            able = [run.case for run in [*runs, *swept.runs] if not run.stopped]
             results = second_opinion(self._subject.program, results, able, self._policy)
         if proofs is not None and proof is None and not self._stopped:
             clean = [run.case for run in runs if not run.written]
             if {case.name for case in sized} <= {case.name for case in clean}:
                 values = {run.case.name: (run.stations[CAPTURED], run.behind.truth) for run in runs}
                 proofs.keep(sized, self._front(), results, values)
-        rollups = self._link_rollups(results, runs)
+        rollups = self._link_rollups(results, [*runs, *swept.differing(results)])
         if proof is not None:
             front = self._front()
             rollups = [(proof.on(r) if r.name in front else r, ends) for r, ends in rollups]
@@ -122,7 +125,7 @@ class Chain:
         culprits: list[CulpritRecord] = []
         findings: list[CulpritRecord] = []
         notes = [] if proof is None else [proof.note(self._front())]
-        notes += truth_notes(runs)
+        notes += [*truth_notes(runs), *swept.notes()]
         if walked is not None:
             layers, record, status = walked
             links.insert(len(links) - len(self._deployments), record)
@@ -154,7 +157,7 @@ class Chain:
             findings=findings,
             statuses=statuses,
             status=worst(statuses),
-            tokens=self._tokens(runs),
+            tokens=tokens_of(runs, self._deployments[0].label()),
             shipped={run.case.name: run.stations[self._deployments[0].label()] for run in runs},
             notes=notes,
             proof=proof,
@@ -190,6 +193,21 @@ class Chain:
             runs, self._own = run_cases(self._subject, cases, proof, stage)
         self._unrun = frozenset(run.case.name for run in runs if run.stopped)
         return runs
+
+    def _sweep(self) -> Swept:
+        """The first link at sizes of our choice, where inputs of any size can be made."""
+        sizes, link = self._subject.sizes, (EAGER, CAPTURED)
+        if self._subject.module is None or sizes is None:
+            return Swept()
+
+        def judge(run: CaseRun) -> list[OutputResult]:
+            self._unrun |= {run.case.name}  # no layers are walked there
+            return self._judge_one(run, link, run.stations[EAGER], run.stations[CAPTURED])
+
+        with self._stages.stage("other sizes") as stage:
+            found = sweep(self._subject, sizes, judge)
+            stage.result(f"{len(found.agreed)} agree, {len(found.runs)} do not")
+        return found
 
     def _run_files(self, runs: list[CaseRun]) -> None:
         first = self._deployments[0]
@@ -376,8 +394,3 @@ class Chain:
                 unsure = sum(known[name] is not None for name in doubtful)
                 stage.result(f"{unsure} of {len(doubtful)} case(s) rest on a decision in doubt")
         return settle(results, known.get)
-
-    def _tokens(self, runs: list[CaseRun]) -> dict[str, list[list[int]]]:
-        station = self._deployments[0].label()
-        found = {run.case.name: tokens_of(run, station) for run in runs}
-        return {name: tokens for name, tokens in found.items() if tokens is not None}

@@ -29,6 +29,7 @@ from exporter.execution.declared import declared_deployments
 from exporter.execution.onnxruntime import Deployment
 from exporter.execution.stopwatch import FILES, breakdown, collecting, timed
 from exporter.graph.onnx_file import EXTERNAL_LIMIT
+from exporter.judge.subject import Sizes
 from exporter.length_proofs import LengthProofs
 from exporter.make_report import (
     Options,
@@ -182,6 +183,7 @@ def _judged(
         outputs=built.wrapped.outputs,
         stations=built.stations,
         states=built.wrapped.states,
+        sizes=_sizes(built),
     )
     policy = policy_of(pipeline)
     checked = bool(declared_settings(pipeline.contracts, pipeline=pipeline))
@@ -225,6 +227,11 @@ def _judged(
     report = report.model_copy(update={"cache": cache_record(built.cache)})
     with progress.stage("certify"), timed(FILES):
         return certify_run(report, built.shipped, pipeline, policy, golden_dir)
+
+
+def _sizes(built: Built) -> Sizes | None:
+    make, example = built.wrapped.example_at, built.wrapped.sizes
+    return None if make is None else Sizes(make=make, example=example)
 
 
 def _cache_notes(built: Built) -> tuple[str, ...]:

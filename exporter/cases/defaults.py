@@ -1,8 +1,8 @@
 """Values of a user's own inputs that nobody gave: drawn as ``inputs.NAME.draw`` says.
 
-Without a ``draw``: floats are normal, masks are all True, ``<input>_lengths`` are as long as that
-input, and integers with choices take the first. Other integers have to be described; any guess
-would be wrong for a model that looks them up.
+Without a ``draw``: floats are normal, masks are all True, ``<input>_lengths`` fall from row to row
+(the first is as long as that input), and integers with choices take the first. Other integers have
+to be described; any guess would be wrong for a model that looks them up.
 """
 
 from __future__ import annotations
@@ -97,12 +97,21 @@ def default_array(pipeline: Pipeline, name: str, sizes: Mapping[str, int]) -> np
         return np.full(shape, next(iter(spec.choices.values())), dtype=spec.dtype)
     axis = length_axis(pipeline, name)
     if axis is not None:
-        return np.full(shape, sizes[axis], dtype=spec.dtype)
+        return _lengths(pipeline, axis, sizes[axis], shape).astype(spec.dtype)
     raise ConfigError(
         f"nothing says which integers '{name}' takes",
         where=pipeline.where(*where),
         remedy="add for example draw: {kind: integers, low: 0, high: 100}",
     )
+
+
+def _lengths(pipeline: Pipeline, axis: str, size: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Rows from the whole size downwards: where all were full, a mask would never be used."""
+    limits = pipeline.axes.get(axis)
+    lowest = min(max(limits.minimum if limits else 1, 1), size)
+    rows = int(np.prod(shape, dtype=np.int64))
+    falling = [max(lowest, size - row * size // (rows + 1)) for row in range(rows)]
+    return np.array(falling, dtype=np.int64).reshape(shape)
 
 
 def length_axis(pipeline: Pipeline, name: str) -> str | None:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
 from exporter.graph.program import Program
 from exporter.graph.taps import Names
 from exporter.stages import Station
 from exporter.tensors import TensorSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How inputs are made at other sizes.
+
+    Attributes:
+        make: makes one tensor per input from the size of every symbolic axis.
+        example: the sizes that were traced.
+    """
+
+    make: Callable[[Mapping[str, int]], Mapping[str, Tensor]]
+    example: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +41,7 @@ class Subject:
             numbers to show what they hold (see ``judge.joins``).
         tapped: False when the last file's values cannot be told apart: outputs only.
         states: output -> the input that takes it in the next call, for cases in several calls.
+        sizes: how inputs of other sizes are made; None where that is not known.
     """
 
     module: nn.Module | None
@@ -40,3 +54,4 @@ class Subject:
     names: Names = Names.OURS
     tapped: bool = True
     states: Mapping[str, str] = field(default_factory=dict)
+    sizes: Sizes | None = None

@@ -136,3 +136,41 @@ def test_memory_that_is_filled_passes(tmp_path: Path) -> None:
     for number, body in enumerate(bodies):
         report = report_of(write(tmp_path / f"filled{number}", SIZE.replace("BODY", body)))
         assert report.exit_code == 0, report.headline
+
+
+@way("a length that no case has, where another branch is taken", says="'batch 3, frames 41' has 41")
+def test_a_length_that_no_case_has(tmp_path: Path) -> Told:
+    body = "return self.mix(x) if x.shape[1] % 2 == 0 else -self.mix(x)"
+    return told(write(tmp_path / "other", SIZE.replace("BODY", body)))
+
+
+@way("a row alone, where another branch is taken", says="batch 1")
+def test_a_row_alone(tmp_path: Path) -> Told:
+    body = "y = self.mix(x).squeeze()\n        return y if y.dim() == 3 else 2 * y"
+    return told(write(tmp_path / "row", SIZE.replace("BODY", body)))
+
+
+@way("a length that follows the longest row is taken for the input's", says="is not the module")
+def test_lengths_that_use_the_mask(tmp_path: Path) -> Told:
+    code = SIZE.replace("forward(self, x)", "forward(self, x, x_lengths)").replace(
+        "BODY",
+        "keep = torch.arange(x.shape[1])[None] < x_lengths[:, None]\n        "
+        "y = self.mix(x) * keep[..., None]\n        "
+        "return self.mix(x) * (x_lengths[:, None, None] > 0) if torch.compiler.is_exporting() "
+        "else y",
+    )
+    yaml = YAML.replace("axes:", "  x_lengths: {dtype: int64, shape: [batch]}\naxes:")
+    return told(write(tmp_path / "lengths", code, yaml))
+
+
+def test_sizes_that_were_tried_are_said(tmp_path: Path) -> None:
+    report = report_of(write(tmp_path / "tried", SIZE.replace("BODY", "return self.mix(x)")))
+    assert report.exit_code == 0, report.headline
+    (note,) = [note for note in report.notes if "also agrees at" in note]
+    assert "frames 41" in note and "batch 1" in note and "frames 4;" in note
+
+
+def test_a_size_that_the_module_refuses_is_no_fault(tmp_path: Path) -> None:
+    body = "return F.conv1d(x.mT, torch.ones(W, W, 5) / 40).mT"
+    report = report_of(write(tmp_path / "short", SIZE.replace("BODY", body)))
+    assert report.exit_code == 0, report.headline

@@ -1,0 +1,152 @@
+"""Sizes that are chosen to break a capture: the module against the captured program, outputs only.
+
+A capture may have frozen what the example's sizes happened to be. The sizes of the cases are few,
+and often like the example's, so others are tried by themselves: odd ones, primes, the smallest and
+largest that an axis may have, a row alone, and those beside the numbers that the capture rests on.
+Only a user's own model is tried, whose inputs can be made at any size, and only while that is
+cheap. A size at which the module itself stops shows nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from exporter.case_run import CAPTURED, EAGER, CaseRun, run_once
+from exporter.graph.guards import Guard
+from exporter.judge.subject import Sizes, Subject
+from exporter.outputs import OutputResult
+from exporter.parity.status import Status
+from exporter.tensors import Axis, Case, TensorSpec
+
+_MOST_SIZES = 12
+_SECONDS = 4.0
+"""What all sizes together may take; what one run has shown to be longer is not begun."""
+_LARGEST = 4096
+"""Sizes far beyond the example's are not tried: memory may grow with their square."""
+_PRIMES = (3, 5, 7, 11, 13, 17, 23, 31, 43, 61, 89, 127, 181, 251, 359, 509, 719, 1021, 1447, 2053)
+
+Make = Callable[[Mapping[str, int]], Mapping[str, Tensor]]
+Judge = Callable[[CaseRun], list[OutputResult]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep found.
+
+    Attributes:
+        runs, results: of the sizes at which the program is not the module.
+        agreed: sizes at which it is. left: sizes that were not tried, for want of time.
+    """
+
+    runs: tuple[CaseRun, ...] = ()
+    results: tuple[OutputResult, ...] = ()
+    agreed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+    def differing(self, results: Sequence[OutputResult]) -> list[CaseRun]:
+        """The runs that still fail, after a second opinion."""
+        bad = {r.case for r in results if r.verdict.status is Status.FAIL}
+        return [run for run in self.runs if run.stopped or run.case.name in bad]
+
+    def notes(self) -> list[str]:
+        """What a report says of it."""
+        found = []
+        if self.agreed:
+            found.append(
+                f"{EAGER} -> {CAPTURED}, outputs only, also agrees at {'; '.join(self.agreed)}"
+            )
+        if self.left:
+            found.append(f"not tried, the model is slow: {'; '.join(self.left)}")
+        return found
+
+
+def sweep(subject: Subject, sizes: Sizes, judge: Judge) -> Swept:
+    """Hold the captured program against the module at sizes of our choice.
+
+    Args:
+        judge: judges the first link of a run.
+    """
+    wanted = list(chosen_sizes(subject.inputs, sizes.example, subject.program.guards))
+    began = time.perf_counter()
+    runs: list[CaseRun] = []
+    results: list[OutputResult] = []
+    agreed: list[str] = []
+    longest = 0.0
+    for number, at in enumerate(wanted):
+        here = time.perf_counter()
+        if here - began + longest > _SECONDS:
+            left = tuple(_label(each) for each in wanted[number:])
+            return Swept(runs=tuple(runs), results=tuple(results), agreed=tuple(agreed), left=left)
+        run = _run(subject, sizes.make, at)
+        if run is not None:
+            found = judge(run)
+            if run.stopped or any(r.verdict.status is Status.FAIL for r in found):
+                runs.append(run)
+                results += found
+            else:
+                agreed.append(_label(at))
+        longest = max(longest, time.perf_counter() - here)
+    return Swept(runs=tuple(runs), results=tuple(results), agreed=tuple(agreed))
+
+
+def _run(subject: Subject, make: Make, at: Mapping[str, int]) -> CaseRun | None:
+    """One size; None where the module does not take it."""
+    try:
+        inputs = {name: np.array(value.numpy()) for name, value in make(at).items()}
+        case = Case(name=_label(at), inputs=inputs, origin="sizes of our choice")
+        return run_once(subject.module, subject, case, empty_declared=True)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever the user's model raises: it takes no such size
+        return None
+
+
+def _label(at: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {size}" for name, size in at.items())
+
+
+def chosen_sizes(
+    inputs: Sequence[TensorSpec], example: Mapping[str, int], guards: Sequence[Guard]
+) -> Iterator[dict[str, int]]:
+    """Sizes of all axes, one of them moved at a time, then all together; the telling ones first."""
+    axes = {axis.name: axis for spec in inputs for axis in spec.axes if axis.name in example}
+    shapes = {spec.name: spec.shape for spec in inputs}
+    near: dict[str, set[int]] = {name: set() for name in axes}
+    for guard in guards:
+        for name, axis in guard.inputs():
+            label = shapes[name][axis] if name in shapes else None
+            if label in near:
+                near[str(label)] |= guard.numbers()
+    ways = {name: _of_axis(axis, example[name], near[name]) for name, axis in axes.items()}
+    seen = {tuple(example.values())}
+    found: list[dict[str, int]] = []
+
+    def add(at: dict[str, int]) -> None:
+        if tuple(at.values()) not in seen:
+            seen.add(tuple(at.values()))
+            found.append(at)
+
+    for rank in range(max((len(way) for way in ways.values()), default=0)):
+        for name, way in ways.items():
+            if rank < len(way):
+                add({**example, name: way[rank]})
+        if rank == 0:
+            add({**example, **{name: way[0] for name, way in ways.items() if way}})
+    yield from found[:_MOST_SIZES]
+
+
+def _of_axis(axis: Axis, example: int, near: set[int]) -> list[int]:
+    """Sizes of one axis that are worth trying: another parity, a prime, the ends, near a guard."""
+    highest = min(_LARGEST if axis.maximum is None else axis.maximum, max(4 * example, 64))
+    prime = next((p for p in _PRIMES if p > example), example + 1)
+    before = next((p for p in reversed(_PRIMES) if p < example), axis.minimum)
+    beside = [size for number in sorted(near) for size in (number, number + 1, number - 1)]
+    ends = [axis.minimum, *([axis.maximum] if axis.maximum is not None else [])]
+    wanted = [example + 1, prime, *beside[:6], before, *ends, 2 * example]
+    allowed = [size for size in wanted if max(axis.minimum, 1) <= size <= highest]
+    return [size for size in dict.fromkeys(allowed) if size != example]
