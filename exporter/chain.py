@@ -33,7 +33,7 @@ from exporter.judge.subject import Subject
 from exporter.judge.sweep import Swept, sweep
 from exporter.layers import LayerLink
 from exporter.length_proofs import LengthProof, LengthProofs
-from exporter.outputs import OutputResult, judge_outputs, second_opinion
+from exporter.outputs import OutputResult, judge_outputs, operators_of, second_opinion
 from exporter.own_state import OwnState, judge_own_state
 from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status, worst
@@ -289,7 +289,7 @@ class Chain:
             expected=expected,
             actual=actual,
             policy=policy_on(self._policy, deployment),
-            operators=self._operators(),
+            operators=operators_of(self._subject.program),
             held=self._lowered.outputs(station, self._graph, run.case),
         )
         return with_randomness(found, run, ends[1])
@@ -312,12 +312,6 @@ class Chain:
                 judge,
                 lambda label: stage.update(label, 0, len(self._deployments)),
             )
-
-    def _operators(self) -> dict[str, str]:
-        program = self._subject.program
-        ops = {op.name: op.target for op in program.ops}
-        pairs = zip(program.outputs, program.output_names, strict=True)
-        return {label: ops.get(name, "") for name, label in pairs}
 
     def _link_rollups(
         self, results: list[OutputResult], runs: list[CaseRun]

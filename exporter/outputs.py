@@ -78,6 +78,13 @@ def judge_outputs(
     return results
 
 
+def operators_of(program: Program) -> dict[str, str]:
+    """The op behind each output, by public name."""
+    ops = {op.name: op.target for op in program.ops}
+    pairs = zip(program.outputs, program.output_names, strict=True)
+    return {label: ops.get(name, "") for name, label in pairs}
+
+
 def second_opinion(
     program: Program, results: Sequence[OutputResult], cases: Sequence[Case], policy: Policy
 ) -> list[OutputResult]:

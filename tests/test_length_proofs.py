@@ -145,6 +145,8 @@ def test_a_shipped_file_that_goes_wrong_at_a_length_is_still_found(cache, tmp_pa
 def sizes_run_by_pytorch(monkeypatch):
     """The sizes of x that PyTorch runs on, as they come."""
     import exporter.case_run as case_run
+    import exporter.chain as chain
+    from exporter.judge.sweep import Swept
 
     sizes = []
     real = case_run.find_truth
@@ -154,6 +156,7 @@ def sizes_run_by_pytorch(monkeypatch):
         return real(module, program, specs, inputs, wide)
 
     monkeypatch.setattr(case_run, "find_truth", watched)
+    monkeypatch.setattr(chain.Chain, "_sweep", lambda self: Swept())  # sizes of its own choice
     return sizes
 
 

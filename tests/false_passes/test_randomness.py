@@ -43,7 +43,7 @@ def test_uniform_noise(tmp_path: Path) -> Told:
     return told(model(tmp_path / "uniform", "torch.rand(x.shape) * 2"))
 
 
-@way("noise that no op of torch draws", says="scale")
+@way("noise that no op of torch draws: the capture freezes it", says="is not the module")
 def test_noise_from_elsewhere(tmp_path: Path) -> Told:
     import_in = "__import__('numpy').random.standard_normal()"
     return told(model(tmp_path / "numpy", import_in))

@@ -175,7 +175,6 @@ TABLE = (
         name="allocated",
         right="pass: memory never written is no value",
         check=passes(),
-        waiting="memory that was never written is compared",
         by_chance=True,
     ),
     Row(
