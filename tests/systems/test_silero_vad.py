@@ -11,6 +11,7 @@ Largest difference of a probability from the official model, golden recordings a
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,9 @@ def contract(graph: Wrapped, module: Any, name: str, options: Any) -> Any:
         values=spoken,
         with_onnx=False,
     )
-    return run_contracts(subject, {name: options})[0]
+    rows = run_contracts(subject, {name: options})
+    # Chunk by chunk has a row of its own.
+    return next((row for row in rows if row.name == "causality.streaming"), rows[0])
 
 
 def test_a_stream_that_forgets_the_context_breaks_causality(wrapped: Any):
@@ -187,8 +190,8 @@ def test_a_stream_that_forgets_the_context_breaks_causality(wrapped: Any):
     broken = contract(graph, ForgetsContext(graph.module.model), "causality", options)
     assert healthy.status is Status.PASS
     assert broken.status is Status.FAIL
-    assert "in chunks of 512, 'speech_probs' differs from offline by" in broken.reason
-    assert float(broken.reason.rsplit(" ", 1)[1]) > 0.1
+    figure = re.search(r"in chunks of 512, 'speech_probs' differs by ([\d.e+-]+) ", broken.reason)
+    assert figure is not None and float(figure[1]) > 0.1
 
 
 def test_context_dropped_between_frames_is_found_in_a_file(
@@ -274,7 +277,8 @@ def test_the_safetensors_file_of_the_wheel_is_another_model(
     )
     assert report.exit_code == 1
     # All that has other weights, and nothing else; the windows of the STFT are the same.
-    assert [culprit.layer.removeprefix("model.network.") for culprit in report.culprits] == [
+    named = [culprit.layer.removeprefix("model.network.") for culprit in report.culprits]
+    assert sorted(named) == [  # the report has the worst first
         "encoder.0",
         "encoder.2",
         "encoder.4",
