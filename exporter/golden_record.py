@@ -49,7 +49,8 @@ from exporter.parity.compare import measure
 from exporter.parity.measurement import Distance, Measurement
 from exporter.parity.tolerance import Policy, natural_scale
 from exporter.pipeline import policy_of
-from exporter.report.schema import Report
+from exporter.report.beside import changed_file
+from exporter.report.schema import REPORT, ArtifactRecord, Report
 from exporter.tensors import Case, TensorSpec
 
 STORED_BYTES = 64 << 10
@@ -155,13 +156,17 @@ def refuse_bad_run(
         problem = "the run did not compare eager PyTorch with the captured program"
     elif report.pipeline.digest != pipeline.digest:
         problem = "the run is of another state of the pipeline"
-    elif file is None or not model_path.is_file() or file.sha256 != sha256_of(model_path):
+    elif file is None or not model_path.is_file() or _is_another(file, model_path):
         problem = f"{model_path.name} is not the file that the run judged"
     elif left_out:
         problem = f"the run did not judge the case(s) {', '.join(left_out)}"
         remedy = "run the pipeline with --all-cases"
     if problem:
         raise GoldenError(problem, where=where, remedy=remedy)
+
+
+def _is_another(file: ArtifactRecord, path: Path) -> bool:
+    return file.sha256 != sha256_of(path) or bool(changed_file(file, path.with_name(REPORT)))
 
 
 def _judged(report: Report) -> dict[str, object]:

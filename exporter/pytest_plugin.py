@@ -122,6 +122,7 @@ class PipelineFile(pytest.File):
 
     def _run(self) -> Report:
         from exporter.report.beside import absent_files, changed_files
+        from exporter.report.digest import SHIPPED
         from exporter.report.schema import read_report
 
         if self.config.getoption("--export-verify-reuse"):
@@ -134,6 +135,8 @@ class PipelineFile(pytest.File):
             absent = absent_files(report, path)
             if changed := changed_files(report, path) or [f"{n} is not there" for n in absent]:
                 raise CheckFailed("; ".join(changed))
+            if all(held.name != SHIPPED for held in report.artifacts):
+                raise CheckFailed(f"{path} does not say which {SHIPPED} it judged")
             return report
         factory = self.pipeline.model.factory
         if factory is not None and not self.config.getoption("--export-verify-trust"):

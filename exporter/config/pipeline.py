@@ -63,7 +63,11 @@ class Pipeline(Section):
     )
     parity: Parity = Field(default_factory=Parity)
     min_coverage: float | None = Field(
-        default=None, ge=0, le=1, description="share of taps that must be compared; null: not gated"
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the taps with elements that must be compared, or fused into one that"
+        " is; null: all of them in a run, not gated in a golden",
     )
     layers: Literal["required", "wanted"] | None = Field(
         default=None,

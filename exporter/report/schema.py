@@ -18,6 +18,7 @@ from exporter.report.cause import CauseFields
 from exporter.report.change import ChangeFields
 
 SCHEMA_VERSION = "1.0"
+REPORT = "report.json"
 CHECK_STRUCTURE = "structure"
 """The graph differs from the export that it descends from."""
 CHECK_REPLACED = "file replaced"
