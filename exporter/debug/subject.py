@@ -13,7 +13,6 @@ from typing import Any
 
 import onnx
 
-from exporter.artifact import sha256_of
 from exporter.build import INPUT_INITIAL, PREFIX
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
@@ -29,6 +28,7 @@ from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
 from exporter.make_report import policy_of
 from exporter.parity.tolerance import Policy
 from exporter.reference import MADE, MADE_WITH_NAMES_OF_TORCH
+from exporter.report.beside import changed_file
 from exporter.report.schema import Report, read_report
 from exporter.tensors import Axis, Case, TensorSpec
 
@@ -106,8 +106,8 @@ def load_subject(
     path = place / "model.onnx"
     expected = index_graph(read_model(path), place)
     of_run = report.artifacts if place == folder else []
-    recorded = next((a.sha256 for a in of_run if a.name == path.name), None)
-    if recorded is not None and sha256_of(path) != recorded:
+    recorded = next((a for a in of_run if a.name == path.name), None)
+    if recorded is not None and changed_file(recorded, place / "report.json"):
         raise ArtifactError(
             "this is not the file that report.json describes: it was changed after the run",
             where=str(path),
