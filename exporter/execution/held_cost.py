@@ -10,6 +10,7 @@ values need: a wrong scale does not widen its own limit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,8 +36,12 @@ louder ones. Beyond, it is a coarser format than it says."""
 _SPARED = 2.0
 """A weight's step may be twice as large as needed: quantisers leave a bit unused that their
 products could overflow with."""
-_CLIPPED = 0.5
-"""Share of the values' range that a grid must cover, else it is no grid for them."""
+_CLIPPED = 0.01
+"""Share of the values that may lie outside of a grid: it was calibrated on others. More of them,
+and it is no grid for these."""
+_MANY = 64
+_SHIFTED = 0.75
+"""Steps by which the mean of a weight may move: rounding moves it by 0.3 / sqrt(elements)."""
 _RECURRENT = frozenset({"aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input"})
 _FED_BACK = 2.0
 """Quantised at every step, the hidden state costs about as much as its weights do."""
@@ -76,6 +81,37 @@ def held_of_ops(
         for name in op.refs():
             users[name] = op.name
     return {name: what for name, what in found.items() if what.formats}
+
+
+def shifted_weights(
+    program: Program, held: Mapping[str, Held], planned: Sequence[PlannedTap]
+) -> dict[str, str]:
+    """Taps whose piece reads a weight that stands beside PyTorch's as a whole, and how far.
+
+    What is fed may have the mean zero, behind a normalisation: a wrong zero point then moves
+    nothing that could be measured.
+    """
+    taps = {tap.tap.name: tap for tap in planned}
+    found: dict[str, str] = {}
+    for op in program.ops:
+        here = held.get(op.name)
+        for name in op.refs() if here is not None else ():
+            if name not in program.weights or here is None:
+                continue
+            value = program.tensors[program.weights[name]]
+            matching = [w for w in here.weights if w.elements == value.numel() >= _MANY]
+            mean = matching[0].mean if len(matching) == 1 else None
+            if mean is None or value.dim() < 2 or not value.is_floating_point():
+                continue
+            steps = abs(mean[0] - float(value.double().mean())) / mean[1] if mean[1] else math.inf
+            tap = taps.get(op.name)
+            into = tap.into if tap is not None and tap.fate != COMPARED else op.name
+            if steps > _SHIFTED and into in taps:
+                found[into] = (
+                    f"the weight '{matching[0].name}' stands {steps:.3g} of its steps beside"
+                    " PyTorch's on average: its zero point or its scale is wrong"
+                )
+    return found
 
 
 def held_by_kind(program: Program, held: HeldPrecision) -> dict[str, Held]:
@@ -229,7 +265,8 @@ def _result(value: Any, held: Held, generator: torch.Generator, natural: float) 
 def _on_grid(value: Tensor, grid: Grid, generator: torch.Generator, natural: float) -> Tensor:
     needed = max(_range(value), natural) / (grid.high - grid.low)
     low, high = grid.ends
-    if high - low >= _CLIPPED * _range(value):
+    outside = float(((value < low) | (value > high)).double().mean()) if value.numel() else 0.0
+    if outside <= _CLIPPED:
         value = value.clamp(low, high)
     step = min(grid.step, CALIBRATED * needed)
     return value + _uniform(value, generator) * step

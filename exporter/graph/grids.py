@@ -80,6 +80,20 @@ _PLACES: Mapping[str, tuple[tuple[int, int | None], ...]] = {
 }
 
 
+# Where the zero point of the quantised weight at a place stands.
+_ZERO_POINTS: Mapping[str, Mapping[int, int]] = {
+    "DequantizeLinear": {0: 2},
+    "MatMulInteger": {1: 3},
+    "ConvInteger": {1: 3},
+    "DynamicQuantizeMatMul": {1: 3},
+    "MatMulIntegerToFloat": {1: 5},
+    "DynamicQuantizeLSTM": {1: 9, 2: 11},
+    "QLinearMatMul": {0: 2, 3: 5},
+    "QLinearConv": {3: 5},
+    "QGemm": {3: 5},
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
     """One scale for a whole tensor."""
@@ -116,12 +130,15 @@ class QuantisedWeight:
         elements: how many numbers it stands for.
         bits: what it uses: a tensor of int8 that holds 16 different integers has 4.
         steps: one, one per channel or one per block; None where the file does not say.
+        mean: of the numbers that it stands for, in steps, and of the steps themselves; None where
+            blocks or packed numbers hide it.
     """
 
     name: str
     elements: int
     bits: int
     steps: np.ndarray | None
+    mean: tuple[float, float] | None = None
 
 
 def is_quantised_node(node: onnx.NodeProto) -> bool:
@@ -173,7 +190,32 @@ def weights_of(
             if scales in (graph.initializers)
             else None
         )
-        yield QuantisedWeight(name=name, elements=elements, bits=bits, steps=steps)
+        mean = None if node.op_type in _NBITS else _mean(graph, node, place, steps)
+        yield QuantisedWeight(name=name, elements=elements, bits=bits, steps=steps, mean=mean)
+
+
+def _mean(
+    graph: GraphIndex, node: onnx.NodeProto, place: int, steps: np.ndarray | None
+) -> tuple[float, float] | None:
+    """Mean of a weight and of its steps, over all channels alike."""
+    at = _ZERO_POINTS.get(node.op_type, {}).get(place)
+    stored = graph.array(node.input[place]).astype(np.float64)
+    if steps is None or at is None or not stored.size:
+        return None
+    given = node.input[at] if at < len(node.input) else ""
+    if given and given not in graph.initializers:
+        return None
+    zero = graph.array(given).astype(np.float64).reshape(-1) if given else np.zeros(1)
+    steps = steps.reshape(-1)
+    channels = max(steps.size, zero.size)
+    if channels == 1:
+        return float((stored.mean() - zero[0]) * steps[0]), float(steps[0])
+    axes = [axis for axis, size in enumerate(stored.shape) if size == channels]
+    if len(axes) != 1 or {steps.size, zero.size} - {1, channels}:
+        return None  # of a square weight nobody knows along which axis the channels lie
+    others = tuple(axis for axis in range(stored.ndim) if axis != axes[0])
+    rows = (stored.mean(axis=others) - zero) * steps
+    return float(rows.mean()), float(np.broadcast_to(steps, channels).mean())
 
 
 def bits_of(graph: GraphIndex, at: int, types: Mapping[str, int]) -> set[str]:

@@ -11,6 +11,7 @@ from exporter.execution.held_cost import (
     held_costs,
     held_of_ops,
     output_costs,
+    shifted_weights,
 )
 from exporter.graph.held_precision import Held, HeldPrecision, native_formats
 from exporter.graph.index import GraphIndex
@@ -43,6 +44,7 @@ class LoweredTaps:
         self._held = held
         self._planned = {tap.tap.name: tap for tap in planned}
         self._ops = held_of_ops(program, held, planned)
+        self._shifted = shifted_weights(program, self._ops, planned)
 
     def costs(self, inputs: Arrays) -> Costs:
         """What the file's formats cost at every tap of one case; nothing where it has none."""
@@ -52,7 +54,9 @@ class LoweredTaps:
         """A measurement of what a piece does by itself."""
         tap = self._planned[measured.name]
         formats = () if tap.constant else self._held.of(tap.onnx_name).formats
-        return _told(measured, formats, costs.local.get(measured.name))
+        told = _told(measured, formats, costs.local.get(measured.name))
+        shifted = self._shifted.get(measured.name)
+        return told if shifted is None or told.problem else replace(told, problem=shifted)
 
     def free(self, measured: Measurement, costs: Costs) -> Measurement:
         """A measurement of what arrives at a tap."""

@@ -22,6 +22,8 @@ SEEN = 2.0**-6
 above, a weight row that is wrong or a mask that is dropped moves it by less."""
 
 
+NEAR = 2.0
+"""Times the limit up to which an output of a lowered file may be off for want of knowledge."""
 EQUAL_VALUES = "equal values: which comes first is not defined"
 PAIRS = "complex values, compared as pairs of real and imaginary part"
 
@@ -95,13 +97,20 @@ def _allowed(m: Measurement, policy: Policy, found: Verdict) -> Verdict:
 
 
 def _visible(m: Measurement, found: Verdict) -> Verdict:
-    """Outputs alone show a fault only where the limit is smaller than what a fault does."""
+    """Outputs alone show a fault only where the limit is smaller than what a fault does.
+
+    What a format costs there is known less well than with layers: which node stores what is not
+    known. An error that is just above the limit is no proof either.
+    """
     bound = found.limit
-    if not m.alone or not m.held or bound is None or found.status is not Status.PASS:
+    if not m.alone or not m.held or bound is None:
         return found
-    if bound.rms <= SEEN * (m.rms_scale or 0.0):
+    near = found.status is Status.FAIL and found.strain is not None and found.strain <= NEAR
+    coarse = found.status is Status.PASS and bound.rms > SEEN * (m.rms_scale or 0.0)
+    if not near and not coarse:
         return found
-    said = f"the limit at the output is too coarse to see a fault: compare layers; {found.reason}"
+    why = "too coarse to see a fault" if coarse else "too near to tell a fault from rounding"
+    said = f"the limit at the output is {why}: compare layers; {found.reason}"
     return replace(found, status=Status.AMBIGUOUS, who=Who.UNKNOWN, reason=said)
 
 
