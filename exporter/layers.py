@@ -20,6 +20,7 @@ from exporter.execution.lockstep import Clock, Lockstep, TapValues
 from exporter.execution.margins import Margin
 from exporter.execution.onnxruntime import Deployment
 from exporter.execution.reordered import float32_cost
+from exporter.graph.exposed import expose_quantised
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, NO_JOINS, Joins, PlannedTap, plan_taps
@@ -90,6 +91,7 @@ def judge_layers(
         known_taps, joins: as for ``plan_taps``.
         progress: told the name of each case as it begins.
     """
+    graph = expose_quantised(graph)
     planned = plan_taps(program, graph, known_taps, joins)
     lockstep = Lockstep(program, graph, planned, deployment=deployment, budget=budget)
     lowered = LoweredTaps(program, lockstep.held, planned, policy)

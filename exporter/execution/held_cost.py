@@ -145,7 +145,7 @@ def held_costs(
     if not held:
         return Costs(local={}, free={})
     names = [tap.tap.name for tap in planned if tap.fate == COMPARED]
-    stored = {tap.tap.name: tap.onnx_name for tap in planned}
+    stored = {tap.tap.name: tap.onnx_name for tap in planned if tap.fate == COMPARED}
     draw = _drawing(program, held, stored)
     return Costs(
         local=draw_costs(program, inputs, names, draw, draws=DRAWS, cuts=frozenset(names)),
@@ -162,7 +162,7 @@ def output_costs(
     """The same at the outputs alone, by public name."""
     if not held:
         return {}
-    stored = {tap.tap.name: tap.onnx_name for tap in planned}
+    stored = {tap.tap.name: tap.onnx_name for tap in planned if tap.fate == COMPARED}
     labels = dict(zip(program.outputs, program.output_names, strict=True))
     draw = _drawing(program, held, stored)
     found = draw_costs(program, inputs, labels, draw, draws=DRAWS)
@@ -193,7 +193,10 @@ def _drawing(program: Program, held: Mapping[str, Held], stored: Mapping[str, st
             return _value(value, here, grids, generator, natural.get(name, 0.0))
 
         result = call_double(op, fetch)
-        return _result(result, here, generator, natural.get(op.name, 0.0))
+        grids = here.results if op.name in stored else ()
+        if op.name not in stored and not moves_elements(op.target):
+            grids = _nearest(result, here.inner)
+        return _result(result, here, grids, generator, natural.get(op.name, 0.0))
 
     return draw
 
@@ -254,10 +257,20 @@ def _value(
     return value
 
 
-def _result(value: Any, held: Held, generator: torch.Generator, natural: float) -> Any:
+def _nearest(value: Any, grids: tuple[Grid, ...]) -> tuple[Grid, ...]:
+    """The one of several grids that is made for such values; which is whose, no file says."""
+    if not grids or not isinstance(value, Tensor):
+        return ()
+    size = math.log(max(_range(value), 1e-30))
+    return (min(grids, key=lambda g: abs(math.log(max(g.ends[1] - g.ends[0], 1e-30)) - size)),)
+
+
+def _result(
+    value: Any, held: Held, grids: tuple[Grid, ...], generator: torch.Generator, natural: float
+) -> Any:
     if not isinstance(value, Tensor):
         return value
-    for grid in held.results:
+    for grid in grids:
         value = _on_grid(value, grid, generator, natural)
     return _narrowed(value, held, generator)
 

@@ -174,7 +174,9 @@ def weights_of(
         tensor = graph.initializers[name]
         if node.op_type in _NBITS:
             bits = _attribute(node, "bits", 4)
-            elements = graph.array(name).size * 8 // max(1, bits)
+            # Blocks are filled up at the end of a row.
+            elements = _attribute(node, "K", 0) * _attribute(node, "N", 0)
+            elements = elements or graph.array(name).size * 8 // max(1, bits)
             if node.op_type == "GatherBlockQuantized" and tensor.data_type != TensorProto.UINT8:
                 elements = graph.array(name).size
         elif tensor.data_type in INTEGER_BITS:
@@ -216,6 +218,29 @@ def _mean(
     others = tuple(axis for axis in range(stored.ndim) if axis != axes[0])
     rows = (stored.mean(axis=others) - zero) * steps
     return float(rows.mean()), float(np.broadcast_to(steps, channels).mean())
+
+
+def result_grid(graph: GraphIndex, at: int) -> Grid | None:
+    """The grid on which a QLinear operator gives its result; None for other nodes."""
+    node = graph.nodes[at]
+    if not (node.op_type.startswith("QLinear") or node.op_type == "QGemm"):
+        return None
+    named = [name for name in node.input if name]
+    if node.op_type == "QLinearConv":
+        named = named[:8]  # a bias may follow
+    scale, zero = named[-2:]
+    if not {scale, zero} <= graph.initializers.keys():
+        return None
+    kind = INTEGER_BITS.get(graph.initializers[zero].data_type)
+    if kind is None or graph.array(scale).size != 1:
+        return None
+    low, high = kind.ends
+    return Grid(
+        step=float(graph.array(scale).reshape(-1)[0]),
+        zero=int(graph.array(zero).reshape(-1)[0]),
+        low=low,
+        high=high,
+    )
 
 
 def bits_of(graph: GraphIndex, at: int, types: Mapping[str, int]) -> set[str]:

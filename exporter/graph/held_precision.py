@@ -28,6 +28,7 @@ from exporter.graph.grids import (
     bits_of,
     is_quantised_node,
     quantises_activations,
+    result_grid,
     weights_of,
 )
 from exporter.graph.index import GraphIndex
@@ -53,6 +54,7 @@ class Held:
         weights: the quantised weights that the piece reads.
         sources: static grids on which values that enter the piece are stored, by ONNX name.
         results: static grids through which the value itself goes before it leaves.
+        inner: static grids on which values are given inside, one of them the value itself's.
     """
 
     formats: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ class Held:
     weights: tuple[QuantisedWeight, ...] = ()
     sources: Mapping[str, tuple[Grid, ...]] = field(default_factory=dict)
     results: tuple[Grid, ...] = ()
+    inner: tuple[Grid, ...] = ()
 
 
 NOTHING = Held()
@@ -215,6 +218,7 @@ class HeldPrecision:
             activations=any(quantises_activations(graph, at) for at in nodes),
             weights=tuple(weight for at in nodes for weight in weights_of(graph, at, nodes)),
             sources=self._sources(nodes, inside) if name is not None else {},
+            inner=tuple(g for at in nodes if (g := result_grid(graph, at)) is not None),
             results=self._all_results(name) if name is not None else (),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -93,21 +93,33 @@ def index_graph(
     for node in model.graph.node:
         if node.op_type == "Constant":
             initializers[node.output[0]] = _constant(node)
+    found = GraphIndex(
+        model=model,
+        nodes=(),
+        reads=(),
+        producer={},
+        consumers={},
+        initializers=initializers,
+        folder=folder,
+        _arrays=dict(arrays or {}),
+    )
+    return with_nodes(found, nodes)
+
+
+def with_nodes(graph: GraphIndex, nodes: tuple[onnx.NodeProto, ...]) -> GraphIndex:
+    """The same graph with other nodes, in topological order; constants are shared."""
     reads = tuple(_reads(node) for node in nodes)
     producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
     consumers: dict[str, list[int]] = {}
     for i, names in enumerate(reads):
         for name in names:
             consumers.setdefault(name, []).append(i)
-    return GraphIndex(
-        model=model,
+    return replace(
+        graph,
         nodes=nodes,
         reads=reads,
         producer=producer,
         consumers={name: tuple(users) for name, users in consumers.items()},
-        initializers=initializers,
-        folder=folder,
-        _arrays=dict(arrays or {}),
     )
 
 

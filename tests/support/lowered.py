@@ -8,8 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
+from exporter.config import load_pipeline
+from exporter.report.schema import Report
+from exporter.verify import verify
 from tests.support import toy_project
+from tests.support.stages import Silent
 
 MODULE = """\
 import math
@@ -148,7 +153,81 @@ def to_bits(source: Path, target: Path, bits: int) -> Path:
     """Weights of products in blocks of ``bits`` bits (MatMulNBits)."""
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    quantizer = MatMulNBitsQuantizer(onnx.load(source), bits=bits, block_size=32)
+    model = onnx.load(source)
+    _products(model)
+    quantizer = MatMulNBitsQuantizer(model, bits=bits, block_size=32)
     quantizer.process()
     quantizer.model.save_model_to_file(str(target))
     return target
+
+
+def _products(model: onnx.ModelProto) -> None:
+    """Write every Gemm as a product and an addition, in place."""
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for node in nodes:
+        if node.op_type != "Gemm":
+            model.graph.node.append(node)
+            continue
+        left, right, bias = node.input
+        product = f"{node.output[0]}_product"
+        model.graph.node.add(
+            op_type="MatMul", name=f"{node.name}_product", input=[left, right], output=[product]
+        )
+        model.graph.node.add(
+            op_type="Add", name=f"{node.name}_sum", input=[product, bias], output=node.output[:]
+        )
+
+
+def made(folder: Path) -> Path:
+    """Export the model once; returns the folder of the run, beside which files may be judged."""
+    from exporter import cli
+
+    out = folder / "out"
+    command = ["run", str(project(folder / "float32", "float32")), "--output-dir", str(out)]
+    code = cli.main([*command, "--trust", "--threads", "1", "--quiet"])
+    if code != 0:
+        raise RuntimeError(f"the healthy model exits with {code}")
+    return out
+
+
+def judged(folder: Path, file: Path, precision: str) -> Report:
+    """``verify`` of a file against the model, with a declared precision."""
+    yaml = folder / precision / "toy.yaml"
+    if not yaml.is_file():
+        project(folder / precision, precision)
+    return verify(
+        load_pipeline(yaml),
+        onnx=file,
+        output_dir=folder / "out",
+        progress=Silent(),
+        trust=True,
+        threads=1,
+    )
+
+
+def calibration() -> list[dict[str, np.ndarray]]:
+    """Three cases of the model's kind."""
+    rng = np.random.default_rng(0)
+    return [
+        {"x": rng.normal(size=(2, 40, 16)).astype(np.float32), "lengths": np.array([40, 25])}
+        for _ in range(3)
+    ]
+
+
+def values(model: onnx.ModelProto, name: str) -> np.ndarray:
+    """An initialiser."""
+    return numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == name))
+
+
+def store(model: onnx.ModelProto, name: str, array: np.ndarray) -> None:
+    """Replace an initialiser, in place."""
+    tensor = next(t for t in model.graph.initializer if t.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), name))
+
+
+def weight_of(model: onnx.ModelProto, layer: int) -> str:
+    """Name of the weight of ``blocks.<layer>.inner`` in the float32 file."""
+    gemms = [node for node in model.graph.node if node.op_type == "Gemm"]
+    bias = f"model.blocks.{layer}.inner.bias"
+    return next(node.input[1] for node in gemms if node.input[2] == bias)
