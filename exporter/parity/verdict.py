@@ -11,19 +11,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from exporter.parity.held import allowed, visible
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
-from exporter.parity.tolerance import FORMATS, Limit, Policy, limit, too_coarse
+from exporter.parity.tolerance import FORMATS, Limit, Policy, limit
 
 # Precisions whose file may hold inner values of another dtype than PyTorch's.
 _STORED_PRECISIONS = frozenset({"float16", "bfloat16"})
-SEEN = 2.0**-6
-"""Largest share of an output's own rms that a limit may be where nothing but outputs is compared:
-above, a weight row that is wrong or a mask that is dropped moves it by less."""
 
 
-NEAR = 2.0
-"""Times the limit up to which an output of a lowered file may be off for want of knowledge."""
 EQUAL_VALUES = "equal values: which comes first is not defined"
 PAIRS = "complex values, compared as pairs of real and imaginary part"
 
@@ -79,39 +75,9 @@ def _judge(m: Measurement, policy: Policy, empty_declared: bool, layer: str) -> 
     if broken is not None:
         return broken
     if m.kind == "discrete":
-        return judge_discrete(m, None, None)
+        return allowed(m, policy, judge_discrete(m, None, None))
     found = _judge_exact(m, policy) if m.kind == "exact" else _judge_distance(m, policy, layer)
-    return _allowed(m, policy, _visible(m, found))
-
-
-def _allowed(m: Measurement, policy: Policy, found: Verdict) -> Verdict:
-    """A file may hold what is declared, and nothing coarser, whatever its figures are."""
-    coarse = too_coarse(m, policy)
-    if not coarse:
-        return found
-    said = (
-        f"the file holds {' and '.join(coarse)} here, coarser than the declared precision"
-        f" ({policy.precision}); {found.reason}"
-    )
-    return replace(found, status=Status.FAIL, who=Who.ONNX, reason=said)
-
-
-def _visible(m: Measurement, found: Verdict) -> Verdict:
-    """Outputs alone show a fault only where the limit is smaller than what a fault does.
-
-    What a format costs there is known less well than with layers: which node stores what is not
-    known. An error that is just above the limit is no proof either.
-    """
-    bound = found.limit
-    if not m.alone or not m.held or bound is None:
-        return found
-    near = found.status is Status.FAIL and found.strain is not None and found.strain <= NEAR
-    coarse = found.status is Status.PASS and bound.rms > SEEN * (m.rms_scale or 0.0)
-    if not near and not coarse:
-        return found
-    why = "too coarse to see a fault" if coarse else "too near to tell a fault from rounding"
-    said = f"the limit at the output is {why}: compare layers; {found.reason}"
-    return replace(found, status=Status.AMBIGUOUS, who=Who.UNKNOWN, reason=said)
+    return allowed(m, policy, visible(m, found))
 
 
 def judge_discrete(
