@@ -29,6 +29,7 @@ from exporter.graph.onnx_file import open_artifact
 from exporter.graph.wrap import wrap
 from exporter.interface import interface_problems
 from exporter.judge.changes import structure_records
+from exporter.judge.lowered import lowered_as_declared
 from exporter.known_taps import known_taps
 from exporter.make_report import (
     clear_reports,
@@ -72,7 +73,8 @@ def verify(
 
     With ``changed_on_purpose`` a file that descends from the pipeline's export may differ from it
     as optimisers make files differ: what they do is listed, and numbers judge. Nobody but the
-    caller can say so: what a file tells of the tools that wrote it, any tool can have written.
+    caller can say so: what a file tells of the tools that wrote it, any tool can have written. A
+    pipeline that declares a lower precision says so of a file that holds it.
 
     Writes ``verify/report.json`` and ``verify/report.md`` below ``output_dir``.
 
@@ -160,10 +162,11 @@ def verify(
                 loaded, sized_cases(pipeline, wrapped.inputs, loaded), pipeline.min_coverage
             )
         if taps.descends:
-            structure = structure_records(
-                own.program, own.graph, given, on_purpose=changed_on_purpose
-            )
-            notes += _purpose_note(structure) if changed_on_purpose else []
+            # Whoever declares a lower precision knows that a tool has rewritten the file.
+            lowered = lowered_as_declared(own.program, given, policy_of(pipeline))
+            on_purpose = changed_on_purpose or lowered
+            structure = structure_records(own.program, own.graph, given, on_purpose=on_purpose)
+            notes += _purpose_note(structure) if on_purpose else []
     result = _with_structure(result, [item for item in structure if not item.accepted])
     report = make_report(
         pipeline,

@@ -19,9 +19,15 @@ from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
 from exporter.judge.subject import Subject
 from exporter.parity.measurement import Distance, Measurement
-from exporter.parity.tolerance import Policy, declared_formats
+from exporter.parity.tolerance import Policy, coarser, declared_formats
 from exporter.stages import Station
 from exporter.tensors import Arrays, Case
+
+
+def lowered_as_declared(program: Program, graph: GraphIndex, policy: Policy) -> bool:
+    """True for a file that holds a lower precision than the model, and none that is not declared."""
+    held = HeldPrecision(graph, (), native_formats(program)).formats
+    return bool(held) and not coarser(held, policy)
 
 
 class LoweredTaps:

@@ -81,6 +81,7 @@ output may not: its scale counts, down to the smallest number that float32 has.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -247,13 +248,14 @@ def limit(measurement: Measurement, policy: Policy, *, layer: str = "") -> Limit
 
 def too_coarse(measurement: Measurement, policy: Policy) -> tuple[str, ...]:
     """Formats that the file holds at a tap and that are coarser than what is declared."""
+    return coarser(measurement.held or (), policy)
+
+
+def coarser(held: Iterable[str], policy: Policy) -> tuple[str, ...]:
+    """Those of some formats that are coarser than what is declared."""
     declared = FORMATS[policy.precision].roundoff
     most = 2.0 * max(declared, FORMATS["float32"].roundoff)
-    return tuple(
-        name
-        for name in measurement.held or ()
-        if STORED.get(name, STORED["float4"]).roundoff > most
-    )
+    return tuple(n for n in held if STORED.get(n, STORED["float4"]).roundoff > most)
 
 
 def declared_formats(policy: Policy) -> tuple[str, ...]:
