@@ -25,7 +25,7 @@ from exporter.tensors import Arrays, Case
 
 
 def lowered_as_declared(program: Program, graph: GraphIndex, policy: Policy) -> bool:
-    """True for a file that holds a lower precision than the model, and none that is not declared."""
+    """True for a file that holds a lower precision than the model, and none but the declared."""
     held = HeldPrecision(graph, (), native_formats(program)).formats
     return bool(held) and not coarser(held, policy)
 
