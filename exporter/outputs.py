@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from exporter.execution.decisions import is_drawn
 from exporter.execution.reordered import float32_cost
+from exporter.execution.shown import shown_targets
 from exporter.execution.stopwatch import METRICS, timed
 from exporter.execution.targets import resolve
 from exporter.graph.program import Program
@@ -80,7 +81,7 @@ def judge_outputs(
 
 def operators_of(program: Program) -> dict[str, str]:
     """The op behind each output, by public name."""
-    ops = {op.name: op.target for op in program.ops}
+    ops = shown_targets(program)
     pairs = zip(program.outputs, program.output_names, strict=True)
     return {label: ops.get(name, "") for name, label in pairs}
 

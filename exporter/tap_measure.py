@@ -17,7 +17,7 @@ def measure_tap(values: TapValues) -> tuple[Measurement, Measurement]:
     """Local and propagated measurement of a tap."""
     tap = values.planned
     name, role = tap.tap.name, ("output" if tap.output else "inner")
-    scale = natural_scale(tap.tap.op)
+    scale = natural_scale(values.shown)
     if values.slices is not None:
         local, free = _measure_slices(values, values.slices, role, scale)
         return _explained(local, values), _explained(free, values)
@@ -33,7 +33,7 @@ def measure_local(values: TapValues) -> Measurement:
         expected = values.reference if values.moved is None else values.moved
         found = measure_exact(name, expected, values.forced, role)
     else:
-        scale = natural_scale(tap.tap.op)
+        scale = natural_scale(values.shown)
         found = _measure(name, values.truth_local, values.reference, values.forced, role, scale)
     return _explained(found, values)
 
@@ -62,7 +62,7 @@ def rearranged_free(values: TapValues, source: Measurement) -> Measurement:
         shape_expected=held.after,
         shape_actual=held.after,
         shape_stored=values.stored,
-        natural_scale=natural_scale(tap.tap.op),
+        natural_scale=natural_scale(values.shown),
         actual=place(source.actual),
         reference=place(source.reference),
         direct=place(source.direct),

@@ -434,3 +434,65 @@ def test_nan_on_one_side_alone_fails_inside_as_well():
     x[0, :3] = 2.0
     link = toy.judge(edit.model, cases=(Case(name="one row", inputs={"x": x}, origin=""),))
     assert [c.tap.planned.tap.op for c in link.culprits] == ["aten.div.Tensor"]
+
+
+class Shown(nn.Module):
+    """Probabilities far from a half, looked at in other shapes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        p = torch.sigmoid(x - 14)
+        return torch.stack([p.transpose(0, 1).unflatten(0, (-1, 2))[:, :, :2], p[:2, ::2].T[:, None]
+                            .expand(-1, 2, -1)]) * 1.0  # fmt: skip
+
+
+def test_what_shows_a_sigmoid_has_its_range_as_scale():
+    toy = make_toy(
+        Shown(),
+        {"x": torch.randn(3, 40)},
+        (floats("x", "batch", 40),),
+        (floats("y", 2, 20, 2, 2),),
+    )
+    x = np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32)
+    link = toy.judge(cases=(Case(name="c", inputs={"x": x}, origin=""),))
+    held = {t.planned.tap.op: t for t in link.taps if t.propagated}
+    for op in ("aten.sigmoid.default", "aten.transpose.int", "aten.slice.Tensor",
+               "aten.expand.default", "aten.stack.default"):  # fmt: skip
+        judged = held[op].propagated
+        assert judged is not None
+        assert judged.measurement.natural_scale == 1.0, op
+        assert held[op].status is Status.PASS
+    product = held["aten.mul.Tensor"].propagated
+    assert product is not None and product.measurement.natural_scale is None
+
+
+class Folded(nn.Module):
+    """A table that a simplifier computes once, repeated for every row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, 9))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.exp(self.weight).repeat(x.shape[0], 1) + x
+
+
+@pytest.mark.parametrize(("ulps", "passes"), [(1, True), (2000, False)])
+def test_a_constant_that_was_folded_has_a_limit_and_what_it_is_moved_to_as_well(
+    ulps: int, passes: bool
+):
+    toy = make_toy(
+        Folded(),
+        {"x": torch.randn(3, 9)},
+        (floats("x", "batch", 9),),
+        (floats("y", "batch", 9),),
+    )
+    edit = Editor(toy.model, toy.program)
+    name = edit.tap("", "exp")
+    table = np.exp(edit.array("weight").astype(np.float64)).astype(np.float32)
+    table += np.float32(ulps) * np.spacing(table)
+    edit.graph.node.remove(next(n for n in edit.graph.node if name in n.output))
+    edit.graph.initializer.append(onnx.numpy_helper.from_array(table, name))
+    x = np.random.default_rng(0).standard_normal((3, 9)).astype(np.float32)
+    link = toy.judge(edit.model, cases=(Case(name="c", inputs={"x": x}, origin=""),))
+    assert (not link.culprits) is passes
+    assert tap(link, "", "aten.repeat.default").planned.fate == COMPARED

@@ -16,6 +16,7 @@ from exporter.execution.evaluate import to_array
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.reshaped import StoredShapes, as_expected
+from exporter.execution.shown import shown_targets
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.subgraph import OWN, WindowGraph, cut_window, piece_of
@@ -272,7 +273,7 @@ def judge_value(
             reference=reference,
             actual=actual,
             role=role,
-            natural_scale=natural_scale(tap.op),
+            natural_scale=natural_scale(shown_targets(subject.program)[tap.name]),
         )
     declared = subject.case.expect_empty
     empty = row.planned.onnx_name in declared if row.planned.output else bool(declared)

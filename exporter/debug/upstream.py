@@ -14,6 +14,7 @@ from exporter.errors import OnnxStoppedError
 from exporter.execution.evaluate import to_array
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.reordered import float32_cost
+from exporter.execution.shown import shown_targets
 from exporter.graph.subgraph import Partition, cut_window
 from exporter.graph.taps import PlannedTap
 from exporter.layers import with_cost
@@ -41,6 +42,7 @@ def entering_finding(subject: Subject, held: Isolated, culprits: Sequence[str]) 
         values = _free(subject, entering)
     except OnnxStoppedError as error:
         return _input(entering[0], f"the graph stops before it: {first_line(error)}", culprits)
+    shown = shown_targets(subject.program)
     for tap in entering:
         reference, truth = to_array(plain[tap.tap.name]), to_array(wide[tap.tap.name])
         actual = values[tap.onnx_name]
@@ -52,7 +54,7 @@ def entering_finding(subject: Subject, held: Isolated, culprits: Sequence[str]) 
                 truth=truth,
                 reference=reference,
                 actual=actual,
-                natural_scale=natural_scale(tap.tap.op),
+                natural_scale=natural_scale(shown[tap.tap.name]),
             )
         verdict = judge(measured, subject.policy, empty_declared=bool(subject.case.expect_empty))
         if verdict.status is Status.FAIL and verdict.strain is not None:

@@ -39,6 +39,7 @@ from exporter.execution.pieces import Pieces
 from exporter.execution.products import Products
 from exporter.execution.rearranged import Rearranged, rearrange, rearranged_source
 from exporter.execution.reshaped import StoredShapes, supplier
+from exporter.execution.shown import shown_targets
 from exporter.execution.slices import SLICED_OPS, LinearSlices, operands, sliceable
 from exporter.execution.stored import StoredFormats
 from exporter.execution.tap_values import Clock, TapValues
@@ -48,8 +49,6 @@ from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
 from exporter.graph.taps import COMPARED, PlannedTap
 from exporter.tensors import Arrays
-
-__all__ = ["Clock", "Lockstep", "TapValues"]
 
 _TAP_COPIES = 3
 _KEPT = 1 << 30
@@ -98,6 +97,7 @@ class Lockstep:
         self._cut = frozenset(tap.onnx_name for tap in live)
         self.held = HeldPrecision(graph, self._cut, native_formats(program))
         self._formats = StoredFormats(self.held)
+        self._shown = shown_targets(program)
         self._sources = {op.name: tuple(op.refs()) for op in program.ops}
         self._sliceable = sliceable(program)
         self._rearranged = frozenset(
@@ -334,7 +334,8 @@ class _Walk:
         planned = self.owner._planned.get(name)
         if planned is None:
             return name not in self.local
-        return planned.onnx_name in self.owner._cut or planned.constant
+        # A constant that the file holds is part of the piece, computed there once and for all.
+        return planned.onnx_name in self.owner._cut
 
     def _is_exact(self, name: str) -> bool:
         """True when the local float64 value of ``name`` is the float32 reference itself."""
@@ -362,6 +363,7 @@ class _Walk:
             slices=sliced,
             rearranged=self._rearranged(op) if floating and not sliced else None,
             stored=self.stored.of(name),
+            shown=self.owner._shown[op.name],
             moved=self.formats.moved.get(op.name),
             double=self.pieces.evaluation(op.name, self.supply),
             losing=self.pieces.losing(op.name, self.supply, self.owner._deployment),
@@ -374,13 +376,11 @@ class _Walk:
 
     def _rearranged(self, op: Op) -> Rearranged | None:
         source = rearranged_source(op)
-        if source is None or source not in self.free_values:
-            return None
-        value, reference = self.free_values[source], self.reference[op.name]
+        reference = self.reference[op.name]
         # A cast to the dtype that a value has already shows the same elements as well.
-        if self.reference[source].dtype != reference.dtype:
+        if source not in self.free_values or self.reference[source].dtype != reference.dtype:
             return None
-        return rearrange(op, value, tuple(reference.shape))
+        return rearrange(op, self.free_values[source], tuple(reference.shape))
 
     def _onnx_reads(self, name: str) -> bool:
         planned = self.owner._planned.get(name)

@@ -29,6 +29,7 @@ class TapValues:
     lose digits in float32, ``cost`` what other orders of summation cost in float32; they are there
     where that was asked for.
     ``rearranged`` is there when the op only rearranges a tap whose free value is still held.
+    ``shown`` is the op whose results the value shows, in front of what only moves elements.
     ``stored`` is the file's shape of a value that was reshaped to PyTorch's to be compared.
     ``moved`` is what an op that only moves elements must leave, bit for bit, where the file stores
     them in a coarser format than PyTorch does.
@@ -47,6 +48,7 @@ class TapValues:
     slices: LinearSlices | None = None
     rearranged: Rearranged | None = None
     stored: tuple[int, ...] | None = None
+    shown: str = ""
     moved: np.ndarray | None = None
     double: Callable[[], DoubleRun] | None = None
     losing: Callable[[], tuple[str, ...]] | None = None
