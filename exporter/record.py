@@ -173,6 +173,7 @@ def culprit_record(culprit: Culprit, *, link: str, stage: str) -> CulpritRecord:
         limit=_number(decisive.verdict.limit.max_abs if decisive.verdict.limit else None),
         who=decisive.verdict.who.value,
         reason=reason,
+        by_itself=culprit.local,
         cause=said.cause.value if said else None,
         engine=said.engine if said else "",
         graph_error=said.graph_error if said else None,

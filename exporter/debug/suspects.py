@@ -29,10 +29,9 @@ def of_report(subject: Subject) -> tuple[Suspect, ...]:
     for culprit in subject.report.culprits:
         if culprit.tap not in taps:
             continue
-        by_itself = not culprit.reason.startswith("no layer fails by itself")
         held = Suspect(
             layer=layer_of_module(subject, culprit.layer),
-            propagated=None if by_itself else (taps[culprit.tap], culprit.reason),
+            propagated=None if culprit.by_itself else (taps[culprit.tap], culprit.reason),
         )
         found.setdefault(culprit.layer, held)
     return tuple(found.values())

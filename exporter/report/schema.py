@@ -172,6 +172,8 @@ class CulpritRecord(Record, CauseFields):
     limit: float | None
     who: str | None
     reason: str
+    # False where the error has added up by here, and no layer fails on its own inputs.
+    by_itself: bool = True
 
 
 class StructureRecord(Record, ChangeFields):
