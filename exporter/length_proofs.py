@@ -28,11 +28,10 @@ from exporter.execution.onnxruntime import Deployment
 from exporter.kept_arrays import packed, unpacked
 from exporter.outputs import OutputResult
 from exporter.parity.rollup import Rollup
-from exporter.parity.status import Status
+from exporter.parity.status import is_good
 from exporter.parity.tolerance import Policy
 from exporter.tensors import Arrays, Case, TensorSpec
 
-_PROVED = (Status.PASS, Status.EMPTY_AS_DECLARED)
 _SHORT = 12
 _LARGEST = 16 * 2**20
 """Bytes of PyTorch's outputs of one case and precision that are kept; above, PyTorch runs again."""
@@ -140,7 +139,7 @@ class LengthProofs:
         here = [held for held in results if held.link in links and held.case in names]
         seen = {(held.link, held.case) for held in here}
         whole = seen == {(link, name) for link in links for name in names}
-        if not here or not whole or any(h.verdict.status not in _PROVED for h in here):
+        if not here or not whole or not all(is_good(h.verdict.status) for h in here):
             return
         name = self._name(sized)
         content = {

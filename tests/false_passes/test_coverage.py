@@ -203,3 +203,16 @@ def test_declared_emptiness_beside_something_passes():
     coverage = Coverage(expected=3, compared=1, empty=1, fused=1, missing=0)
     assert link_verdict("layers", [good, replace(good, name="b")], coverage).status is Status.PASS
     assert np.isclose(coverage.share, 1.0)
+
+
+def test_an_export_that_verify_made_is_used_again_and_made_anew_once_it_was_changed(stranger):
+    verified(stranger, "")
+    (own,) = (stranger / "out" / "verify").glob("reference*/model.onnx")
+    first, made_at = own.read_bytes(), own.stat().st_mtime_ns
+    verified(stranger, "")
+    assert own.stat().st_mtime_ns == made_at
+    model = onnx.load(own)
+    model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
+    onnx.save(model, own)
+    assert verified(stranger, "").exit_code == 0
+    assert own.read_bytes() == first
