@@ -282,11 +282,15 @@ def vector_norm(
 def cumulative_sum(
     generator: Generator, x: Tensor, dim: int, *, dtype: torch.dtype | None = None
 ) -> Tensor | None:
-    """``aten.cumsum``: one term after the other, or in blocks whose sums are carried on."""
+    """``aten.cumsum``: one term after the other, or in blocks whose sums are carried on.
+
+    Generators of an even seed give the former, so that a handful of draws has both.
+    """
     if not x.is_floating_point() or not x.dim() or dtype not in (None, x.dtype) or not x.numel():
         return None
     terms = x.movedim(dim, -1).contiguous()
-    block = draw(generator, (terms.shape[-1], *_BLOCKS))
+    plain = generator.initial_seed() % 2 == 0
+    block = terms.shape[-1] if plain else draw(generator, _BLOCKS)
     parts = functional.pad(terms, (0, -terms.shape[-1] % block)).unflatten(-1, (-1, block))
     inside = _scan(parts)
     before = functional.pad(_scan(inside[..., -1].contiguous())[..., :-1], (1, 0))
