@@ -78,7 +78,7 @@ def measure(
         return Measurement(**head, problem=f"the float64 run holds {truth.dtype.name}")
     # Between the two only where people look at it: both distances to the truth are the verdict.
     found = distances(truth, reference, actual, direct=exhaustive or role == "output")
-    extra = _exhaustive(truth, actual) if exhaustive else {}
+    extra = {**_exhaustive(truth, actual), **_flips(truth, actual)} if exhaustive else {}
     return Measurement(
         **head,
         kind="float",
@@ -275,6 +275,21 @@ def _not_finite(array: np.ndarray) -> tuple[int, int]:
                 nan += int(np.isnan(wide).sum())
                 inf += int(np.isinf(wide).sum())
     return nan, inf
+
+
+def _flips(truth: np.ndarray, actual: np.ndarray) -> dict:
+    """Rows whose largest value is another one, and the largest float64 margin among them."""
+    if truth.ndim < 2 or truth.shape[-1] < 2 or not truth.size:
+        return {}
+    rows = np.asarray(truth, dtype=np.float64).reshape(-1, truth.shape[-1])
+    theirs = np.asarray(actual, dtype=np.float64).reshape(rows.shape)
+    if not (np.isfinite(rows).all() and np.isfinite(theirs).all()):
+        return {}
+    at = np.arange(len(rows))
+    # By value, so that a tie is no flip.
+    margins = rows.max(axis=1) - rows[at, theirs.argmax(axis=1)]
+    flips = int(np.count_nonzero(margins))
+    return {"rows": len(rows), "flips": flips, "flip_margin": float(margins.max())}
 
 
 def _exhaustive(truth: np.ndarray, actual: np.ndarray) -> dict:

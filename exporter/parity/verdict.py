@@ -303,7 +303,7 @@ def _is_weak(m: Measurement, bound: Limit) -> bool:
 
 
 def _flipped(m: Measurement) -> str:
-    if not m.flips:
+    if not m.flips or not m.held or m.flip_margin is None:
         return ""
     return (
         f"; the largest of a row is another one in {m.flips} of {m.rows} rows"

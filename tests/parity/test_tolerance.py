@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ import pytest
 from exporter.errors import ConfigError
 from exporter.parity.compare import Distance, Measurement
 from exporter.parity.status import Status
-from exporter.parity.tolerance import FORMATS, Override, Policy, limit, natural_scale, widened
+from exporter.parity.tolerance import (
+    FORMATS,
+    Override,
+    Policy,
+    coarser,
+    limit,
+    natural_scale,
+    widened,
+)
 from tests.parity.arrays import healthy, judged, tap
 
 U = 2.0**-24
@@ -170,3 +179,42 @@ def test_layer_norm_with_another_epsilon_fails():
     truth = norm(x.astype(np.float64), 1e-5)
     assert judged(truth, norm(x, 1e-5), norm(x, 1e-5)).status is Status.PASS
     assert judged(truth, norm(x, 1e-5), norm(x, 1e-6)).status is Status.FAIL
+
+
+def test_what_the_file_holds_counts_and_not_what_is_declared():
+    plain = replace(measured(0.0), held=())
+    assert limit(plain, Policy(precision="int8")) == limit(plain, Policy())
+    half = replace(measured(0.0), held=("float16",))
+    found = limit(half, Policy(precision="int8"))
+    assert found.max_abs == pytest.approx(24 * FORMATS["float16"].roundoff, rel=1e-3)
+    assert "of float16" in found.why
+
+
+def test_half_of_the_factor_counts_for_what_a_format_costs():
+    cost = Distance(elements=1000, max_abs=0.1, rms=0.02)
+    held = replace(measured(0.0), held=("int8",), cost=cost)
+    found = limit(held, Policy(precision="int8"))
+    assert (found.max_abs, found.rms) == pytest.approx((0.2, 0.04))
+    assert limit(held, Policy()).max_abs < 1e-4, "nobody has declared it"
+
+
+@pytest.mark.parametrize(
+    ("declared", "held", "coarse"),
+    [
+        ("float32", "float16", True),
+        ("float32", "int16", True),
+        ("float16", "float16", False),
+        ("float16", "bfloat16", True),
+        ("float16", "int8", True),
+        ("bfloat16", "float16", False),
+        ("int8", "int8", False),
+        ("int8", "int7", False),
+        ("int8", "int6", True),
+        ("int8", "int4", True),
+        ("int8", "float8", True),
+        ("int8", "float16", False),
+    ],
+)
+def test_what_is_coarser_than_declared(declared: str, held: str, coarse: bool):
+    found = coarser((held,), Policy(precision=declared))
+    assert found == ((held,) if coarse else ())
