@@ -23,10 +23,10 @@ class Suspect:
 
 
 def of_report(subject: Subject) -> tuple[Suspect, ...]:
-    """The culprits that the last run found, in its order."""
+    """The culprits that the last run found, in its order; behind them what kernels lose."""
     taps = {t.tap.name: t for t in subject.planned}
     found: dict[str, Suspect] = {}
-    for culprit in subject.report.culprits:
+    for culprit in (*subject.report.culprits, *subject.report.findings):
         if culprit.tap not in taps:
             continue
         held = Suspect(
@@ -83,4 +83,4 @@ def _numeric(subject: Subject, budget: int, progress: Callable[[str], None]) -> 
         known_taps=subject.known,
         progress=progress,
     )
-    return link.culprits
+    return (*link.culprits, *(c for c in link.findings if c not in link.culprits))
