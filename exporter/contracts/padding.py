@@ -10,7 +10,7 @@ that layer. Garbage is large and finite: NaN would alarm on every mask that mult
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from exporter.contracts.result import (
     not_applicable,
     not_run,
 )
-from exporter.contracts.settings import ContractSettings
+from exporter.contracts.settings import ContractSettings, Named
 from exporter.contracts.subject import ForwardError, Subject, as_view
 from exporter.errors import OnnxStoppedError
 from exporter.parity.status import Status
@@ -57,6 +57,15 @@ class Settings(ContractSettings):
     axis: str | None = None
     pad_longest: bool = True
     without_lengths: bool = False
+
+    def names(self) -> Iterator[Named]:
+        for name, lengths in self.lengths.items():
+            yield Named(keys=("lengths", name), name=name, kind="input")
+            yield Named(keys=("lengths", name), name=lengths, kind="input")
+        if self.input is not None:
+            yield Named(keys=("input",), name=self.input, kind="input")
+        if self.axis is not None:
+            yield Named(keys=("axis",), name=self.axis, kind="axis")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ from exporter.contracts.result import (
     not_applicable,
     not_run,
 )
-from exporter.contracts.settings import ContractSettings, Many
+from exporter.contracts.settings import ContractSettings, Many, Named
 from exporter.contracts.shape_sizes import SweepAxis, at_size, example_inputs, sweep_axes
 from exporter.contracts.subject import ForwardError, Subject
 from exporter.errors import OnnxStoppedError
@@ -48,6 +49,11 @@ class Settings(ContractSettings):
 
     sizes: dict[str, Many[int]] = Field(default_factory=dict)
     longest: dict[str, int] = Field(default_factory=dict)
+
+    def names(self) -> Iterator[Named]:
+        for key, named in (("sizes", self.sizes), ("longest", self.longest)):
+            for name in named:
+                yield Named(keys=(key, name), name=name, kind="axis")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

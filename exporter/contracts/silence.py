@@ -9,11 +9,12 @@ recording must not spoil the others of its batch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from exporter.contracts.agree import disagreement
 from exporter.contracts.baked import refusing_node
@@ -32,7 +33,7 @@ from exporter.contracts.result import (
     not_applicable,
     not_run,
 )
-from exporter.contracts.settings import ContractSettings, Many
+from exporter.contracts.settings import ContractSettings, Many, Named
 from exporter.contracts.silence_signals import Signal, make_signals
 from exporter.contracts.subject import ForwardError, Subject
 from exporter.contracts.unsteady import STEADY, Unsteady, unsteady
@@ -40,6 +41,7 @@ from exporter.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
 NAME = "silence"
+SignalName = Literal["silence", "constant", "square", "click", "faint", "nan", "inf", "empty"]
 
 
 class Settings(ContractSettings):
@@ -58,13 +60,29 @@ class Settings(ContractSettings):
         input, axis: which input the signals go into; guessed when not given.
     """
 
-    signals: Many[str] = ("silence", "constant", "square", "click", "faint", "nan", "inf", "empty")
-    expect: dict[str, dict[str, Literal["empty", "zero"]]] = Field(default_factory=dict)
+    signals: Annotated[Many[SignalName], Field(min_length=1)] = get_args(SignalName)
+    expect: dict[SignalName, dict[str, Literal["empty", "zero"]]] = Field(default_factory=dict)
     non_finite: Literal["agree", "report", "finite", "skip"] = "agree"
     steady: Literal["agree", "report"] = "agree"
     full_scale: float = 1.0
     input: str | None = None
     axis: str | None = None
+
+    @model_validator(mode="after")
+    def _expected_signals_are_tried(self) -> Settings:
+        for name in self.expect:
+            if name not in self.signals:
+                raise ValueError(f"'expect' names the signal '{name}', which is not tried")
+        return self
+
+    def names(self) -> Iterator[Named]:
+        for signal, wanted in self.expect.items():
+            for output in wanted:
+                yield Named(keys=("expect", signal, output), name=output, kind="output")
+        if self.input is not None:
+            yield Named(keys=("input",), name=self.input, kind="input")
+        if self.axis is not None:
+            yield Named(keys=("axis",), name=self.axis, kind="axis")
 
 
 _GUARD = "guard this op against inputs without signal or without frames"
