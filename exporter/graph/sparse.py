@@ -41,7 +41,8 @@ def _dense(path: Path, sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
         if min(dims, default=0) < 0 or math.prod(dims) * values.itemsize > MOST_BYTES:
             raise ArtifactError(f"its shape {list(dims)} is too large", where=where, remedy=remedy)
         if places.ndim == 2:
-            places = np.ravel_multi_index(tuple(places.T), dims) if len(places) else places[:, 0]
+            rows = tuple(places.T)
+            places = np.asarray(np.ravel_multi_index(rows, dims) if len(places) else rows[0])
         dense = np.zeros(math.prod(dims), values.dtype)
         if len(places) != len(values) or (len(places) and places.min() < 0):
             raise ValueError(f"{len(values)} values, {len(places)} places")
