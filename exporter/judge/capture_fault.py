@@ -28,29 +28,43 @@ def capture_fault(
         if run.state:
             return run.state
     for run in runs:
-        for guard in run.broken:
-            if guard.by_model:
-                return (
-                    f"the capture holds only for {guard.words(axes)};"
-                    f" case '{run.case.name}' has {_sizes(guard, run.case, axes)}"
-                    f"{_also(results, run)}"
-                )
-    for run in runs:
-        if run.stopped:
-            said = "; ".join(guard.words(axes) for guard in run.broken[:2])
-            rests = f"; the capture rests on: {said}" if said else ""
-            return (
-                f"the captured program stops on case '{run.case.name}', which the module takes:"
-                f" {run.stopped}{rests}"
-            )
+        reason = _fault_of(run, results, axes)
+        if reason:
+            return reason
+    return None
+
+
+def _fault_of(
+    run: CaseRun, results: Sequence[OutputResult], axes: Mapping[str, Sequence[int | str]]
+) -> str:
+    """What one case shows: a guard of the model's own, a program that stops, or numbers."""
+    link = f"{EAGER} -> {CAPTURED}"
     failed = [
         result
         for result in results
-        if result.link == f"{EAGER} -> {CAPTURED}" and result.verdict.status is Status.FAIL
+        if result.link == link
+        and result.case == run.case.name
+        and result.verdict.status is Status.FAIL
     ]
-    if not failed:
-        return None
-    return f"the captured program is not the module: {_difference(_worst(failed))}"
+    guard = next((guard for guard in run.broken if guard.by_model), None)
+    if guard is not None:
+        also = f": {_difference(_worst(failed))}" if failed else ""
+        if run.stopped:
+            also = f", and the captured program stops there: {run.stopped}"
+        return (
+            f"the capture holds only for {guard.words(axes)};"
+            f" case '{run.case.name}' has {_sizes(guard, run.case, axes)}{also}"
+        )
+    said = "; ".join(guard.words(axes) for guard in run.broken[:2])
+    rests = f"; the capture rests on: {said}" if said else ""
+    if run.stopped:
+        return (
+            f"the captured program stops on case '{run.case.name}', which the module takes:"
+            f" {run.stopped}{rests}"
+        )
+    if failed:
+        return f"the captured program is not the module: {_difference(_worst(failed))}{rests}"
+    return ""
 
 
 def truth_notes(runs: Sequence[CaseRun]) -> list[str]:
@@ -86,21 +100,6 @@ def _difference(result: OutputResult) -> str:
         f" at {found.worst_index} the module gives {found.worst_expected:.6g},"
         f" the program {found.worst_actual:.6g}"
     )
-
-
-def _also(results: Sequence[OutputResult], run: CaseRun) -> str:
-    """What the numbers say of a case that breaks a guard."""
-    link = f"{EAGER} -> {CAPTURED}"
-    failed = [
-        result
-        for result in results
-        if result.link == link
-        and result.case == run.case.name
-        and result.verdict.status is Status.FAIL
-    ]
-    if run.stopped:
-        return f", and the captured program stops there: {run.stopped}"
-    return f": {_difference(_worst(failed))}" if failed else ""
 
 
 def _sizes(guard: Guard, case: Case, axes: Mapping[str, Sequence[int | str]]) -> str:
