@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exporter.config import load_pipeline
-    from exporter.pipeline import run
+    from exporter.flows.run import run
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_pipeline", "run"]
 
-_HOMES = {"load_pipeline": "exporter.config", "run": "exporter.pipeline"}
+_HOMES = {"load_pipeline": "exporter.config", "run": "exporter.flows.run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,8 +17,14 @@ import click
 
 import exporter.commands
 from exporter import __version__
-from exporter.errors import EXIT_PASS, EXIT_USER_INPUT, UserInputError, exit_code, missing_package
-from exporter.threads import let_waiting_threads_sleep
+from exporter.core.errors import (
+    EXIT_PASS,
+    EXIT_USER_INPUT,
+    UserInputError,
+    exit_code,
+    missing_package,
+)
+from exporter.core.threads import let_waiting_threads_sleep
 
 EXIT_INTERRUPTED = 130
 

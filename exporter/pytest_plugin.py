@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.errors import EXIT_PASS, ExportVerifyError
+from exporter.core.errors import EXIT_PASS, ExportVerifyError
 from exporter.parity.status import holds, is_good
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class PipelineFile(pytest.File):
             raise CheckFailed(
                 f"this pipeline runs code: {factory}; read it, then add --export-verify-trust"
             )
-        from exporter.pipeline import run
+        from exporter.flows.run import run
         from exporter.report.progress import Progress
 
         with Progress(quiet=True) as progress:
@@ -246,7 +246,7 @@ class GoldenItem(Check):
 
     def runtest(self) -> None:
         """Raises CheckFailed: it moved, is missing or was tampered with."""
-        from exporter.golden_check import check_golden, record_command
+        from exporter.golden.check import check_golden, record_command
         from exporter.report.golden import golden_lines
 
         self.file.report()

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from onnx import helper
 
-from exporter.errors import ArtifactError, AudioError, UserInputError
+from exporter.core.errors import ArtifactError, AudioError, UserInputError
 from exporter.execution.onnxruntime import Deployment, check_provider
 from exporter.execution.segment_run import SegmentRun
 from exporter.graph.index import index_graph

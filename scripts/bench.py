@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from exporter.threads import let_waiting_threads_sleep  # noqa: E402
+from exporter.core.threads import let_waiting_threads_sleep  # noqa: E402
 
 let_waiting_threads_sleep()
 
@@ -39,13 +39,13 @@ from interleaved import interleaved, machine, median  # noqa: E402
 
 from exporter.cache.place import FOLDER_VARIABLE  # noqa: E402
 from exporter.cases.load import load_cases  # noqa: E402
-from exporter.check import contract_subject  # noqa: E402
 from exporter.config import load_pipeline  # noqa: E402
 from exporter.contracts import run_contracts  # noqa: E402
 from exporter.execution.evaluate import run_program  # noqa: E402
 from exporter.execution.onnxruntime import Deployment, FileRun  # noqa: E402
+from exporter.flows.check import contract_subject  # noqa: E402
+from exporter.flows.run import run  # noqa: E402
 from exporter.graph.wrap import wrap  # noqa: E402
-from exporter.pipeline import run  # noqa: E402
 from exporter.report.progress import Progress  # noqa: E402
 
 TINY = ROOT / "pipelines" / "sensevoice_tiny.yaml"

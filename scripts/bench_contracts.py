@@ -20,19 +20,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from exporter.threads import let_waiting_threads_sleep  # noqa: E402
+from exporter.core.threads import let_waiting_threads_sleep  # noqa: E402
 
 let_waiting_threads_sleep()
 
 import torch  # noqa: E402
 
 from exporter.cases.load import load_cases  # noqa: E402
-from exporter.check import contract_subject  # noqa: E402
 from exporter.config import load_pipeline  # noqa: E402
 from exporter.contracts import run_contracts  # noqa: E402
 from exporter.contracts.onnx_side import OnnxSide, opened  # noqa: E402
 from exporter.contracts.probes import resize  # noqa: E402
 from exporter.execution.onnxruntime import Deployment  # noqa: E402
+from exporter.flows.check import contract_subject  # noqa: E402
 from exporter.graph.light_model import read_in_place  # noqa: E402
 from exporter.graph.stored_weights import simplify_stored  # noqa: E402
 from exporter.graph.weight_files import store_shipped  # noqa: E402

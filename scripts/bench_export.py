@@ -154,7 +154,7 @@ class Clock:
 
 def ours(pipeline: Pipeline, wrapped: Any, folder: Path, clock: Clock) -> None:
     """The making half of a run."""
-    from exporter.build import make, metadata_of
+    from exporter.build.build import make, metadata_of
     from exporter.report.progress import Progress
 
     stages = Progress(quiet=True)
@@ -198,7 +198,7 @@ def plain(pipeline: Pipeline, wrapped: Any, options: argparse.Namespace, clock: 
 def compare(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Both files at several lengths: equal integers, largest difference of floats."""
     from exporter.cases.load import load_cases, with_size
-    from exporter.errors import ExportVerifyError
+    from exporter.core.errors import ExportVerifyError
     from exporter.execution.onnxruntime import Deployment, FileRun
     from exporter.graph.wrap import wrap
 

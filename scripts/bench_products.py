@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from exporter.threads import let_waiting_threads_sleep
+from exporter.core.threads import let_waiting_threads_sleep
 
 let_waiting_threads_sleep()
 

@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from exporter.threads import let_waiting_threads_sleep  # noqa: E402
+from exporter.core.threads import let_waiting_threads_sleep  # noqa: E402
 
 let_waiting_threads_sleep()
 
@@ -30,16 +30,16 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from interleaved import machine, median  # noqa: E402
 
-from exporter.build import PREFIX  # noqa: E402
+from exporter.build.build import PREFIX  # noqa: E402
 from exporter.cases.audio import read_waveform  # noqa: E402
-from exporter.environment import default_memory_budget  # noqa: E402
+from exporter.core.tensors import Case  # noqa: E402
 from exporter.execution.evaluate import run_program  # noqa: E402
 from exporter.execution.onnxruntime import Deployment, FileRun  # noqa: E402
 from exporter.graph.index import open_graph  # noqa: E402
 from exporter.graph.program_file import load_program  # noqa: E402
-from exporter.layers import LayerLink, judge_layers  # noqa: E402
+from exporter.judge.layers import LayerLink, judge_layers  # noqa: E402
 from exporter.parity.tolerance import Policy  # noqa: E402
-from exporter.tensors import Case  # noqa: E402
+from exporter.report.environment import default_memory_budget  # noqa: E402
 
 SAMPLE_RATE_HZ = 16000
 SECONDS = (5, 60)

@@ -30,7 +30,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from exporter.errors import UserInputError  # noqa: E402
+from exporter.core.errors import UserInputError  # noqa: E402
 from exporter.execution.providers import check_provider  # noqa: E402
 
 STAGES = ("capture", "export", "simplify")

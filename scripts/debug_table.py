@@ -165,7 +165,7 @@ def main() -> int:
 
 
 def _run(folder: Path, threads: int) -> Path:
-    from exporter.pipeline import run
+    from exporter.flows.run import run
     from exporter.report.progress import Progress
 
     with Progress() as progress:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
-from exporter.errors import StageError  # noqa: E402
+from exporter.core.errors import StageError  # noqa: E402
 from exporter.golden.outcome import GOOD  # noqa: E402
 from exporter.golden.store import golden_bytes  # noqa: E402
 from tests.faults.catalogue import GRAPH_FAULTS, MODULE_FAULTS  # noqa: E402

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from exporter.environment import describe_environment, usable_cores
+from exporter.report.environment import describe_environment, usable_cores
 
 
 def interleaved(

@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from exporter.errors import ArtifactError  # noqa: E402
+from exporter.core.errors import ArtifactError  # noqa: E402
 from exporter.report.schema import LinkRecord, Report, read_report  # noqa: E402
 
 TINY = "_tiny"

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from exporter import cli
-from exporter.errors import StageError, UserInputError
+from exporter.core.errors import StageError, UserInputError
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = str(ROOT / "pipelines" / "sensevoice_tiny.yaml")
@@ -35,14 +35,14 @@ def failing(monkeypatch):
 
 @pytest.fixture
 def pipeline_run(monkeypatch):
-    """Replace ``exporter.pipeline``; returns what ``run`` was called with."""
+    """Replace ``exporter.flows.run``; returns what ``run`` was called with."""
     called = {}
 
     def run(pipeline, **options):
         called.update(options, pipeline=pipeline)
         return SimpleNamespace(exit_code=called.get("answer", 0))
 
-    monkeypatch.setitem(sys.modules, "exporter.pipeline", SimpleNamespace(run=run, verify=run))
+    monkeypatch.setitem(sys.modules, "exporter.flows.run", SimpleNamespace(run=run, verify=run))
     terminal = SimpleNamespace(print_report=lambda report, **_: None)
     monkeypatch.setitem(sys.modules, "exporter.report.terminal", terminal)
     return called
@@ -291,5 +291,5 @@ def test_without_onnx_a_file_cannot_be_inspected(tmp_path: Path):
 
 
 def test_a_module_of_our_own_that_is_missing_stays_a_bug():
-    done = without("exporter.inspection", "inspect", __file__)
+    done = without("exporter.flows.inspection", "inspect", __file__)
     assert done.returncode == 3 and "This is a bug" in done.stderr

@@ -34,10 +34,11 @@ def floor(name: str, modules: str, packages: str) -> Floor:
 
 ANY = "*"
 FLOORS = (
-    floor("vocabulary", "errors tensors artifact config core", "numpy pydantic yaml"),
-    floor("cache", "cache", ""),
-    floor("judgement", "parity golden", "ml_dtypes numba numpy safetensors"),
-    floor("inputs", "cases", "numpy soundfile"),
+    floor("core", "core", "numpy"),
+    floor("config", "config", "pydantic yaml"),
+    floor("cache", "cache", "numpy"),
+    floor("parity", "parity", "ml_dtypes numba numpy"),
+    floor("cases", "cases", "numpy soundfile"),
     floor("speech", "speech", "numpy torch silero_vad"),
     floor("models", "models", ANY),
     floor(
@@ -46,30 +47,42 @@ FLOORS = (
         "google ml_dtypes numpy onnx onnx_ir onnxscript onnxsim safetensors torch",
     ),
     floor("execution", "execution", "ml_dtypes numba numpy onnx onnxruntime safetensors torch"),
-    floor("records", "report.cause report.change report.schema report.names", "pydantic"),
-    floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),
-    floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),
+    floor("build", "build", "onnx onnx_ir torch"),
     floor(
-        "top",
-        "commands debug judge",
-        "click numpy onnx onnx_ir pydantic pytest rich safetensors torch",
+        "records",
+        "report.schema report.names report.environment report.deployments report.digest"
+        " report.beside report.decision report.cause report.change",
+        "pydantic",
+    ),
+    floor("judge", "judge", "numpy onnx onnx_ir torch"),
+    floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),
+    floor("golden", "golden", "numpy onnx safetensors torch"),
+    floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),
+    floor("debug", "debug", "numpy onnx onnx_ir rich safetensors torch"),
+    floor("flows", "flows", "numpy onnx onnx_ir torch"),
+    floor(
+        "outside",
+        "commands cli pytest_plugin runtime __init__ __main__",
+        "click numpy onnx onnx_ir pytest rich torch",
     ),
 )
-"""Top to bottom. Modules that no row names are on the last one if they are single files."""
+"""Top to bottom. Every module has a floor that is named here: there is no "everything else"."""
 
 # `import exporter`, `--help`, YAML errors and judging saved figures must not pay for these.
 HEAVY = frozenset(
     {"torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "onnxsim", "funasr", "numba"}
 )
 LIGHT = frozenset(
-    {"__init__", "__main__", "errors", "tensors", "artifact", "config", "core", "parity", "golden"}
-    | {"cache", "cases", "cli", "commands", "report", "threads"}
+    {"__init__", "__main__", "core", "config", "parity", "golden"}
+    | {"cache", "cases", "cli", "commands", "report"}
 )
+RUNS_FILES = frozenset({"golden.check", "golden.observe", "golden.record"})
+"""The part of a light floor that opens ONNX files; the rest of it judges what is saved."""
 COMPILED = "parity.loops"
 """Loads numba when it is imported; whoever needs it imports it inside of a function."""
 PACKAGE_OF = {"google": "protobuf", "onnxruntime": "onnxruntime-gpu", "yaml": "pyyaml"}
 """Name of an import -> name on the package index, where they differ."""
-ONLY_IMPORTERS = {"onnxruntime": "execution", "onnxsim": "graph", "click": "top"}
+ONLY_IMPORTERS = {"onnxruntime": "execution", "onnxsim": "graph", "click": "outside"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,17 +127,14 @@ def floor_of(module: str) -> int:
         for index, row in enumerate(FLOORS):
             if ".".join(dotted[:end]) in row.modules:
                 return index
-    module = dotted[0]
-    is_package = (PACKAGE / module).is_dir()
-    assert not is_package, f"name the floor of exporter/{module} here"
-    return len(FLOORS) - 1
+    raise AssertionError(f"name the floor of exporter.{module} in tests/test_floors.py")
 
 
 def problems_of(module: str, source: str) -> Iterator[str]:
     """Yield what is wrong with the imports of a file of ``exporter.<module>``."""
     index = floor_of(module)
     row = FLOORS[index]
-    light = module.partition(".")[0] in LIGHT and module != COMPILED
+    light = module.partition(".")[0] in LIGHT and module not in {COMPILED, *RUNS_FILES}
     for item in imports_of(source):
         first, _, rest = item.module.partition(".")
         if first == "exporter":
@@ -165,18 +175,98 @@ def test_every_file_imports_only_from_floors_above():
     assert not problems, "\n".join(problems)
 
 
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def circles(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that reach themselves by imports, each group once (Tarjan, 1972)."""
+    order: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        order[name] = low[name] = len(order)
+        stack.append(name)
+        for other in sorted(edges.get(name, ())):
+            if other not in order:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], order[other])
+        if low[name] == order[name]:
+            group = stack[stack.index(name) :]
+            del stack[-len(group) :]
+            if len(group) > 1 or name in edges.get(name, ()):
+                found.append(sorted(group))
+
+    for name in sorted(edges):
+        if name not in order:
+            visit(name)
+    return found
+
+
+def edges_of(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Who imports whom, inside functions and for type checkers too."""
+    edges: dict[str, set[str]] = {name: set() for name in sources}
+    for name, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            parents: list[str] = []
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("exporter"):
+                base = str(node.module).removeprefix("exporter").removeprefix(".")
+                inside = [f"{base}.{alias.name}".removeprefix(".") for alias in node.names]
+                parents = [held if held in sources else base for held in inside]
+            elif isinstance(node, ast.Import):
+                parents = [alias.name.removeprefix("exporter.") for alias in node.names]
+            edges[name] |= {held for held in parents if held in sources and held != name}
+    return edges
+
+
+def test_no_module_reaches_itself_by_imports():
+    found = circles(edges_of({module_of(p): p.read_text(encoding="utf-8") for p in files()}))
+    assert not found, f"import one another: {found}"
+
+
+@pytest.mark.parametrize(
+    ("sources", "found"),
+    [
+        (
+            {"a": "from exporter import b", "b": "def f():\n    from exporter.a import x"},
+            ["a", "b"],
+        ),
+        (
+            {
+                "a": "if TYPE_CHECKING:\n    from exporter.b import x",
+                "b": "import exporter.c",
+                "c": "from exporter.a import y",
+            },
+            ["a", "b", "c"],
+        ),
+        ({"a": "from exporter import b", "b": "import torch"}, None),
+    ],
+)
+def test_a_circle_is_found_wherever_it_hides(sources, found):
+    assert circles(edges_of(sources)) == ([found] if found else [])
+
+
+def test_a_module_without_a_floor_is_found():
+    with pytest.raises(AssertionError, match="name the floor of exporter"):
+        floor_of("loose")
+
+
 @pytest.mark.parametrize(
     ("module", "source", "said"),
     [
-        ("parity", "import torch", "judgement must not import torch"),
+        ("parity", "import torch", "parity must not import torch"),
         ("config", "from exporter.parity import compare", "is below it"),
         ("config", "from exporter import graph", "is below it"),
         ("graph", "def f():\n    import onnxruntime", "only execution may import onnxruntime"),
         ("models", "import onnxruntime as ort", "only execution may import onnxruntime"),
-        ("pipeline", "import onnxruntime", "only execution may import onnxruntime"),
+        ("flows.run", "import onnxruntime", "only execution may import onnxruntime"),
         ("commands", "import torch", "import it inside the function"),
         ("cli", "class A:\n    import onnx", "import it inside the function"),
-        ("report.html", "from exporter.pipeline import run", "is below it"),
+        ("report.html", "from exporter.flows.run import run", "is below it"),
         ("report.schema", "from exporter.report.html import render", "is below it"),
         ("report.markdown", "import torch", "import it inside the function"),
         ("parity", "import numba", "import it inside the function"),
@@ -193,8 +283,8 @@ def test_a_wrong_import_is_found(module, source, said):
     [
         ("execution", "import onnxruntime"),
         ("commands", "def f():\n    import torch"),
-        ("errors", "if TYPE_CHECKING:\n    import torch"),
-        ("parity", "from exporter.errors import EXIT_PASS\nimport numpy as np"),
+        ("core.errors", "if TYPE_CHECKING:\n    import torch"),
+        ("parity", "from exporter.core.errors import EXIT_PASS\nimport numpy as np"),
     ],
 )
 def test_a_right_import_is_not(module, source):
@@ -239,13 +329,14 @@ def test_no_file_is_named_for_nothing(name):
 
 def test_light_modules_really_load_nothing_heavy():
     light = sorted(LIGHT - {"__main__", "__init__"})
+    heavy = sorted({COMPILED, *RUNS_FILES})
     code = (
         "import importlib, pkgutil, sys, exporter\n"
         f"for name in {light!r}:\n"
         "    module = importlib.import_module(f'exporter.{name}')\n"
         "    folder = getattr(module, '__path__', [])\n"
         "    for file in pkgutil.walk_packages(folder, f'exporter.{name}.'):\n"
-        f"        if file.name != 'exporter.{COMPILED}':\n"
+        f"        if file.name.removeprefix('exporter.') not in {heavy!r}:\n"
         "            importlib.import_module(file.name)\n"
         f"print(sorted(set(sys.modules) & {set(HEAVY)!r}))\n"
     )

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from exporter.config import load_pipeline
+from exporter.flows.verify import verify
 from exporter.report.schema import Report
-from exporter.verify import verify
 from tests.support.plain_export import plain_export
 from tests.support.stages import Silent
 

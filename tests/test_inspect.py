@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.artifact import Artifact
 from exporter.cli import main
+from exporter.core.artifact import Artifact
 from exporter.graph.certificate import certify
 from exporter.report.digest import report_digest
 from exporter.report.schema import write_report

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.graph.index import index_graph
 from exporter.graph.wrap import wrap
-from exporter.interface import interface_problems
+from exporter.judge.interface import interface_problems
 from tests.support.pipelines import sensevoice
 
 OUTPUTS = ("segments", "logit_lengths")

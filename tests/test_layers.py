@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from exporter.core.tensors import Case
 from exporter.graph.taps import COMPARED
-from exporter.layers import LayerLink, TapResult
+from exporter.judge.layers import LayerLink, TapResult
+from exporter.judge.records import culprit_record
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status
-from exporter.record import culprit_record
-from exporter.tensors import Case
 from tests.faults.editor import Editor
 from tests.support.toys import WIDTH, Toy, floats, make_toy, mixed, mixed_case, spec
 
@@ -246,7 +246,7 @@ def test_where_the_time_went_is_told():
 
 def test_progress_is_told_each_case():
     from exporter.execution.onnxruntime import Deployment
-    from exporter.layers import judge_layers
+    from exporter.judge.layers import judge_layers
     from exporter.parity.tolerance import Policy
     from tests.support.toys import index
 

@@ -79,7 +79,7 @@ def test_with_anything_else_everything_is_run_again(cache, tmp_path, what):
 
 def test_another_number_of_threads_is_another_proof(cache, tmp_path):
     from exporter.config import load_pipeline
-    from exporter.pipeline import run
+    from exporter.flows.run import run
     from tests.support.stages import Silent
 
     pipeline = load_pipeline(write(tmp_path / "toy"), trust=True)
@@ -107,7 +107,7 @@ def test_a_proof_under_another_name_is_not_believed(cache, tmp_path):
 
 
 def test_what_did_not_pass_is_no_proof(tmp_path, monkeypatch):
-    import exporter.chain as chain
+    import exporter.judge.chain as chain
     from exporter.execution.onnxruntime import FileRun
 
     class Wrong(FileRun):
@@ -127,7 +127,7 @@ def test_what_did_not_pass_is_no_proof(tmp_path, monkeypatch):
 
 
 def test_a_shipped_file_that_goes_wrong_at_a_length_is_still_found(cache, tmp_path, monkeypatch):
-    import exporter.chain as chain
+    import exporter.judge.chain as chain
     from exporter.execution.onnxruntime import FileRun
 
     class Wrong(FileRun):
@@ -144,8 +144,8 @@ def test_a_shipped_file_that_goes_wrong_at_a_length_is_still_found(cache, tmp_pa
 
 def sizes_run_by_pytorch(monkeypatch):
     """The sizes of x that PyTorch runs on, as they come."""
-    import exporter.case_run as case_run
-    import exporter.chain as chain
+    import exporter.judge.case_run as case_run
+    import exporter.judge.chain as chain
     from exporter.judge.sweep import Swept
 
     sizes = []
@@ -180,7 +180,7 @@ def test_pytorch_is_not_run_again_at_a_proved_length(cache, tmp_path, monkeypatc
 def test_the_shipped_file_is_held_against_what_pytorch_gave(cache, tmp_path):
     """Other values of PyTorch than those that were kept: the file must fail against them."""
     from exporter.cache.entry import sealed, unsealed
-    from exporter.kept_arrays import packed, unpacked
+    from exporter.cache.kept_arrays import packed, unpacked
 
     (path,) = proofs(cache)
     content = {k: v for k, v in unsealed(path.read_text()).items() if k != "seal"}
@@ -194,7 +194,7 @@ def test_the_shipped_file_is_held_against_what_pytorch_gave(cache, tmp_path):
 
 
 def test_values_that_are_too_large_are_made_again(cache, tmp_path, monkeypatch):
-    import exporter.length_proofs as length_proofs
+    import exporter.judge.length_proofs as length_proofs
 
     monkeypatch.setattr(length_proofs, "_LARGEST", 100)
     (path,) = proofs(cache)

@@ -13,8 +13,8 @@ from tests.support.cached_project import YAML, run_cached, write
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What was opened: file and "graph", or file and level of its session."""
-    import exporter.chain as chain
     import exporter.contracts.onnx_side as onnx_side
+    import exporter.judge.chain as chain
 
     seen: list[tuple[str, str]] = []
     build, read = FileRun.__init__, chain.open_graph
@@ -49,7 +49,7 @@ def test_contracts_take_over_what_the_chain_has_open(opened, tmp_path: Path):
 
 
 def test_without_contracts_no_session_is_kept(opened, tmp_path: Path, monkeypatch):
-    import exporter.chain as chain
+    import exporter.judge.chain as chain
 
     held = []
     real = chain.Chain.open_file
@@ -72,7 +72,7 @@ def test_of_several_deployments_the_first_ones_session_is_handed_over(opened, tm
 def test_the_session_of_a_large_file_is_not_kept_beside_the_layers(
     opened, tmp_path: Path, monkeypatch
 ):
-    import exporter.pipeline as pipeline
+    import exporter.flows.run as pipeline
 
     monkeypatch.setattr(pipeline, "EXTERNAL_LIMIT", 100)
     report = run_cached(write(tmp_path / "toy"), tmp_path / "out", cache=False)

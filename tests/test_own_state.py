@@ -8,7 +8,7 @@ import pytest
 
 from exporter import cli
 from exporter.config import load_pipeline
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.graph.wrap import wrap
 from exporter.report.schema import Report, read_report
 

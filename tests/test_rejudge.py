@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from exporter import cli
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
+from exporter.flows.rejudge import rejudge
 from exporter.parity.compare import measure
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import judge
-from exporter.rejudge import rejudge
 from exporter.report.schema import (
     LayerRecord,
     LinkRecord,

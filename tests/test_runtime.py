@@ -11,7 +11,7 @@ import pytest
 from onnx import helper
 
 from exporter.cases.audio import read_waveform
-from exporter.errors import ArtifactError, AudioError, ExportVerifyError, UserInputError
+from exporter.core.errors import ArtifactError, AudioError, ExportVerifyError, UserInputError
 from exporter.execution.onnxruntime import Deployment, FileRun, PartRun
 from exporter.runtime import SpeechRunner
 from tests.support.segment_toys import BLOCK, loud, toy_file

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from exporter.threads import let_waiting_threads_sleep
+from exporter.core.threads import let_waiting_threads_sleep
 
 NAMES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from exporter import cli
-from exporter.errors import StageError
+from exporter.core.errors import StageError
 from exporter.graph import stored_weights
 from exporter.report.advice import next_steps
 from exporter.report.schema import Report, read_report

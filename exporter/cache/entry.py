@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from exporter.artifact import sha256_of
+from exporter.core.artifact import sha256_of
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from exporter.errors import UserInputError
+from exporter.core.errors import UserInputError
 
 FOLDER_VARIABLE = "EXPORT_VERIFY_CACHE"
 SIZE_VARIABLE = "EXPORT_VERIFY_CACHE_SIZE"

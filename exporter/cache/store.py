@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from exporter.artifact import sha256_of
 from exporter.cache.copying import place
 from exporter.cache.entry import (
     PROOFS,
@@ -35,6 +34,7 @@ from exporter.cache.entry import (
 )
 from exporter.cache.locks import alone, shared
 from exporter.cache.place import cache_folder, cache_size
+from exporter.core.artifact import sha256_of
 from exporter.core.files import write_text
 
 _KEY = re.compile(r"[0-9a-f]{64}")

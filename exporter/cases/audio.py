@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from exporter.errors import AudioError
+from exporter.core.errors import AudioError
 
 
 def read_waveform(path: str | Path, sample_rate_hz: int) -> np.ndarray:

@@ -17,8 +17,8 @@ import numpy as np
 
 from exporter.cases.audio import read_waveform
 from exporter.config.inputs import Case
-from exporter.errors import ConfigError
-from exporter.tensors import BATCH_NAMES, TensorSpec
+from exporter.core.errors import ConfigError
+from exporter.core.tensors import BATCH_NAMES, TensorSpec
 
 WAVEFORM = "waveform"
 _FLOATS = ("float16", "float32", "float64")

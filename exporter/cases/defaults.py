@@ -14,7 +14,7 @@ import numpy as np
 
 from exporter.cases.draw import draw
 from exporter.config.inputs import InputSpec
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 
 def draw(kind: str, shape: int | Sequence[int], seed: int = 0, **options: Any) -> np.ndarray:

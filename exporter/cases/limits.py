@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.errors import ConfigError
-from exporter.tensors import TensorSpec
+from exporter.core.errors import ConfigError
+from exporter.core.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline

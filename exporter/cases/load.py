@@ -17,8 +17,8 @@ from exporter.cases.names import check_names
 from exporter.cases.steps import cut_calls
 from exporter.cases.values import check_shapes, filled, value_array
 from exporter.config import Pipeline
-from exporter.errors import ConfigError, UserInputError
-from exporter.tensors import BATCH_NAMES, EMPTY, Case, TensorSpec
+from exporter.core.errors import ConfigError, UserInputError
+from exporter.core.tensors import BATCH_NAMES, EMPTY, Case, TensorSpec
 
 
 def choose_cases(

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 
 from exporter.cases.audio_input import recorded_input
 from exporter.config import Pipeline
-from exporter.errors import ConfigError
-from exporter.tensors import TensorSpec
+from exporter.core.errors import ConfigError
+from exporter.core.tensors import TensorSpec
 
 
 def check_names(pipeline: Pipeline, specs: Mapping[str, TensorSpec], number: int) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 
 from exporter.cases.defaults import LENGTHS
 from exporter.config import Pipeline
-from exporter.errors import ConfigError
-from exporter.tensors import BATCH_NAMES, Axis, Case, TensorSpec
+from exporter.core.errors import ConfigError
+from exporter.core.tensors import BATCH_NAMES, Axis, Case, TensorSpec
 
 
 def sized_cases(

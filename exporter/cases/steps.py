@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.config.inputs import Steps
-from exporter.errors import ConfigError
-from exporter.tensors import Arrays, Case, TensorSpec
+from exporter.core.errors import ConfigError
+from exporter.core.tensors import Arrays, Case, TensorSpec
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline

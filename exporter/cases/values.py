@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from exporter.errors import ConfigError
-from exporter.tensors import TensorSpec
+from exporter.core.errors import ConfigError
+from exporter.core.tensors import TensorSpec
 
 
 def value_array(spec: TensorSpec, value: Any, where: str) -> np.ndarray:

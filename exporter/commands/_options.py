@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from exporter.errors import UserInputError
+from exporter.core.errors import UserInputError
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline
@@ -133,21 +133,6 @@ def open_pipeline(path: str, *, trust: bool = False, cases: tuple[str, ...] = ()
                 remedy=f"its cases: {', '.join(known)}",
             )
     return pipeline
-
-
-def default_output_dir(pipeline: Pipeline) -> Path:
-    """``runs/<pipeline>`` below the working directory."""
-    return Path("runs") / pipeline.name
-
-
-def run_options(pipeline: Pipeline, output_dir: Path, weights: str | None) -> list[str]:
-    """What another command has to be given to find the same run; [] where defaults do."""
-    found = []
-    if output_dir != default_output_dir(pipeline):
-        found += ["--output-dir", str(output_dir)]
-    if weights is not None:
-        found += ["--weights", weights]
-    return [*found, "--trust"] if pipeline.model.factory is not None else found
 
 
 def require_file(path: Path, option: str, remedy: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from exporter.errors import EXIT_PASS
+from exporter.core.errors import EXIT_PASS
 
 _UNIT = 1e9
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from exporter.commands import _options as common
+from exporter.config.output_folder import default_output_dir
 
 
 @click.command()
@@ -51,14 +52,14 @@ def command(
     if weights is not None:
         pipeline = pipeline.with_weights(weights)
 
-    from exporter.check import check, contracts_exit_code
+    from exporter.flows.check import check, contracts_exit_code
     from exporter.report.progress import Progress
 
     with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
         records = check(
             pipeline,
             contracts=contracts or None,
-            output_dir=output_dir or common.default_output_dir(pipeline),
+            output_dir=output_dir or default_output_dir(pipeline),
             progress=progress,
             case=case,
             threads=threads,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from exporter.commands import _options as common
+from exporter.config.output_folder import default_output_dir
 
 
 @click.command()
@@ -62,7 +63,7 @@ def command(
     pipeline = common.open_pipeline(pipeline_path, trust=trust, cases=(case,) if case else ())
     if onnx_path is not None:
         common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
-    output_dir = output_dir or common.default_output_dir(pipeline)
+    output_dir = output_dir or default_output_dir(pipeline)
     verified = output_dir / "verify" / "report.json"
     common.require_file(
         # What 'verify' leaves is enough to take the file apart that it was given.

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from exporter.commands import _options as common
-from exporter.errors import EXIT_PASS, GoldenError
+from exporter.config.output_folder import default_output_dir, run_options
+from exporter.core.errors import EXIT_PASS, GoldenError
 
 format_option = click.option(
     "--format", "output_format", type=click.Choice(["text", "json"]), default="text"
@@ -60,7 +61,7 @@ def record(
     if weights is not None:
         pipeline = pipeline.with_weights(weights)
 
-    from exporter import golden_flow
+    from exporter.flows import golden as golden_flow
     from exporter.golden.store import exists, golden_bytes
     from exporter.report.progress import Progress
 
@@ -71,7 +72,7 @@ def record(
             pipeline,
             folder,
             reason=reason,
-            run_folder=output_dir or common.default_output_dir(pipeline),
+            run_folder=output_dir or default_output_dir(pipeline),
             stages=progress,
             cases=cases or None,
             threads=threads,
@@ -130,13 +131,13 @@ def check(
     if onnx_path is not None:
         common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
 
-    from exporter import golden_flow
-    from exporter.golden_report import golden_report, write_golden_report
+    from exporter.flows import golden as golden_flow
+    from exporter.flows.golden_report import golden_report, write_golden_report
     from exporter.report import golden as shown
     from exporter.report.progress import Progress
 
-    run_folder = output_dir or common.default_output_dir(pipeline)
-    options = common.run_options(pipeline, run_folder, weights)
+    run_folder = output_dir or default_output_dir(pipeline)
+    options = run_options(pipeline, run_folder, weights)
     with Progress(quiet=quiet or output_format == "json", verbose=verbose) as progress:
         outcome = golden_flow.check(
             pipeline,
@@ -178,7 +179,7 @@ def diff(old: Path, new: Path, output_format: str) -> int:
 
     Exits 1 when an output or a layer of NEW is beyond the limits of OLD.
     """
-    from exporter.errors import EXIT_PARITY_FAILED
+    from exporter.core.errors import EXIT_PARITY_FAILED
     from exporter.golden.diff import diff_goldens
     from exporter.golden.store import read_golden
     from exporter.report import golden as shown
@@ -196,7 +197,7 @@ def list_(golden_dir: Path, output_format: str) -> int:
     """Show the goldens of a folder; one that was tampered with makes it exit 2."""
     import json
 
-    from exporter.errors import EXIT_USER_INPUT
+    from exporter.core.errors import EXIT_USER_INPUT
     from exporter.golden.store import exists, golden_bytes, read_golden
 
     rows, code = [], EXIT_PASS

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from exporter.commands import _options as common
-from exporter.errors import EXIT_PARITY_FAILED, EXIT_PASS
+from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 
 
 @click.command()
@@ -27,7 +27,7 @@ def command(onnx_path: Path, require_certificate: bool, output_format: str, quie
     """
     common.require_file(onnx_path, "FILE", "give the path of an .onnx file")
 
-    from exporter.inspection import inspect
+    from exporter.flows.inspection import inspect
     from exporter.report.inspection import NONE, inspection_json, inspection_lines
 
     found = inspect(onnx_path)

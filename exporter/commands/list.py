@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 _BESIDE_PACKAGE = Path(__file__).resolve().parents[2] / "pipelines"
 

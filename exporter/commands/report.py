@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from exporter.commands import _options as common
-from exporter.errors import EXIT_PARITY_FAILED, EXIT_PASS
+from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 
 
 @click.command()

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from exporter.commands import _options as common
+from exporter.config.output_folder import default_output_dir
 
 
 @click.command()
@@ -40,11 +41,11 @@ def command(
     """
     pipeline = common.open_pipeline(pipeline_path, trust=trust, cases=cases)
 
-    from exporter.pipeline import run
+    from exporter.flows.run import run
     from exporter.report.progress import Progress
     from exporter.report.terminal import print_report
 
-    output_dir = output_dir or common.default_output_dir(pipeline)
+    output_dir = output_dir or default_output_dir(pipeline)
     with Progress(quiet=quiet, verbose=verbose) as progress:
         report = run(
             pipeline,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from exporter.commands import _options as common
+from exporter.config.output_folder import default_output_dir
 
 
 @click.command()
@@ -51,11 +52,11 @@ def command(
     pipeline = common.open_pipeline(pipeline_path, trust=trust, cases=cases)
     common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
 
+    from exporter.flows.verify import verify
     from exporter.report.progress import Progress
     from exporter.report.terminal import print_report
-    from exporter.verify import verify
 
-    folder = output_dir or common.default_output_dir(pipeline)
+    folder = output_dir or default_output_dir(pipeline)
     with Progress(quiet=quiet, verbose=verbose) as progress:
         report = verify(
             pipeline,

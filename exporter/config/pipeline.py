@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from exporter.artifact import sha256_of
 from exporter.config.inputs import Audio, AxisSize, Case, InputSpec
 from exporter.config.schema import Deployed, Export, Features, Model, Parity, Vad
 from exporter.config.section import Many, Name, Section
 from exporter.config.yaml_tree import Keys, Place, dotted
+from exporter.core.artifact import sha256_of
 
 GRAPH_SECTIONS = (
     "model",

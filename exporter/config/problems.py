@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

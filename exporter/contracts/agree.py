@@ -10,8 +10,8 @@ import numpy as np
 from exporter.contracts.differ import Kind, differ
 from exporter.contracts.noise import Noise, distance, measure_noise, scale_of
 from exporter.contracts.subject import ForwardError, Subject
+from exporter.core.tensors import Arrays
 from exporter.parity.tolerance import natural_scale
-from exporter.tensors import Arrays
 
 VALUES = "values"
 

@@ -13,9 +13,9 @@ from onnx import numpy_helper
 
 from exporter.contracts.locate import record
 from exporter.contracts.subject import ForwardError, Subject
-from exporter.errors import ArtifactError, OnnxStoppedError
+from exporter.core.errors import ArtifactError, OnnxStoppedError
+from exporter.core.tensors import Arrays
 from exporter.execution.onnxruntime import FileRun
-from exporter.tensors import Arrays
 
 Agrees = Callable[[dict[str, np.ndarray]], bool]
 Sizes = Mapping[int, int]

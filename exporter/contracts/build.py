@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from exporter.contracts.onnx_side import OnnxSide, exported, no_file, opened
 from exporter.contracts.subject import Subject
+from exporter.core.tensors import Axis, Case, Tap, TensorSpec
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.wrap import Wrapped
-from exporter.tensors import Axis, Case, Tap, TensorSpec
 
 
 def subject_from_wrapped(

@@ -15,13 +15,14 @@ convolution backend that picks its algorithm by length (cuDNN, TF32: kyutai-labs
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from pydantic import Field
 
 from exporter.contracts import causality_onnx, causality_torch
 from exporter.contracts.align import Law
+from exporter.contracts.causality_plan import Plan
 from exporter.contracts.probes import resize, take_row
 from exporter.contracts.result import (
     ONNX,
@@ -69,31 +70,6 @@ class Settings(ContractSettings):
         if self.streaming is not None:
             for word in self.streaming.names():
                 yield replace(word, keys=("streaming", *word.keys))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What the probes share.
-
-    Attributes:
-        axis: the time axis.
-        full: inputs of ``steps`` steps, one row.
-        steps, cut: length, and where the future begins; chosen to be divisible by usual strides.
-        sweep: further prefix lengths.
-        declared: output -> lookahead in input steps.
-    """
-
-    axis: TimeAxis
-    full: dict[str, np.ndarray]
-    steps: int
-    cut: int
-    sweep: tuple[int, ...]
-    declared: dict[str, int]
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    def prefix(self, subject: Subject, size: int) -> dict[str, np.ndarray]:
-        """The first ``size`` steps."""
-        return resize(subject, self.full, self.axis, size)
 
 
 def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:

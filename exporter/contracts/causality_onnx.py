@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from exporter.contracts.align import Law, learn_law
+from exporter.contracts.causality_plan import Plan
 from exporter.contracts.causality_torch import FUTURE_SCALE, lookahead_of
 from exporter.contracts.differ import Difference, differ
 from exporter.contracts.locate import first_value
@@ -15,11 +16,8 @@ from exporter.contracts.noise import Noise, distance, scale_of
 from exporter.contracts.probes import other_future
 from exporter.contracts.result import ONNX, ContractResult, not_applicable, not_run
 from exporter.contracts.subject import Subject
-from exporter.errors import OnnxStoppedError
+from exporter.core.errors import OnnxStoppedError
 from exporter.parity.status import Status
-
-if TYPE_CHECKING:
-    from exporter.contracts.causality import Plan
 
 NAME = "causality"
 

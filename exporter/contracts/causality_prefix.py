@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from exporter.contracts.align import Law
+from exporter.contracts.causality_plan import Plan
 from exporter.contracts.differ import differ
 from exporter.contracts.locate import outputs_of
 from exporter.contracts.noise import Noise, distance, scale_of
@@ -16,9 +16,6 @@ from exporter.contracts.recorder import Call
 from exporter.contracts.rounding import without_coarse_arithmetic
 from exporter.contracts.subject import Subject, as_array, as_tensor
 from exporter.execution.double import call_in_double
-
-if TYPE_CHECKING:
-    from exporter.contracts.causality import Plan
 
 
 @dataclass(slots=True, kw_only=True)

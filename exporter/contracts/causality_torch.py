@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from exporter.contracts.align import Law, first_difference, learn_law
+from exporter.contracts.causality_plan import Plan
 from exporter.contracts.causality_prefix import OutputFindings, sweep_prefixes
 from exporter.contracts.cudnn import backend_note, check_backends
 from exporter.contracts.locate import Found, locate, outputs_of, record, shared_keys
@@ -20,9 +21,6 @@ from exporter.contracts.result import TORCH, ContractResult
 from exporter.contracts.subject import Subject, as_tensor, as_view
 from exporter.execution.stopwatch import RUNNING, timed
 from exporter.parity.status import Status
-
-if TYPE_CHECKING:
-    from exporter.contracts.causality import Plan
 
 NAME = "causality"
 FUTURE_SCALE = 10.0

@@ -10,18 +10,15 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from exporter.contracts.align import Law
+from exporter.contracts.causality_plan import Plan
 from exporter.contracts.noise import distance, scale_of
 from exporter.contracts.subject import Subject, as_array, as_tensor
-from exporter.tensors import Arrays
-
-if TYPE_CHECKING:
-    from exporter.contracts.causality import Plan
+from exporter.core.tensors import Arrays
 
 SETTINGS = (
     ("cuDNN, float32", True, False),

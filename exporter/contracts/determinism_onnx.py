@@ -24,7 +24,7 @@ from exporter.contracts.repeats import (
 )
 from exporter.contracts.result import ONNX, ContractResult, Place, not_run
 from exporter.contracts.subject import Subject
-from exporter.errors import OnnxStoppedError
+from exporter.core.errors import OnnxStoppedError
 from exporter.execution.onnxruntime import Deployment
 
 NAME = "determinism"

@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,33 +30,16 @@ from exporter.contracts.dtype_overflow import (
     run_and_watch,
     watching,
 )
+from exporter.contracts.dtype_settings import Settings
 from exporter.contracts.probes import probe
 from exporter.contracts.raised import place_in
 from exporter.contracts.recorder import ModuleStack, flat_tensors
 from exporter.contracts.result import SIDES, TORCH, ContractResult, Place, not_applicable
 from exporter.contracts.scope import Part, scoped
-from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.subject import Subject
 from exporter.parity.status import Status
 
 NAME = "dtype"
-Precision = Literal["float16", "bfloat16", "autocast_float16", "autocast_bfloat16", "as_built"]
-
-
-class Settings(ContractSettings):
-    """Options.
-
-    Attributes:
-        precisions: what the model is declared to run in.
-        scope: path of the submodule that runs in it; the rest stays float32. "" for all.
-        run: also run it for real on this machine.
-        export: export the converted module and type-check that file; None: only small models.
-    """
-
-    precisions: Many[Precision] = ("float16", "bfloat16")
-    scope: str = ""
-    run: bool = True
-    export: bool | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 
 from exporter.contracts.build import dynamic_shapes
 from exporter.contracts.dtype_convert import converted, input_dtype
+from exporter.contracts.dtype_settings import Settings
 from exporter.contracts.onnx_precision import retyped
 from exporter.contracts.onnx_side import exported
 from exporter.contracts.probes import probe
 from exporter.contracts.result import ONNX, ContractResult, Place, not_applicable, not_run
 from exporter.contracts.scope import Part
 from exporter.contracts.subject import Subject
-from exporter.errors import ArtifactError, OnnxStoppedError
+from exporter.core.errors import ArtifactError, OnnxStoppedError
 from exporter.parity.status import Status
-
-if TYPE_CHECKING:
-    from exporter.contracts.dtype import Settings
 
 NAME = "dtype"
 LARGEST = 65504.0

@@ -9,7 +9,7 @@ import numpy as np
 from exporter.contracts.locate import first_op, first_value
 from exporter.contracts.result import Place
 from exporter.contracts.subject import Subject
-from exporter.tensors import Arrays
+from exporter.core.tensors import Arrays
 
 _POLES = ("log", "div", "reciprocal", "rsqrt", "pow")
 

@@ -14,8 +14,8 @@ import numpy as np
 from exporter.contracts.recorder import Call, ModuleStack, OpRecorder, Recorder
 from exporter.contracts.result import Place
 from exporter.contracts.subject import ForwardError, Subject, as_array, as_view
-from exporter.errors import OnnxStoppedError
-from exporter.tensors import Arrays
+from exporter.core.errors import OnnxStoppedError
+from exporter.core.tensors import Arrays
 
 Judge = Callable[[str, tuple[np.ndarray, ...]], str | None]
 """(key, one value per run) -> what is wrong, or None."""

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from exporter.tensors import Arrays
+from exporter.core.tensors import Arrays
 
 _LARGEST_ENTRY = 32 * 2**20
 

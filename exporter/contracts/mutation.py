@@ -12,7 +12,6 @@ not. The captured program says what it was (after decompositions, before which i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from exporter.contracts.mutated import Mutated
 from exporter.contracts.mutation_onnx import CALLS, Calls, check_onnx
 from exporter.contracts.probes import probe
 from exporter.contracts.result import SIDES, TORCH, ContractResult, Place, not_applicable, not_run
@@ -43,23 +43,6 @@ class Settings(ContractSettings):
 
     caches: Many[str] = ()
     dropped_by_export: Many[str] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mutated:
-    """One tensor that a forward changed.
-
-    Attributes:
-        name: input, or state.
-        kind: "input", "parameter", "buffer", "attribute".
-        how: what gave it away.
-        where: module, op and line.
-    """
-
-    name: str
-    kind: str
-    how: str
-    where: Place
 
 
 def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:

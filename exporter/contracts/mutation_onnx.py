@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from exporter.contracts.mutated import Mutated
 from exporter.contracts.noise import distance, noise_of, scale_of
 from exporter.contracts.result import ONNX, ContractResult, Place, not_run
 from exporter.contracts.subject import ForwardError, Subject
-from exporter.errors import OnnxStoppedError, StageError
+from exporter.core.errors import OnnxStoppedError, StageError
 from exporter.execution.targets import resolve
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
 from exporter.graph.program import Program
 from exporter.parity.status import Status
-
-if TYPE_CHECKING:
-    from exporter.contracts.mutation import Mutated
 
 NAME = "mutation"
 CALLS = 3

@@ -22,9 +22,9 @@ from exporter.contracts.probes import probe, resize, take_row
 from exporter.contracts.recorder import Call, Recorder
 from exporter.contracts.result import Place
 from exporter.contracts.subject import Subject, as_tensor, as_view
+from exporter.core.tensors import Arrays
 from exporter.execution.double import call_in_double, copied_in_double
 from exporter.parity.tolerance import FORMATS, Policy, widened
-from exporter.tensors import Arrays
 
 _POLICY = Policy()
 _FORMATS = {torch.float16: "float16", torch.bfloat16: "bfloat16"}

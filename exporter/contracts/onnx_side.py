@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from exporter.contracts.memo import Memo, digest_of
 from exporter.contracts.result import Place
-from exporter.errors import ArtifactError, StageError
+from exporter.core.errors import ArtifactError, StageError
+from exporter.core.tensors import Arrays, Tap, TensorSpec
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.execution.stopwatch import FILES, timed
@@ -24,7 +25,6 @@ from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.index import GraphIndex, index_graph, open_graph
 from exporter.graph.program import Program
-from exporter.tensors import Arrays, Tap, TensorSpec
 
 _TAPS_PER_WINDOW = 96
 

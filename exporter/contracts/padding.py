@@ -34,7 +34,7 @@ from exporter.contracts.result import (
 )
 from exporter.contracts.settings import ContractSettings, Named
 from exporter.contracts.subject import ForwardError, Subject, as_view
-from exporter.errors import OnnxStoppedError
+from exporter.core.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
 NAME = "padding"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from exporter.contracts.subject import Subject, TimeAxis
-from exporter.tensors import Arrays, TensorSpec
+from exporter.core.tensors import Arrays, TensorSpec
 
 DEFAULT_STEPS = 64
 _LONG = 2_000

@@ -7,8 +7,8 @@ import torch
 
 from exporter.contracts.noise import Noise, distance, scale_of
 from exporter.contracts.subject import Subject
+from exporter.core.tensors import Arrays
 from exporter.execution.evaluate import call, to_tensor
-from exporter.tensors import Arrays
 
 
 def first_disagreement(subject: Subject, inputs: Arrays) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from exporter.contracts.result import ContractResult
 from exporter.contracts.settings import ContractSettings, check_named, read_settings
 from exporter.contracts.subject import Subject
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 CONTRACTS: dict[str, str] = {
     "causality": "exporter.contracts.causality",

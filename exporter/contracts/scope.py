@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from exporter.contracts.subject import Subject, as_tensor
-from exporter.tensors import Arrays
+from exporter.core.tensors import Arrays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

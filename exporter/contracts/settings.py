@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationError
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 S = TypeVar("S", bound="ContractSettings")
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from exporter.contracts.probes import (
 )
 from exporter.contracts.rows import varied_rows
 from exporter.contracts.subject import Subject, TimeAxis
-from exporter.tensors import Arrays
+from exporter.core.tensors import Arrays
 
 _CHEAP_STEPS = 4_000
 _DEAR_SIZE = 200_000

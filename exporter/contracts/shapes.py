@@ -33,7 +33,7 @@ from exporter.contracts.result import (
 from exporter.contracts.settings import ContractSettings, Many, Named
 from exporter.contracts.shape_sizes import SweepAxis, at_size, example_inputs, sweep_axes
 from exporter.contracts.subject import ForwardError, Subject
-from exporter.errors import OnnxStoppedError
+from exporter.core.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
 NAME = "shapes"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from exporter.contracts.probes import resize, short_steps, stack_rows, take_row
 from exporter.contracts.rows import varied_rows
+from exporter.contracts.silence_settings import Settings
 from exporter.contracts.subject import Subject, TimeAxis
-
-if TYPE_CHECKING:
-    from exporter.contracts.silence import Settings
 
 _SQUARE_PERIOD = 160
 _SHARE_OF_PROBE = 4

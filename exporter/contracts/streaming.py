@@ -23,9 +23,9 @@ from exporter.contracts.result import TORCH, ContractResult, Place, not_run
 from exporter.contracts.rows import varied_rows
 from exporter.contracts.settings import ContractSettings, Many, Named, Reason
 from exporter.contracts.subject import ForwardError, Subject, TimeAxis
-from exporter.errors import OnnxStoppedError
+from exporter.core.errors import OnnxStoppedError
+from exporter.core.tensors import Arrays
 from exporter.parity.status import Status
-from exporter.tensors import Arrays
 
 NAME = "causality.streaming"
 _ROWS = 2

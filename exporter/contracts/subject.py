@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from exporter.contracts.memo import Memo, digest_of
 from exporter.contracts.onnx_side import OnnxSide
 from exporter.contracts.state import Snapshot
-from exporter.errors import ExportVerifyError
+from exporter.core.errors import ExportVerifyError
+from exporter.core.tensors import BATCH_NAMES, Arrays, Case, TensorSpec
 from exporter.execution.evaluate import to_tensor
 from exporter.execution.stopwatch import RUNNING, timed
-from exporter.tensors import BATCH_NAMES, Arrays, Case, TensorSpec
 
 
 class ForwardError(ExportVerifyError):

@@ -17,8 +17,8 @@ from exporter.contracts.noise import Noise, distance, scale_of
 from exporter.contracts.recorder import Call, Recorder
 from exporter.contracts.result import Place
 from exporter.contracts.subject import ForwardError, Subject, as_array, as_tensor
+from exporter.core.tensors import Arrays
 from exporter.execution.double import call_in_double, copied_in_double
-from exporter.tensors import Arrays
 
 STEADY = ("silence", "constant")
 """Signals that do not move: a mean or a spread of theirs is rounding."""

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.errors import UserInputError
+from exporter.core.errors import UserInputError
 
 PART = ".part"
 """How the names of files end that are being written."""

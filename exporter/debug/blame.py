@@ -6,10 +6,10 @@ import numpy as np
 from onnx import ValueInfoProto
 from onnx.reference import ReferenceEvaluator
 
+from exporter.core.errors import OnnxStoppedError
 from exporter.debug.isolate import Isolated, Row, judge_value
 from exporter.debug.subject import Subject
 from exporter.debug.variations import too_slow
-from exporter.errors import OnnxStoppedError
 from exporter.execution.onnxruntime import WindowRun
 from exporter.graph.subgraph import OWN, cut_window, standalone
 from exporter.parity.compare import measure

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from exporter.core.errors import OnnxStoppedError
+from exporter.core.tensors import Arrays
 from exporter.debug.layer_program import layer_program
 from exporter.debug.reference import boundary, region_of, run_reference, truth_of
 from exporter.debug.subject import Subject
-from exporter.errors import OnnxStoppedError
 from exporter.execution.evaluate import to_array
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
@@ -26,7 +27,6 @@ from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import natural_scale
 from exporter.parity.verdict import Verdict, judge
-from exporter.tensors import Arrays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

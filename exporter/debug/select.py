@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from exporter.core.errors import UserInputError
 from exporter.debug.subject import Subject
-from exporter.errors import UserInputError
 from exporter.graph.taps import PlannedTap
 
 _WILD = frozenset("*?[")

@@ -10,16 +10,16 @@ import torch
 from onnx import ModelProto
 
 from exporter.config import Pipeline
+from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
+from exporter.core.stages import Stages
 from exporter.debug.bundle import Bundle, write_bundle
 from exporter.debug.diagnose import Diagnosis, diagnose
 from exporter.debug.differences import Located, locate_differences
 from exporter.debug.select import Layer, find_layer
 from exporter.debug.subject import Subject, against, load_subject
 from exporter.debug.suspects import Suspect, of_file, of_report
-from exporter.environment import default_memory_budget, usable_cores
-from exporter.errors import EXIT_PARITY_FAILED, EXIT_PASS
 from exporter.execution.onnxruntime import Deployment, check_provider
-from exporter.stages import Stages
+from exporter.report.environment import default_memory_budget, usable_cores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,11 @@ from typing import Any
 
 import onnx
 
-from exporter.build import INPUT_INITIAL, PREFIX
+from exporter.build.build import INPUT_INITIAL, PREFIX
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
-from exporter.errors import ArtifactError, UserInputError
+from exporter.core.errors import ArtifactError, UserInputError
+from exporter.core.tensors import Axis, Case, TensorSpec
 from exporter.execution.onnxruntime import Deployment
 from exporter.execution.trial import is_own, try_file
 from exporter.graph.foreign_taps import agreeing_taps
@@ -25,12 +26,11 @@ from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
 from exporter.graph.program_file import load_program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
-from exporter.make_report import policy_of
+from exporter.judge.policy import policy_of
+from exporter.judge.reference import MADE, MADE_WITH_NAMES_OF_TORCH
 from exporter.parity.tolerance import Policy
-from exporter.reference import MADE, MADE_WITH_NAMES_OF_TORCH
 from exporter.report.beside import changed_file
 from exporter.report.schema import Report, read_report
-from exporter.tensors import Axis, Case, TensorSpec
 
 _RUN_AGAIN = "run the pipeline again: export-verify run"
 

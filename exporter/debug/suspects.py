@@ -11,7 +11,7 @@ from exporter.debug.select import Layer, layer_of_module
 from exporter.debug.subject import Subject
 from exporter.graph.subgraph import piece_of
 from exporter.graph.taps import PlannedTap
-from exporter.layers import Culprit, judge_layers
+from exporter.judge.layers import Culprit, judge_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

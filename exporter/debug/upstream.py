@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from exporter.core.errors import OnnxStoppedError
 from exporter.debug.finding import ADDED_UP, INPUT, Finding
 from exporter.debug.isolate import Isolated, first_line
 from exporter.debug.reference import run_reference
 from exporter.debug.subject import Subject
-from exporter.errors import OnnxStoppedError
 from exporter.execution.evaluate import to_array
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.reordered import float32_cost
 from exporter.execution.shown import shown_targets
 from exporter.graph.subgraph import Partition, cut_window
 from exporter.graph.taps import PlannedTap
-from exporter.layers import with_cost
+from exporter.judge.layers import with_cost
 from exporter.parity.compare import measure, measure_exact
 from exporter.parity.status import Status
 from exporter.parity.tolerance import natural_scale

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from onnx.reference import ReferenceEvaluator
 
+from exporter.core.tensors import Arrays
 from exporter.debug.isolate import Isolated, Row, first_line, judge_value
 from exporter.debug.subject import Subject
 from exporter.execution.evaluate import to_array
@@ -22,11 +23,10 @@ from exporter.execution.onnxruntime import LEVELS, Deployment, WindowRun, presen
 from exporter.execution.reordered import float32_cost
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, WindowGraph, standalone
-from exporter.layers import with_cost
+from exporter.judge.layers import with_cost
 from exporter.parity.measurement import Distance, Measurement
 from exporter.parity.status import Status
 from exporter.parity.verdict import Verdict, judge
-from exporter.tensors import Arrays
 
 REFERENCE = "ONNX reference evaluator"
 PYTORCH = "PyTorch float32"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exporter.config import Pipeline
 from exporter.config.schema import Deployed
-from exporter.errors import UserInputError
+from exporter.core.errors import UserInputError
 from exporter.execution.deployment import Deployment
 from exporter.execution.providers import check_provider, present_providers
 

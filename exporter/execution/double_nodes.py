@@ -18,11 +18,11 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from torch.nn import functional
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
+from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnxruntime import ModelRun
 from exporter.graph.double_piece import double_model
-from exporter.tensors import Arrays
 
 ONNXRUNTIME = "onnxruntime in float64"
 EVALUATOR = "onnx's reference evaluator in float64"

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from exporter.core.tensors import Arrays
 from exporter.execution.evaluate import (
     call,
     call_double,
@@ -48,7 +49,6 @@ from exporter.graph.held_precision import HeldPrecision, native_formats
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
 from exporter.graph.taps import COMPARED, PlannedTap
-from exporter.tensors import Arrays
 
 _TAP_COPIES = 3
 _KEPT = 1 << 30

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from exporter.errors import OnnxStoppedError
+from exporter.core.errors import OnnxStoppedError
+from exporter.core.tensors import Arrays
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, Partition, cut_window
-from exporter.tensors import Arrays
 
 _KEPT_SESSIONS = 512
 """Sessions kept for the next case. Each holds half a megabyte and a thread, and ten minutes of

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from exporter.errors import OnnxStoppedError
+from exporter.core.errors import OnnxStoppedError
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _FOREIGN = "tensor(bfloat16)"
@@ -73,5 +73,5 @@ def _array(value: ort.OrtValue) -> np.ndarray:
     count = math.prod(shape)
     if not count:
         return np.empty(shape, np.float32)
-    bits = (ctypes.c_uint16 * count).from_address(value.data_ptr())
+    bits: Any = (ctypes.c_uint16 * count).from_address(value.data_ptr())
     return np.frombuffer(bits, np.uint16).view(_BFLOAT16).astype(np.float32).reshape(shape)

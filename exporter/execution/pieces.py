@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporter.errors import ExportVerifyError
+from exporter.core.errors import ExportVerifyError
+from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
 from exporter.execution.double_nodes import DoubleRun, run_double
 from exporter.execution.evaluate import to_array
@@ -20,7 +21,6 @@ from exporter.graph.program import Op
 from exporter.graph.subgraph import cut_window, piece_of, standalone
 from exporter.graph.taps import PlannedTap
 from exporter.parity.measurement import Distance
-from exporter.tensors import Arrays
 
 
 class Pieces:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
+from exporter.core.tensors import Arrays
 from exporter.execution.deployment import PROVIDERS, Deployment
 from exporter.execution.onnxruntime import session_options
 from exporter.execution.providers import open_session
-from exporter.tensors import Arrays
 
 _COPIES = ("MemcpyToHost", "MemcpyFromHost")
 _KERNEL = "_kernel_time"

@@ -16,7 +16,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from exporter.errors import UserInputError
+from exporter.core.errors import UserInputError
 from exporter.execution.deployment import CPU, CUDA, PROVIDERS, Deployment
 
 _DEVICES = ("/dev/nvidiactl", "/dev/dxg")

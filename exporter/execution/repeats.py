@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import nn
 
+from exporter.core.tensors import Arrays, TensorSpec
 from exporter.execution.eager import SEED, run_plain
 from exporter.graph.kept_state import KeptState
 from exporter.parity.tolerance import FORMATS
-from exporter.tensors import Arrays, TensorSpec
 
 _UNITS = 64.0
 """Units of roundoff by which two runs may differ: threads may add in another order."""

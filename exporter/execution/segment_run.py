@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.execution.onnxruntime import Deployment, PartRun
 from exporter.execution.segment_batches import in_order, plan_batches
 from exporter.graph.index import GraphIndex

@@ -23,12 +23,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from exporter.core.tensors import Arrays
 from exporter.execution.lockstep import Lockstep
 from exporter.execution.onnxruntime import Deployment
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap
-from exporter.tensors import Arrays
 
 _SAMPLE = 8192
 """Elements that are looked at of one value."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.graph.unwritten import allocates
 
 _SCALAR_FUNCTIONS: dict[str, Callable[..., Any]] = {

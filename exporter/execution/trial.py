@@ -30,10 +30,10 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
+from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
 from exporter.graph.certificate import check_certificate
-from exporter.tensors import Case
 
 _ROOT = Path(__file__).resolve().parents[2]
 # Not from the folder that the user stands in: it may hold an onnx.py.

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from exporter.core.tensors import Arrays, TensorSpec
 from exporter.execution.eager import SEED, EagerRun, run_eager, same, seeded
 from exporter.execution.evaluate import run_program, run_with_truth
 from exporter.execution.targets import memory_filled
 from exporter.graph.program import Program
 from exporter.graph.unwritten import allocates
 from exporter.parity.tolerance import FORMATS, Policy
-from exporter.tensors import Arrays, TensorSpec
 
 Specs = tuple[Sequence[TensorSpec], Sequence[TensorSpec]]
 """Of inputs and outputs, in order."""

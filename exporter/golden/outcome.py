@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.errors import EXIT_USER_INPUT
+from exporter.core.errors import EXIT_USER_INPUT
 from exporter.parity.status import Status, decide
 
 

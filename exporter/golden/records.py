@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from exporter.core.tensors import Axis, Tap, TensorSpec
 from exporter.golden.interface import Interface
 from exporter.golden.sketch import BUCKETS, DIGEST_BYTES, STATS, Sketch
-from exporter.tensors import Axis, Tap, TensorSpec
 
 FORMAT = 1
 FUSED = "fused"

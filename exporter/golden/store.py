@@ -24,8 +24,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from exporter.core.errors import GoldenError
 from exporter.core.files import replacing
-from exporter.errors import GoldenError
+from exporter.core.tensors import Tap
 from exporter.golden.interface import Interface
 from exporter.golden.records import (
     FORMAT,
@@ -39,7 +40,6 @@ from exporter.golden.records import (
     spec_to_json,
     unpack_taps,
 )
-from exporter.tensors import Tap
 
 MANIFEST = "manifest.json"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")

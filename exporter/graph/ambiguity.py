@@ -14,8 +14,8 @@ from pathlib import Path
 
 import onnx
 
-from exporter.artifact import CERTIFICATE_PREFIX
-from exporter.errors import ArtifactError
+from exporter.core.artifact import CERTIFICATE_PREFIX
+from exporter.core.errors import ArtifactError
 
 _SHOWN = 3
 _TYPED = (

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch._decomp import decomposition_table
 
-from exporter.errors import StageError
+from exporter.core.errors import StageError
 from exporter.graph.guards import Guard, guards_of, watched_guards
 from exporter.graph.kept_state import KeptState
 from exporter.graph.named_graph import argument_names

@@ -20,10 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.artifact import CERTIFICATE_PREFIX as PREFIX
-from exporter.artifact import Artifact, sha256_of
+from exporter.core.artifact import CERTIFICATE_PREFIX as PREFIX
+from exporter.core.artifact import Artifact, sha256_of
+from exporter.core.errors import ArtifactError
 from exporter.core.files import replacing
-from exporter.errors import ArtifactError
 from exporter.graph.contents import (
     Contents,
     Entry,

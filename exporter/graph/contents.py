@@ -24,7 +24,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.graph.ambiguity import refuse_ambiguous, stored_twice
 from exporter.graph.onnx_file import check_external, external_entry
 from exporter.graph.other_formats import not_onnx

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
 _FLOAT_TYPE, _DOUBLE_TYPE = "tensor(float)", "tensor(double)"

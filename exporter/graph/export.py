@@ -12,13 +12,13 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from exporter.errors import StageError
+from exporter.core.errors import StageError
+from exporter.core.tensors import TensorSpec
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
 from exporter.graph.decompose import decomposed_by_torch, decomposed_once
 from exporter.graph.program import Program, from_exported
 from exporter.graph.promotion import known_values
 from exporter.graph.recurrent import TRANSLATIONS
-from exporter.tensors import TensorSpec
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # Metadata that only makes the file larger and carries absolute paths of the build machine.

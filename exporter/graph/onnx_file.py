@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from exporter.artifact import Artifact, sha256_of
-from exporter.errors import ArtifactError
+from exporter.core.artifact import Artifact, sha256_of
+from exporter.core.errors import ArtifactError
 from exporter.graph.ambiguity import refuse_ambiguous
 from exporter.graph.other_formats import not_onnx
 from exporter.graph.sparse import make_dense

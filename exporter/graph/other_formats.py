@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 
 _HEAD = 512
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch.export.graph_signature import OutputKind
 
-from exporter.errors import StageError
+from exporter.core.errors import StageError
+from exporter.core.tensors import Tap
 from exporter.graph.guards import Guard
-from exporter.tensors import Tap
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from exporter.core.errors import ArtifactError
 from exporter.core.files import replacing, write_text
-from exporter.errors import ArtifactError
 from exporter.graph.guards import Guard
 from exporter.graph.program import Op, Program, Ref
 

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import WindowGraph, cut_window
 

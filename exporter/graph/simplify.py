@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import onnx
 import onnxsim
 
-from exporter.errors import StageError
+from exporter.core.errors import StageError
 
 _RENAMING = ("fuse_bn_into_conv", "fuse_add_bias_into_conv", "fuse_mul_into_conv")
 """Passes that give the result of two ops the name that the first one's value had.

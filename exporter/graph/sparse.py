@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 
 MOST_BYTES = 1 << 31
 """More than one message can hold."""

@@ -25,13 +25,13 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx.experimental import _config as symbolic_config
 
-from exporter.errors import StageError
+from exporter.core.errors import StageError
+from exporter.core.tensors import Axis
 from exporter.graph.capture import capture
 from exporter.graph.guards import Guard
 from exporter.graph.symbolic_builtins import Replaced, symbolic_builtins
 from exporter.graph.torch_refusal import Refusal, refusal_of
 from exporter.graph.wrap import Wrapped, dynamic_shapes, with_axes
-from exporter.tensors import Axis
 
 _MOST_TRIES = 8
 

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from exporter.core.errors import ArtifactError
 from exporter.core.files import write_text
-from exporter.errors import ArtifactError
+from exporter.core.tensors import Tap
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
 from exporter.graph.unwritten import unwritten
-from exporter.tensors import Tap
 
 COMPARED = "compared"
 FUSED = "fused"

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from exporter.artifact import Artifact, sha256_of
+from exporter.core.artifact import Artifact, sha256_of
 from exporter.core.files import replacing
 from exporter.graph.light_model import PACKED, read_in_place
 from exporter.graph.onnx_file import (

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.graph.named_graph import NamedGraph
 from exporter.graph.program import Program
 from exporter.graph.speech_graph import BatchedSpeechGraph, SpeechGraph
@@ -26,7 +27,6 @@ from exporter.speech.fbank import KaldiFbank
 from exporter.speech.lfr import LowFrameRate
 from exporter.speech.segments import SpeechSegments
 from exporter.speech.vad import FRAME_SAMPLES, SileroVad
-from exporter.tensors import Axis, TensorSpec
 
 EXAMPLE_SECONDS = 3.1
 EXAMPLE_SEED = 0

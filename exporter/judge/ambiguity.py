@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from exporter.execution.margins import decides
 from exporter.graph.program import Program
-from exporter.outputs import OutputResult
+from exporter.judge.outputs import OutputResult
 from exporter.parity.status import Status, Who
 
 

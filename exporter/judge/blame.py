@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from exporter.judge.culprits import Culprit
-from exporter.layers import LayerLink
+from exporter.judge.layers import LayerLink
+from exporter.judge.records import culprit_record
 from exporter.parity.cause import Cause
-from exporter.record import culprit_record
 from exporter.report.schema import CulpritRecord
 
 KERNEL = "kernel"

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from exporter.case_run import CAPTURED, EAGER, CaseRun
+from exporter.core.tensors import Case, TensorSpec
 from exporter.graph.guards import Guard
-from exporter.outputs import OutputResult
+from exporter.judge.case_run import CAPTURED, EAGER, CaseRun
+from exporter.judge.outputs import OutputResult
 from exporter.parity.status import Status
-from exporter.tensors import Case, TensorSpec
 
 
 def capture_fault(

@@ -11,17 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from exporter.case_run import CaseRun
-from exporter.errors import ArtifactError, OnnxStoppedError
+from exporter.core.errors import ArtifactError, OnnxStoppedError
+from exporter.core.tensors import Arrays
 from exporter.execution.deployment import CPU, Deployment
 from exporter.execution.onnxruntime import FileRun
 from exporter.execution.placement import placement
 from exporter.execution.ways import Way, other_ways
-from exporter.outputs import OutputResult
+from exporter.judge.case_run import CaseRun
+from exporter.judge.outputs import OutputResult
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from exporter.report.schema import DeploymentRecord, WayRecord
-from exporter.tensors import Arrays
 
 Judge = Callable[[CaseRun, Deployment, Arrays], list[OutputResult]]
 """Judges what a deployment gave on a case, with that deployment's own limits."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from exporter.core.tensors import Arrays
 from exporter.execution.lockstep import Lockstep
 from exporter.execution.reordered import DRAWS
 from exporter.execution.reshaped import as_expected
@@ -16,13 +17,12 @@ from exporter.execution.tap_values import TapValues
 from exporter.graph.program import Program
 from exporter.graph.taps import PlannedTap
 from exporter.judge.culprits import Judged, WorstOf
+from exporter.judge.tap_measure import with_cost
 from exporter.parity.cause import Cause, Opinion, opinion
 from exporter.parity.compare import as_pairs
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import judge
-from exporter.tap_measure import with_cost
-from exporter.tensors import Arrays
 
 
 def graph_or_kernel(

@@ -18,16 +18,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from exporter.core.tensors import Case
 from exporter.execution.onnxruntime import Deployment
 from exporter.execution.settle import settle, values_behind
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, Joins, Names
+from exporter.judge.layers import LayerLink, TapResult, judge_layers
 from exporter.judge.subject import Subject
-from exporter.layers import LayerLink, TapResult, judge_layers
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
-from exporter.tensors import Case
 
 
 def judge_subject(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from exporter.graph.taps import COMPARED, count_fates
-from exporter.layers import LayerLink, TapResult
+from exporter.judge.layers import LayerLink, TapResult
+from exporter.judge.records import layer_records
 from exporter.parity.rollup import Coverage, link_verdict
 from exporter.parity.status import Status
 from exporter.parity.verdict import Verdict
-from exporter.record import layer_records
 from exporter.report.schema import LinkRecord
 
 

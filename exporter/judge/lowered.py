@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from exporter.core.stages import Station
+from exporter.core.tensors import Arrays, Case
 from exporter.execution.held_cost import (
     Costs,
     held_by_kind,
@@ -20,8 +22,6 @@ from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
 from exporter.judge.subject import Subject
 from exporter.parity.measurement import Distance, Measurement
 from exporter.parity.tolerance import Policy, coarser, declared_formats
-from exporter.stages import Station
-from exporter.tensors import Arrays, Case
 
 
 def lowered_as_declared(program: Program, graph: GraphIndex, policy: Policy) -> bool:

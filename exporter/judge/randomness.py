@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from exporter.case_run import CAPTURED, CaseRun
-from exporter.outputs import OutputResult
+from exporter.judge.case_run import CAPTURED, CaseRun
+from exporter.judge.outputs import OutputResult
 from exporter.parity.status import Status, Who
 
 

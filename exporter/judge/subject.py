@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from exporter.core.stages import Station
+from exporter.core.tensors import TensorSpec
 from exporter.graph.program import Program
 from exporter.graph.taps import Names
-from exporter.stages import Station
-from exporter.tensors import TensorSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

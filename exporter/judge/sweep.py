@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from exporter.case_run import CAPTURED, EAGER, CaseRun, run_once
+from exporter.core.tensors import Axis, Case, TensorSpec
 from exporter.graph.guards import Guard
+from exporter.judge.case_run import CAPTURED, EAGER, CaseRun, run_once
+from exporter.judge.outputs import OutputResult
 from exporter.judge.subject import Sizes, Subject
-from exporter.outputs import OutputResult
 from exporter.parity.status import Status
-from exporter.tensors import Axis, Case, TensorSpec
 
 _MOST_SIZES = 12
 _SECONDS = 4.0

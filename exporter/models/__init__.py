@@ -6,7 +6,7 @@ import difflib
 import importlib
 from typing import cast
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.models.built import ModelFile
 
 MODELS: dict[str, str] = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from exporter.tensors import TensorSpec
+from exporter.core.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

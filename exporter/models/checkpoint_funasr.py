@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from exporter.errors import ConfigError, WeightsError
+from exporter.core.errors import ConfigError, WeightsError
 from exporter.models.funasr_layouts import Layout
 from exporter.models.weights import read_model_pt
 from exporter.speech.cmvn import read_am_mvn

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from exporter.errors import ConfigError, WeightsError
+from exporter.core.errors import ConfigError, WeightsError
 
 HYPERPARAMS, EMBEDDING = "hyperparams.yaml", "embedding_model.ckpt"
 _MEL = ("n_mel_channels", "n_fft", "win_length", "hop_length", "mel_fmin", "mel_fmax")

@@ -18,7 +18,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 from torch import Tensor, nn
 
-from exporter.errors import MissingPackageError
+from exporter.core.errors import MissingPackageError
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
 from exporter.models.checkpoint_speechbrain import EMBEDDING, check_hyperparams
 from exporter.models.ecapa_layers import EcapaEmbedding
@@ -32,7 +33,6 @@ from exporter.models.weights import (
     seed_module,
 )
 from exporter.speech.mel import MelSpectrogram
-from exporter.tensors import Axis, TensorSpec
 
 SHORTEST = 1024
 """Samples that upstream needs: below, its reflections are longer than the recording. A shorter one

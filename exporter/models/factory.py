@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from exporter.cases.defaults import default_array, example_sizes, length_axis
 from exporter.config import Pipeline
-from exporter.errors import ConfigError, ModelError, UserInputError, WeightsError
+from exporter.core.errors import ConfigError, ModelError, UserInputError, WeightsError
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.binding import Binding, UnboundError, bind_inputs
 from exporter.models.built import Built, WeightsInfo
 from exporter.models.fast_path import fast_path_note, has_fast_path, without_fast_path
@@ -36,7 +37,6 @@ from exporter.models.results import flat_results
 from exporter.models.used import recorded
 from exporter.models.user_code import blamed, code_digest, find_callable, importable
 from exporter.models.weights import digest_tensors, load_strictly, read_model_pt, resolve_weights
-from exporter.tensors import Axis, TensorSpec
 
 
 def build(pipeline: Pipeline) -> Built:

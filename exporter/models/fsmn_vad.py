@@ -17,7 +17,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from exporter.errors import ConfigError, MissingPackageError
+from exporter.core.errors import ConfigError, MissingPackageError
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
 from exporter.models.checkpoint_funasr import Layout, read_checkpoint
 from exporter.models.fsmn_vad_stream import (
@@ -39,7 +40,6 @@ from exporter.models.weights import (
 )
 from exporter.speech.cmvn import Cmvn, seeded_cmvn
 from exporter.speech.fbank import KaldiFbank
-from exporter.tensors import Axis, TensorSpec
 
 LAYOUT = Layout(
     kind="FsmnVADStreaming",

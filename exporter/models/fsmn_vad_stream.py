@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.speech.cmvn import Cmvn
 from exporter.speech.fbank import KaldiFbank
 from exporter.speech.sizes import at_least
-from exporter.tensors import Axis, TensorSpec
 
 MORE, END = 0, 1
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporter.errors import ModelError
+from exporter.core.errors import ModelError
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.results import UnnamedError, flat_results
-from exporter.tensors import Axis, TensorSpec
 
 Run = Callable[[Mapping[str, int], int], Any]
 """Sizes of the axes and a seed -> what the model returned."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from exporter.errors import ModelError
+from exporter.core.errors import ModelError
+from exporter.core.tensors import Axis
 from exporter.models.user_code import place_of
-from exporter.tensors import Axis
 
 _NEIGHBOURS = 3
 

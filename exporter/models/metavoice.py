@@ -17,48 +17,20 @@ zeros are no speaker at all).
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
 from exporter.models.metavoice_checkpoint import read_checkpoint, resolve
+from exporter.models.metavoice_settings import SHORTEST_CACHE, Settings
 from exporter.models.settings import read_settings
 from exporter.models.weights import describe_weights, load_strictly, seed_module
-from exporter.tensors import Axis, TensorSpec
 
 EXAMPLE = {"batch": 2, "num_tokens": 6, "cache_length": 24}
-SHORTEST_CACHE = 8
-
-
-class Settings(BaseModel):
-    """``model.settings``; the defaults are "metavoice-1B". Names are upstream's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    n_layer: int = Field(default=24, ge=1)
-    n_head: int = Field(default=16, ge=1)
-    dim: int = Field(default=2048, ge=1)
-    intermediate_size: int = Field(default=5632, ge=1)
-    vocab_size: int = Field(default=2562, ge=2)
-    block_size: int = Field(default=2048, ge=SHORTEST_CACHE)
-    speaker_emb_dim: int = Field(default=256, ge=1)
-    norm_eps: float = Field(default=1e-5, gt=0)
-    dtype: Literal["float32", "float16"] = "float32"
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> Settings:
-        if self.dim % self.n_head:
-            raise ValueError(f"dim {self.dim} is no multiple of n_head {self.n_head}")
-        return self
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one head."""
-        return self.dim // self.n_head
 
 
 class RMSNorm(nn.RMSNorm):

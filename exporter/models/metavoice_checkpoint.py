@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from exporter.errors import ConfigError, WeightsError
+from exporter.core.errors import ConfigError, WeightsError
+from exporter.models.metavoice_settings import Settings
 from exporter.models.weights import WeightsSource, read_pt, resolve_weights
-
-if TYPE_CHECKING:
-    from exporter.models.metavoice import Settings
 
 FILE = "first_stage.pt"
 _COMPILED = "_orig_mod."

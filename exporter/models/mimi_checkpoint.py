@@ -16,7 +16,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from exporter.errors import ConfigError, WeightsError
+from exporter.core.errors import ConfigError, WeightsError
 from exporter.models.weights import WeightsSource, resolve_weights
 
 KYUTAI, TRANSFORMERS = "decoder.model.", "decoder.layers."

@@ -20,7 +20,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, Strict
 from torch import Tensor, nn
 
-from exporter.errors import MissingPackageError
+from exporter.core.errors import MissingPackageError
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
 from exporter.models.mimi_checkpoint import check_config, read_decoder, resolve
 from exporter.models.mimi_layers import by_moshi_names, convolutions
@@ -29,7 +30,6 @@ from exporter.models.seeding import seed_weights
 from exporter.models.settings import read_settings
 from exporter.models.upstream import quiet_upstream
 from exporter.models.weights import describe_weights, load_strictly
-from exporter.tensors import Axis, TensorSpec
 
 
 class Settings(BaseModel):

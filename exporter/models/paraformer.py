@@ -20,7 +20,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from exporter.errors import MissingPackageError
+from exporter.core.errors import MissingPackageError
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
 from exporter.models.checkpoint_funasr import Checkpoint, read_checkpoint
 from exporter.models.cif import CifPredictor, fire
@@ -36,7 +37,6 @@ from exporter.models.weights import (
     resolve_weights,
     seed_module,
 )
-from exporter.tensors import Axis, TensorSpec
 
 _REGISTERED = (
     "funasr.models.paraformer.cif_predictor",

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 S = TypeVar("S", bound=BaseModel)
 

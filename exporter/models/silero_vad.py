@@ -22,7 +22,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from exporter.errors import ConfigError, WeightsError
+from exporter.core.errors import ConfigError, WeightsError
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
 from exporter.models.settings import read_settings
 from exporter.models.weights import (
@@ -35,7 +36,6 @@ from exporter.speech.segments import SpeechSegments
 from exporter.speech.silero_weights import file_weights, installed_release, package_weights
 from exporter.speech.sizes import at_least, data_dependent
 from exporter.speech.vad import FRAME_SAMPLES, HIDDEN, SileroNetwork
-from exporter.tensors import Axis, TensorSpec
 
 PACKAGE = "package"
 """``model.weights``: the weights inside the installed silero-vad package."""

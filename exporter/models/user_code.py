@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from exporter.errors import ConfigError, ExportVerifyError, ModelError, StageError
+from exporter.core.errors import ConfigError, ExportVerifyError, ModelError, StageError
 from exporter.models.used import Used
 
 _MARK = "__export_verify_folder__"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import WeightsError
+from exporter.core.errors import WeightsError
 from exporter.models.built import WeightsInfo
 from exporter.models.seeding import seed_weights
 

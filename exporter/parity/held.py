@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from exporter.parity.judged import Verdict
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import Policy, too_coarse
-
-if TYPE_CHECKING:
-    from exporter.parity.verdict import Verdict
 
 SEEN = 2.0**-6
 """Largest share of an output's own rms that a limit may be where nothing but outputs is compared:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.errors import EXIT_PARITY_FAILED, EXIT_PASS
+from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 
 
 class Status(StrEnum):
@@ -58,7 +58,7 @@ class Decision:
 
     @property
     def exit_code(self) -> int:
-        """Exits 2 and 3 belong to errors, see :func:`exporter.errors.exit_code`."""
+        """Exits 2 and 3 belong to errors, see :func:`exporter.core.errors.exit_code`."""
         return EXIT_PASS if self.status is Status.PASS else EXIT_PARITY_FAILED
 
 

@@ -85,7 +85,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.parity.measurement import Measurement
 
 

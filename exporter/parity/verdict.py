@@ -7,11 +7,12 @@ meaningless: what could not be compared, then what is not a number, then what is
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from exporter.parity.held import allowed, visible
+from exporter.parity.judged import Verdict
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import FORMATS, Limit, Policy, limit
@@ -22,30 +23,6 @@ _STORED_PRECISIONS = frozenset({"float16", "bfloat16"})
 
 EQUAL_VALUES = "equal values: which comes first is not defined"
 PAIRS = "complex values, compared as pairs of real and imaginary part"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """The judgement on one tap of one case.
-
-    Attributes:
-        ratio: ONNX's distance to float64 over float32 PyTorch's, the larger of max and rms;
-            ``None`` when PyTorch's is 0 or nothing was measured.
-        strain: error over limit, the larger of max and rms: above 1 fails. ``None`` as above.
-        limit: ``None`` when the verdict does not rest on a distance.
-        weak: the limit is larger than half of the tap's own rms, so that almost anything would
-            pass here: float32 itself carries no information at this tap, or the declared
-            precision is very coarse.
-    """
-
-    name: str
-    status: Status
-    who: Who
-    reason: str
-    ratio: float | None = None
-    strain: float | None = None
-    limit: Limit | None = None
-    weak: bool = False
 
 
 def judge(

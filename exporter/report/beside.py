@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.artifact import sha256_of
+from exporter.core.artifact import sha256_of
 from exporter.parity.status import Status
 from exporter.report.decision import decided
 from exporter.report.schema import CHECK_REPLACED, ArtifactRecord, CheckRecord, Report

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from exporter.errors import EXIT_PASS
+from exporter.core.errors import EXIT_PASS
 from exporter.golden.diff import GoldenDiff
 from exporter.golden.outcome import (
     GOOD,

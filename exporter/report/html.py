@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from exporter.errors import MissingPackageError
+from exporter.core.errors import MissingPackageError
 from exporter.report.advice import SEEDED, next_steps
 from exporter.report.decision import verdict_line
 from exporter.report.deployments import deployment_lines

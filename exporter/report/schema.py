@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from exporter.core.errors import ArtifactError
 from exporter.core.files import write_text
-from exporter.errors import ArtifactError
 from exporter.report.cause import CauseFields
 from exporter.report.change import ChangeFields
 

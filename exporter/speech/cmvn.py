@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import WeightsError
+from exporter.core.errors import WeightsError
 
 
 class Cmvn(nn.Module):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.speech.sizes import at_least, data_dependent
 
 FLOAT32_EPSILON = float(np.finfo(np.float32).eps)

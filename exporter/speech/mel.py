@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.speech.reflect import reflected_index
 
 _LINEAR_HZ, _LINEAR_UP_TO_HZ = 200.0 / 3, 1000.0

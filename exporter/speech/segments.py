@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.speech.sizes import data_dependent
 from exporter.speech.vad import FRAME_SAMPLES
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from exporter.errors import MissingPackageError, WeightsError
+from exporter.core.errors import MissingPackageError, WeightsError
 
 _PREFIX = {16000: "_model.", 8000: "_model_8k."}
 _RENAMED = {

@@ -21,7 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.speech.silero_weights import package_weights
 from exporter.speech.sizes import at_least, data_dependent
 

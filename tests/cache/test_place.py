@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.cache.place import DEFAULT_SIZE, cache_folder, cache_size
-from exporter.errors import UserInputError
+from exporter.core.errors import UserInputError
 
 
 def test_the_variable_wins_and_its_tilde_is_the_home(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from exporter.cases.audio import read_waveform
-from exporter.errors import EXIT_USER_INPUT, AudioError, exit_code
+from exporter.core.errors import EXIT_USER_INPUT, AudioError, exit_code
 
 RATE = 16000
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from exporter.cases.draw import KINDS, draw
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 SEEDED = ["normal", "uniform", "sine", "square", "click", "integers", "booleans"]
 

@@ -9,8 +9,8 @@ import pytest
 
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
-from exporter.errors import ConfigError
-from exporter.tensors import Axis, Case, TensorSpec
+from exporter.core.errors import ConfigError
+from exporter.core.tensors import Axis, Case, TensorSpec
 
 YAML = """
 name: talk

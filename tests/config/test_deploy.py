@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config import load_pipeline
-from exporter.errors import ConfigError, UserInputError
+from exporter.core.errors import ConfigError, UserInputError
 from exporter.execution import declared, providers
 from exporter.execution.declared import declared_deployments
 from exporter.execution.deployment import Deployment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.config import load_pipeline
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from tests.config.texts import SMALLEST, refused, write
 
 WRONG_LINE_6 = {

@@ -310,7 +310,7 @@ VALUES = st.recursive(
 @given(key=st.sampled_from(sorted(Pipeline.model_fields)), value=VALUES)
 def test_no_value_of_any_section_ends_in_anything_but_an_answer(tmp_path_factory, key, value):
     """Loading says yes, or refuses with a place; it never breaks."""
-    from exporter.errors import ConfigError
+    from exporter.core.errors import ConfigError
 
     folder = tmp_path_factory.mktemp("any")
     text = "\n".join(line for line in SMALLEST.splitlines() if not line.startswith(f"{key}:"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config import Pipeline, load_pipeline
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 SMALLEST = """\
 name: x

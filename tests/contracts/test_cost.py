@@ -12,7 +12,7 @@ from torch import nn
 from exporter.contracts import run_contracts
 from exporter.contracts.memo import Memo, digest_of
 from exporter.contracts.shape_sizes import derived, sweep_axes
-from exporter.tensors import Axis, Case, TensorSpec
+from exporter.core.tensors import Axis, Case, TensorSpec
 from tests.contracts.zoo.toy import features, output, subject
 
 Y = output("batch", 4, "time")

@@ -9,9 +9,9 @@ from torch import nn
 from exporter.contracts import CONTRACTS, declared_settings, run_contracts
 from exporter.contracts.build import subject_from_module
 from exporter.contracts.result import Place
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
+from exporter.core.tensors import TensorSpec
 from exporter.parity.status import Status
-from exporter.tensors import TensorSpec
 from tests.contracts.zoo.toy import features, output, subject
 
 Y = output("batch", 4, "time")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.core.errors import UserInputError
 from exporter.core.files import clear_parts, replacing, write_text
-from exporter.errors import UserInputError
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path):

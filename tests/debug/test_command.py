@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from exporter import cli
-from exporter.artifact import sha256_of
+from exporter.core.artifact import sha256_of
 from exporter.debug.subject import Subject
 from exporter.report.schema import CulpritRecord, read_report
 from tests.debug.conftest import Tamper

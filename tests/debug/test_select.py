@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from exporter.core.errors import UserInputError
 from exporter.debug.select import find_layer
 from exporter.debug.subject import Subject
-from exporter.errors import UserInputError
 
 NORM = "model.encoder.encoders.0.norm1"
 

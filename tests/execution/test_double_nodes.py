@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.execution.deployment import Deployment
 from exporter.execution.double_nodes import EVALUATOR, ONNXRUNTIME, run_double
 from exporter.execution.onnxruntime import ModelRun

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from exporter.errors import ArtifactError, OnnxStoppedError, UserInputError
+from exporter.core.errors import ArtifactError, OnnxStoppedError, UserInputError
 from exporter.execution.onnxruntime import (
     LEVELS,
     Deployment,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.errors import UserInputError
+from exporter.core.errors import UserInputError
 from exporter.execution import providers
 from exporter.execution.deployment import Deployment
 from exporter.execution.providers import check_provider, check_providers

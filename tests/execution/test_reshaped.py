@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from exporter.core.tensors import Case
 from exporter.execution.reshaped import as_expected
 from exporter.golden.judge import judge_tap
 from exporter.golden.records import Expected
 from exporter.golden.sketch import sketch
-from exporter.layers import LayerLink
+from exporter.judge.layers import LayerLink
 from exporter.parity.measurement import Measurement
 from exporter.parity.reshaped import merges_or_splits
 from exporter.parity.status import Status
-from exporter.tensors import Case
 from tests.faults.editor import Editor
 from tests.support.toys import Toy, floats, make_toy
 

@@ -8,7 +8,7 @@ import operator
 import pytest
 import torch
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.execution.targets import moves_elements, resolve
 from tests.support.toys import mixed
 

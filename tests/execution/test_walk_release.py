@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.execution import lockstep
 from exporter.execution.lockstep import Lockstep
 from exporter.execution.onnxruntime import Deployment
@@ -19,7 +20,6 @@ from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.index import index_graph
 from exporter.graph.taps import plan_taps
-from exporter.tensors import Axis, TensorSpec
 
 
 class Net(nn.Module):

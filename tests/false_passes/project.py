@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from exporter import load_pipeline, run
-from exporter.errors import ExportVerifyError, exit_code
+from exporter.core.errors import ExportVerifyError, exit_code
 from exporter.report.schema import Report
 from tests.false_passes.way import Told
 from tests.support.stages import Silent

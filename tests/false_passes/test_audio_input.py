@@ -11,9 +11,9 @@ import soundfile
 from exporter.cases.load import load_cases
 from exporter.cases.sized import sized_cases
 from exporter.config import load_pipeline
-from exporter.errors import ExportVerifyError, exit_code
+from exporter.core.errors import ExportVerifyError, exit_code
+from exporter.core.tensors import Case
 from exporter.models.factory import input_specs
-from exporter.tensors import Case
 from tests.false_passes.way import Told, way
 
 RATE = 16000

@@ -10,8 +10,8 @@ from torch import nn
 
 from exporter.config import load_pipeline
 from exporter.contracts import declared_settings, run_contracts
-from exporter.errors import ExportVerifyError, exit_code
-from exporter.make_report import _switched_off
+from exporter.core.errors import ExportVerifyError, exit_code
+from exporter.flows.report import _switched_off
 from exporter.report.schema import ContractRecord
 from tests.contracts.zoo.toy import frames, output, subject
 from tests.false_passes.way import Told, way

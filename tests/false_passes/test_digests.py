@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from exporter import cli
-from exporter.artifact import sha256_of
+from exporter.core.artifact import sha256_of
 from exporter.graph.certificate import strip_certificate
 from exporter.report.beside import held_against_files
 from exporter.report.schema import ArtifactRecord, read_report, write_report

@@ -16,10 +16,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter import cli
+from exporter.golden.check import check_golden
+from exporter.golden.observe import interface_of
 from exporter.golden.outcome import State
 from exporter.golden.store import read_golden, write_golden
-from exporter.golden_check import check_golden
-from exporter.golden_observe import interface_of
 from exporter.graph.index import index_graph
 from exporter.report.golden import golden_lines
 from tests.false_passes.way import Told, way

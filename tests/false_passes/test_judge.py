@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.headline import headline_of
+from exporter.flows.rejudge import rejudge
 from exporter.parity.status import is_good
-from exporter.rejudge import rejudge
 from exporter.report.beside import replaced
 from exporter.report.decision import decided
+from exporter.report.headline import headline_of
 from exporter.report.schema import (
     CHECK_OTHER,
     CHECK_STRUCTURE,

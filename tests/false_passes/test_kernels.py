@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from exporter.core.tensors import Case
 from exporter.judge.blame import culprit_records, to_blame
-from exporter.layers import LayerLink
+from exporter.judge.layers import LayerLink
 from exporter.parity.status import worst
-from exporter.tensors import Case
 from tests.false_passes.way import Told, way
 from tests.faults.editor import Editor
 from tests.judge.test_graph_or_kernel import long_norm, long_sum, sum_case, walk

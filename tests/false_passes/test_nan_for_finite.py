@@ -13,8 +13,8 @@ from exporter.contracts import ContractResult, run_contracts
 from exporter.contracts.agree import disagreement
 from exporter.contracts.differ import Kind, differ
 from exporter.contracts.noise import Noise
+from exporter.core.tensors import Axis
 from exporter.parity.status import Status
-from exporter.tensors import Axis
 from tests.contracts.zoo.toy import frames, output, subject
 from tests.false_passes.way import Told, way
 

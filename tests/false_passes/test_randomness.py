@@ -8,7 +8,7 @@ import onnx
 from onnx import numpy_helper
 
 from exporter import load_pipeline
-from exporter.verify import verify
+from exporter.flows.verify import verify
 from tests.false_passes.project import YAML, report_of, told, write
 from tests.false_passes.way import Told, way
 from tests.support.stages import Silent

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exporter import cli, load_pipeline
-from exporter.certify import certificate_facts
+from exporter.flows.certify import certificate_facts
 from exporter.graph.certificate import check_certificate
 from exporter.parity.tolerance import Policy
 from exporter.report.junit import render_junit

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from exporter.contracts import Subject, run_contracts
 from exporter.contracts.align import readings_of, reversals
 from exporter.contracts.rows import alike, varied_rows
+from exporter.core.tensors import Case, TensorSpec
 from exporter.parity.status import Status
-from exporter.tensors import Case, TensorSpec
 from tests.contracts.zoo.toy import BATCH, TIME, frames, output, subject
 from tests.false_passes.way import Told, way
 

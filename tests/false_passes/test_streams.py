@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from exporter.contracts import ContractResult, Subject, run_contracts
-from exporter.errors import ConfigError, exit_code
+from exporter.core.errors import ConfigError, exit_code
+from exporter.core.tensors import Axis, Case, TensorSpec
 from exporter.parity.status import Status
-from exporter.tensors import Axis, Case, TensorSpec
 from tests.contracts.zoo.toy import BATCH, features, output, subject
 from tests.false_passes.way import Told, way
 

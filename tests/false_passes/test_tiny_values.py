@@ -10,11 +10,11 @@ import pytest
 
 from exporter import cli
 from exporter.config import load_pipeline
+from exporter.flows.verify import verify
 from exporter.parity.compare import measure
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import judge
-from exporter.verify import verify
 from tests.false_passes.test_precision import alone
 from tests.false_passes.way import Told, way
 from tests.support import toy_project

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter import cli
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.golden.store import write_golden
 from exporter.graph.contents import read_contents
 from exporter.graph.index import open_graph

@@ -11,7 +11,7 @@ from exporter.execution.onnxruntime import Deployment
 from exporter.graph.index import index_graph
 from exporter.graph.structure import Difference, diff_structure
 from exporter.graph.taps import COMPARED, plan_taps
-from exporter.layers import Judged, LayerLink, judge_layers
+from exporter.judge.layers import Judged, LayerLink, judge_layers
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from tests.faults.fault import Fault, ModuleFault

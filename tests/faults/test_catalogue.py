@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.errors import StageError
+from exporter.core.errors import StageError
 from tests.faults.catalogue import GRAPH_FAULTS, MODULE_FAULTS
 from tests.faults.fault import Fault, ModuleFault
 from tests.faults.outcome import Outcome, judge_file

@@ -10,14 +10,14 @@ import onnx
 
 from exporter.cases.load import load_cases
 from exporter.config import Pipeline, load_pipeline
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.execution.onnxruntime import Deployment
 from exporter.golden.compare_graph import compare_graph
 from exporter.golden.judge import judge_case
+from exporter.golden.observe import Observer, node_prints
 from exporter.golden.outcome import CaseOutcome, State
 from exporter.golden.records import Golden
 from exporter.golden.store import read_golden
-from exporter.golden_observe import Observer, node_prints
 from exporter.graph.index import index_graph
 from tests.faults.fault import Fault, ModuleFault
 from tests.support.tiny_export import TINY

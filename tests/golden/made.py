@@ -16,17 +16,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.cases.load import load_cases
 from exporter.config import Pipeline, load_pipeline
-from exporter.environment import describe_environment
+from exporter.core.tensors import Axis, Tap, TensorSpec
 from exporter.execution.onnxruntime import Deployment
+from exporter.golden.check import flat_environment
 from exporter.golden.limits import direct_limits
+from exporter.golden.observe import WINDOW_BYTES, Observer, input_digests, node_prints
 from exporter.golden.records import Expected, Golden, GoldenCase, GoldenOutput, GoldenTap
 from exporter.golden.sketch import sketch
-from exporter.golden_check import flat_environment
-from exporter.golden_observe import WINDOW_BYTES, Observer, input_digests, node_prints
 from exporter.graph.index import index_graph
 from exporter.parity.compare import measure
 from exporter.parity.tolerance import Policy
-from exporter.tensors import Axis, Tap, TensorSpec
+from exporter.report.environment import describe_environment
 
 TEXT = """\
 name: made

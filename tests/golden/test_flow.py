@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter import cli, golden_flow
-from exporter.artifact import sha256_of
+from exporter import cli
 from exporter.config import load_pipeline
-from exporter.errors import GoldenError
+from exporter.core.artifact import sha256_of
+from exporter.core.errors import GoldenError
+from exporter.flows import golden as golden_flow
 from exporter.golden.diff import diff_goldens
 from exporter.golden.store import MANIFEST, read_golden, write_golden
 from exporter.models.user_code import _MARK as MARK
@@ -72,7 +73,7 @@ def passing(pipeline, path: Path, **changes):
     ],
 )
 def test_a_run_that_shows_nothing_is_not_recorded(tmp_path, changes, said):
-    from exporter.golden_record import refuse_bad_run
+    from exporter.golden.record import refuse_bad_run
 
     pipeline, path = made.pipeline(tmp_path), made.write_onnx(tmp_path)
     refuse_bad_run(pipeline, passing(pipeline, path), ["one", "two"], path)
@@ -81,7 +82,7 @@ def test_a_run_that_shows_nothing_is_not_recorded(tmp_path, changes, said):
 
 
 def test_another_pipeline_or_a_changed_file_is_not_recorded(tmp_path):
-    from exporter.golden_record import refuse_bad_run
+    from exporter.golden.record import refuse_bad_run
 
     pipeline, path = made.pipeline(tmp_path), made.write_onnx(tmp_path)
     report = passing(pipeline, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.artifact import sha256_of
+from exporter.core.artifact import sha256_of
 from exporter.golden.store import write_golden
 from exporter.report.schema import ArtifactRecord, ContractRecord, write_report
 from tests.golden import made

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from exporter.config import load_pipeline
+from exporter.golden.check import check_golden
 from exporter.golden.outcome import GOOD, State
 from exporter.golden.store import exists, golden_bytes, read_golden
-from exporter.golden_check import check_golden
 from tests.faults.catalogue import GRAPH_FAULTS
 from tests.golden.faulty import FOLDER, Bench
 from tests.support.tiny_export import TINY, Export, export_tiny

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.golden.records import spec_from_json, spec_to_json
-from exporter.tensors import Axis, TensorSpec
 
 FULL = TensorSpec(
     name="state",

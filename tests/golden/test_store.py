@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from exporter.errors import GoldenError
+from exporter.core.errors import GoldenError
 from exporter.golden import store
 from exporter.golden.store import MANIFEST, TamperedError, golden_bytes, read_golden, write_golden
 from tests.golden import made

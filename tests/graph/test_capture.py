@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import StageError
+from exporter.core.errors import StageError
 from exporter.graph.capture import capture, keep_recurrent_ops
 
 FRAMES = {0: torch.export.Dim("frames", min=1)}

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from exporter.artifact import Artifact, sha256_of
-from exporter.errors import ArtifactError
+from exporter.core.artifact import Artifact, sha256_of
+from exporter.core.errors import ArtifactError
 from exporter.execution.onnxruntime import FileRun
 from exporter.graph import certificate
 from exporter.graph.certificate import PREFIX, certify, check_certificate, strip_certificate

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import StageError
+from exporter.core.errors import StageError
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.execution.evaluate import run_program
 from exporter.graph import decompose, op_trace
 from exporter.graph.capture import capture
 from exporter.graph.export import Exported, export
-from exporter.tensors import Axis, TensorSpec
 
 WIDTH = 8
 FRAMES = Axis(name="frames", minimum=1)

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from exporter.errors import StageError
+from exporter.core.errors import StageError
 from exporter.execution.evaluate import run_program
 from exporter.execution.onnxruntime import Deployment, run_model
 from exporter.graph.export import check_interface

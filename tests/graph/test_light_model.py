@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.graph.index import index_graph, open_graph
 from exporter.graph.light_model import read_in_place, read_light
 from exporter.graph.onnx_file import read_model

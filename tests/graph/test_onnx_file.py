@@ -15,8 +15,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.artifact import sha256_of
-from exporter.errors import ArtifactError
+from exporter.core.artifact import sha256_of
+from exporter.core.errors import ArtifactError
 from exporter.execution.onnxruntime import FileRun
 from exporter.graph import weight_files
 from exporter.graph.index import index_graph

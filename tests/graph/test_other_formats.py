@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save
 
 from exporter import cli
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.graph.contents import read_contents
 from exporter.graph.light_model import read_light
 from exporter.graph.onnx_file import read_model

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import StageError
+from exporter.core.errors import StageError
 from exporter.execution.evaluate import run_program
 from exporter.graph.program import Program
 from tests.support.toys import WIDTH, Toy, floats, make_toy, mixed

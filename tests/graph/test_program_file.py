@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.execution.evaluate import run_program
 from exporter.graph.program import Op, Program, Ref
 from exporter.graph.program_file import (

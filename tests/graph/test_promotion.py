@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.graph import promotion
 from exporter.graph.capture import capture, keep_recurrent_ops, quiet_exporter
 from exporter.graph.export import export
 from exporter.graph.promotion import known_values
-from exporter.tensors import Axis, TensorSpec
 
 FRAMES = Axis(name="frames", minimum=1)
 INPUTS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from onnx import helper
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.graph.index import index_graph
 from exporter.graph.light_model import read_in_place
 from exporter.graph.segment_split import SegmentSplit, split_at_segments

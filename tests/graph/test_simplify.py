@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import StageError
+from exporter.core.errors import StageError
+from exporter.core.tensors import Case
 from exporter.execution.onnxruntime import Deployment, run_model
 from exporter.graph.simplify import Simplified, simplify
 from exporter.parity.status import Status
-from exporter.tensors import Case
 from tests.support.toys import floats, make_toy, mixed, mixed_case
 
 

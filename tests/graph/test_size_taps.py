@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from exporter.core.tensors import Axis, Case, TensorSpec
 from exporter.execution.onnxruntime import Deployment
 from exporter.graph.capture import capture
 from exporter.graph.export import Exported, export
 from exporter.graph.index import index_graph
 from exporter.graph.taps import COMPARED, plan_taps
-from exporter.layers import LayerLink, judge_layers
+from exporter.judge.layers import LayerLink, judge_layers
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
-from exporter.tensors import Axis, Case, TensorSpec
 from tests.faults.editor import Editor
 
 

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from exporter.errors import ArtifactError
+from exporter.core.errors import ArtifactError
 from exporter.execution.onnxruntime import FileRun
+from exporter.golden.check import check_golden
 from exporter.golden.store import write_golden
-from exporter.golden_check import check_golden
 from exporter.graph.index import open_graph
 from exporter.graph.onnx_file import read_model
 from tests.golden import made

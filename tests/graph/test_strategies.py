@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from exporter.config import load_pipeline
-from exporter.errors import StageError
+from exporter.core.errors import StageError
 from exporter.execution.evaluate import run_program
 from exporter.graph.program import from_exported
 from exporter.graph.strategies import Captured, capture_openly

@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from exporter.config import load_pipeline
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.graph.capture import capture
 from exporter.graph.wrap import Wrapped, wrap
 from tests.support.pipelines import ALL_OUTPUTS, sensevoice

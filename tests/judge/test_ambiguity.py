@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.judge.ambiguity import doubtful_cases, settle
-from exporter.outputs import OutputResult
+from exporter.judge.outputs import OutputResult
 from exporter.parity.measurement import Kind, Measurement
 from exporter.parity.status import Status, Who
 from exporter.parity.verdict import Verdict

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.case_run import CaseRun
-from exporter.errors import OnnxStoppedError
+from exporter.core.errors import OnnxStoppedError
+from exporter.core.tensors import Arrays, Case, TensorSpec
 from exporter.execution.deployment import Deployment
-from exporter.headline import headline
 from exporter.judge import devices
+from exporter.judge.case_run import CaseRun
 from exporter.judge.devices import device_records, policy_on
-from exporter.outputs import OutputResult, judge_outputs
+from exporter.judge.outputs import OutputResult, judge_outputs
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from exporter.report.deployments import cause_sentence, deployment_lines
+from exporter.report.headline import headline
 from exporter.report.schema import CulpritRecord, LinkRecord
-from exporter.tensors import Arrays, Case, TensorSpec
 
 TF32 = Deployment(provider="cuda", tf32=True)
 FLOAT32 = Deployment(provider="cuda")

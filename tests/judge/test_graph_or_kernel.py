@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
 from exporter.judge.blame import KERNEL, culprit_records, to_blame
-from exporter.layers import LayerLink, judge_layers
+from exporter.judge.layers import LayerLink, judge_layers
 from exporter.parity.cause import Cause
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import Policy
-from exporter.tensors import Case
 from tests.faults.editor import Editor
 from tests.support.toys import Toy, floats, index, make_toy, spec
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from exporter.core.tensors import Case
 from exporter.models.cif import CifPredictor, count_tokens, fire, token_shares
 from exporter.models.upstream import quiet_upstream
 from exporter.parity.status import Status
-from exporter.tensors import Case
 from tests.faults.editor import Editor
 from tests.support.toys import Toy, floats, make_toy, spec
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from exporter.config import load_pipeline
-from exporter.errors import ConfigError, MissingPackageError, WeightsError, exit_code
+from exporter.core.errors import ConfigError, MissingPackageError, WeightsError, exit_code
 from exporter.models.built import Built
 from exporter.models.checkpoint_speechbrain import EMBEDDING, HYPERPARAMS
 from exporter.models.ecapa_mel import Settings, build, upstream_modules

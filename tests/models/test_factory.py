@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from exporter import cli
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
-from exporter.errors import ConfigError, ModelError, UserInputError, WeightsError
+from exporter.core.errors import ConfigError, ModelError, UserInputError, WeightsError
 from exporter.graph.wrap import Wrapped, wrap
 from exporter.report.schema import read_report
 

@@ -20,11 +20,11 @@ from exporter.contracts.dtype_audit import DtypeAudit, Event
 from exporter.contracts.recorder import ModuleStack
 from exporter.contracts.result import TORCH
 from exporter.contracts.streaming import Streaming, check_streaming
-from exporter.errors import ConfigError, WeightsError
+from exporter.core.errors import ConfigError, WeightsError
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.graph.wrap import wrap
 from exporter.models.metavoice import MetaVoice, Settings, build, on_meta
 from exporter.parity.status import Status
-from exporter.tensors import Axis, TensorSpec
 from tests.support.metavoice import (
     TINY,
     WithBuffers,

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from exporter import cli, load_pipeline
-from exporter.errors import StageError
+from exporter.core.errors import StageError
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.capture import capture, quiet_exporter
 from exporter.graph.export import export
 from exporter.graph.wrap import wrap
 from exporter.models.metavoice import Settings
 from exporter.report.schema import Report, read_report
-from exporter.tensors import Axis, TensorSpec
 from tests.support.metavoice import WithBuffers, tiny
 
 ROOT = Path(__file__).parents[2]

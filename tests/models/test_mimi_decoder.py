@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from exporter.config import load_pipeline
-from exporter.errors import ConfigError, MissingPackageError, WeightsError, exit_code
+from exporter.core.errors import ConfigError, MissingPackageError, WeightsError, exit_code
 from exporter.models.built import Built
 from exporter.models.mimi_decoder import Settings, build, upstream_decoder
 from exporter.models.mimi_layers import convolutions

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 from exporter.config import load_pipeline
-from exporter.errors import ConfigError, WeightsError
+from exporter.core.errors import ConfigError, WeightsError
 from exporter.models.built import Built
 from exporter.models.paraformer import Settings, build, output_specs, upstream_model
 from exporter.models.settings import read_settings

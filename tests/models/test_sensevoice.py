@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from exporter.config import load_pipeline
-from exporter.errors import ConfigError, WeightsError
+from exporter.core.errors import ConfigError, WeightsError
 from exporter.models import load_model_module
 from exporter.models.built import Built
 from exporter.models.sensevoice import Settings, build, output_specs, upstream_model

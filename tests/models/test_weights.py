@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.errors import WeightsError
+from exporter.core.errors import WeightsError
 from exporter.models.weights import digest_tensors, load_strictly, read_model_pt, resolve_weights
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.parity.compare import Distance, Measurement
 from exporter.parity.status import Status
 from exporter.parity.tolerance import (

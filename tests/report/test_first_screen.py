@@ -17,7 +17,7 @@ import onnx
 import pytest
 
 from exporter import cli
-from exporter.errors import ArtifactError, StageError
+from exporter.core.errors import ArtifactError, StageError
 from exporter.execution.onnxruntime import FileRun
 from exporter.golden.store import write_golden
 from exporter.graph import stored_weights
@@ -175,7 +175,7 @@ def test_a_run_that_stops_takes_the_old_reports_and_the_old_certificate_away(
     assert good.code == 0 and verdict_of(shipped) == "pass"
     assert check_certificate(shipped).intact
     recorded = {held.name: held.sha256 for held in good.report.artifacts}
-    from exporter.artifact import sha256_of
+    from exporter.core.artifact import sha256_of
 
     assert recorded["model.onnx"] == sha256_of(shipped)
     monkeypatch.setattr(stored_weights, "simplify", broken)
@@ -186,7 +186,7 @@ def test_a_run_that_stops_takes_the_old_reports_and_the_old_certificate_away(
     def bug(*values: object, **options: object) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr("exporter.pipeline.build", bug)
+    monkeypatch.setattr("exporter.flows.run.build", bug)
     with pytest.raises(FileNotFoundError):
         run_toy()
     assert not (good.folder / "report.json").exists()

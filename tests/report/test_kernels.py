@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from exporter.headline import headline
 from exporter.parity.status import Status, decide, is_good, worst
+from exporter.report.headline import headline
 from exporter.report.kernels import kernel_sentence
 from exporter.report.schema import CulpritRecord, LinkRecord
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from exporter.cases.draw import draw
-from exporter.errors import ConfigError, WeightsError
+from exporter.core.errors import ConfigError, WeightsError
 from exporter.speech.cmvn import Cmvn, read_am_mvn, seeded_cmvn
 from exporter.speech.fbank import KaldiFbank, mel_matrix, window_values
 from exporter.speech.lfr import LowFrameRate

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.models.upstream import quiet_upstream
 from exporter.speech.mel import MelSpectrogram, slaney_mel_matrix
 from exporter.speech.reflect import reflected_index

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.speech.segments import SpeechSegments
 
 from .upstream import golden, official_probs, official_segments

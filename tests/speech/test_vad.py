@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from exporter.cases.draw import draw
-from exporter.errors import ConfigError, WeightsError
+from exporter.core.errors import ConfigError, WeightsError
 from exporter.speech.silero_weights import renamed
 from exporter.speech.vad import SileroNetwork, SileroVad, SileroVadStream
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.config import load_pipeline
-from exporter.pipeline import run
+from exporter.flows.run import run
 from exporter.report.schema import Report
 from tests.support.stages import Silent
 

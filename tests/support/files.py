@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from exporter.artifact import Artifact
+from exporter.core.artifact import Artifact
 from exporter.graph.onnx_file import read_model
 from exporter.graph.stored_weights import simplify_stored
 from exporter.graph.weight_files import store_exported, store_shipped

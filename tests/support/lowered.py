@@ -11,8 +11,8 @@ import onnx
 from onnx import numpy_helper
 
 from exporter.config import load_pipeline
+from exporter.flows.verify import verify
 from exporter.report.schema import Report
-from exporter.verify import verify
 from tests.support import toy_project
 from tests.support.stages import Silent
 

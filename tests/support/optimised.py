@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper, version_converter
 
 from exporter import cli
 from exporter.config import load_pipeline
+from exporter.flows.verify import verify
 from exporter.report.schema import Report
-from exporter.verify import verify
 from tests.support.stages import Silent
 from tests.support.toy_project import project
 

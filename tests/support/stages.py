@@ -16,7 +16,7 @@ class _Stage:
 
 @dataclass
 class Silent:
-    """What ``exporter.stages.Stages`` asks for, without a screen."""
+    """What ``exporter.core.stages.Stages`` asks for, without a screen."""
 
     timings: dict[str, float] = field(default_factory=dict)
 

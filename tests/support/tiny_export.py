@@ -11,13 +11,13 @@ from torch import nn
 
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
+from exporter.core.tensors import Case
 from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
 from exporter.graph.program_file import load_program
 from exporter.graph.wrap import wrap
-from exporter.tensors import Case
 from tests.support.files import simplified
 
 TINY = Path(__file__).parents[2] / "pipelines" / "sensevoice_tiny.yaml"

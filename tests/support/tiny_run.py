@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.artifact import sha256_of
 from exporter.cache.place import FOLDER_VARIABLE
+from exporter.core.artifact import sha256_of
 from exporter.report.schema import Report, read_report
 
 ROOT = Path(__file__).resolve().parents[2]

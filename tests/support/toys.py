@@ -14,15 +14,15 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from exporter.core.tensors import Axis, Case, TensorSpec
 from exporter.execution.onnxruntime import Deployment
 from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.program import Program
 from exporter.graph.simplify import simplify
-from exporter.layers import LayerLink, judge_layers
+from exporter.judge.layers import LayerLink, judge_layers
 from exporter.parity.tolerance import Policy
-from exporter.tensors import Axis, Case, TensorSpec
 
 WIDTH = 16
 

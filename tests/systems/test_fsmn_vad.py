@@ -21,7 +21,7 @@ from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.contracts.build import subject_from_module, subject_from_wrapped
 from exporter.contracts.runner import run_contracts
-from exporter.errors import ConfigError, WeightsError
+from exporter.core.errors import ConfigError, WeightsError
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.capture import capture
 from exporter.graph.export import export

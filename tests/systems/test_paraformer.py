@@ -24,7 +24,8 @@ from exporter.contracts.build import draw_example, subject_from_module
 from exporter.contracts.onnx_side import no_file, opened
 from exporter.contracts.result import ContractResult
 from exporter.contracts.subject import Subject
-from exporter.errors import StageError
+from exporter.core.errors import StageError
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.execution.onnxruntime import FileRun
 from exporter.graph.export import check_interface
 from exporter.graph.onnx_file import read_model
@@ -33,7 +34,6 @@ from exporter.models.paraformer import ParaformerRecogniser, Settings, upstream_
 from exporter.models.upstream import quiet_upstream
 from exporter.models.weights import seed_module
 from exporter.report.schema import read_report
-from exporter.tensors import Axis, TensorSpec
 from tests.support.paraformer_checkpoint import ids_of_text, write_checkpoint
 from tests.support.pipelines import TINY_PARAFORMER, paraformer
 

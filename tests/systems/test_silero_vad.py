@@ -25,14 +25,14 @@ from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.contracts.build import subject_from_module
 from exporter.contracts.runner import run_contracts
-from exporter.errors import ConfigError, WeightsError
+from exporter.core.errors import ConfigError, WeightsError
 from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.flows.verify import verify
 from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.wrap import Wrapped, wrap
 from exporter.models.silero_vad import SileroVadModel
 from exporter.parity.status import Status
-from exporter.verify import verify
 from tests.speech.upstream import AUDIO, official_probs
 from tests.support.files import write_model
 from tests.support.stages import Silent

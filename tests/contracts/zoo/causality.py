@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from exporter.tensors import Axis, TensorSpec
+from exporter.core.tensors import Axis, TensorSpec
 from tests.contracts.zoo.toy import Conv, Stack, Toy, features, frames, output, subject
 
 Y = output("batch", 4, "time")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from exporter.contracts import Subject
 from exporter.contracts.build import draw_example
 from exporter.contracts.onnx_side import opened
-from exporter.tensors import Axis
+from exporter.core.tensors import Axis
 from tests.contracts.zoo.toy import Toy, features, frames, output, subject
 
 Y = output("batch", "time", 4)

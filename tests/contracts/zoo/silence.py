@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from exporter.tensors import Axis, TensorSpec
+from exporter.core.tensors import Axis, TensorSpec
 from tests.contracts.zoo.toy import Toy, frames, output, subject
 
 Y = output("batch", "time", 4)

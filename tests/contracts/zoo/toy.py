@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from exporter.contracts import ContractResult, Subject, run_contracts
 from exporter.contracts.build import subject_from_module
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.parity.status import severity
-from exporter.tensors import Axis, TensorSpec
 
 BATCH = Axis(name="batch")
 TIME = Axis(name="time", minimum=4)

@@ -1,0 +1,298 @@
+"""The making half of a run: pipeline -> module -> program -> ONNX -> simplified ONNX, as files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from exporter import __version__
+from exporter.core.artifact import Artifact
+from exporter.build.cached import (
+    EXPORTED,
+    PROGRAM,
+    SHIPPED,
+    TAPS,
+    CacheUse,
+    Made,
+    changed_since,
+    clear_exported,
+    keep,
+    take,
+)
+from exporter.build.key import key_parts
+from exporter.cache.store import Store
+from exporter.config import Pipeline
+from exporter.execution.memory import trim
+from exporter.execution.stopwatch import FILES, MODULE, timed
+from exporter.graph.export import check_interface, export
+from exporter.graph.index import index_graph
+from exporter.graph.program import Program
+from exporter.graph.program_file import save_program
+from exporter.graph.simplify import Simplified
+from exporter.graph.stored_weights import simplify_stored, stored_weights
+from exporter.graph.strategies import Captured, capture_openly
+from exporter.graph.taps import plan_taps, write_taps
+from exporter.graph.weight_files import store_exported, store_shipped
+from exporter.graph.wrap import Wrapped, narrowed, wrap
+from exporter.models.user_code import blamed, stopping
+from exporter.core.stages import Stages, Station
+
+PREFIX = "export_verify."
+INPUT_INITIAL = f"{PREFIX}input_initial"
+"""Metadata: what an input that carries state is filled with before the first call, by name, and the
+size of its axes where no other input gives it."""
+VALUE_NAMES = f"{PREFIX}value_names"
+"""Metadata of an export whose values have the names that torch's own decomposition gives them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """Everything that the judging half needs.
+
+    Attributes:
+        wrapped: the module. program: what the exporter translated.
+        exported, shipped: the two files.
+        simplified: what onnxsim did; None when the pipeline leaves it out.
+        cache: what the cache had to do with it; None when there is none. store: the cache.
+        made_of: digests of all that the files were made of, by part; see ``state_of``.
+    """
+
+    wrapped: Wrapped
+    program: Program
+    exported: Artifact
+    shipped: Artifact
+    simplified: Simplified | None
+    cache: CacheUse | None = None
+    store: Store | None = None
+    made_of: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def stations(self) -> tuple[Station, ...]:
+        """The files in the order in which they were made."""
+        exported = Station(name="exported", path=self.exported.path, stage="export")
+        if self.simplified is None:
+            return (exported,)
+        shipped = Station(name="simplified", path=self.shipped.path, stage="simplify")
+        return (exported, shipped)
+
+
+def build(
+    pipeline: Pipeline,
+    folder: Path,
+    stages: Stages,
+    *,
+    prepare: Callable[[], None],
+    store: Store | None = None,
+    names_of_torch: bool = False,
+) -> Built:
+    """Wrap, capture, export and simplify; writes ``exported.onnx``, ``model.onnx``, ``taps.json``
+    and ``program/`` to ``folder``, or takes them from the cache.
+
+    Args:
+        prepare: called once the upstream packages are imported (they change thread counts).
+        store: the cache; ``None`` makes everything anew and keeps nothing.
+        names_of_torch: as for ``export``: to hold a file against that plain torch has exported.
+
+    Raises:
+        StageError: a stage fails.
+        ConfigError, WeightsError: the pipeline or its checkpoint cannot be used.
+    """
+    with stages.stage("wrap") as stage, timed(MODULE):
+        wrapped = wrap(pipeline)
+        prepare()
+        stage.result(f"weights: {wrapped.weights.source}")
+    base = metadata_of(pipeline, wrapped, names_of_torch=names_of_torch)
+    use = None
+    with timed(MODULE):
+        # Before anything is captured: that may load more of a package's code.
+        made_of = state_of(pipeline, wrapped)
+    with timed(FILES):
+        if store is None:
+            made = make(pipeline, wrapped, folder, stages, base)
+        else:
+            made, use = _cached(pipeline, wrapped, folder, stages, base, store)
+        trim()
+    return Built(
+        wrapped=narrowed(wrapped, made.program),
+        program=made.program,
+        exported=made.exported,
+        shipped=made.shipped,
+        simplified=made.simplified,
+        cache=use,
+        store=store,
+        made_of=made_of,
+    )
+
+
+def _cached(
+    pipeline: Pipeline,
+    wrapped: Wrapped,
+    folder: Path,
+    stages: Stages,
+    base: Mapping[str, str],
+    store: Store,
+) -> tuple[Made, CacheUse]:
+    """What the cache has, else what is made now, which it then has."""
+    captured = None
+    if pipeline.model.factory is not None:
+        # What a user's code read is not known for sure; what became of it is.
+        captured = _capture(pipeline, wrapped, stages)
+    with stages.stage("cache") as stage:
+        parts = key_parts(pipeline, wrapped, base, captured)
+        made, use, checked = take(store, parts, folder, wrapped.module)
+        if made is None:
+            changed = changed_since(store, parts, pipeline.name)
+            why = f"; changed since the last export: {changed}" if changed else ""
+            stage.result(f"nothing under {use.short}{why}")
+        else:
+            stage.result(f"{use.short}, made {use.made}, {checked / 1e9:.2f} GB checked")
+    for note in use.notes:
+        stages.note(note)
+    if made is not None:
+        if captured is not None:
+            use = replace(use, stages=tuple(name for name in use.stages if name != "capture"))
+        for name in use.stages:
+            with stages.stage(name) as stage:
+                stage.result(f"cached {use.short}  {made.said[name]}".rstrip())
+        return made, use
+    made = make(pipeline, wrapped, folder, stages, base, captured)
+    with stages.stage("cache") as stage:
+        kept = keep(store, parts, folder, made, pipeline.name, use)
+        stage.result(f"{'stored' if kept.stored else 'not stored'} {use.short}")
+    for note in kept.notes[len(use.notes) :]:
+        stages.note(note)
+    return made, kept
+
+
+def _capture(pipeline: Pipeline, wrapped: Wrapped, stages: Stages) -> Captured:
+    with _stopping(pipeline, "capture"), users_code(pipeline), stages.stage("capture") as stage:
+        found = capture_openly(wrapped)
+        stage.result(_ops(found))
+    return found
+
+
+def _ops(found: Captured) -> str:
+    ops = f"{sum(n.op == 'call_function' for n in found.program.graph.nodes)} ops"
+    return f"{ops}; {found.strategy}" if found.strategy else ops
+
+
+def make(
+    pipeline: Pipeline,
+    wrapped: Wrapped,
+    folder: Path,
+    stages: Stages,
+    base: Mapping[str, str],
+    found: Captured | None = None,
+) -> Made:
+    """Capture (if that is not done yet), export, simplify and ship; see ``build``."""
+    if found is None:
+        found = _capture(pipeline, wrapped, stages)
+    captured = found.program
+    said = {"capture": _ops(found)}
+    with _stopping(pipeline, "export"), users_code(pipeline), stages.stage("export") as stage:
+        result = export(
+            captured,
+            inputs=wrapped.inputs,
+            outputs=wrapped.outputs,
+            opset=pipeline.export.opset,
+            names_of_torch=VALUE_NAMES in base,
+        )
+        limits = {name: (axis.minimum, axis.maximum) for name, axis in found.axes.items()}
+        program = replace(result.program, limits=limits, notes=found.notes, guards=found.guards)
+        outside = pipeline.export.external_data
+        clear_exported(folder)
+        exported, model = store_exported(result.model, folder / EXPORTED, base, outside=outside)
+        write_taps(plan_taps(program, index_graph(model, folder)), folder / TAPS)
+        save_program(program, folder / PROGRAM)
+        said["export"] = f"{exported.nodes} nodes, opset {pipeline.export.opset}"
+        if result.left:
+            said["export"] += f"; decomposed by torch: {result.left}"
+        stage.result(said["export"])
+    simplified = None
+    shipped_model, weights = model, stored_weights(model, folder)
+    if pipeline.export.simplify:
+        with stages.stage("simplify") as stage:
+            simplified, weights = simplify_stored(model, folder)
+            shipped_model = simplified.model
+            check_interface(
+                ir.from_proto(shipped_model), wrapped.inputs, wrapped.outputs, stage="simplify"
+            )
+            grew = ", larger than before" if simplified.grew else ""
+            said["simplify"] = f"{simplified.nodes_before} -> {simplified.nodes_after} nodes{grew}"
+            stage.result(said["simplify"])
+    with stages.stage("ship"):
+        shipping = {**base, f"{PREFIX}export_digest": exported.sha256}
+        path = folder / SHIPPED
+        shipped = store_shipped(shipped_model, weights, path, shipping, outside=outside)
+        said["ship"] = ""
+    if simplified is not None:
+        # The judging half reads the file; holding the model as well costs its weights once more.
+        simplified = replace(simplified, model=onnx.ModelProto())
+    return Made(
+        program=program,
+        exported=exported,
+        shipped=shipped,
+        simplified=simplified,
+        said=said,
+    )
+
+
+def _stopping(pipeline: Pipeline, stage: str) -> contextlib.AbstractContextManager[None]:
+    """What torch raises over a user's own model stops a stage; over ours it is a bug of ours."""
+    return contextlib.nullcontext() if pipeline.model.factory is None else stopping(stage)
+
+
+@contextlib.contextmanager
+def users_code(pipeline: Pipeline) -> Iterator[None]:
+    """Where the user's own model runs: what stops it is said with the user's file and line.
+
+    Models that this package knows are not the user's business; their errors pass unchanged.
+
+    Raises:
+        ModelError: the pipeline has a factory, and the model raised or cannot be exported.
+    """
+    if pipeline.model.factory is None:
+        yield
+        return
+    where = pipeline.where("model", "factory")
+    with blamed(where, f"the model of '{pipeline.model.factory}' stopped", always=False):
+        yield
+
+
+def state_of(pipeline: Pipeline, wrapped: Wrapped) -> dict[str, str]:
+    """Digests of all that an export of this pipeline is made of now, by the parts of its key."""
+    parts = key_parts(pipeline, wrapped, metadata_of(pipeline, wrapped))
+    return {name: hashlib.sha256(held.encode()).hexdigest() for name, held in parts.items()}
+
+
+def metadata_of(
+    pipeline: Pipeline, wrapped: Wrapped, *, names_of_torch: bool = False
+) -> dict[str, str]:
+    """What a file says of itself: pipeline, weights, and the readable values of its inputs."""
+    choices = {spec.name: dict(spec.choices) for spec in wrapped.inputs if spec.choices}
+    initial = {
+        spec.name: {
+            "value": float(spec.initial),
+            "minimum": {axis.name: axis.minimum for axis in spec.axes},
+        }
+        for spec in wrapped.inputs
+        if spec.initial is not None
+    }
+    return {
+        **({VALUE_NAMES: "torch"} if names_of_torch else {}),
+        f"{PREFIX}tool_version": __version__,
+        f"{PREFIX}pipeline": pipeline.name,
+        f"{PREFIX}graph_digest": pipeline.graph_digest,
+        f"{PREFIX}weights": "seeded" if wrapped.weights.seeded else wrapped.weights.source,
+        f"{PREFIX}weights_digest": wrapped.weights.digest,
+        f"{PREFIX}sample_rate_hz": str(pipeline.sample_rate_hz),
+        f"{PREFIX}input_choices": json.dumps(choices, sort_keys=True),
+        **({INPUT_INITIAL: json.dumps(initial, sort_keys=True)} if initial else {}),
+    }

@@ -1,0 +1,54 @@
+"""``run_model.py``: what a user of the shipped file starts from, written beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from exporter.core.files import write_text
+from exporter.core.tensors import TensorSpec
+
+_SPEECH = '''"""Usage: python run_model.py recording.wav"""
+import json, pathlib, sys
+import numpy as np, onnxruntime, soundfile
+
+here = pathlib.Path(__file__).parent
+session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
+waveform, rate = soundfile.read(sys.argv[1], dtype="float32")
+if waveform.ndim != 1 or rate != {rate}:
+    sys.exit("the model takes a mono recording at {rate} Hz")
+results = session.run(None, {{"waveform": waveform, {prompts}}})
+found = dict(zip([output.name for output in session.get_outputs()], results))
+table = here / "tokens.json"
+text = json.loads(table.read_text(encoding="utf-8")) if table.exists() else None
+for span, ids, n in zip(found["segments"], found["token_ids"], found["token_lengths"]):
+    tokens = ids[:n].tolist()
+    said = "".join(text[i] for i in tokens) if text else tokens
+    print(f"{{span[0] / rate:.3f}} - {{span[1] / rate:.3f}} s:", said)
+'''
+
+
+def write_runner(
+    folder: Path,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[str, ...],
+    sample_rate_hz: int,
+    tokens: tuple[str, ...] | None,
+) -> list[str]:
+    """Write ``tokens.json`` (if there is a table) and, for a speech graph, ``run_model.py``.
+
+    Returns the names of the files written.
+    """
+    written = []
+    if tokens is not None:
+        write_text(folder / "tokens.json", json.dumps(list(tokens), ensure_ascii=False))
+        written.append("tokens.json")
+    if inputs[0].name == "waveform" and {"segments", "token_ids", "token_lengths"} <= set(outputs):
+        prompts = ", ".join(
+            f'"{spec.name}": np.array({next(iter(spec.choices.values()))})'
+            for spec in inputs[1:]
+            if spec.choices
+        )
+        write_text(folder / "run_model.py", _SPEECH.format(rate=sample_rate_hz, prompts=prompts))
+        written.append("run_model.py")
+    return written

@@ -1,0 +1,24 @@
+"""A write that a module made to what its caller or another call holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporter.contracts.result import Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutated:
+    """One tensor that a forward changed.
+
+    Attributes:
+        name: input, or state.
+        kind: "input", "parameter", "buffer", "attribute".
+        how: what gave it away.
+        where: module, op and line.
+    """
+
+    name: str
+    kind: str
+    how: str
+    where: Place

@@ -1,0 +1,174 @@
+"""Contracts of a pipeline: on the artifacts of a finished run where there are some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from exporter.build.build import PREFIX, metadata_of
+from exporter.cases.load import load_cases
+from exporter.config import Pipeline
+from exporter.contracts import ContractResult, Subject, declared_settings, run_contracts
+from exporter.contracts.build import subject_from_wrapped
+from exporter.core.errors import ConfigError
+from exporter.core.stages import Stages
+from exporter.core.tensors import Case, Tap
+from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.graph.index import GraphIndex
+from exporter.graph.onnx_file import open_artifact
+from exporter.graph.program import Program
+from exporter.graph.program_file import load_program
+from exporter.graph.taps import read_taps
+from exporter.graph.wrap import Wrapped, wrap
+from exporter.parity.status import decide, status_of
+from exporter.report.schema import ContractRecord
+
+
+def contract_subject(
+    pipeline: Pipeline,
+    wrapped: Wrapped,
+    cases: Sequence[Case],
+    *,
+    folder: Path | None,
+    program: Program | None = None,
+    deployment: Deployment | None = None,
+    thorough: bool = False,
+    shipped: Path | None = None,
+    graph: GraphIndex | None = None,
+    session: FileRun | None = None,
+) -> Subject:
+    """What the contracts of a pipeline are checked on.
+
+    Args:
+        cases: loaded cases; the first is what probes are cut from.
+        folder: the output folder of a finished run; None (or one without a file of this very
+            pipeline and weights) exports in memory when a contract asks for the file.
+        program: the captured program, if it is at hand; read from ``folder`` otherwise.
+        shipped: the file in ``folder``, if it is known to be of this very pipeline and weights.
+        graph, session: that file as it is open already.
+    """
+    if shipped is not None:
+        file, taps = shipped, _taps_beside(shipped)
+    else:
+        file, taps = _finished(pipeline, wrapped, folder)
+    if file is not None and program is None and (file.parent / "program" / "ops.json").is_file():
+        program = load_program(file.parent / "program")
+    return subject_from_wrapped(
+        wrapped,
+        cases,
+        name=pipeline.name,
+        file=file,
+        taps=taps,
+        program=program if file is not None else None,
+        deployment=deployment,
+        sweep=pipeline.lengths,
+        thorough=thorough,
+        opset=pipeline.export.opset,
+        graph=graph,
+        session=session,
+    )
+
+
+def _finished(
+    pipeline: Pipeline, wrapped: Wrapped, folder: Path | None
+) -> tuple[Path | None, Mapping[str, Tap]]:
+    """The shipped file and the tap map of a run of this very pipeline and weights."""
+    if folder is None or not (folder / "model.onnx").is_file():
+        return None, {}
+    artifact, _ = open_artifact(folder / "model.onnx")
+    expected = metadata_of(pipeline, wrapped)
+    keys = (f"{PREFIX}graph_digest", f"{PREFIX}weights_digest")
+    if any(artifact.metadata.get(key) != expected[key] for key in keys):
+        return None, {}
+    return artifact.path, _taps_beside(artifact.path)
+
+
+def _taps_beside(file: Path) -> Mapping[str, Tap]:
+    taps = file.parent / "taps.json"
+    return read_taps(taps) if taps.is_file() else {}
+
+
+def contract_records(
+    pipeline: Pipeline,
+    results: Sequence[ContractResult],
+    *,
+    only: Sequence[str] | None = None,
+) -> list[ContractRecord]:
+    """Results as rows of ``report.json``, with what the YAML says about ``required``."""
+    settings = declared_settings(pipeline.contracts, pipeline=pipeline, only=only)
+    # A part of a contract (``causality.streaming``) is required as the contract is.
+    return [
+        result.record(
+            required=pipeline.required and settings[result.name.partition(".")[0]].required
+        )
+        for result in results
+    ]
+
+
+def check(
+    pipeline: Pipeline,
+    *,
+    contracts: Sequence[str] | None,
+    output_dir: Path,
+    progress: Stages,
+    case: str | None = None,
+    threads: int | None = None,
+    thorough: bool = False,
+    trust: bool = False,
+) -> list[ContractRecord]:
+    """Check contracts of a pipeline without a whole run.
+
+    Args:
+        contracts: names; None for all that the YAML declares. One that is not declared runs with
+            its defaults.
+        output_dir: where a finished run may lie; nothing is written to it.
+        case: what probes are cut from; None for the default case.
+        trust: let the pipeline run the code that its ``model.factory`` names.
+
+    Raises:
+        ConfigError: no such contract, a wrong option, or nothing to check.
+        UserInputError: the pipeline or its weights cannot be used.
+    """
+    settings: dict[str, Any] = dict(
+        declared_settings(pipeline.contracts, pipeline=pipeline, only=contracts or None)
+    )
+    if not settings:
+        raise ConfigError(
+            f"pipeline '{pipeline.name}' declares no contracts",
+            where=pipeline.where("contracts"),
+            remedy="add a 'contracts' section, or name one with --contract",
+        )
+    pipeline = pipeline.with_trust() if trust else pipeline
+    with progress.stage("wrap") as stage:
+        wrapped = wrap(pipeline)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        stage.result(f"weights: {wrapped.weights.source}")
+    cases = load_cases(pipeline, wrapped.inputs, (case or pipeline.default_case,))
+    deployment = Deployment(threads=threads or 0)
+    subject = contract_subject(
+        pipeline,
+        wrapped,
+        cases,
+        folder=output_dir,
+        deployment=deployment,
+        thorough=thorough,
+    )
+    results: list[ContractResult] = []
+    for name, options in settings.items():
+        with progress.stage(name) as stage:
+            found = run_contracts(subject, {name: options}, pipeline=pipeline)
+            stage.result(", ".join(f"{item.side}: {item.status}" for item in found))
+        results += found
+    return contract_records(pipeline, results, only=contracts or None)
+
+
+def contracts_exit_code(records: Sequence[ContractRecord]) -> int:
+    """0 when everything that is required ran and passed, else 1.
+
+    Contracts that mean nothing for the pipeline do not count, unless there is nothing else.
+    """
+    return decide((status_of(record.verdict), record.required) for record in records).exit_code

@@ -1,0 +1,238 @@
+"""What the commands and the pytest plugin do with goldens, from a pipeline to an outcome.
+
+PyTorch is imported where something has to be exported or recorded, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.config import Pipeline
+from exporter.core.errors import ArtifactError, ExportVerifyError, GoldenError, UserInputError
+from exporter.golden.outcome import CheckOutcome, State
+from exporter.golden.store import exists
+
+if TYPE_CHECKING:
+    from exporter.build.build import Stages
+    from exporter.golden.records import Golden
+    from exporter.graph.wrap import Wrapped
+    from exporter.report.schema import Report
+
+CANDIDATE = ".candidate"
+"""Suffix of the folder in which a golden waits to be accepted."""
+
+
+def check(
+    pipeline: Pipeline,
+    folder: Path,
+    *,
+    onnx: Path | None,
+    run_folder: Path,
+    stages: Stages,
+    cases: Sequence[str] | None = None,
+    threads: int | None = None,
+    provider: str | None = None,
+    options: Sequence[str] = (),
+) -> CheckOutcome:
+    """Check a file, or what the pipeline exports now, against the golden in ``folder``.
+
+    Args:
+        onnx: the file; ``None`` takes ``run_folder/model.onnx`` if it was exported from the
+            pipeline's present state, its code and weights included, and exports one otherwise.
+        run_folder: where ``export-verify run`` puts its files.
+        options: what leads other commands there, for the advice.
+
+    A golden that is missing is recorded to the side, and the check fails.
+
+    Raises:
+        UserInputError: there is no ``onnx``, and without PyTorch nobody can tell of which state
+            of the model the run's file is.
+        ArtifactError: the run's file is not the one that its report describes.
+    """
+    from exporter.golden.check import check_golden
+
+    file = onnx
+    notes: tuple[str, ...] = ()
+    if file is None and exists(folder):
+        file, notes = _present_file(pipeline, run_folder, threads, stages)
+    outcome = check_golden(
+        pipeline,
+        folder,
+        file or run_folder / "model.onnx",
+        cases=cases,
+        threads=threads,
+        provider=provider,
+        progress=stages.phase,
+        options=options,
+        try_first=onnx is not None,
+    )
+    if outcome.problem is State.MISSING:
+        return _with_candidate(outcome, pipeline, folder, run_folder, threads, stages, options)
+    return replace(outcome, notes=(*notes, *outcome.notes))
+
+
+def record(
+    pipeline: Pipeline,
+    folder: Path,
+    *,
+    reason: str,
+    run_folder: Path,
+    stages: Stages,
+    cases: Sequence[str] | None = None,
+    threads: int | None = None,
+    from_run: bool = False,
+) -> tuple[Golden, Report]:
+    """Run a pipeline and record its golden.
+
+    Args:
+        reason: why; kept in the manifest.
+        cases: names; all of the pipeline by default.
+        from_run: take the run that lies in ``run_folder`` instead of a new one.
+
+    Raises:
+        GoldenError: the run did not pass, or does not belong to the pipeline.
+    """
+    from exporter.flows.run import run
+    from exporter.golden.record import record_golden, refuse_bad_run
+    from exporter.graph.wrap import wrap
+    from exporter.report.schema import read_report
+
+    if from_run:
+        report = read_report(run_folder / "report.json")
+    else:
+        report = run(
+            pipeline,
+            output_dir=run_folder,
+            progress=stages,
+            cases=cases,
+            all_cases=not cases,
+            provider="cpu",
+            threads=threads,
+            golden_dir=folder.parent,
+        )
+    names = cases or [case.name for case in pipeline.cases]
+    refuse_bad_run(pipeline, report, names, run_folder / "model.onnx")
+    wrapped = wrap(pipeline)
+    if from_run and (changed := changed_since(pipeline, wrapped, report)):
+        raise GoldenError(
+            f"the run is of another state of the model; changed since: {changed}",
+            where=str(run_folder),
+            remedy="run the pipeline again",
+        )
+    with stages.stage("record golden") as stage:
+        golden = record_golden(
+            pipeline,
+            report,
+            run_folder,
+            folder,
+            inputs=wrapped.inputs,
+            reason=reason,
+            cases=cases,
+            progress=stages.phase,
+        )
+        stage.result(f"{len(golden.cases)} cases, {len(golden.taps)} layers' values")
+    return golden, report
+
+
+def changed_since(pipeline: Pipeline, wrapped: Wrapped, report: Report) -> str:
+    """What has changed since a run of what its files were made of, in words; "" for nothing."""
+    from exporter.build.build import state_of
+
+    made_of, now = report.pipeline.made_of, state_of(pipeline, wrapped)
+    if made_of:
+        return ", ".join(name for name, digest in now.items() if made_of.get(name) != digest)
+    return "weights" if report.pipeline.weights.digest != wrapped.weights.digest else ""
+
+
+def _present_file(
+    pipeline: Pipeline, run_folder: Path, threads: int | None, stages: Stages
+) -> tuple[Path, tuple[str, ...]]:
+    """The run's file if it is of the model as it is now, else a new export; and what to say."""
+    from exporter.golden.check import find_onnx
+    from exporter.report.beside import changed_files
+    from exporter.report.schema import read_report
+
+    found, saved = find_onnx(pipeline, run_folder), run_folder / "report.json"
+    if importlib.util.find_spec("torch") is None:
+        raise UserInputError(
+            "without PyTorch nobody can tell of which state of the model a file is",
+            remedy=f"name the file that is to be checked: --onnx {run_folder / 'model.onnx'}",
+        )
+    if found is None or not saved.is_file():
+        return _export(pipeline, run_folder, threads, stages), ()
+    report = read_report(saved)
+    if changed := changed_files(report, saved):
+        raise ArtifactError(
+            changed[0],
+            remedy="run the pipeline again, or check the file as it is with --onnx",
+        )
+    from exporter.graph.wrap import wrap
+
+    changed = changed_since(pipeline, wrap(pipeline), report)
+    if not changed:
+        return found, ()
+    note = f"the file of the last run is of another state of the model (changed since: {changed});"
+    return _export(pipeline, run_folder, threads, stages), (f"{note} a new export was checked",)
+
+
+def _export(pipeline: Pipeline, run_folder: Path, threads: int | None, stages: Stages) -> Path:
+    """Export the pipeline beside its run; the run's own files stay as they are."""
+    import torch
+
+    from exporter.build.build import build
+    from exporter.cache.store import open_store
+    from exporter.report.environment import usable_cores
+
+    folder = run_folder / "golden_check"
+    folder.mkdir(parents=True, exist_ok=True)
+    cores = threads or usable_cores()
+    built = build(
+        pipeline,
+        folder,
+        stages,
+        prepare=lambda: torch.set_num_threads(cores),
+        store=open_store(),
+    )
+    return built.shipped.path
+
+
+def _with_candidate(
+    outcome: CheckOutcome,
+    pipeline: Pipeline,
+    folder: Path,
+    run_folder: Path,
+    threads: int | None,
+    stages: Stages,
+    options: Sequence[str],
+) -> CheckOutcome:
+    """Record what is missing to the side, and say how it becomes the golden."""
+    from exporter.golden.check import record_command
+
+    command = record_command(pipeline, folder, options)
+    if importlib.util.find_spec("torch") is None:
+        return replace(outcome, advice=f"PyTorch is not installed here; where it is: {command}")
+    candidate = folder.with_name(f"{folder.name}{CANDIDATE}")
+    try:
+        record(
+            pipeline,
+            candidate,
+            reason="candidate, written by a check that found no golden",
+            run_folder=run_folder.with_name(f"{run_folder.name}{CANDIDATE}"),
+            stages=stages,
+            threads=threads,
+        )
+    except GoldenError as error:
+        return replace(outcome, advice=f"no candidate was written: {error.problem}")
+    except ExportVerifyError as error:
+        return replace(outcome, advice=f"no candidate could be made: {error}")
+    return replace(
+        outcome,
+        advice=f"a candidate lies in {candidate}; read its manifest.json, then accept it:"
+        f" {shlex.join(['mv', str(candidate), str(folder)])}; or record with a reason of your own:"
+        f" {command}",
+    )

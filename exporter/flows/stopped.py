@@ -1,0 +1,153 @@
+"""The report of a run that stopped: which stage, why, and what was therefore not looked at."""
+
+from __future__ import annotations
+
+import itertools
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from exporter.config import Pipeline
+from exporter.core.errors import ModelError, StageError
+from exporter.flows.report import Options, make_report, not_checked_always
+from exporter.judge.chain import CAPTURED, EAGER
+from exporter.judge.chain_result import ChainResult
+from exporter.models.built import WeightsInfo
+from exporter.models.user_code import place_of
+from exporter.parity.status import Status
+from exporter.report.schema import ContractRecord, LinkRecord, Report, StoppedRecord
+
+TRACE = "stopped.txt"
+ONNXRUNTIME = "run onnxruntime"
+LAYERS = "layers: "
+_BRIEF = 300
+
+Ends = tuple[str, str]
+
+
+def stage_error(error: StageError | ModelError) -> StageError | None:
+    """The failure of a stage behind an error; a user's model stops stages in its own name."""
+    found = error if isinstance(error, StageError) else error.__cause__
+    return found if isinstance(found, StageError) else None
+
+
+def stopped_report(
+    pipeline: Pipeline,
+    options: Options,
+    error: StageError,
+    *,
+    folder: Path,
+    links: Sequence[Ends],
+    guilty: Ends,
+    timings: Mapping[str, float],
+    finished_run: bool = True,
+) -> Report:
+    """A report in which one link fails and every other check was not run.
+
+    Writes the traceback to ``stopped.txt`` in ``folder``.
+
+    Args:
+        links: ends of all links that the command would have compared.
+        guilty: the one that the stage stands for.
+        timings: of the stages that had finished.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    trace = folder / TRACE
+    trace.write_text(_trace(error), encoding="utf-8")
+    finished = [name for name in timings if name != error.stage]
+    brief = _brief(error.detail)
+    where = place_of(error.__cause__) if error.__cause__ else ""
+    at = f" at {where}" if where else ""
+    after = f"stage '{error.stage}' stopped"
+    records = [
+        _link(ends, Status.FAIL, f"{after}: {brief}")
+        if ends == guilty
+        else _link(ends, Status.NOT_RUN, after)
+        for ends in links
+    ]
+    source = pipeline.model.weights
+    report = make_report(
+        pipeline,
+        options,
+        (),
+        ChainResult(
+            links=records,
+            outputs=[],
+            culprits=[],
+            statuses=[Status(record.verdict) for record in records],
+            status=Status.FAIL,
+            tokens={},
+            shipped={},
+            notes=[],
+        ),
+        weights=WeightsInfo(source=source, digest="", seeded=source == "seeded"),
+        tokens=None,
+        artifacts=[],
+        notes=[],
+        not_checked=[
+            f"everything behind stage '{error.stage}': nothing was compared",
+            *not_checked_always(options, seeded=False),
+        ],
+        timings=dict(timings),
+        contracts=[
+            ContractRecord(name=name, side="both", verdict=Status.NOT_RUN.value, reason=after)
+            for name, settings in pipeline.contracts.items()
+            if settings is not False
+        ],
+    )
+    return report.model_copy(
+        update={
+            "headline": f"stage '{error.stage}' stopped{at}: {brief}",
+            "finished_run": finished_run,
+            "stopped": StoppedRecord(
+                stage=error.stage,
+                detail=error.detail,
+                finished=finished,
+                where=where,
+                trace=str(trace),
+            ),
+        }
+    )
+
+
+def chain_ends(pipeline: Pipeline, options: Options) -> list[Ends]:
+    """Ends of the links that ``run`` compares, in the order of its report."""
+    names = [EAGER, CAPTURED, "exported"]
+    if pipeline.export.simplify:
+        names.append("simplified")
+    deployed = [(names[-1], deployment.label()) for deployment in options.deployments]
+    return [*itertools.pairwise(names), (LAYERS + CAPTURED, names[-1]), *deployed]
+
+
+def guilty_ends(pipeline: Pipeline, error: StageError) -> Ends:
+    """The link that a stage stands for: the one whose right end it makes."""
+    if error.stage in ("wrap", "capture"):
+        return (EAGER, CAPTURED)
+    unsimplified = error.stage == "export" or "exported.onnx" in error.detail
+    if unsimplified or not pipeline.export.simplify:
+        return (CAPTURED, "exported")
+    return ("exported", "simplified")
+
+
+def _link(ends: Ends, status: Status, reason: str) -> LinkRecord:
+    expected, actual = ends
+    return LinkRecord(
+        name=f"{expected} -> {actual}",
+        expected=expected.removeprefix(LAYERS),
+        actual=actual,
+        verdict=status.value,
+        reason=reason,
+    )
+
+
+def _trace(error: StageError) -> str:
+    """The traceback, and what torch.export had traced when it stopped."""
+    text = "".join(traceback.format_exception(error))
+    graph = getattr(error.__cause__, "partial_fx_graph", None)
+    return text if graph is None else f"{text}\ntraced so far:\n{graph}\n"
+
+
+def _brief(detail: str) -> str:
+    """The first line of a message that may be a page long."""
+    first = next((line.strip() for line in detail.splitlines() if line.strip()), "no reason given")
+    return first if len(first) <= _BRIEF else f"{first[: _BRIEF - 3]}..."

@@ -1,0 +1,240 @@
+"""Judge a given ONNX file against a pipeline, instead of exporting one.
+
+The PyTorch side comes from a finished run of the same pipeline in the output folder; without one
+the pipeline is exported below it first. So it is for a file that is not this package's: its values
+are known by the names that torch gives them, and such an export has those. The given file is only
+read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from exporter.build.build import PREFIX, VALUE_NAMES, users_code
+from exporter.cases.load import load_cases
+from exporter.cases.sized import sized_cases
+from exporter.config import Pipeline
+from exporter.core.errors import StageError
+from exporter.core.stages import Stages, Station
+from exporter.execution.trial import is_own, try_file
+from exporter.flows.report import (
+    clear_reports,
+    make_report,
+    not_checked_always,
+    policy_of,
+    write_reports,
+)
+from exporter.flows.run import prepare
+from exporter.flows.stopped import stopped_report
+from exporter.graph.certificate import check_certificate
+from exporter.graph.index import index_graph
+from exporter.graph.onnx_file import open_artifact
+from exporter.graph.wrap import wrap
+from exporter.judge.chain import CAPTURED, Chain, Subject
+from exporter.judge.chain_result import ChainResult
+from exporter.judge.changes import structure_records
+from exporter.judge.interface import interface_problems
+from exporter.judge.known_taps import known_taps
+from exporter.judge.lowered import lowered_as_declared
+from exporter.judge.records import artifact_record
+from exporter.judge.reference import reference_run
+from exporter.parity.status import Status
+from exporter.report.schema import (
+    CHECK_STRUCTURE,
+    CheckRecord,
+    LinkRecord,
+    Report,
+    StructureRecord,
+)
+
+
+def verify(
+    pipeline: Pipeline,
+    *,
+    onnx: Path,
+    output_dir: Path | str,
+    progress: Stages,
+    cases: Sequence[str] | None = None,
+    all_cases: bool = False,
+    audio: Sequence[Path] = (),
+    weights: str | None = None,
+    provider: str | None = None,
+    threads: int | None = None,
+    memory_budget: int | None = None,
+    trust: bool = False,
+    changed_on_purpose: bool = False,
+) -> Report:
+    """Judge the file ``onnx`` against a pipeline; arguments as in ``exporter.run``.
+
+    With ``changed_on_purpose`` a file that descends from the pipeline's export may differ from it
+    as optimisers make files differ: what they do is listed, and numbers judge. Nobody but the
+    caller can say so: what a file tells of the tools that wrote it, any tool can have written. A
+    pipeline that declares a lower precision says so of a file that holds it.
+
+    Writes ``verify/report.json`` and ``verify/report.md`` below ``output_dir``.
+
+    Raises:
+        ArtifactError: the file is unreadable, or onnxruntime refuses to load it.
+        UserInputError: as in ``exporter.run``.
+    """
+    began = time.perf_counter()
+    pipeline, options = prepare(
+        pipeline.with_trust() if trust else pipeline,
+        Path(output_dir),
+        cases,
+        all_cases,
+        audio,
+        weights,
+        provider,
+        threads,
+        memory_budget,
+    )
+    with progress.stage("read the file") as stage:
+        artifact, model = open_artifact(onnx)
+        stage.result(f"{artifact.nodes} nodes")
+    with progress.stage("wrap") as stage:
+        wrapped = wrap(pipeline)
+        torch.set_num_threads(options.threads)
+        stage.result(f"weights: {wrapped.weights.source}")
+    folder = options.output_dir / "verify"
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_reports(folder)
+    finished_run = (options.output_dir / "report.json").is_file()
+    given = index_graph(model, onnx.parent)
+    loaded = load_cases(pipeline, wrapped.inputs, options.cases)
+    problems = interface_problems(model, given, wrapped)
+    notes = _certificate_note(onnx)
+    structure: list[StructureRecord] = []
+    tapped = False
+    if problems:
+        result = _not_comparable(problems)
+    else:
+        if not is_own(onnx):
+            with progress.stage("try the file"):
+                try_file(onnx, options.deployments, loaded)
+        try:
+            own = reference_run(
+                pipeline,
+                wrapped,
+                options.output_dir,
+                options.threads,
+                progress,
+                # Values of a file of somebody else's are known by the names that torch gave them.
+                names_of_torch=f"{PREFIX}export_digest" not in artifact.metadata
+                or VALUE_NAMES in artifact.metadata,
+            )
+        except StageError as error:
+            report = stopped_report(
+                pipeline,
+                options,
+                error,
+                folder=folder,
+                links=[(CAPTURED, "given")],
+                guilty=(CAPTURED, "given"),
+                timings=progress.timings,
+                finished_run=finished_run,
+            )
+            write_reports(report, folder)
+            return report
+        taps = known_taps(artifact.metadata, given, own)
+        tapped = taps.tapped
+        notes.insert(0, taps.note)
+        subject = Subject(
+            module=wrapped.module,
+            program=own.program,
+            inputs=wrapped.inputs,
+            outputs=wrapped.outputs,
+            stations=(Station(name="given", path=onnx, stage="given file"),),
+            expected_taps=taps.expected,
+            known_taps=taps.known,
+            names=taps.names,
+            tapped=tapped,
+            states=wrapped.states,
+        )
+        chain = Chain(subject, policy_of(pipeline), options.deployments, options.budget, progress)
+        with users_code(pipeline):
+            result = chain.judge(
+                loaded, sized_cases(pipeline, wrapped.inputs, loaded), pipeline.min_coverage
+            )
+        if taps.descends:
+            # Whoever declares a lower precision knows that a tool has rewritten the file.
+            lowered = lowered_as_declared(own.program, given, policy_of(pipeline))
+            on_purpose = changed_on_purpose or lowered
+            structure = structure_records(own.program, own.graph, given, on_purpose=on_purpose)
+            notes += _purpose_note(structure) if on_purpose else []
+    result = _with_structure(result, [item for item in structure if not item.accepted])
+    report = make_report(
+        pipeline,
+        options,
+        loaded,
+        result,
+        weights=wrapped.weights,
+        tokens=wrapped.tokens,
+        artifacts=[artifact_record(artifact, made=False)],
+        notes=[*notes, *result.notes],
+        not_checked=[
+            *not_checked_always(options, wrapped.weights.seeded),
+            *(() if tapped else ("layers: the file's values cannot be told apart by name",)),
+        ],
+        timings={**progress.timings, "total": time.perf_counter() - began},
+        structure=structure,
+        layers=pipeline.layers or ("required" if pipeline.min_coverage else "wanted"),
+    )
+    report = report.model_copy(update={"finished_run": finished_run})
+    write_reports(report, folder)
+    return report
+
+
+def _certificate_note(onnx: Path) -> list[str]:
+    checked = check_certificate(onnx)
+    if checked.certificate is None:
+        return []
+    if checked.changes:
+        return [f"changed after it was certified: {line}" for line in checked.changes]
+    verdict = checked.certificate.get("verdict")
+    return [f"as it was certified, with the verdict '{verdict}'"]
+
+
+def _purpose_note(structure: Sequence[StructureRecord]) -> list[str]:
+    accepted = sum(item.accepted for item in structure)
+    alone = len(structure) - accepted
+    others = f"; {alone} are explained by no rewriting beside them and fail" if alone else ""
+    return [
+        f"changed on purpose: {accepted} differences to the export that it descends from are "
+        f"judged by numbers{others}"
+    ]
+
+
+def _not_comparable(problems: list[str]) -> ChainResult:
+    reason = "the file is not this pipeline as one graph: " + "; ".join(problems)
+    link = LinkRecord(
+        name="captured -> given",
+        expected="captured",
+        actual="given",
+        verdict=Status.FAIL.value,
+        reason=reason,
+    )
+    return ChainResult(
+        links=[link],
+        outputs=[],
+        culprits=[],
+        statuses=[Status.FAIL],
+        status=Status.FAIL,
+        tokens={},
+        shipped={},
+        notes=[],
+    )
+
+
+def _with_structure(result: ChainResult, differences: Sequence[StructureRecord]) -> ChainResult:
+    """A file that says it is our export and is not, fails, whether a number shows it or not."""
+    if not differences:
+        return result
+    reason = f"{len(differences)} difference(s) of structure to the export that it descends from"
+    check = CheckRecord(code=CHECK_STRUCTURE, verdict=Status.FAIL.value, reason=reason)
+    return replace(result, checks=[*result.checks, check], status=Status.FAIL)

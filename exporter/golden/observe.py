@@ -1,0 +1,167 @@
+"""Run an ONNX file for a golden: its outputs as deployed, a sketch of every layer. No PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from exporter.core.tensors import Arrays
+from exporter.execution.onnx_windows import OnnxWindows
+from exporter.execution.onnxruntime import Deployment, FileRun, WindowRun
+from exporter.golden.interface import Interface, Port
+from exporter.golden.judge import Observed
+from exporter.golden.records import GoldenTap, GraphNode
+from exporter.golden.sketch import Sketch, sketch
+from exporter.graph.fingerprint import fingerprint
+from exporter.graph.index import GraphIndex
+
+WINDOW_BYTES = 256 << 20
+"""Taps that one window holds. A constant: other windows are other sessions, and other bits."""
+_ELEMENT_BYTES = 4
+
+
+class Observer:
+    """One file, opened once, run on any number of cases.
+
+    Args:
+        path: the file, run untouched for its outputs.
+        graph: the same file, walked in windows on its own values for its taps.
+        taps: of the golden, in the program's order; those that the file lacks are left out.
+        window_bytes: what the taps of one window may hold together.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        graph: GraphIndex,
+        taps: Sequence[GoldenTap],
+        deployment: Deployment,
+        window_bytes: int = WINDOW_BYTES,
+    ):
+        self._file = FileRun(path, deployment)
+        self._graph = graph
+        self._deployment = deployment
+        self._taps = taps
+        self._window_bytes = window_bytes
+        self._sessions: dict[tuple, WindowRun] = {}
+        self._stored = {
+            tap.onnx_name: sketch(tap.tap.name, graph.array(tap.onnx_name))
+            for tap in taps
+            if tap.onnx_name in graph.initializers
+        }
+
+    def run(self, inputs: Arrays, elements: Sequence[int]) -> Observed:
+        """Run the file on one case.
+
+        Args:
+            elements: how many elements each tap has; decides where windows are cut.
+        """
+        windows = list(self._cut(elements))
+        found, stopped, _ = self._walk(inputs, windows)
+        if stopped:
+            # Once more, a tap at a time, to learn which one cannot be computed.
+            found, stopped, at = self._walk(inputs, [[tap] for window in windows for tap in window])
+            return Observed(outputs={}, taps=found, stopped=stopped, stopped_at=at)
+        try:
+            outputs = self._file.run(inputs)
+        except Exception as error:  # noqa: BLE001 - what it says is the finding
+            return Observed(outputs={}, taps=found, stopped=_words(error))
+        return Observed(outputs=outputs, taps=found)
+
+    def _cut(self, elements: Sequence[int]) -> Iterator[list[GoldenTap]]:
+        window: list[GoldenTap] = []
+        held = 0
+        for tap, count in zip(self._taps, elements, strict=True):
+            if tap.onnx_name not in self._graph.producer:
+                continue
+            window.append(tap)
+            held += count * _ELEMENT_BYTES
+            if held > self._window_bytes:
+                yield window
+                window, held = [], 0
+        if window:
+            yield window
+
+    def _walk(
+        self, inputs: Arrays, windows: Sequence[Sequence[GoldenTap]]
+    ) -> tuple[dict[str, Sketch], str, str]:
+        """Sketches by name; what stopped it, and where."""
+        found = dict(self._stored)
+        walk = OnnxWindows(
+            self._graph,
+            inputs,
+            self._deployment,
+            taps=frozenset(tap.onnx_name for window in windows for tap in window),
+            sessions=self._sessions,
+        )
+        for number, window in enumerate(windows):
+            names = [tap.onnx_name for tap in window]
+            values = walk.advance(names, last=number == len(windows) - 1)
+            if "" in walk.stopped:
+                return found, walk.stopped[""], names[0]
+            for tap in window:
+                found[tap.onnx_name] = sketch(tap.tap.name, values[tap.onnx_name])
+        return found, "", ""
+
+
+def _words(error: Exception) -> str:
+    """onnxruntime's message without its prefixes and terminal colours."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    return text.partition("Status Message: ")[2] or text.partition("\n")[0]
+
+
+def node_prints(graph: GraphIndex, taps: Sequence[GoldenTap]) -> tuple[GraphNode, ...]:
+    """Fingerprints of a graph's nodes, with taps by their position."""
+    positions = {tap.onnx_name: index for index, tap in enumerate(taps)}
+    return tuple(
+        GraphNode(
+            name=node.name,
+            op=node.op,
+            form=node.form,
+            constants=node.constants,
+            tap=positions.get(node.tap, -1),
+        )
+        for node in fingerprint(graph, positions)
+    )
+
+
+def interface_of(graph: GraphIndex) -> Interface:
+    """What a file takes and gives; inputs with a value of their own need not be given."""
+    held = graph.model.graph
+    given = set(graph.inputs)
+    opsets = {entry.domain: entry.version for entry in graph.model.opset_import}
+    return Interface(
+        inputs=tuple(_port(value) for value in held.input if value.name in given),
+        outputs=tuple(_port(value) for value in held.output),
+        opset=opsets.get("", opsets.get("ai.onnx", 0)),
+    )
+
+
+def _port(value: onnx.ValueInfoProto) -> Port:
+    if value.type.WhichOneof("value") != "tensor_type":
+        return Port(name=value.name, dtype="", dims=None)
+    kind = value.type.tensor_type
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+    except KeyError:
+        dtype = f"unknown type {kind.elem_type}"
+    dims = tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+        for dim in kind.shape.dim
+    )
+    return Port(name=value.name, dtype=dtype, dims=dims if kind.HasField("shape") else None)
+
+
+def input_digests(inputs: Arrays) -> dict[str, str]:
+    """sha256 of dtype, shape and bits of every input."""
+    return {name: _digest(np.asarray(array)) for name, array in sorted(inputs.items())}
+
+
+def _digest(array: np.ndarray) -> str:
+    head = f"{array.dtype.name}{list(array.shape)}".encode()
+    return hashlib.sha256(head + np.asarray(array, order="C").tobytes()).hexdigest()

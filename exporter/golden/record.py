@@ -1,0 +1,340 @@
+"""Record a golden from PyTorch, beside a run in which an exported file agreed with it.
+
+Nothing is recorded from a run that did not pass: eager PyTorch, the captured program and the file
+must agree first. The values are those of the captured program in float32, the limits come from
+its float64 run; the file contributes witnesses only (digests that tell "same" from "within
+rounding", and where a graph has changed), and must pass against the new golden before it is
+written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from exporter import __version__
+from exporter.cases.load import choose_cases, load_cases
+from exporter.config import Pipeline
+from exporter.core.artifact import sha256_of
+from exporter.core.errors import GoldenError, UserInputError
+from exporter.core.tensors import Case, TensorSpec
+from exporter.execution.margins import Margin
+from exporter.execution.onnxruntime import Deployment
+from exporter.execution.reordered import float32_cost
+from exporter.execution.walk_double import OpValues, walk_double
+from exporter.golden.check import flat_environment
+from exporter.golden.judge import Observed, judge_case, judge_tap
+from exporter.golden.limits import direct_limits
+from exporter.golden.observe import (
+    WINDOW_BYTES,
+    Observer,
+    input_digests,
+    interface_of,
+    node_prints,
+)
+from exporter.golden.outcome import GOOD
+from exporter.golden.records import Expected, Golden, GoldenCase, GoldenOutput, GoldenTap
+from exporter.golden.sketch import sketch
+from exporter.golden.store import exists, read_golden, write_golden
+from exporter.graph.index import index_graph
+from exporter.graph.onnx_file import read_model
+from exporter.graph.program import Program
+from exporter.graph.program_file import load_program
+from exporter.graph.taps import plan_taps
+from exporter.judge.layers import with_cost
+from exporter.judge.policy import policy_of
+from exporter.parity.compare import measure
+from exporter.parity.measurement import Distance, Measurement
+from exporter.parity.tolerance import Policy, natural_scale
+from exporter.report.beside import changed_file
+from exporter.report.schema import REPORT, ArtifactRecord, Report
+
+STORED_BYTES = 64 << 10
+"""A larger output is known by its sketch alone."""
+NEAR = 0.5
+"""From this share of its limit on, a tap's float32 cost is taken from several draws."""
+
+
+def record_golden(
+    pipeline: Pipeline,
+    report: Report,
+    run_folder: Path,
+    folder: Path,
+    *,
+    inputs: tuple[TensorSpec, ...],
+    reason: str,
+    cases: Sequence[str] | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Golden:
+    """Record the golden of a pipeline from a run that passed.
+
+    Args:
+        report: of that run, with at least the cases that are recorded.
+        run_folder: holds its ``program/`` and ``model.onnx``.
+        folder: where the golden goes; what is there is replaced at one moment.
+        inputs: specifications of the graph's inputs.
+        reason: why, for whoever reads the manifest later.
+        cases: names; all of the pipeline by default.
+
+    Raises:
+        GoldenError: the run did not pass, or is not of this pipeline and this file.
+    """
+    if not reason.strip():
+        raise UserInputError("a golden needs a reason", remedy="add --reason TEXT")
+    names = choose_cases(pipeline, cases, all_cases=cases is None)
+    model_path = run_folder / "model.onnx"
+    refuse_bad_run(pipeline, report, names, model_path)
+    program = load_program(run_folder / "program")
+    graph = index_graph(read_model(model_path), run_folder)
+    planned = plan_taps(program, graph)
+    dtypes = {op.name: op.dtype for op in program.ops}
+    taps = tuple(
+        GoldenTap(
+            tap=held.tap,
+            onnx_name=held.onnx_name,
+            dtype="float32" if dtypes[held.tap.name] == "bfloat16" else dtypes[held.tap.name],
+            fate=held.fate,
+            output=held.output,
+        )
+        for held in planned
+    )
+    deployment = Deployment(
+        provider=report.environment.providers[0],
+        level=pipeline.deploy[0].level,
+        threads=report.environment.threads,
+    )
+    observer = Observer(model_path, graph, taps, deployment)
+    recorder = _Recorder(program, taps, policy_of(pipeline), observer)
+    golden = Golden(
+        pipeline=pipeline.name,
+        pipeline_digest=pipeline.digest,
+        graph_digest=pipeline.graph_digest,
+        weights=report.pipeline.weights.model_dump(),
+        reason=reason.strip(),
+        replaces=read_golden(folder).digest if exists(folder) else "",
+        tool_version=__version__,
+        environment=flat_environment(report.environment),
+        judged=_judged(report),
+        run={
+            "threads": deployment.threads,
+            "provider": deployment.provider,
+            "level": deployment.level,
+            "window_bytes": WINDOW_BYTES,
+        },
+        inputs=inputs,
+        left_out=tuple(case.name for case in pipeline.cases if case.name not in names),
+        taps=taps,
+        nodes=node_prints(graph, taps),
+        interface=interface_of(graph),
+        cases=tuple(
+            recorder.record(case, progress) for case in load_cases(pipeline, inputs, names)
+        ),
+    )
+    return write_golden(golden, folder)
+
+
+def refuse_bad_run(
+    pipeline: Pipeline, report: Report, names: Sequence[str], model_path: Path
+) -> None:
+    """Check that a run may be recorded.
+
+    Raises:
+        GoldenError: it did not pass, is of another pipeline, file or set of cases.
+    """
+    where = str(model_path.parent)
+    problem, remedy = "", "run the pipeline again"
+    file = next((a for a in report.artifacts if a.name == model_path.name), None)
+    left_out = sorted(set(names) - {case.name for case in report.cases})
+    if report.exit_code != 0:
+        problem = f"the run did not pass, so nothing is recorded: {report.headline}"
+        remedy = "a golden is what PyTorch and the file agree on; find out why they do not"
+    elif not any(link.name == "eager -> captured" for link in report.links):
+        problem = "the run did not compare eager PyTorch with the captured program"
+    elif report.pipeline.digest != pipeline.digest:
+        problem = "the run is of another state of the pipeline"
+    elif file is None or not model_path.is_file() or _is_another(file, model_path):
+        problem = f"{model_path.name} is not the file that the run judged"
+    elif left_out:
+        problem = f"the run did not judge the case(s) {', '.join(left_out)}"
+        remedy = "run the pipeline with --all-cases"
+    if problem:
+        raise GoldenError(problem, where=where, remedy=remedy)
+
+
+def _is_another(file: ArtifactRecord, path: Path) -> bool:
+    return file.sha256 != sha256_of(path) or bool(changed_file(file, path.with_name(REPORT)))
+
+
+def _judged(report: Report) -> dict[str, object]:
+    shipped = next(a for a in report.artifacts if a.name == "model.onnx")
+    return {
+        "verdict": report.verdict,
+        "headline": report.headline,
+        "onnx_sha256": shipped.sha256,
+        "policy": {
+            "factor": report.policy.factor,
+            "precision": report.policy.precision,
+            "overrides": report.policy.overrides,
+        },
+        "links": [
+            {
+                "expected": link.expected,
+                "actual": link.actual,
+                "verdict": link.verdict,
+                "compared": link.compared,
+                "fused": link.fused,
+                "missing": link.missing,
+            }
+            for link in report.links
+        ],
+    }
+
+
+class _Recorder:
+    """Turns cases into goldens of cases."""
+
+    def __init__(
+        self, program: Program, taps: tuple[GoldenTap, ...], policy: Policy, observer: Observer
+    ):
+        self._program = program
+        self._taps = taps
+        self._policy = policy
+        self._observer = observer
+
+    def record(self, case: Case, progress: Callable[[str], None]) -> GoldenCase:
+        """Walk PyTorch on one case, then let the file pass or not.
+
+        Raises:
+            GoldenError: the file would not pass against what is about to be recorded.
+        """
+        progress(case.name)
+        expected: list[Expected] = []
+        measured: dict[str, Measurement] = {}
+        kept: dict[str, np.ndarray] = {}
+        labels = {tap.tap.name: tap for tap in self._taps}
+        for values in walk_double(self._program, case.inputs):
+            tap = labels[values.op.name]
+            held = self._measure(tap, values)
+            measured[tap.tap.name] = held
+            expected.append(self._expected(tap, values, held))
+            if tap.output and values.reference.nbytes <= STORED_BYTES:
+                kept[tap.onnx_name] = np.array(values.reference, order="C")
+        sizes = [math.prod(held.sketch.shape) for held in expected]
+        observed = self._observer.run(case.inputs, sizes)
+        expected = self._widen(case, expected, measured, observed)
+        golden = GoldenCase(
+            name=case.name,
+            origin=case.origin,
+            inputs=input_digests(case.inputs),
+            expect_empty=tuple(sorted(case.expect_empty)),
+            outputs=tuple(self._outputs(expected, kept, observed)),
+            taps=tuple(self._witnessed(expected, observed)),
+        )
+        outcome = judge_case(golden, self._taps, observed)
+        if outcome.state not in GOOD:
+            first = f"; first layer '{outcome.first.module}'" if outcome.first else ""
+            why = outcome.first.reason if outcome.first else ""
+            raise GoldenError(
+                f"the exported file would not pass against it: {outcome.reason}{first} {why}",
+                where=f"case '{case.name}'",
+                remedy="report this with the run's report.json: the run itself had passed",
+            )
+        return golden
+
+    def _measure(self, tap: GoldenTap, values: OpValues) -> Measurement:
+        """PyTorch against its own float64 run."""
+        return measure(
+            tap.tap.name,
+            truth=values.truth,
+            reference=values.reference,
+            actual=values.reference,
+            role="output" if tap.output else "inner",
+            natural_scale=natural_scale(tap.tap.op),
+        )
+
+    def _expected(self, tap: GoldenTap, values: OpValues, measured: Measurement) -> Expected:
+        largest, rms = direct_limits(measured, self._policy, tap.tap.module)
+        return Expected(
+            sketch=sketch(tap.tap.name, values.reference),
+            limit_max=largest,
+            limit_rms=rms,
+            witness=b"",
+            close=_close(values.margin, self._policy.factor),
+        )
+
+    def _widen(
+        self,
+        case: Case,
+        expected: list[Expected],
+        measured: Mapping[str, Measurement],
+        observed: Observed,
+    ) -> list[Expected]:
+        """Derive the limits that the file comes near to again, from several draws of float32.
+
+        PyTorch's one draw may happen to be good at an element that amplifies rounding; the draws
+        come from the program alone and know nothing of the file.
+        """
+        near = [
+            tap.tap.name
+            for tap, held in zip(self._taps, expected, strict=True)
+            if held.sketch.floating
+            and tap.onnx_name in observed.taps
+            and judge_tap(held, observed.taps[tap.onnx_name]).strain > NEAR
+        ]
+        if not near:
+            return expected
+        costs: Mapping[str, Distance] = float32_cost(self._program, case.inputs, near)
+        return [
+            self._with_cost(tap, held, measured, costs)
+            for tap, held in zip(self._taps, expected, strict=True)
+        ]
+
+    def _with_cost(
+        self,
+        tap: GoldenTap,
+        held: Expected,
+        measured: Mapping[str, Measurement],
+        costs: Mapping[str, Distance],
+    ) -> Expected:
+        if tap.tap.name not in costs:
+            return held
+        again = with_cost(measured[tap.tap.name], costs[tap.tap.name])
+        largest, rms = direct_limits(again, self._policy, tap.tap.module)
+        return replace(held, limit_max=largest, limit_rms=rms)
+
+    def _outputs(
+        self,
+        expected: Iterable[Expected],
+        kept: Mapping[str, np.ndarray],
+        observed: Observed,
+    ) -> Iterable[GoldenOutput]:
+        for tap, held in zip(self._taps, expected, strict=True):
+            if not tap.output:
+                continue
+            found = observed.outputs.get(tap.onnx_name)
+            yield GoldenOutput(
+                name=tap.onnx_name,
+                dtype=tap.dtype,
+                shape=held.sketch.shape,
+                values=kept.get(tap.onnx_name),
+                limit_max=held.limit_max,
+                limit_rms=held.limit_rms,
+                witness=b"" if found is None else sketch(tap.onnx_name, found).bits,
+            )
+
+    def _witnessed(self, expected: Iterable[Expected], observed: Observed) -> Iterable[Expected]:
+        for tap, held in zip(self._taps, expected, strict=True):
+            found = observed.taps.get(tap.onnx_name)
+            yield held if found is None else replace(held, witness=found.bits)
+
+
+def _close(margin: Callable[[], Margin] | None, factor: float) -> int:
+    """How many decisions a correct float32 program might take the other way."""
+    if margin is None:
+        return 0
+    found = margin()
+    return int((found.distance <= factor * found.noise).sum())
