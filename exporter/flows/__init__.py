@@ -1,0 +1,1 @@
+"""Whole commands as functions: run, verify, check, golden, judge."""
