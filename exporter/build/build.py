@@ -13,7 +13,6 @@ import onnx
 import onnx_ir as ir
 
 from exporter import __version__
-from exporter.core.artifact import Artifact
 from exporter.build.cached import (
     EXPORTED,
     PROGRAM,
@@ -29,6 +28,8 @@ from exporter.build.cached import (
 from exporter.build.key import key_parts
 from exporter.cache.store import Store
 from exporter.config import Pipeline
+from exporter.core.artifact import Artifact
+from exporter.core.stages import Stages, Station
 from exporter.execution.memory import trim
 from exporter.execution.stopwatch import FILES, MODULE, timed
 from exporter.graph.export import check_interface, export
@@ -42,7 +43,6 @@ from exporter.graph.taps import plan_taps, write_taps
 from exporter.graph.weight_files import store_exported, store_shipped
 from exporter.graph.wrap import Wrapped, narrowed, wrap
 from exporter.models.user_code import blamed, stopping
-from exporter.core.stages import Stages, Station
 
 PREFIX = "export_verify."
 INPUT_INITIAL = f"{PREFIX}input_initial"

@@ -11,9 +11,9 @@ from typing import Any
 import onnx
 from torch import nn
 
-from exporter.core.artifact import Artifact
 from exporter.cache.entry import Entry, key_of
 from exporter.cache.store import Store
+from exporter.core.artifact import Artifact
 from exporter.graph.program import Program
 from exporter.graph.program_file import OPS_FILE, WEIGHTS_FILE, load_program
 from exporter.graph.simplify import Simplified

@@ -3,7 +3,9 @@
 Every name is taken at its word first. Where all values agree, that is the proof. Where some do
 not, ``execution.settle`` asks what they hold, and the layers are judged again with what it found:
 
-    a name holds another tap's value      judged as that tap, with that tap's limits
+    a name holds another tap's value      judged as that tap, with that tap's limits; where that
+                                          tap comes before it, only if all values right behind the
+                                          name agree by themselves: else the op between is gone
     a name holds what no tap holds        left out, if all values right behind it agree by
                                           themselves; else it is judged as what it is called
 
@@ -74,7 +76,11 @@ def judge_subject(
     )
     joins = Joins(names=settled.names, moved=settled.replaced)
     if joins:
-        link = judge(joins=joins)
+        at_their_word, link = link, judge(joins=joins)
+        wrong = _failing_behind(link, subject.program, _step_back(joins, at_their_word))
+        if wrong:
+            joins = _without(joins, wrong, at_their_word)
+            link = judge(joins=joins)
     maybe = _in_question(link) - joins.moved
     if subject.names is Names.KEPT:
         maybe &= settled.doubtful
@@ -103,14 +109,37 @@ def _in_question(link: LayerLink) -> frozenset[str]:
 
 def _refuted(link: LayerLink, program: Program, moved: frozenset[str]) -> frozenset[str]:
     """Names left out behind which something fails by itself, or nothing is compared."""
+    planned = [tap.planned for tap in link.taps]
+    alone = {name for name in moved if not values_behind(program, planned, name)}
+    return _failing_behind(link, program, moved) | alone
+
+
+def _failing_behind(link: LayerLink, program: Program, names: frozenset[str]) -> frozenset[str]:
+    """Those of some names behind which a value fails by itself."""
     by_name = {tap.planned.tap.name: tap for tap in link.taps}
     planned = [tap.planned for tap in link.taps]
-    refuted = set()
-    for name in moved:
-        behind = values_behind(program, planned, name)
-        if not behind or any(_fails(by_name[other]) for other in behind):
-            refuted.add(name)
-    return frozenset(refuted)
+    return frozenset(
+        name
+        for name in names
+        if any(_fails(by_name[other]) for other in values_behind(program, planned, name))
+    )
+
+
+def _step_back(joins: Joins, link: LayerLink) -> frozenset[str]:
+    """Names that hold the value of a tap in front of them, in the order of the program."""
+    order = {tap.planned.tap.name: number for number, tap in enumerate(link.taps)}
+    tap_of = {tap.planned.onnx_name: tap.planned.tap.name for tap in link.taps}
+    return frozenset(
+        tap_of[held] for tap, held in joins.names.items() if order[tap] < order[tap_of[held]]
+    )
+
+
+def _without(joins: Joins, wrong: frozenset[str], link: LayerLink) -> Joins:
+    """Joins in which some names are taken at their word again."""
+    kept = {tap.planned.tap.name: tap.planned.onnx_name for tap in link.taps}
+    back = {kept[name] for name in wrong}
+    names = {tap: held for tap, held in joins.names.items() if held not in back}
+    return Joins(names=names, moved=joins.moved - wrong)
 
 
 def _fails(tap: TapResult) -> bool:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.flows import golden as golden_flow
 from exporter.config import load_pipeline
+from exporter.flows import golden as golden_flow
 from exporter.flows.run import run
 from tests.support.stages import Silent
 from tests.support.toy_project import project

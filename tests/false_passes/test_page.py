@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from scripts.false_passes_table import LEAST, Row, page, rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "false_passes.md"

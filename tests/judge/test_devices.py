@@ -10,6 +10,7 @@ import pytest
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays, Case, TensorSpec
 from exporter.execution.deployment import Deployment
+from exporter.execution.truth import Yardstick
 from exporter.judge import devices
 from exporter.judge.case_run import CaseRun
 from exporter.judge.devices import device_records, policy_on
@@ -56,7 +57,7 @@ def judge(run: CaseRun, way: Deployment, outputs: Arrays) -> list[OutputResult]:
         f"simplified -> {way.label()}",
         run.case,
         SPECS,
-        truth=run.truth,
+        truth=run.behind.truth,
         reference=GOOD,
         expected=GOOD,
         actual=outputs,
@@ -73,7 +74,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> CaseRun:
 
     monkeypatch.setattr(devices, "placement", unknown)
     case = Case(name="one", inputs={}, origin="made")
-    return CaseRun(case=case, truth={"y": TRUTH, "tokens": GOOD["tokens"]}, stations={})
+    held = Yardstick(truth={"y": TRUTH, "tokens": GOOD["tokens"]}, reference=GOOD)
+    return CaseRun(case=case, capture=held, behind=held)
 
 
 def records(run: CaseRun, deployment: Deployment, outputs: Arrays):

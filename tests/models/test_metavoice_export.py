@@ -65,7 +65,7 @@ def check_run(report: Report, contracts: set[str]) -> None:
     assert set(held.values()) == {"pass"}, held
 
 
-ALL = {"causality", "padding", "mutation", "dtype", "determinism", "shapes"}
+ALL = {"causality", "causality.streaming", "padding", "mutation", "dtype", "determinism", "shapes"}
 
 
 def test_float32_prefill_and_eight_steps_pass_with_all_contracts(finished: Path):

@@ -283,8 +283,8 @@ def test_the_safetensors_file_of_the_wheel_is_another_model(
         "encoder.2",
         "encoder.4",
         "encoder.6",
-        "lstm",
         "head",
+        "lstm",
     ]
 
 
