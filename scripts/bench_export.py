@@ -197,7 +197,8 @@ def plain(pipeline: Pipeline, wrapped: Any, options: argparse.Namespace, clock: 
 
 def compare(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Both files at several lengths: equal integers, largest difference of floats."""
-    from exporter.cases.load import load_cases, with_size
+    from exporter.cases.load import load_cases
+    from exporter.cases.sized import with_size
     from exporter.core.errors import ExportVerifyError
     from exporter.execution.onnxruntime import Deployment, FileRun
     from exporter.graph.wrap import wrap
@@ -214,7 +215,10 @@ def compare(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
             runs[side] = error
     rows = []
     for size in LENGTHS:
-        given = with_size(case, inputs[0], size).inputs
+        waveform = inputs[0]
+        specs = {spec.name: spec for spec in inputs}
+        axis = waveform.axes[-1].name
+        given = with_size(case, specs, waveform.name, axis, size).inputs
         row: dict[str, Any] = {"samples": size}
         found = {}
         for side, run in runs.items():

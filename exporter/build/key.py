@@ -14,6 +14,7 @@ versions    Python, and the libraries that do the work
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import platform
 import sys
 from collections.abc import Mapping
@@ -96,24 +97,52 @@ def package_digest() -> str:
 
 
 def upstream_digest(module: nn.Module) -> str:
-    """sha256 over the loaded source files of the packages that a module's classes come from, and
-    of all that lies beside a user's pipeline.
+    """Digest of the packages that a module's classes come from, and of a user's own code.
 
-    All of a package that is loaded, not the classes' own files alone: what they compute with is
-    often a function next door. torch counts by its version.
+    All of a package, not the classes' own files alone: what they compute with is often a function
+    next door. Of installed ones names, sizes and times of their files: what else a process has
+    loaded of them by now says nothing of the model. A user's modules count by their contents, and
+    only where a user's class is a part: another pipeline of the same process may have brought
+    some. torch counts by its version.
     """
     classes = {kind for part in module.modules() for kind in type(part).__mro__}
+    users = any(_is_marked(sys.modules.get(kind.__module__)) for kind in classes)
     tops = {kind.__module__.partition(".")[0] for kind in classes} - _BY_VERSION
     digest = hashlib.sha256()
-    for name, held in sorted(sys.modules.items()):
-        # Not by getattr: that would import what another package's lazy modules stand for.
-        known = getattr(held, "__dict__", {})
-        if name.partition(".")[0] not in tops and not known.get(MARK):
-            continue
-        file = known.get("__file__")
-        if file and file.endswith(".py"):
+    for top in sorted(tops):
+        if not _is_marked(sys.modules.get(top)):
+            digest.update(f"{top}\n{_installed(top)}\n".encode())
+    # Not by getattr: that would import what another package's lazy modules stand for.
+    for name, held in sorted(sys.modules.items()) if users else ():
+        file = getattr(held, "__dict__", {}).get("__file__")
+        if _is_marked(held) and file and file.endswith(".py"):
             digest.update(f"{name}\n".encode() + Path(file).read_bytes())
     return digest.hexdigest()
+
+
+def _installed(top: str) -> str:
+    """Names, sizes and times of the Python files of a package, or of a module's one file.
+
+    Whether it is loaded at the moment does not matter: FunASR's parts are imported alone.
+    """
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    roots = [Path(root) for root in (spec and spec.submodule_search_locations) or ()]
+    found = [(path, path.relative_to(root)) for root in roots for path in root.rglob("*.py")]
+    if not found and spec and spec.has_location and spec.origin:
+        found = [(Path(spec.origin), Path(Path(spec.origin).name))]
+    lines = []
+    for path, name in sorted(found, key=lambda pair: str(pair[1])):
+        state = path.stat()
+        lines.append(f"{name} {state.st_size} {state.st_mtime_ns}")
+    return "\n".join(lines)
+
+
+def _is_marked(module: object) -> bool:
+    """True for a module that lies beside a user's pipeline."""
+    return bool(getattr(module, "__dict__", {}).get(MARK))
 
 
 def _capture(captured: Captured) -> str:

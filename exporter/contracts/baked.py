@@ -10,9 +10,10 @@ buffer of the module is named (SpeechBrain 0.5.16: the example's mean).
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,7 +63,8 @@ def find_baked(
     graph = subject.onnx.made.graph
     if at_example:
         held = _foreign_table(subject, graph)
-        return held or Baked(place=None, what="not located")
+        if held is not None:
+            return held
     sizes = sizes_that_move(subject, good, bad)
     candidates = _constants(graph, frozenset(sizes))
     listed = [_text(graph, *item) for item in candidates[:10]]
@@ -87,7 +89,11 @@ def find_baked(
 
 
 def _foreign_table(subject: Subject, graph: GraphIndex) -> Baked | None:
-    own = {checksum(item.tensor.contiguous()) for item in held_tensors(subject.module)}
+    own = {
+        checksum(turned.contiguous())
+        for item in held_tensors(subject.module)
+        for turned in _turned(item.tensor)
+    }
     for node, names in enumerate(graph.reads):
         for name in names:
             if name not in graph.initializers or math.prod(_dims(subject, name)) < _LEAST_TABLE:
@@ -102,6 +108,14 @@ def _foreign_table(subject: Subject, graph: GraphIndex) -> Baked | None:
                     "of the example",
                 )
     return None
+
+
+def _turned(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """A tensor with its axes in every order: exporters store matrices the other way round."""
+    orders = itertools.permutations(range(tensor.dim())) if tensor.dim() <= 3 else ()
+    yield from (tensor.permute(order) for order in orders)
+    if tensor.dim() > 3:
+        yield tensor
 
 
 def refusing_node(graph: GraphIndex, message: str) -> onnx.NodeProto | None:
