@@ -18,7 +18,9 @@ class Model(nn.Module):
             a, b = b, a
         return self.mix(x), [a + 0, 2 * b]
 """
-INPUTS = "  cache0: {dtype: float32, shape: [batch, 8]}\n  cache1: {dtype: float32, shape: [batch, 8]}"
+INPUTS = (
+    "  cache0: {dtype: float32, shape: [batch, 8]}\n  cache1: {dtype: float32, shape: [batch, 8]}"
+)
 
 
 def _yaml(inputs: str) -> str:
