@@ -88,11 +88,12 @@ def default_array(pipeline: Pipeline, name: str, sizes: Mapping[str, int]) -> np
                 where=pipeline.where(*where, "draw"),
                 remedy="write axes: {NAME: {example: SIZE}}, or sizes in a case's 'random'",
             )
-        return draw(given.kind, shape, given.seed, **given.options, dtype=spec.dtype)
+        seed = given.seed if "seed" in given.model_fields_set else own_seed(pipeline, name)
+        return draw(given.kind, shape, seed, **given.options, dtype=spec.dtype)
     if spec.dtype == "bool":
         return np.ones(shape, dtype=bool)
     if not spec.dtype.startswith(("int", "uint")):
-        return draw("normal", shape, 0, dtype=spec.dtype)
+        return draw("normal", shape, own_seed(pipeline, name), dtype=spec.dtype)
     if spec.choices:
         return np.full(shape, next(iter(spec.choices.values())), dtype=spec.dtype)
     axis = length_axis(pipeline, name)
@@ -103,6 +104,11 @@ def default_array(pipeline: Pipeline, name: str, sizes: Mapping[str, int]) -> np
         where=pipeline.where(*where),
         remedy="add for example draw: {kind: integers, low: 0, high: 100}",
     )
+
+
+def own_seed(pipeline: Pipeline, name: str) -> int:
+    """The seed of an input for which nobody names one: equal values would hide exchanged inputs."""
+    return list(pipeline.inputs).index(name)
 
 
 def _lengths(pipeline: Pipeline, axis: str, size: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.cases.defaults import default_array, example_sizes, length_axis
+from exporter.cases.defaults import default_array, example_sizes, length_axis, own_seed
 from exporter.config import Pipeline
 from exporter.core.errors import ConfigError, ModelError, UserInputError, WeightsError
 from exporter.core.tensors import Axis, TensorSpec
@@ -190,7 +190,7 @@ def _tensors(pipeline: Pipeline, sizes: Mapping[str, int], seed: int) -> dict[st
     for name, spec in pipeline.inputs.items():
         array = default_array(pipeline, name, sizes)
         if seed and array.dtype.kind == "f":
-            draw = np.random.Generator(np.random.PCG64(seed))
+            draw = np.random.Generator(np.random.PCG64([seed, own_seed(pipeline, name)]))
             scale = float(np.abs(array.astype(np.float64)).max(initial=0.0)) or 1.0
             array = (array + 0.5 * scale * draw.standard_normal(array.shape)).astype(array.dtype)
         found[name] = torch.from_numpy(np.array(array, dtype=spec.dtype))

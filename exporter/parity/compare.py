@@ -13,6 +13,7 @@ import numpy as np
 
 from exporter.parity import fused
 from exporter.parity.distance import distances, sum_of_squares, walk
+from exporter.parity.literals import without_literals
 from exporter.parity.measurement import Distance, Index, Measurement, Role
 from exporter.parity.merge import accumulate, worse
 
@@ -77,7 +78,11 @@ def measure(
     if _family(truth.dtype) != "float":
         return Measurement(**head, problem=f"the float64 run holds {truth.dtype.name}")
     # Between the two only where people look at it: both distances to the truth are the verdict.
-    found = distances(truth, reference, actual, direct=exhaustive or role == "output")
+    direct = exhaustive or role == "output"
+    found = distances(truth, reference, actual, direct=direct)
+    rest = without_literals(truth, reference, actual, found.scale)
+    if rest is not None:
+        found = distances(*rest, direct=direct)
     extra = {**_exhaustive(truth, actual), **_flips(truth, actual)} if exhaustive else {}
     return Measurement(
         **head,

@@ -225,7 +225,9 @@ def limit(measurement: Measurement, policy: Policy, *, layer: str = "") -> Limit
     ):
         unit = max(held.roundoff * max(scale or 0.0, natural), _tiny(measurement, scale, held))
         floors.append(ulps * unit * widening)
-        costs.append((error or 0.0) * amplified)
+        # A double that float32 has computed costs what float32 costs already.
+        narrow = reference is FORMATS["float64"] and (error or 0.0) > 0.05 * unit
+        costs.append((error or 0.0) * (1.0 if narrow else amplified))
     shares = [0.5 * (x or 0.0) for x in (drawn and drawn.max_abs, drawn and drawn.rms)]
     why = f"{factor:g} x " + (
         "float32 PyTorch's own distance" if costs[0] >= floors[0] else "the rounding floor"
