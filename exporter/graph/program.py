@@ -226,6 +226,13 @@ def _apart(node: torch.fx.Node) -> str | None:
                 f"a cond{where} is two graphs of which one runs: compute both and choose with"
                 " torch.where"
             )
+        if getattr(user.target, "namespace", "") == "higher_order":
+            return (
+                f"what torch calls {user.target}{where} is a graph of its own, of which no layer"
+                " could be compared: write it out with plain operators; where it is a loop over an"
+                " axis, take a recurrent layer of torch.nn, or export one turn and loop outside,"
+                " with what it hands on as 'states'"
+            )
     return None
 
 

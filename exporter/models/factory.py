@@ -267,7 +267,17 @@ class Probe:
         where = self.pipeline.where("model", "factory")
         positional, named = self._binding.arguments(list(values.values()))
         with torch.no_grad(), blamed(where, f"the model does not run on {shapes}"):
-            return self._module(*positional, **named)
+            before = {name: tuple(value.shape) for name, value in values.items()}
+            found = self._module(*positional, **named)
+        for name, shape in before.items():
+            if tuple(values[name].shape) != shape:
+                raise ModelError(
+                    f"the model changes the shape of its input '{name}' in place, which is its"
+                    f" caller's: {list(shape)} becomes {list(values[name].shape)}",
+                    where=where,
+                    remedy="take the operator without '_' at its end (unsqueeze, transpose)",
+                )
+        return found
 
 
 def _outputs(
