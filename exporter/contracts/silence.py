@@ -229,7 +229,8 @@ def _not_finite(
 
 
 def _expected(found: dict[str, np.ndarray], signal: Signal, settings: Settings) -> None:
-    for name, wanted in settings.expect.get(signal.name, {}).items():
+    expected = {str(tried): wanted for tried, wanted in settings.expect.items()}
+    for name, wanted in expected.get(signal.name, {}).items():
         value = found.get(name)
         if value is None:
             raise _Bad(f"there is no output '{name}'", None, "correct the contract's 'expect'")
