@@ -6,6 +6,7 @@ import onnx
 from onnx import TensorProto
 
 from exporter.graph.index import GraphIndex
+from exporter.graph.value_types import inferred_types
 
 _TYPES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 
@@ -20,7 +21,7 @@ def retyped(
             and what enters is typed as an input. ``None`` keeps everything.
     """
     target = _TYPES[precision]
-    inferred = _types(graph)
+    inferred = inferred_types(graph)
     keep = range(len(graph.nodes)) if inside is None else _between(graph, inside)
     model = onnx.ModelProto(ir_version=graph.model.ir_version)
     model.opset_import.extend(graph.model.opset_import)
@@ -61,28 +62,6 @@ def _declare(
     shape = list(tensor.dims) if tensor is not None else None
     kind = target if kind == TensorProto.FLOAT else kind
     body.input.append(onnx.helper.make_tensor_value_info(name, kind, shape))
-
-
-def _types(graph: GraphIndex) -> dict[str, int]:
-    """Element type of every value that inference knows."""
-    slim = onnx.ModelProto(ir_version=graph.model.ir_version)
-    slim.opset_import.extend(graph.model.opset_import)
-    slim.functions.extend(graph.model.functions)
-    slim.graph.name = "types"
-    slim.graph.input.extend(graph.model.graph.input)
-    slim.graph.output.extend(graph.model.graph.output)
-    for name, tensor in graph.initializers.items():
-        if tensor.ByteSize() < 4096 and tensor.data_location != TensorProto.EXTERNAL:
-            slim.graph.initializer.add().CopyFrom(tensor)
-        else:
-            slim.graph.input.append(
-                onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
-            )
-    for node in graph.nodes:
-        slim.graph.node.add().CopyFrom(node)
-    known = onnx.shape_inference.infer_shapes(slim).graph
-    values = [*known.value_info, *known.input, *known.output]
-    return {value.name: value.type.tensor_type.elem_type for value in values}
 
 
 def _between(graph: GraphIndex, inside: frozenset[str]) -> list[int]:

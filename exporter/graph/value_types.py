@@ -18,7 +18,7 @@ def value_types(graph: GraphIndex) -> dict[str, int]:
     input; contrib operators that quantise give what they compute with.
     """
     found = {name: tensor.data_type for name, tensor in graph.initializers.items()}
-    found |= _inferred(graph)
+    found |= inferred_types(graph)
     for node in graph.nodes:
         if not node.output or found.get(node.output[0]):
             continue
@@ -34,7 +34,8 @@ _FLOATING = frozenset(
 )
 
 
-def _inferred(graph: GraphIndex) -> dict[str, int]:
+def inferred_types(graph: GraphIndex) -> dict[str, int]:
+    """Element type (onnx's number) of every value that inference knows."""
     slim = onnx.ModelProto(ir_version=graph.model.ir_version)
     slim.opset_import.extend(graph.model.opset_import)
     slim.functions.extend(graph.model.functions)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from exporter.execution.ways import Way
 from exporter.report.schema import DeploymentRecord, WayRecord
 
-_ARITHMETIC = ("TF32 off", "cuDNN's default algorithm")
+_ARITHMETIC = (Way.TF32_OFF, Way.FIXED_ALGORITHM)
 
 
 def deployment_lines(deployments: Sequence[DeploymentRecord]) -> list[str]:
@@ -21,10 +22,10 @@ def cause_sentence(held: DeploymentRecord) -> str:
     shown = "; ".join(_way(way) for way in held.ways)
     if held.cause is None:
         return f"fails in every way that was tried: {shown}"
-    what = "TF32" if held.cause == "TF32 off" else held.cause
+    what = "TF32" if held.cause == Way.TF32_OFF else held.cause
     if held.cause in _ARITHMETIC:
         said = f"arithmetic of the provider ({what}), not the file"
-    elif held.cause == "graph optimisation off":
+    elif held.cause == Way.OPTIMISATION_OFF:
         said = "a graph optimisation of onnxruntime on this provider, not the file"
     else:
         said = f"the provider {held.provider}, not the file: the same file passes on the CPU"
