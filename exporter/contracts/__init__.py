@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from exporter.contracts.result import ContractResult, Place
 from exporter.contracts.runner import CONTRACTS, declared_settings, run_contracts
-from exporter.contracts.subject import Subject
+from exporter.contracts.target import Subject
 
 __all__ = [
     "CONTRACTS",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from exporter.contracts.subject import Subject, TimeAxis
+from exporter.contracts.target import Subject, TimeAxis
 from exporter.core.tensors import Arrays, TensorSpec
 
 DEFAULT_STEPS = 64

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from exporter.contracts.subject import Subject, TimeAxis
+from exporter.contracts.target import Subject, TimeAxis
 from exporter.core.tensors import Arrays, TensorSpec
 
 LOUDNESS = (1.0, 0.04, 0.3, 0.012)

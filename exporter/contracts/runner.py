@@ -10,17 +10,17 @@ from typing import Any, Protocol
 
 from exporter.contracts.result import ContractResult
 from exporter.contracts.settings import ContractSettings, check_named, read_settings
-from exporter.contracts.subject import Subject
+from exporter.contracts.target import Subject
 from exporter.core.errors import ConfigError
 
 CONTRACTS: dict[str, str] = {
-    "causality": "exporter.contracts.causality",
-    "padding": "exporter.contracts.padding",
-    "mutation": "exporter.contracts.mutation",
-    "dtype": "exporter.contracts.dtype",
-    "determinism": "exporter.contracts.determinism",
-    "shapes": "exporter.contracts.shapes",
-    "silence": "exporter.contracts.silence",
+    "causality": "exporter.contracts.causality.check",
+    "padding": "exporter.contracts.padding.check",
+    "mutation": "exporter.contracts.mutation.check",
+    "dtype": "exporter.contracts.dtype.check",
+    "determinism": "exporter.contracts.determinism.check",
+    "shapes": "exporter.contracts.shapes.check",
+    "silence": "exporter.contracts.silence.check",
 }
 """Name in the YAML -> module."""
 

@@ -12,7 +12,7 @@ from exporter.build.build import PREFIX, metadata_of
 from exporter.cases.load import load_cases
 from exporter.config import Pipeline
 from exporter.contracts import ContractResult, Subject, declared_settings, run_contracts
-from exporter.contracts.build import subject_from_wrapped
+from exporter.contracts.make_target import subject_from_wrapped
 from exporter.core.errors import ConfigError
 from exporter.core.stages import Stages
 from exporter.core.tensors import Case, Tap

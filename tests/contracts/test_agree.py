@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contracts.agree import within_reach
+from exporter.contracts.compare.agree import within_reach
 
 LEFT = np.zeros((2, 5), np.float32)
 

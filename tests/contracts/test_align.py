@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.contracts.align import first_difference, learn_law, row_of
+from exporter.contracts.compare.align import first_difference, learn_law, row_of
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from exporter.contracts import causality_torch, run_contracts
-from exporter.contracts.align import learn_law
-from exporter.contracts.causality import Settings, make_plan
-from exporter.contracts.cudnn import SETTINGS, backend_note, check_backends
+from exporter.contracts import run_contracts
+from exporter.contracts.causality import torch as causality_torch
+from exporter.contracts.causality.check import Settings, make_plan
+from exporter.contracts.causality.cudnn import SETTINGS, backend_note, check_backends
+from exporter.contracts.compare.align import learn_law
 from tests.contracts.zoo.causality import Fsmn, LengthDependent
 from tests.contracts.zoo.toy import features, output, subject
 

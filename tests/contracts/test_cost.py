@@ -11,7 +11,7 @@ from torch import nn
 
 from exporter.contracts import run_contracts
 from exporter.contracts.memo import Memo, digest_of
-from exporter.contracts.shape_sizes import derived, sweep_axes
+from exporter.contracts.shapes.sizes import derived, sweep_axes
 from exporter.core.tensors import Axis, Case, TensorSpec
 from tests.contracts.zoo.toy import features, output, subject
 

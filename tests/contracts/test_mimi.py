@@ -14,11 +14,11 @@ import torch
 
 from exporter.cases.load import load_cases
 from exporter.contracts import ContractResult, run_contracts
-from exporter.contracts.build import subject_from_wrapped
-from exporter.contracts.noise import noise_of
+from exporter.contracts.causality.rounding import without_coarse_arithmetic
+from exporter.contracts.compare.noise import noise_of
+from exporter.contracts.make_target import subject_from_wrapped
 from exporter.contracts.onnx_side import no_file
-from exporter.contracts.rounding import without_coarse_arithmetic
-from exporter.contracts.subject import Subject
+from exporter.contracts.target import Subject
 from exporter.graph.wrap import wrap
 from tests.support.mimi import (
     pad_symmetrically,

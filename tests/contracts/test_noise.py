@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.contracts import noise, run_contracts
-from exporter.contracts.noise import Noise, distance, format_of, noise_of
+from exporter.contracts import run_contracts
+from exporter.contracts.compare import noise
+from exporter.contracts.compare.noise import Noise, distance, format_of, noise_of
 from exporter.execution.double import call_in_double, copied_in_double, large_weights
 from tests.contracts.zoo.toy import Conv, Stack, features, output, subject
 

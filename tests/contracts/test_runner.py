@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from exporter.contracts import CONTRACTS, declared_settings, run_contracts
-from exporter.contracts.build import subject_from_module
+from exporter.contracts.make_target import subject_from_module
 from exporter.contracts.result import Place
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import TensorSpec

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.contracts import run_contracts
-from exporter.contracts.build import subject_from_module
+from exporter.contracts.make_target import subject_from_module
 from exporter.contracts.onnx_side import no_file
-from exporter.contracts.subject import Subject
+from exporter.contracts.target import Subject
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.flows.check import check, contracts_exit_code
 from exporter.graph.wrap import wrap

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from exporter.contracts import ContractResult, run_contracts
-from exporter.contracts.agree import disagreement
-from exporter.contracts.differ import Kind, differ
-from exporter.contracts.noise import Noise
+from exporter.contracts.compare.agree import disagreement
+from exporter.contracts.compare.differ import Kind, differ
+from exporter.contracts.compare.noise import Noise
 from exporter.core.tensors import Axis
 from exporter.parity.status import Status
 from tests.contracts.zoo.toy import frames, output, subject

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.contracts import Subject, run_contracts
-from exporter.contracts.align import readings_of, reversals
+from exporter.contracts.compare.align import readings_of, reversals
 from exporter.contracts.rows import alike, varied_rows
 from exporter.core.tensors import Case, TensorSpec
 from exporter.parity.status import Status

@@ -85,7 +85,7 @@ def mels(frames: int, seed: int, *, level: float = -5.0) -> Tensor:
 
 def subject(module: nn.Module, *, batch: str | int = "batch", onnx: Any = None) -> Any:
     """The module under contract, fed with log mels; ``batch`` is an axis or a fixed size."""
-    from exporter.contracts.build import subject_from_module
+    from exporter.contracts.make_target import subject_from_module
     from exporter.core.tensors import Axis, TensorSpec
 
     rows = (Axis(name="batch"),) if batch == "batch" else ()

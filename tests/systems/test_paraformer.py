@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.contracts import run_contracts
-from exporter.contracts.build import draw_example, subject_from_module
+from exporter.contracts.make_target import draw_example, subject_from_module
 from exporter.contracts.onnx_side import no_file, opened
 from exporter.contracts.result import ContractResult
-from exporter.contracts.subject import Subject
+from exporter.contracts.target import Subject
 from exporter.core.errors import StageError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.execution.onnxruntime import FileRun

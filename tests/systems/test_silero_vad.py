@@ -23,7 +23,7 @@ import torch
 from exporter.cases.audio import read_waveform
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
-from exporter.contracts.build import subject_from_module
+from exporter.contracts.make_target import subject_from_module
 from exporter.contracts.runner import run_contracts
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.execution.onnxruntime import Deployment, FileRun

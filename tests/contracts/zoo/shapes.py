@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.contracts import Subject
-from exporter.contracts.build import draw_example
+from exporter.contracts.make_target import draw_example
 from exporter.contracts.onnx_side import opened
 from exporter.core.tensors import Axis
 from tests.contracts.zoo.toy import Toy, features, frames, output, subject

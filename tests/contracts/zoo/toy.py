@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.contracts import ContractResult, Subject, run_contracts
-from exporter.contracts.build import subject_from_module
+from exporter.contracts.make_target import subject_from_module
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.parity.status import severity
 

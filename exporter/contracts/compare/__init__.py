@@ -1,0 +1,1 @@
+"""How far apart two runs may be, and how two arrays differ."""

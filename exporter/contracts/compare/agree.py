@@ -1,0 +1,178 @@
+"""Do PyTorch and ONNX agree on one input? Judged by float32 noise, confirmed where it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from exporter.contracts.compare.differ import Kind, differ
+from exporter.contracts.compare.noise import Noise, distance, measure_noise, scale_of
+from exporter.contracts.target import ForwardError, Subject
+from exporter.core.tensors import Arrays
+from exporter.parity.tolerance import natural_scale
+
+VALUES = "values"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreement:
+    """The first output that differs.
+
+    Attributes:
+        what: ``VALUES``, or in words what it is that differs; ``gap`` is then infinite.
+        fragile: PyTorch itself, when its input moves by rounding, gives results that are as far
+            apart, takes as many decisions otherwise, or finds another number of things.
+    """
+
+    output: str
+    gap: float
+    limit: float
+    what: str
+    fragile: bool = False
+
+    def text(self) -> str:
+        """A sentence: which output, and what differs."""
+        figure = f"differs by {self.gap:.3g} (limit {self.limit:.3g})"
+        return f"'{self.output}' {figure if self.what == VALUES else self.what}"
+
+
+def disagreement(
+    subject: Subject,
+    inputs: Arrays,
+    left: dict[str, np.ndarray],
+    right: dict[str, np.ndarray],
+    noise: Noise,
+    *,
+    fragile_agrees: bool = False,
+) -> Disagreement | None:
+    """Compare outputs; on a difference measure the noise on these very inputs first.
+
+    Args:
+        left: PyTorch's outputs on ``inputs``.
+        right: ONNX's.
+        noise: measured on some other input; good enough to pass.
+        fragile_agrees: the caller treats ``fragile`` as agreement; as it is cheaper to find out
+            than the noise, it is then asked first.
+    """
+    natural = {name: natural_scale_of(subject, name) for name in left}
+    moved = _Moved(subject, inputs)
+    found = _all(left, right, noise, natural)
+    if found and fragile_agrees and moved.explain(found, left, right):
+        return replace(found[0], fragile=True)
+    if any(item.what == VALUES and np.isfinite(item.gap) for item in found):
+        found = _all(left, right, measure_noise(subject, inputs), natural)
+    if not found:
+        return None
+    return replace(found[0], fragile=moved.explain(found, left, right))
+
+
+def _all(
+    left: dict[str, np.ndarray],
+    right: dict[str, np.ndarray],
+    noise: Noise,
+    natural: Mapping[str, float],
+) -> list[Disagreement]:
+    found = []
+    for name, value in left.items():
+        other = right.get(name)
+        if other is None:
+            found.append(Disagreement(output=name, gap=np.inf, limit=0.0, what="missing in ONNX"))
+            continue
+        away = differ(value, other, noise, name)
+        if away is None:
+            continue
+        if away.kind is not Kind.VALUES:
+            what = away.text("in PyTorch", "in ONNX")
+            found.append(Disagreement(output=name, gap=np.inf, limit=0.0, what=what))
+            continue
+        scale = max(scale_of(value, other), natural.get(name, 0.0))
+        limit = noise.limit(name, scale, value.size)
+        if not away.gap <= limit:
+            found.append(Disagreement(output=name, gap=away.gap, limit=limit, what=VALUES))
+    return found
+
+
+_MOST_MOVED = 4
+_MOVING = frozenset(
+    {"Reshape", "Slice", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Gather", "Flatten"}
+)
+
+
+def natural_scale_of(subject: Subject, output: str) -> float:
+    """Range of the op that computes an output, for ops that are accurate in absolute terms
+    (a probability, see ``exporter.parity.tolerance``); 0.0 for all others."""
+    graph = subject.onnx.made.graph
+    while True:
+        node = graph.producer.get(output)
+        if node is None:
+            return 0.0
+        kind = graph.nodes[node].op_type
+        if kind not in _MOVING:
+            return natural_scale(kind) or 0.0
+        output = graph.nodes[node].input[0]
+
+
+class _Moved:
+    """PyTorch's outputs when the float inputs move by a unit in the last place."""
+
+    def __init__(self, subject: Subject, inputs: Arrays):
+        self._subject = subject
+        self._inputs = inputs
+        self._generator = np.random.Generator(np.random.PCG64(3))
+        self._runs: list[dict[str, np.ndarray]] = []
+
+    def explain(
+        self,
+        differing: list[Disagreement],
+        left: dict[str, np.ndarray],
+        right: dict[str, np.ndarray],
+    ) -> bool:
+        """They move as far (within a factor of two): then neither side can be called wrong.
+
+        Every further run can only excuse more, so the first that does ends it.
+        """
+        if any(item.what == "missing in ONNX" for item in differing):
+            return False
+        names = [item.output for item in differing]
+        for count in range(1, _MOST_MOVED + 1):
+            try:
+                runs = self._first(count)
+            except ForwardError:
+                return False
+            if all(within_reach(left[n], right[n], [run[n] for run in runs]) for n in names):
+                return True
+        return False
+
+    def _first(self, count: int) -> list[dict[str, np.ndarray]]:
+        while len(self._runs) < count:
+            moved = {
+                key: (value * (1 + self._generator.choice([-1, 1], value.shape) * 2.0**-23)).astype(
+                    value.dtype
+                )
+                if value.dtype.kind == "f"
+                else value
+                for key, value in self._inputs.items()
+            }
+            self._runs.append(self._subject.torch(moved))
+        return self._runs[:count]
+
+
+def within_reach(left: np.ndarray, right: np.ndarray, moved: list[np.ndarray]) -> bool:
+    """``right`` lies within twice the distance of the furthest of ``moved``, both from ``left``."""
+    if left.shape != right.shape:
+        if left.ndim != right.ndim or any(run.ndim != left.ndim for run in moved):
+            return False
+        sizes = np.array([run.shape for run in moved])
+        steps = np.abs(sizes - left.shape).max(axis=0)
+        return bool((np.abs(np.array(right.shape) - left.shape) <= 2 * steps).all())
+    if left.dtype.kind in "biu":
+        gap = float((left != right).sum())
+    elif not np.isfinite(gap := distance(left, right)):
+        return False
+    if any(run.shape != left.shape for run in moved):
+        return True  # behind a decision that rounding takes either way
+    if left.dtype.kind in "biu":
+        return gap <= 2 * max(float((left != run).sum()) for run in moved)
+    return gap <= 2 * max(distance(left, run) for run in moved)

@@ -1,0 +1,263 @@
+"""Determinism: the same input gives the same output, whatever was run before and around it.
+
+Two runs, with an unrelated input in between; one and several threads; another order of the batch.
+Where the two differ a third run, with nothing in between, tells chance from memory. Randomness is
+also seen directly: ops that are seeded announce it, and the file is searched for nodes that draw
+numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from exporter.contracts.compare.align import reversals
+from exporter.contracts.compare.noise import Noise, distance, noise_of, scale_of
+from exporter.contracts.determinism.onnx import check_onnx
+from exporter.contracts.determinism.repeats import (
+    AFTER_OTHER,
+    TWICE,
+    Finding,
+    Moved,
+    batch_of,
+    compare,
+    compare_turned,
+    row_count,
+    turned_batch,
+    unrelated,
+    verdict,
+)
+from exporter.contracts.locate.first import first_layer, locate, record
+from exporter.contracts.locate.recorder import ModuleStack, calling_line
+from exporter.contracts.probes import probe, short_probe
+from exporter.contracts.result import SIDES, TORCH, ContractResult, Place, not_applicable, not_run
+from exporter.contracts.settings import ContractSettings, Many
+from exporter.contracts.state import held_tensors
+from exporter.contracts.target import ForwardError, Subject
+
+NAME = "determinism"
+
+
+class Settings(ContractSettings):
+    """Options.
+
+    Attributes:
+        bitwise: two runs of one input are equal bit by bit; False: within float32 noise.
+        threads: counts that must agree within float32 noise; the first is the reference.
+        caches: patterns of state that the caller resets between inputs.
+    """
+
+    bitwise: bool = True
+    threads: Many[int] = (1, 2)
+    caches: Many[str] = ()
+
+
+class RandomOps(TorchDispatchMode):
+    """Collects ops that draw random numbers."""
+
+    def __init__(self, stack: ModuleStack):
+        super().__init__()
+        self._stack = stack
+        self.places: list[Place] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags and not _is_off(func, args):
+            place = Place(module=self._stack.current, op=str(func), source=calling_line())
+            self.places.append(place)
+        return func(*args, **(kwargs or {}))
+
+
+def _is_off(func: Any, args: Any) -> bool:
+    """Ops that may draw, but were told not to: dropout of 0, attention without dropout."""
+    name = str(func)
+    if "scaled_dot_product" in name:
+        numbers = [a for a in args[3:] if isinstance(a, float) and not isinstance(a, bool)]
+        return not any(0.0 < number < 1.0 for number in numbers[:1])
+    if "dropout" in name:
+        flags = [a for a in args[1:] if isinstance(a, bool)]
+        return bool(args[1:]) and (args[1] == 0.0 or False in flags)
+    # A recurrent layer draws only for its dropout, which is off in eval.
+    return any(kind in name for kind in ("lstm", "gru", "rnn"))
+
+
+def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+    """Check both sides."""
+    if settings.not_applicable:
+        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
+    inputs = probe(subject)
+    try:
+        noise = noise_of(subject)
+        found, tests = _torch(subject, settings, inputs, noise)
+    except ForwardError as error:
+        return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
+    return (
+        verdict(TORCH, found, tests, settings.bitwise),
+        check_onnx(subject, settings.bitwise, settings.threads, inputs, noise),
+    )
+
+
+def _torch(
+    subject: Subject, settings: Settings, inputs: dict[str, np.ndarray], noise: Noise
+) -> tuple[Finding | None, list[str]]:
+    """Run the tests in turn; the first that fails ends it."""
+    tests = [TWICE, AFTER_OTHER]
+    other = unrelated(subject, inputs)
+    first = subject.recall(inputs)
+    bad, drawing = _after_other(subject, settings, inputs, other, first, noise)
+    if bad is not None:
+        second = compare(first, subject.torch(inputs), noise, bitwise=settings.bitwise)
+        if second is not None:
+            where = drawing[0] if drawing else _locate(subject, inputs, inputs)
+            advice = (
+                "switch dropout and dither off for inference, or draw the noise outside and pass it"
+            )
+            return Finding(test=TWICE, where=where, advice=advice, moved=second), [TWICE]
+        where = _first_stale(subject, settings, inputs, other, noise)
+        advice = "reset or return the state that this module keeps, or declare it under caches"
+        return Finding(test=AFTER_OTHER, where=where, advice=advice, moved=bad), tests
+    for count in settings.threads[1:]:
+        tests.append(f"{settings.threads[0]} and {count} threads")
+        short = short_probe(subject)
+        one, many = (_with_threads(subject, short, n) for n in (settings.threads[0], count))
+        bad = compare(one, many, noise, bitwise=False)
+        if bad is not None:
+            advice = "avoid ops whose order of addition is not fixed (scatter_add, index_put)"
+            return Finding(test=tests[-1], where=None, advice=advice, moved=bad), tests
+    bad, where = _batch_order(subject, short_probe(subject), noise, tests)
+    if bad is not None:
+        advice = "compute nothing over the batch axis"
+        return Finding(test=tests[-1], where=where, advice=advice, moved=bad), tests
+    if drawing:
+        tests.append(f"draws random numbers in {drawing[0]}, without effect on the outputs")
+    return None, tests
+
+
+def _with_threads(
+    subject: Subject, inputs: dict[str, np.ndarray], count: int
+) -> dict[str, np.ndarray]:
+    with threads(count):
+        return subject.recall(inputs)
+
+
+def _after_other(
+    subject: Subject,
+    settings: Settings,
+    inputs: dict[str, np.ndarray],
+    other: dict[str, np.ndarray],
+    first: dict[str, np.ndarray],
+    noise: Noise,
+) -> tuple[Moved | None, list[Place]]:
+    """B, then A again, with the state kept; declared caches are reset in between.
+
+    Returns:
+        what differs from ``first``, and where random numbers are drawn.
+    """
+    with _caches_reset(subject, settings) as reset:
+        with ModuleStack(subject.module) as stack, RandomOps(stack) as ops:
+            subject.torch(other, keep_state=True)
+        reset()
+        again = subject.torch(inputs, keep_state=True)
+    return compare(first, again, noise, bitwise=settings.bitwise), ops.places
+
+
+def _first_stale(
+    subject: Subject,
+    settings: Settings,
+    inputs: dict[str, np.ndarray],
+    other: dict[str, np.ndarray],
+    noise: Noise,
+) -> Place | None:
+    """The first layer that still remembers another input."""
+    clean = record(subject, inputs)
+    with _caches_reset(subject, settings) as reset:
+        subject.torch(other, keep_state=True)
+        reset()
+        stale = record(subject, inputs)
+    found = first_layer((clean, stale), _judge(noise, bitwise=settings.bitwise))
+    return found.place if found else None
+
+
+@contextlib.contextmanager
+def _caches_reset(subject: Subject, settings: Settings) -> Iterator[Callable[[], None]]:
+    """Gives what resets the declared caches; all state is put back in the end."""
+    saved = [
+        (held.tensor, held.tensor.detach().clone())
+        for held in held_tensors(subject.module)
+        if any(fnmatchcase(held.name, pattern) for pattern in settings.caches)
+    ]
+
+    def reset() -> None:
+        with torch.no_grad():
+            for tensor, copy in saved:
+                tensor.copy_(copy)
+
+    try:
+        yield reset
+    finally:
+        reset()
+        subject.snapshot.restore()
+
+
+def _batch_order(
+    subject: Subject, inputs: dict[str, np.ndarray], noise: Noise, tests: list[str]
+) -> tuple[Moved | None, Place | None]:
+    if subject.batch is None:
+        return None, None
+    batch = batch_of(subject, inputs)
+    rows = row_count(subject, batch)
+    if rows < 2:
+        return None, None
+    tests.append("another order of the batch")
+    reversed_batch = turned_batch(subject, batch)
+    left, right = subject.torch(batch), subject.torch(reversed_batch)
+    bad = compare_turned(subject, left, right, rows, noise)
+    if bad is None:
+        return None, None
+    runs = (record(subject, batch), record(subject, reversed_batch))
+
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+        a, b = values
+        if a.dtype.kind in "biu" or a.shape != b.shape:
+            return None
+        if not any(size and size % rows == 0 for size in a.shape):
+            return None
+        gap = min(distance(a, turned) for turned in reversals(b, rows, None))
+        return "differs" if gap > noise.limit(key, scale_of(a, b), a.size) else None
+
+    found = locate(subject, (batch, reversed_batch), runs, judge)
+    return bad, found.place if found else None
+
+
+def _judge(noise: Noise, *, bitwise: bool) -> Callable[..., str | None]:
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+        gap = distance(values[0], values[1])
+        scale = scale_of(*values)
+        limit = 0.0 if bitwise else noise.limit(key, scale, values[0].size)
+        return f"differs by {gap:.3g}" if gap > limit else None
+
+    return judge
+
+
+def _locate(
+    subject: Subject, first: dict[str, np.ndarray], second: dict[str, np.ndarray]
+) -> Place | None:
+    runs = (record(subject, first), record(subject, second))
+    found = locate(subject, (first, second), runs, _judge(Noise(), bitwise=True))
+    return found.place if found else None
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run torch with some number of threads; the old number is put back."""
+    saved = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(saved)

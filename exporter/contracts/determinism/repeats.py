@@ -1,0 +1,137 @@
+"""Runs that ought to repeat: inputs for them, and how their outputs are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from exporter.contracts.compare.align import reversals
+from exporter.contracts.compare.differ import Difference, Kind, differ
+from exporter.contracts.compare.noise import Noise
+from exporter.contracts.probes import other_future, replaced, stack_rows, take_row
+from exporter.contracts.result import ContractResult, Place
+from exporter.contracts.rows import varied_rows
+from exporter.contracts.target import Subject
+from exporter.parity.status import Status
+
+NAME = "determinism"
+TWICE = "two runs"
+AFTER_OTHER = "after an unrelated input"
+_ROWS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """An output that differs."""
+
+    output: str
+    difference: Difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One comparison that failed."""
+
+    test: str
+    moved: Moved
+    where: Place | None
+    advice: str
+
+
+def batch_of(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A batch of three rows that differ in every input."""
+    one = take_row(subject, inputs, 0)
+    return stack_rows(subject, varied_rows(subject, one, _ROWS, axis=subject.time_axis()))
+
+
+def turned_batch(subject: Subject, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same rows in reversed order."""
+    rows = [take_row(subject, batch, k) for k in range(row_count(subject, batch))]
+    return stack_rows(subject, rows[::-1])
+
+
+def row_count(subject: Subject, batch: dict[str, np.ndarray]) -> int:
+    """Rows of a batch; 0 without a batch axis."""
+    for spec in subject.inputs:
+        position = subject.batch_position(spec.name)
+        if position is not None:
+            return batch[spec.name].shape[position]
+    return 0
+
+
+def unrelated(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Other values of the same shapes."""
+    axis = subject.time_axis()
+    if axis is not None:
+        return other_future(subject, inputs, axis, 0, scale=1.0, seed=11)
+    generator = np.random.Generator(np.random.PCG64(11))
+    return {spec.name: replaced(inputs[spec.name], spec, generator, 1.0) for spec in subject.inputs}
+
+
+def compare(
+    left: dict[str, np.ndarray], right: dict[str, np.ndarray], noise: Noise, *, bitwise: bool
+) -> Moved | None:
+    """The first output that differs; ``None`` when none does."""
+    for name, value in left.items():
+        found = differ(value, right[name], noise, name, bitwise=bitwise)
+        if found is not None:
+            return Moved(output=name, difference=found)
+    return None
+
+
+def compare_turned(
+    subject: Subject,
+    left: dict[str, np.ndarray],
+    right: dict[str, np.ndarray],
+    rows: int,
+    noise: Noise,
+) -> Moved | None:
+    """The first output that is not what it was with its rows in another order.
+
+    An output without a batch axis of its own may hold rows all the same ([4 x batch, ...]): it
+    agrees when one way of reading it does.
+    """
+    for name, value in left.items():
+        position = subject.batch_position(name)
+        if value.shape != right[name].shape:
+            found = [differ(value, right[name], noise, name)]
+        else:
+            read = reversals(right[name], rows, position)
+            found = [differ(value, turned, noise, name) for turned in read]
+        if all(found):
+            worst = min((item for item in found if item), key=lambda item: (item.gap, item.count))
+            return Moved(output=name, difference=worst)
+    return None
+
+
+def verdict(side: str, found: Finding | None, tests: list[str], bitwise: bool) -> ContractResult:
+    """One result from what the tests found."""
+    limit = "bit by bit" if bitwise else "within float32 noise"
+    if found is None:
+        return ContractResult(
+            name=NAME,
+            side=side,
+            status=Status.PASS,
+            observed="no output moves",
+            limit=limit,
+            reason="; ".join(tests),
+            details={"tests": tests},
+        )
+    moved = found.moved.difference
+    observed = (
+        f"'{found.moved.output}' moves by {moved.gap:.3g}"
+        if moved.kind is Kind.VALUES
+        else f"'{found.moved.output}' {moved.text('in one run', 'in the other')}"
+    )
+    return ContractResult(
+        name=NAME,
+        side=side,
+        status=Status.FAIL,
+        observed=observed,
+        limit=moved.limit_text if moved.limit else limit,
+        where=found.where,
+        advice=found.advice,
+        reason=f"{found.test} differ" if found.test == TWICE else f"differs: {found.test}",
+        details={"tests": tests},
+    )

@@ -1,0 +1,250 @@
+"""Dtype of the ONNX side: the graph type-checks at a precision, and what float16 cannot hold.
+
+A small model is exported once more in that precision and the file checked strictly. A large one
+is not: its float32 graph is retyped (weights only as declarations, casts to float32 included) and
+inferred strictly, which finds operators that the precision has no type for. Overflow is read off
+the float32 graph's own values on the golden inputs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+import onnx
+
+from exporter.contracts.dtype.convert import converted, input_dtype
+from exporter.contracts.dtype.retype import retyped
+from exporter.contracts.dtype.scope import Part
+from exporter.contracts.dtype.settings import Settings
+from exporter.contracts.make_target import dynamic_shapes
+from exporter.contracts.onnx_side import exported
+from exporter.contracts.probes import probe
+from exporter.contracts.result import ONNX, ContractResult, Place, not_applicable, not_run
+from exporter.contracts.target import Subject
+from exporter.core.errors import ArtifactError, OnnxStoppedError
+from exporter.parity.status import Status
+
+NAME = "dtype"
+LARGEST = 65504.0
+_SMALL_MODEL = 20_000_000
+
+
+def check_onnx(subject: Subject, settings: Settings, part: Part) -> ContractResult:
+    """Check the file at every declared precision that a file can have."""
+    wanted = [p for p in settings.precisions if p in ("float16", "bfloat16")]
+    built = "as_built" in settings.precisions
+    if not wanted and not built:
+        why = "autocast is a mode of PyTorch; its graph is exported as it runs, in float32"
+        return not_applicable(NAME, ONNX, why)
+    details: dict[str, Any] = {}
+    problem = subject.onnx.problem
+    if built:
+        if problem is not None and "as_built" in settings.precisions and not wanted:
+            return _refused("as_built", problem, details)
+        if problem is None:
+            bad = _type_problem(subject.onnx.made.graph.model)
+            details["as_built"] = bad or "type-checks"
+            if bad:
+                return _failed("as_built", bad, _node_place(subject, bad), details)
+    for precision in wanted:
+        result = _at(subject, settings, part, precision, problem, details)
+        if result is not None:
+            return result
+    if problem is not None and not details:
+        return not_run(NAME, ONNX, f"no ONNX file: {problem}")
+    return ContractResult(
+        name=NAME,
+        side=ONNX,
+        status=Status.PASS,
+        observed="type-checks" + (", nothing beyond float16" if "float16" in wanted else ""),
+        limit="strict type inference; 65504" if "float16" in wanted else "strict type inference",
+        reason=", ".join([*wanted, *(["as_built"] if built else [])]),
+        details=details,
+    )
+
+
+def _at(
+    subject: Subject,
+    settings: Settings,
+    part: Part,
+    precision: str,
+    problem: str | None,
+    details: dict[str, Any],
+) -> ContractResult | None:
+    count = sum(parameter.numel() for parameter in subject.module.parameters())
+    small = part.whole and count <= _SMALL_MODEL
+    again = settings.export if settings.export is not None else small or subject.thorough
+    if again and part.whole:
+        result = _export(subject, precision, problem, details)
+        if result is not None:
+            return result
+    elif problem is not None:
+        return not_run(NAME, ONNX, f"no ONNX file: {problem}")
+    else:
+        bad = _type_problem(retyped(subject.onnx.made.graph, precision, _names(subject, part)))
+        details[f"{precision}: retyped graph"] = bad or "type-checks"
+        if bad:
+            return _failed(precision, bad, _node_place(subject, bad), details)
+    if precision == "float16" and problem is None:
+        return _overflow(subject, part, details)
+    return None
+
+
+def _names(subject: Subject, part: Part) -> frozenset[str] | None:
+    """Values of the file that belong to the scope; None for all."""
+    if part.whole:
+        return None
+    taps = subject.onnx.made.taps
+    inside = {
+        name
+        for name, tap in taps.items()
+        if tap.module == part.path or tap.module.startswith(f"{part.path}.")
+    }
+    return frozenset(inside)
+
+
+def _export(
+    subject: Subject, precision: str, problem: str | None, details: dict[str, Any]
+) -> ContractResult | None:
+    """Export the converted module, type-check the file, run it."""
+    if problem is not None:
+        return not_run(NAME, ONNX, f"no ONNX file even in float32: {problem}", **details)
+    low = tuple(
+        dataclasses.replace(spec, dtype=precision if spec.dtype == "float32" else spec.dtype)
+        for spec in subject.inputs
+    )
+    outputs = tuple(
+        dataclasses.replace(spec, dtype=precision if spec.dtype == "float32" else spec.dtype)
+        for spec in subject.outputs
+    )
+    if subject.example is None:
+        return not_run(NAME, ONNX, "there is no example to trace", **details)
+    example = {name: input_dtype(v, precision, "cpu") for name, v in subject.example.items()}
+    module = converted(subject.module, precision, device="cpu")
+    side = exported(module, low, outputs, example, dynamic_shapes(low), load=False)
+    if side.problem is not None:
+        return _refused(precision, side.problem, details)
+    bad = _type_problem(side.made.graph.model)
+    details[f"{precision}: exported file"] = bad or "type-checks"
+    if bad:
+        place = side.place(_named_in(side.made.graph.model, bad) or "")
+        return _failed(precision, bad, place, details)
+    if precision == "float16":
+        inputs = {
+            name: value.astype(np.float16) if value.dtype == np.float32 else value
+            for name, value in probe(subject).items()
+        }
+        try:
+            side.run(inputs)
+            details[f"{precision}: onnxruntime"] = "runs"
+        except (OnnxStoppedError, ArtifactError) as error:
+            details[f"{precision}: onnxruntime"] = f"not run ({str(error)[:200]})"
+    else:
+        details[f"{precision}: onnxruntime"] = "not run (numpy has no bfloat16)"
+    return None
+
+
+def _type_problem(model: onnx.ModelProto) -> str | None:
+    """What strict type inference objects to; ``None`` when nothing."""
+    try:
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError) as error:
+        return str(error)[:600]
+    return None
+
+
+def _named_in(model: onnx.ModelProto, message: str) -> str | None:
+    """First output of the node that a message names."""
+    for node in model.graph.node:
+        if node.name and (f"{node.name})" in message or f"'{node.name}'" in message):
+            return node.output[0]
+    return None
+
+
+def _node_place(subject: Subject, message: str) -> Place | None:
+    name = _named_in(subject.onnx.made.graph.model, message)
+    return subject.onnx.place(name) if name else None
+
+
+def _overflow(subject: Subject, part: Part, details: dict[str, Any]) -> ContractResult | None:
+    """Finite float32 values beyond float16 on the golden inputs; constants are told apart."""
+    graph = subject.onnx.made.graph
+    inside = _names(subject, part)
+    large_constants: dict[str, float] = {}
+    for name, tensor in graph.initializers.items():
+        if tensor.data_type == onnx.TensorProto.FLOAT and graph.consumers.get(name):
+            array = graph.array(name)
+            peak = float(np.abs(array[np.isfinite(array)]).max(initial=0.0)) if array.size else 0.0
+            if peak > LARGEST:
+                large_constants[name] = peak
+    if large_constants:
+        details["constants that become infinite in float16"] = dict(
+            list(large_constants.items())[:10]
+        )
+    masks = {abs(value) for value in large_constants.values()}
+    cases = range(len(subject.cases)) if subject.thorough else range(1)
+    names = [n for n in subject.onnx.value_names() if inside is None or n in inside]
+    worst = 0.0
+    for case in cases:
+        for name, (value,) in subject.onnx.walk((probe(subject, case),), names):
+            if value.dtype != np.float32 or not value.size:
+                continue
+            finite = np.abs(value[np.isfinite(value)])
+            finite = finite[~np.isin(finite, list(masks))] if masks else finite
+            peak = float(finite.max(initial=0.0))
+            worst = max(worst, peak)
+            if peak > LARGEST:
+                details["largest value"] = peak
+                return ContractResult(
+                    name=NAME,
+                    side=ONNX,
+                    status=Status.FAIL,
+                    observed=f"a value of {peak:.6g}",
+                    limit="65504, the largest float16",
+                    where=subject.onnx.place(name),
+                    advice="keep this layer in float32, or scale its input down",
+                    reason=f"float16 overflows at '{name}' on case {subject.cases[case].name}",
+                    details=details,
+                )
+    details["largest value"] = worst
+    return None
+
+
+def _refused(precision: str, problem: str, details: dict[str, Any]) -> ContractResult:
+    return ContractResult(
+        name=NAME,
+        side=ONNX,
+        status=Status.FAIL,
+        observed=f"no file at {precision}",
+        limit="exports at that precision",
+        where=_place_in_message(problem),
+        advice="cast the operands of this call to one dtype",
+        reason=problem[:600],
+        details=details,
+    )
+
+
+def _place_in_message(problem: str) -> Place | None:
+    found = re.findall(r'File "([^"]+)", line (\d+)', problem)
+    if not found:
+        return None
+    return Place(source=f"{found[-1][0].rsplit('/', 1)[-1]}:{found[-1][1]}")
+
+
+def _failed(
+    precision: str, bad: str, where: Place | None, details: dict[str, Any]
+) -> ContractResult:
+    return ContractResult(
+        name=NAME,
+        side=ONNX,
+        status=Status.FAIL,
+        observed=f"does not type-check at {precision}",
+        limit="strict type inference",
+        where=where,
+        advice="insert the cast that the operator's type list asks for",
+        reason=bad,
+        details=details,
+    )

@@ -1,0 +1,163 @@
+"""Mutations that the export dropped: by the captured program, and by several calls in a row."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import torch
+
+from exporter.contracts.compare.noise import distance, noise_of, scale_of
+from exporter.contracts.mutation.mutated import Mutated
+from exporter.contracts.result import ONNX, ContractResult, Place, not_run
+from exporter.contracts.target import ForwardError, Subject
+from exporter.core.errors import OnnxStoppedError, StageError
+from exporter.execution.targets import resolve
+from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
+from exporter.graph.program import Program
+from exporter.parity.status import Status
+
+NAME = "mutation"
+CALLS = 3
+Calls = tuple[dict[str, np.ndarray], ...]
+"""Outputs of calls in a row, each on the state that the one before left."""
+_ADVICE = "make this state an input and an output of the graph, or it is lost after every call"
+
+
+def check_onnx(
+    subject: Subject,
+    inputs: dict[str, np.ndarray],
+    found: list[Mutated],
+    calls: Calls | ForwardError,
+    caches: tuple[str, ...],
+    accepted: tuple[str, ...],
+) -> ContractResult:
+    """Report writes that the ONNX file does not have.
+
+    Args:
+        found: what the PyTorch side wrote to.
+        calls: what calls of PyTorch in a row gave, or why they stopped.
+        caches: declared caches: still lost in ONNX, unless they are inputs and outputs there.
+        accepted: patterns of names whose loss is declared.
+    """
+    writes = [item for item in found if item.kind != "input" or _is_state_input(item, caches)]
+    lost = [item for item in writes if not _matches(item.name, accepted)]
+    details: dict[str, Any] = {"written by PyTorch": [item.name for item in found]}
+    if subject.onnx.problem is not None:
+        return _without_file(subject, lost, accepted, details)
+    made = subject.onnx.made
+    if made.program is not None:
+        writing = _writing_ops(made.program)
+        details["ops of the captured program that write"] = writing
+        if writing:
+            return _dropped(writing[0], Place(op=writing[0]), details)
+    try:
+        if isinstance(calls, ForwardError):
+            raise calls
+        gap, limit, name = _several_calls(subject, inputs, calls, details)
+    except (OnnxStoppedError, ForwardError) as error:
+        return not_run(NAME, ONNX, f"several calls in a row do not run: {error}", **details)
+    if not gap <= limit:
+        names = ", ".join(item.name for item in lost) or "some state"
+        if lost or not writes:
+            where = lost[0].where if lost else Place(value=name)
+            return _dropped(
+                f"{names}; '{name}' of call 2 or 3 differs by {gap:.3g}", where, details
+            )
+    if lost:
+        return _dropped(", ".join(item.name for item in lost), lost[0].where, details)
+    return ContractResult(
+        name=NAME,
+        side=ONNX,
+        status=Status.PASS,
+        observed="0 mutations dropped",
+        limit="0",
+        reason=f"the graph writes to nothing, and {CALLS} calls in a row agree with PyTorch",
+        details=details,
+    )
+
+
+def _is_state_input(item: Mutated, caches: tuple[str, ...]) -> bool:
+    """A write to an input counts as state that is lost only where it is a declared cache."""
+    return _matches(item.name, caches)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _writing_ops(program: Program) -> list[str]:
+    writing = []
+    for op in program.ops:
+        schema = getattr(resolve(op.target), "_schema", None)
+        if schema is not None and schema.is_mutable:
+            writing.append(f"{op.target} ({op.name})")
+    return writing
+
+
+def _several_calls(
+    subject: Subject, inputs: dict[str, np.ndarray], calls: Calls, details: dict[str, Any]
+) -> tuple[float, float, str]:
+    """Largest difference between PyTorch, keeping its state, and ONNX, over a few calls.
+
+    The file has no state to keep: one run stands for all of them, and that it would be the same
+    again is asked by determinism.
+    """
+    noise = noise_of(subject)
+    worst = (0.0, 0.0, "")
+    figures = []
+    right = subject.onnx.recall(inputs)
+    for call, left in enumerate(calls):
+        for name in left:
+            if name not in right:
+                continue
+            pair = (left[name], right[name])
+            gap, limit = distance(*pair), noise.limit(name, scale_of(*pair), pair[0].size)
+            figures.append(f"call {call + 1}, {name}: {gap:.3g}")
+            # What is wrong from the first call on is parity's business.
+            if call and gap - limit > worst[0] - worst[1] and _first(figures, name) <= limit:
+                worst = (gap, limit, name)
+    details["PyTorch against ONNX"] = figures
+    return worst
+
+
+def _first(figures: list[str], name: str) -> float:
+    first = next(text for text in figures if text.startswith(f"call 1, {name}:"))
+    return float(first.rpartition(" ")[2])
+
+
+def _without_file(
+    subject: Subject, lost: list[Mutated], accepted: tuple[str, ...], details: dict[str, Any]
+) -> ContractResult:
+    """The model was refused; the captured program still says what would have been dropped."""
+    problem = subject.onnx.problem or ""
+    try:
+        captured = subject.onnx.captured()
+    except StageError as error:
+        return not_run(NAME, ONNX, f"no ONNX file: {error}", **details)
+    if captured is None:
+        return not_run(NAME, ONNX, f"no ONNX file: {problem}", **details)
+    with torch.no_grad(), keep_recurrent_ops(), quiet_exporter():
+        signature = captured.run_decompositions({}).graph_signature
+    mutated = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+    details["captured program writes to"] = mutated
+    mutated = [name for name in mutated if not _matches(name, accepted)]
+    if not mutated:
+        return not_run(NAME, ONNX, f"no ONNX file: {problem}", **details)
+    where = next((item.where for item in lost if item.name in mutated), Place(value=mutated[0]))
+    return _dropped(", ".join(mutated), where, details)
+
+
+def _dropped(what: str, where: Place, details: dict[str, Any]) -> ContractResult:
+    return ContractResult(
+        name=NAME,
+        side=ONNX,
+        status=Status.FAIL,
+        observed=f"dropped: {what}",
+        limit="no write is dropped",
+        where=where,
+        advice=_ADVICE,
+        reason="the export drops a write silently: the first call agrees, later ones do not",
+        details=details,
+    )

@@ -1,0 +1,306 @@
+"""Padding and batch invariance: an utterance gives the same alone and among others.
+
+    alone     | a a a a a a |      | b b b |        each at its own length
+    zeros     | a a a a a a 0 0 |  | b b b 0 0 0 0 0 |
+    garbage   | b b b # # # # # |  | a a a a a a # # |  in another order; further ones if thorough
+
+Only what an utterance has alone is compared, at every layer. It may move by what float32 costs at
+that layer. Garbage is large and finite: NaN would alarm on every mask that multiplies (0 * NaN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from exporter.contracts.compare.align import readings_of
+from exporter.contracts.compare.differ import Difference, Kind, differ
+from exporter.contracts.compare.noise import Noise, distance, measure_noise, noise_of
+from exporter.contracts.locate.first import first_value, locate, outputs_of, record, shared_keys
+from exporter.contracts.locate.recorder import Call
+from exporter.contracts.padding.batches import Batch, Utterances, make_utterances
+from exporter.contracts.result import (
+    ONNX,
+    SIDES,
+    TORCH,
+    ContractResult,
+    Place,
+    not_applicable,
+    not_run,
+)
+from exporter.contracts.settings import ContractSettings, Named
+from exporter.contracts.target import ForwardError, Subject, as_view
+from exporter.core.errors import OnnxStoppedError
+from exporter.parity.status import Status
+
+NAME = "padding"
+
+
+class Settings(ContractSettings):
+    """Options.
+
+    Attributes:
+        lengths: input -> the input that holds its lengths or mask; guessed when empty.
+        input, axis: along which input and axis padding goes; guessed when not given.
+        without_lengths: pad although no input says how long an utterance is; right for models
+            that look back only, whose results up to the end of an utterance must not move.
+        pad_longest: also pad behind the longest utterance of a batch; False for models that need
+            max(lengths) == T.
+    """
+
+    lengths: dict[str, str] = Field(default_factory=dict)
+    input: str | None = None
+    axis: str | None = None
+    pad_longest: bool = True
+    without_lengths: bool = False
+
+    def names(self) -> Iterator[Named]:
+        for name, lengths in self.lengths.items():
+            yield Named(keys=("lengths", name), name=name, kind="input")
+            yield Named(keys=("lengths", name), name=lengths, kind="input")
+        if self.input is not None:
+            yield Named(keys=("input",), name=self.input, kind="input")
+        if self.axis is not None:
+            yield Named(keys=("axis",), name=self.axis, kind="axis")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """Where an utterance came out differently."""
+
+    batch: Batch
+    row: int
+    output: str
+    difference: Difference
+
+
+class RowNoise:
+    """What rounding explains, row by row: a quiet row may cost more than a loud one.
+
+    The noise of the probe is good enough to pass. A row that it does not let pass is measured
+    itself, in float64, before it is accused.
+    """
+
+    def __init__(self, subject: Subject, given: Utterances, noise: Noise):
+        self._subject, self._given, self.general = subject, given, noise
+        self._own: dict[int, Noise] = {}
+
+    def differ(self, row: int, left: np.ndarray, right: np.ndarray, key: str) -> Difference | None:
+        """As ``exporter.contracts.compare.differ.differ``."""
+        found = differ(left, right, self._own.get(row, self.general), key)
+        if found is None or found.kind is not Kind.VALUES or row in self._own:
+            return found
+        try:
+            own = measure_noise(self._subject, self._given.alone[row])
+        except ForwardError:
+            return found
+        self._own[row] = own.at_least(self.general)
+        return differ(left, right, self._own[row], key)
+
+
+def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+    """Check both sides."""
+    if settings.not_applicable:
+        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
+    if settings.lengths:
+        subject.lengths = settings.lengths
+    axis = subject.time_axis(settings.input, settings.axis)
+    if subject.batch is None:
+        why = "the graph has no batch axis, nothing is ever padded"
+        return tuple(not_applicable(NAME, side, why) for side in SIDES)
+    if axis is None or subject.batch_position(axis.input) is None:
+        why = "no batched input has an axis along which it could be padded"
+        return tuple(not_applicable(NAME, side, why) for side in SIDES)
+    given = make_utterances(
+        subject,
+        axis,
+        pad_longest=settings.pad_longest,
+        without_lengths=settings.without_lengths,
+    )
+    noise = RowNoise(subject, given, Noise())
+    try:
+        noise = RowNoise(subject, given, noise_of(subject))
+        found = [_torch(subject, given, noise)]
+    except ForwardError as error:
+        found = [_refused(TORCH, given, str(error))]
+    if subject.onnx.problem is not None:
+        found.append(not_run(NAME, ONNX, f"no ONNX file: {subject.onnx.problem}"))
+    else:
+        try:
+            found.append(_onnx(subject, given, noise))
+        except OnnxStoppedError as error:
+            found.append(_refused(ONNX, given, str(error)))
+    return tuple(found)
+
+
+def _refused(side: str, given: Utterances, text: str) -> ContractResult:
+    return ContractResult(
+        name=NAME,
+        side=side,
+        status=Status.FAIL,
+        observed="an error",
+        limit="every batch runs",
+        where=Place(),
+        advice="accept batches padded beyond their longest utterance, or set pad_longest: false",
+        reason=f"utterances alone or in a padded batch do not run: {text}",
+        details={"batches": [batch.label for batch in given.batches]},
+    )
+
+
+def _torch(subject: Subject, given: Utterances, noise: RowNoise) -> ContractResult:
+    alone = [record(subject, row) for row in given.alone]
+    batches = [record(subject, batch.inputs) for batch in given.batches]
+    leak = _worst(
+        given,
+        [outputs_of(run) for run in alone],
+        [outputs_of(run) for run in batches],
+        noise,
+    )
+    inner = None if leak else _inner(subject, given, alone, batches, noise)
+    place = None
+    if leak:
+        index = given.batches.index(leak.batch)
+        inputs = (given.alone[leak.row], leak.batch.inputs)
+        runs = (alone[leak.row], batches[index])
+        place = _located(lambda judge: locate(subject, inputs, runs, judge), given, leak, noise)
+    elif inner is not None and all(spec.discrete for spec in subject.outputs):
+        leak, place = inner
+    details: dict[str, Any] = {}
+    if inner is not None:
+        details["inner layer that differs"] = str(inner[1])
+    return _result(TORCH, given, leak, place, noise, details)
+
+
+def _onnx(subject: Subject, given: Utterances, noise: RowNoise) -> ContractResult:
+    alone = [subject.onnx.run(row) for row in given.alone]
+    batches = [subject.onnx.run(batch.inputs) for batch in given.batches]
+    leak = _worst(given, alone, batches, noise)
+    place = None
+    if leak:
+        inputs = (given.alone[leak.row], leak.batch.inputs)
+        place = _located(lambda judge: first_value(subject, inputs, judge), given, leak, noise)
+    return _result(ONNX, given, leak, place, noise, {})
+
+
+def _worst(
+    given: Utterances,
+    alone: list[dict[str, np.ndarray]],
+    batches: list[dict[str, np.ndarray]],
+    noise: RowNoise,
+) -> Leak | None:
+    """The leak that is furthest over its limit, in any output, batch and row."""
+    worst: tuple[float, Leak] | None = None
+    for batch, found in zip(given.batches, batches, strict=True):
+        for place, row in enumerate(batch.order):
+            for name, single in alone[row].items():
+                pair = _pair(single, found[name], len(batch.order), place)
+                if pair is None:
+                    continue
+                away = noise.differ(row, *pair, name)
+                if away is not None and (worst is None or away.strain > worst[0]):
+                    leak = Leak(batch=batch, row=row, output=name, difference=away)
+                    worst = (away.strain, leak)
+    return worst[1] if worst else None
+
+
+def _pair(
+    single: np.ndarray, whole: np.ndarray, rows: int, place: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """What a row gives alone and in the batch, read in the way in which they are nearest."""
+    read = [whole[index] for index in readings_of(whole.shape, single.shape, rows, place)]
+    if not read:
+        return None
+    best = read[0] if len(read) == 1 else min(read, key=lambda part: distance(single, part))
+    return single, best
+
+
+def _judge(given: Utterances, batch: Batch, row: int, noise: RowNoise) -> Callable[..., str | None]:
+    place = batch.order.index(row)
+
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+        single, whole = values
+        if single.dtype.kind in "biu":
+            return None
+        pair = _pair(single, whole, len(batch.order), place)
+        if pair is None or not pair[0].size:
+            return None
+        away = noise.differ(row, *pair, key)
+        return None if away is None else away.text()
+
+    return judge
+
+
+def _located(search: Callable[..., Any], given: Utterances, leak: Leak, noise: RowNoise) -> Any:
+    found = search(_judge(given, leak.batch, leak.row, noise))
+    return found.place if found else None
+
+
+def _inner(
+    subject: Subject,
+    given: Utterances,
+    alone: list[dict[str, Call]],
+    batches: list[dict[str, Call]],
+    noise: RowNoise,
+) -> tuple[Leak, Place] | None:
+    """The first layer that differs although no output does."""
+    for batch, found in zip(given.batches, batches, strict=True):
+        for row in batch.order:
+            judge = _judge(given, batch, row, noise)
+            for key in shared_keys((alone[row], found)):
+                values = (as_view(alone[row][key].value), as_view(found[key].value))
+                if judge(key, values) is not None:
+                    place = alone[row][key].place
+                    pair = _pair(*values, len(batch.order), batch.order.index(row))
+                    away = None if pair is None else noise.differ(row, *pair, key)
+                    if away is not None:
+                        return Leak(batch=batch, row=row, output=key, difference=away), place
+    return None
+
+
+def _result(
+    side: str,
+    given: Utterances,
+    leak: Leak | None,
+    place: Place | None,
+    noise: RowNoise,
+    details: dict[str, Any],
+) -> ContractResult:
+    details = {
+        **details,
+        "utterance_lengths": list(given.sizes),
+        "padded_to": given.padded,
+        "batches": [batch.label for batch in given.batches],
+        "noise": noise.general.why,
+    }
+    if given.skipped:
+        details["not checked"] = list(given.skipped)
+    if leak is None:
+        return ContractResult(
+            name=NAME,
+            side=side,
+            status=Status.PASS,
+            observed="no valid value moves beyond rounding",
+            limit="float32 noise per layer",
+            reason=f"{len(given.alone)} utterances alone and in {len(given.batches)} batches",
+            details=details,
+        )
+    return ContractResult(
+        name=NAME,
+        side=side,
+        status=Status.FAIL,
+        observed=f"{leak.output} of utterance {leak.row} {_moved(leak.difference)}",
+        limit=leak.difference.limit_text,
+        where=place,
+        advice=leak.batch.advice,
+        reason=f"utterance {leak.row} ({given.sizes[leak.row]} steps) differs from itself alone in "
+        f"the batch '{leak.batch.label}'",
+        details=details,
+    )
+
+
+def _moved(away: Difference) -> str:
+    return f"moves by {away.gap:.3g}" if away.kind is Kind.VALUES else away.text("alone", "there")

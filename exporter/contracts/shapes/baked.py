@@ -1,0 +1,168 @@
+"""Find the node that holds a constant which tracing took from the example.
+
+A constant that is the example's size may be one by accident (the exponent of a square, the axes of
+an Unsqueeze), so it is tried: the file is run at the size that comes out wrong, with the size of
+that run in the constant's place. What then agrees with PyTorch was baked there; where nothing
+does, nobody is accused. Where already the example's own size comes out wrong it was no size that
+was baked in but a value: then the first table of numbers in the file that is no parameter and no
+buffer of the module is named (SpeechBrain 0.5.16: the example's mean).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import torch
+
+from exporter.contracts.result import Place
+from exporter.contracts.shapes.baked_trial import Agrees, Trial, sizes_that_move
+from exporter.contracts.shapes.sizes import SweepAxis
+from exporter.contracts.state import checksum, held_tensors
+from exporter.contracts.target import Subject
+from exporter.graph.index import GraphIndex
+
+_LEAST_TABLE = 9
+"""Smaller constants are epsilons, paddings and factors that belong to the code."""
+_NODE = re.compile(r"(\w+) node(?:\. Name:| )'([^']*)'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baked:
+    """The node and the constant (no place: they are not located), and all candidates."""
+
+    place: Place | None
+    what: str
+    candidates: list[str] = field(default_factory=list)
+
+
+def find_baked(
+    subject: Subject,
+    axes: Sequence[SweepAxis],
+    *,
+    good: dict[str, np.ndarray],
+    bad: dict[str, np.ndarray],
+    agrees: Agrees,
+    message: str,
+    at_example: bool = False,
+) -> Baked:
+    """Name the node that holds the constant, or say that it is not located.
+
+    Args:
+        axes: the dynamic axes; a constant of any of them may spoil the sizes of another.
+        good, bad: inputs of the sizes that were traced, and of some that come out wrong.
+        agrees: tells whether outputs on ``bad`` are PyTorch's.
+        message: what onnxruntime said, or how the outputs differ.
+        at_example: also the size of the example is wrong.
+    """
+    graph = subject.onnx.made.graph
+    if at_example:
+        held = _foreign_table(subject, graph)
+        if held is not None:
+            return held
+    sizes = sizes_that_move(subject, good, bad)
+    candidates = _constants(graph, frozenset(sizes))
+    listed = [_text(graph, *item) for item in candidates[:10]]
+    names = tuple(dict.fromkeys(name for _, name in candidates))
+    name = Trial(subject, sizes, bad, agrees).guilty(names)
+    if name is not None:
+        node = next(node for node, constant in candidates if constant == name)
+        place = subject.onnx.place(graph.nodes[node].output[0])
+        return Baked(
+            place=place,
+            what=f"node '{graph.nodes[node].name}' ({graph.nodes[node].op_type}) holds the "
+            f"constant {_shown(graph.array(name))} of the example: with the size of this run in"
+            " its place the file agrees with PyTorch",
+            candidates=listed,
+        )
+    refused = refusing_node(graph, message)
+    if refused is None:
+        return Baked(place=None, what="the op is not located", candidates=listed)
+    place = subject.onnx.place(refused.output[0])
+    what = f"onnxruntime stops at {place}; where the size comes from is not located"
+    return Baked(place=place, what=what, candidates=listed)
+
+
+def _foreign_table(subject: Subject, graph: GraphIndex) -> Baked | None:
+    own = {
+        checksum(turned.contiguous())
+        for item in held_tensors(subject.module)
+        for turned in _turned(item.tensor)
+    }
+    for node, names in enumerate(graph.reads):
+        for name in names:
+            if name not in graph.initializers or math.prod(_dims(subject, name)) < _LEAST_TABLE:
+                continue
+            array = np.ascontiguousarray(graph.array(name))
+            if array.dtype.kind == "f" and checksum(torch.from_numpy(array)) not in own:
+                place = subject.onnx.place(graph.nodes[node].output[0])
+                return Baked(
+                    place=place,
+                    what=f"node '{graph.nodes[node].name}' ({graph.nodes[node].op_type}) holds a "
+                    f"{_shown(array)} that is no parameter and no buffer of the module: a value "
+                    "of the example",
+                )
+    return None
+
+
+def _turned(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """A tensor with its axes in every order: exporters store matrices the other way round."""
+    orders = itertools.permutations(range(tensor.dim())) if tensor.dim() <= 3 else ()
+    yield from (tensor.permute(order) for order in orders)
+    if tensor.dim() > 3:
+        yield tensor
+
+
+def refusing_node(graph: GraphIndex, message: str) -> onnx.NodeProto | None:
+    """The node that a message of onnxruntime names."""
+    found = _NODE.search(message)
+    if not found:
+        return None
+    return next((node for node in graph.nodes if node.name == found[2]), None)
+
+
+def _dims(subject: Subject, name: str) -> tuple[int, ...]:
+    return tuple(subject.onnx.made.graph.initializers[name].dims)
+
+
+def _constants(graph: GraphIndex, sizes: frozenset[int]) -> list[tuple[int, str]]:
+    """(node, constant) pairs where a node reads a constant that is one of ``sizes``; the surest
+    kinds first: integers, then floats of that value, then tables with that many rows."""
+    ranked: list[tuple[int, int, str]] = []
+    for node, names in enumerate(graph.reads):
+        for name in names:
+            if name not in graph.initializers:
+                continue
+            rank = _rank(graph, name, sizes)
+            if rank is not None:
+                ranked.append((rank, node, name))
+    return [(node, name) for _, node, name in sorted(ranked)]
+
+
+def _rank(graph: GraphIndex, name: str, sizes: frozenset[int]) -> int | None:
+    dims = tuple(graph.initializers[name].dims)
+    count = int(np.prod(dims, dtype=np.int64))
+    if count <= 16:
+        array = graph.array(name)
+        if array.dtype.kind in "iu":
+            return 0 if any(int(v) in sizes for v in array.reshape(-1)) else None
+        if array.dtype.kind == "f":
+            values = [abs(float(v)) for v in array.reshape(-1)]
+            close = [v for v in values for s in sizes if v and (v == s or abs(v * s - 1) < 1e-6)]
+            if close:
+                return 1
+    return 2 if any(dim in sizes for dim in dims) else None
+
+
+def _text(graph: GraphIndex, node: int, name: str) -> str:
+    found = graph.nodes[node]
+    return f"{found.op_type} '{found.name}': {_shown(graph.array(name))}"
+
+
+def _shown(array: np.ndarray) -> str:
+    return str(array.tolist()) if array.size <= 8 else f"table {list(array.shape)}"

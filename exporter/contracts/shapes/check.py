@@ -1,0 +1,273 @@
+"""Shapes: every size of every dynamic axis runs, gives the declared shapes, and agrees.
+
+Sizes: minimum, minimum + 1, an odd one, a prime, the traced example, four times it, and the
+longest declared. A constant that was baked in while tracing is right at the example and wrong
+elsewhere; the node that holds it is named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from exporter.contracts.compare.agree import Disagreement, disagreement
+from exporter.contracts.compare.noise import Noise, noise_of
+from exporter.contracts.locate.finite import first_op_not_finite, not_finite
+from exporter.contracts.locate.raised import place_of
+from exporter.contracts.result import (
+    ONNX,
+    SIDES,
+    TORCH,
+    ContractResult,
+    Place,
+    not_applicable,
+    not_run,
+)
+from exporter.contracts.settings import ContractSettings, Many, Named
+from exporter.contracts.shapes.baked import find_baked
+from exporter.contracts.shapes.sizes import SweepAxis, at_size, example_inputs, sweep_axes
+from exporter.contracts.target import ForwardError, Subject
+from exporter.core.errors import OnnxStoppedError
+from exporter.parity.status import Status
+
+NAME = "shapes"
+
+
+class Settings(ContractSettings):
+    """Options.
+
+    Attributes:
+        sizes: axis -> sizes to try instead of the derived ones.
+        longest: axis -> largest size to try; by default the axis's declared maximum.
+    """
+
+    sizes: dict[str, Many[int]] = Field(default_factory=dict)
+    longest: dict[str, int] = Field(default_factory=dict)
+
+    def names(self) -> Iterator[Named]:
+        for key, named in (("sizes", self.sizes), ("longest", self.longest)):
+            for name in named:
+                yield Named(keys=(key, name), name=name, kind="axis")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bad:
+    """One size that does not work."""
+
+    axis: str
+    size: int
+    what: str
+    where: Place | None = None
+    status: Status = Status.FAIL
+
+
+def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+    """Check both sides."""
+    if settings.not_applicable:
+        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
+    axes, left_out = sweep_axes(subject, settings.sizes, settings.longest)
+    if not axes:
+        return tuple(not_applicable(NAME, side, "no input has a dynamic axis") for side in SIDES)
+    problem = subject.onnx.problem
+    torch_bad: list[Bad] = []
+    onnx_bad: list[Bad] = []
+    rows: list[dict[str, Any]] = []
+    noise: Noise | None = None
+    for axis in axes:
+        for size in axis.sizes:
+            inputs = at_size(subject, axis, size)
+            row: dict[str, Any] = {"axis": axis.name, "size": size}
+            rows.append(row)
+            try:
+                left = subject.torch(inputs) if axis.time else subject.recall(inputs)
+            except ForwardError as error:
+                row["torch"] = f"raises: {error.text}"
+                where = place_of(subject, error)
+                torch_bad.append(Bad(axis=axis.name, size=size, what=row["torch"], where=where))
+                continue
+            wrong, where = shape_problem(subject, inputs, left), None
+            if wrong is None and (wrong := not_finite(left)) is not None:
+                where = None if torch_bad else first_op_not_finite(subject, inputs)
+            row["torch"] = wrong or "ok"
+            if wrong:
+                torch_bad.append(Bad(axis=axis.name, size=size, what=wrong, where=where))
+            if problem is None:
+                if noise is None:
+                    noise = noise_of(subject)
+                bad = _onnx_at(subject, axis, size, inputs, left, noise)
+                row["onnx"] = bad.what if bad else "ok"
+                onnx_bad += [bad] if bad else []
+    details = {"sizes": rows, "not checked": left_out}
+    found = [_verdict(TORCH, torch_bad, axes, details)]
+    if problem is not None:
+        found.append(_without_file(problem, details))
+    else:
+        found.append(_onnx_verdict(subject, axes, onnx_bad, details, noise))
+    return tuple(found)
+
+
+def _onnx_at(
+    subject: Subject,
+    axis: SweepAxis,
+    size: int,
+    inputs: dict[str, np.ndarray],
+    left: dict[str, np.ndarray],
+    noise: Noise,
+) -> Bad | None:
+    try:
+        right = subject.onnx.run(inputs) if axis.time else subject.onnx.recall(inputs)
+    except OnnxStoppedError as error:
+        return Bad(axis=axis.name, size=size, what=f"raises: {str(error)[:300]}")
+    found: Disagreement | None = disagreement(subject, inputs, left, right, noise)
+    if found is not None:
+        status = Status.AMBIGUOUS if found.fragile else Status.FAIL
+        return Bad(axis=axis.name, size=size, what=found.text(), status=status)
+    wrong = not_finite(right)
+    return Bad(axis=axis.name, size=size, what=f"{wrong}, as in PyTorch") if wrong else None
+
+
+def shape_problem(
+    subject: Subject, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]
+) -> str | None:
+    """What contradicts the declared shapes of the outputs; ``None`` when nothing does."""
+    sizes: dict[str, int] = {}
+    for spec in subject.inputs:
+        pairs = zip(spec.shape, inputs[spec.name].shape, strict=False)
+        sizes |= {name: size for name, size in pairs if isinstance(name, str)}
+    for spec in subject.outputs:
+        if spec.name not in outputs:
+            return f"output '{spec.name}' is missing"
+        shape = outputs[spec.name].shape
+        if len(shape) != len(spec.shape):
+            return f"'{spec.name}' has {len(shape)} axes, declared {len(spec.shape)}"
+        for position, (declared, size) in enumerate(zip(spec.shape, shape, strict=True)):
+            known = declared if isinstance(declared, int) else sizes.setdefault(declared, size)
+            if known != size:
+                return (
+                    f"'{spec.name}' has size {size} on axis {position} ({declared}), "
+                    f"expected {known}"
+                )
+    return None
+
+
+def _verdict(
+    side: str, bad: list[Bad], axes: list[SweepAxis], details: dict[str, Any]
+) -> ContractResult:
+    count = sum(len(axis.sizes) for axis in axes)
+    if not bad:
+        listed = "; ".join(f"{axis.name} {list(axis.sizes)}" for axis in axes)
+        return ContractResult(
+            name=NAME,
+            side=side,
+            status=Status.PASS,
+            observed=f"{count} of {count} sizes right",
+            limit="all",
+            reason=listed,
+            details=details,
+        )
+    first = bad[0]
+    hard = [item for item in bad if item.status is Status.FAIL]
+    first = hard[0] if hard else first
+    return ContractResult(
+        name=NAME,
+        side=side,
+        status=Status.FAIL if hard else Status.AMBIGUOUS,
+        observed=f"{len(bad)} of {count} sizes wrong",
+        limit="0",
+        where=first.where,
+        advice="derive the size from the input, or narrow the declared range of the axis"
+        if side == TORCH
+        else "take this value from the input's shape in forward, so that it is traced",
+        reason=f"{first.axis} = {first.size}: {first.what}",
+        details=details,
+    )
+
+
+def _onnx_verdict(
+    subject: Subject,
+    axes: list[SweepAxis],
+    bad: list[Bad],
+    details: dict[str, Any],
+    noise: Noise | None,
+) -> ContractResult:
+    result = _verdict(ONNX, bad, axes, details)
+    hard = [item for item in bad if item.status is Status.FAIL]
+    if not hard:
+        return result
+    tried = {(item.axis, item.size) for item in hard}
+    at_example = any(
+        (axis.name, axis.example) in tried
+        or (axis.example not in axis.sizes and _wrong_at_example(subject, axis, noise or Noise()))
+        for axis in axes
+    )
+    by_name = {axis.name: axis for axis in axes}
+    inputs = at_size(subject, by_name[hard[0].axis], hard[0].size)
+    try:
+        left = subject.torch(inputs)
+    except ForwardError:
+        return result
+
+    def agrees(outputs: dict[str, np.ndarray]) -> bool:
+        away = disagreement(subject, inputs, left, outputs, noise or Noise())
+        return away is None or away.fragile
+
+    found = find_baked(
+        subject,
+        axes,
+        good=example_inputs(subject),
+        bad=inputs,
+        agrees=agrees,
+        message=hard[0].what,
+        at_example=at_example,
+    )
+    return dataclasses.replace(
+        result,
+        where=found.place,
+        reason=f"{result.reason}; {found.what}",
+        details={**details, "baked constants": found.candidates},
+    )
+
+
+def _wrong_at_example(subject: Subject, axis: SweepAxis, noise: Noise) -> bool:
+    """The size that was traced, where it was too long to be tried with the others."""
+    inputs = at_size(subject, axis, axis.example)
+    try:
+        left = subject.torch(inputs)
+    except ForwardError:
+        return False
+    bad = _onnx_at(subject, axis, axis.example, inputs, left, noise)
+    return bad is not None and bad.status is Status.FAIL
+
+
+def _without_file(problem: str, details: dict[str, Any]) -> ContractResult:
+    """An export that was refused because an axis became a constant is a finding."""
+    signs = (
+        "specialized it to be a constant",
+        "is declared dynamic but is the constant",
+        "Constraints violated",
+        "ConstraintViolation",
+    )
+    if any(sign in problem for sign in signs):
+        return ContractResult(
+            name=NAME,
+            side=ONNX,
+            status=Status.FAIL,
+            observed="a dynamic axis is a constant",
+            limit="every declared axis is symbolic",
+            where=Place(source=_user_line(problem)),
+            advice="derive the size from the input's shape, without int() or a Python loop",
+            reason=problem[:600],
+            details=details,
+        )
+    return not_run(NAME, ONNX, f"no ONNX file: {problem[:600]}", **details)
+
+
+def _user_line(problem: str) -> str:
+    found = re.findall(r'File "([^"]+)", line (\d+)', problem)
+    return f"{found[-1][0].rsplit('/', 1)[-1]}:{found[-1][1]}" if found else ""

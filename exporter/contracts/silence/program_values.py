@@ -1,0 +1,43 @@
+"""The first value where ONNX differs from the captured program, on inputs of one's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from exporter.contracts.compare.noise import Noise, distance, scale_of
+from exporter.contracts.target import Subject
+from exporter.core.tensors import Arrays
+from exporter.execution.evaluate import call, to_tensor
+
+
+def first_disagreement(subject: Subject, inputs: Arrays) -> str | None:
+    """Name of the first ONNX value that is further from the program's than rounding explains.
+
+    All values of the program are held, so this is for short probes.
+    """
+    program = subject.onnx.made.program
+    if program is None:
+        return None
+    values = {name: to_tensor(inputs[name]) for name in program.inputs}
+    values |= {name: program.tensors[key] for name, key in program.weights.items()}
+    with torch.no_grad():
+        for op in program.ops:
+            try:
+                values[op.name] = call(op, values.__getitem__)
+            except RuntimeError:
+                return None
+    by_onnx_name = {
+        program.onnx_name(op.name): values[op.name] for op in program.ops if op.kind == "tensor"
+    }
+    noise = Noise()
+    for name, (found,) in subject.onnx.walk((inputs,), names=subject.onnx.value_names()):
+        if name not in by_onnx_name:
+            continue
+        wanted = by_onnx_name[name].detach().numpy()
+        if wanted.shape != found.shape:
+            return name
+        limit = 100 * noise.limit("", scale_of(wanted, found), max(1, wanted.size))
+        if not distance(np.asarray(wanted), found) <= limit:
+            return name
+    return None
