@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from exporter.config import load_pipeline  # noqa: E402
-from exporter.debug.finding import Finding  # noqa: E402
-from exporter.debug.session import debug_file  # noqa: E402
-from exporter.debug.subject import Subject, load_subject  # noqa: E402
+from exporter.debugging.finding import Finding  # noqa: E402
+from exporter.debugging.session import debug_file  # noqa: E402
+from exporter.debugging.subject import Subject, load_subject  # noqa: E402
 from exporter.execution.onnxruntime import Deployment  # noqa: E402
 from tests.faults.catalogue import GRAPH_FAULTS  # noqa: E402
 from tests.faults.fault import Fault  # noqa: E402

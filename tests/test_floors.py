@@ -58,7 +58,7 @@ FLOORS = (
     floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),
     floor("golden", "golden", "numpy onnx safetensors torch"),
     floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),
-    floor("debug", "debug", "numpy onnx onnx_ir rich safetensors torch"),
+    floor("debugging", "debugging", "numpy onnx onnx_ir rich safetensors torch"),
     floor("flows", "flows", "numpy onnx onnx_ir torch"),
     floor(
         "outside",

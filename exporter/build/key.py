@@ -34,7 +34,7 @@ from exporter.graph.wrap import Wrapped
 from exporter.models.user_code import _MARK as MARK
 
 _PACKAGE = Path(exporter.__file__ or "").resolve().parent
-WITHOUT = frozenset({"report", "commands", "debug", "golden", "contracts"})
+WITHOUT = frozenset({"report", "commands", "debugging", "golden", "contracts"})
 """Folders whose code decides neither what an export is nor how its outputs are judged. Whatever is
 not named here counts: a module that is added cannot be forgotten."""
 _VERSIONED = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxsim", "onnxruntime-gpu", "numpy")

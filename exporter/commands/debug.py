@@ -72,9 +72,9 @@ def command(
         "run the pipeline first (export-verify run), or give its --output-dir",
     )
 
-    from exporter.debug.readme import render_issue
-    from exporter.debug.session import debug
-    from exporter.debug.show import print_debugged
+    from exporter.debugging.readme import render_issue
+    from exporter.debugging.session import debug
+    from exporter.debugging.show import print_debugged
     from exporter.report.progress import Progress
 
     with Progress(quiet=quiet or issue, verbose=verbose) as progress:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from exporter.config import load_pipeline
-from exporter.debug.subject import Subject, load_subject
+from exporter.debugging.subject import Subject, load_subject
 from exporter.execution.onnxruntime import Deployment
 from tests.faults.catalogue import GRAPH_FAULTS
 from tests.support.tiny_run import TINY, TinyRun

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from exporter import cli
-from exporter.debug.subject import Subject
+from exporter.debugging.subject import Subject
 from tests.support.tiny_run import ROOT, TINY, TinyRun
 
 Said = Callable[..., str]

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from exporter.debug.bundle import Bundle, write_bundle
-from exporter.debug.diagnose import diagnose
-from exporter.debug.differences import locate_differences
-from exporter.debug.readme import render_issue
-from exporter.debug.select import find_layer
-from exporter.debug.subject import Subject, against
+from exporter.debugging.bundle import Bundle, write_bundle
+from exporter.debugging.diagnose import diagnose
+from exporter.debugging.differences import locate_differences
+from exporter.debugging.readme import render_issue
+from exporter.debugging.select import find_layer
+from exporter.debugging.subject import Subject, against
 from tests.debug.conftest import Tamper
 
 FOUR = ("numpy", "onnx", "onnxruntime", "safetensors")

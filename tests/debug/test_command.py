@@ -9,7 +9,7 @@ import pytest
 
 from exporter import cli
 from exporter.core.artifact import sha256_of
-from exporter.debug.subject import Subject
+from exporter.debugging.subject import Subject
 from exporter.report.schema import CulpritRecord, read_report
 from tests.debug.conftest import Tamper
 from tests.support.tiny_run import TINY, TinyRun

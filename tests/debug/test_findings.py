@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.debug import isolate as isolate_file
-from exporter.debug import variations as variations_file
-from exporter.debug.diagnose import Diagnosis, diagnose
-from exporter.debug.differences import locate_differences
-from exporter.debug.select import find_layer
-from exporter.debug.session import debug_file
-from exporter.debug.subject import Subject, against
-from exporter.debug.variations import REFERENCE
+from exporter.debugging import isolate as isolate_file
+from exporter.debugging import variations as variations_file
+from exporter.debugging.diagnose import Diagnosis, diagnose
+from exporter.debugging.differences import locate_differences
+from exporter.debugging.select import find_layer
+from exporter.debugging.session import debug_file
+from exporter.debugging.subject import Subject, against
+from exporter.debugging.variations import REFERENCE
 from exporter.execution.onnxruntime import WindowRun
 from exporter.graph.subgraph import OWN
 from tests.debug.conftest import Tamper

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from exporter.core.errors import UserInputError
-from exporter.debug.select import find_layer
-from exporter.debug.subject import Subject
+from exporter.debugging.select import find_layer
+from exporter.debugging.subject import Subject
 
 NORM = "model.encoder.encoders.0.norm1"
 

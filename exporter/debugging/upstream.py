@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from exporter.core.errors import OnnxStoppedError
-from exporter.debug.finding import ADDED_UP, INPUT, Finding
-from exporter.debug.isolate import Isolated, first_line
-from exporter.debug.reference import run_reference
-from exporter.debug.subject import Subject
+from exporter.debugging.finding import ADDED_UP, INPUT, Finding
+from exporter.debugging.isolate import Isolated, first_line
+from exporter.debugging.reference import run_reference
+from exporter.debugging.subject import Subject
 from exporter.execution.evaluate import to_array
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.reordered import float32_cost

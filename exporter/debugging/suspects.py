@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from exporter.debug.differences import Located, explaining
-from exporter.debug.isolate import Row
-from exporter.debug.select import Layer, layer_of_module
-from exporter.debug.subject import Subject
+from exporter.debugging.differences import Located, explaining
+from exporter.debugging.isolate import Row
+from exporter.debugging.select import Layer, layer_of_module
+from exporter.debugging.subject import Subject
 from exporter.graph.subgraph import piece_of
 from exporter.graph.taps import PlannedTap
 from exporter.judge.layers import Culprit, judge_layers

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from exporter.debug.reference import region_of
-from exporter.debug.subject import Subject
+from exporter.debugging.reference import region_of
+from exporter.debugging.subject import Subject
 from exporter.graph.program import Op, Program, Ref
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exporter.debug.blame import blame, node_label
-from exporter.debug.finding import GRAPH, KERNEL, Finding
-from exporter.debug.isolate import Isolated, Row
-from exporter.debug.subject import Subject
-from exporter.debug.variations import REFERENCE, Variation
-from exporter.debug.weights import wrong_weight
+from exporter.debugging.blame import blame, node_label
+from exporter.debugging.finding import GRAPH, KERNEL, Finding
+from exporter.debugging.isolate import Isolated, Row
+from exporter.debugging.subject import Subject
+from exporter.debugging.variations import REFERENCE, Variation
+from exporter.debugging.weights import wrong_weight
 
 _SHAPE_READERS = frozenset({"Reshape", "Expand", "Tile"})
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exporter.debug.isolate import Row
-from exporter.debug.subject import Subject
+from exporter.debugging.isolate import Row
+from exporter.debugging.subject import Subject
 from exporter.graph.index import GraphIndex
 from exporter.graph.structure import Difference, diff_structure
 from exporter.graph.subgraph import piece_of

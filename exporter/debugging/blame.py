@@ -7,9 +7,9 @@ from onnx import ValueInfoProto
 from onnx.reference import ReferenceEvaluator
 
 from exporter.core.errors import OnnxStoppedError
-from exporter.debug.isolate import Isolated, Row, judge_value
-from exporter.debug.subject import Subject
-from exporter.debug.variations import too_slow
+from exporter.debugging.isolate import Isolated, Row, judge_value
+from exporter.debugging.subject import Subject
+from exporter.debugging.variations import too_slow
 from exporter.execution.onnxruntime import WindowRun
 from exporter.graph.subgraph import OWN, cut_window, standalone
 from exporter.parity.compare import measure

@@ -16,8 +16,8 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from exporter.core.tensors import Arrays
-from exporter.debug.isolate import Isolated, Row, first_line, judge_value
-from exporter.debug.subject import Subject
+from exporter.debugging.isolate import Isolated, Row, first_line, judge_value
+from exporter.debugging.subject import Subject
 from exporter.execution.evaluate import to_array
 from exporter.execution.onnxruntime import LEVELS, Deployment, WindowRun, present_providers
 from exporter.execution.reordered import float32_cost

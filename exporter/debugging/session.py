@@ -12,12 +12,12 @@ from onnx import ModelProto
 from exporter.config import Pipeline
 from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 from exporter.core.stages import Stages
-from exporter.debug.bundle import Bundle, write_bundle
-from exporter.debug.diagnose import Diagnosis, diagnose
-from exporter.debug.differences import Located, locate_differences
-from exporter.debug.select import Layer, find_layer
-from exporter.debug.subject import Subject, against, load_subject
-from exporter.debug.suspects import Suspect, of_file, of_report
+from exporter.debugging.bundle import Bundle, write_bundle
+from exporter.debugging.diagnose import Diagnosis, diagnose
+from exporter.debugging.differences import Located, locate_differences
+from exporter.debugging.select import Layer, find_layer
+from exporter.debugging.subject import Subject, against, load_subject
+from exporter.debugging.suspects import Suspect, of_file, of_report
 from exporter.execution.onnxruntime import Deployment, check_provider
 from exporter.report.environment import default_memory_budget, usable_cores
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from onnx import TensorProto
 
-from exporter.debug.differences import Located
-from exporter.debug.isolate import Row
-from exporter.debug.origin import parameter_of, resolved
-from exporter.debug.subject import Subject
+from exporter.debugging.differences import Located
+from exporter.debugging.isolate import Row
+from exporter.debugging.origin import parameter_of, resolved
+from exporter.debugging.subject import Subject
 from exporter.graph.structure import ABSENT, Difference
 
 KERNEL, GRAPH, INPUT, ADDED_UP = "kernel", "graph", "input", "added up"

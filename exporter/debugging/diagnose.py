@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from exporter.debug.differences import Located, explaining, taps_behind
-from exporter.debug.explain import explain_row, fusion_finding
-from exporter.debug.finding import Finding, from_difference
-from exporter.debug.isolate import Isolated, Row, isolate
-from exporter.debug.select import Layer
-from exporter.debug.subject import Subject
-from exporter.debug.upstream import added_up, entering_finding
-from exporter.debug.variations import Variation, vary
+from exporter.debugging.differences import Located, explaining, taps_behind
+from exporter.debugging.explain import explain_row, fusion_finding
+from exporter.debugging.finding import Finding, from_difference
+from exporter.debugging.isolate import Isolated, Row, isolate
+from exporter.debugging.select import Layer
+from exporter.debugging.subject import Subject
+from exporter.debugging.upstream import added_up, entering_finding
+from exporter.debugging.variations import Variation, vary
 from exporter.graph.taps import PlannedTap
 
 

@@ -14,12 +14,12 @@ import onnx
 from onnx import helper, numpy_helper
 from safetensors.numpy import save_file
 
-from exporter.debug.diagnose import Diagnosis
-from exporter.debug.finding import KERNEL, Finding
-from exporter.debug.isolate import Isolated, Row
-from exporter.debug.readme import render_readme
-from exporter.debug.subject import Subject
-from exporter.debug.torch_layer import save_layer
+from exporter.debugging.diagnose import Diagnosis
+from exporter.debugging.finding import KERNEL, Finding
+from exporter.debugging.isolate import Isolated, Row
+from exporter.debugging.readme import render_readme
+from exporter.debugging.subject import Subject
+from exporter.debugging.torch_layer import save_layer
 from exporter.execution import repro
 from exporter.execution.onnxruntime import PROVIDERS
 from exporter.graph.index import GraphIndex

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from exporter.core.errors import UserInputError
-from exporter.debug.subject import Subject
+from exporter.debugging.subject import Subject
 from exporter.graph.taps import PlannedTap
 
 _WILD = frozenset("*?[")

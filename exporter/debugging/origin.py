@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.debug.subject import Subject
+from exporter.debugging.subject import Subject
 from exporter.execution.evaluate import to_array
 from exporter.graph.index import GraphIndex
 from exporter.graph.initializers import describe

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from exporter.debug.subject import Subject
+from exporter.debugging.subject import Subject
 from exporter.execution.evaluate import (
     call,
     call_double,

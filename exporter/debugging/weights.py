@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.debug.isolate import Row
-from exporter.debug.subject import Subject
+from exporter.debugging.isolate import Row
+from exporter.debugging.subject import Subject
 from exporter.execution.evaluate import to_array
 
 

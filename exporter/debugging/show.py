@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from exporter.debug.bundle import Bundle
-from exporter.debug.diagnose import Diagnosis
-from exporter.debug.isolate import Row
-from exporter.debug.readme import cells, outcome
-from exporter.debug.session import Debugged
+from exporter.debugging.bundle import Bundle
+from exporter.debugging.diagnose import Diagnosis
+from exporter.debugging.isolate import Row
+from exporter.debugging.readme import cells, outcome
+from exporter.debugging.session import Debugged
 from exporter.report.names import path_end, printable, size
 
 _STYLES = {"fail": "red", "pass": "green", "ambiguous": "yellow"}

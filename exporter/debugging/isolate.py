@@ -10,9 +10,9 @@ import numpy as np
 
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
-from exporter.debug.layer_program import layer_program
-from exporter.debug.reference import boundary, region_of, run_reference, truth_of
-from exporter.debug.subject import Subject
+from exporter.debugging.layer_program import layer_program
+from exporter.debugging.reference import boundary, region_of, run_reference, truth_of
+from exporter.debugging.subject import Subject
 from exporter.execution.evaluate import to_array
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun

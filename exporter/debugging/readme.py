@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from exporter import __version__
-from exporter.debug.diagnose import Diagnosis
-from exporter.debug.finding import Finding
-from exporter.debug.isolate import Row
-from exporter.debug.subject import Subject
-from exporter.debug.variations import Outcome
+from exporter.debugging.diagnose import Diagnosis
+from exporter.debugging.finding import Finding
+from exporter.debugging.isolate import Row
+from exporter.debugging.subject import Subject
+from exporter.debugging.variations import Outcome
 from exporter.report.names import code, figure, markdown, short_op
 
 _MOST_ROWS = 60
