@@ -72,7 +72,7 @@ def main() -> int:
         print(problem)
         return 1
     shipped = tempfile.TemporaryDirectory(prefix="bench-")
-    if subject.onnx.made.captured is not None and pipeline.export.simplify:
+    if subject.onnx.file.captured is not None and pipeline.export.simplify:
         subject.onnx = simplified_side(subject.onnx, Path(shipped.name) / "model.onnx")
         assert subject.onnx.problem is None, subject.onnx.problem
     axis = subject.time_axis()
@@ -100,7 +100,7 @@ def main() -> int:
 
 def simplified_side(exported: OnnxSide, path: Path) -> OnnxSide:
     """What a run ships of an export."""
-    made = exported.made
+    made = exported.file
     found, weights = simplify_stored(read_in_place(made.path), made.path.parent)
     store_shipped(found.model, weights, path, {}, outside=False)
     return opened(path, taps=made.taps, program=made.program, deployment=exported.deployment)

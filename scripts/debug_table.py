@@ -22,8 +22,8 @@ import torch  # noqa: E402
 
 from exporter.config import load_pipeline  # noqa: E402
 from exporter.debugging.finding import Finding  # noqa: E402
+from exporter.debugging.pair import Pair, load_pair  # noqa: E402
 from exporter.debugging.session import debug_file  # noqa: E402
-from exporter.debugging.subject import Subject, load_subject  # noqa: E402
 from exporter.execution.onnxruntime import Deployment  # noqa: E402
 from tests.faults.catalogue import GRAPH_FAULTS  # noqa: E402
 from tests.faults.fault import Fault  # noqa: E402
@@ -75,10 +75,10 @@ class Score:
         return self.op and self.thing and self.values and not self.innocent
 
 
-def score(subject: Subject, fault: Fault) -> Score:
+def score(pair: Pair, fault: Fault) -> Score:
     """Debug one tampered file."""
-    model = fault.apply(subject.expected.model, subject.program)
-    diagnoses = debug_file(subject, model, subject.path, budget=BUDGET)
+    model = fault.apply(pair.expected.model, pair.program)
+    diagnoses = debug_file(pair, model, pair.path, budget=BUDGET)
     findings = [finding for found in diagnoses for finding in found.findings]
     own = [f for f in findings if f.layer in fault.layers]
     right = [f for f in own if f.kind in fault.finding and _detail(f, fault.detail)]
@@ -133,14 +133,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made:
         folder = options.run or _run(Path(made), options.threads)
         torch.set_num_threads(options.threads)
-        subject = load_subject(
+        pair = load_pair(
             load_pipeline(PIPELINE),
             folder,
             onnx_path=None,
             case=None,
             deployment=Deployment(threads=options.threads),
         )
-        clean = debug_file(subject, subject.expected.model, subject.path, budget=BUDGET)
+        clean = debug_file(pair, pair.expected.model, pair.path, budget=BUDGET)
         if clean:
             print(f"the clean file is not clean: {[c.layer.name for c in clean]}", file=sys.stderr)
             return 1
@@ -148,7 +148,7 @@ def main() -> int:
         started = time.perf_counter()
         for fault in GRAPH_FAULTS:
             if not options.only or fault.name in options.only:
-                scores.append(score(subject, fault))
+                scores.append(score(pair, fault))
                 print(row(scores[-1]), flush=True)
         seconds = (time.perf_counter() - started) / len(scores)
     exact = sum(found.exact for found in scores)

@@ -90,7 +90,7 @@ def command(
         )
     if issue and result.diagnoses:
         for found in result.diagnoses:
-            click.echo(render_issue(result.subject, found))
+            click.echo(render_issue(result.pair, found))
     else:
         print_debugged(result, quiet=quiet, verbose=verbose)
     return result.exit_code

@@ -1,4 +1,4 @@
-"""Subjects: from a wrapped pipeline, or from any small module with specs."""
+"""Targets: from a wrapped pipeline, or from any small module with specs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.contracts.onnx_side import OnnxSide, exported, no_file, opened
-from exporter.contracts.target import Subject
+from exporter.contracts.target import Target
 from exporter.core.tensors import Axis, Case, Tap, TensorSpec
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.index import GraphIndex
@@ -19,7 +19,7 @@ from exporter.graph.program import Program
 from exporter.graph.wrap import Wrapped
 
 
-def subject_from_wrapped(
+def target_from_wrapped(
     wrapped: Wrapped,
     cases: Sequence[Case],
     *,
@@ -33,7 +33,7 @@ def subject_from_wrapped(
     opset: int = 18,
     graph: GraphIndex | None = None,
     session: FileRun | None = None,
-) -> Subject:
+) -> Target:
     """A pipeline's graph under contract.
 
     Args:
@@ -58,7 +58,7 @@ def subject_from_wrapped(
             opset=opset,
             deployment=deployment,
         )
-    return Subject(
+    return Target(
         name=name,
         module=wrapped.module,
         inputs=wrapped.inputs,
@@ -71,7 +71,7 @@ def subject_from_wrapped(
     )
 
 
-def subject_from_module(
+def target_from_module(
     module: nn.Module,
     *,
     inputs: tuple[TensorSpec, ...],
@@ -81,7 +81,7 @@ def subject_from_module(
     with_onnx: bool = True,
     onnx: OnnxSide | None = None,
     **options: Any,
-) -> Subject:
+) -> Target:
     """Any module under contract.
 
     Args:
@@ -89,14 +89,14 @@ def subject_from_module(
         inputs, outputs: specs; axes of equal name are one axis.
         values: inputs of the only case; drawn from a seed where not given.
         with_onnx: False when there is to be no ONNX side.
-        options: further attributes of ``Subject``.
+        options: further attributes of ``Target``.
     """
     example = draw_example(inputs)
     drawn = {key: tensor.numpy() for key, tensor in draw_example(inputs, seed=1, grow=9).items()}
     case = Case(name="seed_1", inputs={**drawn, **(values or {})}, origin="normal seed 1")
     if onnx is None and with_onnx:
         onnx = exported(module, inputs, outputs, example, dynamic_shapes(inputs))
-    return Subject(
+    return Target(
         name=name,
         module=module,
         inputs=inputs,

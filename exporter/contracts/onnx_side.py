@@ -1,4 +1,4 @@
-"""The ONNX file of a subject: given, or exported the first time that a contract asks for it."""
+"""The ONNX file of a target: given, or exported the first time that a contract asks for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.contracts.memo import Memo, digest_of
-from exporter.contracts.result import Place
+from exporter.contracts.result import Location
 from exporter.core.errors import ArtifactError, StageError
 from exporter.core.tensors import Arrays, Tap, TensorSpec
 from exporter.execution.onnx_windows import OnnxWindows
@@ -30,7 +30,7 @@ _TAPS_PER_WINDOW = 96
 
 
 @dataclass(kw_only=True)
-class Made:
+class OnnxFile:
     """What is known of an ONNX file.
 
     Attributes:
@@ -49,7 +49,7 @@ class Made:
 
 
 class OnnxSide:
-    """The exported side of a subject.
+    """The exported side of a target.
 
     Args:
         make: makes (or opens) the file; called at most once. A ``StageError`` or
@@ -63,7 +63,7 @@ class OnnxSide:
 
     def __init__(
         self,
-        make: Callable[[], Made],
+        make: Callable[[], OnnxFile],
         *,
         deployment: Deployment | None = None,
         capture_only: Callable[[], torch.export.ExportedProgram] | None = None,
@@ -74,7 +74,7 @@ class OnnxSide:
         self._make = make
         self._capture_only = capture_only
         self._load = load
-        self._made: Made | None = None
+        self._file: OnnxFile | None = None
         self._captured: torch.export.ExportedProgram | None = None
         self._problem: str | None = None
         self._runs = {} if session is None else {session.deployment: session}
@@ -89,24 +89,24 @@ class OnnxSide:
         return self._problem
 
     @property
-    def made(self) -> Made:
+    def file(self) -> OnnxFile:
         """The file; ask ``problem`` first.
 
         Raises:
             ValueError: there is none.
         """
         self._ensure()
-        if self._made is None:
+        if self._file is None:
             raise ValueError(self._problem)
-        return self._made
+        return self._file
 
     def _ensure(self) -> None:
-        if self._made is None and self._problem is None:
+        if self._file is None and self._problem is None:
             try:
-                made = self._make()
+                file = self._make()
                 if self._load and self.deployment not in self._runs:
-                    self._runs[self.deployment] = FileRun(made.path, self.deployment)
-                self._made = made
+                    self._runs[self.deployment] = FileRun(file.path, self.deployment)
+                self._file = file
             except (StageError, ArtifactError) as error:
                 self._problem = str(error)
 
@@ -116,8 +116,8 @@ class OnnxSide:
         Raises:
             StageError: torch.export refuses the module.
         """
-        if self._made is not None and self._made.captured is not None:
-            return self._made.captured
+        if self._file is not None and self._file.captured is not None:
+            return self._file.captured
         if self._captured is None and self._capture_only is not None:
             self._captured = self._capture_only()
         return self._captured
@@ -130,7 +130,7 @@ class OnnxSide:
         """
         wanted = deployment or self.deployment
         if wanted not in self._runs:
-            self._runs[wanted] = FileRun(self.made.path, wanted)
+            self._runs[wanted] = FileRun(self.file.path, wanted)
         self.forwards += 1
         return self._runs[wanted].run(inputs)
 
@@ -146,7 +146,7 @@ class OnnxSide:
 
     def value_names(self) -> tuple[str, ...]:
         """Values of the file in order: those with a known origin, or all of them without a map."""
-        graph, taps = self.made.graph, self.made.taps
+        graph, taps = self.file.graph, self.file.taps
         names = [name for node in graph.nodes for name in node.output if name]
         known = [name for name in names if name in taps or name in graph.outputs]
         return tuple(known if taps else names)
@@ -164,7 +164,7 @@ class OnnxSide:
             (name, one array per run), in graph order; values that are no tensors are left out.
         """
         wanted = list(self.value_names() if names is None else names)
-        graph = self.made.graph
+        graph = self.file.graph
         walks = [
             OnnxWindows(
                 graph, run, self.deployment, taps=frozenset(wanted), sessions=self._sessions
@@ -181,21 +181,21 @@ class OnnxSide:
                 if all(isinstance(value, np.ndarray) for value in values):
                     yield name, values
 
-    def place(self, name: str) -> Place:
+    def place(self, name: str) -> Location:
         """Where in the model a value of the file comes from."""
-        made = self.made
-        tap = made.taps.get(name)
+        file = self.file
+        tap = file.taps.get(name)
         if tap is not None:
-            return Place(module=tap.module, op=tap.op, source=tap.source, value=name)
-        node = made.graph.producer.get(name)
+            return Location(module=tap.module, op=tap.op, source=tap.source, value=name)
+        node = file.graph.producer.get(name)
         if node is None:
-            return Place(value=name)
-        found = made.graph.nodes[node]
+            return Location(value=name)
+        found = file.graph.nodes[node]
         near = self._nearest_tap(node)
         label = f"{found.op_type} '{found.name}'" if found.name else found.op_type
         # Legacy tracing writes the module path into the names of nodes: /layers.0/conv/Conv.
         traced = ".".join(found.name.split("/")[1:-1]) if found.name.startswith("/") else ""
-        return Place(
+        return Location(
             module=near.module if near else traced,
             op=label,
             source=near.source if near else "",
@@ -204,7 +204,7 @@ class OnnxSide:
 
     def _nearest_tap(self, node: int) -> Tap | None:
         """The nearest value behind a node whose origin is known."""
-        graph, taps = self.made.graph, self.made.taps
+        graph, taps = self.file.graph, self.file.taps
         queue, seen = [node], {node}
         while queue:
             current = queue.pop(0)
@@ -219,9 +219,9 @@ class OnnxSide:
 
 
 def no_file(reason: str) -> OnnxSide:
-    """A subject without an ONNX file, and why."""
+    """A target without an ONNX file, and why."""
 
-    def make() -> Made:
+    def make() -> OnnxFile:
         raise StageError("export", reason)
 
     return OnnxSide(make)
@@ -242,10 +242,10 @@ def opened(
         graph, session: the file as it is open already; each is made when it is not given.
     """
 
-    def make() -> Made:
+    def make() -> OnnxFile:
         with timed(FILES):
             held = graph or open_graph(path)
-        return Made(path=path, graph=held, taps=taps or {}, program=program)
+        return OnnxFile(path=path, graph=held, taps=taps or {}, program=program)
 
     return OnnxSide(make, deployment=deployment, session=session)
 
@@ -267,13 +267,13 @@ def exported(
     def only_capture() -> torch.export.ExportedProgram:
         return capture(module, example, dynamic_shapes)
 
-    def make() -> Made:
+    def make() -> OnnxFile:
         captured = only_capture()
         found = export(captured, inputs=inputs, outputs=outputs, opset=opset)
         model = ir.to_proto(found.model)
         path = Path(folder.name) / "model.onnx"
         onnx.save(model, str(path))
-        return Made(
+        return OnnxFile(
             path=path,
             graph=index_graph(model, path.parent),
             taps=program_taps(found.program),

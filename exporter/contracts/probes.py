@@ -1,4 +1,4 @@
-"""Inputs that contracts are tried on, cut and changed from the cases of a subject."""
+"""Inputs that contracts are tried on, cut and changed from the cases of a target."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from exporter.contracts.target import Subject, TimeAxis
+from exporter.contracts.target import Target, TimeAxis
 from exporter.core.tensors import Arrays, TensorSpec
 
 DEFAULT_STEPS = 64
@@ -15,21 +15,21 @@ DEFAULT_SAMPLES = 8_000
 """0.5 s at 16 kHz; long enough for several frames of every layer."""
 
 
-def probe(subject: Subject, case: int = 0, size: int | None = None) -> dict[str, np.ndarray]:
+def probe(target: Target, case: int = 0, size: int | None = None) -> dict[str, np.ndarray]:
     """Inputs of a case, cut (or repeated) to the size that probes use.
 
     Raises:
         IndexError: there is no such case.
     """
-    inputs = dict(subject.cases[case].entire)
-    axis = subject.time_axis()
+    inputs = dict(target.cases[case].entire)
+    axis = target.time_axis()
     if axis is None:
         return inputs
-    wanted = probe_steps(subject, axis) if size is None else size
-    return resize(subject, _lively(subject, inputs, axis, wanted), axis, wanted)
+    wanted = probe_steps(target, axis) if size is None else size
+    return resize(target, _lively(target, inputs, axis, wanted), axis, wanted)
 
 
-def _lively(subject: Subject, inputs: Arrays, axis: TimeAxis, size: int) -> Arrays:
+def _lively(target: Target, inputs: Arrays, axis: TimeAxis, size: int) -> Arrays:
     """Inputs that begin where something happens: what is constant cannot show anything.
 
     A recording often begins with digital silence that is longer than a probe, and a case may be
@@ -49,7 +49,7 @@ def _lively(subject: Subject, inputs: Arrays, axis: TimeAxis, size: int) -> Arra
             spec.name: np.roll(inputs[spec.name], -begin, axis=spec.shape.index(axis.name))
             if axis.name in spec.shape
             else inputs[spec.name]
-            for spec in subject.inputs
+            for spec in target.inputs
         }
     if signal.dtype.kind != "f":
         return inputs
@@ -64,24 +64,24 @@ def _changes(signal: np.ndarray, along: int) -> np.ndarray:
     return (moved[1:] != moved[:-1]).any(axis=1)
 
 
-def probe_steps(subject: Subject, axis: TimeAxis) -> int:
+def probe_steps(target: Target, axis: TimeAxis) -> int:
     """Steps of the time axis that probes use."""
-    have = subject.cases[0].entire[axis.input].shape[axis.position]
-    if subject.probe_size is not None:
-        return subject.probe_size
-    waveform = len(subject.spec(axis.input).shape) - (subject.batch is not None) == 1
+    have = target.cases[0].entire[axis.input].shape[axis.position]
+    if target.probe_size is not None:
+        return target.probe_size
+    waveform = len(target.spec(axis.input).shape) - (target.batch is not None) == 1
     steps = min(have, DEFAULT_SAMPLES if waveform and have > 4000 else max(DEFAULT_STEPS, 1))
     return max(steps, axis.minimum)
 
 
-def resize(subject: Subject, inputs: Arrays, axis: TimeAxis, size: int) -> dict[str, np.ndarray]:
+def resize(target: Target, inputs: Arrays, axis: TimeAxis, size: int) -> dict[str, np.ndarray]:
     """The same inputs with ``size`` steps: cut, or repeated from the start.
 
     Every input that has the axis follows; lengths become ``size`` where they were full.
     """
     before = inputs[axis.input].shape[axis.position]
     changed: dict[str, np.ndarray] = {}
-    for spec in subject.inputs:
+    for spec in target.inputs:
         array = inputs[spec.name]
         if axis.name in spec.shape:
             position = spec.shape.index(axis.name)
@@ -94,7 +94,7 @@ def resize(subject: Subject, inputs: Arrays, axis: TimeAxis, size: int) -> dict[
                     (*array.shape[:position], size, *array.shape[position + 1 :]), array.dtype
                 )
         changed[spec.name] = np.array(array, copy=True)
-    for name in {subject.lengths.get(s.name) for s in subject.inputs if axis.name in s.shape}:
+    for name in {target.lengths.get(s.name) for s in target.inputs if axis.name in s.shape}:
         if name is not None and np.issubdtype(changed[name].dtype, np.integer):
             full = changed[name] >= before
             changed[name] = np.where(full, size, np.minimum(changed[name], size)).astype(
@@ -103,14 +103,14 @@ def resize(subject: Subject, inputs: Arrays, axis: TimeAxis, size: int) -> dict[
     return changed
 
 
-def short_probe(subject: Subject, share: int = 4) -> dict[str, np.ndarray]:
+def short_probe(target: Target, share: int = 4) -> dict[str, np.ndarray]:
     """A quarter of the probe, for what is expensive; the whole of it where it is short."""
-    inputs = probe(subject)
-    axis = subject.time_axis()
+    inputs = probe(target)
+    axis = target.time_axis()
     if axis is None:
         return inputs
     size = short_steps(axis, inputs[axis.input].shape[axis.position], share)
-    return resize(subject, inputs, axis, size)
+    return resize(target, inputs, axis, size)
 
 
 def short_steps(axis: TimeAxis, steps: int, share: int) -> int:
@@ -119,7 +119,7 @@ def short_steps(axis: TimeAxis, steps: int, share: int) -> int:
 
 
 def other_future(
-    subject: Subject, inputs: Arrays, axis: TimeAxis, start: int, *, scale: float, seed: int = 1
+    target: Target, inputs: Arrays, axis: TimeAxis, start: int, *, scale: float, seed: int = 1
 ) -> dict[str, np.ndarray]:
     """Same shapes, same values before ``start``, other finite values from there on.
 
@@ -128,8 +128,8 @@ def other_future(
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     changed = {name: np.array(array, copy=True) for name, array in inputs.items()}
-    for spec in subject.inputs:
-        if axis.name not in spec.shape or spec.name in subject.lengths.values():
+    for spec in target.inputs:
+        if axis.name not in spec.shape or spec.name in target.lengths.values():
             continue
         position = spec.shape.index(axis.name)
         index = [slice(None)] * len(spec.shape)
@@ -153,21 +153,21 @@ def replaced(
     return (values + np.sign(values) * peak * scale).astype(part.dtype)
 
 
-def stack_rows(subject: Subject, rows: Sequence[Arrays]) -> dict[str, np.ndarray]:
+def stack_rows(target: Target, rows: Sequence[Arrays]) -> dict[str, np.ndarray]:
     """One batch of inputs that each have one row; shapes must be equal."""
     joined: dict[str, np.ndarray] = {}
-    for spec in subject.inputs:
-        position = subject.batch_position(spec.name)
+    for spec in target.inputs:
+        position = target.batch_position(spec.name)
         parts = [row[spec.name] for row in rows]
         joined[spec.name] = parts[0] if position is None else np.concatenate(parts, axis=position)
     return joined
 
 
-def take_row(subject: Subject, inputs: Arrays, row: int) -> dict[str, np.ndarray]:
+def take_row(target: Target, inputs: Arrays, row: int) -> dict[str, np.ndarray]:
     """One row of a batch, as a batch of one."""
     picked: dict[str, np.ndarray] = {}
-    for spec in subject.inputs:
-        position = subject.batch_position(spec.name)
+    for spec in target.inputs:
+        position = target.batch_position(spec.name)
         array = inputs[spec.name]
         picked[spec.name] = array if position is None else np.take(array, [row], axis=position)
     return picked

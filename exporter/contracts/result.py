@@ -16,7 +16,7 @@ SIDES = (TORCH, ONNX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Location:
     """Where in the model something happens.
 
     Attributes:
@@ -61,7 +61,7 @@ class ContractResult:
     status: Status
     observed: str | None = None
     limit: str | None = None
-    where: Place | None = None
+    where: Location | None = None
     advice: str | None = None
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -90,7 +90,7 @@ def not_run(name: str, side: str, reason: str, **details: Any) -> ContractResult
 
 
 def not_applicable(name: str, side: str, reason: str, **details: Any) -> ContractResult:
-    """A contract that means nothing for this subject, and why."""
+    """A contract that means nothing for this target, and why."""
     return ContractResult(
         name=name, side=side, status=Status.NOT_APPLICABLE, reason=reason, details=details
     )

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from exporter.contracts.target import Subject, TimeAxis
+from exporter.contracts.target import Target, TimeAxis
 from exporter.core.tensors import Arrays, TensorSpec
 
 LOUDNESS = (1.0, 0.04, 0.3, 0.012)
@@ -26,7 +26,7 @@ _STATE = 0.1
 
 
 def varied_rows(
-    subject: Subject, one: Arrays, count: int, *, axis: TimeAxis | None, states: bool = True
+    target: Target, one: Arrays, count: int, *, axis: TimeAxis | None, states: bool = True
 ) -> list[dict[str, np.ndarray]]:
     """``count`` rows made from one; the first is ``one`` itself.
 
@@ -35,27 +35,27 @@ def varied_rows(
         axis: the time axis; inputs that have it are rolled along it.
         states: also what carries state differs; False: every row begins a stream.
     """
-    known = _known_values(subject)
+    known = _known_values(target)
     rows = [{name: np.array(array, copy=True) for name, array in one.items()}]
     for row in range(1, count):
         made = {}
-        for spec in subject.inputs:
+        for spec in target.inputs:
             array = np.array(one[spec.name], copy=True)
             kept = spec.initial is not None and not states
-            if subject.batch_position(spec.name) is not None and array.size and not kept:
-                array = _varied(subject, spec, array, row, axis, known)
+            if target.batch_position(spec.name) is not None and array.size and not kept:
+                array = _varied(target, spec, array, row, axis, known)
             made[spec.name] = array
         rows.append(made)
     return rows
 
 
-def alike(subject: Subject, rows: list[dict[str, np.ndarray]]) -> list[str]:
+def alike(target: Target, rows: list[dict[str, np.ndarray]]) -> list[str]:
     """Inputs with a batch in which all rows are equal, because no other value is known."""
-    lengths = set(subject.lengths.values())
+    lengths = set(target.lengths.values())
     return [
         spec.name
-        for spec in subject.inputs
-        if subject.batch_position(spec.name) is not None
+        for spec in target.inputs
+        if target.batch_position(spec.name) is not None
         and spec.name not in lengths
         and rows[0][spec.name].size
         and all(np.array_equal(rows[0][spec.name], row[spec.name]) for row in rows[1:])
@@ -63,16 +63,16 @@ def alike(subject: Subject, rows: list[dict[str, np.ndarray]]) -> list[str]:
 
 
 def _varied(
-    subject: Subject,
+    target: Target,
     spec: TensorSpec,
     array: np.ndarray,
     row: int,
     axis: TimeAxis | None,
     known: Mapping[str, np.ndarray],
 ) -> np.ndarray:
-    along = _along(subject, spec, axis)
-    if spec.name in subject.lengths.values():
-        return _shorter(subject, spec, array, row, axis)
+    along = _along(target, spec, axis)
+    if spec.name in target.lengths.values():
+        return _shorter(target, spec, array, row, axis)
     if along is not None:
         steps = array.shape[along]
         array = np.roll(array, -((row * steps) // 5), axis=along)
@@ -91,11 +91,11 @@ def _varied(
     return (array * (1.0 + 0.25 * row)).astype(array.dtype)
 
 
-def _along(subject: Subject, spec: TensorSpec, axis: TimeAxis | None) -> int | None:
+def _along(target: Target, spec: TensorSpec, axis: TimeAxis | None) -> int | None:
     """What an input is rolled along: the time axis, or its last axis that is no batch."""
     if axis is not None and axis.name in spec.shape:
         return spec.shape.index(axis.name)
-    rest = [k for k, size in enumerate(spec.shape) if size != subject.batch and size != 1]
+    rest = [k for k, size in enumerate(spec.shape) if size != target.batch and size != 1]
     return rest[-1] if rest else None
 
 
@@ -113,28 +113,28 @@ def _other_ids(array: np.ndarray, known: np.ndarray, row: int) -> np.ndarray:
 
 
 def _shorter(
-    subject: Subject, spec: TensorSpec, array: np.ndarray, row: int, axis: TimeAxis | None
+    target: Target, spec: TensorSpec, array: np.ndarray, row: int, axis: TimeAxis | None
 ) -> np.ndarray:
     """Lengths of another input than the signal: a part of them; masks stay."""
-    measured = next((s for s in subject.inputs if subject.lengths.get(s.name) == spec.name), None)
+    measured = next((s for s in target.inputs if target.lengths.get(s.name) == spec.name), None)
     if array.dtype.kind not in "iu" or measured is None:
         return array
     if axis is not None and axis.name in measured.shape:
         return array  # the contract's own business
-    minima = [limits.minimum for limits in measured.axes if limits.name != subject.batch]
+    minima = [limits.minimum for limits in measured.axes if limits.name != target.batch]
     least = np.minimum(array, max([1, *minima]))
     return np.maximum(array * (5 - row % 4) // 5, least).astype(array.dtype)
 
 
-def _known_values(subject: Subject) -> dict[str, np.ndarray]:
+def _known_values(target: Target) -> dict[str, np.ndarray]:
     """Integer input -> values that are known to be valid: its choices, or those that were seen."""
     known = {}
-    for spec in subject.inputs:
+    for spec in target.inputs:
         if not spec.dtype.startswith(("int", "uint")):
             continue
-        seen = [case.entire[spec.name].reshape(-1) for case in subject.cases]
-        if subject.example is not None and spec.name in subject.example:
-            seen.append(subject.example[spec.name].numpy().reshape(-1))
+        seen = [case.entire[spec.name].reshape(-1) for case in target.cases]
+        if target.example is not None and spec.name in target.example:
+            seen.append(target.example[spec.name].numpy().reshape(-1))
         valid = np.array(sorted(spec.choices.values())) if spec.choices else np.concatenate(seen)
         known[spec.name] = np.unique(valid)
     return known

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from exporter.contracts.result import ContractResult
 from exporter.contracts.settings import ContractSettings, check_named, read_settings
-from exporter.contracts.target import Subject
+from exporter.contracts.target import Target
 from exporter.core.errors import ConfigError
 
 CONTRACTS: dict[str, str] = {
@@ -30,7 +30,7 @@ class ContractFile(Protocol):
 
     Settings: type[ContractSettings]
 
-    def check(self, subject: Subject, settings: Any) -> tuple[ContractResult, ...]:
+    def check(self, target: Target, settings: Any) -> tuple[ContractResult, ...]:
         """Return one verdict per side."""
         ...
 
@@ -71,7 +71,7 @@ def declared_settings(
 
 
 def run_contracts(
-    subject: Subject,
+    target: Target,
     declared: Mapping[str, Any],
     *,
     thorough: bool = False,
@@ -81,7 +81,7 @@ def run_contracts(
     """Check every declared contract.
 
     Args:
-        subject: what is checked; its ONNX file is exported on demand if it has none.
+        target: what is checked; its ONNX file is exported on demand if it has none.
         declared: contract -> options (as in the YAML), or -> validated settings.
         thorough: look at more sizes, orders and thread counts, without regard to cost.
         progress: called with the name of each contract before it runs.
@@ -101,14 +101,14 @@ def run_contracts(
     for name, options in settings.items():
         if options.not_applicable:
             continue  # an inherited section may name what this system has not
-        check_named(options, _known_names(subject), name=name, pipeline=pipeline)
-    subject.thorough = subject.thorough or thorough
+        check_named(options, _known_names(target), name=name, pipeline=pipeline)
+    target.thorough = target.thorough or thorough
     results: list[ContractResult] = []
     for name in (name for name in declared if name in settings):
         if progress is not None:
             progress(name)
         started = time.perf_counter()
-        found = load_contract(name).check(subject, settings[name])
+        found = load_contract(name).check(target, settings[name])
         seconds = time.perf_counter() - started
         results += [
             replace(result, details={**result.details, "seconds_of_contract": round(seconds, 3)})
@@ -117,10 +117,10 @@ def run_contracts(
     return tuple(results)
 
 
-def _known_names(subject: Subject) -> dict[str, tuple[str, ...]]:
-    axes = {size for spec in subject.inputs for size in spec.shape if isinstance(size, str)}
+def _known_names(target: Target) -> dict[str, tuple[str, ...]]:
+    axes = {size for spec in target.inputs for size in spec.shape if isinstance(size, str)}
     return {
-        "input": subject.input_names,
-        "output": tuple(spec.name for spec in subject.outputs),
+        "input": target.input_names,
+        "output": tuple(spec.name for spec in target.outputs),
         "axis": tuple(sorted(axes)),
     }

@@ -18,7 +18,7 @@ _SMALL_PARAMETERS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class StateTensor:
     """One tensor that a module holds.
 
     Attributes:
@@ -34,20 +34,20 @@ class Held:
     tensor: Tensor
 
 
-def held_tensors(module: nn.Module) -> Iterator[Held]:
+def held_tensors(module: nn.Module) -> Iterator[StateTensor]:
     """Yield every tensor that a module and its submodules hold, each once per name."""
     for path, part in module.named_modules():
         head = f"{path}." if path else ""
         for name, value in part._parameters.items():
             if value is not None:
-                yield Held(name=head + name, kind=PARAMETER, module=path, tensor=value)
+                yield StateTensor(name=head + name, kind=PARAMETER, module=path, tensor=value)
         for name, value in part._buffers.items():
             if value is not None:
-                yield Held(name=head + name, kind=BUFFER, module=path, tensor=value)
+                yield StateTensor(name=head + name, kind=BUFFER, module=path, tensor=value)
         for name, value in vars(part).items():
             if name not in ("_parameters", "_buffers", "_modules"):
                 for label, tensor in _tensors_in(value, name):
-                    yield Held(name=head + label, kind=ATTRIBUTE, module=path, tensor=tensor)
+                    yield StateTensor(name=head + label, kind=ATTRIBUTE, module=path, tensor=tensor)
 
 
 def _tensors_in(value: object, label: str) -> Iterator[tuple[str, Tensor]]:

@@ -42,7 +42,7 @@ class TimeAxis:
 
 
 @dataclass(kw_only=True)
-class Subject:
+class Target:
     """A module under contract, independent of how it came to be.
 
     Attributes:

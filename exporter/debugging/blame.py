@@ -8,7 +8,7 @@ from onnx.reference import ReferenceEvaluator
 
 from exporter.core.errors import OnnxStoppedError
 from exporter.debugging.isolate import Isolated, Row, judge_value
-from exporter.debugging.subject import Subject
+from exporter.debugging.pair import Pair
 from exporter.debugging.variations import too_slow
 from exporter.execution.onnxruntime import WindowRun
 from exporter.graph.subgraph import OWN, cut_window, standalone
@@ -17,7 +17,7 @@ from exporter.parity.status import Status
 from exporter.parity.verdict import judge
 
 
-def blame(subject: Subject, held: Isolated, row: Row) -> tuple[str | None, bool | None]:
+def blame(pair: Pair, held: Isolated, row: Row) -> tuple[str | None, bool | None]:
     """Find the node whose kernel differs.
 
     Every node of the piece is run on onnxruntime with the evaluator's own inputs; the one that is
@@ -29,34 +29,34 @@ def blame(subject: Subject, held: Isolated, row: Row) -> tuple[str | None, bool 
     """
     if not row.nodes:
         return None, None
-    only = node_label(subject, row.nodes[0]) if len(row.nodes) == 1 else None
-    values = _evaluate(subject, held, row)
+    only = node_label(pair, row.nodes[0]) if len(row.nodes) == 1 else None
+    values = _evaluate(pair, held, row)
     if values is None:
         return only, None
     name = row.planned.onnx_name
-    _, verdict = judge_value(subject, held, row, values[name])
+    _, verdict = judge_value(pair, held, row, values[name])
     right = verdict.status is not Status.FAIL
     if only is not None or not right:
         return only, right
     worst, blamed = 1.0, None
     for index in row.nodes:
-        strain = _node_strain(subject, index, {**held.feeds, **values})
+        strain = _node_strain(pair, index, {**held.feeds, **values})
         if strain > worst:
-            worst, blamed = strain, node_label(subject, index)
+            worst, blamed = strain, node_label(pair, index)
     return blamed, True
 
 
-def node_label(subject: Subject, index: int) -> str:
+def node_label(pair: Pair, index: int) -> str:
     """Operator and name of a node of the file under test."""
-    node = subject.actual.nodes[index]
+    node = pair.actual.nodes[index]
     first = next((n for n in node.output if n), "")
     return f"{node.op_type} '{node.name}'" if node.name else f"{node.op_type} of '{first}'"
 
 
-def _evaluate(subject: Subject, held: Isolated, row: Row) -> dict[str, np.ndarray] | None:
+def _evaluate(pair: Pair, held: Isolated, row: Row) -> dict[str, np.ndarray] | None:
     """Every value of the piece by the reference evaluator; None when it cannot run it."""
-    graph = subject.actual
-    window = held.window(graph, [row], subject.cut)
+    graph = pair.actual
+    window = held.window(graph, [row], pair.cut)
     if too_slow(window, held):
         return None
     model = standalone(window, graph)
@@ -74,9 +74,9 @@ def _evaluate(subject: Subject, held: Isolated, row: Row) -> dict[str, np.ndarra
     return {n.removesuffix(OWN): np.asarray(v) for n, v in pairs if not isinstance(v, list)}
 
 
-def _node_strain(subject: Subject, index: int, values: dict[str, np.ndarray]) -> float:
+def _node_strain(pair: Pair, index: int, values: dict[str, np.ndarray]) -> float:
     """How far one node on onnxruntime is from the reference evaluator; 1 is the limit."""
-    graph, node = subject.actual, subject.actual.nodes[index]
+    graph, node = pair.actual, pair.actual.nodes[index]
     reads = [n for n in graph.reads[index] if n not in graph.initializers]
     outputs = [n for n in node.output if n in values]
     if not outputs or any(n not in values for n in reads):
@@ -90,7 +90,7 @@ def _node_strain(subject: Subject, index: int, values: dict[str, np.ndarray]) ->
         dtypes={n: values[n].dtype for n in reads},
     )
     try:
-        found = WindowRun(window, graph, subject.deployment).run(values)
+        found = WindowRun(window, graph, pair.deployment).run(values)
     except OnnxStoppedError:
         return float("inf")
     strains = []
@@ -100,7 +100,7 @@ def _node_strain(subject: Subject, index: int, values: dict[str, np.ndarray]) ->
             strains.append(0.0 if np.array_equal(truth, value) else float("inf"))
             continue
         measured = measure(name, truth=truth.astype(np.float64), reference=truth, actual=value)
-        verdict = judge(measured, subject.policy)
+        verdict = judge(measured, pair.policy)
         bad = verdict.status is Status.FAIL
         strains.append(verdict.strain or (float("inf") if bad else 0.0))
     return max(strains, default=0.0)

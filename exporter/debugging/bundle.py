@@ -17,8 +17,8 @@ from safetensors.numpy import save_file
 from exporter.debugging.diagnose import Diagnosis
 from exporter.debugging.finding import KERNEL, Finding
 from exporter.debugging.isolate import Isolated, Row
+from exporter.debugging.pair import Pair
 from exporter.debugging.readme import render_readme
-from exporter.debugging.subject import Subject
 from exporter.debugging.torch_layer import save_layer
 from exporter.execution import repro
 from exporter.execution.onnxruntime import PROVIDERS
@@ -48,7 +48,7 @@ class Bundle:
     no_torch: str
 
 
-def write_bundle(subject: Subject, found: Diagnosis, parent: Path) -> Bundle:
+def write_bundle(pair: Pair, found: Diagnosis, parent: Path) -> Bundle:
     """Write the bundle of one diagnosis to ``<parent>/<layer>``; an older one is overwritten."""
     folder = parent / folder_name(found.layer.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,24 +58,24 @@ def write_bundle(subject: Subject, found: Diagnosis, parent: Path) -> Bundle:
     no_torch = save_layer(held.program, held.entering, folder / "torch_layer.pt2")
     if no_torch:
         (folder / "torch_layer.pt2").unlink(missing_ok=True)
-    rows = _rows(subject, held, whole)
+    rows = _rows(pair, held, whole)
     torch_bytes = 0 if no_torch else (folder / "torch_layer.pt2").stat().st_size
-    kept = _within(subject, held, rows, torch_bytes, whole)
-    model, feeds = _model(subject, held, kept, whole)
+    kept = _within(pair, held, rows, torch_bytes, whole)
+    model, feeds = _model(pair, held, kept, whole)
     onnx.save(model, str(folder / "layer.onnx"))
     save_file({n: _plain(held.feeds[n]) for n in feeds}, folder / "inputs.safetensors")
-    expected = {_key(subject, r, whole): _plain(_truth(held, r, whole)) for r in kept}
+    expected = {_key(pair, r, whole): _plain(_truth(held, r, whole)) for r in kept}
     save_file(expected, folder / "expected.safetensors")
     plan = {
-        "outputs": {_key(subject, r, whole): _plan(subject, held, r, whole) for r in kept},
-        "nodes": _signatures(subject, found.findings, model),
-        "level": _level(subject, found, whole),
-        "provider": PROVIDERS[subject.deployment.provider],
-        "threads": subject.deployment.threads,
+        "outputs": {_key(pair, r, whole): _plan(pair, held, r, whole) for r in kept},
+        "nodes": _signatures(pair, found.findings, model),
+        "level": _level(pair, found, whole),
+        "provider": PROVIDERS[pair.deployment.provider],
+        "threads": pair.deployment.threads,
     }
     (folder / "repro.py").write_text(script(plan))
     left_out = len(rows) - len(kept)
-    (folder / "README.md").write_text(render_readme(subject, found, no_torch, left_out))
+    (folder / "README.md").write_text(render_readme(pair, found, no_torch, left_out))
     size = sum(path.stat().st_size for path in folder.iterdir())
     return Bundle(
         folder=folder, bytes=size, outputs=len(kept), left_out=left_out, no_torch=no_torch
@@ -95,7 +95,7 @@ def script(plan: dict[str, Any]) -> str:
     return source.replace(f"{head}{{}}", f"{head}{written}", 1)
 
 
-def _rows(subject: Subject, held: Isolated, whole: bool) -> list[Row]:
+def _rows(pair: Pair, held: Isolated, whole: bool) -> list[Row]:
     """What to compare: failing taps first, then the ends of the layer, then the rest."""
     if whole:
         return list(held.last_rows)
@@ -104,20 +104,16 @@ def _rows(subject: Subject, held: Isolated, whole: bool) -> list[Row]:
     return sorted(live, key=lambda r: (rank[r.failed], r.planned.tap.name not in held.ends))
 
 
-def _within(
-    subject: Subject, held: Isolated, rows: Sequence[Row], used: int, whole: bool
-) -> list[Row]:
+def _within(pair: Pair, held: Isolated, rows: Sequence[Row], used: int, whole: bool) -> list[Row]:
     """As many rows as fit; those that fail, and the first, always stay."""
     kept: list[Row] = []
     seen: set[str] = set()
     total = used
     for row in rows:
-        names = {n for i in row.nodes for n in subject.actual.reads[i]} - seen
+        names = {n for i in row.nodes for n in pair.actual.reads[i]} - seen
         size = _truth(held, row, whole).nbytes
         size += sum(held.feeds[n].nbytes for n in names if n in held.feeds)
-        size += sum(
-            subject.actual.array(n).nbytes for n in names if n in subject.actual.initializers
-        )
+        size += sum(pair.actual.array(n).nbytes for n in names if n in pair.actual.initializers)
         if row.failed or not kept or total + size <= MOST_BYTES:
             kept.append(row)
             seen |= names
@@ -127,11 +123,11 @@ def _within(
 
 
 def _model(
-    subject: Subject, held: Isolated, rows: Sequence[Row], whole: bool
+    pair: Pair, held: Isolated, rows: Sequence[Row], whole: bool
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    graph = subject.actual
+    graph = pair.actual
     inside = frozenset(row.planned.onnx_name for row in held.rows) if whole else frozenset()
-    window = held.window(graph, [r for r in rows if r.nodes], subject.cut - inside)
+    window = held.window(graph, [r for r in rows if r.nodes], pair.cut - inside)
     model = standalone(window, graph)
     model.graph.name = "layer"
     for row in rows:
@@ -144,7 +140,7 @@ def _model(
     return model, window.inputs
 
 
-def _key(subject: Subject, row: Row, whole: bool) -> str:
+def _key(pair: Pair, row: Row, whole: bool) -> str:
     """Name of the output of ``layer.onnx`` that holds a tap."""
     return row.planned.onnx_name if whole else row.planned.onnx_name + OWN
 
@@ -163,7 +159,7 @@ def _is_equal(held: Isolated, row: Row, whole: bool) -> bool:
     return held.reference[name].dtype.kind in "biu" or (name in held.exact and not whole)
 
 
-def _plan(subject: Subject, held: Isolated, row: Row, whole: bool) -> dict[str, Any]:
+def _plan(pair: Pair, held: Isolated, row: Row, whole: bool) -> dict[str, Any]:
     tap = row.planned.tap
     reference = held.reference[tap.name]
     plan: dict[str, Any] = {"dtype": reference.dtype.name, "max": None, "rms": None, "op": tap.op}
@@ -177,7 +173,7 @@ def _plan(subject: Subject, held: Isolated, row: Row, whole: bool) -> dict[str, 
         actual=reference,
         natural_scale=natural_scale(tap.op),
     )
-    allowed = limit(measured, subject.policy, layer=tap.module)
+    allowed = limit(measured, pair.policy, layer=tap.module)
     return {**plan, "max": allowed.max_abs, "rms": allowed.rms}
 
 
@@ -186,9 +182,9 @@ def _plain(array: np.ndarray) -> np.ndarray:
     return np.array(array, order="C", copy=True)
 
 
-def _level(subject: Subject, found: Diagnosis, whole: bool) -> str:
+def _level(pair: Pair, found: Diagnosis, whole: bool) -> str:
     """The level at which the difference shows: the judged one, unless only another shows it."""
-    judged = subject.deployment.level
+    judged = pair.deployment.level
     if not whole:
         return judged
     wrong = [v.deployment.level for v in found.matrix if v.deployment and not v.together.agrees]
@@ -196,7 +192,7 @@ def _level(subject: Subject, found: Diagnosis, whole: bool) -> str:
 
 
 def _signatures(
-    subject: Subject, findings: Sequence[Finding], model: onnx.ModelProto
+    pair: Pair, findings: Sequence[Finding], model: onnx.ModelProto
 ) -> dict[str, dict[str, str]]:
     """What the nodes of structural findings were when they were exported, by their value."""
     inside = {name.removesuffix(OWN) for node in model.graph.node for name in node.output}
@@ -206,9 +202,9 @@ def _signatures(
             continue
         for value in finding.located.values:
             here = value in inside
-            gone = value in subject.expected.producer and value not in subject.actual.producer
+            gone = value in pair.expected.producer and value not in pair.actual.producer
             if here or gone:
-                found[value] = _signature(subject.expected, value)
+                found[value] = _signature(pair.expected, value)
     return found
 
 

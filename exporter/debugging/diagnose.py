@@ -9,8 +9,8 @@ from exporter.debugging.differences import Located, explaining, taps_behind
 from exporter.debugging.explain import explain_row, fusion_finding
 from exporter.debugging.finding import Finding, from_difference
 from exporter.debugging.isolate import Isolated, Row, isolate
+from exporter.debugging.pair import Pair
 from exporter.debugging.select import Layer
-from exporter.debugging.subject import Subject
 from exporter.debugging.upstream import added_up, entering_finding
 from exporter.debugging.variations import Variation, vary
 from exporter.graph.taps import PlannedTap
@@ -38,7 +38,7 @@ class Diagnosis:
 
 
 def diagnose(
-    subject: Subject,
+    pair: Pair,
     layer: Layer,
     located: Sequence[Located],
     *,
@@ -54,31 +54,31 @@ def diagnose(
     """
     named = {t.tap.name for t in layer.taps}
     here = [at for at in located if any(t.tap.name in named for t in at.taps)]
-    behind = taps_behind(subject, here)
-    held = isolate(subject, _merged(subject, layer.taps, behind))
+    behind = taps_behind(pair, here)
+    held = isolate(pair, _merged(pair, layer.taps, behind))
     explained = {
         row.planned.tap.name: found
         for row in held.failing
-        if (found := explaining(subject, row, located))
+        if (found := explaining(pair, row, located))
     }
     # A tap of this layer may fail for what lies in the piece in front of it.
     here += [at for found in explained.values() for at in found if at not in here]
-    matrix = vary(subject, held)
+    matrix = vary(pair, held)
     findings = [
         from_difference(
-            subject,
+            pair,
             at,
             tuple(r for r in held.failing if at in explained.get(r.planned.tap.name, ())),
         )
         for at in here
     ]
-    findings += _unexplained(subject, held, explained, matrix)
+    findings += _unexplained(pair, held, explained, matrix)
     remarks: list[str] = []
     if not findings:
         fused = fusion_finding(held, matrix)
         findings += [fused] if fused else []
     if not findings:
-        entering = entering_finding(subject, held, upstream)
+        entering = entering_finding(pair, held, upstream)
         findings += [entering] if entering else []
     if not findings and propagated is not None:
         findings.append(added_up(*propagated))
@@ -98,14 +98,14 @@ def diagnose(
 
 
 def _merged(
-    subject: Subject, taps: Iterable[PlannedTap], more: Iterable[PlannedTap]
+    pair: Pair, taps: Iterable[PlannedTap], more: Iterable[PlannedTap]
 ) -> tuple[PlannedTap, ...]:
     names = {t.tap.name for t in taps} | {t.tap.name for t in more}
-    return tuple(t for t in subject.planned if t.tap.name in names)
+    return tuple(t for t in pair.planned if t.tap.name in names)
 
 
 def _unexplained(
-    subject: Subject,
+    pair: Pair,
     held: Isolated,
     explained: dict[str, tuple[Located, ...]],
     matrix: Sequence[Variation],
@@ -116,4 +116,4 @@ def _unexplained(
         if row.planned.tap.name in explained:
             continue
         first.setdefault(row.planned.tap.module, row)
-    return [explain_row(subject, held, row, matrix) for row in first.values()]
+    return [explain_row(pair, held, row, matrix) for row in first.values()]

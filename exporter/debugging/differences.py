@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from exporter.debugging.isolate import Row
-from exporter.debugging.subject import Subject
+from exporter.debugging.pair import Pair
 from exporter.graph.index import GraphIndex
 from exporter.graph.structure import Difference, diff_structure
 from exporter.graph.subgraph import piece_of
@@ -33,17 +33,17 @@ class Located:
         return self.taps[0].tap.module if self.taps else ""
 
 
-def locate_differences(subject: Subject) -> tuple[Located, ...]:
+def locate_differences(pair: Pair) -> tuple[Located, ...]:
     """Everything in the file under test that is not as it was exported, in program order."""
-    if subject.own or not subject.descends:
+    if pair.own or not pair.descends:
         return ()
     # Without a list of taps a difference carries the first output of its own node.
-    found = diff_structure(subject.expected, subject.actual)
-    order = {t.onnx_name: (i, t) for i, t in enumerate(subject.planned)}
+    found = diff_structure(pair.expected, pair.actual)
+    order = {t.onnx_name: (i, t) for i, t in enumerate(pair.planned)}
     located = []
     for difference in found:
         values = () if difference.tap is None else (difference.tap, *difference.also)
-        graph = subject.actual if difference.kind == "node added" else subject.expected
+        graph = pair.actual if difference.kind == "node added" else pair.expected
         places = sorted(
             {p for p in (_tap_of(graph, v, order) for v in values) if p is not None},
             key=lambda place: place[0],
@@ -73,34 +73,34 @@ def _tap_of(
     return None
 
 
-def explaining(subject: Subject, row: Row, located: Iterable[Located]) -> tuple[Located, ...]:
+def explaining(pair: Pair, row: Row, located: Iterable[Located]) -> tuple[Located, ...]:
     """The differences that lie inside the piece of one tap, on either side.
 
     A tap that the file has lost widens the piece: what was between two taps of the exported
     file is then between two taps that are further apart.
     """
     name = row.planned.onnx_name
-    inside = {v for i in row.nodes for v in subject.actual.nodes[i].output}
-    wider = piece_of(subject.expected, name, subject.cut & subject.shipped)
-    inside |= {v for i in wider for v in subject.expected.nodes[i].output}
+    inside = {v for i in row.nodes for v in pair.actual.nodes[i].output}
+    wider = piece_of(pair.expected, name, pair.cut & pair.shipped)
+    inside |= {v for i in wider for v in pair.expected.nodes[i].output}
     return tuple(at for at in located if inside.intersection(at.values) or name in at.values)
 
 
-def taps_behind(subject: Subject, located: Iterable[Located]) -> tuple[PlannedTap, ...]:
+def taps_behind(pair: Pair, located: Iterable[Located]) -> tuple[PlannedTap, ...]:
     """The compared taps whose piece holds a difference: where numbers would show it."""
-    graph, found = subject.actual, set[str]()
+    graph, found = pair.actual, set[str]()
     for at in located:
         wave = [tap.onnx_name for tap in at.taps] + list(at.values)
         seen: set[str] = set()
         while wave:
-            found.update(name for name in wave if name in subject.cut)
+            found.update(name for name in wave if name in pair.cut)
             seen.update(wave)
             after: list[str] = []
             for name in wave:
-                if name in subject.cut:
+                if name in pair.cut:
                     continue
-                for side in (graph, subject.expected):
+                for side in (graph, pair.expected):
                     for user in side.consumers.get(name, ()):
                         after += [v for v in side.nodes[user].output if v and v not in seen]
             wave = list(dict.fromkeys(after))
-    return tuple(t for t in subject.planned if t.onnx_name in found)
+    return tuple(t for t in pair.planned if t.onnx_name in found)

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from exporter.debugging.blame import blame, node_label
 from exporter.debugging.finding import GRAPH, KERNEL, Finding
 from exporter.debugging.isolate import Isolated, Row
-from exporter.debugging.subject import Subject
+from exporter.debugging.pair import Pair
 from exporter.debugging.variations import REFERENCE, Variation
 from exporter.debugging.weights import wrong_weight
 
 _SHAPE_READERS = frozenset({"Reshape", "Expand", "Tile"})
 
 
-def explain_row(subject: Subject, held: Isolated, row: Row, matrix: Sequence[Variation]) -> Finding:
+def explain_row(pair: Pair, held: Isolated, row: Row, matrix: Sequence[Variation]) -> Finding:
     """Say what makes one tap fail, as narrowly as it can be shown."""
-    found = _weight(subject, row) or _dtype_or_shape(subject, row)
+    found = _weight(pair, row) or _dtype_or_shape(pair, row)
     if found is not None:
         return found
     ways = [v for v in matrix if v.deployment is not None and v.separate.agrees is not None]
     levels = _only_some(ways)
     evaluator = next((v for v in matrix if v.name == REFERENCE), None)
-    node, by_evaluator = blame(subject, held, row)
-    region = _region(subject, row) if node is None else node
+    node, by_evaluator = blame(pair, held, row)
+    region = _region(pair, row) if node is None else node
     reason = row.verdict.reason if row.verdict else ""
     if levels:
         return _finding(row, KERNEL, region, f"kernel differs: {region} {levels}; {reason}")
@@ -68,11 +68,11 @@ def fusion_finding(held: Isolated, matrix: Sequence[Variation]) -> Finding | Non
     return _finding(row, KERNEL, "the layer as a whole", text)
 
 
-def _weight(subject: Subject, row: Row) -> Finding | None:
-    found = wrong_weight(subject, row)
+def _weight(pair: Pair, row: Row) -> Finding | None:
+    found = wrong_weight(pair, row)
     if found is None:
         return None
-    node = node_label(subject, found.node)
+    node = node_label(pair, found.node)
     text = (
         f"{found.kind} '{found.name}' of {node} differs: {found.actual} in the file,"
         f" {found.expected} in PyTorch{found.share}"
@@ -80,40 +80,40 @@ def _weight(subject: Subject, row: Row) -> Finding | None:
     return _finding(row, found.kind, node, text, found.name, found.expected, found.actual)
 
 
-def _dtype_or_shape(subject: Subject, row: Row) -> Finding | None:
+def _dtype_or_shape(pair: Pair, row: Row) -> Finding | None:
     m = row.measurement
     if m is None or m.problem is None:
         return None
-    last = _region(subject, row)
-    if row.planned.onnx_name in subject.actual.producer:
-        last = node_label(subject, subject.actual.producer[row.planned.onnx_name])
+    last = _region(pair, row)
+    if row.planned.onnx_name in pair.actual.producer:
+        last = node_label(pair, pair.actual.producer[row.planned.onnx_name])
     if m.dtype_expected != m.dtype_actual:
         both = str(m.dtype_expected), str(m.dtype_actual)
         text = f"dtype differs: {last} gives {both[1]}, PyTorch {both[0]}"
         return _finding(row, "dtype", last, text, "dtype", *both)
     if m.shape_expected != m.shape_actual:
         both = str(m.shape_expected), str(m.shape_actual)
-        baked = _constant_shape(subject, row)
+        baked = _constant_shape(pair, row)
         text = f"shape differs: {last} gives {both[1]}, PyTorch {both[0]}"
         text += f"; a shape is baked in: {baked}" if baked else ""
         return _finding(row, "shape", last, text, baked or "shape", *both)
     return None
 
 
-def _constant_shape(subject: Subject, row: Row) -> str:
-    graph = subject.actual
+def _constant_shape(pair: Pair, row: Row) -> str:
+    graph = pair.actual
     for index in row.nodes:
         node = graph.nodes[index]
         if node.op_type in _SHAPE_READERS and node.input[1] in graph.initializers:
             values = graph.array(node.input[1])
             if (values > 1).any():
-                return f"'{node.input[1]}' = {values.tolist()} of {node_label(subject, index)}"
+                return f"'{node.input[1]}' = {values.tolist()} of {node_label(pair, index)}"
     return ""
 
 
-def _region(subject: Subject, row: Row) -> str:
+def _region(pair: Pair, row: Row) -> str:
     if len(row.nodes) == 1:
-        return node_label(subject, row.nodes[0])
+        return node_label(pair, row.nodes[0])
     if not row.nodes:
         return f"the constant '{row.planned.onnx_name}'"
     return f"the fused region {' + '.join(row.ops[-6:])}"

@@ -9,7 +9,7 @@ from onnx import TensorProto
 from exporter.debugging.differences import Located
 from exporter.debugging.isolate import Row
 from exporter.debugging.origin import parameter_of, resolved
-from exporter.debugging.subject import Subject
+from exporter.debugging.pair import Pair
 from exporter.graph.structure import ABSENT, Difference
 
 KERNEL, GRAPH, INPUT, ADDED_UP = "kernel", "graph", "input", "added up"
@@ -47,16 +47,16 @@ class Finding:
     located: Located | None = None
 
 
-def from_difference(subject: Subject, at: Located, rows: tuple[Row, ...]) -> Finding:
+def from_difference(pair: Pair, at: Located, rows: tuple[Row, ...]) -> Finding:
     """A finding for one structural difference.
 
     Args:
         rows: failing taps whose piece holds the difference.
     """
-    d = _in_own_words(subject, at)
+    d = _in_own_words(pair, at)
     tap = at.taps[0].tap if at.taps else None
     shown = bool(rows)
-    text = describe(subject, d)
+    text = describe(pair, d)
     if len(at.taps) > 1:
         text += f"; also read for {', '.join(repr(t.tap.name) for t in at.taps[1:4])}"
     if not shown:
@@ -77,22 +77,22 @@ def from_difference(subject: Subject, at: Located, rows: tuple[Row, ...]) -> Fin
     )
 
 
-def _in_own_words(subject: Subject, at: Located) -> Difference:
+def _in_own_words(pair: Pair, at: Located) -> Difference:
     """The difference with parameters by their names and handed-on constants by their values."""
     d = at.difference
     if d.kind == "inputs changed":
         return replace(
             d,
-            expected=resolved(subject.expected, d.expected),
-            actual=resolved(subject.actual, d.actual),
+            expected=resolved(pair.expected, d.expected),
+            actual=resolved(pair.actual, d.actual),
         )
     if d.kind in ("weight", "dtype", "shape") and at.taps:
-        parameter = parameter_of(subject, d.name, at.taps[0].tap.name)
+        parameter = parameter_of(pair, d.name, at.taps[0].tap.name)
         return replace(d, name=f"{d.name} ({parameter})") if parameter else d
     return d
 
 
-def describe(subject: Subject, d: Difference) -> str:
+def describe(pair: Pair, d: Difference) -> str:
     """One sentence with both values."""
     where = f"{d.op} '{d.node}'"
     both = f"{d.actual} in the file, {d.expected} as exported"
@@ -109,11 +109,11 @@ def describe(subject: Subject, d: Difference) -> str:
     if d.kind == "node missing":
         return f"{where} is missing: {both}"
     if d.kind == "node added":
-        return f"{where} was added: {d.actual}{_cast(subject, d)}"
+        return f"{where} was added: {d.actual}{_cast(pair, d)}"
     if d.kind == "op changed":
         return f"{where} is another operator: {both}"
     if d.kind == "inputs changed":
-        return _changed_input(subject, d, where, both)
+        return _changed_input(pair, d, where, both)
     if d.kind == "outputs changed":
         return f"outputs of {where} differ: {both}"
     if d.kind == "interface":
@@ -121,7 +121,7 @@ def describe(subject: Subject, d: Difference) -> str:
     return f"{d.kind} '{d.name}' differs: {both}"
 
 
-def _changed_input(subject: Subject, d: Difference, where: str, both: str) -> str:
+def _changed_input(pair: Pair, d: Difference, where: str, both: str) -> str:
     was_computed = "=" not in d.expected and d.expected != ABSENT
     if was_computed and "=" in d.actual and d.op in _SHAPED:
         return f"a shape is baked in: {d.name} of {where} was computed, now is constant: {both}"
@@ -137,9 +137,9 @@ _SHAPED = frozenset(
 )
 
 
-def _cast(subject: Subject, d: Difference) -> str:
+def _cast(pair: Pair, d: Difference) -> str:
     if d.op != "Cast":
         return ""
-    node = subject.actual.nodes[subject.actual.producer[d.tap]] if d.tap else None
+    node = pair.actual.nodes[pair.actual.producer[d.tap]] if d.tap else None
     to = next((a.i for a in node.attribute if a.name == "to"), 0) if node else 0
     return f"; the dtype there becomes {TensorProto.DataType.Name(to).lower()}" if to else ""

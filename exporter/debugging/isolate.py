@@ -11,8 +11,8 @@ import numpy as np
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
 from exporter.debugging.layer_program import layer_program
+from exporter.debugging.pair import Pair
 from exporter.debugging.reference import boundary, region_of, run_reference, truth_of
-from exporter.debugging.subject import Subject
 from exporter.execution.evaluate import to_array
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
@@ -97,35 +97,35 @@ class Isolated:
         )
 
 
-def isolate(subject: Subject, taps: Iterable[PlannedTap], *, also: Iterable[str] = ()) -> Isolated:
+def isolate(pair: Pair, taps: Iterable[PlannedTap], *, also: Iterable[str] = ()) -> Isolated:
     """Compare every tap on the values that PyTorch has in front of it.
 
     Args:
         taps: in any order; those that the file does not hold become rows without figures.
         also: names of further program values whose float32 value should be in ``feeds``.
     """
-    graph, cut = subject.actual, subject.cut
+    graph, cut = pair.actual, pair.cut
     wanted = {t.tap.name for t in taps}
-    planned = [t for t in subject.planned if t.tap.name in wanted]
+    planned = [t for t in pair.planned if t.tap.name in wanted]
     rows = [_bare(graph, t, cut) for t in planned]
     live = [row.planned.tap.name for row in rows if row.nodes]
-    stops = boundary(subject)
-    region = region_of(subject, live, stops)
-    names = {t.onnx_name: t.tap.name for t in subject.planned}
+    stops = boundary(pair)
+    region = region_of(pair, live, stops)
+    names = {t.onnx_name: t.tap.name for t in pair.planned}
     read = {n for row in rows for i in row.nodes for n in graph.reads[i]}
     inputs = {n for n in read if n in graph.inputs}
     forced = {n: names[n] for n in read if n in cut}
     own = {op.name for op in region.ops}
-    reference, _ = run_reference(subject, {*region.entering, *own, *forced.values(), *also})
-    truth = truth_of(subject, live, reference, stops)
-    ends = _ends(subject, live)
+    reference, _ = run_reference(pair, {*region.entering, *own, *forced.values(), *also})
+    truth = truth_of(pair, live, reference, stops)
+    ends = _ends(pair, live)
     around = stops - set(live)
-    whole = truth_of(subject, ends, reference, around)
-    program = layer_program(subject, ends, reference, around)
-    feeds = {n: np.asarray(subject.case.inputs[n], order="C") for n in inputs}
-    stored = shapes_in_file(subject)
+    whole = truth_of(pair, ends, reference, around)
+    program = layer_program(pair, ends, reference, around)
+    feeds = {n: np.asarray(pair.case.inputs[n], order="C") for n in inputs}
+    stored = shapes_in_file(pair)
     feeds |= {n: stored.give(n, to_array(reference[p])) for n, p in forced.items()}
-    feeds |= {subject.program.onnx_name(n): to_array(reference[n]) for n in also if n in reference}
+    feeds |= {pair.program.onnx_name(n): to_array(reference[n]) for n in also if n in reference}
     held = Isolated(
         rows=tuple(rows),
         feeds=feeds,
@@ -137,39 +137,37 @@ def isolate(subject: Subject, taps: Iterable[PlannedTap], *, also: Iterable[str]
         program=program,
         entering={n: reference[n] for n in program.inputs},
     )
-    results, errors = _run(subject, held, [row for row in rows if row.nodes])
+    results, errors = _run(pair, held, [row for row in rows if row.nodes])
     judged = tuple(
-        _judged(subject, held, row, results.get(row.planned.onnx_name), errors) for row in rows
+        _judged(pair, held, row, results.get(row.planned.onnx_name), errors) for row in rows
     )
     return replace(held, rows=judged)
 
 
-def shapes_in_file(subject: Subject) -> StoredShapes:
+def shapes_in_file(pair: Pair) -> StoredShapes:
     """Shapes of the taps that the run has found in another shape in the file, on this case."""
     found = {
         tap.name
-        for link in subject.report.links
+        for link in pair.report.links
         for layer in link.layers
         for tap in layer.taps
         if tap.local is not None and tap.local.get("shape_stored") is not None
     }
     stored = StoredShapes()
-    names = {t.onnx_name: t.tap.name for t in subject.planned if t.tap.name in found}
-    wanted = [name for name in names if name in subject.cut]
+    names = {t.onnx_name: t.tap.name for t in pair.planned if t.tap.name in found}
+    wanted = [name for name in names if name in pair.cut]
     if not wanted:
         return stored
-    reference, _ = run_reference(subject, {names[name] for name in wanted})
-    walk = OnnxWindows(
-        subject.actual, subject.case.inputs, subject.deployment, taps=frozenset(wanted)
-    )
+    reference, _ = run_reference(pair, {names[name] for name in wanted})
+    walk = OnnxWindows(pair.actual, pair.case.inputs, pair.deployment, taps=frozenset(wanted))
     for name, value in walk.advance(wanted, last=False).items():
         stored.take(name, value, np.shape(to_array(reference[names[name]])))
     return stored
 
 
-def _ends(subject: Subject, names: list[str]) -> list[str]:
+def _ends(pair: Pair, names: list[str]) -> list[str]:
     """Those of ``names`` that are outputs of the graph or read by an op that is not named."""
-    own, program = set(names), subject.program
+    own, program = set(names), pair.program
     read = {n for op in program.ops if op.name not in own for n in op.refs()}
     found = [n for n in names if n in read or n in program.outputs]
     return found or names[-1:]
@@ -182,32 +180,32 @@ def _bare(graph: GraphIndex, planned: PlannedTap, cut: frozenset[str]) -> Row:
 
 
 def _run(
-    subject: Subject, held: Isolated, rows: list[Row]
+    pair: Pair, held: Isolated, rows: list[Row]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All pieces in one session; one by one when onnxruntime refuses one of them."""
     if not rows:
         return {}, {}
     try:
-        return run_window(subject, held, rows, subject.cut, subject.deployment), {}
+        return run_window(pair, held, rows, pair.cut, pair.deployment), {}
     except OnnxStoppedError as error:
         if len(rows) == 1:
             return {}, {rows[0].planned.onnx_name: first_line(error)}
     # Which piece it means is found by halving.
     half = len(rows) // 2
-    left, right = (_run(subject, held, part) for part in (rows[:half], rows[half:]))
+    left, right = (_run(pair, held, part) for part in (rows[:half], rows[half:]))
     return {**left[0], **right[0]}, {**left[1], **right[1]}
 
 
 def run_window(
-    subject: Subject,
+    pair: Pair,
     held: Isolated,
     rows: Iterable[Row],
     forced: frozenset[str],
     deployment: Deployment,
 ) -> dict[str, np.ndarray]:
     """Run the pieces of ``rows`` on onnxruntime; results by ONNX name."""
-    window = held.window(subject.actual, rows, forced)
-    results = WindowRun(window, subject.actual, deployment).run(held.feeds)
+    window = held.window(pair.actual, rows, forced)
+    results = WindowRun(window, pair.actual, deployment).run(held.feeds)
     return {name.removesuffix(OWN): value for name, value in results.items()}
 
 
@@ -217,7 +215,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _judged(
-    subject: Subject,
+    pair: Pair,
     held: Isolated,
     row: Row,
     actual: np.ndarray | None,
@@ -231,10 +229,10 @@ def _judged(
         )
         return _with(row, None, verdict)
     if row.planned.constant:
-        actual = subject.actual.array(row.planned.onnx_name)
+        actual = pair.actual.array(row.planned.onnx_name)
     if actual is None or row.planned.tap.name not in held.truth:
         return row
-    measured, verdict = judge_value(subject, held, row, actual)
+    measured, verdict = judge_value(pair, held, row, actual)
     return _with(row, measured, verdict)
 
 
@@ -243,7 +241,7 @@ def _with(row: Row, measured: Measurement | None, verdict: Verdict) -> Row:
 
 
 def judge_value(
-    subject: Subject,
+    pair: Pair,
     held: Isolated,
     row: Row,
     actual: np.ndarray,
@@ -273,8 +271,8 @@ def judge_value(
             reference=reference,
             actual=actual,
             role=role,
-            natural_scale=natural_scale(shown_targets(subject.program)[tap.name]),
+            natural_scale=natural_scale(shown_targets(pair.program)[tap.name]),
         )
-    declared = subject.case.expect_empty
+    declared = pair.case.expect_empty
     empty = row.planned.onnx_name in declared if row.planned.output else bool(declared)
-    return measured, judge(measured, subject.policy, empty_declared=empty, layer=tap.module)
+    return measured, judge(measured, pair.policy, empty_declared=empty, layer=tap.module)

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
+from exporter.debugging.pair import Pair
 from exporter.debugging.reference import region_of
-from exporter.debugging.subject import Subject
 from exporter.graph.program import Op, Program, Ref
 
 
 def layer_program(
-    subject: Subject, names: Iterable[str], values: Mapping[str, Any], stops: frozenset[str]
+    pair: Pair, names: Iterable[str], values: Mapping[str, Any], stops: frozenset[str]
 ) -> Program:
     """Cut ``names`` out of the captured program.
 
@@ -23,9 +23,9 @@ def layer_program(
         stops: names at which the cut is made.
     """
     names = tuple(names)
-    region = region_of(subject, names, stops)
+    region = region_of(pair, names, stops)
     computed = {op.name for op in region.ops}
-    weights = subject.program.weights
+    weights = pair.program.weights
     sizes = {
         name: values[name]
         for name in region.entering
@@ -36,15 +36,15 @@ def layer_program(
     ops = tuple(_with_sizes(op, sizes) for op in region.ops)
     read = {name for op in ops for name in op.refs()}
     inside = {name: key for name, key in weights.items() if name in read}
-    order = [*subject.program.inputs, *(op.name for op in subject.program.ops)]
+    order = [*pair.program.inputs, *(op.name for op in pair.program.ops)]
     inputs = tuple(n for n in order if n in read and n not in computed and n not in inside)
     return Program(
         inputs=inputs,
         weights=inside,
         ops=ops,
         outputs=names,
-        output_names=tuple(subject.program.onnx_name(n) for n in names),
-        tensors={key: subject.program.tensors[key] for key in inside.values()},
+        output_names=tuple(pair.program.onnx_name(n) for n in names),
+        tensors={key: pair.program.tensors[key] for key in inside.values()},
     )
 
 

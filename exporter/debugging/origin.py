@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.debugging.subject import Subject
+from exporter.debugging.pair import Pair
 from exporter.execution.evaluate import to_array
 from exporter.graph.index import GraphIndex
 from exporter.graph.initializers import describe
@@ -13,19 +13,19 @@ from exporter.graph.initializers import describe
 _PASSING = frozenset({"Cast", "CastLike", "Identity", "Expand", "Reshape", "Unsqueeze", "Squeeze"})
 
 
-def parameter_of(subject: Subject, initializer: str, tap: str) -> str:
+def parameter_of(pair: Pair, initializer: str, tap: str) -> str:
     """The model's parameter behind an initialiser without a name of its own; "" if unknown.
 
     The exporter stores some weights transposed or in another order under a new name. Candidates
     are what the op of the tap reads; a name is only given where the values are the same.
     """
-    program = subject.program
-    if initializer in program.tensors or initializer not in subject.expected.initializers:
+    program = pair.program
+    if initializer in program.tensors or initializer not in pair.expected.initializers:
         return ""
     op = next((op for op in program.ops if op.name == tap), None)
     if op is None:
         return ""
-    held = subject.expected.array(initializer)
+    held = pair.expected.array(initializer)
     for name in op.refs():
         key = program.weights.get(name)
         if key is None:

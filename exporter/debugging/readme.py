@@ -8,7 +8,7 @@ from exporter import __version__
 from exporter.debugging.diagnose import Diagnosis
 from exporter.debugging.finding import Finding
 from exporter.debugging.isolate import Row
-from exporter.debugging.subject import Subject
+from exporter.debugging.pair import Pair
 from exporter.debugging.variations import Outcome
 from exporter.report.names import code, figure, markdown, short_op
 
@@ -16,7 +16,7 @@ _MOST_ROWS = 60
 FUSED = "in the next"
 
 
-def render_readme(subject: Subject, found: Diagnosis, no_torch: str, left_out: int) -> str:
+def render_readme(pair: Pair, found: Diagnosis, no_torch: str, left_out: int) -> str:
     """README.md of a bundle."""
     parts = [
         f"# {code(found.layer.name or 'the root module')}",
@@ -36,12 +36,12 @@ def render_readme(subject: Subject, found: Diagnosis, no_torch: str, left_out: i
         "## Variations",
         matrix(found),
         "## Made with",
-        _environment(subject),
+        _environment(pair),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def render_issue(subject: Subject, found: Diagnosis) -> str:
+def render_issue(pair: Pair, found: Diagnosis) -> str:
     """Markdown to paste into an upstream tracker; the bundle is to be attached."""
     first = found.findings[0] if found.findings else None
     title = f"{first.node or first.op}: {first.text.split(';')[0]}" if first else headline(found)
@@ -58,7 +58,7 @@ def render_issue(subject: Subject, found: Diagnosis) -> str:
         matrix(found),
         "<details><summary>Op by op</summary>\n\n" + table(found.held.rows) + "\n\n</details>",
         "### Environment",
-        _environment(subject),
+        _environment(pair),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -172,10 +172,10 @@ def _left_out(left_out: int) -> str:
     return f"{left_out} ops that pass were left out to keep the folder small." if left_out else ""
 
 
-def _environment(subject: Subject) -> str:
-    record = subject.report.environment
+def _environment(pair: Pair) -> str:
+    record = pair.report.environment
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     return (
         f"export-verify {__version__}; Python {record.python}, {record.platform}; {versions}; CPU:"
-        f" {' '.join(record.cpu_flags)}; case {code(subject.case.name)}"
+        f" {' '.join(record.cpu_flags)}; case {code(pair.case.name)}"
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from exporter.debugging.subject import Subject
+from exporter.debugging.pair import Pair
 from exporter.execution.evaluate import (
     call,
     call_double,
@@ -51,20 +51,18 @@ class Region:
     entering: frozenset[str]
 
 
-def boundary(subject: Subject) -> frozenset[str]:
+def boundary(pair: Pair) -> frozenset[str]:
     """Names of program values that pieces read as they are: taps at a cut, and constants."""
-    return frozenset(
-        t.tap.name for t in subject.planned if t.onnx_name in subject.cut or t.constant
-    )
+    return frozenset(t.tap.name for t in pair.planned if t.onnx_name in pair.cut or t.constant)
 
 
-def region_of(subject: Subject, names: Iterable[str], stops: frozenset[str]) -> Region:
+def region_of(pair: Pair, names: Iterable[str], stops: frozenset[str]) -> Region:
     """The ops behind ``names``, back to values in ``stops``, weights and inputs.
 
     Args:
         names: taps; they are computed even when they are in ``stops`` themselves.
     """
-    program = subject.program
+    program = pair.program
     producers = {op.name: op for op in program.ops}
     wanted = [name for name in names if name in producers]
     needed, entering, stack = set(wanted), set[str](), list(wanted)
@@ -84,7 +82,7 @@ def region_of(subject: Subject, names: Iterable[str], stops: frozenset[str]) -> 
 
 
 def run_reference(
-    subject: Subject, keep: Iterable[str], wide: Iterable[str] = ()
+    pair: Pair, keep: Iterable[str], wide: Iterable[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run the captured program in float32 as far as it takes.
 
@@ -95,14 +93,14 @@ def run_reference(
     Returns:
         the float32 values, and the float64 ones, as torch values by name.
     """
-    program = subject.program
-    wanted, doubled = set(keep), _behind(subject, wide)
-    values: dict[str, Any] = {n: to_tensor(subject.case.inputs[n]) for n in program.inputs}
+    program = pair.program
+    wanted, doubled = set(keep), _behind(pair, wide)
+    values: dict[str, Any] = {n: to_tensor(pair.case.inputs[n]) for n in program.inputs}
     values |= {name: program.tensors[key] for name, key in program.weights.items()}
     double: dict[str, Any] = {}
     kept, kept_wide = {n: values[n] for n in wanted if n in values}, {}
     last = last_uses(program)
-    needed = _behind(subject, wanted) | doubled
+    needed = _behind(pair, wanted) | doubled
     with torch.no_grad():
         for index, op in enumerate(program.ops):
             if op.name in needed:
@@ -123,24 +121,24 @@ def run_reference(
     return kept, {name: value for name, value in kept_wide.items() if name in asked}
 
 
-def _behind(subject: Subject, names: Iterable[str]) -> set[str]:
+def _behind(pair: Pair, names: Iterable[str]) -> set[str]:
     needed = set(names)
-    for op in reversed(subject.program.ops):
+    for op in reversed(pair.program.ops):
         if op.name in needed:
             needed.update(op.refs())
     return needed
 
 
 def truth_of(
-    subject: Subject, names: Iterable[str], reference: Mapping[str, Any], stops: frozenset[str]
+    pair: Pair, names: Iterable[str], reference: Mapping[str, Any], stops: frozenset[str]
 ) -> Truth:
     """Float64 values of taps on the float32 values of everything in ``stops``.
 
     Args:
-        reference: holds what ``region_of(subject, names, stops)`` says is entering, and for
+        reference: holds what ``region_of(pair, names, stops)`` says is entering, and for
             each op of the region its own float32 value.
     """
-    region = region_of(subject, names, stops)
+    region = region_of(pair, names, stops)
     local: dict[str, Any] = {}
 
     def lookup(name: str) -> Any:

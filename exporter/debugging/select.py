@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from exporter.core.errors import UserInputError
-from exporter.debugging.subject import Subject
+from exporter.debugging.pair import Pair
 from exporter.graph.taps import PlannedTap
 
 _WILD = frozenset("*?[")
@@ -22,7 +22,7 @@ class Layer:
     taps: tuple[PlannedTap, ...]
 
 
-def find_layer(subject: Subject, text: str) -> Layer:
+def find_layer(pair: Pair, text: str) -> Layer:
     """Resolve a module path, a tap name, an ONNX node or value name, or a glob of any of these.
 
     A module path stands for all that is below it. Exact names go before globs.
@@ -30,7 +30,7 @@ def find_layer(subject: Subject, text: str) -> Layer:
     Raises:
         UserInputError: nothing is called so; the nearest names are listed.
     """
-    planned = subject.planned
+    planned = pair.planned
     text = text.strip()
     root = [t for t in planned if _inside(t.tap.module, text)] if text else []
     if root:
@@ -38,7 +38,7 @@ def find_layer(subject: Subject, text: str) -> Layer:
     tap = [t for t in planned if text in (t.tap.name, t.onnx_name)]
     if tap:
         return Layer(name=text, taps=tuple(tap))
-    names = onnx_names(subject)
+    names = onnx_names(pair)
     if text in names:
         return Layer(name=text, taps=_by_onnx_name(planned, names[text]))
     if _WILD & set(text):
@@ -58,15 +58,15 @@ def find_layer(subject: Subject, text: str) -> Layer:
     )
 
 
-def layer_of_module(subject: Subject, module: str) -> Layer:
+def layer_of_module(pair: Pair, module: str) -> Layer:
     """All taps of exactly one module (not of what is below it)."""
-    taps = tuple(t for t in subject.planned if t.tap.module == module)
+    taps = tuple(t for t in pair.planned if t.tap.module == module)
     return Layer(name=module, taps=taps)
 
 
-def onnx_names(subject: Subject) -> dict[str, tuple[str, ...]]:
+def onnx_names(pair: Pair) -> dict[str, tuple[str, ...]]:
     """ONNX node and value names of the file -> taps of the pieces that hold them."""
-    graph, cut = subject.actual, subject.cut
+    graph, cut = pair.actual, pair.cut
     reached: dict[int, dict[str, None]] = {}
     for index in range(len(graph.nodes) - 1, -1, -1):
         ends: dict[str, None] = {}

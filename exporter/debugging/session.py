@@ -15,8 +15,8 @@ from exporter.core.stages import Stages
 from exporter.debugging.bundle import Bundle, write_bundle
 from exporter.debugging.diagnose import Diagnosis, diagnose
 from exporter.debugging.differences import Located, locate_differences
+from exporter.debugging.pair import Pair, against, load_pair
 from exporter.debugging.select import Layer, find_layer
-from exporter.debugging.subject import Subject, against, load_subject
 from exporter.debugging.suspects import Suspect, of_file, of_report
 from exporter.execution.onnxruntime import Deployment, check_provider
 from exporter.report.environment import default_memory_budget, usable_cores
@@ -31,7 +31,7 @@ class Debugged:
         waiting: culprits that were found and not taken apart (without ``--all``).
     """
 
-    subject: Subject
+    pair: Pair
     located: tuple[Located, ...]
     diagnoses: tuple[Diagnosis, ...]
     bundles: tuple[Bundle, ...]
@@ -73,7 +73,7 @@ def debug(
         bundles: where to write; ``<output_dir>/debug`` by default.
 
     Raises:
-        UserInputError: see ``load_subject``, ``find_layer``; an unknown provider.
+        UserInputError: see ``load_pair``, ``find_layer``; an unknown provider.
     """
     started = time.perf_counter()
     cores = threads or usable_cores()
@@ -82,38 +82,34 @@ def debug(
         pipeline = pipeline.with_weights(weights)
     deployment = Deployment(provider=check_provider(provider or "cpu"), threads=cores)
     with progress.stage("load") as stage:
-        subject = load_subject(
-            pipeline, output_dir, onnx_path=onnx, case=case, deployment=deployment
-        )
-        located = locate_differences(subject)
-        stage.result(f"case '{subject.case.name}', {len(subject.planned)} taps")
-    suspects = _choose(subject, located, layer, memory_budget, progress)
+        pair = load_pair(pipeline, output_dir, onnx_path=onnx, case=case, deployment=deployment)
+        located = locate_differences(pair)
+        stage.result(f"case '{pair.case.name}', {len(pair.planned)} taps")
+    suspects = _choose(pair, located, layer, memory_budget, progress)
     chosen = suspects if all_culprits or layer is not None else suspects[:1]
     names = [suspect.layer.name for suspect in suspects]
     diagnoses, written = [], []
     for number, suspect in enumerate(chosen):
         with progress.stage(f"take '{suspect.layer.name or 'the root module'}' apart") as stage:
-            found = _diagnose(subject, located, suspect, names[:number])
+            found = _diagnose(pair, located, suspect, names[:number])
             stage.result(f"{len(found.held.rows)} ops, {len(found.findings)} finding(s)")
         with progress.stage("bundle") as stage:
-            bundle = write_bundle(subject, found, bundles or output_dir / "debug")
+            bundle = write_bundle(pair, found, bundles or output_dir / "debug")
             stage.result(f"{bundle.bytes / 1e6:.1f} MB")
         diagnoses.append(found)
         written.append(bundle)
     return Debugged(
-        subject=subject,
+        pair=pair,
         located=located,
         diagnoses=tuple(diagnoses),
         bundles=tuple(written),
         waiting=tuple(names[len(chosen) :]) if layer is None else (),
-        remarks=subject.notes,
+        remarks=pair.notes,
         timings={"total": time.perf_counter() - started},
     )
 
 
-def debug_file(
-    run: Subject, model: ModelProto, path: Path, *, budget: int
-) -> tuple[Diagnosis, ...]:
+def debug_file(run: Pair, model: ModelProto, path: Path, *, budget: int) -> tuple[Diagnosis, ...]:
     """Diagnose every culprit of a file that lies in memory; writes nothing.
 
     Args:
@@ -123,52 +119,49 @@ def debug_file(
     Raises:
         ArtifactError: the file does not descend from that run's.
     """
-    subject = against(run, model, path)
-    located = locate_differences(subject)
-    suspects = of_file(subject, located, budget=budget, progress=lambda text: None)
+    pair = against(run, model, path)
+    located = locate_differences(pair)
+    suspects = of_file(pair, located, budget=budget, progress=lambda text: None)
     names = [suspect.layer.name for suspect in suspects]
     return tuple(
-        _diagnose(subject, located, suspect, names[:number])
-        for number, suspect in enumerate(suspects)
+        _diagnose(pair, located, suspect, names[:number]) for number, suspect in enumerate(suspects)
     )
 
 
 def _diagnose(
-    subject: Subject, located: tuple[Located, ...], suspect: Suspect, earlier: list[str]
+    pair: Pair, located: tuple[Located, ...], suspect: Suspect, earlier: list[str]
 ) -> Diagnosis:
     return diagnose(
-        subject,
+        pair,
         suspect.layer,
         located,
-        upstream=_upstream(subject, located, earlier),
+        upstream=_upstream(pair, located, earlier),
         propagated=suspect.propagated,
     )
 
 
 def _choose(
-    subject: Subject,
+    pair: Pair,
     located: tuple[Located, ...],
     layer: str | None,
     memory_budget: int | None,
     progress: Stages,
 ) -> tuple[Suspect, ...]:
     if layer is not None:
-        chosen: Layer = find_layer(subject, layer)
+        chosen: Layer = find_layer(pair, layer)
         return (Suspect(layer=chosen),)
-    if subject.own:
-        return of_report(subject)
+    if pair.own:
+        return of_report(pair)
     with progress.stage("find culprits") as stage:
         budget = memory_budget or default_memory_budget()
-        found = of_file(subject, located, budget=budget, progress=progress.phase)
+        found = of_file(pair, located, budget=budget, progress=progress.phase)
         stage.result(f"{len(found)} layer(s), {len(located)} structural difference(s)")
     return found
 
 
-def _upstream(
-    subject: Subject, located: tuple[Located, ...], earlier: list[str]
-) -> tuple[str, ...]:
+def _upstream(pair: Pair, located: tuple[Located, ...], earlier: list[str]) -> tuple[str, ...]:
     """Modules known to be wrong: of the structure, of this session, of the last run."""
     known = [at.module for at in located] + earlier
-    if subject.own:
-        known += [culprit.layer for culprit in subject.report.culprits]
+    if pair.own:
+        known += [culprit.layer for culprit in pair.report.culprits]
     return tuple(dict.fromkeys(name for name in known if name))

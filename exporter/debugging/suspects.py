@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from exporter.debugging.differences import Located, explaining
 from exporter.debugging.isolate import Row
+from exporter.debugging.pair import Pair
 from exporter.debugging.select import Layer, layer_of_module
-from exporter.debugging.subject import Subject
 from exporter.graph.subgraph import piece_of
 from exporter.graph.taps import PlannedTap
 from exporter.judge.layers import Culprit, judge_layers
@@ -22,15 +22,15 @@ class Suspect:
     propagated: tuple[PlannedTap, str] | None = None
 
 
-def of_report(subject: Subject) -> tuple[Suspect, ...]:
+def of_report(pair: Pair) -> tuple[Suspect, ...]:
     """The culprits that the last run found, in its order; behind them what kernels lose."""
-    taps = {t.tap.name: t for t in subject.planned}
+    taps = {t.tap.name: t for t in pair.planned}
     found: dict[str, Suspect] = {}
-    for culprit in (*subject.report.culprits, *subject.report.findings):
+    for culprit in (*pair.report.culprits, *pair.report.findings):
         if culprit.tap not in taps:
             continue
         held = Suspect(
-            layer=layer_of_module(subject, culprit.layer),
+            layer=layer_of_module(pair, culprit.layer),
             propagated=None if culprit.by_itself else (taps[culprit.tap], culprit.reason),
         )
         found.setdefault(culprit.layer, held)
@@ -38,7 +38,7 @@ def of_report(subject: Subject) -> tuple[Suspect, ...]:
 
 
 def of_file(
-    subject: Subject,
+    pair: Pair,
     located: Sequence[Located],
     *,
     budget: int,
@@ -52,7 +52,7 @@ def of_file(
     """
     modules = {at.module: None for at in located}
     propagated: dict[str, tuple[PlannedTap, str]] = {}
-    for culprit in _numeric(subject, budget, progress):
+    for culprit in _numeric(pair, budget, progress):
         planned = culprit.tap.planned
         if not culprit.local:
             judged = culprit.tap.propagated
@@ -60,27 +60,27 @@ def of_file(
                 modules[planned.tap.module] = None
                 propagated[planned.tap.module] = (planned, judged.verdict.reason)
             continue
-        nodes = piece_of(subject.actual, planned.onnx_name, subject.cut)
+        nodes = piece_of(pair.actual, planned.onnx_name, pair.cut)
         row = Row(planned=planned, nodes=nodes, ops=())
-        if not explaining(subject, row, located):
+        if not explaining(pair, row, located):
             modules[planned.tap.module] = None
-    order = {t.tap.module: i for i, t in reversed(list(enumerate(subject.planned)))}
+    order = {t.tap.module: i for i, t in reversed(list(enumerate(pair.planned)))}
     ranked = sorted(modules, key=lambda name: order.get(name, len(order)))
     return tuple(
-        Suspect(layer=layer_of_module(subject, name), propagated=propagated.get(name))
+        Suspect(layer=layer_of_module(pair, name), propagated=propagated.get(name))
         for name in ranked
     )
 
 
-def _numeric(subject: Subject, budget: int, progress: Callable[[str], None]) -> tuple[Culprit, ...]:
+def _numeric(pair: Pair, budget: int, progress: Callable[[str], None]) -> tuple[Culprit, ...]:
     link = judge_layers(
-        subject.program,
-        subject.actual,
-        [subject.case],
-        policy=subject.policy,
-        deployment=subject.deployment,
+        pair.program,
+        pair.actual,
+        [pair.case],
+        policy=pair.policy,
+        deployment=pair.deployment,
         budget=budget,
-        known_taps=subject.known,
+        known_taps=pair.known,
         progress=progress,
     )
     return (*link.culprits, *(c for c in link.findings if c not in link.culprits))

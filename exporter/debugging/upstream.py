@@ -9,8 +9,8 @@ import numpy as np
 from exporter.core.errors import OnnxStoppedError
 from exporter.debugging.finding import ADDED_UP, INPUT, Finding
 from exporter.debugging.isolate import Isolated, first_line
+from exporter.debugging.pair import Pair
 from exporter.debugging.reference import run_reference
-from exporter.debugging.subject import Subject
 from exporter.execution.evaluate import to_array
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.reordered import float32_cost
@@ -24,25 +24,25 @@ from exporter.parity.tolerance import natural_scale
 from exporter.parity.verdict import judge
 
 
-def entering_finding(subject: Subject, held: Isolated, culprits: Sequence[str]) -> Finding | None:
+def entering_finding(pair: Pair, held: Isolated, culprits: Sequence[str]) -> Finding | None:
     """Is what enters the layer wrong already? Judged in a free run against free float64.
 
     Args:
         culprits: module paths known to be wrong.
     """
     inside = {row.planned.onnx_name for row in held.rows}
-    by_name = {t.onnx_name: t for t in subject.planned}
+    by_name = {t.onnx_name: t for t in pair.planned}
     entering = [by_name[n] for n in held.feeds if n in by_name and n not in inside]
     if not entering:
         return None
-    entering.sort(key=lambda t: subject.planned.index(t))
+    entering.sort(key=lambda t: pair.planned.index(t))
     names = [t.tap.name for t in entering]
-    plain, wide = run_reference(subject, names, names)
+    plain, wide = run_reference(pair, names, names)
     try:
-        values = _free(subject, entering)
+        values = _free(pair, entering)
     except OnnxStoppedError as error:
         return _input(entering[0], f"the graph stops before it: {first_line(error)}", culprits)
-    shown = shown_targets(subject.program)
+    shown = shown_targets(pair.program)
     for tap in entering:
         reference, truth = to_array(plain[tap.tap.name]), to_array(wide[tap.tap.name])
         actual = values[tap.onnx_name]
@@ -56,23 +56,23 @@ def entering_finding(subject: Subject, held: Isolated, culprits: Sequence[str]) 
                 actual=actual,
                 natural_scale=natural_scale(shown[tap.tap.name]),
             )
-        verdict = judge(measured, subject.policy, empty_declared=bool(subject.case.expect_empty))
+        verdict = judge(measured, pair.policy, empty_declared=bool(pair.case.expect_empty))
         if verdict.status is Status.FAIL and verdict.strain is not None:
             # As in a run: PyTorch's single draw of rounding may happen to be good up to here.
-            costs = float32_cost(subject.program, subject.case.inputs, [tap.tap.name])
+            costs = float32_cost(pair.program, pair.case.inputs, [tap.tap.name])
             if tap.tap.name in costs:
                 measured = with_cost(measured, costs[tap.tap.name])
-                verdict = judge(measured, subject.policy, layer=tap.tap.module)
+                verdict = judge(measured, pair.policy, layer=tap.tap.module)
         if verdict.status is Status.FAIL:
             return _input(tap, verdict.reason, culprits)
     return None
 
 
-def _free(subject: Subject, taps: Sequence[PlannedTap]) -> dict[str, np.ndarray]:
-    graph = subject.actual
+def _free(pair: Pair, taps: Sequence[PlannedTap]) -> dict[str, np.ndarray]:
+    graph = pair.actual
     names = [t.onnx_name for t in taps]
     nodes = Partition(graph).take(names)
-    inputs = {n: np.asarray(subject.case.inputs[n], order="C") for n in graph.inputs}
+    inputs = {n: np.asarray(pair.case.inputs[n], order="C") for n in graph.inputs}
     window = cut_window(
         graph,
         nodes,
@@ -81,7 +81,7 @@ def _free(subject: Subject, taps: Sequence[PlannedTap]) -> dict[str, np.ndarray]
         forced=frozenset(),
         dtypes={n: v.dtype for n, v in inputs.items()},
     )
-    way = Deployment(provider=subject.deployment.provider, threads=subject.deployment.threads)
+    way = Deployment(provider=pair.deployment.provider, threads=pair.deployment.threads)
     return WindowRun(window, graph, way).run(inputs)
 
 

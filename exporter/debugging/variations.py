@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 
 from exporter.core.tensors import Arrays
 from exporter.debugging.isolate import Isolated, Row, first_line, judge_value
-from exporter.debugging.subject import Subject
+from exporter.debugging.pair import Pair
 from exporter.execution.evaluate import to_array
 from exporter.execution.onnxruntime import LEVELS, Deployment, WindowRun, present_providers
 from exporter.execution.reordered import float32_cost
@@ -62,18 +62,18 @@ class Variation:
 _Run = Callable[[WindowGraph], Mapping[str, np.ndarray]]
 
 
-def vary(subject: Subject, held: Isolated) -> tuple[Variation, ...]:
+def vary(pair: Pair, held: Isolated) -> tuple[Variation, ...]:
     """Run the isolated taps in every way that this machine offers."""
     rows = tuple(row for row in held.rows if row.nodes)
     if not rows:
         return ()
     # Float32's cost over the whole layer, where it was asked for; dear, and the same for all.
     costs: dict[str, Distance] = {}
-    graph = subject.actual
+    graph = pair.actual
     inside = frozenset(row.planned.onnx_name for row in rows)
     windows = (
-        held.window(graph, rows, subject.cut),
-        held.window(graph, held.last_rows, subject.cut - inside),
+        held.window(graph, rows, pair.cut),
+        held.window(graph, held.last_rows, pair.cut - inside),
     )
     found = [
         Variation(
@@ -81,9 +81,9 @@ def vary(subject: Subject, held: Isolated) -> tuple[Variation, ...]:
             separate=Outcome(agrees=True, why="the judge"),
             together=Outcome(agrees=True, why="the judge"),
         ),
-        _pytorch(subject, held, rows, costs),
+        _pytorch(pair, held, rows, costs),
     ]
-    threads = subject.deployment.threads
+    threads = pair.deployment.threads
     for provider in present_providers():
         ways = [Deployment(provider=provider, level=level, threads=threads) for level in LEVELS]
         if threads != 1:
@@ -91,9 +91,9 @@ def vary(subject: Subject, held: Isolated) -> tuple[Variation, ...]:
         for way in ways:
             run = _on_onnxruntime(graph, held.feeds, way)
             name = f"onnxruntime {way.label()}"
-            found.append(_try(subject, held, rows, windows, name, run, way, costs))
+            found.append(_try(pair, held, rows, windows, name, run, way, costs))
     run = _on_reference(graph, held.feeds)
-    found.append(_try(subject, held, rows, windows, REFERENCE, run, None, costs))
+    found.append(_try(pair, held, rows, windows, REFERENCE, run, None, costs))
     return tuple(found)
 
 
@@ -115,7 +115,7 @@ def _on_reference(graph: GraphIndex, feeds: Arrays) -> _Run:
 
 
 def _try(
-    subject: Subject,
+    pair: Pair,
     held: Isolated,
     rows: tuple[Row, ...],
     windows: tuple[WindowGraph, WindowGraph],
@@ -136,12 +136,12 @@ def _try(
             outcomes.append(Outcome(agrees=False, why=f"stops: {first_line(error)}"))
             continue
         values = {key.removesuffix(OWN): value for key, value in results.items()}
-        outcomes.append(_outcome(subject, held, judged, values, whole, costs))
+        outcomes.append(_outcome(pair, held, judged, values, whole, costs))
     return Variation(name=name, separate=outcomes[0], together=outcomes[1], deployment=way)
 
 
 def _outcome(
-    subject: Subject,
+    pair: Pair,
     held: Isolated,
     rows: tuple[Row, ...],
     values: Mapping[str, np.ndarray],
@@ -151,11 +151,9 @@ def _outcome(
     worst = Outcome(agrees=True)
     for row in rows:
         truth = held.whole[row.planned.tap.name] if whole else None
-        measured, verdict = judge_value(
-            subject, held, row, values[row.planned.onnx_name], truth=truth
-        )
+        measured, verdict = judge_value(pair, held, row, values[row.planned.onnx_name], truth=truth)
         if whole and verdict.status is Status.FAIL and verdict.strain is not None:
-            verdict = _second_opinion(subject, held, row, measured, costs)
+            verdict = _second_opinion(pair, held, row, measured, costs)
         bad = verdict.status is Status.FAIL
         distance = measured.actual or measured.direct
         rank = (bad, verdict.strain or 0.0)
@@ -173,7 +171,7 @@ def _outcome(
 
 
 def _second_opinion(
-    subject: Subject, held: Isolated, row: Row, measured: Measurement, costs: dict[str, Distance]
+    pair: Pair, held: Isolated, row: Row, measured: Measurement, costs: dict[str, Distance]
 ) -> Verdict:
     """Judge again, with float32's cost of the whole layer taken from several draws.
 
@@ -185,17 +183,17 @@ def _second_opinion(
         costs.update(float32_cost(held.program, inputs, [name]))
     if name in costs:
         measured = with_cost(measured, costs[name])
-    return judge(measured, subject.policy, layer=row.planned.tap.module)
+    return judge(measured, pair.policy, layer=row.planned.tap.module)
 
 
 def _pytorch(
-    subject: Subject, held: Isolated, rows: tuple[Row, ...], costs: dict[str, Distance]
+    pair: Pair, held: Isolated, rows: tuple[Row, ...], costs: dict[str, Distance]
 ) -> Variation:
     values = {r.planned.onnx_name: held.reference[r.planned.tap.name] for r in rows}
     return Variation(
         name=PYTORCH,
-        separate=_outcome(subject, held, rows, values, False, costs),
-        together=_outcome(subject, held, held.last_rows, values, True, costs),
+        separate=_outcome(pair, held, rows, values, False, costs),
+        together=_outcome(pair, held, held.last_rows, values, True, costs),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporter.debugging.isolate import Row
-from exporter.debugging.subject import Subject
+from exporter.debugging.pair import Pair
 from exporter.execution.evaluate import to_array
 
 
@@ -30,9 +30,9 @@ class WrongWeight:
     share: str = ""
 
 
-def wrong_weight(subject: Subject, row: Row) -> WrongWeight | None:
+def wrong_weight(pair: Pair, row: Row) -> WrongWeight | None:
     """The first weight in the piece of a tap that differs from PyTorch's."""
-    for index, name, wanted, present in _pairs(subject, row):
+    for index, name, wanted, present in _pairs(pair, row):
         if wanted.shape != present.shape or wanted.dtype != present.dtype:
             return WrongWeight(
                 kind="dtype" if wanted.shape == present.shape else "shape",
@@ -60,13 +60,13 @@ def wrong_weight(subject: Subject, row: Row) -> WrongWeight | None:
     return None
 
 
-def _pairs(subject: Subject, row: Row) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
+def _pairs(pair: Pair, row: Row) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
     """(node, name, parameter, stored) for everything that must be the same.
 
     Joined on the parameter's name; a matrix that the exporter stored transposed under a name of
     its own is joined when the piece holds exactly one tensor that it can be.
     """
-    graph, program = subject.actual, subject.program
+    graph, program = pair.actual, pair.program
     stored = {
         name: index
         for index in row.nodes

@@ -11,8 +11,8 @@ import torch
 from exporter.build.build import PREFIX, metadata_of
 from exporter.cases.load import load_cases
 from exporter.config import Pipeline
-from exporter.contracts import ContractResult, Subject, declared_settings, run_contracts
-from exporter.contracts.make_target import subject_from_wrapped
+from exporter.contracts import ContractResult, Target, declared_settings, run_contracts
+from exporter.contracts.make_target import target_from_wrapped
 from exporter.core.errors import ConfigError
 from exporter.core.stages import Stages
 from exporter.core.tensors import Case, Tap
@@ -39,7 +39,7 @@ def contract_subject(
     shipped: Path | None = None,
     graph: GraphIndex | None = None,
     session: FileRun | None = None,
-) -> Subject:
+) -> Target:
     """What the contracts of a pipeline are checked on.
 
     Args:
@@ -56,7 +56,7 @@ def contract_subject(
         file, taps = _finished(pipeline, wrapped, folder)
     if file is not None and program is None and (file.parent / "program" / "ops.json").is_file():
         program = load_program(file.parent / "program")
-    return subject_from_wrapped(
+    return target_from_wrapped(
         wrapped,
         cases,
         name=pipeline.name,

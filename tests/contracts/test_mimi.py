@@ -16,9 +16,9 @@ from exporter.cases.load import load_cases
 from exporter.contracts import ContractResult, run_contracts
 from exporter.contracts.causality.rounding import without_coarse_arithmetic
 from exporter.contracts.compare.noise import noise_of
-from exporter.contracts.make_target import subject_from_wrapped
+from exporter.contracts.make_target import target_from_wrapped
 from exporter.contracts.onnx_side import no_file
-from exporter.contracts.target import Subject
+from exporter.contracts.target import Target
 from exporter.graph.wrap import wrap
 from tests.support.mimi import (
     pad_symmetrically,
@@ -32,14 +32,14 @@ IMPLEMENTATIONS = ("moshi", "transformers")
 CAUSALITY = {"causality": {"lookahead_samples": 0}}
 
 
-def subject(break_it: Any = None, *, onnx: bool = False, **settings: Any) -> tuple[Subject, Any]:
+def subject(break_it: Any = None, *, onnx: bool = False, **settings: Any) -> tuple[Target, Any]:
     made = pipeline(**settings)
     wrapped = wrap(made)
     broken = break_it(wrapped.module.get_submodule("model.decoder")) if break_it else None
     cases = load_cases(made, wrapped.inputs, (made.default_case,))
     if onnx:
-        return subject_from_wrapped(wrapped, cases, name="mimi"), broken
-    return Subject(
+        return target_from_wrapped(wrapped, cases, name="mimi"), broken
+    return Target(
         name="mimi",
         module=wrapped.module,
         inputs=wrapped.inputs,
@@ -139,7 +139,7 @@ def test_chunks_add_up_to_the_whole_on_both_sides(implementation: str):
     made_pipeline = pipeline(name="mimi_decoder_streaming_tiny", implementation=implementation)
     wrapped = wrap(made_pipeline)
     cases = load_cases(made_pipeline, wrapped.inputs, (made_pipeline.default_case,))
-    made = subject_from_wrapped(wrapped, cases, name="mimi")
+    made = target_from_wrapped(wrapped, cases, name="mimi")
     options = {"causality": made_pipeline.contracts["causality"]}
     rows = run_contracts(made, options)
     assert [row.name for row in rows] == ["causality"] * 2 + ["causality.streaming"] * 2
@@ -161,7 +161,7 @@ def test_a_state_that_is_not_handed_on_is_seen():
             return forward(self, z, torch.zeros_like(states[0]), *states[1:])
 
     model.__class__ = Forgetful
-    made = Subject(
+    made = Target(
         name="mimi",
         module=wrapped.module,
         inputs=wrapped.inputs,

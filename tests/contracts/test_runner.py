@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from exporter.contracts import CONTRACTS, declared_settings, run_contracts
-from exporter.contracts.make_target import subject_from_module
-from exporter.contracts.result import Place
+from exporter.contracts.make_target import target_from_module
+from exporter.contracts.result import Location
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import TensorSpec
 from exporter.parity.status import Status
@@ -78,7 +78,7 @@ def test_a_side_without_a_file_is_not_run(name: str) -> None:
 @pytest.mark.parametrize("name", ["causality", "padding", "shapes", "silence"])
 def test_a_model_of_fixed_size_has_nothing_to_sweep(name: str) -> None:
     spec = TensorSpec(name="x", dtype="float32", shape=(2, 4))
-    made = subject_from_module(Doubles(), inputs=(spec,), outputs=output(2, 4), with_onnx=False)
+    made = target_from_module(Doubles(), inputs=(spec,), outputs=output(2, 4), with_onnx=False)
     found = run_contracts(made, {name: None})
     assert all(r.status is Status.NOT_APPLICABLE for r in found)
 
@@ -105,9 +105,9 @@ def test_the_state_of_a_module_is_put_back() -> None:
 
 
 def test_a_place_reads_well() -> None:
-    place = Place(module="a.b", op="aten.add.Tensor", source="model.py:3")
+    place = Location(module="a.b", op="aten.add.Tensor", source="model.py:3")
     assert str(place) == "a.b [aten.add.Tensor] at model.py:3"
-    assert str(Place()) == "(root)"
+    assert str(Location()) == "(root)"
 
 
 def test_progress_and_seconds() -> None:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.contracts import run_contracts
-from exporter.contracts.make_target import subject_from_module
+from exporter.contracts.make_target import target_from_module
 from exporter.contracts.onnx_side import no_file
-from exporter.contracts.target import Subject
+from exporter.contracts.target import Target
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.flows.check import check, contracts_exit_code
 from exporter.graph.wrap import wrap
@@ -42,12 +42,12 @@ class Quiet:
     def note(self, text: str) -> None: ...
 
 
-def batch_subject(change: Any = None) -> Subject:
+def batch_subject(change: Any = None) -> Target:
     pipeline = load_pipeline(PIPELINES / "sensevoice_batch_tiny.yaml")
     wrapped = wrap(pipeline)
     if change is not None:
         change(wrapped.module)
-    return Subject(
+    return Target(
         name="batch",
         module=wrapped.module,
         inputs=wrapped.inputs,
@@ -114,7 +114,7 @@ def test_upstreams_encoder_writes_into_its_input() -> None:
     outputs = (
         TensorSpec(name="y", dtype="float32", shape=("batch", "time", 512), axes=(batch, time)),
     )
-    made = subject_from_module(encoder, inputs=inputs, outputs=outputs, with_onnx=False)
+    made = target_from_module(encoder, inputs=inputs, outputs=outputs, with_onnx=False)
     torch_side, _ = run_contracts(made, {"mutation": None})
     assert torch_side.status == "fail" and torch_side.where is not None
     assert "input 'x': its content changed" in torch_side.reason

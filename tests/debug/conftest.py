@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from exporter.config import load_pipeline
-from exporter.debugging.subject import Subject, load_subject
+from exporter.debugging.pair import Pair, load_pair
 from exporter.execution.onnxruntime import Deployment
 from tests.faults.catalogue import GRAPH_FAULTS
 from tests.support.tiny_run import TINY, TinyRun
@@ -18,9 +18,9 @@ Tamper = Callable[..., onnx.ModelProto]
 
 
 @pytest.fixture(scope="session")
-def subject(tiny_run: TinyRun) -> Subject:
+def pair(tiny_run: TinyRun) -> Pair:
     """The shared run with its own file under test."""
-    return load_subject(
+    return load_pair(
         load_pipeline(TINY),
         tiny_run.folder,
         onnx_path=None,
@@ -30,14 +30,14 @@ def subject(tiny_run: TinyRun) -> Subject:
 
 
 @pytest.fixture(scope="session")
-def tamper(subject: Subject) -> Tamper:
+def tamper(pair: Pair) -> Tamper:
     """``tamper("relu_removed", ...)`` -> the run's model with those faults of the catalogue."""
 
     def apply(*names: str) -> onnx.ModelProto:
         faults = {fault.name: fault for fault in GRAPH_FAULTS}
-        model = subject.expected.model
+        model = pair.expected.model
         for name in names:
-            model = faults[name].apply(model, subject.program)
+            model = faults[name].apply(model, pair.program)
         return model
 
     return apply

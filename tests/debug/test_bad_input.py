@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from exporter import cli
-from exporter.debugging.subject import Subject
+from exporter.debugging.pair import Pair
 from tests.support.tiny_run import ROOT, TINY, TinyRun
 
 Said = Callable[..., str]
@@ -42,9 +42,9 @@ def test_a_run_of_another_pipeline(said: Said):
     assert "'sensevoice_tiny'" in said(pipeline=ROOT / "pipelines" / "sensevoice_batch_tiny.yaml")
 
 
-def test_a_model_that_was_changed_after_the_run(said: Said, folder_of, subject: Subject):
+def test_a_model_that_was_changed_after_the_run(said: Said, folder_of, pair: Pair):
     model = onnx.ModelProto()
-    model.CopyFrom(subject.expected.model)
+    model.CopyFrom(pair.expected.model)
     model.graph.doc_string = "changed"
     told = said(folder=folder_of(model_onnx=model.SerializeToString()))
     assert "not the file that report.json describes" in told
@@ -83,10 +83,10 @@ def test_a_protobuf_that_is_cut_off(said: Said, tiny_run: TinyRun, tmp_path: Pat
     assert "cut off" in said("--onnx", path)
 
 
-def slim(subject: Subject, **metadata: str | None) -> onnx.ModelProto:
+def slim(pair: Pair, **metadata: str | None) -> onnx.ModelProto:
     """The run's graph without its weights, with other metadata."""
     model = onnx.ModelProto()
-    model.CopyFrom(subject.expected.model)
+    model.CopyFrom(pair.expected.model)
     del model.graph.initializer[:]
     held = {entry.key: entry.value for entry in model.metadata_props}
     held |= {f"export_verify.{key}": value for key, value in metadata.items()}
@@ -106,15 +106,15 @@ def slim(subject: Subject, **metadata: str | None) -> onnx.ModelProto:
     ],
 )
 def test_a_file_of_something_else(
-    said: Said, subject: Subject, tmp_path: Path, metadata: dict[str, str | None], words: str
+    said: Said, pair: Pair, tmp_path: Path, metadata: dict[str, str | None], words: str
 ):
     path = tmp_path / "other.onnx"
-    onnx.save(slim(subject, **metadata), str(path))
+    onnx.save(slim(pair, **metadata), str(path))
     assert words in said("--onnx", path)
 
 
-def test_a_file_with_an_input_that_the_pipeline_lacks(said: Said, subject: Subject, tmp_path: Path):
-    model = slim(subject)
+def test_a_file_with_an_input_that_the_pipeline_lacks(said: Said, pair: Pair, tmp_path: Path):
+    model = slim(pair)
     extra = model.graph.input.add()
     extra.CopyFrom(model.graph.input[0])
     extra.name = "beam_size"
@@ -125,9 +125,9 @@ def test_a_file_with_an_input_that_the_pipeline_lacks(said: Said, subject: Subje
 
 @pytest.mark.parametrize(("keep", "words"), [(None, "is missing"), (100, "has 100 bytes")])
 def test_external_data_that_is_missing_or_too_short(
-    said: Said, subject: Subject, tmp_path: Path, keep: int | None, words: str
+    said: Said, pair: Pair, tmp_path: Path, keep: int | None, words: str
 ):
-    model = slim(subject)
+    model = slim(pair)
     tensor = model.graph.initializer.add(name="w", data_type=1, dims=[1000])
     tensor.data_location = onnx.TensorProto.EXTERNAL
     for key, value in (("location", "w.data"), ("offset", "0"), ("length", "4000")):

@@ -16,9 +16,9 @@ import torch
 from exporter.debugging.bundle import Bundle, write_bundle
 from exporter.debugging.diagnose import diagnose
 from exporter.debugging.differences import locate_differences
+from exporter.debugging.pair import Pair, against
 from exporter.debugging.readme import render_issue
 from exporter.debugging.select import find_layer
-from exporter.debugging.subject import Subject, against
 from tests.debug.conftest import Tamper
 
 FOUR = ("numpy", "onnx", "onnxruntime", "safetensors")
@@ -64,8 +64,8 @@ def run(bundle: Path, packages: Path, *arguments: str) -> subprocess.CompletedPr
     )
 
 
-def bundle_of(subject: Subject, model, layer: str, folder: Path) -> Bundle:
-    given = subject if model is None else against(subject, model, subject.path)
+def bundle_of(pair: Pair, model, layer: str, folder: Path) -> Bundle:
+    given = pair if model is None else against(pair, model, pair.path)
     found = diagnose(given, find_layer(given, layer), locate_differences(given))
     return write_bundle(given, found, folder)
 
@@ -85,8 +85,8 @@ def test_the_process_of_a_bundle_sees_neither_torch_nor_this_package(packages: P
 @pytest.mark.parametrize(
     "layer", [f"{SECOND}.self_attn", f"{FIRST}.feed_forward", "vad.network", "segmenter", "fbank"]
 )
-def test_a_clean_layer_exits_0(subject: Subject, packages: Path, tmp_path: Path, layer: str):
-    bundle = bundle_of(subject, None, layer, tmp_path)
+def test_a_clean_layer_exits_0(pair: Pair, packages: Path, tmp_path: Path, layer: str):
+    bundle = bundle_of(pair, None, layer, tmp_path)
     done = run(bundle.folder, packages)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no difference(s)" in done.stdout
@@ -109,7 +109,7 @@ def test_a_clean_layer_exits_0(subject: Subject, packages: Path, tmp_path: Path,
     ],
 )
 def test_a_tampered_layer_exits_1_and_prints_the_difference(
-    subject: Subject,
+    pair: Pair,
     tamper: Tamper,
     packages: Path,
     tmp_path: Path,
@@ -117,7 +117,7 @@ def test_a_tampered_layer_exits_1_and_prints_the_difference(
     layer: str,
     said: str,
 ):
-    bundle = bundle_of(subject, tamper(fault), layer, tmp_path)
+    bundle = bundle_of(pair, tamper(fault), layer, tmp_path)
     done = run(bundle.folder, packages)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "WRONG" in done.stdout
@@ -126,24 +126,24 @@ def test_a_tampered_layer_exits_1_and_prints_the_difference(
 
 
 def test_a_bundle_exits_0_once_its_layer_is_repaired(
-    subject: Subject, tamper: Tamper, packages: Path, tmp_path: Path
+    pair: Pair, tamper: Tamper, packages: Path, tmp_path: Path
 ):
     layer = f"{FIRST}.self_attn"
-    broken = bundle_of(subject, tamper("weight_in_float16"), layer, tmp_path / "broken")
-    clean = bundle_of(subject, None, layer, tmp_path / "clean")
+    broken = bundle_of(pair, tamper("weight_in_float16"), layer, tmp_path / "broken")
+    clean = bundle_of(pair, None, layer, tmp_path / "clean")
     assert run(broken.folder, packages).returncode == 1
     shutil.copy(clean.folder / "layer.onnx", broken.folder / "layer.onnx")
     done = run(broken.folder, packages)
     assert done.returncode == 0, done.stdout
 
 
-def test_repro_takes_an_optimisation_level(subject: Subject, packages: Path, tmp_path: Path):
-    bundle = bundle_of(subject, None, f"{SECOND}.norm1", tmp_path)
+def test_repro_takes_an_optimisation_level(pair: Pair, packages: Path, tmp_path: Path):
+    bundle = bundle_of(pair, None, f"{SECOND}.norm1", tmp_path)
     assert run(bundle.folder, packages, "disable").returncode == 0
 
 
-def test_a_whole_encoder_layer_weighs_less_than_50_mib(subject: Subject, tmp_path: Path):
-    bundle = bundle_of(subject, None, SECOND, tmp_path)
+def test_a_whole_encoder_layer_weighs_less_than_50_mib(pair: Pair, tmp_path: Path):
+    bundle = bundle_of(pair, None, SECOND, tmp_path)
     names = {path.name for path in bundle.folder.iterdir()}
     assert names == {
         "layer.onnx",
@@ -157,10 +157,10 @@ def test_a_whole_encoder_layer_weighs_less_than_50_mib(subject: Subject, tmp_pat
     assert bundle.outputs > 5
 
 
-def test_the_torch_layer_loads_and_gives_what_leaves_the_layer(subject: Subject, tmp_path: Path):
-    layer = find_layer(subject, f"{SECOND}.self_attn")
-    found = diagnose(subject, layer, ())
-    bundle = write_bundle(subject, found, tmp_path)
+def test_the_torch_layer_loads_and_gives_what_leaves_the_layer(pair: Pair, tmp_path: Path):
+    layer = find_layer(pair, f"{SECOND}.self_attn")
+    found = diagnose(pair, layer, ())
+    bundle = write_bundle(pair, found, tmp_path)
     module = torch.export.load(bundle.folder / "torch_layer.pt2").module()
     held = found.held
     results = module(*(held.entering[name].clone() for name in held.program.inputs))
@@ -169,9 +169,9 @@ def test_the_torch_layer_loads_and_gives_what_leaves_the_layer(subject: Subject,
 
 
 def test_readme_and_issue_hold_the_finding_and_the_matrix(
-    subject: Subject, tamper: Tamper, tmp_path: Path
+    pair: Pair, tamper: Tamper, tmp_path: Path
 ):
-    given = against(subject, tamper("epsilon_of_the_first_norm"), subject.path)
+    given = against(pair, tamper("epsilon_of_the_first_norm"), pair.path)
     found = diagnose(given, find_layer(given, f"{FIRST}.norm1"), locate_differences(given))
     bundle = write_bundle(given, found, tmp_path)
     for text in ((bundle.folder / "README.md").read_text(), render_issue(given, found)):

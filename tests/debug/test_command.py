@@ -9,7 +9,7 @@ import pytest
 
 from exporter import cli
 from exporter.core.artifact import sha256_of
-from exporter.debugging.subject import Subject
+from exporter.debugging.pair import Pair
 from exporter.report.schema import CulpritRecord, read_report
 from tests.debug.conftest import Tamper
 from tests.support.tiny_run import TINY, TinyRun
@@ -82,11 +82,11 @@ def test_issue_prints_markdown_alone(debug, capsys, two_faults):
 
 
 def test_the_first_culprit_of_the_last_run_is_taken_apart(
-    debug, capsys, folder_of, tamper: Tamper, subject: Subject, tmp_path: Path
+    debug, capsys, folder_of, tamper: Tamper, pair: Pair, tmp_path: Path
 ):
     folder = folder_of(model_onnx=tamper("cmvn_divides_by_variance").SerializeToString())
     report = read_report(folder / "report.json")
-    tap = next(t.tap for t in subject.planned if t.tap.module == "cmvn")
+    tap = next(t.tap for t in pair.planned if t.tap.module == "cmvn")
     culprit = CulpritRecord(
         link="layers: captured -> simplified",
         stage="simplify",

@@ -9,9 +9,9 @@ from exporter.debugging import isolate as isolate_file
 from exporter.debugging import variations as variations_file
 from exporter.debugging.diagnose import Diagnosis, diagnose
 from exporter.debugging.differences import locate_differences
+from exporter.debugging.pair import Pair, against
 from exporter.debugging.select import find_layer
 from exporter.debugging.session import debug_file
-from exporter.debugging.subject import Subject, against
 from exporter.debugging.variations import REFERENCE
 from exporter.execution.onnxruntime import WindowRun
 from exporter.graph.subgraph import OWN
@@ -22,17 +22,17 @@ ATTENTION = "model.encoder.encoders.0.self_attn"
 FEED_FORWARD = "model.encoder.encoders.0.feed_forward"
 
 
-def look(subject: Subject, model, name: str) -> Diagnosis:
-    given = against(subject, model, subject.path)
+def look(pair: Pair, model, name: str) -> Diagnosis:
+    given = against(pair, model, pair.path)
     return diagnose(given, find_layer(given, name), locate_differences(given))
 
 
-def test_nothing_is_said_about_a_clean_file(subject: Subject):
-    assert debug_file(subject, subject.expected.model, subject.path, budget=BUDGET) == ()
+def test_nothing_is_said_about_a_clean_file(pair: Pair):
+    assert debug_file(pair, pair.expected.model, pair.path, budget=BUDGET) == ()
 
 
-def test_every_op_of_a_clean_layer_has_figures_and_passes(subject: Subject):
-    found = diagnose(subject, find_layer(subject, ATTENTION), ())
+def test_every_op_of_a_clean_layer_has_figures_and_passes(pair: Pair):
+    found = diagnose(pair, find_layer(pair, ATTENTION), ())
     live = [row for row in found.held.rows if row.nodes]
     assert len(live) > 20
     assert all(row.verdict is not None and not row.failed for row in live)
@@ -41,9 +41,9 @@ def test_every_op_of_a_clean_layer_has_figures_and_passes(subject: Subject):
     assert [v.name for v in found.matrix if v.separate.agrees is not True] == []
 
 
-def test_two_faults_at_once_are_both_named_and_nobody_else(subject: Subject, tamper: Tamper):
+def test_two_faults_at_once_are_both_named_and_nobody_else(pair: Pair, tamper: Tamper):
     model = tamper("relu_removed", "epsilon_of_the_first_norm")
-    found = debug_file(subject, model, subject.path, budget=BUDGET)
+    found = debug_file(pair, model, pair.path, budget=BUDGET)
     told = {f.layer: f for d in found for f in d.findings}
     norm, relu = "model.encoder.encoders0.0.norm1", f"{FEED_FORWARD}.activation"
     assert list(told) == [norm, relu]
@@ -57,9 +57,9 @@ def test_two_faults_at_once_are_both_named_and_nobody_else(subject: Subject, tam
 
 
 def test_a_fault_in_one_weight_element_gives_parameter_index_and_both_values(
-    subject: Subject, tamper: Tamper
+    pair: Pair, tamper: Tamper
 ):
-    (found,) = debug_file(subject, tamper("one_weight_element_zeroed"), subject.path, budget=BUDGET)
+    (found,) = debug_file(pair, tamper("one_weight_element_zeroed"), pair.path, budget=BUDGET)
     (finding,) = found.findings
     assert f"{FEED_FORWARD}.w_1.weight, transposed" in finding.thing
     assert finding.expected.endswith("at [100, 1000]")
@@ -68,8 +68,8 @@ def test_a_fault_in_one_weight_element_gives_parameter_index_and_both_values(
     assert finding.shown
 
 
-def test_what_no_number_shows_is_still_a_finding(subject: Subject, tamper: Tamper):
-    (found,) = debug_file(subject, tamper("log_floor_lowered"), subject.path, budget=BUDGET)
+def test_what_no_number_shows_is_still_a_finding(pair: Pair, tamper: Tamper):
+    (found,) = debug_file(pair, tamper("log_floor_lowered"), pair.path, budget=BUDGET)
     (finding,) = found.findings
     assert not finding.shown
     assert "1.1920929e-07" in finding.expected
@@ -77,16 +77,16 @@ def test_what_no_number_shows_is_still_a_finding(subject: Subject, tamper: Tampe
     assert found.held.failing == ()
 
 
-def test_a_baked_shape_is_called_one(subject: Subject, tamper: Tamper):
-    found = look(subject, tamper("time_axis_baked"), ATTENTION)
+def test_a_baked_shape_is_called_one(pair: Pair, tamper: Tamper):
+    found = look(pair, tamper("time_axis_baked"), ATTENTION)
     assert any(
         "shape is baked in" in f.text and "[-1, 21, 4, 128]" in f.text for f in found.findings
     )
 
 
-def test_a_layer_behind_a_fault_is_right_and_points_upstream(subject: Subject, tamper: Tamper):
+def test_a_layer_behind_a_fault_is_right_and_points_upstream(pair: Pair, tamper: Tamper):
     model = tamper("relu_removed")
-    given = against(subject, model, subject.path)
+    given = against(pair, model, pair.path)
     layer = find_layer(given, "model.encoder.tp_encoders.0.norm1")
     guilty = f"{FEED_FORWARD}.activation"
     found = diagnose(given, layer, locate_differences(given), upstream=[guilty])
@@ -95,10 +95,8 @@ def test_a_layer_behind_a_fault_is_right_and_points_upstream(subject: Subject, t
     assert found.held.failing == ()
 
 
-def test_a_wrong_weight_is_found_without_a_clean_file_to_compare_with(
-    subject: Subject, tamper: Tamper
-):
-    given = against(subject, tamper("cmvn_divides_by_variance"), subject.path)
+def test_a_wrong_weight_is_found_without_a_clean_file_to_compare_with(pair: Pair, tamper: Tamper):
+    given = against(pair, tamper("cmvn_divides_by_variance"), pair.path)
     found = diagnose(given, find_layer(given, "cmvn"), ())
     (finding,) = found.findings
     assert (finding.kind, finding.thing) == ("weight", "cmvn.scale")
@@ -106,8 +104,8 @@ def test_a_wrong_weight_is_found_without_a_clean_file_to_compare_with(
 
 
 @pytest.mark.parametrize("layer", ["model.encoder.encoders0.0.norm1", "model.ctc", "lfr"])
-def test_what_enters_a_layer_of_a_clean_file_is_not_accused(subject: Subject, layer: str):
-    assert diagnose(subject, find_layer(subject, layer), ()).findings == ()
+def test_what_enters_a_layer_of_a_clean_file_is_not_accused(pair: Pair, layer: str):
+    assert diagnose(pair, find_layer(pair, layer), ()).findings == ()
 
 
 @pytest.fixture
@@ -134,9 +132,9 @@ def broken_softmax(monkeypatch: pytest.MonkeyPatch):
     return install
 
 
-def test_a_kernel_that_is_wrong_at_one_level_is_called_that(subject: Subject, broken_softmax):
+def test_a_kernel_that_is_wrong_at_one_level_is_called_that(pair: Pair, broken_softmax):
     broken_softmax({"all"})
-    found = diagnose(subject, find_layer(subject, ATTENTION), ())
+    found = diagnose(pair, find_layer(pair, ATTENTION), ())
     (finding,) = found.findings
     assert finding.kind == "kernel"
     assert "Softmax" in finding.node
@@ -146,20 +144,18 @@ def test_a_kernel_that_is_wrong_at_one_level_is_called_that(subject: Subject, br
 
 
 def test_a_kernel_that_is_wrong_at_every_level_loses_to_the_reference_evaluator(
-    subject: Subject, broken_softmax
+    pair: Pair, broken_softmax
 ):
     broken_softmax({"disable", "basic", "extended", "all"})
-    found = diagnose(subject, find_layer(subject, ATTENTION), ())
+    found = diagnose(pair, find_layer(pair, ATTENTION), ())
     (finding,) = found.findings
     assert finding.kind == "kernel"
     assert "passes in ONNX's reference evaluator, not in onnxruntime" in finding.text
     assert next(v for v in found.matrix if v.name == REFERENCE).separate.agrees
 
 
-def test_a_graph_that_is_wrong_everywhere_is_not_blamed_on_a_kernel(
-    subject: Subject, tamper: Tamper
-):
-    given = against(subject, tamper("softmax_over_queries"), subject.path)
+def test_a_graph_that_is_wrong_everywhere_is_not_blamed_on_a_kernel(pair: Pair, tamper: Tamper):
+    given = against(pair, tamper("softmax_over_queries"), pair.path)
     found = diagnose(given, find_layer(given, "model.encoder.tp_encoders.0.self_attn"), ())
     (finding,) = found.findings
     assert finding.kind == "graph"

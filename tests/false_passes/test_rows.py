@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.contracts import Subject, run_contracts
+from exporter.contracts import Target, run_contracts
 from exporter.contracts.compare.align import readings_of, reversals
 from exporter.contracts.rows import alike, varied_rows
 from exporter.core.tensors import Case, TensorSpec
@@ -44,7 +44,7 @@ class Conditioned(nn.Module):
         return y
 
 
-def conditioned(fault: str = "", **options: Any) -> Subject:
+def conditioned(fault: str = "", **options: Any) -> Target:
     """One row of everything, so that the others have to be made."""
     inputs = (
         TensorSpec(name="x", dtype="float32", shape=("batch", "time", 4), axes=(BATCH, TIME)),
@@ -69,7 +69,7 @@ def conditioned(fault: str = "", **options: Any) -> Subject:
     return dataclasses.replace(made, cases=(Case(name="c", inputs=values, origin="drawn"),))
 
 
-def told(contract: str, made: Subject, side: str = "torch") -> Told:
+def told(contract: str, made: Target, side: str = "torch") -> Told:
     found = {row.side: row for row in run_contracts(made, {contract: None})}[side]
     text = f"{found.status}: {found.observed}; {found.reason}"
     return Told(exit_code=0 if found.status is Status.PASS else 1, text=text)
@@ -148,7 +148,7 @@ class Codebooks(nn.Module):
         return found.reshape(-1) if self.layout == "row by row" else found.T.reshape(-1)
 
 
-def codebooks(layout: str, fault: bool = False) -> Subject:
+def codebooks(layout: str, fault: bool = False) -> Target:
     return subject(Codebooks(layout, fault), frames(), output("many"))
 
 

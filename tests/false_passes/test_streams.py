@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.contracts import ContractResult, Subject, run_contracts
+from exporter.contracts import ContractResult, Target, run_contracts
 from exporter.core.errors import ConfigError, exit_code
 from exporter.core.tensors import Axis, Case, TensorSpec
 from exporter.parity.status import Status
@@ -49,7 +49,7 @@ class Stream(nn.Module):
         return y, kept
 
 
-def stream(fault: str = "", *, called: int = 1, whole: int = 24, zeros: int = 0) -> Subject:
+def stream(fault: str = "", *, called: int = 1, whole: int = 24, zeros: int = 0) -> Target:
     """A stream whose only case is cut in calls of ``called`` steps; the first ``zeros`` are 0."""
     inputs = (
         TensorSpec(name="x", dtype="float32", shape=("batch", 4, "time"), axes=(BATCH, TIME)),
@@ -70,7 +70,7 @@ def stream(fault: str = "", *, called: int = 1, whole: int = 24, zeros: int = 0)
     return dataclasses.replace(made, cases=(case,))
 
 
-def results(made: Subject, **options: Any) -> dict[str, ContractResult]:
+def results(made: Target, **options: Any) -> dict[str, ContractResult]:
     streaming = {**STREAMING, **options.pop("streaming", {})}
     declared = {"lookahead_samples": {"y": 0}, "streaming": streaming, **options}
     declared["no_causality"] = {"next_context": "belongs to the last step"}
@@ -78,7 +78,7 @@ def results(made: Subject, **options: Any) -> dict[str, ContractResult]:
     return {result.name: result for result in found if result.side == "torch"}
 
 
-def told(made: Subject, row: str = "causality.streaming", **options: Any) -> Told:
+def told(made: Target, row: str = "causality.streaming", **options: Any) -> Told:
     try:
         found = results(made, **options)[row]
     except ConfigError as error:

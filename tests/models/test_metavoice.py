@@ -17,7 +17,7 @@ from exporter.config import load_pipeline
 from exporter.contracts import run_contracts
 from exporter.contracts.dtype.audit import DtypeAudit, Event
 from exporter.contracts.locate.recorder import ModuleStack
-from exporter.contracts.make_target import subject_from_module, subject_from_wrapped
+from exporter.contracts.make_target import target_from_module, target_from_wrapped
 from exporter.contracts.result import TORCH
 from exporter.contracts.streaming.check import Streaming, check_streaming
 from exporter.core.errors import ConfigError, WeightsError
@@ -301,7 +301,7 @@ def test_the_contract_names_the_speaker_and_what_is_later_seen_of_it():
         "start": np.array(0),
     }
     logits = TensorSpec(name="logits", dtype="bfloat16", shape=("rows", 5, 300), axes=(rows,))
-    subject = subject_from_module(
+    subject = target_from_module(
         module.eval(), inputs=specs, outputs=(logits,), values=values, with_onnx=False
     )
     found, _ = run_contracts(subject, {"dtype": {"precisions": ["as_built"]}})
@@ -319,7 +319,7 @@ def test_chunks_are_the_whole_when_their_position_is_told(position: str | None, 
     loaded = load_pipeline(ROOT / "pipelines" / "metavoice_tiny.yaml")
     found = wrap(loaded)
     case = load_cases(loaded, found.inputs, ["prefill_and_decode"])
-    subject = subject_from_wrapped(found, case, name="metavoice")
+    subject = target_from_wrapped(found, case, name="metavoice")
     streaming = Streaming(
         state={"keys": "next_keys", "values": "next_values"}, chunks=(1, 3), position=position
     )

@@ -85,12 +85,12 @@ def mels(frames: int, seed: int, *, level: float = -5.0) -> Tensor:
 
 def subject(module: nn.Module, *, batch: str | int = "batch", onnx: Any = None) -> Any:
     """The module under contract, fed with log mels; ``batch`` is an axis or a fixed size."""
-    from exporter.contracts.make_target import subject_from_module
+    from exporter.contracts.make_target import target_from_module
     from exporter.core.tensors import Axis, TensorSpec
 
     rows = (Axis(name="batch"),) if batch == "batch" else ()
     time = Axis(name="time", minimum=5)
-    return subject_from_module(
+    return target_from_module(
         module.eval().requires_grad_(False),
         inputs=(
             TensorSpec(name="mels", dtype="float32", shape=(batch, 80, "time"),

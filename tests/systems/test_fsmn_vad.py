@@ -19,7 +19,7 @@ import torch
 from exporter.cases.audio import read_waveform
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
-from exporter.contracts.make_target import subject_from_module, subject_from_wrapped
+from exporter.contracts.make_target import target_from_module, target_from_wrapped
 from exporter.contracts.runner import run_contracts
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.execution.onnxruntime import Deployment, FileRun
@@ -192,7 +192,7 @@ def test_the_padding_contract_passes():
     pipeline = pipeline_of("fsmn_vad_batch_tiny", streaming=False)
     graph = wrap(pipeline)
     cases = load_cases(pipeline, graph.inputs, ("noise_seed_1",))
-    subject = subject_from_wrapped(graph, cases, name="fsmn")
+    subject = target_from_wrapped(graph, cases, name="fsmn")
     for found in run_contracts(subject, {"padding": None}):
         assert found.status is Status.PASS, found.reason
 
@@ -201,7 +201,7 @@ def causality(graph: Wrapped, pipeline: Any, *, onnx: bool = False) -> Any:
     """Verdict on PyTorch; with ``onnx`` on both sides."""
     case = load_cases(pipeline, graph.inputs, ("english",))[0]
     spoken = {**case.inputs, "waveform": case.inputs["waveform"][12000:44000]}
-    subject = subject_from_module(
+    subject = target_from_module(
         graph.module,
         inputs=graph.inputs,
         outputs=graph.outputs,

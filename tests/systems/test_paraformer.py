@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.contracts import run_contracts
-from exporter.contracts.make_target import draw_example, subject_from_module
+from exporter.contracts.make_target import draw_example, target_from_module
 from exporter.contracts.onnx_side import no_file, opened
 from exporter.contracts.result import ContractResult
-from exporter.contracts.target import Subject
+from exporter.contracts.target import Target
 from exporter.core.errors import StageError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.execution.onnxruntime import FileRun
@@ -71,20 +71,20 @@ def encoder() -> Encoder:
     return Encoder(ParaformerRecogniser(upstream())).eval()
 
 
-def encoder_subject(change: Change | None = None, **options: Any) -> Subject:
+def encoder_subject(change: Change | None = None, **options: Any) -> Target:
     module = encoder()
     if change is not None:
         change(module.recogniser)
-    return subject_from_module(module, inputs=INPUTS, outputs=OUTPUTS, **options)
+    return target_from_module(module, inputs=INPUTS, outputs=OUTPUTS, **options)
 
 
-def whole_subject(change: Change | None = None) -> Subject:
+def whole_subject(change: Change | None = None) -> Target:
     """Waveforms in, tokens out, without VAD; PyTorch only."""
     pipeline = load_pipeline(PIPELINE)
     wrapped = wrap(pipeline)
     if change is not None:
         change(wrapped.module.get_submodule("model"))
-    return Subject(
+    return Target(
         name="batch",
         module=wrapped.module,
         inputs=wrapped.inputs,
@@ -95,7 +95,7 @@ def whole_subject(change: Change | None = None) -> Subject:
     )
 
 
-def padding(subject: Subject) -> dict[str, ContractResult]:
+def padding(subject: Target) -> dict[str, ContractResult]:
     return {found.side: found for found in run_contracts(subject, {"padding": None})}
 
 

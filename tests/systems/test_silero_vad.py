@@ -23,7 +23,7 @@ import torch
 from exporter.cases.audio import read_waveform
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
-from exporter.contracts.make_target import subject_from_module
+from exporter.contracts.make_target import target_from_module
 from exporter.contracts.runner import run_contracts
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.execution.onnxruntime import Deployment, FileRun
@@ -171,7 +171,7 @@ def contract(graph: Wrapped, module: Any, name: str, options: Any) -> Any:
     case = load_cases(pipeline, graph.inputs, ("english",))[0]
     # From inside of speech on: at the start there is nothing to forget.
     spoken = {**case.inputs, "waveform": case.inputs["waveform"][16000:]}
-    subject = subject_from_module(
+    subject = target_from_module(
         module,
         inputs=graph.inputs,
         outputs=graph.outputs,
@@ -242,7 +242,7 @@ def test_state_that_is_left_over_from_another_file_is_seen(wrapped: Any, officia
 def test_determinism_tells_whether_state_is_reset(wrapped: Any, reset: bool):
     graph = wrapped[16000]
     waveform = recording("english", 16000)[16000:24000]
-    subject = subject_from_module(
+    subject = target_from_module(
         KeepsItsState(graph.module.model, reset=reset),
         inputs=graph.inputs[:1],
         outputs=graph.outputs[:1],

@@ -34,7 +34,7 @@ from exporter.contracts.result import (
 )
 from exporter.contracts.settings import ContractSettings, Named, Reason
 from exporter.contracts.streaming.check import Streaming, streaming_result
-from exporter.contracts.target import ForwardError, Subject, TimeAxis
+from exporter.contracts.target import ForwardError, Target, TimeAxis
 
 NAME = "causality"
 _WAVEFORM_STEPS = (15_360, 7_680, 3_840)
@@ -73,31 +73,31 @@ class Settings(ContractSettings):
                 yield replace(word, keys=("streaming", *word.keys))
 
 
-def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check causality on both sides, and chunk by chunk as rows of their own."""
     if settings.not_applicable:
         return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
-    results = _both_sides(subject, settings)
+    results = _both_sides(target, settings)
     if settings.streaming is not None:
-        results += [streaming_result(subject, settings.streaming, side) for side in SIDES]
+        results += [streaming_result(target, settings.streaming, side) for side in SIDES]
     return tuple(results)
 
 
-def _both_sides(subject: Subject, settings: Settings) -> list[ContractResult]:
-    plan = make_plan(subject, settings)
+def _both_sides(target: Target, settings: Settings) -> list[ContractResult]:
+    plan = make_plan(target, settings)
     if isinstance(plan, str):
         return [not_applicable(NAME, side, plan) for side in SIDES]
     try:
         while True:
-            found, laws, noise = check_torch(subject, plan)
-            longer = _longer(subject, settings, plan) if not laws else None
+            found, laws, noise = check_torch(target, plan)
+            longer = _longer(target, settings, plan) if not laws else None
             if longer is None:
                 break
             plan = longer
     except ForwardError as error:
         why = f"the module does not run on the probe: {error}"
         return [not_run(NAME, side, why) for side in SIDES]
-    flat = _ought_to_follow(subject, settings, plan, laws)
+    flat = _ought_to_follow(target, settings, plan, laws)
     if flat:
         why = (
             f"'{flat[0]}' has as many steps for {plan.cut} as for {plan.steps} steps of"
@@ -105,13 +105,13 @@ def _both_sides(subject: Subject, settings: Settings) -> list[ContractResult]:
             " not follow the input"
         )
         return [not_run(NAME, side, why) for side in SIDES]
-    if subject.onnx.problem is not None:
-        return [found, not_run(NAME, ONNX, f"no ONNX file: {subject.onnx.problem}")]
-    return [found, check_onnx(subject, plan, laws, noise)]
+    if target.onnx.problem is not None:
+        return [found, not_run(NAME, ONNX, f"no ONNX file: {target.onnx.problem}")]
+    return [found, check_onnx(target, plan, laws, noise)]
 
 
 def _ought_to_follow(
-    subject: Subject, settings: Settings, plan: Plan, laws: Mapping[str, Law]
+    target: Target, settings: Settings, plan: Plan, laws: Mapping[str, Law]
 ) -> list[str]:
     """Outputs that are declared by name, or all of them where an axis of theirs varies and none
     was seen to: a probe that cannot see what it looks for shows nothing."""
@@ -122,41 +122,41 @@ def _ought_to_follow(
     return [
         name
         for name in plan.declared
-        if any(isinstance(size, str) and size != subject.batch for size in subject.spec(name).shape)
+        if any(isinstance(size, str) and size != target.batch for size in target.spec(name).shape)
     ]
 
 
-def _longer(subject: Subject, settings: Settings, plan: Plan) -> Plan | None:
+def _longer(target: Target, settings: Settings, plan: Plan) -> Plan | None:
     """The same on an input four times as long: the steps of the outputs may be long ones."""
     most = plan.axis.maximum or _MOST_STEPS
     steps = min(4 * plan.steps, most, _MOST_STEPS)
-    if steps <= plan.steps or not _ought_to_follow(subject, settings, plan, {}):
+    if steps <= plan.steps or not _ought_to_follow(target, settings, plan, {}):
         return None
     sizes = steps, max(steps // 2, plan.axis.minimum)
-    return _plan(subject, plan.axis, plan.full, sizes, plan.declared, plan.skipped)
+    return _plan(target, plan.axis, plan.full, sizes, plan.declared, plan.skipped)
 
 
-def make_plan(subject: Subject, settings: Settings) -> Plan | str:
+def make_plan(target: Target, settings: Settings) -> Plan | str:
     """Choose lengths; a string says why causality means nothing here."""
-    axis = subject.time_axis(settings.input, settings.axis)
+    axis = target.time_axis(settings.input, settings.axis)
     if axis is None:
         return "no input has an axis along which time could run"
     given = settings.lookahead_samples
-    names = [spec.name for spec in subject.outputs]
+    names = [spec.name for spec in target.outputs]
     wanted = dict(given) if isinstance(given, dict) else dict.fromkeys(names, given)
     declared = {name: n for name, n in wanted.items() if name not in settings.no_causality}
     if not declared:
         return "; ".join(f"{name}: {why}" for name, why in settings.no_causality.items())
-    full = take_row(subject, subject.cases[0].entire, 0)
+    full = take_row(target, target.cases[0].entire, 0)
     have = full[axis.input].shape[axis.position]
     steps, cut = choose_steps(have, axis, max(declared.values()))
     skipped = {name: why for name, why in settings.no_causality.items() if name in names}
     skipped |= {name: "not declared" for name in names if name not in wanted}
-    return _plan(subject, axis, full, (steps, cut), declared, skipped)
+    return _plan(target, axis, full, (steps, cut), declared, skipped)
 
 
 def _plan(
-    subject: Subject,
+    target: Target,
     axis: TimeAxis,
     full: dict[str, np.ndarray],
     sizes: tuple[int, int],
@@ -165,12 +165,12 @@ def _plan(
 ) -> Plan:
     steps, cut = sizes
     lengths = {cut + 1, steps - 1, max(axis.minimum, steps // 4)}
-    if subject.thorough:
+    if target.thorough:
         lengths |= {steps * 3 // 4 + 1, cut - 1, steps // 3, steps // 8}
     sweep = sorted(lengths)
     return Plan(
         axis=axis,
-        full=resize(subject, full, axis, steps),
+        full=resize(target, full, axis, steps),
         steps=steps,
         cut=cut,
         sweep=tuple(n for n in sweep if axis.minimum <= n < steps and n != cut),

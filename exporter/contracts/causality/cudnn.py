@@ -17,7 +17,7 @@ import torch
 from exporter.contracts.causality.plan import Plan
 from exporter.contracts.compare.align import Law
 from exporter.contracts.compare.noise import distance, scale_of
-from exporter.contracts.target import Subject, as_array, as_tensor
+from exporter.contracts.target import Target, as_array, as_tensor
 from exporter.core.tensors import Arrays
 
 SETTINGS = (
@@ -30,7 +30,7 @@ SETTINGS = (
 
 
 def check_backends(
-    subject: Subject, plan: Plan, laws: Mapping[str, Law], *, device: str = "cuda"
+    target: Target, plan: Plan, laws: Mapping[str, Law], *, device: str = "cuda"
 ) -> dict[str, dict[str, float]] | str:
     """Largest relative difference of a prefix, over all lengths of the plan.
 
@@ -39,11 +39,11 @@ def check_backends(
     """
     if device == "cuda" and not torch.cuda.is_available():
         return "not run (no CUDA device)"
-    module = copy.deepcopy(subject.module).to(device)
+    module = copy.deepcopy(target.module).to(device)
 
     def run(inputs: Arrays) -> Mapping[str, np.ndarray]:
-        tensors = [as_tensor(inputs[name]).to(device) for name in subject.input_names]
-        return {name: as_array(v) for name, v in subject.named(module(*tensors)).items()}
+        tensors = [as_tensor(inputs[name]).to(device) for name in target.input_names]
+        return {name: as_array(v) for name, v in target.named(module(*tensors)).items()}
 
     sizes = sorted({plan.cut, *plan.sweep})
     found = {}
@@ -52,7 +52,7 @@ def check_backends(
             whole = run(plan.full)
             row = dict.fromkeys(laws, 0.0)
             for size in sizes:
-                short = run(plan.prefix(subject, size))
+                short = run(plan.prefix(target, size))
                 for name, law in laws.items():
                     index = law.past(size - plan.declared[name], short[name].shape)
                     left, right = short[name][index], whole[name][index]

@@ -15,14 +15,14 @@ from exporter.contracts.compare.noise import Noise, distance, scale_of
 from exporter.contracts.locate.first import first_value
 from exporter.contracts.probes import other_future
 from exporter.contracts.result import ONNX, ContractResult, not_applicable, not_run
-from exporter.contracts.target import Subject
+from exporter.contracts.target import Target
 from exporter.core.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
 NAME = "causality"
 
 
-def check(subject: Subject, plan: Plan, laws: Mapping[str, Law], noise: Noise) -> ContractResult:
+def check(target: Target, plan: Plan, laws: Mapping[str, Law], noise: Noise) -> ContractResult:
     """Check the file.
 
     Args:
@@ -31,10 +31,10 @@ def check(subject: Subject, plan: Plan, laws: Mapping[str, Law], noise: Noise) -
     """
     if not laws:
         return not_applicable(NAME, ONNX, "no output follows the length of the input")
-    changed = other_future(subject, plan.full, plan.axis, plan.cut, scale=FUTURE_SCALE)
-    short = plan.prefix(subject, plan.cut)
+    changed = other_future(target, plan.full, plan.axis, plan.cut, scale=FUTURE_SCALE)
+    short = plan.prefix(target, plan.cut)
     try:
-        base, future, prefix = (subject.onnx.run(run) for run in (plan.full, changed, short))
+        base, future, prefix = (target.onnx.run(run) for run in (plan.full, changed, short))
     except OnnxStoppedError as error:
         return not_run(NAME, ONNX, f"onnxruntime does not run the probe: {error}")
     missing = sorted(set(laws) - set(base))
@@ -65,7 +65,7 @@ def check(subject: Subject, plan: Plan, laws: Mapping[str, Law], noise: Noise) -
             status=Status.FAIL,
             reason=f"really not causal: '{name}' changes with the future, {leaks[name]} steps "
             f"ahead, {plan.declared[name]} declared",
-            where=_first(subject, plan, (plan.full, changed, short)),
+            where=_first(target, plan, (plan.full, changed, short)),
             advice="mask the future in the exported graph, or declare the lookahead",
             **shared,
         )
@@ -76,7 +76,7 @@ def check(subject: Subject, plan: Plan, laws: Mapping[str, Law], noise: Noise) -
         return ContractResult(
             status=Status.FAIL,
             reason=f"'{name}' depends on how long the input is, not on what the future holds",
-            where=_first_prefix(subject, plan, short, noise),
+            where=_first_prefix(target, plan, short, noise),
             advice="look for a length, maximum or mean that is taken over the whole input",
             **shared,
         )
@@ -85,7 +85,7 @@ def check(subject: Subject, plan: Plan, laws: Mapping[str, Law], noise: Noise) -
     )
 
 
-def _first(subject: Subject, plan: Plan, runs: tuple[Any, Any, Any]) -> Any:
+def _first(target: Target, plan: Plan, runs: tuple[Any, Any, Any]) -> Any:
     allowed = max(plan.declared.values())
 
     def judge(name: str, values: tuple[np.ndarray, ...]) -> str | None:
@@ -96,11 +96,11 @@ def _first(subject: Subject, plan: Plan, runs: tuple[Any, Any, Any]) -> Any:
         steps = lookahead_of(law, plan.cut, base, future, prefix.shape)
         return f"sees {steps} steps ahead" if steps > allowed else None
 
-    found = first_value(subject, runs, judge)
+    found = first_value(target, runs, judge)
     return found.place if found else None
 
 
-def _first_prefix(subject: Subject, plan: Plan, short: Any, noise: Noise) -> Any:
+def _first_prefix(target: Target, plan: Plan, short: Any, noise: Noise) -> Any:
     def judge(name: str, values: tuple[np.ndarray, ...]) -> str | None:
         base, prefix = values
         law = learn_law((plan.steps, plan.cut), (base.shape, prefix.shape))
@@ -112,5 +112,5 @@ def _first_prefix(subject: Subject, plan: Plan, short: Any, noise: Noise) -> Any
         limit = noise.limit(name, scale_of(left, right), left.size)
         return f"differs by {gap:.3g}" if gap > limit else None
 
-    found = first_value(subject, (plan.full, short), judge)
+    found = first_value(target, (plan.full, short), judge)
     return found.place if found else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from exporter.contracts.probes import resize
-from exporter.contracts.target import Subject, TimeAxis
+from exporter.contracts.target import Target, TimeAxis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,6 @@ class Plan:
     declared: dict[str, int]
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def prefix(self, subject: Subject, size: int) -> dict[str, np.ndarray]:
+    def prefix(self, target: Target, size: int) -> dict[str, np.ndarray]:
         """The first ``size`` steps."""
-        return resize(subject, self.full, self.axis, size)
+        return resize(target, self.full, self.axis, size)

@@ -14,7 +14,7 @@ from exporter.contracts.compare.differ import differ
 from exporter.contracts.compare.noise import Noise, distance, scale_of
 from exporter.contracts.locate.first import outputs_of
 from exporter.contracts.locate.recorder import Call
-from exporter.contracts.target import Subject, as_array, as_tensor
+from exporter.contracts.target import Target, as_array, as_tensor
 from exporter.execution.double import call_in_double
 
 
@@ -70,7 +70,7 @@ class OutputFindings:
 
 
 def sweep_prefixes(
-    subject: Subject,
+    target: Target,
     plan: Plan,
     outputs: dict[str, OutputFindings],
     laws: Mapping[str, Law],
@@ -92,17 +92,17 @@ def sweep_prefixes(
         the noise that decided.
     """
     prefixes = {plan.cut: outputs_of(dict(recorded))}
-    prefixes |= {size: subject.torch(plan.prefix(subject, size)) for size in plan.sweep}
+    prefixes |= {size: target.torch(plan.prefix(target, size)) for size in plan.sweep}
     _compare(outputs, laws, noise, whole, prefixes)
     excused = [
         found for found in outputs.values() if found.prefix_floor < found.prefix and not found.leaks
     ]
     if any(not found.prefix_differs for found in excused):
-        noise = without_coarse_arithmetic(subject, noise)
+        noise = without_coarse_arithmetic(target, noise)
         _compare(outputs, laws, noise, whole, prefixes)
     for name, found in outputs.items():
         if found.prefix_differs and not found.leaks and found.prefix_at is not None:
-            _confirm_in_double(subject, plan, name, laws[name], found)
+            _confirm_in_double(target, plan, name, laws[name], found)
     return noise
 
 
@@ -129,19 +129,19 @@ def _compare(
 
 
 def _confirm_in_double(
-    subject: Subject, plan: Plan, name: str, law: Law, found: OutputFindings
+    target: Target, plan: Plan, name: str, law: Law, found: OutputFindings
 ) -> None:
     values = []
     for size in (found.prefix_at or plan.cut, plan.steps):
-        inputs = plan.full if size == plan.steps else plan.prefix(subject, size)
-        tensors = {key: as_tensor(inputs[key]) for key in subject.input_names}
+        inputs = plan.full if size == plan.steps else plan.prefix(target, size)
+        tensors = {key: as_tensor(inputs[key]) for key in target.input_names}
         try:
-            returned = call_in_double(subject.module, tensors)
+            returned = call_in_double(target.module, tensors)
         except Exception:  # noqa: BLE001 - no float64 run means no confirmation, and says so
             return
         finally:
-            subject.snapshot.restore()
-        values.append(as_array(subject.named(returned)[name]))
+            target.snapshot.restore()
+        values.append(as_array(target.named(returned)[name]))
     index = law.past((found.prefix_at or plan.cut) - found.declared, values[0].shape)
     found.double = distance(values[0][index], values[1][index])
     # float64 rounds 2^29 times finer; the share allowed is the same.

@@ -17,29 +17,29 @@ from dataclasses import replace
 import torch
 
 from exporter.contracts.compare.noise import Noise, noise_inputs
-from exporter.contracts.target import Subject, as_tensor
+from exporter.contracts.target import Target, as_tensor
 from exporter.execution.double import call_in_double
 
 EXPLAINED = 256.0
 """Times the modelled cost that orders of addition and approximations of functions explain."""
 
 
-def without_coarse_arithmetic(subject: Subject, noise: Noise) -> Noise:
+def without_coarse_arithmetic(target: Target, noise: Noise) -> Noise:
     """The same noise with the share of every output capped at what float32 explains.
 
     Unchanged where the module does not run in float64, so that nothing was measured either.
     """
     if not noise.shares:
         return noise
-    inputs = noise_inputs(subject)
-    ordered = {name: as_tensor(inputs[name]) for name in subject.input_names}
+    inputs = noise_inputs(target)
+    ordered = {name: as_tensor(inputs[name]) for name in target.input_names}
     try:
         truth, rounded = (
-            subject.named(call_in_double(subject.module, ordered, rounded=rounded))
+            target.named(call_in_double(target.module, ordered, rounded=rounded))
             for rounded in (None, getattr(torch, noise.number_format))
         )
     finally:
-        subject.snapshot.restore()
+        target.snapshot.restore()
     shares = dict(noise.shares)
     for name, exact in truth.items():
         scale = float(exact.abs().max()) if exact.is_floating_point() and exact.numel() else 0.0

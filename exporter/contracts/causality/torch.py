@@ -14,11 +14,11 @@ from exporter.contracts.causality.plan import Plan
 from exporter.contracts.causality.prefix import OutputFindings, sweep_prefixes
 from exporter.contracts.compare.align import Law, first_difference, learn_law
 from exporter.contracts.compare.noise import Noise, distance, noise_of, scale_of
-from exporter.contracts.locate.first import Found, locate, outputs_of, record, shared_keys
+from exporter.contracts.locate.first import Objection, locate, outputs_of, record, shared_keys
 from exporter.contracts.locate.recorder import Call
 from exporter.contracts.probes import other_future
 from exporter.contracts.result import TORCH, ContractResult
-from exporter.contracts.target import Subject, as_tensor, as_view
+from exporter.contracts.target import Target, as_tensor, as_view
 from exporter.execution.stopwatch import RUNNING, timed
 from exporter.parity.status import Status
 
@@ -35,7 +35,7 @@ _ONE_ALGORITHM = (
 )
 
 
-def check(subject: Subject, plan: Plan) -> tuple[ContractResult, dict[str, Law], Noise]:
+def check(target: Target, plan: Plan) -> tuple[ContractResult, dict[str, Law], Noise]:
     """Run the three probes.
 
     Returns:
@@ -44,12 +44,12 @@ def check(subject: Subject, plan: Plan) -> tuple[ContractResult, dict[str, Law],
     Raises:
         ForwardError: the module does not run on the probe.
     """
-    noise = noise_of(subject)
-    base = record(subject, plan.full)
-    prefix_inputs = plan.prefix(subject, plan.cut)
-    prefix = record(subject, prefix_inputs)
-    changed = other_future(subject, plan.full, plan.axis, plan.cut, scale=FUTURE_SCALE)
-    future = record(subject, changed)
+    noise = noise_of(target)
+    base = record(target, plan.full)
+    prefix_inputs = plan.prefix(target, plan.cut)
+    prefix = record(target, prefix_inputs)
+    changed = other_future(target, plan.full, plan.axis, plan.cut, scale=FUTURE_SCALE)
+    future = record(target, changed)
     laws = learn_laws((base, prefix), (plan.steps, plan.cut))
     outputs, skipped = {}, dict(plan.skipped)
     for name, declared in plan.declared.items():
@@ -70,14 +70,14 @@ def check(subject: Subject, plan: Plan) -> tuple[ContractResult, dict[str, Law],
     for name, found in outputs.items():
         key = f"output:{name}"
         found.future = _lookahead(laws[key], plan.cut, base[key], future[key], prefix[key])
-        _gradient(subject, plan, name, laws[key], tuple(prefix[key].value.shape), found)
-    noise = sweep_prefixes(subject, plan, outputs, output_laws, noise, outputs_of(base), prefix)
+        _gradient(target, plan, name, laws[key], tuple(prefix[key].value.shape), found)
+    noise = sweep_prefixes(target, plan, outputs, output_laws, noise, outputs_of(base), prefix)
     layers = _layers(plan, base, prefix, future, laws)
     status, reason, where, advice = _verdict(
-        subject, plan, outputs, (base, prefix, future), (prefix_inputs, changed), laws, noise
+        target, plan, outputs, (base, prefix, future), (prefix_inputs, changed), laws, noise
     )
     worst = max(outputs.values(), key=lambda f: (f.lookahead - f.declared, f.prefix))
-    backends = check_backends(subject, plan, output_laws)
+    backends = check_backends(target, plan, output_laws)
     sizes = {name: base[f"output:{name}"].value.numel() for name in outputs}
     limits = {name: noise.limit(name, 1.0, size) for name, size in sizes.items()}
     # What leaks anyway moves with the length on every backend.
@@ -134,7 +134,7 @@ def lookahead_of(
 
 
 def _gradient(
-    subject: Subject,
+    target: Target,
     plan: Plan,
     name: str,
     law: Law,
@@ -142,10 +142,10 @@ def _gradient(
     found: OutputFindings,
 ) -> None:
     """Lookahead from d past / d input: the last input with a gradient that is not exactly 0."""
-    if subject.spec(name).discrete:
+    if target.spec(name).discrete:
         found.gradient_why = "the output is discrete"
         return
-    tensors = {key: as_tensor(plan.full[key]) for key in subject.input_names}
+    tensors = {key: as_tensor(plan.full[key]) for key in target.input_names}
     leaf = tensors[plan.axis.input]
     if not leaf.is_floating_point():
         found.gradient_why = "the input is discrete"
@@ -155,7 +155,7 @@ def _gradient(
     tensors[plan.axis.input] = leaf * 1.0
     try:
         with torch.enable_grad(), timed(RUNNING):
-            value = subject.named(subject.module(*tensors.values()))[name]
+            value = target.named(target.module(*tensors.values()))[name]
             if not value.requires_grad:
                 found.gradient_why = "no gradient flows"
                 return
@@ -163,13 +163,13 @@ def _gradient(
             weights = torch.from_numpy(
                 np.random.default_rng(7).uniform(0.5, 1.5, tuple(past.shape)).astype(np.float32)
             )
-            subject.forwards += 3
+            target.forwards += 3
             (slope,) = torch.autograd.grad((past * weights).sum(), leaf)
     except RuntimeError as error:
         found.gradient_why = f"no gradient: {str(error).splitlines()[0][:160]}"
         return
     finally:
-        subject.snapshot.restore()
+        target.snapshot.restore()
     if bool(torch.isnan(slope).any()):
         found.gradient_why = "the gradient is NaN"
         return
@@ -196,7 +196,7 @@ def _layers(
 
 
 def _verdict(
-    subject: Subject,
+    target: Target,
     plan: Plan,
     outputs: dict[str, OutputFindings],
     runs: tuple[dict[str, Call], ...],
@@ -209,7 +209,7 @@ def _verdict(
     leaking = {name: found for name, found in outputs.items() if found.leaks}
     if leaking:
         name, worst = max(leaking.items(), key=lambda item: item[1].lookahead)
-        place = _first_leak(subject, plan, (base, future, prefix), changed, prefix_inputs)
+        place = _first_leak(target, plan, (base, future, prefix), changed, prefix_inputs)
         steps = "step" if worst.lookahead == 1 else "steps"
         everything = sees_everything(worst, plan, laws[f"output:{name}"])
         reach = " (all that the probe holds)" if everything else ""
@@ -227,7 +227,7 @@ def _verdict(
     if not differing:
         return Status.PASS, "no output sees more than it declares", None, None
     name, worst = max(differing.items(), key=lambda item: item[1].prefix)
-    found = _first_prefix_difference(subject, plan, worst, laws, noise)
+    found = _first_prefix_difference(target, plan, worst, laws, noise)
     place = found.place if found else None
     if worst.double is not None and worst.double <= worst.double_limit:
         return (
@@ -262,7 +262,7 @@ def sees_everything(found: OutputFindings, plan: Plan, law: Law) -> bool:
 
 
 def _first_leak(
-    subject: Subject, plan: Plan, runs: tuple[dict[str, Call], ...], changed: Any, short: Any
+    target: Target, plan: Plan, runs: tuple[dict[str, Call], ...], changed: Any, short: Any
 ) -> Any:
     allowed = max(plan.declared.values())
 
@@ -274,20 +274,20 @@ def _first_leak(
         steps = lookahead_of(law, plan.cut, base, future, prefix.shape)
         return f"sees {steps} steps ahead" if steps > allowed else None
 
-    found = locate(subject, (plan.full, changed, short), runs, judge)
+    found = locate(target, (plan.full, changed, short), runs, judge)
     return found.place if found else None
 
 
 def _first_prefix_difference(
-    subject: Subject,
+    target: Target,
     plan: Plan,
     worst: OutputFindings,
     laws: Mapping[str, Law],
     noise: Noise,
-) -> Found | None:
+) -> Objection | None:
     size = worst.prefix_at or plan.cut
-    short_inputs = plan.prefix(subject, size)
-    short, whole = record(subject, short_inputs), record(subject, plan.full)
+    short_inputs = plan.prefix(target, size)
+    short, whole = record(target, short_inputs), record(target, plan.full)
 
     def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
         part, base = values
@@ -300,7 +300,7 @@ def _first_prefix_difference(
         limit = noise.limit(key, scale_of(left, right), left.size)
         return f"differs by {gap:.3g}" if gap > limit else None
 
-    return locate(subject, (short_inputs, plan.full), (short, whole), judge)
+    return locate(target, (short_inputs, plan.full), (short, whole), judge)
 
 
 def _row(found: OutputFindings) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from exporter.contracts.compare.differ import Kind, differ
 from exporter.contracts.compare.noise import Noise, distance, measure_noise, scale_of
-from exporter.contracts.target import ForwardError, Subject
+from exporter.contracts.target import ForwardError, Target
 from exporter.core.tensors import Arrays
 from exporter.parity.tolerance import natural_scale
 
@@ -39,7 +39,7 @@ class Disagreement:
 
 
 def disagreement(
-    subject: Subject,
+    target: Target,
     inputs: Arrays,
     left: dict[str, np.ndarray],
     right: dict[str, np.ndarray],
@@ -56,13 +56,13 @@ def disagreement(
         fragile_agrees: the caller treats ``fragile`` as agreement; as it is cheaper to find out
             than the noise, it is then asked first.
     """
-    natural = {name: natural_scale_of(subject, name) for name in left}
-    moved = _Moved(subject, inputs)
+    natural = {name: natural_scale_of(target, name) for name in left}
+    moved = _Moved(target, inputs)
     found = _all(left, right, noise, natural)
     if found and fragile_agrees and moved.explain(found, left, right):
         return replace(found[0], fragile=True)
     if any(item.what == VALUES and np.isfinite(item.gap) for item in found):
-        found = _all(left, right, measure_noise(subject, inputs), natural)
+        found = _all(left, right, measure_noise(target, inputs), natural)
     if not found:
         return None
     return replace(found[0], fragile=moved.explain(found, left, right))
@@ -100,10 +100,10 @@ _MOVING = frozenset(
 )
 
 
-def natural_scale_of(subject: Subject, output: str) -> float:
+def natural_scale_of(target: Target, output: str) -> float:
     """Range of the op that computes an output, for ops that are accurate in absolute terms
     (a probability, see ``exporter.parity.tolerance``); 0.0 for all others."""
-    graph = subject.onnx.made.graph
+    graph = target.onnx.file.graph
     while True:
         node = graph.producer.get(output)
         if node is None:
@@ -117,8 +117,8 @@ def natural_scale_of(subject: Subject, output: str) -> float:
 class _Moved:
     """PyTorch's outputs when the float inputs move by a unit in the last place."""
 
-    def __init__(self, subject: Subject, inputs: Arrays):
-        self._subject = subject
+    def __init__(self, target: Target, inputs: Arrays):
+        self._target = target
         self._inputs = inputs
         self._generator = np.random.Generator(np.random.PCG64(3))
         self._runs: list[dict[str, np.ndarray]] = []
@@ -155,7 +155,7 @@ class _Moved:
                 else value
                 for key, value in self._inputs.items()
             }
-            self._runs.append(self._subject.torch(moved))
+            self._runs.append(self._target.torch(moved))
         return self._runs[:count]
 
 

@@ -55,7 +55,7 @@ class Difference:
         return "equal"
 
     def text(self, here: str = "", there: str = "") -> str:
-        """A clause with the array as its subject: ``moves by 0.2``, ``is [3] and [4] there``.
+        """A clause with the array as its target: ``moves by 0.2``, ``is [3] and [4] there``.
 
         Args:
             here, there: where the left and the right array come from (``in PyTorch``).

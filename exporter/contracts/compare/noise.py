@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from exporter.contracts.locate.recorder import Call, Recorder
 from exporter.contracts.probes import probe, resize, take_row
-from exporter.contracts.result import Place
-from exporter.contracts.target import Subject, as_tensor, as_view
+from exporter.contracts.result import Location
+from exporter.contracts.target import Target, as_tensor, as_view
 from exporter.core.tensors import Arrays
 from exporter.execution.double import call_in_double, copied_in_double
 from exporter.parity.tolerance import FORMATS, Policy, widened
@@ -81,18 +81,18 @@ class Noise:
         return _POLICY.factor * max(self.shares.get(key, 0.0), floor) * max(scale, least)
 
 
-def measure_noise(subject: Subject, inputs: Arrays) -> Noise:
+def measure_noise(target: Target, inputs: Arrays) -> Noise:
     """One float32 and one float64 run with records; keeps numbers, not values."""
-    held = format_of(subject.module)
-    if copied_in_double(subject.module) > _MOST_COPIED:
+    held = format_of(target.module)
+    if copied_in_double(target.module) > _MOST_COPIED:
         why = "not measured: the model is too large for a float64 copy; the floor holds"
         return Noise(why=why, number_format=held)
-    subject.snapshot  # noqa: B018 - the state before the first call
+    target.snapshot  # noqa: B018 - the state before the first call
     single: list[Call] = []
-    with Recorder(subject.module, take=single.append):
-        returned = subject.call(inputs)
-    subject.remember(inputs, returned)
-    single += _outputs(subject, returned)
+    with Recorder(target.module, take=single.append):
+        returned = target.call(inputs)
+    target.remember(inputs, returned)
+    single += _outputs(target, returned)
     known = {call.key: call.value for call in single}
     shares: dict[str, float] = {}
 
@@ -103,16 +103,16 @@ def measure_noise(subject: Subject, inputs: Arrays) -> Noise:
             shares[call.key] = share
 
     try:
-        tensors = {name: as_tensor(inputs[name]) for name in subject.input_names}
-        with Recorder(subject.module, take=compare, copies=False):
-            wide = call_in_double(subject.module, tensors)
+        tensors = {name: as_tensor(inputs[name]) for name in target.input_names}
+        with Recorder(target.module, take=compare, copies=False):
+            wide = call_in_double(target.module, tensors)
     except Exception as error:  # noqa: BLE001 - upstream code may insist on float32
         why = f"not measured: the module does not run in float64 ({error}); floor holds"
         return Noise(why=why, number_format=held)
     finally:
-        subject.snapshot.restore()
+        target.snapshot.restore()
     scales = {}
-    for call in _outputs(subject, wide):
+    for call in _outputs(target, wide):
         compare(call)
         scales[call.key] = scale_of(as_view(call.value))
     why = f"{held} against float64 on the probe"
@@ -125,8 +125,8 @@ def format_of(module: nn.Module) -> str:
     return _FORMATS.get(held.pop(), "float32") if len(held) == 1 else "float32"
 
 
-def noise_of(subject: Subject) -> Noise:
-    """The noise of a subject; measured once, on a short run.
+def noise_of(target: Target) -> Noise:
+    """The noise of a target; measured once, on a short run.
 
     Short for two reasons: float64 is expensive, and a backend that turns coarse with the length
     must not set its own limit.
@@ -134,25 +134,25 @@ def noise_of(subject: Subject) -> Noise:
     Raises:
         ForwardError: the module does not run on a short probe.
     """
-    if subject._noise is None:
-        subject._noise = measure_noise(subject, noise_inputs(subject))
-    return subject._noise
+    if target._noise is None:
+        target._noise = measure_noise(target, noise_inputs(target))
+    return target._noise
 
 
-def noise_inputs(subject: Subject) -> dict[str, np.ndarray]:
+def noise_inputs(target: Target) -> dict[str, np.ndarray]:
     """The short run that noise is measured on: one row, a quarter of the probe."""
-    inputs = probe(subject)
-    axis = subject.time_axis()
+    inputs = probe(target)
+    axis = target.time_axis()
     if axis is not None:
         short = max(axis.minimum, inputs[axis.input].shape[axis.position] // _SHORTENED)
-        inputs = resize(subject, inputs, axis, short)
-    return take_row(subject, inputs, 0) if subject.batch is not None else inputs
+        inputs = resize(target, inputs, axis, short)
+    return take_row(target, inputs, 0) if target.batch is not None else inputs
 
 
-def _outputs(subject: Subject, returned: object) -> list[Call]:
+def _outputs(target: Target, returned: object) -> list[Call]:
     return [
-        Call(key=name, place=Place(), value=value.detach())
-        for name, value in subject.named(returned).items()
+        Call(key=name, place=Location(), value=value.detach())
+        for name, value in target.named(returned).items()
     ]
 
 

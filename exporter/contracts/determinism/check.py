@@ -36,10 +36,17 @@ from exporter.contracts.determinism.repeats import (
 from exporter.contracts.locate.first import first_layer, locate, record
 from exporter.contracts.locate.recorder import ModuleStack, calling_line
 from exporter.contracts.probes import probe, short_probe
-from exporter.contracts.result import SIDES, TORCH, ContractResult, Place, not_applicable, not_run
+from exporter.contracts.result import (
+    SIDES,
+    TORCH,
+    ContractResult,
+    Location,
+    not_applicable,
+    not_run,
+)
 from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.state import held_tensors
-from exporter.contracts.target import ForwardError, Subject
+from exporter.contracts.target import ForwardError, Target
 
 NAME = "determinism"
 
@@ -64,11 +71,11 @@ class RandomOps(TorchDispatchMode):
     def __init__(self, stack: ModuleStack):
         super().__init__()
         self._stack = stack
-        self.places: list[Place] = []
+        self.places: list[Location] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.nondeterministic_seeded in func.tags and not _is_off(func, args):
-            place = Place(module=self._stack.current, op=str(func), source=calling_line())
+            place = Location(module=self._stack.current, op=str(func), source=calling_line())
             self.places.append(place)
         return func(*args, **(kwargs or {}))
 
@@ -86,50 +93,50 @@ def _is_off(func: Any, args: Any) -> bool:
     return any(kind in name for kind in ("lstm", "gru", "rnn"))
 
 
-def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
     if settings.not_applicable:
         return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
-    inputs = probe(subject)
+    inputs = probe(target)
     try:
-        noise = noise_of(subject)
-        found, tests = _torch(subject, settings, inputs, noise)
+        noise = noise_of(target)
+        found, tests = _torch(target, settings, inputs, noise)
     except ForwardError as error:
         return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
     return (
         verdict(TORCH, found, tests, settings.bitwise),
-        check_onnx(subject, settings.bitwise, settings.threads, inputs, noise),
+        check_onnx(target, settings.bitwise, settings.threads, inputs, noise),
     )
 
 
 def _torch(
-    subject: Subject, settings: Settings, inputs: dict[str, np.ndarray], noise: Noise
+    target: Target, settings: Settings, inputs: dict[str, np.ndarray], noise: Noise
 ) -> tuple[Finding | None, list[str]]:
     """Run the tests in turn; the first that fails ends it."""
     tests = [TWICE, AFTER_OTHER]
-    other = unrelated(subject, inputs)
-    first = subject.recall(inputs)
-    bad, drawing = _after_other(subject, settings, inputs, other, first, noise)
+    other = unrelated(target, inputs)
+    first = target.recall(inputs)
+    bad, drawing = _after_other(target, settings, inputs, other, first, noise)
     if bad is not None:
-        second = compare(first, subject.torch(inputs), noise, bitwise=settings.bitwise)
+        second = compare(first, target.torch(inputs), noise, bitwise=settings.bitwise)
         if second is not None:
-            where = drawing[0] if drawing else _locate(subject, inputs, inputs)
+            where = drawing[0] if drawing else _locate(target, inputs, inputs)
             advice = (
                 "switch dropout and dither off for inference, or draw the noise outside and pass it"
             )
             return Finding(test=TWICE, where=where, advice=advice, moved=second), [TWICE]
-        where = _first_stale(subject, settings, inputs, other, noise)
+        where = _first_stale(target, settings, inputs, other, noise)
         advice = "reset or return the state that this module keeps, or declare it under caches"
         return Finding(test=AFTER_OTHER, where=where, advice=advice, moved=bad), tests
     for count in settings.threads[1:]:
         tests.append(f"{settings.threads[0]} and {count} threads")
-        short = short_probe(subject)
-        one, many = (_with_threads(subject, short, n) for n in (settings.threads[0], count))
+        short = short_probe(target)
+        one, many = (_with_threads(target, short, n) for n in (settings.threads[0], count))
         bad = compare(one, many, noise, bitwise=False)
         if bad is not None:
             advice = "avoid ops whose order of addition is not fixed (scatter_add, index_put)"
             return Finding(test=tests[-1], where=None, advice=advice, moved=bad), tests
-    bad, where = _batch_order(subject, short_probe(subject), noise, tests)
+    bad, where = _batch_order(target, short_probe(target), noise, tests)
     if bad is not None:
         advice = "compute nothing over the batch axis"
         return Finding(test=tests[-1], where=where, advice=advice, moved=bad), tests
@@ -139,56 +146,56 @@ def _torch(
 
 
 def _with_threads(
-    subject: Subject, inputs: dict[str, np.ndarray], count: int
+    target: Target, inputs: dict[str, np.ndarray], count: int
 ) -> dict[str, np.ndarray]:
     with threads(count):
-        return subject.recall(inputs)
+        return target.recall(inputs)
 
 
 def _after_other(
-    subject: Subject,
+    target: Target,
     settings: Settings,
     inputs: dict[str, np.ndarray],
     other: dict[str, np.ndarray],
     first: dict[str, np.ndarray],
     noise: Noise,
-) -> tuple[Moved | None, list[Place]]:
+) -> tuple[Moved | None, list[Location]]:
     """B, then A again, with the state kept; declared caches are reset in between.
 
     Returns:
         what differs from ``first``, and where random numbers are drawn.
     """
-    with _caches_reset(subject, settings) as reset:
-        with ModuleStack(subject.module) as stack, RandomOps(stack) as ops:
-            subject.torch(other, keep_state=True)
+    with _caches_reset(target, settings) as reset:
+        with ModuleStack(target.module) as stack, RandomOps(stack) as ops:
+            target.torch(other, keep_state=True)
         reset()
-        again = subject.torch(inputs, keep_state=True)
+        again = target.torch(inputs, keep_state=True)
     return compare(first, again, noise, bitwise=settings.bitwise), ops.places
 
 
 def _first_stale(
-    subject: Subject,
+    target: Target,
     settings: Settings,
     inputs: dict[str, np.ndarray],
     other: dict[str, np.ndarray],
     noise: Noise,
-) -> Place | None:
+) -> Location | None:
     """The first layer that still remembers another input."""
-    clean = record(subject, inputs)
-    with _caches_reset(subject, settings) as reset:
-        subject.torch(other, keep_state=True)
+    clean = record(target, inputs)
+    with _caches_reset(target, settings) as reset:
+        target.torch(other, keep_state=True)
         reset()
-        stale = record(subject, inputs)
+        stale = record(target, inputs)
     found = first_layer((clean, stale), _judge(noise, bitwise=settings.bitwise))
     return found.place if found else None
 
 
 @contextlib.contextmanager
-def _caches_reset(subject: Subject, settings: Settings) -> Iterator[Callable[[], None]]:
+def _caches_reset(target: Target, settings: Settings) -> Iterator[Callable[[], None]]:
     """Gives what resets the declared caches; all state is put back in the end."""
     saved = [
         (held.tensor, held.tensor.detach().clone())
-        for held in held_tensors(subject.module)
+        for held in held_tensors(target.module)
         if any(fnmatchcase(held.name, pattern) for pattern in settings.caches)
     ]
 
@@ -201,25 +208,25 @@ def _caches_reset(subject: Subject, settings: Settings) -> Iterator[Callable[[],
         yield reset
     finally:
         reset()
-        subject.snapshot.restore()
+        target.snapshot.restore()
 
 
 def _batch_order(
-    subject: Subject, inputs: dict[str, np.ndarray], noise: Noise, tests: list[str]
-) -> tuple[Moved | None, Place | None]:
-    if subject.batch is None:
+    target: Target, inputs: dict[str, np.ndarray], noise: Noise, tests: list[str]
+) -> tuple[Moved | None, Location | None]:
+    if target.batch is None:
         return None, None
-    batch = batch_of(subject, inputs)
-    rows = row_count(subject, batch)
+    batch = batch_of(target, inputs)
+    rows = row_count(target, batch)
     if rows < 2:
         return None, None
     tests.append("another order of the batch")
-    reversed_batch = turned_batch(subject, batch)
-    left, right = subject.torch(batch), subject.torch(reversed_batch)
-    bad = compare_turned(subject, left, right, rows, noise)
+    reversed_batch = turned_batch(target, batch)
+    left, right = target.torch(batch), target.torch(reversed_batch)
+    bad = compare_turned(target, left, right, rows, noise)
     if bad is None:
         return None, None
-    runs = (record(subject, batch), record(subject, reversed_batch))
+    runs = (record(target, batch), record(target, reversed_batch))
 
     def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
         a, b = values
@@ -230,7 +237,7 @@ def _batch_order(
         gap = min(distance(a, turned) for turned in reversals(b, rows, None))
         return "differs" if gap > noise.limit(key, scale_of(a, b), a.size) else None
 
-    found = locate(subject, (batch, reversed_batch), runs, judge)
+    found = locate(target, (batch, reversed_batch), runs, judge)
     return bad, found.place if found else None
 
 
@@ -245,10 +252,10 @@ def _judge(noise: Noise, *, bitwise: bool) -> Callable[..., str | None]:
 
 
 def _locate(
-    subject: Subject, first: dict[str, np.ndarray], second: dict[str, np.ndarray]
-) -> Place | None:
-    runs = (record(subject, first), record(subject, second))
-    found = locate(subject, (first, second), runs, _judge(Noise(), bitwise=True))
+    target: Target, first: dict[str, np.ndarray], second: dict[str, np.ndarray]
+) -> Location | None:
+    runs = (record(target, first), record(target, second))
+    found = locate(target, (first, second), runs, _judge(Noise(), bitwise=True))
     return found.place if found else None
 
 

@@ -10,9 +10,9 @@ from exporter.contracts.compare.align import reversals
 from exporter.contracts.compare.differ import Difference, Kind, differ
 from exporter.contracts.compare.noise import Noise
 from exporter.contracts.probes import other_future, replaced, stack_rows, take_row
-from exporter.contracts.result import ContractResult, Place
+from exporter.contracts.result import ContractResult, Location
 from exporter.contracts.rows import varied_rows
-from exporter.contracts.target import Subject
+from exporter.contracts.target import Target
 from exporter.parity.status import Status
 
 NAME = "determinism"
@@ -35,38 +35,38 @@ class Finding:
 
     test: str
     moved: Moved
-    where: Place | None
+    where: Location | None
     advice: str
 
 
-def batch_of(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def batch_of(target: Target, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """A batch of three rows that differ in every input."""
-    one = take_row(subject, inputs, 0)
-    return stack_rows(subject, varied_rows(subject, one, _ROWS, axis=subject.time_axis()))
+    one = take_row(target, inputs, 0)
+    return stack_rows(target, varied_rows(target, one, _ROWS, axis=target.time_axis()))
 
 
-def turned_batch(subject: Subject, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def turned_batch(target: Target, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The same rows in reversed order."""
-    rows = [take_row(subject, batch, k) for k in range(row_count(subject, batch))]
-    return stack_rows(subject, rows[::-1])
+    rows = [take_row(target, batch, k) for k in range(row_count(target, batch))]
+    return stack_rows(target, rows[::-1])
 
 
-def row_count(subject: Subject, batch: dict[str, np.ndarray]) -> int:
+def row_count(target: Target, batch: dict[str, np.ndarray]) -> int:
     """Rows of a batch; 0 without a batch axis."""
-    for spec in subject.inputs:
-        position = subject.batch_position(spec.name)
+    for spec in target.inputs:
+        position = target.batch_position(spec.name)
         if position is not None:
             return batch[spec.name].shape[position]
     return 0
 
 
-def unrelated(subject: Subject, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def unrelated(target: Target, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Other values of the same shapes."""
-    axis = subject.time_axis()
+    axis = target.time_axis()
     if axis is not None:
-        return other_future(subject, inputs, axis, 0, scale=1.0, seed=11)
+        return other_future(target, inputs, axis, 0, scale=1.0, seed=11)
     generator = np.random.Generator(np.random.PCG64(11))
-    return {spec.name: replaced(inputs[spec.name], spec, generator, 1.0) for spec in subject.inputs}
+    return {spec.name: replaced(inputs[spec.name], spec, generator, 1.0) for spec in target.inputs}
 
 
 def compare(
@@ -81,7 +81,7 @@ def compare(
 
 
 def compare_turned(
-    subject: Subject,
+    target: Target,
     left: dict[str, np.ndarray],
     right: dict[str, np.ndarray],
     rows: int,
@@ -93,7 +93,7 @@ def compare_turned(
     agrees when one way of reading it does.
     """
     for name, value in left.items():
-        position = subject.batch_position(name)
+        position = target.batch_position(name)
         if value.shape != right[name].shape:
             found = [differ(value, right[name], noise, name)]
         else:

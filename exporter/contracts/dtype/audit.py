@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from exporter.contracts.locate.recorder import ModuleStack, calling_line, flat_tensors
-from exporter.contracts.result import Place
+from exporter.contracts.result import Location
 
 ERROR = "refused"
 MIXED = "mixed operands"
@@ -131,7 +131,7 @@ class Event:
     """
 
     kind: str
-    place: Place
+    place: Location
     dtypes: Mapping[str, str]
     result: str
     repair: str
@@ -237,7 +237,7 @@ class DtypeAudit(TorchFunctionMode):
             if t.dtype != target and not isinstance(t, torch.nn.Parameter)
         ]
         repair = f"cast {' and '.join(light or odd)} with .to({target}) before {name}"
-        place = Place(module=self._stack.current, op=name, source=calling_line())
+        place = Location(module=self._stack.current, op=name, source=calling_line())
         self.events.append(
             Event(
                 kind=kind,

@@ -35,8 +35,8 @@ from exporter.contracts.dtype.settings import Settings
 from exporter.contracts.locate.raised import place_in
 from exporter.contracts.locate.recorder import ModuleStack, flat_tensors
 from exporter.contracts.probes import probe
-from exporter.contracts.result import SIDES, TORCH, ContractResult, Place, not_applicable
-from exporter.contracts.target import Subject
+from exporter.contracts.result import SIDES, TORCH, ContractResult, Location, not_applicable
+from exporter.contracts.target import Target
 from exporter.parity.status import Status
 
 NAME = "dtype"
@@ -55,10 +55,10 @@ class Findings:
     precision: str
     audit: str = ""
     events: list[Event] = field(default_factory=list)
-    stopped: Place | None = None
+    stopped: Location | None = None
     stopped_why: str = ""
     ran: str = ""
-    raised: Place | None = None
+    raised: Location | None = None
     error: float | None = None
     overflow: Overflow | None = None
 
@@ -67,11 +67,11 @@ class Findings:
         return bool(self.events or self.stopped or self.raised or self.overflow)
 
 
-def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
     if settings.not_applicable:
         return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
-    inputs = probe(subject)
+    inputs = probe(target)
     held: list[Finiteness] = []
 
     @contextlib.contextmanager
@@ -80,7 +80,7 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
             yield
         held.append(seen)
 
-    part = scoped(subject, inputs, settings.scope, around=watched)
+    part = scoped(target, inputs, settings.scope, around=watched)
     if isinstance(part, str):
         return tuple(not_applicable(NAME, side, part) for side in SIDES)
 
@@ -96,7 +96,7 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
     ]
     for item in found:
         item.events = [_within(event, settings.scope) for event in item.events]
-    return _verdict(found, settings.scope), check_onnx(subject, settings, part)
+    return _verdict(found, settings.scope), check_onnx(target, settings, part)
 
 
 def _within(event: Event, scope: str) -> Event:

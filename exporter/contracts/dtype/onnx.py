@@ -22,8 +22,8 @@ from exporter.contracts.dtype.settings import Settings
 from exporter.contracts.make_target import dynamic_shapes
 from exporter.contracts.onnx_side import exported
 from exporter.contracts.probes import probe
-from exporter.contracts.result import ONNX, ContractResult, Place, not_applicable, not_run
-from exporter.contracts.target import Subject
+from exporter.contracts.result import ONNX, ContractResult, Location, not_applicable, not_run
+from exporter.contracts.target import Target
 from exporter.core.errors import ArtifactError, OnnxStoppedError
 from exporter.parity.status import Status
 
@@ -32,7 +32,7 @@ LARGEST = 65504.0
 _SMALL_MODEL = 20_000_000
 
 
-def check_onnx(subject: Subject, settings: Settings, part: Part) -> ContractResult:
+def check_onnx(target: Target, settings: Settings, part: Part) -> ContractResult:
     """Check the file at every declared precision that a file can have."""
     wanted = [p for p in settings.precisions if p in ("float16", "bfloat16")]
     built = "as_built" in settings.precisions
@@ -40,17 +40,17 @@ def check_onnx(subject: Subject, settings: Settings, part: Part) -> ContractResu
         why = "autocast is a mode of PyTorch; its graph is exported as it runs, in float32"
         return not_applicable(NAME, ONNX, why)
     details: dict[str, Any] = {}
-    problem = subject.onnx.problem
+    problem = target.onnx.problem
     if built:
         if problem is not None and "as_built" in settings.precisions and not wanted:
             return _refused("as_built", problem, details)
         if problem is None:
-            bad = _type_problem(subject.onnx.made.graph.model)
+            bad = _type_problem(target.onnx.file.graph.model)
             details["as_built"] = bad or "type-checks"
             if bad:
-                return _failed("as_built", bad, _node_place(subject, bad), details)
+                return _failed("as_built", bad, _node_place(target, bad), details)
     for precision in wanted:
-        result = _at(subject, settings, part, precision, problem, details)
+        result = _at(target, settings, part, precision, problem, details)
         if result is not None:
             return result
     if problem is not None and not details:
@@ -67,37 +67,37 @@ def check_onnx(subject: Subject, settings: Settings, part: Part) -> ContractResu
 
 
 def _at(
-    subject: Subject,
+    target: Target,
     settings: Settings,
     part: Part,
     precision: str,
     problem: str | None,
     details: dict[str, Any],
 ) -> ContractResult | None:
-    count = sum(parameter.numel() for parameter in subject.module.parameters())
+    count = sum(parameter.numel() for parameter in target.module.parameters())
     small = part.whole and count <= _SMALL_MODEL
-    again = settings.export if settings.export is not None else small or subject.thorough
+    again = settings.export if settings.export is not None else small or target.thorough
     if again and part.whole:
-        result = _export(subject, precision, problem, details)
+        result = _export(target, precision, problem, details)
         if result is not None:
             return result
     elif problem is not None:
         return not_run(NAME, ONNX, f"no ONNX file: {problem}")
     else:
-        bad = _type_problem(retyped(subject.onnx.made.graph, precision, _names(subject, part)))
+        bad = _type_problem(retyped(target.onnx.file.graph, precision, _names(target, part)))
         details[f"{precision}: retyped graph"] = bad or "type-checks"
         if bad:
-            return _failed(precision, bad, _node_place(subject, bad), details)
+            return _failed(precision, bad, _node_place(target, bad), details)
     if precision == "float16" and problem is None:
-        return _overflow(subject, part, details)
+        return _overflow(target, part, details)
     return None
 
 
-def _names(subject: Subject, part: Part) -> frozenset[str] | None:
+def _names(target: Target, part: Part) -> frozenset[str] | None:
     """Values of the file that belong to the scope; None for all."""
     if part.whole:
         return None
-    taps = subject.onnx.made.taps
+    taps = target.onnx.file.taps
     inside = {
         name
         for name, tap in taps.items()
@@ -107,35 +107,35 @@ def _names(subject: Subject, part: Part) -> frozenset[str] | None:
 
 
 def _export(
-    subject: Subject, precision: str, problem: str | None, details: dict[str, Any]
+    target: Target, precision: str, problem: str | None, details: dict[str, Any]
 ) -> ContractResult | None:
     """Export the converted module, type-check the file, run it."""
     if problem is not None:
         return not_run(NAME, ONNX, f"no ONNX file even in float32: {problem}", **details)
     low = tuple(
         dataclasses.replace(spec, dtype=precision if spec.dtype == "float32" else spec.dtype)
-        for spec in subject.inputs
+        for spec in target.inputs
     )
     outputs = tuple(
         dataclasses.replace(spec, dtype=precision if spec.dtype == "float32" else spec.dtype)
-        for spec in subject.outputs
+        for spec in target.outputs
     )
-    if subject.example is None:
+    if target.example is None:
         return not_run(NAME, ONNX, "there is no example to trace", **details)
-    example = {name: input_dtype(v, precision, "cpu") for name, v in subject.example.items()}
-    module = converted(subject.module, precision, device="cpu")
+    example = {name: input_dtype(v, precision, "cpu") for name, v in target.example.items()}
+    module = converted(target.module, precision, device="cpu")
     side = exported(module, low, outputs, example, dynamic_shapes(low), load=False)
     if side.problem is not None:
         return _refused(precision, side.problem, details)
-    bad = _type_problem(side.made.graph.model)
+    bad = _type_problem(side.file.graph.model)
     details[f"{precision}: exported file"] = bad or "type-checks"
     if bad:
-        place = side.place(_named_in(side.made.graph.model, bad) or "")
+        place = side.place(_named_in(side.file.graph.model, bad) or "")
         return _failed(precision, bad, place, details)
     if precision == "float16":
         inputs = {
             name: value.astype(np.float16) if value.dtype == np.float32 else value
-            for name, value in probe(subject).items()
+            for name, value in probe(target).items()
         }
         try:
             side.run(inputs)
@@ -164,15 +164,15 @@ def _named_in(model: onnx.ModelProto, message: str) -> str | None:
     return None
 
 
-def _node_place(subject: Subject, message: str) -> Place | None:
-    name = _named_in(subject.onnx.made.graph.model, message)
-    return subject.onnx.place(name) if name else None
+def _node_place(target: Target, message: str) -> Location | None:
+    name = _named_in(target.onnx.file.graph.model, message)
+    return target.onnx.place(name) if name else None
 
 
-def _overflow(subject: Subject, part: Part, details: dict[str, Any]) -> ContractResult | None:
+def _overflow(target: Target, part: Part, details: dict[str, Any]) -> ContractResult | None:
     """Finite float32 values beyond float16 on the golden inputs; constants are told apart."""
-    graph = subject.onnx.made.graph
-    inside = _names(subject, part)
+    graph = target.onnx.file.graph
+    inside = _names(target, part)
     large_constants: dict[str, float] = {}
     for name, tensor in graph.initializers.items():
         if tensor.data_type == onnx.TensorProto.FLOAT and graph.consumers.get(name):
@@ -185,11 +185,11 @@ def _overflow(subject: Subject, part: Part, details: dict[str, Any]) -> Contract
             list(large_constants.items())[:10]
         )
     masks = {abs(value) for value in large_constants.values()}
-    cases = range(len(subject.cases)) if subject.thorough else range(1)
-    names = [n for n in subject.onnx.value_names() if inside is None or n in inside]
+    cases = range(len(target.cases)) if target.thorough else range(1)
+    names = [n for n in target.onnx.value_names() if inside is None or n in inside]
     worst = 0.0
     for case in cases:
-        for name, (value,) in subject.onnx.walk((probe(subject, case),), names):
+        for name, (value,) in target.onnx.walk((probe(target, case),), names):
             if value.dtype != np.float32 or not value.size:
                 continue
             finite = np.abs(value[np.isfinite(value)])
@@ -204,9 +204,9 @@ def _overflow(subject: Subject, part: Part, details: dict[str, Any]) -> Contract
                     status=Status.FAIL,
                     observed=f"a value of {peak:.6g}",
                     limit="65504, the largest float16",
-                    where=subject.onnx.place(name),
+                    where=target.onnx.place(name),
                     advice="keep this layer in float32, or scale its input down",
-                    reason=f"float16 overflows at '{name}' on case {subject.cases[case].name}",
+                    reason=f"float16 overflows at '{name}' on case {target.cases[case].name}",
                     details=details,
                 )
     details["largest value"] = worst
@@ -227,15 +227,15 @@ def _refused(precision: str, problem: str, details: dict[str, Any]) -> ContractR
     )
 
 
-def _place_in_message(problem: str) -> Place | None:
+def _place_in_message(problem: str) -> Location | None:
     found = re.findall(r'File "([^"]+)", line (\d+)', problem)
     if not found:
         return None
-    return Place(source=f"{found[-1][0].rsplit('/', 1)[-1]}:{found[-1][1]}")
+    return Location(source=f"{found[-1][0].rsplit('/', 1)[-1]}:{found[-1][1]}")
 
 
 def _failed(
-    precision: str, bad: str, where: Place | None, details: dict[str, Any]
+    precision: str, bad: str, where: Location | None, details: dict[str, Any]
 ) -> ContractResult:
     return ContractResult(
         name=NAME,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from exporter.contracts.locate.recorder import Call, ModuleStack, OpRecorder, Recorder
-from exporter.contracts.result import Place
+from exporter.contracts.result import Location
 
 LARGEST = 65504.0
 _MASKING = ("masked_fill", "where", "full", "fill", "scalar_tensor", "zeros", "ones", "_to_copy")
@@ -27,7 +27,7 @@ class Overflow:
         value: the largest float32 magnitude at that layer.
     """
 
-    place: Place
+    place: Location
     value: float
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Finiteness:
         returned: what the module returned.
     """
 
-    rows: dict[str, tuple[Place, int, float]] = field(default_factory=dict)
+    rows: dict[str, tuple[Location, int, float]] = field(default_factory=dict)
     returned: Any = None
 
     def take(self, call: Call) -> None:
@@ -120,10 +120,10 @@ def _copied(value: Any) -> Any:
 def _op(
     full: nn.Module,
     low: nn.Module,
-    layer: Place,
+    layer: Location,
     full_args: Sequence[Any],
     low_args: Sequence[Any],
-) -> tuple[Place, float]:
+) -> tuple[Location, float]:
     """The first op in the layer with a value that is not finite; masks are made that way."""
     bad: list[Call] = []
     peaks: list[tuple[str, float]] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from exporter.contracts.target import Subject, as_tensor
+from exporter.contracts.target import Target, as_tensor
 from exporter.core.tensors import Arrays
 
 
@@ -19,8 +19,8 @@ class Part:
     """A module and what it is called with.
 
     Attributes:
-        whole: True when it is the subject's own module.
-        restore: puts the subject's state back after a call.
+        whole: True when it is the target's own module.
+        restore: puts the target's state back after a call.
     """
 
     module: nn.Module
@@ -31,7 +31,7 @@ class Part:
 
 
 def scoped(
-    subject: Subject,
+    target: Target,
     inputs: Arrays,
     path: str,
     *,
@@ -42,12 +42,12 @@ def scoped(
     Args:
         around: entered with the submodule while the whole runs, which it does only for a ``path``.
     """
-    restore = subject.snapshot.restore
+    restore = target.snapshot.restore
     if not path:
-        args = tuple(as_tensor(inputs[name]) for name in subject.input_names)
-        return Part(module=subject.module, args=args, path="", whole=True, restore=restore)
+        args = tuple(as_tensor(inputs[name]) for name in target.input_names)
+        return Part(module=target.module, args=args, path="", whole=True, restore=restore)
     try:
-        module = subject.module.get_submodule(path)
+        module = target.module.get_submodule(path)
     except AttributeError:
         return f"there is no submodule '{path}'"
     seen: list[tuple[Any, ...]] = []
@@ -59,7 +59,7 @@ def scoped(
     handle = module.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         with around(module):
-            subject.remember(inputs, subject.call(inputs))
+            target.remember(inputs, target.call(inputs))
     finally:
         handle.remove()
     if not seen:

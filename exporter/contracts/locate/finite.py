@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from exporter.contracts.locate.first import first_op, first_value
-from exporter.contracts.result import Place
-from exporter.contracts.target import Subject
+from exporter.contracts.result import Location
+from exporter.contracts.target import Target
 from exporter.core.tensors import Arrays
 
 _POLES = ("log", "div", "reciprocal", "rsqrt", "pow")
@@ -23,8 +23,8 @@ def not_finite(outputs: Mapping[str, np.ndarray]) -> str | None:
 
 
 def first_op_not_finite(
-    subject: Subject, inputs: Arrays, *, row: int | None = None, rows: int = 1
-) -> Place | None:
+    target: Target, inputs: Arrays, *, row: int | None = None, rows: int = 1
+) -> Location | None:
     """The first op of PyTorch that makes something not finite.
 
     Args:
@@ -34,20 +34,20 @@ def first_op_not_finite(
     def judge(op: str, values: tuple[np.ndarray, ...]) -> str | None:
         return "not finite" if _spoiled(op, values[0], row, rows) else None
 
-    found = first_op(subject, (inputs,), "", judge)
+    found = first_op(target, (inputs,), "", judge)
     return found.place if found else None
 
 
 def first_value_not_finite(
-    subject: Subject, inputs: Arrays, *, row: int | None = None, rows: int = 1
-) -> Place | None:
+    target: Target, inputs: Arrays, *, row: int | None = None, rows: int = 1
+) -> Location | None:
     """The same in the ONNX file."""
 
     def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
-        op = subject.onnx.place(key).op
+        op = target.onnx.place(key).op
         return "not finite" if _spoiled(op, values[0], row, rows) else None
 
-    found = first_value(subject, (inputs,), judge)
+    found = first_value(target, (inputs,), judge)
     return found.place if found else None
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporter.contracts.locate.recorder import Call, ModuleStack, OpRecorder, Recorder
-from exporter.contracts.result import Place
-from exporter.contracts.target import ForwardError, Subject, as_array, as_view
+from exporter.contracts.result import Location
+from exporter.contracts.target import ForwardError, Target, as_array, as_view
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
 
@@ -24,16 +24,16 @@ _MOST_OP_RECORDS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Objection:
     """The first place that a judge objects to, and what it said."""
 
-    place: Place
+    place: Location
     key: str
     what: str
 
 
-def record(subject: Subject, inputs: Arrays) -> dict[str, Call]:
-    """What every module returns, in order, and the subject's outputs under their names.
+def record(target: Target, inputs: Arrays) -> dict[str, Call]:
+    """What every module returns, in order, and the target's outputs under their names.
 
     Raises:
         ForwardError: the module raised.
@@ -43,15 +43,15 @@ def record(subject: Subject, inputs: Arrays) -> dict[str, Call]:
     def take(call: Call) -> None:
         calls[call.key] = call
 
-    with Recorder(subject.module, take=take):
-        returned = subject.call(inputs)
-    for name, value in subject.named(returned).items():
-        calls[f"output:{name}"] = Call(key=name, place=Place(), value=value.detach())
+    with Recorder(target.module, take=take):
+        returned = target.call(inputs)
+    for name, value in target.named(returned).items():
+        calls[f"output:{name}"] = Call(key=name, place=Location(), value=value.detach())
     return calls
 
 
 def outputs_of(calls: dict[str, Call]) -> dict[str, np.ndarray]:
-    """The subject's outputs in a recorded run."""
+    """The target's outputs in a recorded run."""
     return {
         key.removeprefix("output:"): as_array(call.value)
         for key, call in calls.items()
@@ -69,25 +69,27 @@ def shared_keys(runs: Sequence[dict[str, Call]]) -> list[str]:
     ]
 
 
-def first_layer(runs: Sequence[dict[str, Call]], judge: Judge) -> Found | None:
+def first_layer(runs: Sequence[dict[str, Call]], judge: Judge) -> Objection | None:
     """The first recorded module whose results the judge objects to."""
     for key in shared_keys(runs):
         what = judge(key, tuple(as_view(run[key].value) for run in runs))
         if what is not None:
-            return Found(place=runs[0][key].place, key=key, what=what)
+            return Objection(place=runs[0][key].place, key=key, what=what)
     return None
 
 
-def first_op(subject: Subject, inputs: Sequence[Arrays], scope: str, judge: Judge) -> Found | None:
+def first_op(
+    target: Target, inputs: Sequence[Arrays], scope: str, judge: Judge
+) -> Objection | None:
     """The first op inside a module whose results the judge objects to.
 
     ``None`` also when the runs do not call the same ops (a branch was taken differently).
     """
     runs: list[list[Call]] = []
     for run in inputs:
-        with ModuleStack(subject.module) as stack, OpRecorder(stack, scope) as ops:
+        with ModuleStack(target.module) as stack, OpRecorder(stack, scope) as ops:
             try:
-                subject.call(run)
+                target.call(run)
             except ForwardError:
                 return None
         runs.append(ops.calls)
@@ -98,16 +100,16 @@ def first_op(subject: Subject, inputs: Sequence[Arrays], scope: str, judge: Judg
     for calls in zip(*runs, strict=True):
         what = judge(calls[0].place.op, tuple(as_view(call.value) for call in calls))
         if what is not None:
-            return Found(place=calls[0].place, key=calls[0].key, what=what)
+            return Objection(place=calls[0].place, key=calls[0].key, what=what)
     return None
 
 
 def locate(
-    subject: Subject,
+    target: Target,
     inputs: Sequence[Arrays],
     runs: Sequence[dict[str, Call]],
     judge: Judge,
-) -> Found | None:
+) -> Objection | None:
     """First layer, refined to the op where that is possible.
 
     Args:
@@ -116,24 +118,24 @@ def locate(
     """
     layer = first_layer(runs, judge)
     if layer is None:
-        return first_op(subject, inputs, "", judge)
-    op = first_op(subject, inputs, layer.place.module, judge)
+        return first_op(target, inputs, "", judge)
+    op = first_op(target, inputs, layer.place.module, judge)
     if op is None:
         return layer
     place = op.place
     if not place.source:
-        place = Place(module=place.module, op=place.op, source=layer.place.source)
-    return Found(place=place, key=layer.key, what=layer.what)
+        place = Location(module=place.module, op=place.op, source=layer.place.source)
+    return Objection(place=place, key=layer.key, what=layer.what)
 
 
-def first_value(subject: Subject, inputs: Sequence[Arrays], judge: Judge) -> Found | None:
+def first_value(target: Target, inputs: Sequence[Arrays], judge: Judge) -> Objection | None:
     """The first value of the ONNX file that the judge objects to; ``None`` also when the file
     cannot be run piece by piece."""
     try:
-        for name, values in subject.onnx.walk(tuple(inputs)):
+        for name, values in target.onnx.walk(tuple(inputs)):
             what = judge(name, values)
             if what is not None:
-                return Found(place=subject.onnx.place(name), key=name, what=what)
+                return Objection(place=target.onnx.place(name), key=name, what=what)
     except OnnxStoppedError:
         return None
     return None

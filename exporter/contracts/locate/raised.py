@@ -5,16 +5,16 @@ from __future__ import annotations
 from torch import nn
 
 from exporter.contracts.locate.recorder import is_user_code, shortened
-from exporter.contracts.result import Place
-from exporter.contracts.target import ForwardError, Subject
+from exporter.contracts.result import Location
+from exporter.contracts.target import ForwardError, Target
 
 
-def place_of(subject: Subject, error: ForwardError) -> Place:
-    """Innermost module of the subject, and innermost line outside of torch, of an error."""
-    return place_in(subject.module, error.__cause__ or error)
+def place_of(target: Target, error: ForwardError) -> Location:
+    """Innermost module of the target, and innermost line outside of torch, of an error."""
+    return place_in(target.module, error.__cause__ or error)
 
 
-def place_in(module: nn.Module, error: BaseException) -> Place:
+def place_in(module: nn.Module, error: BaseException) -> Location:
     """The same for an error that a forward of ``module`` raised itself."""
     names = {id(part): path for path, part in module.named_modules()}
     path, op, source = "", "", ""
@@ -27,4 +27,4 @@ def place_in(module: nn.Module, error: BaseException) -> Place:
         if is_user_code(frame.f_code.co_filename):
             source = f"{shortened(frame.f_code.co_filename)}:{trace.tb_lineno}"
         trace = trace.tb_next
-    return Place(module=path, op=op, source=source)
+    return Location(module=path, op=op, source=source)

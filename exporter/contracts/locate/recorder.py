@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exporter.contracts.result import Place
+from exporter.contracts.result import Location
 
 _TORCH = str(Path(torch.__file__ or "").parent)
 _OURS = str(Path(__file__).parents[1])
@@ -29,7 +29,7 @@ class Call:
     """One value that a module or an op returned."""
 
     key: str
-    place: Place
+    place: Location
     value: Tensor
 
 
@@ -108,7 +108,7 @@ class Recorder(ModuleStack):
         key = path or "(root)"
         if count > 1:
             key += f"#{count}"
-        place = Place(module=path, op=type(part).__name__, source=forward_source(part))
+        place = Location(module=path, op=type(part).__name__, source=forward_source(part))
         for label, value in flat_tensors(returned, key):
             kept = value.detach().clone() if self._copies else value.detach()
             self._take(Call(key=label, place=place, value=kept))
@@ -138,7 +138,7 @@ class OpRecorder(TorchDispatchMode):
         if self._scope and self._scope not in self._stack.paths:
             return returned
         self._count += 1
-        place = Place(module=self._stack.current, op=str(func), source=calling_line())
+        place = Location(module=self._stack.current, op=str(func), source=calling_line())
         key = f"{self._count}:{func}"
         for label, value in flat_tensors(returned, key):
             self._take(Call(key=label, place=place, value=value.detach().clone()))

@@ -23,10 +23,17 @@ from exporter.contracts.mutation.mutated import Mutated
 from exporter.contracts.mutation.onnx import CALLS, Calls, check_onnx
 from exporter.contracts.mutation.write_watch import FirstChange, Write, WriteWatch
 from exporter.contracts.probes import probe
-from exporter.contracts.result import SIDES, TORCH, ContractResult, Place, not_applicable, not_run
+from exporter.contracts.result import (
+    SIDES,
+    TORCH,
+    ContractResult,
+    Location,
+    not_applicable,
+    not_run,
+)
 from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.state import ATTRIBUTE, BUFFER, checksum, held_tensors
-from exporter.contracts.target import ForwardError, Subject, as_array, as_tensor
+from exporter.contracts.target import ForwardError, Target, as_array, as_tensor
 from exporter.execution.stopwatch import RUNNING, timed
 from exporter.parity.status import Status
 
@@ -45,24 +52,24 @@ class Settings(ContractSettings):
     dropped_by_export: Many[str] = ()
 
 
-def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
     if settings.not_applicable:
         return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
-    inputs = probe(subject)
+    inputs = probe(target)
     try:
-        found, calls = find_mutations(subject, inputs)
+        found, calls = find_mutations(target, inputs)
     except ForwardError as error:
         return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
     torch_result = _verdict(found, settings)
     onnx_result = check_onnx(
-        subject, inputs, found, calls, settings.caches, settings.dropped_by_export
+        target, inputs, found, calls, settings.caches, settings.dropped_by_export
     )
     return torch_result, onnx_result
 
 
 def find_mutations(
-    subject: Subject, inputs: dict[str, np.ndarray]
+    target: Target, inputs: dict[str, np.ndarray]
 ) -> tuple[list[Mutated], Calls | ForwardError]:
     """Run once, list what was written to, inputs first, and call it again with the state kept.
 
@@ -73,23 +80,23 @@ def find_mutations(
     Raises:
         ForwardError: the first call raised.
     """
-    subject.snapshot  # noqa: B018 - state is saved before the first write
-    more = CALLS - 1 if subject.onnx.problem is None else 0  # exports, on demand, what is clean
-    state = {held.name: held for held in held_tensors(subject.module)}
+    target.snapshot  # noqa: B018 - state is saved before the first write
+    more = CALLS - 1 if target.onnx.problem is None else 0  # exports, on demand, what is clean
+    state = {held.name: held for held in held_tensors(target.module)}
     sums = {name: checksum(held.tensor) for name, held in state.items()}
     versions = {name: held.tensor._version for name, held in state.items()}
-    tensors = {name: as_tensor(inputs[name]) for name in subject.input_names}
+    tensors = {name: as_tensor(inputs[name]) for name in target.input_names}
     copies = {name: checksum(value) for name, value in tensors.items()}
     counted = {name: value._version for name, value in tensors.items()}
     watched = {**{n: h.tensor for n, h in state.items()}, **tensors}
     layouts = {name: _layout(value) for name, value in watched.items()}
-    watch, first = _run_watched(subject, tensors, watched)
+    watch, first = _run_watched(target, tensors, watched)
     writes = watch.writes
 
     def written(name: str, version: int) -> bool:
         return watched[name]._version - watch.reshaped[name] != version
 
-    after = {held.name: held for held in held_tensors(subject.module)}
+    after = {held.name: held for held in held_tensors(target.module)}
     found: list[Mutated] = []
     for name, value in tensors.items():
         how = _how(
@@ -112,10 +119,12 @@ def find_mutations(
         if how:
             where = _place(name, writes)
             if not where.module:
-                where = Place(module=where.module or held.module, op=where.op, source=where.source)
+                where = Location(
+                    module=where.module or held.module, op=where.op, source=where.source
+                )
             found.append(Mutated(name=name, kind=held.kind, how=how, where=where))
-    calls = _later_calls(subject, inputs, first, more)
-    return _with_places(subject, inputs, found), calls
+    calls = _later_calls(target, inputs, first, more)
+    return _with_places(target, inputs, found), calls
 
 
 def _layout(tensor: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -131,50 +140,50 @@ def _how(counted: bool, content: bool, layout: bool) -> str:
 
 
 def _later_calls(
-    subject: Subject, inputs: dict[str, np.ndarray], first: dict[str, np.ndarray], more: int
+    target: Target, inputs: dict[str, np.ndarray], first: dict[str, np.ndarray], more: int
 ) -> Calls | ForwardError:
     """The first call's outputs and those of more calls on the state that it left; then the state
     is put back."""
     try:
-        return (first, *(subject.torch(inputs, keep_state=True) for _ in range(more)))
+        return (first, *(target.torch(inputs, keep_state=True) for _ in range(more)))
     except ForwardError as error:
         return error
     finally:
-        subject.snapshot.restore()
+        target.snapshot.restore()
 
 
 def _run_watched(
-    subject: Subject, tensors: dict[str, Any], watched: dict[str, Any]
+    target: Target, tensors: dict[str, Any], watched: dict[str, Any]
 ) -> tuple[WriteWatch, dict[str, np.ndarray]]:
-    with WriteWatch(subject.module, watched) as watch:
-        subject.forwards += 1
+    with WriteWatch(target.module, watched) as watch:
+        target.forwards += 1
         try:
             with torch.no_grad(), timed(RUNNING):
-                returned = subject.module(*tensors.values())
+                returned = target.module(*tensors.values())
         except Exception as error:
             shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-            subject.snapshot.restore()
+            target.snapshot.restore()
             raise ForwardError(error, shapes) from error
-    return watch, {name: as_array(v) for name, v in subject.named(returned).items()}
+    return watch, {name: as_array(v) for name, v in target.named(returned).items()}
 
 
-def _place(name: str, writes: list[Write]) -> Place:
-    return next((write.place for write in writes if write.name == name), Place())
+def _place(name: str, writes: list[Write]) -> Location:
+    return next((write.place for write in writes if write.name == name), Location())
 
 
 def _with_places(
-    subject: Subject, inputs: dict[str, np.ndarray], found: list[Mutated]
+    target: Target, inputs: dict[str, np.ndarray], found: list[Mutated]
 ) -> list[Mutated]:
     """Writes that no op showed (numpy, ``.data``, other libraries): the module they happened in."""
     blind = [item.name for item in found if not item.where.op]
     if not blind:
         return found
-    tensors = {name: as_tensor(inputs[name]) for name in subject.input_names}
-    watched = {held.name: held.tensor for held in held_tensors(subject.module)} | tensors
-    change = FirstChange(subject.module, {name: watched[name] for name in blind})
+    tensors = {name: as_tensor(inputs[name]) for name in target.input_names}
+    watched = {held.name: held.tensor for held in held_tensors(target.module)} | tensors
+    change = FirstChange(target.module, {name: watched[name] for name in blind})
     with change, torch.no_grad(), timed(RUNNING):
-        subject.module(*tensors.values())
-    subject.snapshot.restore()
+        target.module(*tensors.values())
+    target.snapshot.restore()
     return [
         item
         if item.where.op

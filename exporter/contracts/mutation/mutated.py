@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.contracts.result import Place
+from exporter.contracts.result import Location
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,4 +21,4 @@ class Mutated:
     name: str
     kind: str
     how: str
-    where: Place
+    where: Location

@@ -10,8 +10,8 @@ import torch
 
 from exporter.contracts.compare.noise import distance, noise_of, scale_of
 from exporter.contracts.mutation.mutated import Mutated
-from exporter.contracts.result import ONNX, ContractResult, Place, not_run
-from exporter.contracts.target import ForwardError, Subject
+from exporter.contracts.result import ONNX, ContractResult, Location, not_run
+from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import OnnxStoppedError, StageError
 from exporter.execution.targets import resolve
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
@@ -26,7 +26,7 @@ _ADVICE = "make this state an input and an output of the graph, or it is lost af
 
 
 def check_onnx(
-    subject: Subject,
+    target: Target,
     inputs: dict[str, np.ndarray],
     found: list[Mutated],
     calls: Calls | ForwardError,
@@ -44,24 +44,24 @@ def check_onnx(
     writes = [item for item in found if item.kind != "input" or _is_state_input(item, caches)]
     lost = [item for item in writes if not _matches(item.name, accepted)]
     details: dict[str, Any] = {"written by PyTorch": [item.name for item in found]}
-    if subject.onnx.problem is not None:
-        return _without_file(subject, lost, accepted, details)
-    made = subject.onnx.made
-    if made.program is not None:
-        writing = _writing_ops(made.program)
+    if target.onnx.problem is not None:
+        return _without_file(target, lost, accepted, details)
+    file = target.onnx.file
+    if file.program is not None:
+        writing = _writing_ops(file.program)
         details["ops of the captured program that write"] = writing
         if writing:
-            return _dropped(writing[0], Place(op=writing[0]), details)
+            return _dropped(writing[0], Location(op=writing[0]), details)
     try:
         if isinstance(calls, ForwardError):
             raise calls
-        gap, limit, name = _several_calls(subject, inputs, calls, details)
+        gap, limit, name = _several_calls(target, inputs, calls, details)
     except (OnnxStoppedError, ForwardError) as error:
         return not_run(NAME, ONNX, f"several calls in a row do not run: {error}", **details)
     if not gap <= limit:
         names = ", ".join(item.name for item in lost) or "some state"
         if lost or not writes:
-            where = lost[0].where if lost else Place(value=name)
+            where = lost[0].where if lost else Location(value=name)
             return _dropped(
                 f"{names}; '{name}' of call 2 or 3 differs by {gap:.3g}", where, details
             )
@@ -97,17 +97,17 @@ def _writing_ops(program: Program) -> list[str]:
 
 
 def _several_calls(
-    subject: Subject, inputs: dict[str, np.ndarray], calls: Calls, details: dict[str, Any]
+    target: Target, inputs: dict[str, np.ndarray], calls: Calls, details: dict[str, Any]
 ) -> tuple[float, float, str]:
     """Largest difference between PyTorch, keeping its state, and ONNX, over a few calls.
 
     The file has no state to keep: one run stands for all of them, and that it would be the same
     again is asked by determinism.
     """
-    noise = noise_of(subject)
+    noise = noise_of(target)
     worst = (0.0, 0.0, "")
     figures = []
-    right = subject.onnx.recall(inputs)
+    right = target.onnx.recall(inputs)
     for call, left in enumerate(calls):
         for name in left:
             if name not in right:
@@ -128,12 +128,12 @@ def _first(figures: list[str], name: str) -> float:
 
 
 def _without_file(
-    subject: Subject, lost: list[Mutated], accepted: tuple[str, ...], details: dict[str, Any]
+    target: Target, lost: list[Mutated], accepted: tuple[str, ...], details: dict[str, Any]
 ) -> ContractResult:
     """The model was refused; the captured program still says what would have been dropped."""
-    problem = subject.onnx.problem or ""
+    problem = target.onnx.problem or ""
     try:
-        captured = subject.onnx.captured()
+        captured = target.onnx.captured()
     except StageError as error:
         return not_run(NAME, ONNX, f"no ONNX file: {error}", **details)
     if captured is None:
@@ -145,11 +145,11 @@ def _without_file(
     mutated = [name for name in mutated if not _matches(name, accepted)]
     if not mutated:
         return not_run(NAME, ONNX, f"no ONNX file: {problem}", **details)
-    where = next((item.where for item in lost if item.name in mutated), Place(value=mutated[0]))
+    where = next((item.where for item in lost if item.name in mutated), Location(value=mutated[0]))
     return _dropped(", ".join(mutated), where, details)
 
 
-def _dropped(what: str, where: Place, details: dict[str, Any]) -> ContractResult:
+def _dropped(what: str, where: Location, details: dict[str, Any]) -> ContractResult:
     return ContractResult(
         name=NAME,
         side=ONNX,

@@ -17,7 +17,7 @@ from exporter.contracts.locate.recorder import (
     flat_tensors,
     forward_source,
 )
-from exporter.contracts.result import Place
+from exporter.contracts.result import Location
 from exporter.contracts.state import checksum
 
 
@@ -26,7 +26,7 @@ class Write:
     """One op that wrote to a watched tensor."""
 
     name: str
-    place: Place
+    place: Location
 
 
 class WriteWatch(TorchDispatchMode):
@@ -79,7 +79,7 @@ class WriteWatch(TorchDispatchMode):
             if only_shape and tensor is not self._watched[name]:
                 self.reshaped[name] += 1
                 continue
-            place = Place(module=self._stack.current, op=str(func), source=calling_line())
+            place = Location(module=self._stack.current, op=str(func), source=calling_line())
             self.writes.append(Write(name=name, place=place))
 
 
@@ -90,10 +90,10 @@ class FirstChange(ModuleStack):
         super().__init__(module)
         self._watched = dict(watched)
         self._sums = {name: checksum(tensor) for name, tensor in watched.items()}
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, Location] = {}
 
     def left(self, path: str, part: nn.Module, args: Any, returned: Any) -> None:
         for name, tensor in self._watched.items():
             if name not in self.places and checksum(tensor) != self._sums[name]:
                 source = forward_source(part)
-                self.places[name] = Place(module=path, op=type(part).__name__, source=source)
+                self.places[name] = Location(module=path, op=type(part).__name__, source=source)

@@ -15,7 +15,7 @@ from exporter.contracts.probes import (
     take_row,
 )
 from exporter.contracts.rows import alike, varied_rows
-from exporter.contracts.target import Subject, TimeAxis
+from exporter.contracts.target import Target, TimeAxis
 
 GARBAGE = 1000.0
 """Padding is this much larger than the input's own peak."""
@@ -50,17 +50,17 @@ class Utterances:
 
 
 def make_utterances(
-    subject: Subject, axis: TimeAxis, *, pad_longest: bool, without_lengths: bool = False
+    target: Target, axis: TimeAxis, *, pad_longest: bool, without_lengths: bool = False
 ) -> Utterances:
     """Cut utterances from the first case and batch them."""
-    steps = short_steps(axis, probe_steps(subject, axis), _SHARE_OF_PROBE)
-    one = resize(subject, take_row(subject, subject.cases[0].entire, 0), axis, steps)
-    if axis.input not in subject.lengths and not without_lengths:
-        return _of_one_length(subject, axis, one, steps)
+    steps = short_steps(axis, probe_steps(target, axis), _SHARE_OF_PROBE)
+    one = resize(target, take_row(target, target.cases[0].entire, 0), axis, steps)
+    if axis.input not in target.lengths and not without_lengths:
+        return _of_one_length(target, axis, one, steps)
     sizes = tuple(max(axis.minimum, int(steps * share)) for share in SHARES)
-    rows = varied_rows(subject, one, len(sizes), axis=axis)
+    rows = varied_rows(target, one, len(sizes), axis=axis)
     alone = [
-        _ending_in_zeros(subject, resize(subject, rows[row], axis, size), axis, row)
+        _ending_in_zeros(target, resize(target, rows[row], axis, size), axis, row)
         for row, size in enumerate(sizes)
     ]
     padded = max(sizes) + (max(sizes) // 7 + 2 if pad_longest else 0)
@@ -69,16 +69,16 @@ def make_utterances(
     straight = tuple(range(len(sizes)))
     # Each utterance meets both fills, among others before it and behind it.
     plan = [("zeros", straight), ("garbage", straight[::-1])]
-    if subject.thorough:
+    if target.thorough:
         plan += [("garbage", straight), ("garbage", (1, 2, 0))]
-    batches = [_batch(subject, axis, alone, sizes, order, padded, fill) for fill, order in plan]
+    batches = [_batch(target, axis, alone, sizes, order, padded, fill) for fill, order in plan]
     return Utterances(
-        alone=alone, sizes=sizes, batches=batches, padded=padded, skipped=_alike(subject, rows)
+        alone=alone, sizes=sizes, batches=batches, padded=padded, skipped=_alike(target, rows)
     )
 
 
 def _batch(
-    subject: Subject,
+    target: Target,
     axis: TimeAxis,
     alone: list[dict[str, np.ndarray]],
     sizes: tuple[int, ...],
@@ -86,17 +86,17 @@ def _batch(
     padded: int,
     fill: str,
 ) -> Batch:
-    rows = [_padded(subject, axis, alone[k], sizes[k], padded, fill) for k in order]
+    rows = [_padded(target, axis, alone[k], sizes[k], padded, fill) for k in order]
     return Batch(
         label=f"{fill}, order {list(order)}",
         order=order,
-        inputs=stack_rows(subject, rows),
+        inputs=stack_rows(target, rows),
         advice=_MASK,
     )
 
 
 def _padded(
-    subject: Subject,
+    target: Target,
     axis: TimeAxis,
     row: dict[str, np.ndarray],
     size: int,
@@ -105,9 +105,9 @@ def _padded(
 ) -> dict[str, np.ndarray]:
     """One utterance with ``padded`` steps; lengths stay, masks end in False."""
     generator = np.random.Generator(np.random.PCG64(size))
-    masks = set(subject.lengths.values())
+    masks = set(target.lengths.values())
     longer = {}
-    for spec in subject.inputs:
+    for spec in target.inputs:
         array = row[spec.name]
         if axis.name in spec.shape:
             position = spec.shape.index(axis.name)
@@ -124,25 +124,25 @@ def _padded(
 
 
 def _of_one_length(
-    subject: Subject, axis: TimeAxis, one: dict[str, np.ndarray], steps: int
+    target: Target, axis: TimeAxis, one: dict[str, np.ndarray], steps: int
 ) -> Utterances:
     """Without lengths a model cannot know what is padding: batch invariance, and guesses.
 
     The guess ``x != 0`` is caught by an utterance that ends in digital silence next to the same
     utterance that ends in silence of 1e-12: both are silence, and must give the same.
     """
-    alone = varied_rows(subject, one, 3, axis=axis)
-    skipped = ["padding (no input says how long an utterance is)", *_alike(subject, alone)]
-    zeros = _ending_in_zeros(subject, one, axis, 1)
-    faint = _ending_in_zeros(subject, one, axis, 1, level=1e-12)
+    alone = varied_rows(target, one, 3, axis=axis)
+    skipped = ["padding (no input says how long an utterance is)", *_alike(target, alone)]
+    zeros = _ending_in_zeros(target, one, axis, 1)
+    faint = _ending_in_zeros(target, one, axis, 1, level=1e-12)
     alone.append(zeros)
-    straight = stack_rows(subject, alone)
+    straight = stack_rows(target, alone)
     batches = [
         Batch(label="same lengths", order=(0, 1, 2, 3), inputs=straight, advice=_STATISTICS),
         Batch(
             label="same lengths, reversed",
             order=(3, 2, 1, 0),
-            inputs=stack_rows(subject, alone[::-1]),
+            inputs=stack_rows(target, alone[::-1]),
             advice=_STATISTICS,
         ),
     ]
@@ -159,18 +159,18 @@ def _of_one_length(
     )
 
 
-def _alike(subject: Subject, rows: list[dict[str, np.ndarray]]) -> tuple[str, ...]:
+def _alike(target: Target, rows: list[dict[str, np.ndarray]]) -> tuple[str, ...]:
     return tuple(
         f"rows that differ in '{name}' (no other value of it is known)"
-        for name in alike(subject, rows)
+        for name in alike(target, rows)
     )
 
 
 def _ending_in_zeros(
-    subject: Subject, row: dict[str, np.ndarray], axis: TimeAxis, index: int, level: float = 0.0
+    target: Target, row: dict[str, np.ndarray], axis: TimeAxis, index: int, level: float = 0.0
 ) -> dict[str, np.ndarray]:
     """Utterance 1 ends in silence that belongs to it, to catch lengths guessed from zeros."""
-    spec = subject.spec(axis.input)
+    spec = target.spec(axis.input)
     array = np.array(row[axis.input], copy=True)
     if index != 1 or not np.issubdtype(array.dtype, np.floating):
         return row

@@ -28,12 +28,12 @@ from exporter.contracts.result import (
     SIDES,
     TORCH,
     ContractResult,
-    Place,
+    Location,
     not_applicable,
     not_run,
 )
 from exporter.contracts.settings import ContractSettings, Named
-from exporter.contracts.target import ForwardError, Subject, as_view
+from exporter.contracts.target import ForwardError, Target, as_view
 from exporter.core.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
@@ -85,8 +85,8 @@ class RowNoise:
     itself, in float64, before it is accused.
     """
 
-    def __init__(self, subject: Subject, given: Utterances, noise: Noise):
-        self._subject, self._given, self.general = subject, given, noise
+    def __init__(self, target: Target, given: Utterances, noise: Noise):
+        self._target, self._given, self.general = target, given, noise
         self._own: dict[int, Noise] = {}
 
     def differ(self, row: int, left: np.ndarray, right: np.ndarray, key: str) -> Difference | None:
@@ -95,43 +95,43 @@ class RowNoise:
         if found is None or found.kind is not Kind.VALUES or row in self._own:
             return found
         try:
-            own = measure_noise(self._subject, self._given.alone[row])
+            own = measure_noise(self._target, self._given.alone[row])
         except ForwardError:
             return found
         self._own[row] = own.at_least(self.general)
         return differ(left, right, self._own[row], key)
 
 
-def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
     if settings.not_applicable:
         return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
     if settings.lengths:
-        subject.lengths = settings.lengths
-    axis = subject.time_axis(settings.input, settings.axis)
-    if subject.batch is None:
+        target.lengths = settings.lengths
+    axis = target.time_axis(settings.input, settings.axis)
+    if target.batch is None:
         why = "the graph has no batch axis, nothing is ever padded"
         return tuple(not_applicable(NAME, side, why) for side in SIDES)
-    if axis is None or subject.batch_position(axis.input) is None:
+    if axis is None or target.batch_position(axis.input) is None:
         why = "no batched input has an axis along which it could be padded"
         return tuple(not_applicable(NAME, side, why) for side in SIDES)
     given = make_utterances(
-        subject,
+        target,
         axis,
         pad_longest=settings.pad_longest,
         without_lengths=settings.without_lengths,
     )
-    noise = RowNoise(subject, given, Noise())
+    noise = RowNoise(target, given, Noise())
     try:
-        noise = RowNoise(subject, given, noise_of(subject))
-        found = [_torch(subject, given, noise)]
+        noise = RowNoise(target, given, noise_of(target))
+        found = [_torch(target, given, noise)]
     except ForwardError as error:
         found = [_refused(TORCH, given, str(error))]
-    if subject.onnx.problem is not None:
-        found.append(not_run(NAME, ONNX, f"no ONNX file: {subject.onnx.problem}"))
+    if target.onnx.problem is not None:
+        found.append(not_run(NAME, ONNX, f"no ONNX file: {target.onnx.problem}"))
     else:
         try:
-            found.append(_onnx(subject, given, noise))
+            found.append(_onnx(target, given, noise))
         except OnnxStoppedError as error:
             found.append(_refused(ONNX, given, str(error)))
     return tuple(found)
@@ -144,30 +144,30 @@ def _refused(side: str, given: Utterances, text: str) -> ContractResult:
         status=Status.FAIL,
         observed="an error",
         limit="every batch runs",
-        where=Place(),
+        where=Location(),
         advice="accept batches padded beyond their longest utterance, or set pad_longest: false",
         reason=f"utterances alone or in a padded batch do not run: {text}",
         details={"batches": [batch.label for batch in given.batches]},
     )
 
 
-def _torch(subject: Subject, given: Utterances, noise: RowNoise) -> ContractResult:
-    alone = [record(subject, row) for row in given.alone]
-    batches = [record(subject, batch.inputs) for batch in given.batches]
+def _torch(target: Target, given: Utterances, noise: RowNoise) -> ContractResult:
+    alone = [record(target, row) for row in given.alone]
+    batches = [record(target, batch.inputs) for batch in given.batches]
     leak = _worst(
         given,
         [outputs_of(run) for run in alone],
         [outputs_of(run) for run in batches],
         noise,
     )
-    inner = None if leak else _inner(subject, given, alone, batches, noise)
+    inner = None if leak else _inner(target, given, alone, batches, noise)
     place = None
     if leak:
         index = given.batches.index(leak.batch)
         inputs = (given.alone[leak.row], leak.batch.inputs)
         runs = (alone[leak.row], batches[index])
-        place = _located(lambda judge: locate(subject, inputs, runs, judge), given, leak, noise)
-    elif inner is not None and all(spec.discrete for spec in subject.outputs):
+        place = _located(lambda judge: locate(target, inputs, runs, judge), given, leak, noise)
+    elif inner is not None and all(spec.discrete for spec in target.outputs):
         leak, place = inner
     details: dict[str, Any] = {}
     if inner is not None:
@@ -175,14 +175,14 @@ def _torch(subject: Subject, given: Utterances, noise: RowNoise) -> ContractResu
     return _result(TORCH, given, leak, place, noise, details)
 
 
-def _onnx(subject: Subject, given: Utterances, noise: RowNoise) -> ContractResult:
-    alone = [subject.onnx.run(row) for row in given.alone]
-    batches = [subject.onnx.run(batch.inputs) for batch in given.batches]
+def _onnx(target: Target, given: Utterances, noise: RowNoise) -> ContractResult:
+    alone = [target.onnx.run(row) for row in given.alone]
+    batches = [target.onnx.run(batch.inputs) for batch in given.batches]
     leak = _worst(given, alone, batches, noise)
     place = None
     if leak:
         inputs = (given.alone[leak.row], leak.batch.inputs)
-        place = _located(lambda judge: first_value(subject, inputs, judge), given, leak, noise)
+        place = _located(lambda judge: first_value(target, inputs, judge), given, leak, noise)
     return _result(ONNX, given, leak, place, noise, {})
 
 
@@ -240,12 +240,12 @@ def _located(search: Callable[..., Any], given: Utterances, leak: Leak, noise: R
 
 
 def _inner(
-    subject: Subject,
+    target: Target,
     given: Utterances,
     alone: list[dict[str, Call]],
     batches: list[dict[str, Call]],
     noise: RowNoise,
-) -> tuple[Leak, Place] | None:
+) -> tuple[Leak, Location] | None:
     """The first layer that differs although no output does."""
     for batch, found in zip(given.batches, batches, strict=True):
         for row in batch.order:
@@ -265,7 +265,7 @@ def _result(
     side: str,
     given: Utterances,
     leak: Leak | None,
-    place: Place | None,
+    place: Location | None,
     noise: RowNoise,
     details: dict[str, Any],
 ) -> ContractResult:

@@ -20,11 +20,11 @@ import numpy as np
 import onnx
 import torch
 
-from exporter.contracts.result import Place
+from exporter.contracts.result import Location
 from exporter.contracts.shapes.baked_trial import Agrees, Trial, sizes_that_move
 from exporter.contracts.shapes.sizes import SweepAxis
 from exporter.contracts.state import checksum, held_tensors
-from exporter.contracts.target import Subject
+from exporter.contracts.target import Target
 from exporter.graph.index import GraphIndex
 
 _LEAST_TABLE = 9
@@ -36,13 +36,13 @@ _NODE = re.compile(r"(\w+) node(?:\. Name:| )'([^']*)'")
 class Baked:
     """The node and the constant (no place: they are not located), and all candidates."""
 
-    place: Place | None
+    place: Location | None
     what: str
     candidates: list[str] = field(default_factory=list)
 
 
 def find_baked(
-    subject: Subject,
+    target: Target,
     axes: Sequence[SweepAxis],
     *,
     good: dict[str, np.ndarray],
@@ -60,19 +60,19 @@ def find_baked(
         message: what onnxruntime said, or how the outputs differ.
         at_example: also the size of the example is wrong.
     """
-    graph = subject.onnx.made.graph
+    graph = target.onnx.file.graph
     if at_example:
-        held = _foreign_table(subject, graph)
+        held = _foreign_table(target, graph)
         if held is not None:
             return held
-    sizes = sizes_that_move(subject, good, bad)
+    sizes = sizes_that_move(target, good, bad)
     candidates = _constants(graph, frozenset(sizes))
     listed = [_text(graph, *item) for item in candidates[:10]]
     names = tuple(dict.fromkeys(name for _, name in candidates))
-    name = Trial(subject, sizes, bad, agrees).guilty(names)
+    name = Trial(target, sizes, bad, agrees).guilty(names)
     if name is not None:
         node = next(node for node, constant in candidates if constant == name)
-        place = subject.onnx.place(graph.nodes[node].output[0])
+        place = target.onnx.place(graph.nodes[node].output[0])
         return Baked(
             place=place,
             what=f"node '{graph.nodes[node].name}' ({graph.nodes[node].op_type}) holds the "
@@ -83,24 +83,24 @@ def find_baked(
     refused = refusing_node(graph, message)
     if refused is None:
         return Baked(place=None, what="the op is not located", candidates=listed)
-    place = subject.onnx.place(refused.output[0])
+    place = target.onnx.place(refused.output[0])
     what = f"onnxruntime stops at {place}; where the size comes from is not located"
     return Baked(place=place, what=what, candidates=listed)
 
 
-def _foreign_table(subject: Subject, graph: GraphIndex) -> Baked | None:
+def _foreign_table(target: Target, graph: GraphIndex) -> Baked | None:
     own = {
         checksum(turned.contiguous())
-        for item in held_tensors(subject.module)
+        for item in held_tensors(target.module)
         for turned in _turned(item.tensor)
     }
     for node, names in enumerate(graph.reads):
         for name in names:
-            if name not in graph.initializers or math.prod(_dims(subject, name)) < _LEAST_TABLE:
+            if name not in graph.initializers or math.prod(_dims(target, name)) < _LEAST_TABLE:
                 continue
             array = np.ascontiguousarray(graph.array(name))
             if array.dtype.kind == "f" and checksum(torch.from_numpy(array)) not in own:
-                place = subject.onnx.place(graph.nodes[node].output[0])
+                place = target.onnx.place(graph.nodes[node].output[0])
                 return Baked(
                     place=place,
                     what=f"node '{graph.nodes[node].name}' ({graph.nodes[node].op_type}) holds a "
@@ -126,8 +126,8 @@ def refusing_node(graph: GraphIndex, message: str) -> onnx.NodeProto | None:
     return next((node for node in graph.nodes if node.name == found[2]), None)
 
 
-def _dims(subject: Subject, name: str) -> tuple[int, ...]:
-    return tuple(subject.onnx.made.graph.initializers[name].dims)
+def _dims(target: Target, name: str) -> tuple[int, ...]:
+    return tuple(target.onnx.file.graph.initializers[name].dims)
 
 
 def _constants(graph: GraphIndex, sizes: frozenset[int]) -> list[tuple[int, str]]:

@@ -12,7 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from exporter.contracts.locate.first import record
-from exporter.contracts.target import ForwardError, Subject
+from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import ArtifactError, OnnxStoppedError
 from exporter.core.tensors import Arrays
 from exporter.execution.onnxruntime import FileRun
@@ -26,14 +26,14 @@ _MOST_CONSTANTS = 48
 _MOST_SECONDS = 20.0
 
 
-def sizes_that_move(subject: Subject, good: Arrays, bad: Arrays) -> dict[int, int]:
+def sizes_that_move(target: Target, good: Arrays, bad: Arrays) -> dict[int, int]:
     """Sizes that PyTorch has inside on one input and what becomes of them on another.
 
     Inputs first, then what every module returns; a size that becomes several is the first one.
     """
-    pairs = [(good[name].shape, bad[name].shape) for name in subject.input_names]
+    pairs = [(good[name].shape, bad[name].shape) for name in target.input_names]
     try:
-        before, after = record(subject, good), record(subject, bad)
+        before, after = record(target, good), record(target, bad)
         pairs += [
             (tuple(before[key].value.shape), tuple(after[key].value.shape))
             for key in before
@@ -54,25 +54,25 @@ class Trial:
     """Runs of a file with other constants.
 
     Args:
-        subject: whose file it is.
+        target: whose file it is.
         sizes: what stands in a constant, and what ought to.
         inputs: of the size that comes out wrong.
         agrees: tells whether outputs on ``inputs`` are PyTorch's.
     """
 
-    def __init__(self, subject: Subject, sizes: Sizes, inputs: Arrays, agrees: Agrees):
-        self._subject, self._sizes = subject, sizes
+    def __init__(self, target: Target, sizes: Sizes, inputs: Arrays, agrees: Agrees):
+        self._target, self._sizes = target, sizes
         self._inputs, self._agrees = inputs, agrees
         self._until = time.monotonic() + _MOST_SECONDS
 
     def guilty(self, names: Sequence[str]) -> str | None:
         """The first constant without whose change the file stays wrong; ``None`` when changing
         them does not help, or the file is too large to be tried."""
-        path = self._subject.onnx.made.path
+        path = self._target.onnx.file.path
         names = names[:_MOST_CONSTANTS]
         if not names or path.stat().st_size > _LARGEST_FILE:
             return None
-        graph = self._subject.onnx.made.graph
+        graph = self._target.onnx.file.graph
         if any(t.data_location == onnx.TensorProto.EXTERNAL for t in graph.initializers.values()):
             return None
         model = onnx.load(str(path))
@@ -108,7 +108,7 @@ class Trial:
             path = Path(folder) / "tried.onnx"
             path.write_bytes(changed.SerializeToString())
             try:
-                return self._agrees(FileRun(path, self._subject.onnx.deployment).run(self._inputs))
+                return self._agrees(FileRun(path, self._target.onnx.deployment).run(self._inputs))
             except (OnnxStoppedError, ArtifactError):
                 return False
 

@@ -25,14 +25,14 @@ from exporter.contracts.result import (
     SIDES,
     TORCH,
     ContractResult,
-    Place,
+    Location,
     not_applicable,
     not_run,
 )
 from exporter.contracts.settings import ContractSettings, Many, Named
 from exporter.contracts.shapes.baked import find_baked
 from exporter.contracts.shapes.sizes import SweepAxis, at_size, example_inputs, sweep_axes
-from exporter.contracts.target import ForwardError, Subject
+from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
@@ -63,44 +63,44 @@ class Bad:
     axis: str
     size: int
     what: str
-    where: Place | None = None
+    where: Location | None = None
     status: Status = Status.FAIL
 
 
-def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
     if settings.not_applicable:
         return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
-    axes, left_out = sweep_axes(subject, settings.sizes, settings.longest)
+    axes, left_out = sweep_axes(target, settings.sizes, settings.longest)
     if not axes:
         return tuple(not_applicable(NAME, side, "no input has a dynamic axis") for side in SIDES)
-    problem = subject.onnx.problem
+    problem = target.onnx.problem
     torch_bad: list[Bad] = []
     onnx_bad: list[Bad] = []
     rows: list[dict[str, Any]] = []
     noise: Noise | None = None
     for axis in axes:
         for size in axis.sizes:
-            inputs = at_size(subject, axis, size)
+            inputs = at_size(target, axis, size)
             row: dict[str, Any] = {"axis": axis.name, "size": size}
             rows.append(row)
             try:
-                left = subject.torch(inputs) if axis.time else subject.recall(inputs)
+                left = target.torch(inputs) if axis.time else target.recall(inputs)
             except ForwardError as error:
                 row["torch"] = f"raises: {error.text}"
-                where = place_of(subject, error)
+                where = place_of(target, error)
                 torch_bad.append(Bad(axis=axis.name, size=size, what=row["torch"], where=where))
                 continue
-            wrong, where = shape_problem(subject, inputs, left), None
+            wrong, where = shape_problem(target, inputs, left), None
             if wrong is None and (wrong := not_finite(left)) is not None:
-                where = None if torch_bad else first_op_not_finite(subject, inputs)
+                where = None if torch_bad else first_op_not_finite(target, inputs)
             row["torch"] = wrong or "ok"
             if wrong:
                 torch_bad.append(Bad(axis=axis.name, size=size, what=wrong, where=where))
             if problem is None:
                 if noise is None:
-                    noise = noise_of(subject)
-                bad = _onnx_at(subject, axis, size, inputs, left, noise)
+                    noise = noise_of(target)
+                bad = _onnx_at(target, axis, size, inputs, left, noise)
                 row["onnx"] = bad.what if bad else "ok"
                 onnx_bad += [bad] if bad else []
     details = {"sizes": rows, "not checked": left_out}
@@ -108,12 +108,12 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
     if problem is not None:
         found.append(_without_file(problem, details))
     else:
-        found.append(_onnx_verdict(subject, axes, onnx_bad, details, noise))
+        found.append(_onnx_verdict(target, axes, onnx_bad, details, noise))
     return tuple(found)
 
 
 def _onnx_at(
-    subject: Subject,
+    target: Target,
     axis: SweepAxis,
     size: int,
     inputs: dict[str, np.ndarray],
@@ -121,10 +121,10 @@ def _onnx_at(
     noise: Noise,
 ) -> Bad | None:
     try:
-        right = subject.onnx.run(inputs) if axis.time else subject.onnx.recall(inputs)
+        right = target.onnx.run(inputs) if axis.time else target.onnx.recall(inputs)
     except OnnxStoppedError as error:
         return Bad(axis=axis.name, size=size, what=f"raises: {str(error)[:300]}")
-    found: Disagreement | None = disagreement(subject, inputs, left, right, noise)
+    found: Disagreement | None = disagreement(target, inputs, left, right, noise)
     if found is not None:
         status = Status.AMBIGUOUS if found.fragile else Status.FAIL
         return Bad(axis=axis.name, size=size, what=found.text(), status=status)
@@ -133,14 +133,14 @@ def _onnx_at(
 
 
 def shape_problem(
-    subject: Subject, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]
+    target: Target, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]
 ) -> str | None:
     """What contradicts the declared shapes of the outputs; ``None`` when nothing does."""
     sizes: dict[str, int] = {}
-    for spec in subject.inputs:
+    for spec in target.inputs:
         pairs = zip(spec.shape, inputs[spec.name].shape, strict=False)
         sizes |= {name: size for name, size in pairs if isinstance(name, str)}
-    for spec in subject.outputs:
+    for spec in target.outputs:
         if spec.name not in outputs:
             return f"output '{spec.name}' is missing"
         shape = outputs[spec.name].shape
@@ -190,7 +190,7 @@ def _verdict(
 
 
 def _onnx_verdict(
-    subject: Subject,
+    target: Target,
     axes: list[SweepAxis],
     bad: list[Bad],
     details: dict[str, Any],
@@ -203,24 +203,24 @@ def _onnx_verdict(
     tried = {(item.axis, item.size) for item in hard}
     at_example = any(
         (axis.name, axis.example) in tried
-        or (axis.example not in axis.sizes and _wrong_at_example(subject, axis, noise or Noise()))
+        or (axis.example not in axis.sizes and _wrong_at_example(target, axis, noise or Noise()))
         for axis in axes
     )
     by_name = {axis.name: axis for axis in axes}
-    inputs = at_size(subject, by_name[hard[0].axis], hard[0].size)
+    inputs = at_size(target, by_name[hard[0].axis], hard[0].size)
     try:
-        left = subject.torch(inputs)
+        left = target.torch(inputs)
     except ForwardError:
         return result
 
     def agrees(outputs: dict[str, np.ndarray]) -> bool:
-        away = disagreement(subject, inputs, left, outputs, noise or Noise())
+        away = disagreement(target, inputs, left, outputs, noise or Noise())
         return away is None or away.fragile
 
     found = find_baked(
-        subject,
+        target,
         axes,
-        good=example_inputs(subject),
+        good=example_inputs(target),
         bad=inputs,
         agrees=agrees,
         message=hard[0].what,
@@ -234,14 +234,14 @@ def _onnx_verdict(
     )
 
 
-def _wrong_at_example(subject: Subject, axis: SweepAxis, noise: Noise) -> bool:
+def _wrong_at_example(target: Target, axis: SweepAxis, noise: Noise) -> bool:
     """The size that was traced, where it was too long to be tried with the others."""
-    inputs = at_size(subject, axis, axis.example)
+    inputs = at_size(target, axis, axis.example)
     try:
-        left = subject.torch(inputs)
+        left = target.torch(inputs)
     except ForwardError:
         return False
-    bad = _onnx_at(subject, axis, axis.example, inputs, left, noise)
+    bad = _onnx_at(target, axis, axis.example, inputs, left, noise)
     return bad is not None and bad.status is Status.FAIL
 
 
@@ -260,7 +260,7 @@ def _without_file(problem: str, details: dict[str, Any]) -> ContractResult:
             status=Status.FAIL,
             observed="a dynamic axis is a constant",
             limit="every declared axis is symbolic",
-            where=Place(source=_user_line(problem)),
+            where=Location(source=_user_line(problem)),
             advice="derive the size from the input's shape, without int() or a Python loop",
             reason=problem[:600],
             details=details,

@@ -17,7 +17,7 @@ from exporter.contracts.probes import (
     take_row,
 )
 from exporter.contracts.rows import varied_rows
-from exporter.contracts.target import Subject, TimeAxis
+from exporter.contracts.target import Target, TimeAxis
 from exporter.core.tensors import Arrays
 
 _CHEAP_STEPS = 4_000
@@ -39,45 +39,45 @@ class SweepAxis:
 
 
 def sweep_axes(
-    subject: Subject, sizes: Mapping[str, tuple[int, ...]], longest: Mapping[str, int]
+    target: Target, sizes: Mapping[str, tuple[int, ...]], longest: Mapping[str, int]
 ) -> tuple[list[SweepAxis], list[str]]:
     """Axes of the inputs with their sizes, and what was left out because of its cost."""
     found: dict[str, SweepAxis] = {}
     left_out: list[str] = []
-    for spec in subject.inputs:
+    for spec in target.inputs:
         for position, name in enumerate(spec.shape):
             if not isinstance(name, str) or name in found:
                 continue
             limits = next((axis for axis in spec.axes if axis.name == name), None)
             minimum = limits.minimum if limits else 1
             maximum = longest.get(name, limits.maximum if limits else None)
-            example = _example_size(subject, spec.name, position)
+            example = _example_size(target, spec.name, position)
             chosen = sizes.get(name) or derived(minimum, example, maximum)
-            if not subject.thorough and name not in sizes and example > _LONG_EXAMPLE:
+            if not target.thorough and name not in sizes and example > _LONG_EXAMPLE:
                 every, chosen = chosen, _short_of(minimum, example, maximum)
                 left_out += [
                     f"{name} = {size} (only with --thorough)"
                     for size in every
                     if size not in chosen and (size == example or size > max(chosen))
                 ]
-            declared = subject.sweep.get(spec.name) or subject.sweep.get(name)
-            if declared and name != subject.batch and name not in sizes:
+            declared = target.sweep.get(spec.name) or target.sweep.get(name)
+            if declared and name != target.batch and name not in sizes:
                 # The run judges every declared length; here the longest is what is of interest.
                 chosen = tuple(sorted({*chosen, max(declared)}))
-            if not subject.thorough and name not in sizes:
+            if not target.thorough and name not in sizes:
                 dear = [size for size in chosen if size > max(_DEAR_SIZE, 4 * example)]
                 left_out += [f"{name} = {size} (only with --thorough)" for size in dear]
                 chosen = tuple(size for size in chosen if size not in dear)
-            time = None if name == subject.batch else subject.time_axis(spec.name, name)
+            time = None if name == target.batch else target.time_axis(spec.name, name)
             found[name] = SweepAxis(name=name, sizes=tuple(chosen), example=example, time=time)
     # Time before batch: a constant of the time axis spoils every batch of other lengths.
     return sorted(found.values(), key=lambda axis: axis.time is None), left_out
 
 
-def _example_size(subject: Subject, name: str, position: int) -> int:
-    if subject.example is not None and name in subject.example:
-        return int(subject.example[name].shape[position])
-    return int(subject.cases[0].entire[name].shape[position])
+def _example_size(target: Target, name: str, position: int) -> int:
+    if target.example is not None and name in target.example:
+        return int(target.example[name].shape[position])
+    return int(target.cases[0].entire[name].shape[position])
 
 
 def derived(minimum: int, example: int, maximum: int | None) -> tuple[int, ...]:
@@ -114,46 +114,44 @@ def _next_prime(number: int) -> int:
     return number
 
 
-def example_inputs(subject: Subject) -> dict[str, np.ndarray]:
+def example_inputs(target: Target) -> dict[str, np.ndarray]:
     """Inputs of the sizes that were traced."""
-    if subject.example is None:
-        return dict(subject.cases[0].entire)
-    return {name: value.numpy() for name, value in subject.example.items()}
+    if target.example is None:
+        return dict(target.cases[0].entire)
+    return {name: value.numpy() for name, value in target.example.items()}
 
 
-def at_size(subject: Subject, axis: SweepAxis, size: int) -> dict[str, np.ndarray]:
+def at_size(target: Target, axis: SweepAxis, size: int) -> dict[str, np.ndarray]:
     """Inputs of the first case with one axis of that size; the batch sweep uses short rows."""
-    time = subject.time_axis()
+    time = target.time_axis()
     # A cache that is made shorter has to hold what one call adds, not all calls together.
     along = axis.time is None or (time is not None and axis.time.name == time.name)
-    case = dict(subject.cases[0].entire if along else subject.cases[0].inputs)
+    case = dict(target.cases[0].entire if along else target.cases[0].inputs)
     if axis.time is not None:
-        traced = subject.example if subject.example is not None else {}
-        cheap = size <= _CHEAP_STEPS and axis.time.input in traced and subject.batch is not None
-        if cheap and subject.batch_position(axis.time.input) is not None:
-            position = subject.batch_position(axis.time.input) or 0
+        traced = target.example if target.example is not None else {}
+        cheap = size <= _CHEAP_STEPS and axis.time.input in traced and target.batch is not None
+        if cheap and target.batch_position(axis.time.input) is not None:
+            position = target.batch_position(axis.time.input) or 0
             rows = traced[axis.time.input].shape[position]
-            one = resize(subject, take_row(subject, case, 0), axis.time, size)
-            return _batch(subject, one, rows, axis.time)
-        return resize(subject, case, axis.time, size)
-    inputs = probe(subject)
+            one = resize(target, take_row(target, case, 0), axis.time, size)
+            return _batch(target, one, rows, axis.time)
+        return resize(target, case, axis.time, size)
+    inputs = probe(target)
     if time is not None:
-        traced_size = _example_size(subject, time.input, time.position)
-        short = short_steps(time, probe_steps(subject, time), _SHARE_OF_PROBE)
+        traced_size = _example_size(target, time.input, time.position)
+        short = short_steps(time, probe_steps(target, time), _SHARE_OF_PROBE)
         cheap = traced_size if traced_size <= _CHEAP_STEPS else short
-        inputs = resize(subject, case, time, cheap)
-    return _batch(subject, take_row(subject, inputs, 0), size, time)
+        inputs = resize(target, case, time, cheap)
+    return _batch(target, take_row(target, inputs, 0), size, time)
 
 
-def _batch(
-    subject: Subject, one: Arrays, count: int, time: TimeAxis | None
-) -> dict[str, np.ndarray]:
+def _batch(target: Target, one: Arrays, count: int, time: TimeAxis | None) -> dict[str, np.ndarray]:
     """Rows that differ in every input, and in how much of them is in use; the first is full."""
-    rows = varied_rows(subject, one, count, axis=time)
-    name = None if time is None else subject.lengths.get(time.input)
+    rows = varied_rows(target, one, count, axis=time)
+    name = None if time is None else target.lengths.get(time.input)
     if time is not None and name is not None and rows[0][name].dtype.kind in "iu":
         for number, row in enumerate(rows):
             full = row[name]
             shorter = (full * SHARES[number % len(SHARES)]).astype(full.dtype)
             row[name] = np.maximum(shorter, np.minimum(full, time.minimum)).astype(full.dtype)
-    return stack_rows(subject, rows)
+    return stack_rows(target, rows)

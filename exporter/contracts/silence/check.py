@@ -25,7 +25,7 @@ from exporter.contracts.result import (
     SIDES,
     TORCH,
     ContractResult,
-    Place,
+    Location,
     not_applicable,
     not_run,
 )
@@ -34,7 +34,7 @@ from exporter.contracts.silence.program_values import first_disagreement
 from exporter.contracts.silence.settings import Settings
 from exporter.contracts.silence.signals import Signal, make_signals
 from exporter.contracts.silence.unsteady import STEADY, Unsteady, unsteady
-from exporter.contracts.target import ForwardError, Subject
+from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import OnnxStoppedError
 from exporter.parity.status import Status
 
@@ -50,7 +50,9 @@ _COMPARE = "compare this op's definition on both sides for this value"
 
 
 class _Bad(Exception):  # noqa: N818 - a finding that ends the check of one signal, no error
-    def __init__(self, what: str, where: Place | None, advice: str, status: Status = Status.FAIL):
+    def __init__(
+        self, what: str, where: Location | None, advice: str, status: Status = Status.FAIL
+    ):
         super().__init__(what)
         self.what, self.where, self.advice, self.status = what, where, advice, status
 
@@ -67,20 +69,20 @@ class _Row:
         return f"{self.text}; said only: {self.said}" if self.said else self.text
 
 
-def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
+def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
     if settings.not_applicable:
         return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
-    axis = subject.time_axis(settings.input, settings.axis)
-    if axis is None or not subject.spec(axis.input).dtype.startswith(("float", "bfloat")):
+    axis = target.time_axis(settings.input, settings.axis)
+    if axis is None or not target.spec(axis.input).dtype.startswith(("float", "bfloat")):
         why = "no input is a signal of floating values"
         return tuple(not_applicable(NAME, side, why) for side in SIDES)
-    inputs = probe(subject)
+    inputs = probe(target)
     try:
-        noise = noise_of(subject)
+        noise = noise_of(target)
     except ForwardError as error:
         return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
-    signals = make_signals(subject, axis, inputs, settings)
+    signals = make_signals(target, axis, inputs, settings)
     torch_rows: dict[str, _Row] = {}
     onnx_rows: dict[str, _Row] = {}
     torch_bad: list[tuple[str, _Bad]] = []
@@ -88,71 +90,71 @@ def check(subject: Subject, settings: Settings) -> tuple[ContractResult, ...]:
     for signal in signals:
         left: dict[str, np.ndarray] | None = None
         try:
-            left = _run_torch(subject, signal)
-            torch_rows[signal.name] = _torch(subject, signal, settings, left, noise)
+            left = _run_torch(target, signal)
+            torch_rows[signal.name] = _torch(target, signal, settings, left, noise)
         except _Bad as bad:
             torch_rows[signal.name] = _Row(text=bad.what)
             if bad.status is Status.FAIL:
                 torch_bad.append((signal.name, bad))
-        if subject.onnx.problem is None:
+        if target.onnx.problem is None:
             try:
-                onnx_rows[signal.name] = _onnx(subject, signal, settings, left, noise)
+                onnx_rows[signal.name] = _onnx(target, signal, settings, left, noise)
             except _Bad as bad:
                 onnx_rows[signal.name] = _Row(text=bad.what)
                 onnx_bad.append((signal.name, bad))
     found = [_verdict(TORCH, torch_bad, torch_rows)]
-    if subject.onnx.problem is not None:
-        found.append(not_run(NAME, ONNX, f"no ONNX file: {subject.onnx.problem}"))
+    if target.onnx.problem is not None:
+        found.append(not_run(NAME, ONNX, f"no ONNX file: {target.onnx.problem}"))
     else:
         found.append(_verdict(ONNX, onnx_bad, onnx_rows))
     return tuple(found)
 
 
-def _run_torch(subject: Subject, signal: Signal) -> dict[str, np.ndarray]:
+def _run_torch(target: Target, signal: Signal) -> dict[str, np.ndarray]:
     try:
-        return subject.torch(signal.inputs)
+        return target.torch(signal.inputs)
     except ForwardError as error:
         if signal.refusable:
             raise _Bad(f"refused: {error.text}", None, "", Status.NOT_APPLICABLE) from error
-        where = place_of(subject, error)
+        where = place_of(target, error)
         raise _Bad(f"raises {error.kind}: {error.text}", where, _GUARD) from error
 
 
 def _torch(
-    subject: Subject,
+    target: Target,
     signal: Signal,
     settings: Settings,
     found: dict[str, np.ndarray],
     noise: Noise,
 ) -> _Row:
-    bad = _not_finite(subject, found, signal, settings)
+    bad = _not_finite(target, found, signal, settings)
     if bad is not None:
-        where = first_op_not_finite(subject, signal.inputs, **_spoiled_row(signal))
+        where = first_op_not_finite(target, signal.inputs, **_spoiled_row(signal))
         raise _Bad(bad, where, _advice(signal))
     _expected(found, signal, settings)
     if signal.name in STEADY:
-        shaky = unsteady(subject, signal.inputs, found, noise)
+        shaky = unsteady(target, signal.inputs, found, noise)
         if shaky is not None:
             return _Row(text=_summary(found), said=_said(shaky, settings))
     return _Row(text=_summary(found))
 
 
 def _onnx(
-    subject: Subject,
+    target: Target,
     signal: Signal,
     settings: Settings,
     left: dict[str, np.ndarray] | None,
     noise: Noise,
 ) -> _Row:
     try:
-        found = subject.onnx.run(signal.inputs)
+        found = target.onnx.run(signal.inputs)
     except OnnxStoppedError as error:
         if signal.refusable:
             return _Row(text=f"refused: {str(error)[:120]}")
-        raise _Bad(f"raises: {str(error)[:300]}", _node(subject, str(error)), _GUARD) from error
-    bad = _not_finite(subject, found, signal, settings)
+        raise _Bad(f"raises: {str(error)[:300]}", _node(target, str(error)), _GUARD) from error
+    bad = _not_finite(target, found, signal, settings)
     if bad is not None:
-        where = first_value_not_finite(subject, signal.inputs, **_spoiled_row(signal))
+        where = first_value_not_finite(target, signal.inputs, **_spoiled_row(signal))
         raise _Bad(bad, where, _advice(signal))
     _expected(found, signal, settings)
     if left is not None and not signal.finite:
@@ -160,13 +162,13 @@ def _onnx(
         if said is not None:
             return _Row(text=_summary(found), said=said)
     elif left is not None:
-        different = disagreement(subject, signal.inputs, left, found, noise, fragile_agrees=True)
+        different = disagreement(target, signal.inputs, left, found, noise, fragile_agrees=True)
         if different is not None and not different.fragile:
-            where = _first_different(subject, signal, noise)
+            where = _first_different(target, signal, noise)
             raise _Bad(f"PyTorch and ONNX disagree: {different.text()}", where, _COMPARE)
         shaky = None
         if different is not None and signal.name in STEADY:
-            shaky = unsteady(subject, signal.inputs, left, noise, found)
+            shaky = unsteady(target, signal.inputs, left, noise, found)
         if shaky is not None:
             return _Row(text=_summary(found), said=_said(shaky, settings))
     return _Row(text=_summary(found))
@@ -212,7 +214,7 @@ def _advice(signal: Signal) -> str:
 
 
 def _not_finite(
-    subject: Subject, found: dict[str, np.ndarray], signal: Signal, settings: Settings
+    target: Target, found: dict[str, np.ndarray], signal: Signal, settings: Settings
 ) -> str | None:
     """What is NaN or infinite and ought not to be."""
     if signal.finite or settings.non_finite == "finite":
@@ -220,7 +222,7 @@ def _not_finite(
     if signal.row is None:
         return None
     for name, value in found.items():
-        position = subject.batch_position(name)
+        position = target.batch_position(name)
         if position is None or value.dtype.kind != "f":
             continue
         if not np.isfinite(np.delete(value, signal.row, axis=position)).all():
@@ -244,18 +246,18 @@ def _spoiled_row(signal: Signal) -> dict[str, Any]:
     return {} if signal.finite else {"row": signal.row, "rows": signal.rows}
 
 
-def _first_different(subject: Subject, signal: Signal, noise: Noise) -> Place | None:
+def _first_different(target: Target, signal: Signal, noise: Noise) -> Location | None:
     """The first ONNX value that differs from the captured program's, where there is one."""
-    made = subject.onnx.made
-    if made.program is None:
+    file = target.onnx.file
+    if file.program is None:
         return None
-    name = first_disagreement(subject, signal.inputs)
-    return None if name is None else subject.onnx.place(name)
+    name = first_disagreement(target, signal.inputs)
+    return None if name is None else target.onnx.place(name)
 
 
-def _node(subject: Subject, message: str) -> Place | None:
-    node = refusing_node(subject.onnx.made.graph, message)
-    return None if node is None else subject.onnx.place(node.output[0])
+def _node(target: Target, message: str) -> Location | None:
+    node = refusing_node(target.onnx.file.graph, message)
+    return None if node is None else target.onnx.place(node.output[0])
 
 
 def _summary(found: dict[str, np.ndarray]) -> str:

@@ -6,17 +6,17 @@ import numpy as np
 import torch
 
 from exporter.contracts.compare.noise import Noise, distance, scale_of
-from exporter.contracts.target import Subject
+from exporter.contracts.target import Target
 from exporter.core.tensors import Arrays
 from exporter.execution.evaluate import call, to_tensor
 
 
-def first_disagreement(subject: Subject, inputs: Arrays) -> str | None:
+def first_disagreement(target: Target, inputs: Arrays) -> str | None:
     """Name of the first ONNX value that is further from the program's than rounding explains.
 
     All values of the program are held, so this is for short probes.
     """
-    program = subject.onnx.made.program
+    program = target.onnx.file.program
     if program is None:
         return None
     values = {name: to_tensor(inputs[name]) for name in program.inputs}
@@ -31,7 +31,7 @@ def first_disagreement(subject: Subject, inputs: Arrays) -> str | None:
         program.onnx_name(op.name): values[op.name] for op in program.ops if op.kind == "tensor"
     }
     noise = Noise()
-    for name, (found,) in subject.onnx.walk((inputs,), names=subject.onnx.value_names()):
+    for name, (found,) in target.onnx.walk((inputs,), names=target.onnx.value_names()):
         if name not in by_onnx_name:
             continue
         wanted = by_onnx_name[name].detach().numpy()

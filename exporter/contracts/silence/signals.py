@@ -9,7 +9,7 @@ import numpy as np
 from exporter.contracts.probes import resize, short_steps, stack_rows, take_row
 from exporter.contracts.rows import varied_rows
 from exporter.contracts.silence.settings import Settings
-from exporter.contracts.target import Subject, TimeAxis
+from exporter.contracts.target import Target, TimeAxis
 
 _SQUARE_PERIOD = 160
 _SHARE_OF_PROBE = 4
@@ -36,7 +36,7 @@ class Signal:
 
 
 def make_signals(
-    subject: Subject, axis: TimeAxis, inputs: dict[str, np.ndarray], settings: Settings
+    target: Target, axis: TimeAxis, inputs: dict[str, np.ndarray], settings: Settings
 ) -> list[Signal]:
     """The signals that the settings ask for."""
     spec_shape = inputs[axis.input].shape
@@ -60,15 +60,15 @@ def make_signals(
         if name in shapes:
             signals.append(Signal(name=name, inputs=_with(inputs, axis, shapes[name])))
         elif name == "empty":
-            empty = resize(subject, inputs, axis, 0)
+            empty = resize(target, inputs, axis, 0)
             signals.append(Signal(name=name, inputs=empty, refusable=axis.minimum > 0))
         elif name in ("nan", "inf") and settings.non_finite != "skip":
-            batched = subject.batch_position(axis.input) is not None
+            batched = target.batch_position(axis.input) is not None
             size = inputs[axis.input].shape[axis.position]
             given = inputs
             if batched:
-                given = resize(subject, inputs, axis, short_steps(axis, size, _SHARE_OF_PROBE))
-            signals.append(_broken(subject, axis, given, name))
+                given = resize(target, inputs, axis, short_steps(axis, size, _SHARE_OF_PROBE))
+            signals.append(_broken(target, axis, given, name))
     return signals
 
 
@@ -78,15 +78,13 @@ def _with(
     return {**inputs, axis.input: np.ascontiguousarray(values, dtype=inputs[axis.input].dtype)}
 
 
-def _broken(subject: Subject, axis: TimeAxis, inputs: dict[str, np.ndarray], name: str) -> Signal:
+def _broken(target: Target, axis: TimeAxis, inputs: dict[str, np.ndarray], name: str) -> Signal:
     """One value in the middle is NaN or Inf; with a batch, in the second of three rows."""
     value = np.nan if name == "nan" else np.inf
-    batch = subject.batch_position(axis.input)
+    batch = target.batch_position(axis.input)
     rows = 1 if batch is None else 3
-    one = take_row(subject, inputs, 0)
-    given = (
-        one if batch is None else stack_rows(subject, varied_rows(subject, one, rows, axis=axis))
-    )
+    one = take_row(target, inputs, 0)
+    given = one if batch is None else stack_rows(target, varied_rows(target, one, rows, axis=axis))
     array = np.array(given[axis.input], copy=True)
     index: list[slice | int] = [slice(None)] * array.ndim
     index[axis.position] = array.shape[axis.position] // 2

@@ -15,8 +15,8 @@ import numpy as np
 from exporter.contracts.compare.noise import Noise, distance, scale_of
 from exporter.contracts.locate.first import record, shared_keys
 from exporter.contracts.locate.recorder import Call, Recorder
-from exporter.contracts.result import Place
-from exporter.contracts.target import ForwardError, Subject, as_array, as_tensor
+from exporter.contracts.result import Location
+from exporter.contracts.target import ForwardError, Target, as_array, as_tensor
 from exporter.core.tensors import Arrays
 from exporter.execution.double import call_in_double, copied_in_double
 
@@ -35,7 +35,7 @@ class Unsteady:
     single: float
     double: float
     onnx: float | None
-    where: Place | None
+    where: Location | None
 
     def text(self) -> str:
         """One clause with all figures."""
@@ -47,7 +47,7 @@ class Unsteady:
 
 
 def unsteady(
-    subject: Subject,
+    target: Target,
     inputs: Arrays,
     single: Mapping[str, np.ndarray],
     noise: Noise,
@@ -62,9 +62,9 @@ def unsteady(
         single: PyTorch's outputs on ``inputs``. onnx: the file's.
         noise: has the usual size of every output.
     """
-    if copied_in_double(subject.module) > _MOST_COPIED:
+    if copied_in_double(target.module) > _MOST_COPIED:
         return None
-    double = _in_double(subject, inputs)
+    double = _in_double(target, inputs)
     if double is None or any(double[name].shape != value.shape for name, value in single.items()):
         return None
     for name, value in single.items():
@@ -85,35 +85,35 @@ def unsteady(
             single=float(value.reshape(-1)[at]),
             double=float(wide.reshape(-1)[at]),
             onnx=here,
-            where=_first_layer(subject, inputs),
+            where=_first_layer(target, inputs),
         )
     return None
 
 
-def _in_double(subject: Subject, inputs: Arrays) -> dict[str, np.ndarray] | None:
-    tensors = {name: as_tensor(inputs[name]) for name in subject.input_names}
+def _in_double(target: Target, inputs: Arrays) -> dict[str, np.ndarray] | None:
+    tensors = {name: as_tensor(inputs[name]) for name in target.input_names}
     try:
-        returned = call_in_double(subject.module, tensors)
+        returned = call_in_double(target.module, tensors)
     except Exception:  # noqa: BLE001 - upstream code may insist on float32
         return None
     finally:
-        subject.snapshot.restore()
-    return {name: as_array(value) for name, value in subject.named(returned).items()}
+        target.snapshot.restore()
+    return {name: as_array(value) for name, value in target.named(returned).items()}
 
 
-def _first_layer(subject: Subject, inputs: Arrays) -> Place | None:
+def _first_layer(target: Target, inputs: Arrays) -> Location | None:
     """The first module that makes something large of it."""
     try:
-        single = record(subject, inputs)
+        single = record(target, inputs)
     except ForwardError:
         return None
     double: dict[str, Call] = {}
-    tensors = {name: as_tensor(inputs[name]) for name in subject.input_names}
+    tensors = {name: as_tensor(inputs[name]) for name in target.input_names}
     try:
-        with Recorder(subject.module, take=lambda call: double.__setitem__(call.key, call)):
-            call_in_double(subject.module, tensors)
+        with Recorder(target.module, take=lambda call: double.__setitem__(call.key, call)):
+            call_in_double(target.module, tensors)
     finally:
-        subject.snapshot.restore()
+        target.snapshot.restore()
     for key in shared_keys((single, double)):
         value, wide = as_array(single[key].value), as_array(double[key].value)
         if value.dtype.kind != "f" or value.shape != wide.shape or not value.size:

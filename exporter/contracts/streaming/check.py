@@ -19,10 +19,10 @@ from pydantic import Field
 from exporter.contracts.compare.differ import Difference, Kind, differ
 from exporter.contracts.compare.noise import Noise, noise_of
 from exporter.contracts.probes import probe, resize, stack_rows, take_row
-from exporter.contracts.result import TORCH, ContractResult, Place, not_run
+from exporter.contracts.result import TORCH, ContractResult, Location, not_run
 from exporter.contracts.rows import varied_rows
 from exporter.contracts.settings import ContractSettings, Many, Named, Reason
-from exporter.contracts.target import ForwardError, Subject, TimeAxis
+from exporter.contracts.target import ForwardError, Target, TimeAxis
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
 from exporter.parity.status import Status
@@ -98,12 +98,12 @@ class _Chunks:
     calls: int
 
 
-def streaming_result(subject: Subject, settings: Streaming, side: str) -> ContractResult:
+def streaming_result(target: Target, settings: Streaming, side: str) -> ContractResult:
     """Whether chunks add up to the whole, as a row of its own: another question than causality."""
-    if side != TORCH and subject.onnx.problem is not None:
-        return not_run(NAME, side, f"no ONNX file: {subject.onnx.problem}")
+    if side != TORCH and target.onnx.problem is not None:
+        return not_run(NAME, side, f"no ONNX file: {target.onnx.problem}")
     try:
-        found = check_streaming(subject, settings, side)
+        found = check_streaming(target, settings, side)
     except ForwardError as error:
         return not_run(NAME, side, f"the module does not run on the probe: {error}")
     failed = found.status is Status.FAIL
@@ -114,22 +114,22 @@ def streaming_result(subject: Subject, settings: Streaming, side: str) -> Contra
         reason=found.reason,
         observed=found.observed or None,
         limit="chunks equal the whole",
-        where=Place(op="streaming state", value=found.output) if failed else None,
+        where=Location(op="streaming state", value=found.output) if failed else None,
         advice=found.advice or None,
         details={"streaming": dict(found.figures)},
     )
 
 
-def check_streaming(subject: Subject, settings: Streaming, side: str) -> Streamed:
+def check_streaming(target: Target, settings: Streaming, side: str) -> Streamed:
     """Run a whole input at once and in chunks, with the state handed on; compare outputs.
 
     Raises:
         ForwardError: the module does not run on a short probe.
     """
-    axis = subject.time_axis(settings.input, settings.axis)
+    axis = target.time_axis(settings.input, settings.axis)
     if axis is None:
         return Streamed(status=Status.NOT_APPLICABLE, reason="no time axis")
-    forgotten = [s.name for s in subject.inputs if s.initial is not None]
+    forgotten = [s.name for s in target.inputs if s.initial is not None]
     forgotten = [name for name in forgotten if name not in settings.state]
     if forgotten:
         return Streamed(
@@ -141,19 +141,19 @@ def check_streaming(subject: Subject, settings: Streaming, side: str) -> Streame
         )
     streamed = [
         spec.name
-        for spec in subject.outputs
+        for spec in target.outputs
         if spec.name not in settings.not_streamed and spec.name not in settings.state.values()
     ]
     if not streamed:
         return _not_run("no output but states is streamed, so nothing would be compared")
-    run = subject.torch if side == TORCH else subject.onnx.run
-    whole = _whole(subject, settings, axis)
-    noise = noise_of(subject)
+    run = target.torch if side == TORCH else target.onnx.run
+    whole = _whole(target, settings, axis)
+    noise = noise_of(target)
     figures: dict[str, str] = {}
     calls: list[str] = []
     for size in settings.chunks:
         try:
-            longer = _long_enough(subject, settings, whole, axis, size, run)
+            longer = _long_enough(target, settings, whole, axis, size, run)
             if longer is None:
                 steps = whole[axis.input].shape[axis.position]
                 return _not_run(
@@ -162,7 +162,7 @@ def check_streaming(subject: Subject, settings: Streaming, side: str) -> Streame
                     figures,
                 )
             offline = run(longer)
-            chunks = _in_chunks(subject, settings, longer, axis, size, run)
+            chunks = _in_chunks(target, settings, longer, axis, size, run)
         except (ForwardError, OnnxStoppedError) as error:
             return Streamed(
                 status=Status.FAIL,
@@ -172,12 +172,12 @@ def check_streaming(subject: Subject, settings: Streaming, side: str) -> Streame
                 figures=figures,
             )
         calls.append(f"{size} ({chunks.calls} calls)")
-        bad = _compared(subject, settings, axis, size, chunks, offline, noise, figures)
+        bad = _compared(target, settings, axis, size, chunks, offline, noise, figures)
         if bad is not None:
             return bad
         if not any(value.size for name in streamed for value in chunks.parts[name]):
             return _not_run(f"in chunks of {size} no output holds a value", figures)
-    rows = f", {_ROWS} rows that differ" if subject.batch is not None else ""
+    rows = f", {_ROWS} rows that differ" if target.batch is not None else ""
     return Streamed(
         status=Status.PASS,
         reason=f"chunk by chunk equals offline: chunks of {', '.join(calls)}{rows}",
@@ -190,18 +190,18 @@ def _not_run(reason: str, figures: Mapping[str, str] | None = None) -> Streamed:
     return Streamed(status=Status.NOT_RUN, reason=reason, figures=figures or {})
 
 
-def _whole(subject: Subject, settings: Streaming, axis: TimeAxis) -> dict[str, np.ndarray]:
+def _whole(target: Target, settings: Streaming, axis: TimeAxis) -> dict[str, np.ndarray]:
     """The probe as a stream that begins: in two rows that differ, where there is a batch."""
-    whole = probe(subject)
-    if subject.batch is not None:
-        one = take_row(subject, whole, 0)
-        rows = varied_rows(subject, one, _ROWS, axis=axis, states=False)
-        whole = stack_rows(subject, rows)
+    whole = probe(target)
+    if target.batch is not None:
+        one = take_row(target, whole, 0)
+        rows = varied_rows(target, one, _ROWS, axis=axis, states=False)
+        whole = stack_rows(target, rows)
     return whole | _flags(whole, settings, last=True)
 
 
 def _long_enough(
-    subject: Subject,
+    target: Target,
     settings: Streaming,
     whole: Arrays,
     axis: TimeAxis,
@@ -217,7 +217,7 @@ def _long_enough(
         wanted = axis.maximum
     if wanted <= size:
         return None
-    longer = resize(subject, whole, axis, wanted)
+    longer = resize(target, whole, axis, wanted)
     try:
         run(longer)  # type: ignore[operator]
     except (ForwardError, OnnxStoppedError):
@@ -226,7 +226,7 @@ def _long_enough(
 
 
 def _in_chunks(
-    subject: Subject, settings: Streaming, whole: Arrays, axis: TimeAxis, size: int, run: object
+    target: Target, settings: Streaming, whole: Arrays, axis: TimeAxis, size: int, run: object
 ) -> _Chunks:
     steps = whole[axis.input].shape[axis.position]
     parts: dict[str, list[np.ndarray]] = {}
@@ -238,11 +238,11 @@ def _in_chunks(
             spec.name: np.take(
                 whole[spec.name], np.arange(start, stop), axis=spec.shape.index(axis.name)
             )
-            for spec in subject.inputs
+            for spec in target.inputs
             if axis.name in spec.shape
         }
         flags = _flags(whole, settings, last=stop == steps)
-        given = {**resize(subject, whole, axis, stop - start), **moved, **state, **flags}
+        given = {**resize(target, whole, axis, stop - start), **moved, **state, **flags}
         if settings.position is not None:
             given[settings.position] = whole[settings.position] + start
         found = run(given)  # type: ignore[operator]
@@ -253,7 +253,7 @@ def _in_chunks(
 
 
 def _compared(
-    subject: Subject,
+    target: Target,
     settings: Streaming,
     axis: TimeAxis,
     size: int,
@@ -266,7 +266,7 @@ def _compared(
     for name, parts in chunks.parts.items():
         if name in settings.not_streamed or name in settings.state.values():
             continue
-        along = _joined_along(subject, axis.name, name)
+        along = _joined_along(target, axis.name, name)
         # What has no steps is what the last call says.
         joined = parts[-1] if along is None else np.concatenate(parts, axis=along)
         found = _judged(name, size, joined, offline[name], noise, figures)
@@ -330,10 +330,8 @@ def _flags(whole: Arrays, settings: Streaming, *, last: bool) -> dict[str, np.nd
     }
 
 
-def _joined_along(subject: Subject, axis: str, name: str) -> int | None:
+def _joined_along(target: Target, axis: str, name: str) -> int | None:
     """The axis of an output's steps; ``None`` for one that has none."""
-    shape = subject.spec(name).shape
-    symbolic = [
-        k for k, size in enumerate(shape) if isinstance(size, str) and size != subject.batch
-    ]
+    shape = target.spec(name).shape
+    symbolic = [k for k, size in enumerate(shape) if isinstance(size, str) and size != target.batch]
     return shape.index(axis) if axis in shape else symbolic[-1] if symbolic else None

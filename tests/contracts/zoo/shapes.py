@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from exporter.contracts import Subject
+from exporter.contracts import Target
 from exporter.contracts.make_target import draw_example
 from exporter.contracts.onnx_side import opened
 from exporter.core.tensors import Axis
@@ -140,7 +140,7 @@ class Recurrent(nn.Module):
         return self.lstm(x)[0]
 
 
-def traced(module: nn.Module, inputs=INPUTS, outputs=Y) -> Subject:
+def traced(module: nn.Module, inputs=INPUTS, outputs=Y) -> Target:
     """A subject whose file was made by legacy tracing, which bakes without a word."""
     made = subject(module, inputs, outputs)
     folder = tempfile.TemporaryDirectory(prefix="export-verify-")

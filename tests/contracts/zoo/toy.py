@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from exporter.contracts import ContractResult, Subject, run_contracts
-from exporter.contracts.make_target import subject_from_module
+from exporter.contracts import ContractResult, Target, run_contracts
+from exporter.contracts.make_target import target_from_module
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.parity.status import severity
 
@@ -35,7 +35,7 @@ class Toy:
 
     name: str
     broken: bool
-    make: Callable[[], Subject]
+    make: Callable[[], Target]
     settings: dict[str, Any] = field(default_factory=dict)
     torch: str | None = None
     onnx: str | None = None
@@ -90,7 +90,7 @@ def subject(
     with_onnx: bool = False,
     seed: bool = True,
     **options: Any,
-) -> Subject:
+) -> Target:
     """A subject in eval mode with seeded weights."""
     if seed:
         generator = torch.Generator().manual_seed(4)
@@ -100,7 +100,7 @@ def subject(
                     drawn = torch.randn(parameter.shape, generator=generator) * 0.4
                     parameter.copy_(drawn.to(parameter.dtype))
     module.eval().requires_grad_(False)
-    return subject_from_module(
+    return target_from_module(
         module, inputs=inputs, outputs=outputs, with_onnx=with_onnx, **options
     )
 

@@ -36,7 +36,7 @@ _RUN_AGAIN = "run the pipeline again: export-verify run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Pair:
     """A program and a file that should compute the same.
 
     Attributes:
@@ -82,14 +82,14 @@ class Subject:
         return next((t.tap.module for t in self.planned if t.onnx_name == onnx_name), None)
 
 
-def load_subject(
+def load_pair(
     pipeline: Pipeline,
     folder: Path,
     *,
     onnx_path: Path | None,
     case: str | None,
     deployment: Deployment,
-) -> Subject:
+) -> Pair:
     """Load a finished run and, if given, another file to hold against it.
 
     A file that does not descend from the run's is held against the export whose values have
@@ -117,7 +117,7 @@ def load_subject(
     planned = plan_taps(program, expected)
     chosen, notes = _choose_case(pipeline, report, case)
     (loaded,) = load_cases(pipeline, input_specs(expected), (chosen,))
-    subject = Subject(
+    pair = Pair(
         folder=folder,
         report=report,
         program=program,
@@ -133,12 +133,12 @@ def load_subject(
         notes=notes,
     )
     if given is None or onnx_path is None:
-        return subject
+        return pair
     if not is_own(onnx_path):
         try_file(onnx_path, [deployment], [loaded])
     if foreign:
-        return beside(subject, given, onnx_path)
-    return against(subject, given, onnx_path)
+        return beside(pair, given, onnx_path)
+    return against(pair, given, onnx_path)
 
 
 def _reference(
@@ -176,20 +176,20 @@ def _is_foreign(model: onnx.ModelProto) -> bool:
     return f"{PREFIX}graph_digest" not in metadata_of(model)
 
 
-def against(subject: Subject, model: onnx.ModelProto, path: Path) -> Subject:
+def against(pair: Pair, model: onnx.ModelProto, path: Path) -> Pair:
     """The same run with another file under test, which descends from the run's.
 
     Raises:
         ArtifactError: the file does not descend from this run's, or takes other inputs.
     """
-    _check_origin(model, path, subject.expected.model)
+    _check_origin(model, path, pair.expected.model)
     actual = index_graph(model, path.parent)
-    _check_inputs(actual, subject.expected, path)
-    planned = plan_taps(subject.program, actual)
-    return replace(subject, actual=actual, path=path, planned=planned, cut=_cut(planned))
+    _check_inputs(actual, pair.expected, path)
+    planned = plan_taps(pair.program, actual)
+    return replace(pair, actual=actual, path=path, planned=planned, cut=_cut(planned))
 
 
-def beside(subject: Subject, model: onnx.ModelProto, path: Path) -> Subject:
+def beside(pair: Pair, model: onnx.ModelProto, path: Path) -> Pair:
     """The same program with a file that somebody else has exported.
 
     Raises:
@@ -197,7 +197,7 @@ def beside(subject: Subject, model: onnx.ModelProto, path: Path) -> Subject:
             other inputs.
     """
     actual = index_graph(model, path.parent)
-    agreed = agreeing_taps(subject.program, actual)
+    agreed = agreeing_taps(pair.program, actual)
     if not agreed.useful:
         raise ArtifactError(
             "nothing in the file tells which of its values belong to which layer, so none can be"
@@ -206,10 +206,10 @@ def beside(subject: Subject, model: onnx.ModelProto, path: Path) -> Subject:
             remedy="'verify --onnx' compares its outputs; for layers, export it with"
             " torch.onnx.export(dynamo=True) and keep the metadata of its nodes",
         )
-    _check_inputs(actual, subject.expected, path)
-    planned = plan_taps(subject.program, actual, agreed.taps)
+    _check_inputs(actual, pair.expected, path)
+    planned = plan_taps(pair.program, actual, agreed.taps)
     return replace(
-        subject,
+        pair,
         actual=actual,
         path=path,
         planned=planned,
