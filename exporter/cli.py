@@ -17,6 +17,7 @@ import click
 
 import exporter.commands
 from exporter import __version__
+from exporter.core.disk import disk_error
 from exporter.core.errors import (
     EXIT_PASS,
     EXIT_USER_INPUT,
@@ -97,10 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {_printable(error.render())}", file=sys.stderr)
         return exit_code(error)
     except Exception as error:  # noqa: BLE001 - the one place where errors end
-        missing = missing_package(error)
-        if missing is not None:
-            print(f"error: {missing.render()}", file=sys.stderr)
-            return exit_code(missing)
+        told = missing_package(error) or disk_error(error)
+        if told is not None:
+            print(f"error: {_printable(told.render())}", file=sys.stderr)
+            return exit_code(told)
         print(f"This is a bug in export-verify {__version__}: {error}", file=sys.stderr)
         print("Please report it with the lines below.\n", file=sys.stderr)
         traceback.print_exception(error)

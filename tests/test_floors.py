@@ -34,7 +34,7 @@ def floor(name: str, modules: str, packages: str) -> Floor:
 
 ANY = "*"
 FLOORS = (
-    floor("core", "core", "numpy"),
+    floor("core", "core", "filelock numpy"),
     floor("config", "config", "pydantic yaml"),
     floor("cache", "cache", "numpy"),
     floor("parity", "parity", "ml_dtypes numba numpy"),

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from exporter.core.errors import UserInputError
 
 PART = ".part"
 """How the names of files end that are being written."""
+# The second form is that of earlier versions.
+_PART_NAME = re.compile(r"(\.[0-9a-f]{16}|.+\.[0-9a-f]{8})\.part")
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @contextlib.contextmanager
@@ -32,15 +37,53 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
         OSError: the folder cannot be written to.
     """
     refuse_special(path)
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
+    part = part_in(path.parent)
     try:
         yield part
         if synced:
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
         os.replace(part, path)
+    except OSError as error:
+        if error.filename is None:
+            # A write that fails does not say to what; only who opened the file knows.
+            error.filename = str(path)
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; what is no regular file is refused, and never waited for.
+
+    Raises:
+        UserInputError: it is a pipe, a device, a socket or a folder.
+        OSError: it cannot be opened.
+    """
+    # A pipe would wait for its writer. Looked at once it is open: a name can be given away.
+    handle = os.open(path, os.O_RDONLY | _NO_WAIT)
+    try:
+        _refuse_kind(path, os.fstat(handle).st_mode, "a file that can be read")
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_bytes(path: Path) -> bytes:
+    """All bytes of a regular file; see ``open_regular`` for what it raises."""
+    with open_regular(path) as stream:
+        return stream.read()
+
+
+def read_text(path: Path) -> str:
+    """UTF-8 text of a regular file; see ``open_regular`` for what it raises.
+
+    Raises:
+        UnicodeDecodeError: it is no such text.
+    """
+    return read_bytes(path).decode("utf-8")
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -50,10 +93,17 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+def part_in(folder: Path) -> Path:
+    """A new name for a file that is being written."""
+    # Not that of the file: it may be as long as the file system lets it be.
+    return folder / f".{secrets.token_hex(8)}{PART}"
+
+
 def clear_parts(folder: Path) -> None:
     """Take away what writers left that were killed; to be asked for where nobody writes."""
-    for path in folder.glob(f"*{PART}"):
-        if path.is_file() and not path.is_symlink():
+    for path in folder.iterdir() if folder.is_dir() else ():
+        # Other programs have files that end so, too.
+        if _PART_NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             path.unlink(missing_ok=True)
 
 
@@ -67,6 +117,10 @@ def refuse_special(path: Path) -> None:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
+    _refuse_kind(path, mode, "a file that can be replaced")
+
+
+def _refuse_kind(path: Path, mode: int, wanted: str) -> None:
     if stat.S_ISREG(mode):
         return
     kinds = {
@@ -77,7 +131,7 @@ def refuse_special(path: Path) -> None:
     }
     kind = next((name for name, is_kind in kinds.items() if is_kind(mode)), "a device")
     raise UserInputError(
-        f"this is {kind}, not a file that can be replaced",
+        f"this is {kind}, not {wanted}",
         where=str(path),
         remedy="give the path of a regular file, or of one that does not exist yet",
     )

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from exporter.core.errors import GoldenError
-from exporter.core.files import replacing
+from exporter.core.files import clear_parts, replacing
 from exporter.core.tensors import Tap
 from exporter.golden.interface import Interface
 from exporter.golden.records import (
@@ -93,9 +93,9 @@ def write_golden(golden: Golden, folder: Path) -> Golden:
     text = _render(body)
     _write_synced(folder / MANIFEST, text.encode())
     _sync_folder(folder)
+    clear_parts(folder)
     for path in folder.iterdir():
-        leftover = path.suffix == ".part" or _is_data_name(path.name)
-        if leftover and path.name not in files:
+        if _is_data_name(path.name) and path.name not in files:
             path.unlink()
     return read_golden(folder)
 
