@@ -33,10 +33,10 @@ from interleaved import machine, median  # noqa: E402
 from exporter.build.build import PREFIX  # noqa: E402
 from exporter.cases.audio import read_waveform  # noqa: E402
 from exporter.core.tensors import Case  # noqa: E402
-from exporter.execution.evaluate import run_program  # noqa: E402
 from exporter.execution.onnxruntime import Deployment, FileRun  # noqa: E402
 from exporter.graph.index import open_graph  # noqa: E402
 from exporter.graph.program_file import load_program  # noqa: E402
+from exporter.interpret.run import run_program  # noqa: E402
 from exporter.judge.layers import LayerLink, judge_layers  # noqa: E402
 from exporter.parity.tolerance import Policy  # noqa: E402
 from exporter.report.environment import default_memory_budget  # noqa: E402

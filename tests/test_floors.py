@@ -46,7 +46,8 @@ FLOORS = (
         "graph",
         "google ml_dtypes numpy onnx onnx_ir onnxscript onnxsim safetensors torch",
     ),
-    floor("execution", "execution", "ml_dtypes numba numpy onnx onnxruntime safetensors torch"),
+    floor("interpret", "interpret", "numba numpy torch"),
+    floor("execution", "execution", "ml_dtypes numpy onnx onnxruntime safetensors torch"),
     floor("build", "build", "onnx onnx_ir torch"),
     floor(
         "records",

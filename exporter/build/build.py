@@ -30,8 +30,8 @@ from exporter.cache.store import Store
 from exporter.config import Pipeline
 from exporter.core.artifact import Artifact
 from exporter.core.stages import Stages, Station
+from exporter.core.stopwatch import FILES, MODULE, timed
 from exporter.execution.memory import trim
-from exporter.execution.stopwatch import FILES, MODULE, timed
 from exporter.graph.export import check_interface, export
 from exporter.graph.index import index_graph
 from exporter.graph.program import Program

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from exporter.contracts.memo import Memo, digest_of
 from exporter.contracts.result import Location
 from exporter.core.errors import ArtifactError, StageError
+from exporter.core.stopwatch import FILES, timed
 from exporter.core.tensors import Arrays, Tap, TensorSpec
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, FileRun
-from exporter.execution.stopwatch import FILES, timed
 from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.index import GraphIndex, index_graph, open_graph

@@ -14,9 +14,9 @@ from exporter.contracts.memo import Memo, digest_of
 from exporter.contracts.onnx_side import OnnxSide
 from exporter.contracts.state import Snapshot
 from exporter.core.errors import ExportVerifyError
+from exporter.core.stopwatch import RUNNING, timed
 from exporter.core.tensors import BATCH_NAMES, Arrays, Case, TensorSpec
-from exporter.execution.evaluate import to_tensor
-from exporter.execution.stopwatch import RUNNING, timed
+from exporter.interpret.evaluate import to_tensor
 
 
 class ForwardError(ExportVerifyError):

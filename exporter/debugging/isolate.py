@@ -13,15 +13,15 @@ from exporter.core.tensors import Arrays
 from exporter.debugging.layer_program import layer_program
 from exporter.debugging.pair import Pair
 from exporter.debugging.reference import boundary, region_of, run_reference, truth_of
-from exporter.execution.evaluate import to_array
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
-from exporter.execution.reshaped import StoredShapes, as_expected
-from exporter.execution.shown import shown_targets
+from exporter.execution.stored import StoredShapes, as_expected
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.subgraph import OWN, WindowGraph, cut_window, piece_of
 from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.interpret.evaluate import to_array
+from exporter.interpret.targets import shown_targets
 from exporter.parity.compare import measure, measure_exact
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who

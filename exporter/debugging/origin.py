@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from exporter.debugging.pair import Pair
-from exporter.execution.evaluate import to_array
 from exporter.graph.index import GraphIndex
 from exporter.graph.initializers import describe
+from exporter.interpret.evaluate import to_array
 
 # Ops that hand a constant on as it is.
 _PASSING = frozenset({"Cast", "CastLike", "Identity", "Expand", "Reshape", "Unsqueeze", "Squeeze"})

@@ -13,16 +13,10 @@ from typing import Any
 import torch
 
 from exporter.debugging.pair import Pair
-from exporter.execution.evaluate import (
-    call,
-    call_double,
-    is_floating,
-    keep_decisions,
-    last_uses,
-    to_tensor,
-)
-from exporter.execution.targets import moves_elements
 from exporter.graph.program import Op
+from exporter.interpret.evaluate import call, call_double, is_floating, keep_decisions, to_tensor
+from exporter.interpret.run import last_uses
+from exporter.interpret.targets import moves_elements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from exporter.core.files import replacing
-from exporter.execution.evaluate import call
 from exporter.graph.capture import quiet_exporter
 from exporter.graph.program import Program
+from exporter.interpret.evaluate import call
 
 
 class LayerModule(nn.Module):

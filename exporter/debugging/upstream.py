@@ -11,12 +11,12 @@ from exporter.debugging.finding import ADDED_UP, INPUT, Finding
 from exporter.debugging.isolate import Isolated, first_line
 from exporter.debugging.pair import Pair
 from exporter.debugging.reference import run_reference
-from exporter.execution.evaluate import to_array
 from exporter.execution.onnxruntime import Deployment, WindowRun
-from exporter.execution.reordered import float32_cost
-from exporter.execution.shown import shown_targets
 from exporter.graph.subgraph import Partition, cut_window
 from exporter.graph.taps import PlannedTap
+from exporter.interpret.evaluate import to_array
+from exporter.interpret.float32_cost import float32_cost
+from exporter.interpret.targets import shown_targets
 from exporter.judge.layers import with_cost
 from exporter.parity.compare import measure, measure_exact
 from exporter.parity.status import Status

@@ -18,11 +18,11 @@ from onnx.reference import ReferenceEvaluator
 from exporter.core.tensors import Arrays
 from exporter.debugging.isolate import Isolated, Row, first_line, judge_value
 from exporter.debugging.pair import Pair
-from exporter.execution.evaluate import to_array
 from exporter.execution.onnxruntime import LEVELS, Deployment, WindowRun, present_providers
-from exporter.execution.reordered import float32_cost
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, WindowGraph, standalone
+from exporter.interpret.evaluate import to_array
+from exporter.interpret.float32_cost import float32_cost
 from exporter.judge.layers import with_cost
 from exporter.parity.measurement import Distance, Measurement
 from exporter.parity.status import Status

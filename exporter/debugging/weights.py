@@ -9,7 +9,7 @@ import numpy as np
 
 from exporter.debugging.isolate import Row
 from exporter.debugging.pair import Pair
-from exporter.execution.evaluate import to_array
+from exporter.interpret.evaluate import to_array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

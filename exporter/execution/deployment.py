@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 CPU, CUDA = "cpu", "cuda"
 PROVIDERS = {CPU: "CPUExecutionProvider", CUDA: "CUDAExecutionProvider"}
@@ -66,3 +67,28 @@ class Deployment:
         """The same with another option of the provider."""
         kept = tuple(pair for pair in self.settings if pair[0] != key)
         return replace(self, settings=(*kept, (key, value)))
+
+
+class Way(StrEnum):
+    """What is changed of a deployment, all else left as declared: what helps tells the cause."""
+
+    TF32_OFF = "TF32 off"
+    FIXED_ALGORITHM = "cuDNN's default algorithm"
+    OPTIMISATION_OFF = "graph optimisation off"
+    WITHOUT_DEVICE = "on the CPU"
+
+
+def other_ways(deployment: Deployment) -> tuple[tuple[Way, Deployment], ...]:
+    """The deployments that differ from this one in one thing, the smallest change first.
+
+    None for a deployment on the CPU, which has nothing in front of it.
+    """
+    if deployment.provider == CPU:
+        return ()
+    ways = [
+        (Way.TF32_OFF, deployment.without_tf32()),
+        (Way.FIXED_ALGORITHM, deployment.with_setting(*FIXED_ALGORITHM)),
+        (Way.OPTIMISATION_OFF, replace(deployment, level="disable")),
+        (Way.WITHOUT_DEVICE, deployment.on_cpu()),
+    ]
+    return tuple((way, other) for way, other in ways if other != deployment)

@@ -22,7 +22,18 @@ import numpy as np
 import torch
 
 from exporter.core.tensors import Arrays
-from exporter.execution.evaluate import (
+from exporter.execution.memory import FreedPages, keep_freed_pages, large_blocks_from_system
+from exporter.execution.onnx_windows import OnnxWindows
+from exporter.execution.onnxruntime import Deployment, WindowRun
+from exporter.execution.pieces import Pieces
+from exporter.execution.products import Products
+from exporter.execution.stored import StoredFormats, StoredShapes, supplier
+from exporter.execution.tap_values import Clock, TapValues
+from exporter.graph.held_precision import HeldPrecision, native_formats
+from exporter.graph.index import GraphIndex
+from exporter.graph.program import Op, Program
+from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.interpret.evaluate import (
     call,
     call_double,
     is_floating,
@@ -31,24 +42,11 @@ from exporter.execution.evaluate import (
     to_tensor,
     widen,
 )
-from exporter.execution.linear_change import add_change
-from exporter.execution.margins import Margin, margin_of, uses_until_judged
-from exporter.execution.memory import FreedPages, keep_freed_pages, large_blocks_from_system
-from exporter.execution.onnx_windows import OnnxWindows
-from exporter.execution.onnxruntime import Deployment, WindowRun
-from exporter.execution.pieces import Pieces
-from exporter.execution.products import Products
-from exporter.execution.rearranged import Rearranged, rearrange, rearranged_source
-from exporter.execution.reshaped import StoredShapes, supplier
-from exporter.execution.shown import shown_targets
-from exporter.execution.slices import SLICED_OPS, LinearSlices, operands, sliceable
-from exporter.execution.stored import StoredFormats
-from exporter.execution.tap_values import Clock, TapValues
-from exporter.execution.targets import moves_elements
-from exporter.graph.held_precision import HeldPrecision, native_formats
-from exporter.graph.index import GraphIndex
-from exporter.graph.program import Op, Program
-from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.interpret.linear_change import add_change
+from exporter.interpret.margins import Margin, margin_of, uses_until_judged
+from exporter.interpret.rearranged import Rearranged, rearrange, rearranged_source
+from exporter.interpret.sliced_linear import SLICED_OPS, LinearSlices, operands, sliceable
+from exporter.interpret.targets import moves_elements, shown_targets
 
 _TAP_COPIES = 3
 _KEPT = 1 << 30
@@ -283,7 +281,7 @@ class _Walk:
             widen(self._wide_of(x)),
             self._local_of(x),
             self.reference[weight],
-            self.products,
+            self.products.multiply,
         )
 
     def _too_large(self, op: Op, reference: torch.Tensor) -> bool:

@@ -11,11 +11,11 @@ import onnx
 import onnxruntime as ort
 
 from exporter.core.errors import ArtifactError, OnnxStoppedError, UserInputError
+from exporter.core.stopwatch import RUNNING, SESSIONS, timed
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import PROVIDERS, Deployment
 from exporter.execution.ort_values import ort_value, run_session
 from exporter.execution.providers import check_provider, open_session, present_providers
-from exporter.execution.stopwatch import RUNNING, SESSIONS, timed
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import WindowGraph
 

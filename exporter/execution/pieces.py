@@ -12,14 +12,14 @@ import torch
 from exporter.core.errors import ExportVerifyError
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
-from exporter.execution.double_nodes import DoubleRun, run_double
-from exporter.execution.evaluate import to_array
+from exporter.execution.onnx_float64 import DoubleRun, run_double
 from exporter.execution.onnxruntime import WindowRun
-from exporter.execution.reordered import cost_of
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op
 from exporter.graph.subgraph import cut_window, piece_of, standalone
 from exporter.graph.taps import PlannedTap
+from exporter.interpret.evaluate import to_array
+from exporter.interpret.float32_cost import cost_of
 from exporter.parity.measurement import Distance
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from exporter.execution.double_nodes import DoubleRun
-from exporter.execution.margins import Margin
-from exporter.execution.rearranged import Rearranged
-from exporter.execution.slices import LinearSlices
+from exporter.execution.onnx_float64 import DoubleRun
 from exporter.graph.taps import PlannedTap
+from exporter.interpret.margins import Margin
+from exporter.interpret.rearranged import Rearranged
+from exporter.interpret.sliced_linear import LinearSlices
 from exporter.parity.measurement import Distance
 
 

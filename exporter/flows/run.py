@@ -21,10 +21,10 @@ from exporter.core.artifact import sha256_of
 from exporter.core.errors import ArtifactError, ModelError, StageError, UserInputError
 from exporter.core.files import clear_parts
 from exporter.core.stages import Stages
+from exporter.core.stopwatch import FILES, breakdown, collecting, timed
 from exporter.core.tensors import Case
 from exporter.execution.declared import declared_deployments
 from exporter.execution.onnxruntime import Deployment
-from exporter.execution.stopwatch import FILES, breakdown, collecting, timed
 from exporter.flows.certify import certify_run, uncertify
 from exporter.flows.check import contract_records, contract_subject
 from exporter.flows.report import (

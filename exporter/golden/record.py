@@ -22,10 +22,7 @@ from exporter.config import Pipeline
 from exporter.core.artifact import sha256_of
 from exporter.core.errors import GoldenError, UserInputError
 from exporter.core.tensors import Case, TensorSpec
-from exporter.execution.margins import Margin
 from exporter.execution.onnxruntime import Deployment
-from exporter.execution.reordered import float32_cost
-from exporter.execution.walk_double import OpValues, walk_double
 from exporter.golden.check import flat_environment
 from exporter.golden.judge import Observed, judge_case, judge_tap
 from exporter.golden.limits import direct_limits
@@ -45,6 +42,9 @@ from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
 from exporter.graph.program_file import load_program
 from exporter.graph.taps import plan_taps
+from exporter.interpret.float32_cost import float32_cost
+from exporter.interpret.margins import Margin
+from exporter.interpret.walk_double import OpValues, walk_double
 from exporter.judge.layers import with_cost
 from exporter.judge.policy import policy_of
 from exporter.parity.compare import measure

@@ -2,7 +2,7 @@
 
 Names do not prove that a value is the same one: a tool that folds two ops into one may give the
 result of both the name of the first. ``Joins`` holds what numbers have shown of such names, see
-``execution.settle``.
+``execution.misnamed_taps``.
 """
 
 from __future__ import annotations

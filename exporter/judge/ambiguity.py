@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 
-from exporter.execution.margins import decides
 from exporter.graph.program import Program
+from exporter.interpret.margins import decides
 from exporter.judge.outputs import OutputResult
 from exporter.parity.status import Status, Who
 

@@ -12,12 +12,12 @@ from torch import nn
 
 from exporter.cases.steps import STEP
 from exporter.core.tensors import Arrays, Case
-from exporter.execution.eager import EagerRun
 from exporter.execution.memory import trim
-from exporter.execution.repeats import Repeats, moved_by_seed
-from exporter.execution.truth import Yardstick, find_truth, program_yardstick
 from exporter.graph.guards import Guard
 from exporter.graph.program import Program
+from exporter.interpret.eager import EagerRun
+from exporter.interpret.repeats import Repeats, moved_by_seed
+from exporter.interpret.truth import Yardstick, find_truth, program_yardstick
 from exporter.judge.length_proofs import LengthProof
 from exporter.judge.own_state import OwnState, step_case
 from exporter.judge.subject import Subject

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.stages import Stages, Station
+from exporter.core.stopwatch import FILES, METRICS, RUNNING, spent, timed
 from exporter.core.tensors import Arrays, Case
 from exporter.execution.deployment import CPU
 from exporter.execution.memory import trim
 from exporter.execution.onnxruntime import Deployment, FileRun
-from exporter.execution.stopwatch import FILES, METRICS, RUNNING, spent, timed
 from exporter.graph.index import GraphIndex, open_graph
 from exporter.graph.taps import COMPARED, count_fates
 from exporter.judge.ambiguity import doubtful_cases, settle

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from exporter.core.errors import ArtifactError, OnnxStoppedError
 from exporter.core.tensors import Arrays
-from exporter.execution.deployment import CPU, Deployment
+from exporter.execution.deployment import CPU, Deployment, Way, other_ways
 from exporter.execution.onnxruntime import FileRun
 from exporter.execution.placement import placement
-from exporter.execution.ways import Way, other_ways
 from exporter.judge.case_run import CaseRun
 from exporter.judge.outputs import OutputResult
 from exporter.parity.status import Status

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from exporter.core.tensors import Arrays
 from exporter.execution.lockstep import Lockstep
-from exporter.execution.reordered import DRAWS
-from exporter.execution.reshaped import as_expected
+from exporter.execution.stored import as_expected
 from exporter.execution.tap_values import TapValues
 from exporter.graph.program import Program
 from exporter.graph.taps import PlannedTap
+from exporter.interpret.float32_cost import DRAWS
 from exporter.judge.culprits import Judged, WorstOf
 from exporter.judge.tap_measure import with_cost
 from exporter.parity.cause import Cause, Opinion, opinion

@@ -1,7 +1,8 @@
 """Judge the layers of a file whose names may lie: one is believed as far as numbers bear it out.
 
 Every name is taken at its word first. Where all values agree, that is the proof. Where some do
-not, ``execution.settle`` asks what they hold, and the layers are judged again with what it found:
+not, ``execution.misnamed_taps`` asks what they hold, and the layers are judged again with what it
+found:
 
     a name holds another tap's value      judged as that tap, with that tap's limits; where that
                                           tap comes before it, only if all values right behind the
@@ -21,8 +22,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from exporter.core.tensors import Case
+from exporter.execution.misnamed_taps import settle, values_behind
 from exporter.execution.onnxruntime import Deployment
-from exporter.execution.settle import settle, values_behind
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, Joins, Names

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exporter.build.build import PREFIX
-from exporter.execution.targets import moves_elements
 from exporter.graph.foreign_taps import Agreement, agreeing_taps
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, Names, plan_taps, tap_ops
+from exporter.interpret.targets import moves_elements
 from exporter.judge.reference import Reference
 
 _ELSEWHERE = "the file does not descend from this pipeline's export (its metadata does not say so)"

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from exporter.core.tensors import Case
-from exporter.execution.held_cost import Costs
 from exporter.execution.lockstep import Clock, Lockstep, TapValues
-from exporter.execution.margins import Margin
 from exporter.execution.onnxruntime import Deployment
-from exporter.execution.reordered import float32_cost
 from exporter.graph.exposed import expose_quantised
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, NO_JOINS, Joins, PlannedTap, plan_taps
+from exporter.interpret.float32_cost import float32_cost
+from exporter.interpret.format_cost import Costs
+from exporter.interpret.margins import Margin
 from exporter.judge.culprits import (
     Culprit,
     Judged,

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from exporter.core.stages import Station
 from exporter.core.tensors import Arrays, Case
-from exporter.execution.held_cost import (
+from exporter.graph.held_precision import Held, HeldPrecision, native_formats
+from exporter.graph.index import GraphIndex
+from exporter.graph.program import Program
+from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
+from exporter.interpret.format_cost import (
     Costs,
     held_by_kind,
     held_costs,
@@ -15,10 +19,6 @@ from exporter.execution.held_cost import (
     output_costs,
     shifted_weights,
 )
-from exporter.graph.held_precision import Held, HeldPrecision, native_formats
-from exporter.graph.index import GraphIndex
-from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
 from exporter.judge.subject import Subject
 from exporter.parity.measurement import Distance, Measurement
 from exporter.parity.tolerance import Policy, coarser, declared_formats

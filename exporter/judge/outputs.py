@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from exporter.core.stopwatch import METRICS, timed
 from exporter.core.tensors import Arrays, Case, TensorSpec
-from exporter.execution.decisions import is_drawn
-from exporter.execution.reordered import float32_cost
-from exporter.execution.shown import shown_targets
-from exporter.execution.stopwatch import METRICS, timed
-from exporter.execution.targets import resolve
 from exporter.graph.program import Program
+from exporter.interpret.decisions import is_drawn
+from exporter.interpret.float32_cost import float32_cost
+from exporter.interpret.targets import resolve, shown_targets
 from exporter.judge.lowered import HeldOutputs
 from exporter.judge.tap_measure import with_cost
 from exporter.parity.compare import measure

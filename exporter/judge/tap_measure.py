@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from exporter.execution.lockstep import TapValues
-from exporter.execution.slices import LinearSlices
+from exporter.interpret.sliced_linear import LinearSlices
 from exporter.parity.compare import accumulate, measure, measure_exact, same_bits
 from exporter.parity.measurement import Distance, Measurement, Role
 from exporter.parity.tolerance import natural_scale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exporter.execution.ways import Way
+from exporter.execution.deployment import Way
 from exporter.report.schema import DeploymentRecord, WayRecord
 
 _ARITHMETIC = (Way.TF32_OFF, Way.FIXED_ALGORITHM)

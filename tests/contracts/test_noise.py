@@ -13,7 +13,7 @@ from torch import nn
 from exporter.contracts import run_contracts
 from exporter.contracts.compare import noise
 from exporter.contracts.compare.noise import Noise, distance, format_of, noise_of
-from exporter.execution.double import call_in_double, copied_in_double, large_weights
+from exporter.interpret.eager_float64 import call_in_double, copied_in_double, large_weights
 from tests.contracts.zoo.toy import Conv, Stack, features, output, subject
 
 

@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from exporter.execution import onnx_windows
-from exporter.execution.evaluate import call, to_array, to_tensor
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
+from exporter.interpret.evaluate import call, to_array, to_tensor
 from tests.faults.editor import Editor
 from tests.support.toys import index, mixed, mixed_case
 

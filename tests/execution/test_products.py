@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from exporter.core.stopwatch import collecting
 from exporter.execution import products
 from exporter.execution.products import Products
-from exporter.execution.stopwatch import collecting
 
 ROWS, INSIDE, COLUMNS = 96, 512, 384
 

@@ -6,9 +6,8 @@ import pytest
 
 from exporter.core.errors import UserInputError
 from exporter.execution import providers
-from exporter.execution.deployment import Deployment
+from exporter.execution.deployment import Deployment, Way, other_ways
 from exporter.execution.providers import check_provider, check_providers
-from exporter.execution.ways import Way, other_ways
 
 CUDA = Deployment(provider="cuda")
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from exporter.core.errors import StageError
 from exporter.core.tensors import Axis, TensorSpec
-from exporter.execution.evaluate import run_program
 from exporter.graph import decompose, op_trace
 from exporter.graph.capture import capture
 from exporter.graph.export import Exported, export
+from exporter.interpret.run import run_program
 
 WIDTH = 8
 FRAMES = Axis(name="frames", minimum=1)

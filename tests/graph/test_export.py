@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from exporter.core.errors import StageError
-from exporter.execution.evaluate import run_program
 from exporter.execution.onnxruntime import Deployment, run_model
 from exporter.graph.export import check_interface
+from exporter.interpret.run import run_program
 from tests.support.toys import floats, make_toy, mixed, mixed_case, spec
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from exporter.core.errors import StageError
-from exporter.execution.evaluate import run_program
 from exporter.graph.program import Program
+from exporter.interpret.run import run_program
 from tests.support.toys import WIDTH, Toy, floats, make_toy, mixed
 
 

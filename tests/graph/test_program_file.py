@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from exporter.core.errors import ArtifactError
-from exporter.execution.evaluate import run_program
 from exporter.graph.program import Op, Program, Ref
 from exporter.graph.program_file import (
     OPS_FILE,
@@ -23,6 +22,7 @@ from exporter.graph.program_file import (
     program_digest,
     save_program,
 )
+from exporter.interpret.run import run_program
 from tests.support.toys import floats, make_toy, mixed, mixed_case
 
 

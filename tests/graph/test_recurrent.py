@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.execution.evaluate import run_program
 from exporter.execution.onnxruntime import Deployment, run_model
+from exporter.interpret.run import run_program
 from tests.support.toys import floats, make_toy
 
 

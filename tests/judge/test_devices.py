@@ -10,7 +10,7 @@ import pytest
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays, Case, TensorSpec
 from exporter.execution.deployment import Deployment
-from exporter.execution.truth import Yardstick
+from exporter.interpret.truth import Yardstick
 from exporter.judge import devices
 from exporter.judge.case_run import CaseRun
 from exporter.judge.devices import device_records, policy_on

@@ -15,7 +15,7 @@ from exporter.contracts.compare.noise import Noise, distance, scale_of
 from exporter.contracts.locate.first import outputs_of
 from exporter.contracts.locate.recorder import Call
 from exporter.contracts.target import Target, as_array, as_tensor
-from exporter.execution.double import call_in_double
+from exporter.interpret.eager_float64 import call_in_double
 
 
 @dataclass(slots=True, kw_only=True)

@@ -18,7 +18,7 @@ import torch
 
 from exporter.contracts.compare.noise import Noise, noise_inputs
 from exporter.contracts.target import Target, as_tensor
-from exporter.execution.double import call_in_double
+from exporter.interpret.eager_float64 import call_in_double
 
 EXPLAINED = 256.0
 """Times the modelled cost that orders of addition and approximations of functions explain."""

@@ -19,7 +19,7 @@ from exporter.contracts.locate.recorder import Call
 from exporter.contracts.probes import other_future
 from exporter.contracts.result import TORCH, ContractResult
 from exporter.contracts.target import Target, as_tensor, as_view
-from exporter.execution.stopwatch import RUNNING, timed
+from exporter.core.stopwatch import RUNNING, timed
 from exporter.parity.status import Status
 
 NAME = "causality"

@@ -23,7 +23,7 @@ from exporter.contracts.probes import probe, resize, take_row
 from exporter.contracts.result import Location
 from exporter.contracts.target import Target, as_tensor, as_view
 from exporter.core.tensors import Arrays
-from exporter.execution.double import call_in_double, copied_in_double
+from exporter.interpret.eager_float64 import call_in_double, copied_in_double
 from exporter.parity.tolerance import FORMATS, Policy, widened
 
 _POLICY = Policy()

@@ -34,7 +34,7 @@ from exporter.contracts.result import (
 from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.state import ATTRIBUTE, BUFFER, checksum, held_tensors
 from exporter.contracts.target import ForwardError, Target, as_array, as_tensor
-from exporter.execution.stopwatch import RUNNING, timed
+from exporter.core.stopwatch import RUNNING, timed
 from exporter.parity.status import Status
 
 NAME = "mutation"

@@ -13,9 +13,9 @@ from exporter.contracts.mutation.mutated import Mutated
 from exporter.contracts.result import ONNX, ContractResult, Location, not_run
 from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import OnnxStoppedError, StageError
-from exporter.execution.targets import resolve
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
 from exporter.graph.program import Program
+from exporter.interpret.targets import resolve
 from exporter.parity.status import Status
 
 NAME = "mutation"

@@ -8,7 +8,7 @@ import torch
 from exporter.contracts.compare.noise import Noise, distance, scale_of
 from exporter.contracts.target import Target
 from exporter.core.tensors import Arrays
-from exporter.execution.evaluate import call, to_tensor
+from exporter.interpret.evaluate import call, to_tensor
 
 
 def first_disagreement(target: Target, inputs: Arrays) -> str | None:

@@ -18,7 +18,7 @@ from exporter.contracts.locate.recorder import Call, Recorder
 from exporter.contracts.result import Location
 from exporter.contracts.target import ForwardError, Target, as_array, as_tensor
 from exporter.core.tensors import Arrays
-from exporter.execution.double import call_in_double, copied_in_double
+from exporter.interpret.eager_float64 import call_in_double, copied_in_double
 
 STEADY = ("silence", "constant")
 """Signals that do not move: a mean or a spread of theirs is rounding."""

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.execution.evaluate import run_with_truth, widen
-from exporter.execution.reordered import _REORDERED, cost_of, float32_cost
-from exporter.execution.targets import resolve
 from exporter.graph.program import Op, Ref
+from exporter.interpret.evaluate import widen
+from exporter.interpret.float32_cost import _REORDERED, cost_of, float32_cost
+from exporter.interpret.run import run_with_truth
+from exporter.interpret.targets import resolve
 from tests.support.toys import mixed, mixed_case
 
 

@@ -1,4 +1,4 @@
-"""The allow-list of callables that a captured program may name."""
+"""The callables that a captured program may name (an allow-list), and what is known of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from exporter.core.errors import ArtifactError
+from exporter.graph.program import Program
 from exporter.graph.unwritten import allocates
+from exporter.parity.tolerance import natural_scale
 
 _SCALAR_FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{
@@ -97,3 +99,27 @@ def moves_elements(target: str) -> bool:
     if target == "operator.getitem":
         return True
     return namespace == "aten" and rest.partition(".")[0] in _MOVEMENT
+
+
+_DISCRETE = ("int", "uint", "bool")
+
+
+def shown_targets(program: Program) -> dict[str, str]:
+    """Target of the op whose results each value shows, by the name of the value.
+
+    A view behind a sigmoid holds probabilities like the sigmoid, and is as accurate as that:
+    kernels that are accurate in the range of their results are not so in each of them.
+
+    Where a value is put together of several (cat, where), these must be of one natural scale.
+    """
+    discrete = {op.name for op in program.ops if op.dtype.startswith(_DISCRETE)}
+    shown: dict[str, str] = {}
+    for op in program.ops:
+        shown[op.name] = op.target
+        if not moves_elements(op.target):
+            continue
+        behind = [shown.get(name, "") for name in op.refs() if name not in discrete]
+        scales = {natural_scale(target) for target in behind}
+        if behind and len(scales) == 1:
+            shown[op.name] = behind[0]
+    return shown

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from exporter.execution.summation import Generator, Kernel, order, softmax
+from exporter.interpret.reordered_sums import Generator, Kernel, order, softmax
 
 _MOST_DFT = 1 << 12
 _MOST_VALUES = 1 << 27

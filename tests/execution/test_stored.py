@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.core.tensors import Case
-from exporter.execution.reshaped import as_expected
+from exporter.execution.stored import as_expected
 from exporter.golden.judge import judge_tap
 from exporter.golden.records import Expected
 from exporter.golden.sketch import sketch

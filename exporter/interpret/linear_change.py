@@ -15,11 +15,12 @@ larger difference is not taken: the product is then computed in float64.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from exporter.execution.products import Products
+Multiply = Callable[[Tensor, Tensor], Tensor]
 
 LARGEST = 2.0**-14
 """Largest difference of the inputs, relative to their largest element."""
@@ -28,7 +29,7 @@ SMALLEST = 1e-30
 
 
 def add_change(
-    local: Tensor, x_free: Tensor, x_local: Tensor, weight: Tensor, products: Products
+    local: Tensor, x_free: Tensor, x_local: Tensor, weight: Tensor, multiply: Multiply
 ) -> Tensor | None:
     """``W x_free + b`` from ``local = W x_local + b``; None when the inputs are too far apart.
 
@@ -36,7 +37,7 @@ def add_change(
         local: ``[..., out]`` float64.
         x_free: ``[..., in]`` float64. x_local: the same shape, float64 or float32.
         weight: ``[out, in]`` float32.
-        products: computes the product.
+        multiply: computes ``x @ weight.T``.
     """
     if weight.dtype != torch.float32 or x_free.shape != x_local.shape or not x_free.numel():
         return None
@@ -47,7 +48,7 @@ def add_change(
     if not SMALLEST < largest <= LARGEST * size:
         return None
     # Widened before it is added, in place: torch would make a copy to widen and one for the sum.
-    return products.multiply(change, weight).to(torch.float64).add_(local)
+    return multiply(change, weight).to(torch.float64).add_(local)
 
 
 def _subtract(x_free: Tensor, x_local: Tensor) -> tuple[Tensor, float, float]:
@@ -55,7 +56,7 @@ def _subtract(x_free: Tensor, x_local: Tensor) -> tuple[Tensor, float, float]:
     change = torch.empty(x_free.shape, dtype=torch.float32)
     dtypes = x_free.dtype == torch.float64 and x_local.dtype in (torch.float32, torch.float64)
     if dtypes and x_free.is_contiguous() and x_local.is_contiguous():
-        from exporter.execution import change_loops
+        from exporter.interpret import change_loops
 
         arrays = (x.detach().reshape(-1).numpy() for x in (x_free, x_local, change))
         return change, *change_loops.subtract(*arrays)

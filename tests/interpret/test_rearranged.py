@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.execution.evaluate import call
-from exporter.execution.rearranged import rearrange, rearranged_source
 from exporter.graph.program import Op, Ref
+from exporter.interpret.evaluate import call
+from exporter.interpret.rearranged import rearrange, rearranged_source
 
 SHAPE = (3, 1, 5, 4)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.execution.margins import Margin, margin_of
-from exporter.execution.slices import LinearSlices
 from exporter.graph.program import Op, Ref
+from exporter.interpret.margins import Margin, margin_of
+from exporter.interpret.sliced_linear import LinearSlices
 
 
 def found(target: str, args: tuple, values: dict[str, Any], exact: dict[str, Any]) -> Margin | None:

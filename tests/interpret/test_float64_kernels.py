@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from exporter.execution.double_kernels import DOUBLE_KERNELS, conv1d
+from exporter.interpret.float64_kernels import DOUBLE_KERNELS, conv1d
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])

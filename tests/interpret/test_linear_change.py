@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from exporter.execution.linear_change import LARGEST, _subtract, add_change
-from exporter.execution.products import Products
+from exporter.interpret.linear_change import LARGEST, _subtract, add_change
 
 
 def inputs(apart: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -22,7 +21,7 @@ def inputs(apart: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torc
 def test_it_equals_the_float64_product_far_below_what_float32_costs(apart: float, wide: bool):
     free, x, weight, bias = inputs(apart)
     local = torch.nn.functional.linear(x.double(), weight.double(), bias)
-    found = add_change(local, free, x.double() if wide else x, weight, Products())
+    found = add_change(local, free, x.double() if wide else x, weight, torch.nn.functional.linear)
     expected = torch.nn.functional.linear(free, weight.double(), bias)
     assert found is not None
     cost = (torch.nn.functional.linear(x, weight, bias.float()) - local).abs().max()
@@ -32,7 +31,7 @@ def test_it_equals_the_float64_product_far_below_what_float32_costs(apart: float
 def test_inputs_that_are_equal_give_the_local_value():
     _, x, weight, bias = inputs(0.0)
     local = torch.nn.functional.linear(x.double(), weight.double(), bias)
-    found = add_change(local, x.double(), x, weight, Products())
+    found = add_change(local, x.double(), x, weight, torch.nn.functional.linear)
     assert found is not None and torch.equal(found, local)
 
 
@@ -42,7 +41,10 @@ def test_inputs_that_are_far_apart_are_left_to_float64(value: float):
     free = x.double()
     free[1, 2, 3] += value * float(x.abs().max())
     assert (
-        add_change(torch.zeros(4, 50, 32, dtype=torch.float64), free, x, weight, Products()) is None
+        add_change(
+            torch.zeros(4, 50, 32, dtype=torch.float64), free, x, weight, torch.nn.functional.linear
+        )
+        is None
     )
 
 
@@ -73,6 +75,12 @@ def test_a_local_value_that_is_not_finite_is_left_to_float64():
         local[0, 0, 0] = value
         free[0, 0, 0] = value
         assert (
-            add_change(torch.zeros(4, 50, 32, dtype=torch.float64), free, local, weight, Products())
+            add_change(
+                torch.zeros(4, 50, 32, dtype=torch.float64),
+                free,
+                local,
+                weight,
+                torch.nn.functional.linear,
+            )
             is None
         )

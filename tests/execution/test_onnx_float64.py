@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.core.errors import ArtifactError
 from exporter.execution.deployment import Deployment
-from exporter.execution.double_nodes import EVALUATOR, ONNXRUNTIME, run_double
+from exporter.execution.onnx_float64 import EVALUATOR, ONNXRUNTIME, run_double
 from exporter.execution.onnxruntime import ModelRun
 from exporter.graph.double_piece import double_model
 

@@ -7,19 +7,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.execution.evaluate import (
+from exporter.graph.program import Op, Ref
+from exporter.interpret.evaluate import (
     call,
     call_double,
     is_floating,
     keep_decisions,
-    last_uses,
-    run_program,
-    run_with_truth,
     to_array,
     to_tensor,
     widen,
 )
-from exporter.graph.program import Op, Ref
+from exporter.interpret.run import last_uses, run_program, run_with_truth
 from tests.support.toys import floats, make_toy, mixed, mixed_case, spec
 
 

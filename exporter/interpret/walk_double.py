@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporter.execution.evaluate import (
+from exporter.graph.program import Op, Program
+from exporter.graph.taps import tap_ops
+from exporter.interpret.evaluate import (
     call,
     call_double,
     is_floating,
     keep_decisions,
-    last_uses,
     to_array,
     to_tensor,
 )
-from exporter.execution.margins import Margin, margin_of
-from exporter.graph.program import Op, Program
-from exporter.graph.taps import tap_ops
+from exporter.interpret.margins import Margin, margin_of
+from exporter.interpret.run import last_uses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

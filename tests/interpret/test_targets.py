@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from exporter.core.errors import ArtifactError
-from exporter.execution.targets import moves_elements, resolve
+from exporter.interpret.targets import moves_elements, resolve
 from tests.support.toys import mixed
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from torch import nn
 
 from exporter.core.tensors import Arrays, TensorSpec
-from exporter.execution.eager import SEED, run_plain
 from exporter.graph.kept_state import KeptState
+from exporter.interpret.eager import SEED, run_plain
 from exporter.parity.tolerance import FORMATS
 
 _UNITS = 64.0

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from exporter.execution.contractions import CONTRACTIONS, conv_by_channel
-from exporter.execution.draws import draw_costs
-from exporter.execution.evaluate import call, keep_decisions, operands_of, to_array
-from exporter.execution.summation import SUMS, Kernel
-from exporter.execution.summation import order as order_of
 from exporter.graph.program import Op, Program
+from exporter.interpret.draws import draw_costs
+from exporter.interpret.evaluate import call, keep_decisions, operands_of, to_array
+from exporter.interpret.reordered_products import CONTRACTIONS, conv_by_channel
+from exporter.interpret.reordered_sums import SUMS, Kernel
+from exporter.interpret.reordered_sums import order as order_of
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Distance
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporter.execution.evaluate import Lookup, last_uses, widen
-from exporter.execution.slices import LinearSlices
 from exporter.graph.program import Op, Program, Ref
+from exporter.interpret.evaluate import Lookup, widen
+from exporter.interpret.run import last_uses
+from exporter.interpret.sliced_linear import LinearSlices
 
 _COMPARISONS = frozenset({"ge", "gt", "le", "lt", "eq", "ne"})
 # Position of the axis among the arguments, and the axis where none is given.

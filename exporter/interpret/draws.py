@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exporter.execution.evaluate import (
+from exporter.graph.program import Op, Program
+from exporter.interpret.evaluate import (
     call,
     call_double,
     is_floating,
     keep_decisions,
-    last_uses,
     to_array,
     to_tensor,
 )
-from exporter.graph.program import Op, Program
+from exporter.interpret.run import last_uses
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Distance
 

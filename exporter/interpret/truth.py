@@ -18,11 +18,11 @@ import numpy as np
 from torch import nn
 
 from exporter.core.tensors import Arrays, TensorSpec
-from exporter.execution.eager import SEED, EagerRun, run_eager, same, seeded
-from exporter.execution.evaluate import run_program, run_with_truth
-from exporter.execution.targets import memory_filled
 from exporter.graph.program import Program
 from exporter.graph.unwritten import allocates
+from exporter.interpret.eager import SEED, EagerRun, run_eager, same, seeded
+from exporter.interpret.run import run_program, run_with_truth
+from exporter.interpret.targets import memory_filled
 from exporter.parity.tolerance import FORMATS, Policy
 
 Specs = tuple[Sequence[TensorSpec], Sequence[TensorSpec]]

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from exporter.core.stopwatch import RUNNING, timed
 from exporter.core.tensors import Arrays, TensorSpec
-from exporter.execution.decisions import Decisions, DecisionsDifferError, Recording, Replay
-from exporter.execution.double import call_in_double
-from exporter.execution.evaluate import to_array, to_tensor
-from exporter.execution.stopwatch import RUNNING, timed
 from exporter.graph.kept_state import KeptState
+from exporter.interpret.decisions import Decisions, DecisionsDifferError, Recording, Replay
+from exporter.interpret.eager_float64 import call_in_double
+from exporter.interpret.evaluate import to_array, to_tensor
 
 SEED = 0
 

@@ -5,7 +5,7 @@ Parameters and buffers are replaced by widened copies for the call
 in float32. Large parameters are widened where they are used, the matrices of linear layers in
 stripes: a second copy of them costs more time than the float64 products do. Discrete decisions
 may differ from the float32 run where they hang on rounding, unless they are given
-(``exporter.execution.decisions``).
+(``exporter.interpret.decisions``).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from exporter.execution.decisions import Replay
-from exporter.execution.double_kernels import conv1d
 from exporter.graph.unwritten import allocates
+from exporter.interpret.decisions import Replay
+from exporter.interpret.float64_kernels import conv1d
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _LARGE = 1 << 18
