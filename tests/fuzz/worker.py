@@ -1,0 +1,99 @@
+"""A process that tries inputs one after the other, and says of each how it ended.
+
+It may die, hang or grow: whoever gave it the work watches, and starts another one.
+
+    parent: {"kind": "yaml", "seed": 7, "folder": "/tmp/x"}\\n  ->
+         <- {"code": 2, "said": "error: ..."}\\n
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import resource
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from tests.fuzz.kinds import make
+
+UNCAUGHT = -1
+_KEPT = 300
+
+
+def attempt(kind: str, seed: int, corpus: Path, work: Path) -> tuple[int, str]:
+    """Try one input in this process: exit code (``UNCAUGHT`` for an exception), what was said."""
+    tried = make(kind, seed, corpus, work)
+    os.chdir(tried.folder or work)
+    return end_of(tried.argv, tried.call)
+
+
+def end_of(argv: Any, call: Any = None) -> tuple[int, str]:
+    """How a command, or a call in its place, ends: exit code and the first of what was said."""
+    from exporter.cli import main
+    from exporter.core.errors import ExportVerifyError, UserInputError, missing_package
+
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            if call is None:
+                code = main(list(argv))
+            else:
+                call()
+                code = 0
+        except UserInputError as error:
+            code = 2
+            said.write(error.render())
+        except BaseException as error:  # noqa: BLE001 - this is what is looked for
+            known = isinstance(error, ExportVerifyError) or missing_package(error)
+            code = 2 if known else UNCAUGHT
+            said.write("".join(traceback.format_exception(error)))
+    return code, _told(said.getvalue(), code)
+
+
+def _told(text: str, code: int) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    if code not in (3, UNCAUGHT) or not lines:
+        return " ".join(lines)[:_KEPT]
+    ours = [line.strip() for line in lines if "/exporter/" in line and 'File "' in line]
+    at = ours[-1].rsplit("/exporter/", 1)[1].replace('", line ', ":") if ours else ""
+    return f"{lines[-1][:_KEPT]} @ {at}"
+
+
+def _limit(gigabytes: float) -> None:
+    """No more address space than is taken now, and this much."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * os.sysconf("SC_PAGE_SIZE") + int(gigabytes * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _serve(corpus: Path, gigabytes: float) -> None:
+    import onnxruntime  # noqa: F401 - before memory is limited
+    import torch
+
+    import exporter.flows.verify  # noqa: F401
+    from exporter.debug import session  # noqa: F401
+
+    torch.set_num_threads(1)
+    _limit(gigabytes)
+    home = Path.cwd()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    answers.write("ready\n")
+    answers.flush()
+    for line in sys.stdin:
+        job = json.loads(line)
+        code, said = attempt(job["kind"], job["seed"], corpus, Path(job["folder"]))
+        os.chdir(home)
+        for name in [n for n in sys.modules if n == "toy_model"]:
+            del sys.modules[name]
+        answers.write(json.dumps({"code": code, "said": said}) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]), float(sys.argv[2]))
