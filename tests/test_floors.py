@@ -34,7 +34,7 @@ def floor(name: str, modules: str, packages: str) -> Floor:
 
 ANY = "*"
 FLOORS = (
-    floor("core", "core", "filelock numpy"),
+    floor("core", "core", "filelock numpy pydantic"),
     floor("config", "config", "pydantic yaml"),
     floor("cache", "cache", "numpy"),
     floor("parity", "parity", "ml_dtypes numba numpy"),
@@ -57,7 +57,7 @@ FLOORS = (
     ),
     floor("judge", "judge", "numpy onnx onnx_ir torch"),
     floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),
-    floor("golden", "golden", "numpy onnx safetensors torch"),
+    floor("golden", "golden", "numpy onnx pydantic safetensors torch"),
     floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),
     floor("debugging", "debugging", "numpy onnx onnx_ir rich safetensors torch"),
     floor("flows", "flows", "numpy onnx onnx_ir torch"),

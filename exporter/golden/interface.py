@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,24 +37,6 @@ class Interface:
             "opset": self.opset,
         }
 
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> Interface:
-        """The reverse of ``to_json``.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is something else.
-        """
-        return cls(
-            inputs=tuple(_port(row) for row in saved["inputs"]),
-            outputs=tuple(_port(row) for row in saved["outputs"]),
-            opset=int(saved["opset"]),
-        )
-
 
 def _listed(dims: tuple[Dim, ...] | None) -> list[Dim] | None:
     return None if dims is None else list(dims)
-
-
-def _port(row: Any) -> Port:
-    name, dtype, dims = row
-    return Port(name=str(name), dtype=str(dtype), dims=None if dims is None else tuple(dims))

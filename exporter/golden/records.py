@@ -10,6 +10,7 @@ import numpy as np
 
 from exporter.core.tensors import Axis, Tap, TensorSpec
 from exporter.golden.interface import Interface
+from exporter.golden.schema import SpecRow
 from exporter.golden.sketch import BUCKETS, DIGEST_BYTES, STATS, Sketch
 
 FORMAT = 1
@@ -152,16 +153,36 @@ def pack_taps(taps: tuple[Expected, ...]) -> dict[str, np.ndarray]:
     }
 
 
+_COLUMNS = {
+    "shape": (np.int32, 0),  # as many axes as the tap with the most of them has
+    "buckets": (np.float32, BUCKETS),
+    "stats": (np.float32, len(STATS)),
+    "nonfinite": (np.int32, 3),
+    "limits": (np.float64, 2),
+    "close": (np.int32, None),
+    "places": (np.uint8, DIGEST_BYTES),
+    "bits": (np.uint8, DIGEST_BYTES),
+    "witness": (np.uint8, DIGEST_BYTES),
+}
+"""dtype and width of every column; 0 for any width, None for one value a row."""
+
+
 def unpack_taps(
     columns: Mapping[str, np.ndarray], taps: tuple[GoldenTap, ...]
 ) -> tuple[Expected, ...]:
     """The reverse of :func:`pack_taps`.
 
     Raises:
-        KeyError, IndexError, ValueError: the columns are not those of so many taps.
+        KeyError, ValueError: the columns are not those of so many taps.
     """
-    if any(len(columns[f"taps.{name}"]) != len(taps) for name in ("shape", "buckets", "limits")):
-        raise ValueError(f"not the columns of {len(taps)} taps")
+    for name, (dtype, width) in _COLUMNS.items():
+        column = columns[f"taps.{name}"]
+        rows = (len(taps), *(() if width is None else (width or column.shape[-1],)))
+        if column.dtype != dtype or column.shape != rows:
+            raise ValueError(f"taps.{name} is not the column of {len(taps)} taps")
+    limits = columns["taps.limits"]
+    if not np.isfinite(limits).all() or (limits < 0).any():
+        raise ValueError("a limit of a tap is none")
     found = []
     for row, tap in enumerate(taps):
         shape = tuple(int(size) for size in columns["taps.shape"][row] if size >= 0)
@@ -212,15 +233,15 @@ def spec_to_json(spec: TensorSpec) -> dict[str, Any]:
     }
 
 
-def spec_from_json(saved: Mapping[str, Any]) -> TensorSpec:
-    """The reverse of :func:`spec_to_json`."""
+def spec_of(row: SpecRow) -> TensorSpec:
+    """The reverse of :func:`spec_to_json`, of what was checked."""
     return TensorSpec(
-        name=saved["name"],
-        dtype=saved["dtype"],
-        shape=tuple(saved["shape"]),
-        axes=tuple(Axis(**axis) for axis in saved["axes"]),
-        choices=dict(saved["choices"]),
-        discrete=saved["discrete"],
-        unit=saved["unit"],
-        initial=saved.get("initial"),  # goldens of pipelines without state were written before it
+        name=row.name,
+        dtype=row.dtype,
+        shape=tuple(row.shape),
+        axes=tuple(Axis(**axis.model_dump()) for axis in row.axes),
+        choices=row.choices,
+        discrete=row.discrete,
+        unit=row.unit,
+        initial=row.initial,
     )

@@ -26,8 +26,9 @@ from safetensors.numpy import load, save
 
 from exporter.core.errors import GoldenError
 from exporter.core.files import clear_parts, replacing
+from exporter.core.reading import is_regular, reason
 from exporter.core.tensors import Tap
-from exporter.golden.interface import Interface
+from exporter.golden.interface import Interface, Port
 from exporter.golden.records import (
     FORMAT,
     Golden,
@@ -36,9 +37,19 @@ from exporter.golden.records import (
     GoldenTap,
     GraphNode,
     pack_taps,
-    spec_from_json,
+    spec_of,
     spec_to_json,
     unpack_taps,
+)
+from exporter.golden.schema import (
+    DOOR,
+    CaseRow,
+    Graph,
+    InterfaceRow,
+    Manifest,
+    OutputRow,
+    PortRow,
+    TapRow,
 )
 
 MANIFEST = "manifest.json"
@@ -52,7 +63,7 @@ class TamperedError(GoldenError):
 
 def exists(folder: Path) -> bool:
     """True when a golden lies in ``folder``, whole or not."""
-    return (folder / MANIFEST).is_file()
+    return is_regular(folder / MANIFEST)
 
 
 def write_golden(golden: Golden, folder: Path) -> Golden:
@@ -107,48 +118,47 @@ def read_golden(folder: Path) -> Golden:
         GoldenError: there is none, or it has another format.
         TamperedError: a file differs from its digest, is missing, or is cut off.
     """
-    body, digest = _read_manifest(folder)
-    data = {name: _read_data(folder, name, digest) for name, digest in body["files"].items()}
+    manifest, digest = _read_manifest(folder)
+    path = folder / MANIFEST
+    data = {name: _read_data(folder, name, found) for name, found in manifest.files.items()}
+    for name in (manifest.graph, *(row.file for row in manifest.cases)):
+        if name not in data:
+            raise DOOR.wrong(path, f"'{name}' is named, and is none of its files")
+    graph = DOOR.record_of_json(Graph, data[manifest.graph], folder / manifest.graph)
+    taps = tuple(_tap_of(row) for row in graph.taps)
     try:
-        graph = json.loads(data[body["graph"]])
-        taps = tuple(_tap_of(row) for row in graph["taps"])
-        nodes = tuple(
-            GraphNode(name=name, op=op, form=form, constants=constants, tap=tap)
-            for name, op, form, constants, tap in graph["nodes"]
-        )
-        cases = tuple(_case_of(row, data[row["file"]], taps) for row in body["cases"])
-        return Golden(
-            pipeline=body["pipeline"],
-            pipeline_digest=body["pipeline_digest"],
-            graph_digest=body["graph_digest"],
-            weights=body["weights"],
-            reason=body["reason"],
-            replaces=body["replaces"],
-            tool_version=body["tool_version"],
-            environment=body["environment"],
-            judged=body["judged"],
-            run=body["run"],
-            inputs=tuple(spec_from_json(spec) for spec in body["inputs"]),
-            interface=Interface.from_json(body["interface"]) if "interface" in body else None,
-            left_out=tuple(body["left_out"]),
-            taps=taps,
-            nodes=nodes,
-            cases=cases,
-            digest=digest,
-        )
-    except (KeyError, TypeError, ValueError, IndexError, SafetensorError) as error:
+        cases = tuple(_case_of(row, data[row.file], taps) for row in manifest.cases)
+    except (KeyError, ValueError, SafetensorError) as error:
         # Every digest is right, so whoever wrote this golden wrote it wrong.
-        raise GoldenError(
-            f"not a golden of this program ({type(error).__name__}: {error})",
-            where=str(folder),
-            remedy="record it again",
-        ) from error
+        raise DOOR.wrong(folder, f"not a golden of this program ({reason(error)})") from error
+    return Golden(
+        pipeline=manifest.pipeline,
+        pipeline_digest=manifest.pipeline_digest,
+        graph_digest=manifest.graph_digest,
+        weights=manifest.weights.model_dump(),
+        reason=manifest.reason,
+        replaces=manifest.replaces,
+        tool_version=manifest.tool_version,
+        environment=manifest.environment,
+        judged=manifest.judged.model_dump(),
+        run=manifest.run.model_dump(),
+        inputs=tuple(spec_of(row) for row in manifest.inputs),
+        interface=_interface_of(manifest.interface),
+        left_out=tuple(manifest.left_out),
+        taps=taps,
+        nodes=tuple(
+            GraphNode(name=name, op=op, form=form, constants=constants, tap=tap)
+            for name, op, form, constants, tap in graph.nodes
+        ),
+        cases=cases,
+        digest=digest,
+    )
 
 
 def golden_bytes(folder: Path) -> int:
     """Size of all files of a golden together."""
-    body, _ = _read_manifest(folder)
-    return sum((folder / name).stat().st_size for name in [MANIFEST, *body["files"]])
+    manifest, _ = _read_manifest(folder)
+    return sum((folder / name).stat().st_size for name in [MANIFEST, *manifest.files])
 
 
 def golden_digest(folder: Path) -> tuple[str, str]:
@@ -157,27 +167,28 @@ def golden_digest(folder: Path) -> tuple[str, str]:
     Raises:
         GoldenError: as in ``read_golden``; the data files are not looked at.
     """
-    body, digest = _read_manifest(folder)
-    return digest, str(body["graph_digest"])
+    manifest, digest = _read_manifest(folder)
+    return digest, manifest.graph_digest
 
 
-def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
+def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     path = folder / MANIFEST
-    if not path.is_file():
+    if not exists(folder):
         raise GoldenError(
             "there is no golden here",
             where=str(folder),
             remedy="make one with 'export-verify golden record PIPELINE --reason TEXT'",
         )
-    raw = path.read_bytes()
+    raw = DOOR.bytes(path)
     try:
         body = json.loads(raw)
         digest = body.pop("sha256")
         version = body["format"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        rendered = _render(body).encode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TamperedError("no manifest, or one that was cut off", **_tampered(path)) from error
     # Rendered again and compared as bytes: white space and the order of keys count too.
-    if _render(body).encode() != raw:
+    if rendered != raw:
         raise TamperedError(f"differs from its own digest {str(digest)[:12]}", **_tampered(path))
     if version != FORMAT:
         raise GoldenError(
@@ -185,16 +196,16 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
             where=str(path),
             remedy="record it again, or use the version that recorded it",
         )
-    return body, digest
+    return DOOR.record_of_json(Manifest, raw, path), str(digest)
 
 
 def _read_data(folder: Path, name: str, digest: str) -> bytes:
     if not _PLAIN_NAME.fullmatch(name):
-        raise GoldenError(f"the manifest names a file '{name}'", where=str(folder / MANIFEST))
+        raise DOOR.wrong(folder / MANIFEST, f"the manifest names a file '{name}'")
     path = folder / name
-    if not path.is_file():
+    if not is_regular(path):
         raise TamperedError("is in the manifest and not in the folder", **_tampered(path))
-    raw = path.read_bytes()
+    raw = DOOR.bytes(path)
     found = hashlib.sha256(raw).hexdigest()
     if found != digest:
         message = f"sha256 is {found[:12]}, recorded was {digest[:12]}"
@@ -252,7 +263,7 @@ def _tap_row(held: GoldenTap) -> list[Any]:
     ]
 
 
-def _tap_of(row: list[Any]) -> GoldenTap:
+def _tap_of(row: TapRow) -> GoldenTap:
     name, onnx_name, module, module_class, op, source, dtype, fate, output = row
     return GoldenTap(
         tap=Tap(name=name, module=module, module_class=module_class, op=op, source=source),
@@ -287,30 +298,56 @@ def _case_row(case: GoldenCase, file: str) -> dict[str, Any]:
     }
 
 
-def _case_of(row: Mapping[str, Any], raw: bytes, taps: tuple[GoldenTap, ...]) -> GoldenCase:
+def _case_of(row: CaseRow, raw: bytes, taps: tuple[GoldenTap, ...]) -> GoldenCase:
+    """One case.
+
+    Raises:
+        KeyError, ValueError, SafetensorError: its file does not hold what its row says.
+    """
     arrays = load(raw)
-    outputs = []
-    for output in row["outputs"]:
-        name = output["name"]
-        values = arrays[f"output.{name}"] if output["values"] else None
-        if values is not None and values.ndim == 1 and not output["shape"]:
-            values = values.reshape(())
-        outputs.append(
-            GoldenOutput(
-                name=name,
-                dtype=output["dtype"],
-                shape=tuple(output["shape"]),
-                values=values,
-                limit_max=output["limit_max"],
-                limit_rms=output["limit_rms"],
-                witness=bytes.fromhex(output["witness"]),
-            )
-        )
     return GoldenCase(
-        name=row["name"],
-        origin=row["origin"],
-        inputs=row["inputs"],
-        expect_empty=tuple(row["expect_empty"]),
-        outputs=tuple(outputs),
+        name=row.name,
+        origin=row.origin,
+        inputs=row.inputs,
+        expect_empty=tuple(row.expect_empty),
+        outputs=tuple(_output_of(output, arrays) for output in row.outputs),
         taps=unpack_taps(arrays, taps),
     )
+
+
+def _output_of(row: OutputRow, arrays: Mapping[str, np.ndarray]) -> GoldenOutput:
+    values, shape = None, tuple(row.shape)
+    if row.values:
+        values = arrays[f"output.{row.name}"]
+        if values.shape == (1,) and not shape:
+            values = values.reshape(())  # a scalar is stored as one element
+        stored = values.dtype.name == row.dtype or (
+            "float" in row.dtype and values.dtype.kind == "f"
+        )
+        if values.shape != shape or not stored:
+            found = f"{values.dtype.name} {list(values.shape)}"
+            raise ValueError(f"the values of '{row.name}' are {found}, not {row.dtype} {row.shape}")
+    return GoldenOutput(
+        name=row.name,
+        dtype=row.dtype,
+        shape=shape,
+        values=values,
+        limit_max=row.limit_max,
+        limit_rms=row.limit_rms,
+        witness=bytes.fromhex(row.witness),
+    )
+
+
+def _interface_of(row: InterfaceRow | None) -> Interface | None:
+    if row is None:
+        return None
+    return Interface(
+        inputs=tuple(_port_of(port) for port in row.inputs),
+        outputs=tuple(_port_of(port) for port in row.outputs),
+        opset=row.opset,
+    )
+
+
+def _port_of(row: PortRow) -> Port:
+    name, dtype, dims = row
+    return Port(name=name, dtype=dtype, dims=None if dims is None else tuple(dims))
