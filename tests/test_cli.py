@@ -38,8 +38,8 @@ def pipeline_run(monkeypatch):
     """Replace ``exporter.flows.run``; returns what ``run`` was called with."""
     called = {}
 
-    def run(pipeline, **options):
-        called.update(options, pipeline=pipeline)
+    def run(pipeline, options, **_):
+        called.update(options, pipeline=pipeline, output_dir=options.folder(pipeline))
         return SimpleNamespace(exit_code=called.get("answer", 0))
 
     monkeypatch.setitem(sys.modules, "exporter.flows.run", SimpleNamespace(run=run, verify=run))

@@ -39,7 +39,7 @@ def choose_cases(
             raise UserInputError(
                 f"pipeline '{pipeline.name}' has no case '{name}'",
                 where="--case",
-                remedy=f"{hint}cases: {', '.join(known)}",
+                remedy=f"{hint}its cases: {', '.join(known)}",
             )
     return tuple(dict.fromkeys(names)) if names else (pipeline.default_case,)
 

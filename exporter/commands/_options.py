@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -13,6 +14,7 @@ from exporter.core.errors import UserInputError
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline
+    from exporter.config.run_options import RunOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,47 +37,6 @@ class ByteSize(click.ParamType):
 
 
 pipeline_argument = click.argument("pipeline_path", metavar="PIPELINE", type=click.Path())
-output_dir_option = click.option(
-    "--output-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for what is made.  [default: runs/<pipeline>]",
-)
-provider_option = click.option(
-    "--provider",
-    metavar="NAME",
-    help="Where onnxruntime runs: cpu or cuda.  [default: all that this machine has]",
-)
-threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads of torch and onnxruntime."
-)
-memory_budget_option = click.option(
-    "--memory-budget",
-    type=ByteSize(),
-    help="What compared values may hold beyond the weights, for example 1GiB.",
-)
-weights_option = click.option(
-    "--weights",
-    metavar="SOURCE",
-    help="'seeded', a checkpoint, or hub:ORG/NAME@REVISION, instead of the pipeline's.",
-)
-audio_option = click.option(
-    "--audio",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="A recording of yours, judged as one more case. Repeatable.",
-)
-trust_option = click.option(
-    "--trust", is_flag=True, help="Run the code that the pipeline's 'factory' names."
-)
-
-
-cache_option = click.option(
-    "--no-cache",
-    "cache",
-    flag_value=False,
-    default=True,
-    help="Make everything anew, and keep nothing of it for the next run.",
-)
 golden_dir_option = click.option(
     "--golden-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -85,16 +46,95 @@ golden_dir_option = click.option(
 )
 
 
-def case_options(command: F) -> F:
-    """``--case NAME`` (repeatable) and ``--all-cases``."""
-    command = click.option("--all-cases", is_flag=True, help="Every case of the pipeline.")(command)
+def _cases_option(text: str) -> Callable[[F], F]:
     return click.option(
         "--case",
         "cases",
         multiple=True,
         metavar="NAME",
-        help="A case of the pipeline. Repeatable.  [default: its default_case]",
-    )(command)
+        callback=lambda ctx, param, value: value or None,
+        help=text,
+    )
+
+
+_FIELDS = {"case": "cases", "golden_cases": "cases"}
+_RUN_OPTIONS = {
+    "output_dir": click.option(
+        "--output-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder for what is made.  [default: runs/<pipeline>]",
+    ),
+    "case": click.option(
+        "--case",
+        "cases",
+        metavar="NAME",
+        callback=lambda ctx, param, value: (value,) if value else None,
+        help="The case of which inputs are taken.",
+    ),
+    "cases": _cases_option("A case of the pipeline. Repeatable.  [default: its default_case]"),
+    "golden_cases": _cases_option("Only this case. Repeatable."),
+    "all_cases": click.option("--all-cases", is_flag=True, help="Every case of the pipeline."),
+    "audio": click.option(
+        "--audio",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="A recording of yours, judged as one more case. Repeatable.",
+    ),
+    "weights": click.option(
+        "--weights",
+        metavar="SOURCE",
+        help="'seeded', a checkpoint, or hub:ORG/NAME@REVISION, instead of the pipeline's.",
+    ),
+    "provider": click.option(
+        "--provider",
+        metavar="NAME",
+        help="Where onnxruntime runs: cpu or cuda.  [default: all that this machine has]",
+    ),
+    "threads": click.option(
+        "--threads", type=click.IntRange(min=1), help="Threads of torch and onnxruntime."
+    ),
+    "memory_budget": click.option(
+        "--memory-budget",
+        type=ByteSize(),
+        help="What compared values may hold beyond the weights, for example 1GiB.",
+    ),
+    "golden_dir": golden_dir_option,
+    "cache": click.option(
+        "--no-cache",
+        "cache",
+        flag_value=False,
+        default=True,
+        help="Make everything anew, and keep nothing of it for the next run.",
+    ),
+    "trust": click.option(
+        "--trust", is_flag=True, help="Run the code that the pipeline's 'factory' names."
+    ),
+}
+
+
+def run_options(names: str) -> Callable[[F], F]:
+    """Options of a run, as one ``options: RunOptions`` for the command that it decorates.
+
+    Args:
+        names: fields of ``RunOptions``, apart by spaces; "case" and "golden_cases" are
+            ``cases`` in other words.
+    """
+
+    wanted = names.split()
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def gathered(**given: Any) -> Any:
+            from exporter.config.run_options import RunOptions
+
+            fields = {name: given.pop(name) for name in (_FIELDS.get(n, n) for n in wanted)}
+            return command(options=RunOptions(**fields), **given)
+
+        for name in reversed(wanted):
+            _RUN_OPTIONS[name](gathered)
+        return cast(F, gathered)
+
+    return decorate
 
 
 def verbosity_options(command: F) -> F:
@@ -103,35 +143,17 @@ def verbosity_options(command: F) -> F:
     return click.option("-q", "--quiet", is_flag=True, help="Print the verdict only.")(command)
 
 
-def open_pipeline(path: str, *, trust: bool = False, cases: tuple[str, ...] = ()) -> Pipeline:
+def open_pipeline(path: str, options: RunOptions) -> Pipeline:
     """Load a pipeline for a command, before anything heavy is imported.
-
-    Args:
-        path: the YAML.
-        trust: ``--trust`` was given.
-        cases: values of ``--case``, checked to exist.
 
     Raises:
         ConfigError: the YAML is wrong.
         UserInputError: it names code to run and ``--trust`` is missing, or a case is unknown.
     """
-    from exporter.config import load_pipeline
+    from exporter.cases.load import choose_cases
 
-    pipeline = load_pipeline(path, trust=trust)
-    if pipeline.model.factory is not None and not trust:
-        raise UserInputError(
-            f"this pipeline runs code: {pipeline.model.factory}",
-            where=pipeline.where("model", "factory"),
-            remedy="read that code, then add --trust",
-        )
-    known = [case.name for case in pipeline.cases]
-    for name in cases:
-        if name not in known:
-            raise UserInputError(
-                f"--case {name}: this pipeline has no such case",
-                where=pipeline.where("cases"),
-                remedy=f"its cases: {', '.join(known)}",
-            )
+    pipeline = options.opened(path)
+    choose_cases(pipeline, options.cases)
     return pipeline
 
 

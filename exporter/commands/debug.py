@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from exporter.commands import _options as common
-from exporter.config.output_folder import default_output_dir
+
+if TYPE_CHECKING:
+    from exporter.config.run_options import RunOptions
 
 
 @click.command()
@@ -27,19 +29,13 @@ from exporter.config.output_folder import default_output_dir
 )
 @click.option("--all", "all_culprits", is_flag=True, help="Every culprit, not only the first.")
 @click.option("--issue", is_flag=True, help="Print Markdown for an upstream bug report.")
-@click.option("--case", metavar="NAME", help="A case of the pipeline.  [default: the culprit's]")
 @click.option(
     "--bundles",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Folder for the bundles.  [default: debug/ in the run's folder]",
 )
-@common.output_dir_option
-@common.weights_option
-@common.provider_option
-@common.threads_option
-@common.memory_budget_option
-@common.trust_option
+@common.run_options("case output_dir weights provider threads memory_budget trust")
 @common.verbosity_options
 def command(
     pipeline_path: str,
@@ -47,12 +43,10 @@ def command(
     onnx_path: Path | None,
     all_culprits: bool,
     issue: bool,
-    case: str | None,
-    output_dir: Path | None,
-    trust: bool,
+    bundles: Path | None,
+    options: RunOptions,
     quiet: bool,
     verbose: bool,
-    **options: Any,
 ) -> int:
     """Cut layers of PIPELINE's last run out, say what is different, write a bundle for each.
 
@@ -60,14 +54,14 @@ def command(
     """
     if layer is not None and all_culprits:
         raise click.UsageError("--layer and --all exclude each other.")
-    pipeline = common.open_pipeline(pipeline_path, trust=trust, cases=(case,) if case else ())
+    pipeline = common.open_pipeline(pipeline_path, options)
     if onnx_path is not None:
         common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
-    output_dir = output_dir or default_output_dir(pipeline)
-    verified = output_dir / "verify" / "report.json"
+    folder = options.folder(pipeline)
+    verified = folder / "verify" / "report.json"
     common.require_file(
         # What 'verify' leaves is enough to take the file apart that it was given.
-        verified if onnx_path is not None and verified.is_file() else output_dir / "report.json",
+        verified if onnx_path is not None and verified.is_file() else folder / "report.json",
         "no report yet",
         "run the pipeline first (export-verify run), or give its --output-dir",
     )
@@ -80,13 +74,12 @@ def command(
     with Progress(quiet=quiet or issue, verbose=verbose) as progress:
         result = debug(
             pipeline,
-            output_dir=output_dir,
+            options,
+            progress=progress,
             layer=layer,
             onnx=onnx_path,
             all_culprits=all_culprits,
-            case=case,
-            progress=progress,
-            **options,
+            bundles=bundles,
         )
     if issue and result.diagnoses:
         for found in result.diagnoses:

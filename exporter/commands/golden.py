@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from exporter.commands import _options as common
-from exporter.config.output_folder import default_output_dir, run_options
 from exporter.core.errors import EXIT_PASS, GoldenError
+
+if TYPE_CHECKING:
+    from exporter.config.run_options import RunOptions
 
 format_option = click.option(
     "--format", "output_format", type=click.Choice(["text", "json"]), default="text"
-)
-_case_option = click.option(
-    "--case", "cases", multiple=True, metavar="NAME", help="Only this case. Repeatable."
 )
 
 
@@ -33,50 +33,31 @@ def command() -> None:
 @command.command()
 @common.pipeline_argument
 @click.option("--reason", required=True, help="Why; kept in the manifest.")
-@common.golden_dir_option
-@common.output_dir_option
 @click.option(
     "--from-run", is_flag=True, help="Take the run in the output folder instead of a new one."
 )
-@_case_option
-@common.threads_option
-@common.weights_option
-@common.trust_option
+@common.run_options("golden_dir output_dir golden_cases threads weights trust")
 @common.verbosity_options
 def record(
     pipeline_path: str,
     reason: str,
-    golden_dir: Path,
-    output_dir: Path | None,
     from_run: bool,
-    cases: tuple[str, ...],
-    threads: int | None,
-    weights: str | None,
-    trust: bool,
+    options: RunOptions,
     quiet: bool,
     verbose: bool,
 ) -> int:
     """Run PIPELINE and, if everything agrees, record its golden (all cases by default)."""
-    pipeline = common.open_pipeline(pipeline_path, trust=trust, cases=cases)
-    if weights is not None:
-        pipeline = pipeline.with_weights(weights)
+    pipeline = common.open_pipeline(pipeline_path, options)
 
     from exporter.flows import golden as golden_flow
     from exporter.golden.store import exists, golden_bytes
     from exporter.report.progress import Progress
 
-    folder = golden_dir / pipeline.name
+    folder = options.golden_dir / pipeline.name
     replaced = exists(folder)
     with Progress(quiet=quiet, verbose=verbose) as progress:
         golden, _ = golden_flow.record(
-            pipeline,
-            folder,
-            reason=reason,
-            run_folder=output_dir or default_output_dir(pipeline),
-            stages=progress,
-            cases=cases or None,
-            threads=threads,
-            from_run=from_run,
+            pipeline, options, reason=reason, from_run=from_run, progress=progress
         )
     was = "replaced" if replaced else "recorded"
     click.echo(
@@ -95,28 +76,16 @@ def record(
     metavar="FILE",
     help="The file to check.  [default: the run folder's model.onnx, or a new export]",
 )
-@common.golden_dir_option
-@common.output_dir_option
-@_case_option
-@common.threads_option
-@common.provider_option
+@common.run_options("golden_dir output_dir golden_cases threads provider weights trust")
 @format_option
 @click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML there.")
-@common.weights_option
-@common.trust_option
 @common.verbosity_options
 def check(
     pipeline_path: str,
     onnx_path: Path | None,
-    golden_dir: Path,
-    output_dir: Path | None,
-    cases: tuple[str, ...],
-    threads: int | None,
-    provider: str | None,
     output_format: str,
     junit: Path | None,
-    weights: str | None,
-    trust: bool,
+    options: RunOptions,
     quiet: bool,
     verbose: bool,
 ) -> int:
@@ -125,9 +94,7 @@ def check(
     Writes a report to golden_check/ in the run folder. On GitHub Actions it also prints
     annotations and writes a job summary.
     """
-    pipeline = common.open_pipeline(pipeline_path, trust=trust, cases=cases)
-    if weights is not None:
-        pipeline = pipeline.with_weights(weights)
+    pipeline = common.open_pipeline(pipeline_path, options)
     if onnx_path is not None:
         common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
 
@@ -136,22 +103,10 @@ def check(
     from exporter.report import golden as shown
     from exporter.report.progress import Progress
 
-    run_folder = output_dir or default_output_dir(pipeline)
-    options = run_options(pipeline, run_folder, weights)
     with Progress(quiet=quiet or output_format == "json", verbose=verbose) as progress:
-        outcome = golden_flow.check(
-            pipeline,
-            golden_dir / pipeline.name,
-            onnx=onnx_path,
-            run_folder=run_folder,
-            stages=progress,
-            cases=cases or None,
-            threads=threads,
-            provider=provider,
-            options=options,
-        )
-    report = golden_report(pipeline, outcome, threads=threads, provider=provider, options=options)
-    folder = write_golden_report(report, run_folder)
+        outcome = golden_flow.check(pipeline, options, onnx=onnx_path, progress=progress)
+    report = golden_report(pipeline, outcome, options)
+    folder = write_golden_report(report, options.folder(pipeline))
     if output_format == "json":
         click.echo(shown.golden_json(outcome))
     else:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from exporter.commands import _options as common
-from exporter.config.output_folder import default_output_dir
+
+if TYPE_CHECKING:
+    from exporter.config.run_options import RunOptions
 
 
 @click.command()
@@ -27,46 +29,28 @@ from exporter.config.output_folder import default_output_dir
     help="A tool has rewritten an export of this pipeline, an optimiser for example: what it"
     " changed is listed, and numbers judge.",
 )
-@common.output_dir_option
-@common.case_options
-@common.audio_option
-@common.weights_option
-@common.provider_option
-@common.threads_option
-@common.memory_budget_option
-@common.trust_option
+@common.run_options("output_dir cases all_cases audio weights provider threads memory_budget trust")
 @common.verbosity_options
 def command(
     pipeline_path: str,
     onnx_path: Path,
-    output_dir: Path | None,
-    cases: tuple[str, ...],
-    all_cases: bool,
-    audio: tuple[Path, ...],
-    trust: bool,
+    changed_on_purpose: bool,
+    options: RunOptions,
     quiet: bool,
     verbose: bool,
-    **options: Any,
 ) -> int:
     """Judge an ONNX file against PIPELINE, layer by layer where its taps are known."""
-    pipeline = common.open_pipeline(pipeline_path, trust=trust, cases=cases)
+    pipeline = common.open_pipeline(pipeline_path, options)
     common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
 
     from exporter.flows.verify import verify
     from exporter.report.progress import Progress
     from exporter.report.terminal import print_report
 
-    folder = output_dir or default_output_dir(pipeline)
     with Progress(quiet=quiet, verbose=verbose) as progress:
         report = verify(
-            pipeline,
-            onnx=onnx_path,
-            output_dir=folder,
-            cases=cases or None,
-            all_cases=all_cases,
-            audio=audio,
-            progress=progress,
-            **options,
+            pipeline, onnx_path, options, progress=progress, changed_on_purpose=changed_on_purpose
         )
-    print_report(report, output_dir=folder / "verify", verbose=verbose, quiet=quiet)
+    folder = options.folder(pipeline) / "verify"
+    print_report(report, output_dir=folder, verbose=verbose, quiet=quiet)
     return report.exit_code

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from onnx import ModelProto
 
 from exporter.config import Pipeline
+from exporter.config.run_options import RunOptions
 from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 from exporter.core.stages import Stages
 from exporter.debugging.bundle import Bundle, write_bundle
@@ -20,6 +22,7 @@ from exporter.debugging.select import Layer, find_layer
 from exporter.debugging.suspects import Suspect, of_file, of_report
 from exporter.execution.onnxruntime import Deployment, check_provider
 from exporter.report.environment import default_memory_budget, usable_cores
+from exporter.report.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,45 +50,43 @@ class Debugged:
 
 
 def debug(
-    pipeline: Pipeline,
+    pipeline: Pipeline | Path | str,
+    options: RunOptions | None = None,
     *,
-    output_dir: Path,
-    progress: Stages,
+    progress: Stages | None = None,
     layer: str | None = None,
     onnx: Path | None = None,
     all_culprits: bool = False,
-    case: str | None = None,
-    weights: str | None = None,
-    provider: str | None = None,
-    threads: int | None = None,
-    memory_budget: int | None = None,
     bundles: Path | None = None,
+    **fields: Any,
 ) -> Debugged:
     """Take layers of a finished run's file, or of another file, apart.
 
     Args:
-        output_dir: folder of the finished run.
+        options, fields: as in ``exporter.run``; the output folder is that of the finished run.
+            Without a case it is the one on which the run found its first culprit.
         layer: module path, tap, ONNX name or glob; None for the first culprit.
         onnx: judge this file instead of the run's own.
         all_culprits: every culprit instead of the first.
-        case: name of a case; None for the one on which the run found its first culprit.
-        memory_budget: bytes that compared values may hold while culprits are looked for.
         bundles: where to write; ``<output_dir>/debug`` by default.
 
     Raises:
         UserInputError: see ``load_pair``, ``find_layer``; an unknown provider.
     """
     started = time.perf_counter()
-    cores = threads or usable_cores()
+    options = RunOptions.given(options, fields)
+    pipeline = options.opened(pipeline)
+    progress = progress or Progress(quiet=True)
+    folder = options.folder(pipeline)
+    cores = options.threads or usable_cores()
     torch.set_num_threads(cores)
-    if weights is not None:
-        pipeline = pipeline.with_weights(weights)
-    deployment = Deployment(provider=check_provider(provider or "cpu"), threads=cores)
+    deployment = Deployment(provider=check_provider(options.provider or "cpu"), threads=cores)
     with progress.stage("load") as stage:
-        pair = load_pair(pipeline, output_dir, onnx_path=onnx, case=case, deployment=deployment)
+        case = options.cases[0] if options.cases else None
+        pair = load_pair(pipeline, folder, onnx_path=onnx, case=case, deployment=deployment)
         located = locate_differences(pair)
         stage.result(f"case '{pair.case.name}', {len(pair.planned)} taps")
-    suspects = _choose(pair, located, layer, memory_budget, progress)
+    suspects = _choose(pair, located, layer, options.memory_budget, progress)
     chosen = suspects if all_culprits or layer is not None else suspects[:1]
     names = [suspect.layer.name for suspect in suspects]
     diagnoses, written = [], []
@@ -94,7 +95,7 @@ def debug(
             found = _diagnose(pair, located, suspect, names[:number])
             stage.result(f"{len(found.held.rows)} ops, {len(found.findings)} finding(s)")
         with progress.stage("bundle") as stage:
-            bundle = write_bundle(pair, found, bundles or output_dir / "debug")
+            bundle = write_bundle(pair, found, bundles or folder / "debug")
             stage.result(f"{bundle.bytes / 1e6:.1f} MB")
         diagnoses.append(found)
         written.append(bundle)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from exporter.build.build import PREFIX, metadata_of
-from exporter.cases.load import load_cases
+from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
+from exporter.config.run_options import RunOptions
 from exporter.contracts import ContractResult, Target, declared_settings, run_contracts
 from exporter.contracts.make_target import target_from_wrapped
 from exporter.core.errors import ConfigError
@@ -24,6 +25,7 @@ from exporter.graph.program_file import load_program
 from exporter.graph.taps import read_taps
 from exporter.graph.wrap import Wrapped, wrap
 from exporter.parity.status import decide, status_of
+from exporter.report.progress import Progress
 from exporter.report.schema import ContractRecord
 
 
@@ -109,29 +111,30 @@ def contract_records(
 
 
 def check(
-    pipeline: Pipeline,
+    pipeline: Pipeline | Path | str,
+    contracts: Sequence[str] | None = None,
+    options: RunOptions | None = None,
     *,
-    contracts: Sequence[str] | None,
-    output_dir: Path,
-    progress: Stages,
-    case: str | None = None,
-    threads: int | None = None,
+    progress: Stages | None = None,
     thorough: bool = False,
-    trust: bool = False,
+    **fields: Any,
 ) -> list[ContractRecord]:
     """Check contracts of a pipeline without a whole run.
 
     Args:
         contracts: names; None for all that the YAML declares. One that is not declared runs with
             its defaults.
-        output_dir: where a finished run may lie; nothing is written to it.
-        case: what probes are cut from; None for the default case.
-        trust: let the pipeline run the code that its ``model.factory`` names.
+        options, fields: as in ``exporter.run``. A finished run may lie in the output folder,
+            nothing is written to it; probes are cut from the first case.
+        thorough: more sizes, orders and cases, whatever they cost.
 
     Raises:
         ConfigError: no such contract, a wrong option, or nothing to check.
         UserInputError: the pipeline or its weights cannot be used.
     """
+    options = RunOptions.given(options, fields)
+    pipeline = options.opened(pipeline)
+    progress = progress or Progress(quiet=True)
     settings: dict[str, Any] = dict(
         declared_settings(pipeline.contracts, pipeline=pipeline, only=contracts or None)
     )
@@ -141,26 +144,24 @@ def check(
             where=pipeline.where("contracts"),
             remedy="add a 'contracts' section, or name one with --contract",
         )
-    pipeline = pipeline.with_trust() if trust else pipeline
     with progress.stage("wrap") as stage:
         wrapped = wrap(pipeline)
-        if threads is not None:
-            torch.set_num_threads(threads)
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
         stage.result(f"weights: {wrapped.weights.source}")
-    cases = load_cases(pipeline, wrapped.inputs, (case or pipeline.default_case,))
-    deployment = Deployment(threads=threads or 0)
+    cases = load_cases(pipeline, wrapped.inputs, choose_cases(pipeline, options.cases))
     subject = contract_subject(
         pipeline,
         wrapped,
         cases,
-        folder=output_dir,
-        deployment=deployment,
+        folder=options.folder(pipeline),
+        deployment=Deployment(threads=options.threads or 0),
         thorough=thorough,
     )
     results: list[ContractResult] = []
-    for name, options in settings.items():
+    for name, wanted in settings.items():
         with progress.stage(name) as stage:
-            found = run_contracts(subject, {name: options}, pipeline=pipeline)
+            found = run_contracts(subject, {name: wanted}, pipeline=pipeline)
             stage.result(", ".join(f"{item.side}: {item.status}" for item in found))
         results += found
     return contract_records(pipeline, results, only=contracts or None)

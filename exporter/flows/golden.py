@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.config import Pipeline
+from exporter.config.run_options import RunOptions
 from exporter.core.errors import ArtifactError, ExportVerifyError, GoldenError, UserInputError
+from exporter.core.stages import Stages
 from exporter.golden.outcome import CheckOutcome, State
 from exporter.golden.store import exists
+from exporter.report.progress import Progress
 
 if TYPE_CHECKING:
-    from exporter.build.build import Stages
     from exporter.golden.records import Golden
     from exporter.graph.wrap import Wrapped
     from exporter.report.schema import Report
@@ -28,24 +29,19 @@ CANDIDATE = ".candidate"
 
 
 def check(
-    pipeline: Pipeline,
-    folder: Path,
+    pipeline: Pipeline | Path | str,
+    options: RunOptions | None = None,
     *,
-    onnx: Path | None,
-    run_folder: Path,
-    stages: Stages,
-    cases: Sequence[str] | None = None,
-    threads: int | None = None,
-    provider: str | None = None,
-    options: Sequence[str] = (),
+    onnx: Path | None = None,
+    progress: Stages | None = None,
+    **fields: Any,
 ) -> CheckOutcome:
-    """Check a file, or what the pipeline exports now, against the golden in ``folder``.
+    """Check a file, or what the pipeline exports now, against its golden.
 
     Args:
-        onnx: the file; ``None`` takes ``run_folder/model.onnx`` if it was exported from the
+        options, fields: as in ``exporter.run``.
+        onnx: the file; ``None`` takes the run's ``model.onnx`` if it was exported from the
             pipeline's present state, its code and weights included, and exports one otherwise.
-        run_folder: where ``export-verify run`` puts its files.
-        options: what leads other commands there, for the advice.
 
     A golden that is missing is recorded to the side, and the check fails.
 
@@ -56,43 +52,47 @@ def check(
     """
     from exporter.golden.check import check_golden
 
+    options = RunOptions.given(options, fields)
+    pipeline = options.opened(pipeline)
+    progress = progress or Progress(quiet=True)
+    folder, run_folder = options.golden_dir / pipeline.name, options.folder(pipeline)
     file = onnx
     notes: tuple[str, ...] = ()
     if file is None and exists(folder):
-        file, notes = _present_file(pipeline, run_folder, threads, stages)
+        file, notes = _present_file(pipeline, options, progress)
     outcome = check_golden(
         pipeline,
         folder,
         file or run_folder / "model.onnx",
-        cases=cases,
-        threads=threads,
-        provider=provider,
-        progress=stages.phase,
-        options=options,
+        cases=options.cases,
+        threads=options.threads,
+        provider=options.provider,
+        progress=progress.phase,
+        options=options.words(pipeline),
         try_first=onnx is not None,
     )
     if outcome.problem is State.MISSING:
-        return _with_candidate(outcome, pipeline, folder, run_folder, threads, stages, options)
+        return _with_candidate(outcome, pipeline, folder, options, progress)
     return replace(outcome, notes=(*notes, *outcome.notes))
 
 
 def record(
-    pipeline: Pipeline,
-    folder: Path,
+    pipeline: Pipeline | Path | str,
+    options: RunOptions | None = None,
     *,
     reason: str,
-    run_folder: Path,
-    stages: Stages,
-    cases: Sequence[str] | None = None,
-    threads: int | None = None,
+    folder: Path | None = None,
     from_run: bool = False,
+    progress: Stages | None = None,
+    **fields: Any,
 ) -> tuple[Golden, Report]:
     """Run a pipeline and record its golden.
 
     Args:
+        options, fields: as in ``exporter.run``; all cases by default.
         reason: why; kept in the manifest.
-        cases: names; all of the pipeline by default.
-        from_run: take the run that lies in ``run_folder`` instead of a new one.
+        folder: where it goes; ``golden_dir/<pipeline>`` by default.
+        from_run: take the run that lies in the output folder instead of a new one.
 
     Raises:
         GoldenError: the run did not pass, or does not belong to the pipeline.
@@ -102,19 +102,14 @@ def record(
     from exporter.graph.wrap import wrap
     from exporter.report.schema import read_report
 
+    options = RunOptions.given(options, fields)
+    pipeline = options.opened(pipeline)
+    progress = progress or Progress(quiet=True)
+    cases, run_folder = options.cases, options.folder(pipeline)
     if from_run:
         report = read_report(run_folder / "report.json")
     else:
-        report = run(
-            pipeline,
-            output_dir=run_folder,
-            progress=stages,
-            cases=cases,
-            all_cases=not cases,
-            provider="cpu",
-            threads=threads,
-            golden_dir=folder.parent,
-        )
+        report = run(pipeline, options, progress=progress, all_cases=not cases, provider="cpu")
     names = cases or [case.name for case in pipeline.cases]
     refuse_bad_run(pipeline, report, names, run_folder / "model.onnx")
     wrapped = wrap(pipeline)
@@ -124,16 +119,16 @@ def record(
             where=str(run_folder),
             remedy="run the pipeline again",
         )
-    with stages.stage("record golden") as stage:
+    with progress.stage("record golden") as stage:
         golden = record_golden(
             pipeline,
             report,
             run_folder,
-            folder,
+            folder or options.golden_dir / pipeline.name,
             inputs=wrapped.inputs,
             reason=reason,
             cases=cases,
-            progress=stages.phase,
+            progress=progress.phase,
         )
         stage.result(f"{len(golden.cases)} cases, {len(golden.taps)} layers' values")
     return golden, report
@@ -150,13 +145,14 @@ def changed_since(pipeline: Pipeline, wrapped: Wrapped, report: Report) -> str:
 
 
 def _present_file(
-    pipeline: Pipeline, run_folder: Path, threads: int | None, stages: Stages
+    pipeline: Pipeline, options: RunOptions, progress: Stages
 ) -> tuple[Path, tuple[str, ...]]:
     """The run's file if it is of the model as it is now, else a new export; and what to say."""
     from exporter.golden.check import find_onnx
     from exporter.report.beside import changed_files
     from exporter.report.schema import read_report
 
+    run_folder = options.folder(pipeline)
     found, saved = find_onnx(pipeline, run_folder), run_folder / "report.json"
     if importlib.util.find_spec("torch") is None:
         raise UserInputError(
@@ -164,7 +160,7 @@ def _present_file(
             remedy=f"name the file that is to be checked: --onnx {run_folder / 'model.onnx'}",
         )
     if found is None or not saved.is_file():
-        return _export(pipeline, run_folder, threads, stages), ()
+        return _export(pipeline, options, progress), ()
     report = read_report(saved)
     if changed := changed_files(report, saved):
         raise ArtifactError(
@@ -177,10 +173,10 @@ def _present_file(
     if not changed:
         return found, ()
     note = f"the file of the last run is of another state of the model (changed since: {changed});"
-    return _export(pipeline, run_folder, threads, stages), (f"{note} a new export was checked",)
+    return _export(pipeline, options, progress), (f"{note} a new export was checked",)
 
 
-def _export(pipeline: Pipeline, run_folder: Path, threads: int | None, stages: Stages) -> Path:
+def _export(pipeline: Pipeline, options: RunOptions, progress: Stages) -> Path:
     """Export the pipeline beside its run; the run's own files stay as they are."""
     import torch
 
@@ -188,15 +184,15 @@ def _export(pipeline: Pipeline, run_folder: Path, threads: int | None, stages: S
     from exporter.cache.store import open_store
     from exporter.report.environment import usable_cores
 
-    folder = run_folder / "golden_check"
+    folder = options.folder(pipeline) / "golden_check"
     folder.mkdir(parents=True, exist_ok=True)
-    cores = threads or usable_cores()
+    cores = options.threads or usable_cores()
     built = build(
         pipeline,
         folder,
-        stages,
+        progress,
         prepare=lambda: torch.set_num_threads(cores),
-        store=open_store(),
+        store=open_store() if options.cache else None,
     )
     return built.shipped.path
 
@@ -205,26 +201,25 @@ def _with_candidate(
     outcome: CheckOutcome,
     pipeline: Pipeline,
     folder: Path,
-    run_folder: Path,
-    threads: int | None,
-    stages: Stages,
-    options: Sequence[str],
+    options: RunOptions,
+    progress: Stages,
 ) -> CheckOutcome:
     """Record what is missing to the side, and say how it becomes the golden."""
     from exporter.golden.check import record_command
 
-    command = record_command(pipeline, folder, options)
+    command = record_command(pipeline, folder, options.words(pipeline))
     if importlib.util.find_spec("torch") is None:
         return replace(outcome, advice=f"PyTorch is not installed here; where it is: {command}")
     candidate = folder.with_name(f"{folder.name}{CANDIDATE}")
+    run_folder = options.folder(pipeline)
+    aside = {"output_dir": run_folder.with_name(f"{run_folder.name}{CANDIDATE}"), "cases": None}
     try:
         record(
             pipeline,
-            candidate,
+            options.model_copy(update=aside),
+            folder=candidate,
             reason="candidate, written by a check that found no golden",
-            run_folder=run_folder.with_name(f"{run_folder.name}{CANDIDATE}"),
-            stages=stages,
-            threads=threads,
+            progress=progress,
         )
     except GoldenError as error:
         return replace(outcome, advice=f"no candidate was written: {error.problem}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from exporter import __version__
 from exporter.config import Pipeline
+from exporter.config.run_options import RunOptions
 from exporter.core.artifact import sha256_of
 from exporter.core.errors import EXIT_PASS
 from exporter.golden.outcome import CheckOutcome, status_of
@@ -27,19 +27,9 @@ from exporter.report.write import write_renderings
 FOLDER = "golden_check"
 
 
-def golden_report(
-    pipeline: Pipeline,
-    outcome: CheckOutcome,
-    *,
-    threads: int | None,
-    provider: str | None,
-    options: Sequence[str] = (),
-) -> Report:
+def golden_report(pipeline: Pipeline, outcome: CheckOutcome, options: RunOptions) -> Report:
     """Put the outcome of a check into a report; its links are empty, nothing but the golden was
     looked at.
-
-    Args:
-        options: what leads other commands to the run folder.
     """
     source = pipeline.model.weights
     given = pipeline.parity
@@ -55,8 +45,10 @@ def golden_report(
             file=pipeline.where().partition(":")[0],
             weights=WeightsRecord(source=source, digest="", seeded=source == "seeded"),
         ),
-        options=list(options),
-        environment=describe_environment(threads or usable_cores(), (provider or "cpu",)),
+        options=options.words(pipeline),
+        environment=describe_environment(
+            options.threads or usable_cores(), (options.provider or "cpu",)
+        ),
         policy=PolicyRecord(
             factor=Policy().factor if given.factor is None else given.factor,
             precision=given.precision,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from exporter import __version__
 from exporter.config import Pipeline
-from exporter.config.output_folder import run_options
 from exporter.core.errors import EXIT_PARITY_FAILED
 from exporter.core.tensors import Case
-from exporter.execution.onnxruntime import Deployment
+from exporter.flows.prepare import Prepared
 from exporter.judge.chain_result import ChainResult
 from exporter.judge.policy import policy_of
 from exporter.judge.records import case_record
@@ -39,28 +37,10 @@ from exporter.report.waveform import waveform_record
 from exporter.report.write import RENDERINGS, write_renderings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How a run is made; the same in every command that has them.
-
-    Attributes:
-        deployments: how the judged file is run; the first one also runs the layers.
-        budget: bytes that compared values may hold beyond the weights.
-        weights: what ``--weights`` says; None when the pipeline decides.
-    """
-
-    output_dir: Path
-    cases: tuple[str, ...]
-    deployments: tuple[Deployment, ...]
-    threads: int
-    budget: int
-    weights: str | None = None
-
-
-def not_checked_always(options: Options, seeded: bool) -> list[str]:
+def not_checked_always(ready: Prepared, seeded: bool) -> list[str]:
     """What no run on this machine, with these weights, can show."""
     missing = []
-    if all(d.provider == "cpu" for d in options.deployments):
+    if all(d.provider == "cpu" for d in ready.deployments):
         missing.append("other execution providers than the CPU: not present or not asked for")
     if seeded:
         missing.append("a trained checkpoint: the weights are seeded, the words mean nothing")
@@ -68,8 +48,7 @@ def not_checked_always(options: Options, seeded: bool) -> list[str]:
 
 
 def make_report(
-    pipeline: Pipeline,
-    options: Options,
+    ready: Prepared,
     cases: tuple[Case, ...],
     result: ChainResult,
     *,
@@ -90,6 +69,7 @@ def make_report(
         made_of: digests of all that the export was made of.
         layers: "required" fails a report in which no value inside of the file was compared.
     """
+    pipeline = ready.pipeline
     policy = policy_of(pipeline)
     checks = [*result.checks, *_other(result), *_compared(pipeline, result, layers)]
     report = Report(
@@ -107,10 +87,8 @@ def make_report(
             ),
             made_of=dict(made_of or {}),
         ),
-        options=run_options(pipeline, options.output_dir, options.weights),
-        environment=describe_environment(
-            options.threads, tuple(dict.fromkeys(d.provider for d in options.deployments))
-        ),
+        options=ready.options.words(pipeline),
+        environment=describe_environment(ready.threads, ready.providers),
         policy=PolicyRecord(
             factor=policy.factor,
             precision=pipeline.parity.precision,

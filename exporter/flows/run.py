@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from exporter.build.build import Built, build, users_code
 from exporter.build.runner_script import write_runner
-from exporter.cache.store import Store, open_store
-from exporter.cases.load import choose_cases, load_cases
+from exporter.cache.store import open_store
+from exporter.cases.load import load_cases
 from exporter.cases.sized import sized_cases
 from exporter.config import Pipeline
+from exporter.config.run_options import RunOptions
 from exporter.contracts import declared_settings, run_contracts
 from exporter.core.artifact import sha256_of
-from exporter.core.errors import ArtifactError, ModelError, StageError, UserInputError
+from exporter.core.errors import ArtifactError, ModelError, StageError
 from exporter.core.files import clear_parts
 from exporter.core.stages import Stages
 from exporter.core.stopwatch import FILES, breakdown, collecting, timed
 from exporter.core.tensors import Case
-from exporter.execution.declared import declared_deployments
 from exporter.execution.onnxruntime import Deployment
 from exporter.flows.certify import certify_run, uncertify
 from exporter.flows.check import contract_records, contract_subject
+from exporter.flows.prepare import Prepared, prepare
 from exporter.flows.report import (
-    Options,
     clear_reports,
     make_report,
     not_checked_always,
@@ -49,78 +48,51 @@ from exporter.judge.length_proofs import LengthProofs
 from exporter.judge.records import artifact_record, cache_record, plain_artifact
 from exporter.judge.subject import Sizes
 from exporter.parity.tolerance import Policy
-from exporter.report.environment import default_memory_budget, usable_cores
+from exporter.report.progress import Progress
 from exporter.report.schema import ContractRecord, Report
 
 
 def run(
-    pipeline: Pipeline,
+    pipeline: Pipeline | Path | str,
+    options: RunOptions | None = None,
     *,
-    output_dir: Path | str,
-    progress: Stages,
-    cases: Sequence[str] | None = None,
-    all_cases: bool = False,
-    audio: Sequence[Path] = (),
-    weights: str | None = None,
-    provider: str | None = None,
-    threads: int | None = None,
-    memory_budget: int | None = None,
-    trust: bool = False,
-    golden_dir: Path = Path("golden"),
-    cache: bool = True,
+    progress: Stages | None = None,
+    **fields: Any,
 ) -> Report:
-    """Export a pipeline, simplify it, compare every stage and layer, write ``output_dir``.
+    """Export a pipeline, simplify it, compare every stage and layer, write the output folder.
 
     The shipped file carries a certificate of what was found. A stage that could not do its work
     leaves a report that says so, and no certificate.
 
     Args:
-        cases: names of cases; None for the default one. all_cases: all of them.
-        audio: recordings to add as cases.
-        weights: replaces the pipeline's own.
-        provider: "cpu", "cuda"; None for every one that this machine has.
-        threads: intra-op threads of torch and onnxruntime; None for all cores.
-        memory_budget: bytes that compared values may hold beyond the weights.
-        trust: let the pipeline run the code that its ``model.factory`` names.
-        golden_dir: folder that holds one golden per pipeline; the certificate names it.
-        cache: take what an earlier run made of exactly the same, and keep what this one makes;
-            see ``exporter.cache.place`` for where.
+        pipeline: a pipeline, or the path of its YAML.
+        options: how; ``fields`` are single fields of it, and win.
+        progress: is told the stages; None: nobody is.
 
     Raises:
         UserInputError: pipeline, weights, case, recording or provider cannot be used, or the
             user's own model raises.
     """
-    pipeline, options = prepare(
-        pipeline.with_trust() if trust else pipeline,
-        Path(output_dir),
-        cases,
-        all_cases,
-        audio,
-        weights,
-        provider,
-        threads,
-        memory_budget,
-    )
+    ready = prepare(pipeline, RunOptions.given(options, fields))
+    progress = progress or Progress(quiet=True)
+    pipeline, folder = ready.pipeline, ready.folder
     # A wrong option of a contract is to be said now, not when all else has been run.
     declared_settings(pipeline.contracts, pipeline=pipeline)
-    folder = options.output_dir
     folder.mkdir(parents=True, exist_ok=True)
     clear_parts(folder)
     clear_reports(folder)
     uncertify(folder)
-    store = open_store() if cache else None
     try:
-        report = _run(pipeline, options, progress, golden_dir, store)
+        report = _run(ready, progress)
     except (StageError, ModelError) as error:
         stopped = stage_error(error)
         if stopped is None:
             raise
         report = stopped_report(
-            pipeline,
-            options,
+            ready,
             stopped,
             folder=folder,
-            links=chain_ends(pipeline, options),
+            links=chain_ends(ready),
             guilty=guilty_ends(pipeline, stopped),
             timings=progress.timings,
         )
@@ -131,41 +103,29 @@ def run(
     return report
 
 
-def _run(
-    pipeline: Pipeline,
-    options: Options,
-    progress: Stages,
-    golden_dir: Path,
-    store: Store | None,
-) -> Report:
+def _run(ready: Prepared, progress: Stages) -> Report:
     """The run itself, in a folder that holds nothing of an earlier one that could be believed."""
     began = time.perf_counter()
     with collecting() as spent:
-        report = _judged(pipeline, options, progress, golden_dir, store)
+        report = _judged(ready, progress)
     total = time.perf_counter() - began
     update = {
         "timings": {**progress.timings, "total": total},
         "breakdown": breakdown(spent, total),
     }
     report = report.model_copy(update=update)
-    write_reports(report, options.output_dir)
+    write_reports(report, ready.folder)
     return report
 
 
-def _judged(
-    pipeline: Pipeline,
-    options: Options,
-    progress: Stages,
-    golden_dir: Path,
-    store: Store | None,
-) -> Report:
-    folder = options.output_dir
+def _judged(ready: Prepared, progress: Stages) -> Report:
+    pipeline, folder = ready.pipeline, ready.folder
     built = build(
         pipeline,
         folder,
         progress,
-        prepare=lambda: torch.set_num_threads(options.threads),
-        store=store,
+        prepare=lambda: torch.set_num_threads(ready.threads),
+        store=open_store() if ready.options.cache else None,
     )
     written = write_runner(
         folder,
@@ -174,7 +134,7 @@ def _judged(
         pipeline.sample_rate_hz,
         built.wrapped.tokens,
     )
-    loaded = load_cases(pipeline, built.wrapped.inputs, options.cases)
+    loaded = load_cases(pipeline, built.wrapped.inputs, ready.cases)
     subject = Subject(
         module=built.wrapped.module,
         program=built.program,
@@ -189,19 +149,18 @@ def _judged(
     # A session is as large as its weights: beside those of the layers a second copy of a large
     # model costs more memory than building it again costs time.
     keep = checked and built.shipped.bytes <= EXTERNAL_LIMIT
-    chain = Chain(subject, policy, options.deployments, options.budget, progress, keep)
+    chain = Chain(subject, policy, ready.deployments, ready.budget, progress, keep)
     sized = sized_cases(pipeline, built.wrapped.inputs, loaded)
-    proofs = _proofs(built, policy, options.deployments[0])
+    proofs = _proofs(built, policy, ready.deployments[0])
     try:
         with users_code(pipeline):
             result = chain.judge(loaded, sized, pipeline.min_coverage, proofs)
     except ArtifactError as error:
         # The file is our own: there is nothing in it that a user gave.
         raise StageError(ONNXRUNTIME, f"{error.where}: {error.problem}") from error
-    contracts = _contracts(pipeline, options, built, loaded, progress, chain.open_file())
+    contracts = _contracts(ready, built, loaded, progress, chain.open_file())
     report = make_report(
-        pipeline,
-        options,
+        ready,
         loaded,
         result,
         contracts=contracts,
@@ -218,14 +177,14 @@ def _judged(
             *_cache_notes(built),
             *result.notes,
         ],
-        not_checked=_not_checked(options, built, result),
+        not_checked=_not_checked(ready, built, result),
         timings={},
         made_of=built.made_of,
         layers=pipeline.layers or "required",
     )
     report = report.model_copy(update={"cache": cache_record(built.cache)})
     with progress.stage("certify"), timed(FILES):
-        return certify_run(report, built.shipped, pipeline, policy, golden_dir)
+        return certify_run(report, built.shipped, pipeline, policy, ready.options.golden_dir)
 
 
 def _sizes(built: Built) -> Sizes | None:
@@ -252,14 +211,14 @@ def _proofs(built: Built, policy: Policy, deployment: Deployment) -> LengthProof
 
 
 def _contracts(
-    pipeline: Pipeline,
-    options: Options,
+    ready: Prepared,
     built: Built,
     cases: tuple[Case, ...],
     progress: Stages,
     held: OpenFile,
 ) -> list[ContractRecord]:
     """Check what the pipeline declares, on the module and on the file that was just shipped."""
+    pipeline = ready.pipeline
     if not declared_settings(pipeline.contracts, pipeline=pipeline):
         return []
     with progress.stage("contracts") as stage:
@@ -267,9 +226,9 @@ def _contracts(
             pipeline,
             built.wrapped,
             cases,
-            folder=options.output_dir,
+            folder=ready.folder,
             program=built.program,
-            deployment=options.deployments[0],
+            deployment=ready.deployments[0],
             shipped=built.shipped.path,
             graph=held.graph,
             session=held.session,
@@ -294,8 +253,8 @@ def _simplifier_note(built: Built) -> list[str]:
     ]
 
 
-def _not_checked(options: Options, built: Built, result: ChainResult) -> list[str]:
-    missing = not_checked_always(options, built.wrapped.weights.seeded)
+def _not_checked(ready: Prepared, built: Built, result: ChainResult) -> list[str]:
+    missing = not_checked_always(ready, built.wrapped.weights.seeded)
     if built.simplified and not result.culprits:
         missing.insert(
             0,
@@ -309,43 +268,3 @@ def _not_checked(options: Options, built: Built, result: ChainResult) -> list[st
             " (see the notes)",
         )
     return missing
-
-
-def prepare(
-    pipeline: Pipeline,
-    output_dir: Path,
-    cases: Sequence[str] | None,
-    all_cases: bool,
-    audio: Sequence[Path],
-    weights: str | None,
-    provider: str | None,
-    threads: int | None,
-    memory_budget: int | None,
-) -> tuple[Pipeline, Options]:
-    """Resolve what a command line says against the pipeline and this machine."""
-    if weights is not None:
-        pipeline = pipeline.with_weights(weights)
-    chosen = choose_cases(pipeline, cases, all_cases=all_cases)
-    for path in audio:
-        name = _case_name(path, {case.name for case in pipeline.cases})
-        if not path.is_file():
-            raise UserInputError(f"--audio: '{path}' is not a file", remedy="give a recording")
-        pipeline = pipeline.with_recording(name, path.resolve())
-        chosen = (*chosen, name)
-    cores = threads or usable_cores()
-    deployments = declared_deployments(pipeline, provider, cores)
-    return pipeline, Options(
-        output_dir=output_dir,
-        cases=chosen,
-        deployments=deployments,
-        threads=cores,
-        budget=memory_budget or default_memory_budget(),
-        weights=weights,
-    )
-
-
-def _case_name(path: Path, taken: set[str]) -> str:
-    stem = "".join(c if c.isalnum() or c in "_.-" else "_" for c in path.stem)[:60]
-    name = f"audio_{stem}"
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]
-    return name if name not in taken else f"{name}_{digest}"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from exporter.config import Pipeline
 from exporter.core.errors import ModelError, StageError
-from exporter.flows.report import Options, make_report, not_checked_always
+from exporter.flows.prepare import Prepared
+from exporter.flows.report import make_report, not_checked_always
 from exporter.judge.chain import CAPTURED, EAGER
 from exporter.judge.chain_result import ChainResult
 from exporter.models.built import WeightsInfo
@@ -32,8 +33,7 @@ def stage_error(error: StageError | ModelError) -> StageError | None:
 
 
 def stopped_report(
-    pipeline: Pipeline,
-    options: Options,
+    ready: Prepared,
     error: StageError,
     *,
     folder: Path,
@@ -65,10 +65,9 @@ def stopped_report(
         else _link(ends, Status.NOT_RUN, after)
         for ends in links
     ]
-    source = pipeline.model.weights
+    source = ready.pipeline.model.weights
     report = make_report(
-        pipeline,
-        options,
+        ready,
         (),
         ChainResult(
             links=records,
@@ -86,12 +85,12 @@ def stopped_report(
         notes=[],
         not_checked=[
             f"everything behind stage '{error.stage}': nothing was compared",
-            *not_checked_always(options, seeded=False),
+            *not_checked_always(ready, seeded=False),
         ],
         timings=dict(timings),
         contracts=[
             ContractRecord(name=name, side="both", verdict=Status.NOT_RUN.value, reason=after)
-            for name, settings in pipeline.contracts.items()
+            for name, settings in ready.pipeline.contracts.items()
             if settings is not False
         ],
     )
@@ -110,12 +109,12 @@ def stopped_report(
     )
 
 
-def chain_ends(pipeline: Pipeline, options: Options) -> list[Ends]:
+def chain_ends(ready: Prepared) -> list[Ends]:
     """Ends of the links that ``run`` compares, in the order of its report."""
     names = [EAGER, CAPTURED, "exported"]
-    if pipeline.export.simplify:
+    if ready.pipeline.export.simplify:
         names.append("simplified")
-    deployed = [(names[-1], deployment.label()) for deployment in options.deployments]
+    deployed = [(names[-1], deployment.label()) for deployment in ready.deployments]
     return [*itertools.pairwise(names), (LAYERS + CAPTURED, names[-1]), *deployed]
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,9 +20,11 @@ from exporter.build.build import PREFIX, VALUE_NAMES, users_code
 from exporter.cases.load import load_cases
 from exporter.cases.sized import sized_cases
 from exporter.config import Pipeline
+from exporter.config.run_options import RunOptions
 from exporter.core.errors import StageError
 from exporter.core.stages import Stages, Station
 from exporter.execution.trial import is_own, try_file
+from exporter.flows.prepare import prepare
 from exporter.flows.report import (
     clear_reports,
     make_report,
@@ -29,7 +32,6 @@ from exporter.flows.report import (
     policy_of,
     write_reports,
 )
-from exporter.flows.run import prepare
 from exporter.flows.stopped import stopped_report
 from exporter.graph.certificate import check_certificate
 from exporter.graph.index import index_graph
@@ -44,6 +46,7 @@ from exporter.judge.lowered import lowered_as_declared
 from exporter.judge.records import artifact_record
 from exporter.judge.reference import reference_run
 from exporter.parity.status import Status
+from exporter.report.progress import Progress
 from exporter.report.schema import (
     CHECK_STRUCTURE,
     CheckRecord,
@@ -54,59 +57,44 @@ from exporter.report.schema import (
 
 
 def verify(
-    pipeline: Pipeline,
-    *,
+    pipeline: Pipeline | Path | str,
     onnx: Path,
-    output_dir: Path | str,
-    progress: Stages,
-    cases: Sequence[str] | None = None,
-    all_cases: bool = False,
-    audio: Sequence[Path] = (),
-    weights: str | None = None,
-    provider: str | None = None,
-    threads: int | None = None,
-    memory_budget: int | None = None,
-    trust: bool = False,
+    options: RunOptions | None = None,
+    *,
+    progress: Stages | None = None,
     changed_on_purpose: bool = False,
+    **fields: Any,
 ) -> Report:
-    """Judge the file ``onnx`` against a pipeline; arguments as in ``exporter.run``.
+    """Judge the file ``onnx`` against a pipeline; other arguments as in ``exporter.run``.
 
     With ``changed_on_purpose`` a file that descends from the pipeline's export may differ from it
     as optimisers make files differ: what they do is listed, and numbers judge. Nobody but the
     caller can say so: what a file tells of the tools that wrote it, any tool can have written. A
     pipeline that declares a lower precision says so of a file that holds it.
 
-    Writes ``verify/report.json`` and ``verify/report.md`` below ``output_dir``.
+    Writes ``verify/report.json`` and its renderings below the output folder.
 
     Raises:
         ArtifactError: the file is unreadable, or onnxruntime refuses to load it.
         UserInputError: as in ``exporter.run``.
     """
     began = time.perf_counter()
-    pipeline, options = prepare(
-        pipeline.with_trust() if trust else pipeline,
-        Path(output_dir),
-        cases,
-        all_cases,
-        audio,
-        weights,
-        provider,
-        threads,
-        memory_budget,
-    )
+    ready = prepare(pipeline, RunOptions.given(options, fields))
+    progress = progress or Progress(quiet=True)
+    pipeline, onnx = ready.pipeline, Path(onnx)
     with progress.stage("read the file") as stage:
         artifact, model = open_artifact(onnx)
         stage.result(f"{artifact.nodes} nodes")
     with progress.stage("wrap") as stage:
         wrapped = wrap(pipeline)
-        torch.set_num_threads(options.threads)
+        torch.set_num_threads(ready.threads)
         stage.result(f"weights: {wrapped.weights.source}")
-    folder = options.output_dir / "verify"
+    folder = ready.folder / "verify"
     folder.mkdir(parents=True, exist_ok=True)
     clear_reports(folder)
-    finished_run = (options.output_dir / "report.json").is_file()
+    finished_run = (ready.folder / "report.json").is_file()
     given = index_graph(model, onnx.parent)
-    loaded = load_cases(pipeline, wrapped.inputs, options.cases)
+    loaded = load_cases(pipeline, wrapped.inputs, ready.cases)
     problems = interface_problems(model, given, wrapped)
     notes = _certificate_note(onnx)
     structure: list[StructureRecord] = []
@@ -116,13 +104,13 @@ def verify(
     else:
         if not is_own(onnx):
             with progress.stage("try the file"):
-                try_file(onnx, options.deployments, loaded)
+                try_file(onnx, ready.deployments, loaded)
         try:
             own = reference_run(
                 pipeline,
                 wrapped,
-                options.output_dir,
-                options.threads,
+                ready.folder,
+                ready.threads,
                 progress,
                 # Values of a file of somebody else's are known by the names that torch gave them.
                 names_of_torch=f"{PREFIX}export_digest" not in artifact.metadata
@@ -130,8 +118,7 @@ def verify(
             )
         except StageError as error:
             report = stopped_report(
-                pipeline,
-                options,
+                ready,
                 error,
                 folder=folder,
                 links=[(CAPTURED, "given")],
@@ -156,7 +143,7 @@ def verify(
             tapped=tapped,
             states=wrapped.states,
         )
-        chain = Chain(subject, policy_of(pipeline), options.deployments, options.budget, progress)
+        chain = Chain(subject, policy_of(pipeline), ready.deployments, ready.budget, progress)
         with users_code(pipeline):
             result = chain.judge(
                 loaded, sized_cases(pipeline, wrapped.inputs, loaded), pipeline.min_coverage
@@ -169,8 +156,7 @@ def verify(
             notes += _purpose_note(structure) if on_purpose else []
     result = _with_structure(result, [item for item in structure if not item.accepted])
     report = make_report(
-        pipeline,
-        options,
+        ready,
         loaded,
         result,
         weights=wrapped.weights,
@@ -178,7 +164,7 @@ def verify(
         artifacts=[artifact_record(artifact, made=False)],
         notes=[*notes, *result.notes],
         not_checked=[
-            *not_checked_always(options, wrapped.weights.seeded),
+            *not_checked_always(ready, wrapped.weights.seeded),
             *(() if tapped else ("layers: the file's values cannot be told apart by name",)),
         ],
         timings={**progress.timings, "total": time.perf_counter() - began},

@@ -47,10 +47,10 @@ def toy_made(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     run(pipeline, output_dir=made.run, progress=Silent(), trust=True, cache=False)
     golden_flow.record(
         pipeline,
-        made.golden / "toy",
         reason="tests",
-        run_folder=made.run,
-        stages=Silent(),
+        golden_dir=made.golden,
+        output_dir=made.run,
+        progress=Silent(),
         from_run=True,
     )
     return made

@@ -11,6 +11,7 @@ import pytest
 
 from exporter import cli
 from exporter.config import load_pipeline
+from exporter.config.run_options import RunOptions
 from exporter.core.artifact import sha256_of
 from exporter.core.errors import GoldenError
 from exporter.flows import golden as golden_flow
@@ -106,7 +107,7 @@ def recording(monkeypatch):
     """Replace the recording itself, which would need PyTorch and an export."""
 
     def install(error: Exception | None = None):
-        def record(pipeline, folder, *, reason, **options):
+        def record(pipeline, options, *, folder, **_):
             if error is not None:
                 raise error
             write_golden(made.golden(folder.parents[1], pipeline), folder)
@@ -156,8 +157,8 @@ def test_a_stale_file_in_the_run_folder_is_not_what_is_checked(tmp_path, monkeyp
     made.write_onnx(run)  # says nothing of the pipeline that it was made from
     exported = []
 
-    def export(pipeline, folder, threads, stages):
-        exported.append(folder)
+    def export(pipeline, options, stages):
+        exported.append(options.folder(pipeline))
         return made.write_onnx(tmp_path, name="fresh.onnx")
 
     monkeypatch.setattr(golden_flow, "_export", export)
@@ -186,8 +187,10 @@ def test_recording_the_tiny_model_again_gives_the_same_golden(
     for name in [n for n, held in sys.modules.items() if getattr(held, "__dict__", {}).get(MARK)]:
         monkeypatch.delitem(sys.modules, name)
     pipeline, folder = load_pipeline(TINY), tmp_path / "golden"
-    options = {"run_folder": tiny_run.folder, "stages": Silent(), "from_run": True}
-    golden, _ = golden_flow.record(pipeline, folder, reason="again", cases=CASES, **options)
+    options = RunOptions(output_dir=tiny_run.folder, cases=CASES)
+    golden, _ = golden_flow.record(
+        pipeline, options, folder=folder, reason="again", progress=Silent(), from_run=True
+    )
     assert golden.left_out == ("long",) and (folder / MANIFEST).is_file()
     recorded = read_golden(FOLDER)
     found = diff_goldens(recorded, golden)
