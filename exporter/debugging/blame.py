@@ -100,7 +100,7 @@ def _node_strain(pair: Pair, index: int, values: dict[str, np.ndarray]) -> float
             strains.append(0.0 if np.array_equal(truth, value) else float("inf"))
             continue
         measured = measure(name, truth=truth.astype(np.float64), reference=truth, actual=value)
-        verdict = judge(measured, pair.policy)
+        verdict = judge(measured, pair.policy, layer="")  # one node: no tap, and no layer
         bad = verdict.status is Status.FAIL
         strains.append(verdict.strain or (float("inf") if bad else 0.0))
     return max(strains, default=0.0)

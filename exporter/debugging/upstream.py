@@ -15,9 +15,8 @@ from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.graph.subgraph import Partition, cut_window
 from exporter.graph.taps import PlannedTap
 from exporter.interpret.evaluate import to_array
-from exporter.interpret.float32_cost import float32_cost
 from exporter.interpret.targets import shown_targets
-from exporter.judge.layers import with_cost
+from exporter.judge.second_opinion import SecondOpinion
 from exporter.parity.compare import measure, measure_exact
 from exporter.parity.status import Status
 from exporter.parity.tolerance import natural_scale
@@ -43,6 +42,7 @@ def entering_finding(pair: Pair, held: Isolated, culprits: Sequence[str]) -> Fin
     except OnnxStoppedError as error:
         return _input(entering[0], f"the graph stops before it: {first_line(error)}", culprits)
     shown = shown_targets(pair.program)
+    opinion = SecondOpinion(pair.program, pair.case.inputs, pair.policy, names)
     for tap in entering:
         reference, truth = to_array(plain[tap.tap.name]), to_array(wide[tap.tap.name])
         actual = values[tap.onnx_name]
@@ -56,13 +56,10 @@ def entering_finding(pair: Pair, held: Isolated, culprits: Sequence[str]) -> Fin
                 actual=actual,
                 natural_scale=natural_scale(shown[tap.tap.name]),
             )
-        verdict = judge(measured, pair.policy, empty_declared=bool(pair.case.expect_empty))
-        if verdict.status is Status.FAIL and verdict.strain is not None:
-            # As in a run: PyTorch's single draw of rounding may happen to be good up to here.
-            costs = float32_cost(pair.program, pair.case.inputs, [tap.tap.name])
-            if tap.tap.name in costs:
-                measured = with_cost(measured, costs[tap.tap.name])
-                verdict = judge(measured, pair.policy, layer=tap.tap.module)
+        empty = bool(pair.case.expect_empty)
+        verdict = judge(measured, pair.policy, empty_declared=empty, layer=tap.tap.module)
+        # As in a run: PyTorch's single draw of rounding may happen to be good up to here.
+        _, verdict = opinion.on(tap.tap.name, measured, verdict)
         if verdict.status is Status.FAIL:
             return _input(tap, verdict.reason, culprits)
     return None

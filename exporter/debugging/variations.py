@@ -22,11 +22,8 @@ from exporter.execution.onnxruntime import LEVELS, Deployment, WindowRun, presen
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, WindowGraph, standalone
 from exporter.interpret.evaluate import to_array
-from exporter.interpret.float32_cost import float32_cost
-from exporter.judge.layers import with_cost
-from exporter.parity.measurement import Distance, Measurement
+from exporter.judge.second_opinion import SecondOpinion
 from exporter.parity.status import Status
-from exporter.parity.verdict import Verdict, judge
 
 REFERENCE = "ONNX reference evaluator"
 PYTORCH = "PyTorch float32"
@@ -68,7 +65,7 @@ def vary(pair: Pair, held: Isolated) -> tuple[Variation, ...]:
     if not rows:
         return ()
     # Float32's cost over the whole layer, where it was asked for; dear, and the same for all.
-    costs: dict[str, Distance] = {}
+    opinion = _opinion(pair, held)
     graph = pair.actual
     inside = frozenset(row.planned.onnx_name for row in rows)
     windows = (
@@ -81,7 +78,7 @@ def vary(pair: Pair, held: Isolated) -> tuple[Variation, ...]:
             separate=Outcome(agrees=True, why="the judge"),
             together=Outcome(agrees=True, why="the judge"),
         ),
-        _pytorch(pair, held, rows, costs),
+        _pytorch(pair, held, rows, opinion),
     ]
     threads = pair.deployment.threads
     for provider in present_providers():
@@ -91,9 +88,9 @@ def vary(pair: Pair, held: Isolated) -> tuple[Variation, ...]:
         for way in ways:
             run = _on_onnxruntime(graph, held.feeds, way)
             name = f"onnxruntime {way.label()}"
-            found.append(_try(pair, held, rows, windows, name, run, way, costs))
+            found.append(_try(pair, held, rows, windows, name, run, way, opinion))
     run = _on_reference(graph, held.feeds)
-    found.append(_try(pair, held, rows, windows, REFERENCE, run, None, costs))
+    found.append(_try(pair, held, rows, windows, REFERENCE, run, None, opinion))
     return tuple(found)
 
 
@@ -122,7 +119,7 @@ def _try(
     name: str,
     run: _Run,
     way: Deployment | None,
-    costs: dict[str, Distance],
+    opinion: SecondOpinion | None,
 ) -> Variation:
     outcomes = []
     for window, judged, whole in ((windows[0], rows, False), (windows[1], held.last_rows, True)):
@@ -136,7 +133,7 @@ def _try(
             outcomes.append(Outcome(agrees=False, why=f"stops: {first_line(error)}"))
             continue
         values = {key.removesuffix(OWN): value for key, value in results.items()}
-        outcomes.append(_outcome(pair, held, judged, values, whole, costs))
+        outcomes.append(_outcome(pair, held, judged, values, whole, opinion))
     return Variation(name=name, separate=outcomes[0], together=outcomes[1], deployment=way)
 
 
@@ -146,14 +143,14 @@ def _outcome(
     rows: tuple[Row, ...],
     values: Mapping[str, np.ndarray],
     whole: bool,
-    costs: dict[str, Distance],
+    opinion: SecondOpinion | None,
 ) -> Outcome:
     worst = Outcome(agrees=True)
     for row in rows:
         truth = held.whole[row.planned.tap.name] if whole else None
         measured, verdict = judge_value(pair, held, row, values[row.planned.onnx_name], truth=truth)
-        if whole and verdict.status is Status.FAIL and verdict.strain is not None:
-            verdict = _second_opinion(pair, held, row, measured, costs)
+        if whole and opinion is not None:
+            measured, verdict = opinion.on(row.planned.tap.name, measured, verdict)
         bad = verdict.status is Status.FAIL
         distance = measured.actual or measured.direct
         rank = (bad, verdict.strain or 0.0)
@@ -170,30 +167,23 @@ def _outcome(
     return worst
 
 
-def _second_opinion(
-    pair: Pair, held: Isolated, row: Row, measured: Measurement, costs: dict[str, Distance]
-) -> Verdict:
-    """Judge again, with float32's cost of the whole layer taken from several draws.
-
-    As in a run: over several ops, PyTorch's single draw of rounding may happen to be good.
-    """
-    name = row.planned.tap.name
+def _opinion(pair: Pair, held: Isolated) -> SecondOpinion | None:
+    """As in a run: over several ops, PyTorch's single draw of rounding may happen to be good."""
     inputs = {n: to_array(v) for n, v in held.entering.items() if isinstance(v, torch.Tensor)}
-    if len(inputs) == len(held.entering) and name not in costs:
-        costs.update(float32_cost(held.program, inputs, [name]))
-    if name in costs:
-        measured = with_cost(measured, costs[name])
-    return judge(measured, pair.policy, layer=row.planned.tap.module)
+    if len(inputs) != len(held.entering):
+        return None
+    names = [row.planned.tap.name for row in held.last_rows]
+    return SecondOpinion(held.program, inputs, pair.policy, names)
 
 
 def _pytorch(
-    pair: Pair, held: Isolated, rows: tuple[Row, ...], costs: dict[str, Distance]
+    pair: Pair, held: Isolated, rows: tuple[Row, ...], opinion: SecondOpinion | None
 ) -> Variation:
     values = {r.planned.onnx_name: held.reference[r.planned.tap.name] for r in rows}
     return Variation(
         name=PYTORCH,
-        separate=_outcome(pair, held, rows, values, False, costs),
-        together=_outcome(pair, held, held.last_rows, values, True, costs),
+        separate=_outcome(pair, held, rows, values, False, opinion),
+        together=_outcome(pair, held, held.last_rows, values, True, opinion),
     )
 
 

@@ -155,9 +155,8 @@ def _verdict(
 
 
 def _output(output: OutputRecord, policies: _Policies) -> OutputRecord:
-    return output.model_copy(
-        update={"verdict": _verdict(output.verdict, output.measurement, policies)}
-    )
+    again = _verdict(output.verdict, output.measurement, policies, output.layer)
+    return output.model_copy(update={"verdict": again})
 
 
 def _output_link(

@@ -42,13 +42,12 @@ from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
 from exporter.graph.program_file import load_program
 from exporter.graph.taps import plan_taps
-from exporter.interpret.float32_cost import float32_cost
 from exporter.interpret.margins import Margin
 from exporter.interpret.walk_double import OpValues, walk_double
-from exporter.judge.layers import with_cost
 from exporter.judge.policy import policy_of
+from exporter.judge.second_opinion import SecondOpinion
 from exporter.parity.compare import measure
-from exporter.parity.measurement import Distance, Measurement
+from exporter.parity.measurement import Measurement
 from exporter.parity.tolerance import Policy, natural_scale
 from exporter.report.beside import changed_file
 from exporter.report.schema import REPORT, ArtifactRecord, Report
@@ -278,33 +277,26 @@ class _Recorder:
         PyTorch's one draw may happen to be good at an element that amplifies rounding; the draws
         come from the program alone and know nothing of the file.
         """
-        near = [
+        near = {
             tap.tap.name
             for tap, held in zip(self._taps, expected, strict=True)
             if held.sketch.floating
             and tap.onnx_name in observed.taps
             and judge_tap(held, observed.taps[tap.onnx_name]).strain > NEAR
-        ]
+        }
         if not near:
             return expected
-        costs: Mapping[str, Distance] = float32_cost(self._program, case.inputs, near)
+        opinion = SecondOpinion(self._program, case.inputs, self._policy, near)
         return [
-            self._with_cost(tap, held, measured, costs)
+            self._limited(tap, held, opinion.measured(tap.tap.name, measured[tap.tap.name]))
+            if tap.tap.name in near
+            else held
             for tap, held in zip(self._taps, expected, strict=True)
         ]
 
-    def _with_cost(
-        self,
-        tap: GoldenTap,
-        held: Expected,
-        measured: Mapping[str, Measurement],
-        costs: Mapping[str, Distance],
-    ) -> Expected:
-        if tap.tap.name not in costs:
-            return held
-        again = with_cost(measured[tap.tap.name], costs[tap.tap.name])
-        largest, rms = direct_limits(again, self._policy, tap.tap.module)
-        return replace(held, limit_max=largest, limit_rms=rms)
+    def _limited(self, tap: GoldenTap, expected: Expected, measured: Measurement) -> Expected:
+        largest, rms = direct_limits(measured, self._policy, tap.tap.module)
+        return replace(expected, limit_max=largest, limit_rms=rms)
 
     def _outputs(
         self,

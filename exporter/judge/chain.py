@@ -32,7 +32,7 @@ from exporter.judge.layer_link import layer_link
 from exporter.judge.layers import LayerLink
 from exporter.judge.length_proofs import LengthProof, LengthProofs
 from exporter.judge.lowered import LoweredFiles
-from exporter.judge.outputs import OutputResult, judge_outputs, operators_of, second_opinion
+from exporter.judge.outputs import OutputResult, judge_outputs, output_places, second_opinion
 from exporter.judge.own_state import OwnState, judge_own_state
 from exporter.judge.randomness import with_randomness
 from exporter.judge.records import link_record, output_record, walk_notes
@@ -76,6 +76,7 @@ class Chain:
         self._own: list[OwnState] = []
         self._unrun: frozenset[str] = frozenset()
         self._lowered = LoweredFiles(subject, policy)
+        self._places = output_places(subject.program)
 
     @property
     def _last(self) -> Station:
@@ -145,7 +146,11 @@ class Chain:
             notes += walk_notes(layers)
         for deployment in self._deployments if self._own else ():
             found, held = judge_own_state(
-                self._own, deployment.label(), self._subject.outputs, self._policy
+                self._own,
+                deployment.label(),
+                self._subject.outputs,
+                self._policy,
+                self._places,
             )
             results += found
             links.append(link_record(held, CAPTURED, deployment.label()))
@@ -289,7 +294,7 @@ class Chain:
             expected=expected,
             actual=actual,
             policy=policy_on(self._policy, deployment),
-            operators=operators_of(self._subject.program),
+            places=self._places,
             held=self._lowered.outputs(station, self._graph, run.case),
         )
         return with_randomness(found, run, ends[1])

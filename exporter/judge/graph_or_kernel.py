@@ -1,4 +1,4 @@
-"""The second opinion on every layer that fails by itself: is the graph wrong, or a kernel?
+"""What a layer that fails by itself fails from: is the graph wrong, or a kernel?
 
 The same nodes of the file are evaluated in float64 on the same float32 values. See
 ``exporter.parity.cause`` for what follows from that.
@@ -17,12 +17,11 @@ from exporter.graph.program import Program
 from exporter.graph.taps import PlannedTap
 from exporter.interpret.float32_cost import DRAWS
 from exporter.judge.culprits import Judged, WorstOf
-from exporter.judge.tap_measure import with_cost
+from exporter.judge.second_opinion import judge_again
 from exporter.parity.cause import Cause, Opinion, opinion
 from exporter.parity.compare import as_pairs
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import Policy
-from exporter.parity.verdict import judge
 
 
 def graph_or_kernel(
@@ -65,8 +64,8 @@ def _within_orders(values: TapValues, judged: Judged, policy: Policy) -> Judged 
     """
     if values.cost is None or judged.verdict.strain is None:
         return None
-    measured = with_cost(judged.measurement, values.cost())
-    verdict = judge(measured, policy, layer=values.planned.tap.module)
+    layer = values.planned.tap.module
+    measured, verdict = judge_again(judged.measurement, values.cost(), policy, layer=layer)
     if verdict.status is not Status.PASS:
         return None
     reason = f"{verdict.reason}; of {DRAWS} orders of summation"

@@ -21,8 +21,7 @@ from exporter.execution.onnxruntime import Deployment
 from exporter.graph.exposed import expose_quantised
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, NO_JOINS, Joins, PlannedTap, plan_taps
-from exporter.interpret.float32_cost import float32_cost
+from exporter.graph.taps import COMPARED, NO_JOINS, Joins, plan_taps
 from exporter.interpret.format_cost import Costs
 from exporter.interpret.margins import Margin
 from exporter.judge.culprits import (
@@ -36,12 +35,12 @@ from exporter.judge.culprits import (
 from exporter.judge.graph_or_kernel import excuse_behind_kernels, graph_or_kernel
 from exporter.judge.lowered import LoweredTaps
 from exporter.judge.masked_nan import excuse_masked_nan
+from exporter.judge.second_opinion import SecondOpinion, is_doubtful
 from exporter.judge.tap_measure import (
     is_rearranged,
     measure_local,
     measure_tap,
     rearranged_free,
-    with_cost,
 )
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
@@ -105,7 +104,7 @@ def judge_layers(
             excuse_masked_nan(planned, policy, here)
             graph_or_kernel(lockstep, case.inputs, policy, deployment.provider, here)
             excuse_behind_kernels(program, planned, here)
-            _second_opinion(program, case, policy, here, planned)
+            _second_opinion(program, case, policy, here)
             decisions[case.name] = _ambiguous(here)
             for name, results in here.items():
                 if results.local is not None and results.propagated is not None:
@@ -144,7 +143,6 @@ def _second_opinion(
     case: Case,
     policy: Policy,
     found: dict[str, WorstOf],
-    planned: tuple[PlannedTap, ...],
 ) -> None:
     """Judge propagated failures again, with float32's cost taken from several draws.
 
@@ -153,23 +151,17 @@ def _second_opinion(
     """
     if any(w.local and w.local.verdict.status is Status.FAIL for w in found.values()):
         return
-    doubtful = [
-        name
+    doubtful = {
+        name: w.propagated
         for name, w in found.items()
-        if w.propagated is not None
-        and w.propagated.verdict.status is Status.FAIL
-        and w.propagated.verdict.strain is not None
-    ]
+        if w.propagated is not None and is_doubtful(w.propagated.verdict)
+    }
     if not doubtful:
         return
-    costs = float32_cost(program, case.inputs, doubtful)
-    layers = {tap.tap.name: tap.tap.module for tap in planned}
-    for name in doubtful:
-        judged = found[name].propagated
-        if judged is not None and name in costs:
-            again = with_cost(judged.measurement, costs[name])
-            verdict = judge(again, policy, layer=layers[name])
-            found[name].propagated = replace(judged, measurement=again, verdict=verdict)
+    opinion = SecondOpinion(program, case.inputs, policy, doubtful)
+    for name, judged in doubtful.items():
+        measured, verdict = opinion.on(name, judged.measurement, judged.verdict)
+        found[name].propagated = replace(judged, measurement=measured, verdict=verdict)
 
 
 @dataclass(slots=True)

@@ -9,26 +9,46 @@ from exporter.core.stopwatch import METRICS, timed
 from exporter.core.tensors import Arrays, Case, TensorSpec
 from exporter.graph.program import Program
 from exporter.interpret.decisions import is_drawn
-from exporter.interpret.float32_cost import float32_cost
 from exporter.interpret.targets import resolve, shown_targets
 from exporter.judge.lowered import HeldOutputs
-from exporter.judge.tap_measure import with_cost
+from exporter.judge.second_opinion import SecondOpinion, is_doubtful
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Measurement
-from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy, natural_scale
 from exporter.parity.verdict import Verdict, judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputResult:
-    """One output of one link on one case."""
+    """One output of one link on one case; ``layer`` is the module path of the op behind it."""
 
     link: str
     case: str
     name: str
     measurement: Measurement
     verdict: Verdict
+    layer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputPlace:
+    """Where an output comes from: module path, and the op whose results it shows."""
+
+    layer: str = ""
+    shown: str = ""
+
+
+_NOWHERE = OutputPlace()
+
+
+def output_places(program: Program) -> dict[str, OutputPlace]:
+    """Where every output of a program comes from, by public name."""
+    shown = shown_targets(program)
+    layers = {op.name: op.module for op in program.ops}
+    return {
+        label: OutputPlace(layer=layers.get(name, ""), shown=shown.get(name, ""))
+        for name, label in zip(program.outputs, program.output_names, strict=True)
+    }
 
 
 def judge_outputs(
@@ -41,7 +61,7 @@ def judge_outputs(
     expected: Arrays,
     actual: Arrays,
     policy: Policy,
-    operators: Mapping[str, str] | None = None,
+    places: Mapping[str, OutputPlace],
     held: HeldOutputs | None = None,
 ) -> list[OutputResult]:
     """Judge every output of one link.
@@ -50,13 +70,13 @@ def judge_outputs(
         truth: free float64 PyTorch. reference: float32 PyTorch, the yardstick of rounding.
         expected, actual: the two ends of the link. Floats of ``actual`` are judged against
             ``truth``; integers must equal ``expected``.
-        operators: op behind each output, for its natural scale.
+        places: where each output comes from, for its natural scale and for overrides.
         held: what the file behind ``actual`` holds; None when nobody has looked.
     """
     results = []
     for spec in specs:
-        name = spec.name
-        discrete = spec.discrete
+        name, discrete = spec.name, spec.discrete
+        place = places.get(name, _NOWHERE)
         with timed(METRICS):
             measured = measure(
                 name,
@@ -65,24 +85,22 @@ def judge_outputs(
                 actual=actual.get(name),
                 role="output",
                 exhaustive=not discrete,
-                natural_scale=natural_scale((operators or {}).get(name, "")),
+                natural_scale=natural_scale(place.shown),
             )
         if held is not None:
             measured = held.tell(measured)
-        verdict = judge(measured, policy, empty_declared=name in case.expect_empty)
+        empty = name in case.expect_empty
         results.append(
             OutputResult(
-                link=link, case=case.name, name=name, measurement=measured, verdict=verdict
+                link=link,
+                case=case.name,
+                name=name,
+                measurement=measured,
+                verdict=judge(measured, policy, empty_declared=empty, layer=place.layer),
+                layer=place.layer,
             )
         )
     return results
-
-
-def operators_of(program: Program) -> dict[str, str]:
-    """The op behind each output, by public name."""
-    ops = shown_targets(program)
-    pairs = zip(program.outputs, program.output_names, strict=True)
-    return {label: ops.get(name, "") for name, label in pairs}
 
 
 def second_opinion(
@@ -98,18 +116,19 @@ def second_opinion(
     names = dict(zip(program.output_names, program.outputs, strict=True))
     doubtful: dict[str, set[str]] = {}
     for result in results:
-        if result.verdict.status is Status.FAIL and result.verdict.strain is not None:
-            doubtful.setdefault(result.case, set()).add(result.name)
-    costs = {
-        case.name: float32_cost(program, case.inputs, [names[n] for n in doubtful[case.name]])
+        if is_doubtful(result.verdict) and result.name in names:
+            doubtful.setdefault(result.case, set()).add(names[result.name])
+    opinions = {
+        case.name: SecondOpinion(program, case.inputs, policy, doubtful[case.name])
         for case in cases
         if case.name in doubtful
     }
     judged = []
     for result in results:
-        cost = costs.get(result.case, {}).get(names.get(result.name, ""))
-        if result.name in doubtful.get(result.case, ()) and cost is not None:
-            again = with_cost(result.measurement, cost)
-            result = replace(result, measurement=again, verdict=judge(again, policy))
+        if result.case in opinions:
+            measured, verdict = opinions[result.case].on(
+                names[result.name], result.measurement, result.verdict
+            )
+            result = replace(result, measurement=measured, verdict=verdict)
         judged.append(result)
     return judged

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from exporter.cases.steps import step_name
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays, Case, TensorSpec
-from exporter.judge.outputs import OutputResult, judge_outputs
+from exporter.judge.outputs import OutputPlace, OutputResult, judge_outputs
 from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
@@ -85,7 +85,11 @@ def step_case(case: Case, number: int, outputs: Arrays, states: Mapping[str, str
 
 
 def judge_own_state(
-    held: list[OwnState], label: str, specs: tuple[TensorSpec, ...], policy: Policy
+    held: list[OwnState],
+    label: str,
+    specs: tuple[TensorSpec, ...],
+    policy: Policy,
+    places: Mapping[str, OutputPlace],
 ) -> tuple[list[OutputResult], Rollup]:
     """Judge every output of every call of a file that ran on its own state."""
     link = f"{OWN_STATE}{label}"
@@ -104,6 +108,7 @@ def judge_own_state(
                 expected=plain,
                 actual=actual,
                 policy=policy,
+                places=places,
             )
     stopped = next((own.stopped[label] for own in held if label in own.stopped), None)
     if stopped is not None:

@@ -64,6 +64,7 @@ def output_record(result: OutputResult) -> OutputRecord:
         mismatches=m.mismatches,
         measurement=m.to_json(),
         verdict=verdict_record(result.verdict),
+        layer=result.layer,
     )
 
 

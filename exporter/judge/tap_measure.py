@@ -69,17 +69,6 @@ def rearranged_free(values: TapValues, source: Measurement) -> Measurement:
     )
 
 
-def with_cost(measured: Measurement, cost: Distance) -> Measurement:
-    """The same measurement with the larger of PyTorch's own distance and that of the draws."""
-    own = measured.reference
-    if own is None or own.max_abs is None or own.rms is None:
-        return measured
-    if cost.max_abs is None or cost.rms is None:
-        return measured
-    larger = replace(own, max_abs=max(own.max_abs, cost.max_abs), rms=max(own.rms, cost.rms))
-    return replace(measured, reference=larger)
-
-
 def _measure_slices(
     values: TapValues, slices: LinearSlices, role: Role, scale: float | None
 ) -> tuple[Measurement, Measurement]:

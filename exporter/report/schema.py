@@ -27,8 +27,7 @@ CHECK_LAYERS = "layers"
 """No value inside of the file was compared, and the pipeline requires it."""
 CHECK_EMPTY = "empty"
 """Nothing was compared at all: whatever could have been holds no element."""
-CHECK_OTHER = "other"
-"""The run failed for a reason that none of its records carries."""
+CHECK_OTHER = "other"  # the run failed for a reason that none of its records carries
 
 
 class Record(BaseModel):
@@ -137,6 +136,7 @@ class OutputRecord(Record):
     mismatches: int | None
     measurement: dict[str, Any]
     verdict: VerdictRecord
+    layer: str = ""  # module path of the op behind it
 
 
 class LinkRecord(Record):

@@ -62,6 +62,7 @@ def judge(run: CaseRun, way: Deployment, outputs: Arrays) -> list[OutputResult]:
         expected=GOOD,
         actual=outputs,
         policy=Policy(),
+        places={},
     )
 
 
@@ -167,9 +168,17 @@ def test_declared_tf32_has_the_limits_of_its_ten_bits():
     assert policy_on(Policy(precision="float16"), TF32).precision == "float16"
     case = Case(name="one", inputs={}, origin="made")
     slightly = {**GOOD, "y": (TRUTH * (1 + 2**-12)).astype(np.float32)}
-    both = {"truth": {"y": TRUTH}, "reference": GOOD, "expected": GOOD, "actual": slightly}
+    both = {"truth": {"y": TRUTH}, "reference": GOOD, "expected": GOOD}
     strict, wide = (
-        judge_outputs("l", case, SPECS[:1], policy=policy_on(Policy(), way), **both)[0]
+        judge_outputs(
+            "l",
+            case,
+            SPECS[:1],
+            **both,
+            actual=slightly,
+            policy=policy_on(Policy(), way),
+            places={},
+        )[0]
         for way in (FLOAT32, TF32)
     )
     assert strict.verdict.status is Status.FAIL
