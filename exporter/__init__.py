@@ -1,6 +1,6 @@
 """Export a speech pipeline to one ONNX graph, and prove that it is what was trained.
 
-Importing this costs nothing: ``load_pipeline`` and ``run`` are looked up when they are used.
+Importing this costs nothing: what is named in ``__all__`` is looked up when it is used.
 """
 
 from __future__ import annotations
@@ -10,12 +10,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exporter.config import load_pipeline
+    from exporter.config.run_options import RunOptions
+    from exporter.flows.check import check
+    from exporter.flows.debug import debug
     from exporter.flows.run import run
+    from exporter.flows.verify import verify
+    from exporter.report.schema import Report
+    from exporter.runtime import SpeechRunner
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_pipeline", "run"]
+__all__ = [
+    "Report",
+    "RunOptions",
+    "SpeechRunner",
+    "__version__",
+    "check",
+    "debug",
+    "load_pipeline",
+    "run",
+    "verify",
+]
 
-_HOMES = {"load_pipeline": "exporter.config", "run": "exporter.flows.run"}
+_HOMES = {
+    "Report": "exporter.report.schema",
+    "RunOptions": "exporter.config.run_options",
+    "SpeechRunner": "exporter.runtime",
+    "check": "exporter.flows.check",
+    "debug": "exporter.flows.debug",
+    "load_pipeline": "exporter.config",
+    "run": "exporter.flows.run",
+    "verify": "exporter.flows.verify",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -67,8 +67,8 @@ def command(
     )
 
     from exporter.debugging.readme import render_issue
-    from exporter.debugging.session import debug
     from exporter.debugging.show import print_debugged
+    from exporter.flows.debug import debug
     from exporter.report.progress import Progress
 
     with Progress(quiet=quiet or issue, verbose=verbose) as progress:

@@ -1,28 +1,20 @@
-"""``debug`` as one function: choose layers, take each apart, write a bundle for each."""
+"""One session of debugging: choose layers, take each apart, write a bundle for each."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
 from onnx import ModelProto
 
-from exporter.config import Pipeline
-from exporter.config.run_options import RunOptions
 from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 from exporter.core.stages import Stages
 from exporter.debugging.bundle import Bundle, write_bundle
 from exporter.debugging.diagnose import Diagnosis, diagnose
 from exporter.debugging.differences import Located, locate_differences
-from exporter.debugging.pair import Pair, against, load_pair
+from exporter.debugging.pair import Pair, against
 from exporter.debugging.select import Layer, find_layer
 from exporter.debugging.suspects import Suspect, of_file, of_report
-from exporter.execution.onnxruntime import Deployment, check_provider
-from exporter.report.environment import default_memory_budget, usable_cores
-from exporter.report.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,44 +41,28 @@ class Debugged:
         return EXIT_PARITY_FAILED if guilty else EXIT_PASS
 
 
-def debug(
-    pipeline: Pipeline | Path | str,
-    options: RunOptions | None = None,
+def take_apart(
+    pair: Pair,
     *,
-    progress: Stages | None = None,
-    layer: str | None = None,
-    onnx: Path | None = None,
-    all_culprits: bool = False,
-    bundles: Path | None = None,
-    **fields: Any,
+    layer: str | None,
+    all_culprits: bool,
+    bundles: Path,
+    budget: int,
+    progress: Stages,
 ) -> Debugged:
-    """Take layers of a finished run's file, or of another file, apart.
+    """Choose layers of a file, take each apart, and write a bundle for each.
 
     Args:
-        options, fields: as in ``exporter.run``; the output folder is that of the finished run.
-            Without a case it is the one on which the run found its first culprit.
         layer: module path, tap, ONNX name or glob; None for the first culprit.
-        onnx: judge this file instead of the run's own.
         all_culprits: every culprit instead of the first.
-        bundles: where to write; ``<output_dir>/debug`` by default.
+        bundles: folder for the bundles.
+        budget: bytes that compared values may hold while culprits are looked for.
 
     Raises:
-        UserInputError: see ``load_pair``, ``find_layer``; an unknown provider.
+        UserInputError: see ``find_layer``.
     """
-    started = time.perf_counter()
-    options = RunOptions.given(options, fields)
-    pipeline = options.opened(pipeline)
-    progress = progress or Progress(quiet=True)
-    folder = options.folder(pipeline)
-    cores = options.threads or usable_cores()
-    torch.set_num_threads(cores)
-    deployment = Deployment(provider=check_provider(options.provider or "cpu"), threads=cores)
-    with progress.stage("load") as stage:
-        case = options.cases[0] if options.cases else None
-        pair = load_pair(pipeline, folder, onnx_path=onnx, case=case, deployment=deployment)
-        located = locate_differences(pair)
-        stage.result(f"case '{pair.case.name}', {len(pair.planned)} taps")
-    suspects = _choose(pair, located, layer, options.memory_budget, progress)
+    located = locate_differences(pair)
+    suspects = _choose(pair, located, layer, budget, progress)
     chosen = suspects if all_culprits or layer is not None else suspects[:1]
     names = [suspect.layer.name for suspect in suspects]
     diagnoses, written = [], []
@@ -95,7 +71,7 @@ def debug(
             found = _diagnose(pair, located, suspect, names[:number])
             stage.result(f"{len(found.held.rows)} ops, {len(found.findings)} finding(s)")
         with progress.stage("bundle") as stage:
-            bundle = write_bundle(pair, found, bundles or folder / "debug")
+            bundle = write_bundle(pair, found, bundles)
             stage.result(f"{bundle.bytes / 1e6:.1f} MB")
         diagnoses.append(found)
         written.append(bundle)
@@ -106,7 +82,6 @@ def debug(
         bundles=tuple(written),
         waiting=tuple(names[len(chosen) :]) if layer is None else (),
         remarks=pair.notes,
-        timings={"total": time.perf_counter() - started},
     )
 
 
@@ -145,7 +120,7 @@ def _choose(
     pair: Pair,
     located: tuple[Located, ...],
     layer: str | None,
-    memory_budget: int | None,
+    budget: int,
     progress: Stages,
 ) -> tuple[Suspect, ...]:
     if layer is not None:
@@ -154,7 +129,6 @@ def _choose(
     if pair.own:
         return of_report(pair)
     with progress.stage("find culprits") as stage:
-        budget = memory_budget or default_memory_budget()
         found = of_file(pair, located, budget=budget, progress=progress.phase)
         stage.result(f"{len(found)} layer(s), {len(located)} structural difference(s)")
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
 import pytest
@@ -63,13 +62,3 @@ def test_words_lead_another_command_to_the_same_run():
     assert RunOptions(output_dir=Path("runs/sensevoice_tiny")).words(pipeline) == []
     found = RunOptions(output_dir=Path("elsewhere"), weights="w").words(pipeline)
     assert found == ["--output-dir", "elsewhere", "--weights", "w"]
-
-
-def test_no_flow_has_an_option_of_its_own_that_the_record_has():
-    from exporter.debugging.session import debug
-    from exporter.flows import check, golden, run, verify
-
-    for flow in (run.run, verify.verify, check.check, golden.check, golden.record, debug):
-        parameters = inspect.signature(flow).parameters
-        assert "options" in parameters and "progress" in parameters, flow
-        assert not set(parameters) & set(RunOptions.model_fields), flow
