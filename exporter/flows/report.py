@@ -15,6 +15,7 @@ from exporter.judge.policy import policy_of
 from exporter.judge.records import case_record
 from exporter.models.built import WeightsInfo
 from exporter.parity.status import Status
+from exporter.report.comparison import StructureRecord
 from exporter.report.decision import decided
 from exporter.report.environment import describe_environment
 from exporter.report.headline import headline_of
@@ -28,7 +29,6 @@ from exporter.report.schema import (
     PipelineRecord,
     PolicyRecord,
     Report,
-    StructureRecord,
     WaveformRecord,
     WeightsRecord,
     write_report,

@@ -16,7 +16,8 @@ from exporter.judge.chain_result import ChainResult
 from exporter.models.built import WeightsInfo
 from exporter.models.user_code import place_of
 from exporter.parity.status import Status
-from exporter.report.schema import ContractRecord, LinkRecord, Report, StoppedRecord
+from exporter.report.comparison import LinkRecord
+from exporter.report.schema import ContractRecord, Report, StoppedRecord
 
 TRACE = "stopped.txt"
 ONNXRUNTIME = "run onnxruntime"

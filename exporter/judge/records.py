@@ -15,10 +15,7 @@ from exporter.judge.outputs import OutputResult
 from exporter.parity.rollup import Rollup
 from exporter.parity.status import worst
 from exporter.parity.verdict import Verdict
-from exporter.report.schema import (
-    ArtifactRecord,
-    CacheRecord,
-    CaseRecord,
+from exporter.report.comparison import (
     CulpritRecord,
     LayerRecord,
     LinkRecord,
@@ -26,6 +23,7 @@ from exporter.report.schema import (
     TapRecord,
     VerdictRecord,
 )
+from exporter.report.schema import ArtifactRecord, CacheRecord, CaseRecord
 
 _MOST_OTHERS = 3
 

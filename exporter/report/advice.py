@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 
 from exporter.parity.cause import Cause
+from exporter.report.comparison import CulpritRecord
 from exporter.report.names import printable
-from exporter.report.schema import CulpritRecord, Report
+from exporter.report.schema import Report
 
 KERNEL = Cause.KERNEL.value
 
