@@ -81,7 +81,7 @@ def make_report(
             name=pipeline.name,
             digest=pipeline.digest,
             graph_digest=pipeline.graph_digest,
-            file=pipeline.where().partition(":")[0],
+            file=pipeline.file,
             weights=WeightsRecord(
                 source=weights.source, digest=weights.digest, seeded=weights.seeded
             ),
