@@ -1,12 +1,16 @@
 """The command line: finds the subcommands, and turns how they end into an exit code.
 
-0 pass, 1 parity failed, 2 the user's input is wrong, 3 a bug of ours, 130 interrupted.
+0 pass, 1 parity failed, 2 the user's input is wrong, 3 a bug of ours, 130 interrupted
+(143 by SIGTERM, 129 by SIGHUP).
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import io
+import os
 import pkgutil
 import sys
 import traceback
@@ -25,9 +29,12 @@ from exporter.core.errors import (
     exit_code,
     missing_package,
 )
+from exporter.core.interrupts import end_at_signals, wait_if_ending
 from exporter.core.threads import let_waiting_threads_sleep
 
 EXIT_INTERRUPTED = 130
+EXIT_NOBODY_READS = 141
+"""As a program ends that writes into a pipe whose reader has gone (128 and SIGPIPE)."""
 
 
 class CommandFiles(click.Group):
@@ -81,31 +88,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; ``None`` takes those of this process.
     """
     let_waiting_threads_sleep()
+    _let_anything_be_printed()
     try:
         result: Any = cli.main(
             args=None if arguments is None else list(arguments),
             prog_name="export-verify",
             standalone_mode=False,
         )
+        # What stays in the buffer until Python ends would fail where nobody looks.
+        sys.stdout.flush()
         return result if isinstance(result, int) else EXIT_PASS
-    except click.ClickException as error:
-        error.show()
-        return EXIT_USER_INPUT
     except (click.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except UserInputError as error:
-        print(f"error: {_printable(error.render())}", file=sys.stderr)
-        return exit_code(error)
+    except BrokenPipeError:
+        _forget_output()
+        return EXIT_NOBODY_READS
     except Exception as error:  # noqa: BLE001 - the one place where errors end
-        told = missing_package(error) or disk_error(error)
-        if told is not None:
-            print(f"error: {_printable(told.render())}", file=sys.stderr)
-            return exit_code(told)
-        print(f"This is a bug in export-verify {__version__}: {error}", file=sys.stderr)
-        print("Please report it with the lines below.\n", file=sys.stderr)
-        traceback.print_exception(error)
-        return exit_code(error)
+        wait_if_ending()
+        return _tell(error)
+
+
+def _tell(error: Exception) -> int:
+    """Say on standard error what went wrong, and return the exit code."""
+    if isinstance(error, click.ClickException):
+        error.show()
+        return EXIT_USER_INPUT
+    told = error if isinstance(error, UserInputError) else missing_package(error)
+    told = told or disk_error(error)
+    if told is not None:
+        print(f"error: {_printable(told.render())}", file=sys.stderr)
+        if isinstance(error, OSError) and error.filename is None:
+            _forget_output()  # it may be standard output whose disk is full
+        return exit_code(told)
+    print(f"This is a bug in export-verify {__version__}: {error}", file=sys.stderr)
+    print("Please report it with the lines below.\n", file=sys.stderr)
+    traceback.print_exception(error)
+    return exit_code(error)
+
+
+def _let_anything_be_printed() -> None:
+    """A name that the terminal's encoding does not have is shown as its code, and no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_output() -> None:
+    """Let Python's own last flush of standard output go nowhere, and not fail again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _printable(text: str) -> str:
@@ -114,5 +146,6 @@ def _printable(text: str) -> str:
 
 
 def entry() -> None:
-    """Console script ``export-verify``."""
+    """The process of a command: signals end it, and the exit code is that of ``main``."""
+    end_at_signals()
     sys.exit(main())

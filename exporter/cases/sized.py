@@ -107,7 +107,6 @@ def with_size(case: Case, specs: Mapping[str, TensorSpec], name: str, axis: str,
             inputs[key] = np.full_like(inputs[key], size)
     return Case(
         name=f"{case.name}@{size}",
-        sized=True,
         inputs=inputs,
         origin=f"{case.origin}, {name} repeated or cut to {size}",
         expect_empty=frozenset(),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from exporter.contracts.memo import Memo, digest_of
 from exporter.contracts.result import Location
 from exporter.core.errors import ArtifactError, StageError
+from exporter.core.files import temporary_folder
 from exporter.core.stopwatch import FILES, timed
 from exporter.core.tensors import Arrays, Tap, TensorSpec
 from exporter.execution.onnx_windows import OnnxWindows
@@ -76,7 +78,7 @@ class OnnxSide:
         self._load = load
         self._file: OnnxFile | None = None
         self._captured: torch.export.ExportedProgram | None = None
-        self._refusal: StageError | ArtifactError | None = None
+        self._problem: str | None = None
         self._runs = {} if session is None else {session.deployment: session}
         self._sessions: dict[tuple, Any] = {}
         self._memo = Memo()
@@ -85,13 +87,8 @@ class OnnxSide:
     @property
     def problem(self) -> str | None:
         """Why there is no file; ``None`` when there is one."""
-        return None if self.refusal is None else str(self.refusal)
-
-    @property
-    def refusal(self) -> StageError | ArtifactError | None:
-        """The error behind ``problem``."""
         self._ensure()
-        return self._refusal
+        return self._problem
 
     @property
     def file(self) -> OnnxFile:
@@ -102,18 +99,18 @@ class OnnxSide:
         """
         self._ensure()
         if self._file is None:
-            raise ValueError(self.problem)
+            raise ValueError(self._problem)
         return self._file
 
     def _ensure(self) -> None:
-        if self._file is None and self._refusal is None:
+        if self._file is None and self._problem is None:
             try:
                 file = self._make()
                 if self._load and self.deployment not in self._runs:
                     self._runs[self.deployment] = FileRun(file.path, self.deployment)
                 self._file = file
             except (StageError, ArtifactError) as error:
-                self._refusal = error
+                self._problem = str(error)
 
     def captured(self) -> torch.export.ExportedProgram | None:
         """The captured program, if there is one or it can be made.
@@ -197,20 +194,15 @@ class OnnxSide:
             return Location(value=name)
         found = file.graph.nodes[node]
         near = self._nearest_tap(node)
+        label = f"{found.op_type} '{found.name}'" if found.name else found.op_type
         # Legacy tracing writes the module path into the names of nodes: /layers.0/conv/Conv.
         traced = ".".join(found.name.split("/")[1:-1]) if found.name.startswith("/") else ""
         return Location(
             module=near.module if near else traced,
-            op=found.op_type,
-            node=found.name,
+            op=label,
             source=near.source if near else "",
             value=name,
         )
-
-    def place_of_node(self, name: str) -> Location | None:
-        """The same of a node, by its name; ``None`` where the file has none of that name."""
-        found = next((node for node in self.file.graph.nodes if name and node.name == name), None)
-        return None if found is None else self.place(found.output[0])
 
     def _nearest_tap(self, node: int) -> Tap | None:
         """The nearest value behind a node whose origin is known."""
@@ -272,7 +264,8 @@ def exported(
     load: bool = True,
 ) -> OnnxSide:
     """Export on demand, into a temporary folder that lives as long as the result."""
-    folder = tempfile.TemporaryDirectory(prefix="export-verify-")
+    kept = contextlib.ExitStack()
+    folder = kept.enter_context(temporary_folder())
 
     def only_capture() -> torch.export.ExportedProgram:
         return capture(module, example, dynamic_shapes)
@@ -281,7 +274,7 @@ def exported(
         captured = only_capture()
         found = export(captured, inputs=inputs, outputs=outputs, opset=opset)
         model = ir.to_proto(found.model)
-        path = Path(folder.name) / "model.onnx"
+        path = folder / "model.onnx"
         onnx.save(model, str(path))
         return OnnxFile(
             path=path,
@@ -292,7 +285,7 @@ def exported(
         )
 
     side = OnnxSide(make, deployment=deployment, capture_only=only_capture, load=load)
-    side._folder = folder  # type: ignore[attr-defined]  # removed together with the side
+    weakref.finalize(side, kept.close)
     return side
 
 

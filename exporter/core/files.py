@@ -6,12 +6,15 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from exporter.core.errors import UserInputError
+from exporter.core.interrupts import undone
 
 PART = ".part"
 """How the names of files end that are being written."""
@@ -39,11 +42,12 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     refuse_special(path)
     part = part_in(path.parent)
     try:
-        yield part
-        if synced:
-            with part.open("rb+") as stream:
-                os.fsync(stream.fileno())
-        os.replace(part, path)
+        with undone(lambda: part.unlink(missing_ok=True)):
+            yield part
+            if synced:
+                with part.open("rb+") as stream:
+                    os.fsync(stream.fileno())
+            os.replace(part, path)
     except OSError as error:
         if error.filename is None:
             # A write that fails does not say to what; only who opened the file knows.
@@ -52,6 +56,20 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that goes when the block ends, or a signal ends the program.
+
+    Raises:
+        OSError: there is no place for one.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="export-verify-", ignore_cleanup_errors=True) as name,
+        undone(lambda: shutil.rmtree(name, ignore_errors=True)),
+    ):
+        yield Path(name)
 
 
 def open_regular(path: Path) -> BinaryIO:

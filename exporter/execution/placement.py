@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.core.errors import ArtifactError
+from exporter.core.files import temporary_folder
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import PROVIDERS, Deployment
 from exporter.execution.onnxruntime import session_options
@@ -48,10 +48,10 @@ def placement(path: Path, deployment: Deployment, inputs: Arrays) -> Placement:
         UserInputError: the provider does not load.
         ArtifactError: onnxruntime refuses the file or writes no profile that can be read.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         options = session_options(deployment)
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.profile_file_prefix = str(folder / "profile")
         session = open_session(path, options, deployment)
         names = [value.name for value in session.get_inputs()]
         for _ in range(2):

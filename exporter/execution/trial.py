@@ -21,7 +21,6 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -30,7 +29,9 @@ from pathlib import Path
 
 import numpy as np
 
+from exporter.core.children import child_process, end_with_parent
 from exporter.core.errors import ArtifactError
+from exporter.core.files import temporary_folder
 from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
 from exporter.graph.certificate import check_certificate
@@ -84,24 +85,10 @@ def try_file(
     """
     limits = limits or Limits.of_this_machine()
     command = command or [sys.executable, "-P", "-c", _CHILD, str(_ROOT)]
-    with tempfile.TemporaryDirectory(prefix="export-verify-trial-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         _write_job(folder, path, deployments, cases)
-        child = subprocess.Popen(  # noqa: S603 - this Python, on this module
-            [*command, str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
-        try:
+        with child_process([*command, str(folder)]) as child:
             _watch(child, path, limits)
-        finally:
-            if child.poll() is None:
-                child.kill()
-            child.wait()
 
 
 def _write_job(
@@ -118,6 +105,7 @@ def _write_job(
         rows.append([case.name, calls])
     job = {
         "path": str(path.resolve()),
+        "parent": os.getpid(),
         "deployments": [asdict(deployment) for deployment in deployments],
         "cases": rows,
     }
@@ -199,6 +187,7 @@ def child(folder_name: str) -> None:
     _no_core_dump()
     folder = Path(folder_name)
     job = json.loads((folder / _JOB).read_text(encoding="utf-8"))
+    end_with_parent(job["parent"])
     for saved in job["deployments"]:
         settings = tuple((key, value) for key, value in saved.pop("settings"))
         deployment = Deployment(**saved, settings=settings)

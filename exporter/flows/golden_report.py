@@ -42,7 +42,7 @@ def golden_report(pipeline: Pipeline, outcome: CheckOutcome, options: RunOptions
             name=pipeline.name,
             digest=pipeline.digest,
             graph_digest=pipeline.graph_digest,
-            file=pipeline.file,
+            file=pipeline.where().partition(":")[0],
             weights=WeightsRecord(source=source, digest="", seeded=source == "seeded"),
         ),
         options=options.words(pipeline),

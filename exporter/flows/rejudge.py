@@ -23,17 +23,17 @@ from exporter.parity.rollup import Coverage, Rollup, link_verdict, rollup
 from exporter.parity.status import Decision, Status, Who, severity, status_of, worst
 from exporter.parity.tolerance import Override, Policy
 from exporter.parity.verdict import Verdict, judge
-from exporter.report.comparison import (
+from exporter.report.decision import decision_of
+from exporter.report.headline import headline_of
+from exporter.report.schema import (
     CulpritRecord,
     LayerRecord,
     LinkRecord,
     OutputRecord,
+    Report,
     TapRecord,
     VerdictRecord,
 )
-from exporter.report.decision import decision_of
-from exporter.report.headline import headline_of
-from exporter.report.schema import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,6 @@ from exporter.judge.policy import policy_of
 from exporter.judge.records import case_record
 from exporter.models.built import WeightsInfo
 from exporter.parity.status import Status
-from exporter.report.comparison import StructureRecord
 from exporter.report.decision import decided
 from exporter.report.environment import describe_environment
 from exporter.report.headline import headline_of
@@ -29,6 +28,7 @@ from exporter.report.schema import (
     PipelineRecord,
     PolicyRecord,
     Report,
+    StructureRecord,
     WaveformRecord,
     WeightsRecord,
     write_report,
@@ -81,7 +81,7 @@ def make_report(
             name=pipeline.name,
             digest=pipeline.digest,
             graph_digest=pipeline.graph_digest,
-            file=pipeline.file,
+            file=pipeline.where().partition(":")[0],
             weights=WeightsRecord(
                 source=weights.source, digest=weights.digest, seeded=weights.seeded
             ),

@@ -157,8 +157,7 @@ def _judged(ready: Prepared, progress: Stages) -> Report:
             result = chain.judge(loaded, sized, pipeline.min_coverage, proofs)
     except ArtifactError as error:
         # The file is our own: there is nothing in it that a user gave.
-        what = f"{error.where}: {error.problem}"
-        raise StageError(ONNXRUNTIME, what, file=error.where or "") from error
+        raise StageError(ONNXRUNTIME, f"{error.where}: {error.problem}") from error
     contracts = _contracts(ready, built, loaded, progress, chain.open_file())
     report = make_report(
         ready,

@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from exporter.build.cached import EXPORTED
 from exporter.config import Pipeline
 from exporter.core.errors import ModelError, StageError
 from exporter.flows.prepare import Prepared
@@ -17,8 +16,7 @@ from exporter.judge.chain_result import ChainResult
 from exporter.models.built import WeightsInfo
 from exporter.models.user_code import place_of
 from exporter.parity.status import Status
-from exporter.report.comparison import LinkRecord
-from exporter.report.schema import ContractRecord, Report, StoppedRecord
+from exporter.report.schema import ContractRecord, LinkRecord, Report, StoppedRecord
 
 TRACE = "stopped.txt"
 ONNXRUNTIME = "run onnxruntime"
@@ -91,13 +89,7 @@ def stopped_report(
         ],
         timings=dict(timings),
         contracts=[
-            ContractRecord(
-                name=name,
-                contract=name,
-                side="both",
-                verdict=Status.NOT_RUN.value,
-                reason=after,
-            )
+            ContractRecord(name=name, side="both", verdict=Status.NOT_RUN.value, reason=after)
             for name, settings in ready.pipeline.contracts.items()
             if settings is not False
         ],
@@ -130,7 +122,7 @@ def guilty_ends(pipeline: Pipeline, error: StageError) -> Ends:
     """The link that a stage stands for: the one whose right end it makes."""
     if error.stage in ("wrap", "capture"):
         return (EAGER, CAPTURED)
-    unsimplified = error.stage == "export" or Path(error.file).name == EXPORTED
+    unsimplified = error.stage == "export" or "exported.onnx" in error.detail
     if unsimplified or not pipeline.export.simplify:
         return (CAPTURED, "exported")
     return ("exported", "simplified")

@@ -46,9 +46,14 @@ from exporter.judge.lowered import lowered_as_declared
 from exporter.judge.records import artifact_record
 from exporter.judge.reference import reference_run
 from exporter.parity.status import Status
-from exporter.report.comparison import LinkRecord, StructureRecord
 from exporter.report.progress import Progress
-from exporter.report.schema import CHECK_STRUCTURE, CheckRecord, Report
+from exporter.report.schema import (
+    CHECK_STRUCTURE,
+    CheckRecord,
+    LinkRecord,
+    Report,
+    StructureRecord,
+)
 
 
 def verify(

@@ -8,7 +8,7 @@ from exporter.judge.records import layer_records
 from exporter.parity.rollup import Coverage, link_verdict
 from exporter.parity.status import Status
 from exporter.parity.verdict import Verdict
-from exporter.report.comparison import LinkRecord
+from exporter.report.schema import LinkRecord
 
 
 def layer_link(

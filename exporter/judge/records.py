@@ -15,7 +15,10 @@ from exporter.judge.outputs import OutputResult
 from exporter.parity.rollup import Rollup
 from exporter.parity.status import worst
 from exporter.parity.verdict import Verdict
-from exporter.report.comparison import (
+from exporter.report.schema import (
+    ArtifactRecord,
+    CacheRecord,
+    CaseRecord,
     CulpritRecord,
     LayerRecord,
     LinkRecord,
@@ -23,7 +26,6 @@ from exporter.report.comparison import (
     TapRecord,
     VerdictRecord,
 )
-from exporter.report.schema import ArtifactRecord, CacheRecord, CaseRecord
 
 _MOST_OTHERS = 3
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 
 from exporter.parity.cause import Cause
-from exporter.report.comparison import CulpritRecord
 from exporter.report.names import printable
-from exporter.report.schema import Report
+from exporter.report.schema import CulpritRecord, Report
 
 KERNEL = Cause.KERNEL.value
 

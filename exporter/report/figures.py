@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter.parity.status import severity
-from exporter.report.comparison import LinkRecord, TapRecord, VerdictRecord
-from exporter.report.schema import Report
+from exporter.report.schema import LinkRecord, Report, TapRecord, VerdictRecord
 
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 FAILED = frozenset({"fail", "not run"})

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from exporter.report.comparison import CulpritRecord
 from exporter.report.figures import severity
 from exporter.report.names import figure, printable, times
 from exporter.report.rows import output_rows
-from exporter.report.schema import Report
+from exporter.report.schema import CulpritRecord, Report
 
 _MOST = 10
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.report.comparison import CulpritRecord
-from exporter.report.schema import Report
+from exporter.report.schema import CulpritRecord, Report
 
 MOST = 20
 

@@ -11,10 +11,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from exporter.report.comparison import LinkRecord
 from exporter.report.figures import TapFigures, layer_links, severity, tap_figures
 from exporter.report.names import printable, shorten
-from exporter.report.schema import Report, WaveformRecord
+from exporter.report.schema import LinkRecord, Report, WaveformRecord
 
 MAX_TAPS = 12_000
 _NAME = 200

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from exporter.report.comparison import LinkRecord, OutputRecord
 from exporter.report.figures import severity
 from exporter.report.names import cosine, figure
-from exporter.report.schema import Report
+from exporter.report.schema import LinkRecord, OutputRecord, Report
 
 VERDICT_STYLES = {
     "pass": "green",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,6 +12,7 @@ from onnx import numpy_helper
 from exporter.contracts.locate.first import record
 from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import ArtifactError, OnnxStoppedError
+from exporter.core.files import temporary_folder
 from exporter.core.tensors import Arrays
 from exporter.execution.onnxruntime import FileRun
 
@@ -104,8 +103,8 @@ class Trial:
                 node.attribute.append(onnx.helper.make_attribute("value", value))
         # Declared shapes of values inside may hold the example's sizes as well.
         del changed.graph.value_info[:]
-        with tempfile.TemporaryDirectory(prefix="export-verify-") as folder:
-            path = Path(folder) / "tried.onnx"
+        with temporary_folder() as folder:
+            path = folder / "tried.onnx"
             path.write_bytes(changed.SerializeToString())
             try:
                 return self._agrees(FileRun(path, self._target.onnx.deployment).run(self._inputs))

@@ -1,0 +1,79 @@
+"""Processes that this one starts: they end when it does, however that comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from exporter.core.interrupts import undone
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LOOK_SECONDS = 0.5
+
+
+@contextlib.contextmanager
+def child_process(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process in a group of its own, which is ended with all that it has started.
+
+    Its standard output is text in UTF-8, for the block to read; it gets no input, and what it
+    says on standard error is dropped.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    child = subprocess.Popen(  # noqa: S603 - commands are made by this package
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        # Ctrl-C goes to a terminal's whole group: this one ends by our hand, after our one line.
+        start_new_session=True,
+    )
+    try:
+        with undone(lambda: _end_group(child)):
+            yield child
+    finally:
+        _end_group(child)
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
+
+
+def _end_group(child: subprocess.Popen[str]) -> None:
+    if child.returncode is not None:
+        return  # its number may be another process's by now
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+
+
+def end_with_parent(parent: int) -> None:
+    """Called by a child: end it as soon as the process with the number ``parent`` has ended.
+
+    Linux does so at once, whatever the child is computing; elsewhere a thread looks.
+    """
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:
+        os._exit(1)  # it had ended before this was asked for
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
