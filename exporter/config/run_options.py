@@ -43,8 +43,8 @@ class RunOptions(BaseModel):
     audio: tuple[Path, ...] = ()
     weights: str | None = None
     provider: str | None = None
-    threads: int | None = Field(None, ge=1)
-    memory_budget: int | None = Field(None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
+    memory_budget: int | None = Field(default=None, ge=1)
     trust: bool = False
     cache: bool = True
     golden_dir: Path = Path("golden")
