@@ -44,7 +44,7 @@ FLOORS = (
     floor(
         "graph",
         "graph",
-        "google ml_dtypes numpy onnx onnx_ir onnxscript onnxsim safetensors torch",
+        "google ml_dtypes numpy onnx onnx_ir onnxscript onnxsim pydantic safetensors torch",
     ),
     floor("interpret", "interpret", "numba numpy torch"),
     floor("execution", "execution", "ml_dtypes numpy onnx onnxruntime safetensors torch"),

@@ -37,13 +37,13 @@ class Door:
 
     Attributes:
         error: what is raised for a file that is not as it should be.
-        what: the kind of file, with its article, for messages.
+        says: what is said of a file that is not as it should be; how, stands behind it.
         remedy: what to give instead.
         most_bytes: no file of this kind is larger.
     """
 
     error: type[UserInputError]
-    what: str
+    says: str
     remedy: str
     most_bytes: int = 1 << 30
 
@@ -59,19 +59,17 @@ class Door:
                 if size <= self.most_bytes:
                     return stream.read()
         except UserInputError as error:  # a pipe, a device, a folder
-            raise self.wrong(path, error.problem) from error
-        except FileNotFoundError as error:
-            raise self.wrong(path, "there is no such file") from error
+            raise self.bad(path, error.problem) from error
         except (OSError, ValueError) as error:
-            raise self.wrong(path, f"cannot be read ({reason(error)})") from error
-        raise self.wrong(path, f"{size:,} bytes are too many for {self.what}")
+            raise self.bad(path, reason(error)) from error
+        raise self.bad(path, f"{size:,} bytes are too many, {self.most_bytes:,} may be")
 
     def text(self, path: Path) -> str:
         """A file of text in UTF-8."""
         try:
             return self.bytes(path).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise self.wrong(path, f"this is not text in UTF-8 ({error.reason})") from error
+            raise self.bad(path, f"not text in UTF-8: {error.reason}") from error
 
     def json(self, path: Path) -> Any:
         """The plain values of a JSON file; all text in it can be encoded."""
@@ -84,9 +82,9 @@ class Door:
             if _SURROGATE.search(data):
                 json.dumps(value, ensure_ascii=False).encode("utf-8")
         except RecursionError as error:
-            raise self.wrong(path, "its values are nested too deeply") from error
+            raise self.bad(path, "its values are nested too deeply") from error
         except ValueError as error:
-            raise self.wrong(path, f"this is not JSON ({reason(error)})") from error
+            raise self.bad(path, f"not JSON: {reason(error)}") from error
         return value
 
     def record(self, model: type[M], value: Any, path: Path) -> M:
@@ -98,16 +96,20 @@ class Door:
         try:
             return model.model_validate(value)
         except ValidationError as error:
-            raise self.wrong(path, f"this is not {self.what}: {first_problem(error)}") from error
+            raise self.bad(path, first_problem(error)) from error
         except RecursionError as error:
-            raise self.wrong(path, "its values are nested too deeply") from error
+            raise self.bad(path, "its values are nested too deeply") from error
 
     def record_of_json(self, model: type[M], data: bytes, path: Path) -> M:
         """The bytes of a JSON file as a typed record."""
         try:
             return model.model_validate_json(data)
         except ValidationError as error:
-            raise self.wrong(path, f"this is not {self.what}: {first_problem(error)}") from error
+            raise self.bad(path, first_problem(error)) from error
+
+    def bad(self, path: Path | str, how: str) -> UserInputError:
+        """What to raise for a file that is not as it should be."""
+        return self.wrong(path, f"{self.says} ({how})")
 
     def wrong(self, path: Path | str, problem: str) -> UserInputError:
         """What to raise for a file with a problem."""
@@ -125,5 +127,9 @@ def first_problem(error: ValidationError) -> str:
 
 def reason(error: BaseException) -> str:
     """The first line of what an exception says, short."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = str(error)
+    if isinstance(error, UserInputError):
+        text = error.problem
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
     return (text.strip().splitlines() or [type(error).__name__])[0][:200]

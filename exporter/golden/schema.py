@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from exporter.core.errors import GoldenError
 from exporter.core.reading import Door
 
-DOOR = Door(error=GoldenError, what="a golden of this program", remedy="record it again")
+DOOR = Door(error=GoldenError, says="not a golden of this program", remedy="record it again")
 MOST_AXES = 64
 _MOST_SIZE = 1 << 40
 

@@ -123,14 +123,14 @@ def read_golden(folder: Path) -> Golden:
     data = {name: _read_data(folder, name, found) for name, found in manifest.files.items()}
     for name in (manifest.graph, *(row.file for row in manifest.cases)):
         if name not in data:
-            raise DOOR.wrong(path, f"'{name}' is named, and is none of its files")
+            raise DOOR.bad(path, f"'{name}' is named, and is none of its files")
     graph = DOOR.record_of_json(Graph, data[manifest.graph], folder / manifest.graph)
     taps = tuple(_tap_of(row) for row in graph.taps)
     try:
         cases = tuple(_case_of(row, data[row.file], taps) for row in manifest.cases)
     except (KeyError, ValueError, SafetensorError) as error:
         # Every digest is right, so whoever wrote this golden wrote it wrong.
-        raise DOOR.wrong(folder, f"not a golden of this program ({reason(error)})") from error
+        raise DOOR.bad(folder, reason(error)) from error
     return Golden(
         pipeline=manifest.pipeline,
         pipeline_digest=manifest.pipeline_digest,

@@ -168,6 +168,27 @@ def _value(tree: Tree, shapes: Mapping[str, Sequence[int]]) -> Any:
     return _HEADS[tree[0]](*[_value(part, shapes) for part in tree[1:]])
 
 
+def check_tree(tree: Tree) -> None:
+    """Check what was read of a condition.
+
+    Raises:
+        ValueError: it is no condition on sizes.
+    """
+    if isinstance(tree, int | float):
+        return
+    if not isinstance(tree, tuple) or not tree or not isinstance(tree[0], str):
+        raise ValueError("a guard holds what is neither a number nor an operator")
+    if tree[0] == "size":
+        named = len(tree) == 3 and isinstance(tree[1], str) and isinstance(tree[2], int)
+        if not named or tree[2] < 0:
+            raise ValueError("a guard names a size that is none")
+    elif tree[0] not in _HEADS or len(tree) < 2:
+        raise ValueError(f"a guard calls '{tree[0]:.40}'")
+    else:
+        for part in tree[1:]:
+            check_tree(part)
+
+
 def _sizes(tree: Tree) -> Iterator[tuple[str, int]]:
     if isinstance(tree, tuple) and tree[0] == "size":
         yield tree[1], tree[2]

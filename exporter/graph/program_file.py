@@ -5,21 +5,70 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Strict, StrictInt, StringConstraints
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from exporter.core.errors import ArtifactError
-from exporter.core.files import replacing, write_text
-from exporter.graph.guards import Guard
+from exporter.core.errors import ArtifactError, UserInputError
+from exporter.core.files import open_regular, replacing, write_text
+from exporter.core.reading import Door, reason
+from exporter.graph.guards import Guard, check_tree
 from exporter.graph.program import Op, Program, Ref
 
 FORMAT = 1
+DOOR = Door(
+    error=ArtifactError,
+    says="the captured program cannot be read",
+    remedy="run the pipeline again; 'export-verify run' writes this folder",
+)
 OPS_FILE = "ops.json"
 WEIGHTS_FILE = "weights.safetensors"
+
+
+class OpRow(BaseModel):
+    """One op; ``_from_json`` reads its arguments."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    name: str
+    target: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    kind: Literal["tensor", "tensors", "size"]
+    dtype: Annotated[str, StringConstraints(pattern=r"^\w*$")]
+    module: str
+    module_class: str
+    source: str
+
+
+class GuardRow(BaseModel):
+    """One condition on sizes, as lists instead of tuples."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    condition: Any
+    source: str
+    by_model: bool
+
+
+class ProgramRow(BaseModel):
+    """``ops.json``; limits, notes and guards are absent in what older versions wrote."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    inputs: list[str]
+    weights: dict[str, str]
+    outputs: list[str]
+    output_names: list[str]
+    limits: dict[str, Annotated[tuple[StrictInt, StrictInt | None], Strict(False)]] = {}
+    notes: list[str] = []
+    guards: list[GuardRow] = []
+    ops: list[OpRow]
 
 
 def save_program(program: Program, folder: Path) -> None:
@@ -58,33 +107,63 @@ def load_program(folder: Path) -> Program:
     """Read a program that ``save_program`` wrote.
 
     Raises:
-        ArtifactError: a file is missing, cut off or of another format version.
+        ArtifactError: a file is missing, cut off, of another format version, or is no program.
     """
+    path, weights = folder / OPS_FILE, folder / WEIGHTS_FILE
+    data = DOOR.json(path)
+    version = data.get("format") if isinstance(data, dict) else None
+    if version != FORMAT:
+        raise DOOR.wrong(path, f"it has format {version!r:.40}, this version reads {FORMAT}")
+    rows = DOOR.record(ProgramRow, data, path)
     try:
-        data = json.loads((folder / OPS_FILE).read_text())
-        if data["format"] != FORMAT:
-            raise ArtifactError(
-                f"captured program has format {data['format']}, this version reads {FORMAT}",
-                where=str(folder),
-                remedy="run the pipeline again",
-            )
-        return Program(
-            inputs=tuple(data["inputs"]),
-            weights=data["weights"],
-            ops=tuple(_op_from_json(item) for item in data["ops"]),
-            outputs=tuple(data["outputs"]),
-            output_names=tuple(data["output_names"]),
-            tensors=load_file(folder / WEIGHTS_FILE),
-            limits={name: (low, high) for name, (low, high) in data.get("limits", {}).items()},
-            notes=tuple(data.get("notes", ())),
-            guards=tuple(_guard_from_json(item) for item in data.get("guards", ())),
-        )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ArtifactError(
-            f"the captured program cannot be read ({type(error).__name__}: {error})",
-            where=str(folder),
-            remedy="run the pipeline again; the folder is written by 'export-verify run'",
-        ) from error
+        ops = tuple(_op_of(row) for row in rows.ops)
+        guards = tuple(_guard_of(row) for row in rows.guards)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DOOR.bad(path, reason(error)) from error
+    try:
+        with open_regular(weights):  # safetensors would wait for a pipe
+            tensors = load_file(weights)
+    except (OSError, ValueError, UserInputError, SafetensorError) as error:
+        raise DOOR.bad(weights, reason(error)) from error
+    program = Program(
+        inputs=tuple(rows.inputs),
+        weights=rows.weights,
+        ops=ops,
+        outputs=tuple(rows.outputs),
+        output_names=tuple(rows.output_names),
+        tensors=tensors,
+        limits={name: (low, high) for name, (low, high) in rows.limits.items()},
+        notes=tuple(rows.notes),
+        guards=guards,
+    )
+    problem = next(_problems(program), None)
+    if problem is not None:
+        raise DOOR.bad(path, problem)
+    return program
+
+
+def _problems(program: Program) -> Iterator[str]:
+    """What a program that was captured never has: names that lead nowhere, or that stand twice."""
+    if len(program.outputs) != len(program.output_names):
+        yield f"{len(program.outputs)} outputs have {len(program.output_names)} names"
+    for name, key in program.weights.items():
+        if key not in program.tensors:
+            yield f"'{name}' is a weight '{key}', which is not stored"
+    known = {*program.inputs, *program.weights}
+    for op in program.ops:
+        for name in op.refs():
+            if name not in known:
+                yield f"'{op.name}' reads '{name}' before it is made"
+        if op.name in known:
+            yield f"'{op.name}' stands there twice"
+        known.add(op.name)
+    made = {op.name for op in program.ops}
+    for name in program.outputs:
+        if name not in made:
+            yield f"the output '{name}' is computed by no op"
+    for guard in program.guards:
+        for name in {name for name, _ in guard.inputs()} - set(program.inputs):
+            yield f"a guard speaks of '{name}', which is no input"
 
 
 def program_digest(program: Program) -> str:
@@ -107,24 +186,24 @@ def _op_to_json(op: Op) -> dict[str, Any]:
     }
 
 
-def _op_from_json(item: dict[str, Any]) -> Op:
+def _op_of(row: OpRow) -> Op:
     return Op(
-        name=item["name"],
-        target=item["target"],
-        args=tuple(_from_json(arg) for arg in item["args"]),
-        kwargs={key: _from_json(arg) for key, arg in item["kwargs"].items()},
-        kind=item["kind"],
-        dtype=item["dtype"],
-        module=item["module"],
-        module_class=item["module_class"],
-        source=item["source"],
+        name=row.name,
+        target=row.target,
+        args=tuple(_from_json(arg) for arg in row.args),
+        kwargs={key: _from_json(arg) for key, arg in row.kwargs.items()},
+        kind=row.kind,
+        dtype=row.dtype,
+        module=row.module,
+        module_class=row.module_class,
+        source=row.source,
     )
 
 
-def _guard_from_json(item: dict[str, Any]) -> Guard:
-    return Guard(
-        condition=_tuples(item["condition"]), source=item["source"], by_model=item["by_model"]
-    )
+def _guard_of(row: GuardRow) -> Guard:
+    condition = _tuples(row.condition)
+    check_tree(condition)
+    return Guard(condition=condition, source=row.source, by_model=row.by_model)
 
 
 def _tuples(value: Any) -> Any:
@@ -160,6 +239,8 @@ def _from_json(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, text),) = value.items()
+    if not isinstance(text, str):
+        raise ValueError(f"a {kind} is no {type(text).__name__}")
     if kind == "ref":
         return Ref(text)
     if kind == "float":

@@ -13,17 +13,42 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
 from exporter.core.errors import ArtifactError
 from exporter.core.files import write_text
+from exporter.core.reading import Door
 from exporter.core.tensors import Tap
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
 from exporter.graph.unwritten import unwritten
 
+DOOR = Door(error=ArtifactError, says="the tap map cannot be read", remedy="run the pipeline again")
 COMPARED = "compared"
 FUSED = "fused"
 MISSING = "missing"
 MOVED = "moved"
+
+
+class TapRow(BaseModel):
+    """One row of ``taps.json``: a tap and its name in the file."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    name: str
+    module: str
+    module_class: str
+    op: str
+    source: str
+    onnx_name: str
+
+
+class TapMap(BaseModel):
+    """``taps.json``."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    taps: list[TapRow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,12 +203,5 @@ def read_taps(path: Path) -> dict[str, Tap]:
     Raises:
         ArtifactError: the file is missing or not a tap map.
     """
-    try:
-        rows = json.loads(path.read_text())["taps"]
-        return {row.pop("onnx_name"): Tap(**row) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"the tap map cannot be read ({error})",
-            where=str(path),
-            remedy="run the pipeline again",
-        ) from error
+    rows = DOOR.record_of_json(TapMap, DOOR.bytes(path), path).taps
+    return {row.onnx_name: Tap(**row.model_dump(exclude={"onnx_name"})) for row in rows}

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from exporter.config.foreign_yaml import read_foreign_yaml
 from exporter.core.errors import ConfigError, WeightsError
+from exporter.core.reading import Door, reason
 from exporter.models.funasr_layouts import Layout
 from exporter.models.weights import read_model_pt
 from exporter.speech.cmvn import read_am_mvn
 
 S = TypeVar("S", bound=BaseModel)
+_CONFIG = Door(
+    error=WeightsError,
+    says="cannot read the checkpoint's configuration",
+    remedy="give a FunASR checkpoint folder: config.yaml, model.pt, am.mvn, tokens",
+    most_bytes=1 << 20,
+)
+_TOKENS = Door(
+    error=WeightsError,
+    says="cannot read the token table",
+    remedy="fetch the file again",
+    most_bytes=64 << 20,
+)
 
 # Keys of config.yaml's frontend_conf, the pipeline's names for them, and FunASR's defaults.
 _FRONTEND = {
@@ -97,9 +109,9 @@ def read_checkpoint(folder: Path, *, layout: Layout, pipeline: Any) -> Checkpoin
     """
     config = _read_config(folder / "config.yaml")
     where = str(folder / "config.yaml")
-    if config.get("model") != layout.kind:
+    if config.model != layout.kind:
         raise WeightsError(
-            f"this is a checkpoint of {config.get('model')!r}, not of {layout.kind}",
+            f"this is a checkpoint of {config.model!r}, not of {layout.kind}",
             where=where,
             remedy="choose the model kind that fits, or another checkpoint",
         )
@@ -112,19 +124,19 @@ def read_checkpoint(folder: Path, *, layout: Layout, pipeline: Any) -> Checkpoin
                 remedy="give the whole checkpoint folder",
             )
     for section, fixed in layout.fixed.items():
-        stated = dict(config.get(section) or {})
+        stated = config.section(section)
         for key, only in fixed.items():
             if stated.get(key, only) != only:
                 raise WeightsError(
                     f"{section}.{key} is {stated[key]!r}; only {only!r} is supported", where=where
                 )
-    _same_features(dict(config.get("frontend_conf") or {}), where, pipeline)
+    _same_features(config.section("frontend_conf"), where, pipeline)
     described = (
         dict(layout.defaults)
         | {
             f"{prefix}{key}": value
             for section, prefix in layout.sections.items()
-            for key, value in dict(config.get(section) or {}).items()
+            for key, value in config.section(section).items()
         }
         | _sizes(model_pt, layout)
     )
@@ -166,18 +178,28 @@ def _with_prefixes(name: str) -> set[str]:
     return {name, f"module.{name}", f"model.{name}"}
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise WeightsError(
-            f"cannot read the checkpoint's configuration ({error})",
-            where=str(path),
-            remedy="give a FunASR checkpoint folder: config.yaml, model.pt, am.mvn, tokens",
-        ) from error
+class Config(BaseModel):
+    """``config.yaml``; a section that is absent or empty says nothing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    encoder_conf: dict[str, Any] | None = None
+    decoder_conf: dict[str, Any] | None = None
+    predictor_conf: dict[str, Any] | None = None
+    model_conf: dict[str, Any] | None = None
+    frontend_conf: dict[str, Any] | None = None
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Keys and values of a section."""
+        return getattr(self, name) or {}
+
+
+def _read_config(path: Path) -> Config:
+    config = read_foreign_yaml(_CONFIG, path)
     if not isinstance(config, dict):
-        raise WeightsError("this is not a table of keys", where=str(path))
-    return config
+        raise _CONFIG.bad(path, "this is not a table of keys")
+    return _CONFIG.record(Config, config, path)
 
 
 def _same_features(frontend: dict[str, Any], where: str, pipeline: Any) -> None:
@@ -218,11 +240,7 @@ def read_tokens(folder: Path, vocab_size: int) -> tuple[str, ...] | None:
         try:
             table = read(file)
         except (OSError, RuntimeError, ValueError) as error:
-            raise WeightsError(
-                f"cannot read the token table ({error})",
-                where=str(file),
-                remedy="fetch the file again",
-            ) from error
+            raise _TOKENS.bad(file, reason(error)) from error
         if table is not None and len(table) == vocab_size:
             return table
         if table is not None:
@@ -237,7 +255,7 @@ def read_tokens(folder: Path, vocab_size: int) -> tuple[str, ...] | None:
 
 
 def _tokens_of_json(file: Path) -> tuple[str, ...]:
-    table = json.loads(file.read_text(encoding="utf-8"))
+    table = _TOKENS.json(file)
     if not isinstance(table, list) or not all(isinstance(entry, str) for entry in table):
         raise ValueError("it is not a list of strings")
     return tuple(table)
@@ -245,7 +263,7 @@ def _tokens_of_json(file: Path) -> tuple[str, ...]:
 
 def _tokens_of_text(file: Path) -> tuple[str, ...]:
     # The whole line is the token, as FunASR reads it; only white space at its end goes.
-    return tuple(line.rstrip() for line in file.read_text(encoding="utf-8").split("\n")[:-1])
+    return tuple(line.rstrip() for line in _TOKENS.text(file).split("\n")[:-1])
 
 
 def _tokens_of_bpe(file: Path) -> tuple[str, ...] | None:

@@ -14,8 +14,16 @@ from typing import Any
 
 import yaml
 
+from exporter.config.foreign_yaml import read_foreign_yaml
 from exporter.core.errors import ConfigError, WeightsError
+from exporter.core.reading import Door
 
+_DOOR = Door(
+    error=WeightsError,
+    says="the checkpoint's settings cannot be read",
+    remedy="give the whole folder that SpeechBrain published",
+    most_bytes=1 << 20,
+)
 HYPERPARAMS, EMBEDDING = "hyperparams.yaml", "embedding_model.ckpt"
 _MEL = ("n_mel_channels", "n_fft", "win_length", "hop_length", "mel_fmin", "mel_fmax")
 _NETWORK = (
@@ -119,10 +127,7 @@ def _resolved(value: Any, stated: Mapping[str, Any]) -> Any:
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_Plain)  # noqa: S506 - safe
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise WeightsError(f"cannot be read ({error})", where=str(file)) from error
-    if not isinstance(content, Mapping):
-        raise WeightsError("this is not a table of keys", where=str(file))
+    content = read_foreign_yaml(_DOOR, file, _Plain)
+    if not isinstance(content, dict):
+        raise _DOOR.bad(file, "this is not a table of keys")
     return content

@@ -36,7 +36,13 @@ from exporter.models.limits import find_limits, limited
 from exporter.models.results import flat_results
 from exporter.models.used import recorded
 from exporter.models.user_code import blamed, code_digest, find_callable, importable
-from exporter.models.weights import digest_tensors, load_strictly, read_model_pt, resolve_weights
+from exporter.models.weights import (
+    digest_tensors,
+    load_strictly,
+    read_model_pt,
+    read_safetensors,
+    resolve_weights,
+)
 
 
 def build(pipeline: Pipeline) -> Built:
@@ -173,15 +179,7 @@ def _state(text: str, where: str) -> Mapping[str, Tensor]:
         path = files[0]
     if path.suffix != ".safetensors":
         return read_model_pt(path)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"this is no readable checkpoint ({error})", where=str(path), remedy="check the file"
-        ) from error
+    return read_safetensors(path)
 
 
 def _tensors(pipeline: Pipeline, sizes: Mapping[str, int], seed: int) -> dict[str, Tensor]:

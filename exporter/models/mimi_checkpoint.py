@@ -8,17 +8,25 @@ Encoder, quantizer, transformers and resampling convolutions in the same file ar
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from exporter.core.errors import ConfigError, WeightsError
-from exporter.models.weights import WeightsSource, resolve_weights
+from exporter.core.files import open_regular
+from exporter.core.reading import reason
+from exporter.models.weights import (
+    DAMAGED_SAFETENSORS,
+    DOOR,
+    WeightsSource,
+    resolve_weights,
+)
 
+_TENSORS = replace(DOOR, says="this is no readable safetensors file")
 KYUTAI, TRANSFORMERS = "decoder.model.", "decoder.layers."
 # Keys of config.json, and settings of this package that must say the same.
 _CONFIG = {
@@ -90,13 +98,10 @@ def _candidates(folder: Path) -> list[Path]:
 
 def _opened(file: Path) -> Any:
     try:
-        return safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"this is no readable safetensors file ({error})",
-            where=str(file),
-            remedy="fetch the file again; it may be cut off, or a pointer of Git LFS",
-        ) from error
+        with open_regular(file):  # safetensors would wait for a pipe
+            return safe_open(file, framework="pt")
+    except DAMAGED_SAFETENSORS as error:
+        raise _TENSORS.bad(file, reason(error)) from error
 
 
 def check_config(path: Path, settings: Mapping[str, Any], pipeline: Any) -> None:
@@ -112,10 +117,9 @@ def check_config(path: Path, settings: Mapping[str, Any], pipeline: Any) -> None
     file = path / "config.json"
     if path.is_file() or not file.is_file():
         return
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"cannot be read ({error})", where=str(file)) from error
+    config = DOOR.json(file)
+    if not isinstance(config, dict):
+        raise DOOR.bad(file, "this is not a table of keys")
     if config.get("model_type", "mimi") != "mimi":
         # A folder of moshi: its config.json describes the language model.
         return

@@ -5,20 +5,43 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from exporter.core.errors import WeightsError
+from exporter.core.errors import UserInputError, WeightsError
+from exporter.core.files import open_regular
+from exporter.core.reading import Door, is_regular, reason
 from exporter.models.built import WeightsInfo
 from exporter.models.seeding import seed_weights
 
 _HUB = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
 _SHOWN = 3
+DOOR = Door(
+    error=WeightsError,
+    says="this is no readable checkpoint",
+    remedy="fetch the file again; it may be cut off, or a pointer of Git LFS",
+    most_bytes=64 << 20,  # of text; tensors are mapped
+)
+DAMAGED_SAFETENSORS = (SafetensorError, UserInputError, OSError, ValueError, LookupError)
+# The unpickler of torch says so in many ways, and asks for memory that a damaged size names.
+_DAMAGED_PICKLE = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, UserInputError, EOFError),
+    *(OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError),
+    *(ArithmeticError, AssertionError, MemoryError, ImportError),
+)
+_PLAIN = frozenset(
+    {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8}
+    | {torch.int8, torch.int16, torch.int32, torch.int64}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,20 +134,35 @@ def read_pt(path: Path) -> Any:
     Raises:
         WeightsError: missing, damaged, or holding more than tensors, numbers, text and containers.
     """
-    if not path.is_file():
+    if not is_regular(path):
         raise WeightsError(
             "there is no such file", where=str(path), remedy="give the whole checkpoint folder"
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
+        with open_regular(path) as stream:
+            zipped = stream.read(4) == b"PK\x03\x04"
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except _DAMAGED_PICKLE as error:
         if "global" not in str(error).lower():
-            raise _damaged(path, error) from error
+            raise DOOR.bad(path, reason(error)) from error
         raise WeightsError(
             "this pickle holds more than tensors and is not loaded: that would run its code",
             where=str(path),
             remedy="save it again as a plain state dict: torch.save(model.state_dict(), path)",
         ) from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a ``.safetensors`` file.
+
+    Raises:
+        WeightsError: it is missing or damaged.
+    """
+    try:
+        with open_regular(path):  # safetensors would wait for a pipe
+            return load_file(path)
+    except DAMAGED_SAFETENSORS as error:
+        raise DOOR.bad(path, reason(error)) from error
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
@@ -150,11 +188,18 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str)
             ],
         ),
         *_listed(
+            "no plain numbers",
+            [name for name in wanted if name in state and not _is_plain(state[name])],
+        ),
+        *_listed(
             "not finite",
             [
                 name
-                for name in wanted
-                if name in state and not bool(torch.isfinite(state[name]).all())
+                for name, held in wanted.items()
+                if name in state
+                and state[name].shape == held.shape
+                and _is_plain(state[name])
+                and not bool(torch.isfinite(state[name]).all())
             ],
         ),
     ]
@@ -196,18 +241,14 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _damaged(path: Path, error: Exception) -> WeightsError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return WeightsError(
-        f"this is no readable checkpoint ({lines[0][:200]})",
-        where=str(path),
-        remedy="fetch the file again; it may be cut off, or a pointer of Git LFS",
+def _is_plain(tensor: Tensor) -> bool:
+    """Real numbers that lie in memory, one by one: not sparse, quantised, packed or absent."""
+    return (
+        tensor.layout is torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_quantized
+        and tensor.dtype in _PLAIN
     )
-
-
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
 
 
 def _only_tensors(content: Any, path: Path) -> dict[str, Tensor]:

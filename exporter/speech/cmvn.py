@@ -9,6 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from exporter.core.errors import WeightsError
+from exporter.core.reading import Door
+
+_DOOR = Door(
+    error=WeightsError,
+    says="cannot read the normalisation statistics",
+    remedy="give the am.mvn text file of the checkpoint",
+    most_bytes=16 << 20,
+)
 
 
 class Cmvn(nn.Module):
@@ -57,14 +65,7 @@ def read_am_mvn(path: str | Path) -> tuple[Tensor, Tensor]:
         WeightsError: the file is missing, unreadable or has another form.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(
-            f"cannot read the normalisation statistics ({error})",
-            where=str(path),
-            remedy="give the am.mvn text file of the checkpoint",
-        ) from error
+    lines = _DOOR.text(path).splitlines()
     shift = _values_after("<AddShift>", lines, path)
     scale = _values_after("<Rescale>", lines, path)
     if len(shift) != len(scale):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from exporter.core.errors import MissingPackageError, WeightsError
+from exporter.core.reading import is_regular, reason
 
 _PREFIX = {16000: "_model.", 8000: "_model_8k."}
 _RENAMED = {
@@ -117,7 +118,7 @@ def _jit_path() -> Path:
 
 
 def _jit_state(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
+    if not is_regular(path):
         raise WeightsError(
             "the silero-vad package has no JIT file here",
             where=str(path),
@@ -128,9 +129,9 @@ def _jit_state(path: Path) -> Mapping[str, Tensor]:
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             warnings.filterwarnings("ignore", category=FutureWarning)
             return torch.jit.load(str(path), map_location="cpu").state_dict()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, OSError, LookupError, TypeError, MemoryError) as error:
         raise WeightsError(
-            f"not a readable TorchScript file ({str(error).splitlines()[0]})",
+            f"not a readable TorchScript file ({reason(error)})",
             where=str(path),
             remedy="reinstall it with: pip install --force-reinstall silero-vad",
         ) from error

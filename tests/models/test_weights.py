@@ -10,7 +10,13 @@ import torch
 from torch import nn
 
 from exporter.core.errors import WeightsError
-from exporter.models.weights import digest_tensors, load_strictly, read_model_pt, resolve_weights
+from exporter.models.weights import (
+    digest_tensors,
+    load_strictly,
+    read_model_pt,
+    read_safetensors,
+    resolve_weights,
+)
 
 
 class Payload:
@@ -141,3 +147,36 @@ def test_the_digest_sees_names_values_shapes_and_dtypes() -> None:
     assert len(digests) == 5
     assert digest_tensors({"a": torch.zeros(3, 2).T}) == digest_tensors(base)
     assert digest_tensors({"s": torch.tensor(3)}) and digest_tensors({"e": torch.zeros(0, 2)})
+
+
+# -- tensors that are none ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.empty(4, 3, device="meta"),
+        torch.ones(4, 3).to_sparse(),
+        torch.ones(4, 3, dtype=torch.complex64),
+        torch.ones(4, 3).to(torch.float8_e4m3fn),
+        torch.ones(1).as_strided((4, 3), (0, 0)).to(torch.complex64),
+    ],
+)
+def test_a_tensor_that_is_no_plain_numbers_is_named(tensor: torch.Tensor):
+    with pytest.raises(WeightsError, match="no plain numbers: weight"):
+        load_strictly(nn.Linear(3, 4, bias=False), {"weight": tensor}, where="x.pt")
+
+
+def test_a_tensor_of_another_shape_is_not_looked_at():
+    """It would take terabytes."""
+    huge = torch.ones(1).as_strided((1 << 20, 1 << 20), (0, 0))
+    with pytest.raises(WeightsError, match="of another shape: weight"):
+        load_strictly(nn.Linear(3, 4, bias=False), {"weight": huge}, where="x.pt")
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.pt"])
+def test_a_pipe_is_no_checkpoint(tmp_path: Path, name: str):
+    os.mkfifo(tmp_path / name)
+    read = read_safetensors if name.endswith("tensors") else read_model_pt
+    with pytest.raises(WeightsError):
+        read(tmp_path / name)
