@@ -99,14 +99,16 @@ def check(
         common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
 
     from exporter.flows import golden as golden_flow
-    from exporter.flows.golden_report import golden_report, write_golden_report
+    from exporter.flows.golden_report import FOLDER, golden_report
     from exporter.report import golden as shown
     from exporter.report.progress import Progress
+    from exporter.report.write import write_reports
 
     with Progress(quiet=quiet or output_format == "json", verbose=verbose) as progress:
         outcome = golden_flow.check(pipeline, options, onnx=onnx_path, progress=progress)
     report = golden_report(pipeline, outcome, options)
-    folder = write_golden_report(report, options.folder(pipeline))
+    folder = options.folder(pipeline) / FOLDER
+    write_reports(report, folder)
     if output_format == "json":
         click.echo(shown.golden_json(outcome))
     else:

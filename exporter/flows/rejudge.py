@@ -23,8 +23,8 @@ from exporter.parity.rollup import Coverage, Rollup, link_verdict, rollup
 from exporter.parity.status import Decision, Status, Who, severity, status_of, worst
 from exporter.parity.tolerance import Override, Policy
 from exporter.parity.verdict import Verdict, judge
+from exporter.report.build import concluded
 from exporter.report.decision import decision_of
-from exporter.report.headline import headline_of
 from exporter.report.schema import (
     CulpritRecord,
     LayerRecord,
@@ -88,23 +88,18 @@ def rejudge(report: Report, *, factor: float | None = None) -> Report:
 
 def _with_verdict(report: Report, again: Report) -> Report:
     """The verdict of what was judged again; never better than what no part of it explains."""
-    before, found = decision_of(report), decision_of(again)
-    status, notes = found.status, again.notes
-    saved = status_of(report.verdict)
-    if before.status is not saved and severity(saved) > severity(status):
-        status = saved
-        notes = [*notes, "the saved verdict stays: it rests on what no figure of the report holds"]
-    same = _said(again) == _said(report)
-    kept = status is saved and same and again.culprits == report.culprits
-    code = report.exit_code if status is saved else 0
-    update = {
-        "verdict": status.value,
-        # A golden that was tampered with has exit code 2.
-        "exit_code": code or Decision(status=status).exit_code,
-        "headline": report.headline if kept else headline_of(again),
-        "notes": notes,
-    }
-    return again.model_copy(update=update)
+    again, saved = concluded(again), status_of(report.verdict)
+    if decision_of(report).status is not saved and severity(saved) > severity(again.verdict):
+        note = "the saved verdict stays: it rests on what no figure of the report holds"
+        update = {
+            "verdict": saved.value,
+            "exit_code": report.exit_code or Decision(status=saved).exit_code,
+            "notes": [*again.notes, note],
+        }
+        again = again.model_copy(update=update)
+    same = _said(again) == _said(report) and again.culprits == report.culprits
+    kept = again.verdict == saved and same
+    return again.model_copy(update={"headline": report.headline}) if kept else again
 
 
 def _said(report: Report) -> list[tuple[str, str]]:

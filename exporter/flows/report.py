@@ -1,40 +1,28 @@
-"""The report of a run: gathered from its parts, written as report.json and report.md."""
+"""What a run or a check of a given file found, as the parts of its report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
-from exporter import __version__
 from exporter.config import Pipeline
-from exporter.core.errors import EXIT_PARITY_FAILED
 from exporter.core.tensors import Case
 from exporter.flows.prepare import Prepared
 from exporter.judge.chain_result import ChainResult
-from exporter.judge.policy import policy_of
 from exporter.judge.records import case_record
 from exporter.models.built import WeightsInfo
 from exporter.parity.status import Status
-from exporter.report.decision import decided
+from exporter.report.build import build_report
 from exporter.report.environment import describe_environment
-from exporter.report.headline import headline_of
 from exporter.report.schema import (
-    CHECK_EMPTY,
-    CHECK_LAYERS,
     CHECK_OTHER,
-    ArtifactRecord,
     CheckRecord,
     ContractRecord,
-    PipelineRecord,
-    PolicyRecord,
     Report,
-    StructureRecord,
     WaveformRecord,
     WeightsRecord,
-    write_report,
 )
 from exporter.report.waveform import waveform_record
-from exporter.report.write import RENDERINGS, write_renderings
 
 
 def not_checked_always(ready: Prepared, seeded: bool) -> list[str]:
@@ -47,89 +35,46 @@ def not_checked_always(ready: Prepared, seeded: bool) -> list[str]:
     return missing
 
 
-def make_report(
+def judged_report(
     ready: Prepared,
     cases: tuple[Case, ...],
     result: ChainResult,
     *,
     weights: WeightsInfo,
     tokens: tuple[str, ...] | None,
-    artifacts: list[ArtifactRecord],
-    notes: list[str],
-    not_checked: list[str],
-    timings: dict[str, float],
-    structure: list[StructureRecord] | None = None,
-    contracts: list[ContractRecord] | None = None,
-    made_of: Mapping[str, str] | None = None,
-    layers: str = "wanted",
+    contracts: Sequence[ContractRecord] = (),
+    not_checked: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    **parts: Any,
 ) -> Report:
-    """Put a report together; verdict and exit code follow from all that stands in it.
+    """The report of a chain that was judged.
 
     Args:
-        made_of: digests of all that the export was made of.
-        layers: "required" fails a report in which no value inside of the file was compared.
+        parts: as for ``build_report``.
     """
     pipeline = ready.pipeline
-    policy = policy_of(pipeline)
-    checks = [*result.checks, *_other(result), *_compared(pipeline, result, layers)]
-    report = Report(
-        tool_version=__version__,
-        verdict=Status.NOT_RUN.value,
-        exit_code=EXIT_PARITY_FAILED,
-        headline="",
-        pipeline=PipelineRecord(
-            name=pipeline.name,
-            digest=pipeline.digest,
-            graph_digest=pipeline.graph_digest,
-            file=pipeline.where().partition(":")[0],
-            weights=WeightsRecord(
-                source=weights.source, digest=weights.digest, seeded=weights.seeded
-            ),
-            made_of=dict(made_of or {}),
-        ),
-        options=ready.options.words(pipeline),
+    return build_report(
+        pipeline,
+        words=ready.options.words(pipeline),
         environment=describe_environment(ready.threads, ready.providers),
-        policy=PolicyRecord(
-            factor=policy.factor,
-            precision=pipeline.parity.precision,
-            overrides=[item.model_dump() for item in pipeline.parity.overrides],
-            max_ambiguous=pipeline.parity.max_ambiguous,
-            kernel_loss=policy.kernel_loss,
-            min_coverage=pipeline.min_coverage,
-            reason=pipeline.parity.reason or "",
-            layers=layers,
-            required=pipeline.required,
-        ),
-        artifacts=artifacts,
+        weights=WeightsRecord(source=weights.source, digest=weights.digest, seeded=weights.seeded),
         links=result.links,
         culprits=result.culprits,
         findings=result.findings,
-        structure=structure or [],
         outputs=result.outputs,
-        cases=[case_record(case, _text(result.tokens.get(case.name), tokens)) for case in cases],
-        contracts=contracts or [],
         deployments=result.deployments,
-        checks=checks,
+        checks=[*result.checks, *_other(result)],
+        cases=[case_record(case, _text(result.tokens.get(case.name), tokens)) for case in cases],
+        contracts=list(contracts),
         waveforms=_waveforms(pipeline, cases, result),
-        notes=notes,
-        not_checked=[*not_checked, *_switched_off(pipeline, contracts or ())],
-        timings=timings,
+        notes=[*notes, *result.notes],
+        not_checked=[
+            *not_checked,
+            *not_checked_always(ready, weights.seeded),
+            *switched_off(pipeline, contracts),
+        ],
+        **parts,
     )
-    return decided(report.model_copy(update={"headline": headline_of(report)}))
-
-
-def _compared(pipeline: Pipeline, result: ChainResult, layers: str) -> Iterator[CheckRecord]:
-    """What was to be compared and was not: layers that are required, anything at all."""
-    inside = sum(link.compared or 0 for link in result.links)
-    if layers == "required" and not inside:
-        least = pipeline.min_coverage
-        asked = f"min_coverage: {least:g}" if least else "layers: required"
-        reason = f"outputs only: no value inside of the file was compared, and {asked} is declared"
-        yield CheckRecord(code=CHECK_LAYERS, verdict=Status.FAIL.value, reason=reason)
-    outputs = [held.measurement.get("elements", 0) for held in result.outputs]
-    if outputs and not inside and not any(outputs):
-        reason = "every output of every case is empty, so that not one element was compared"
-        yield CheckRecord(code=CHECK_EMPTY, verdict=Status.NOT_RUN.value, reason=reason)
 
 
 def _other(result: ChainResult) -> list[CheckRecord]:
@@ -141,7 +86,7 @@ def _other(result: ChainResult) -> list[CheckRecord]:
     return [CheckRecord(code=CHECK_OTHER, verdict=Status.FAIL.value, reason=reason)]
 
 
-def _switched_off(pipeline: Pipeline, contracts: Sequence[ContractRecord]) -> list[str]:
+def switched_off(pipeline: Pipeline, contracts: Sequence[ContractRecord]) -> list[str]:
     """Contracts that say nothing about this system, and why: they are no passes."""
     found: dict[tuple[str, str], list[str]] = {}
     for held in contracts:
@@ -186,15 +131,3 @@ def _text(rows: list[list[int]] | None, tokens: tuple[str, ...] | None) -> list[
     if tokens is None:
         return [" ".join(str(token) for token in row) for row in rows]
     return ["".join(tokens[token] for token in row) for row in rows]
-
-
-def clear_reports(folder: Path) -> None:
-    """Take away what an earlier run said: beside other files it would be believed."""
-    for name in ("report.json", *RENDERINGS, "stopped.txt"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def write_reports(report: Report, folder: Path) -> None:
-    """Write ``report.json`` and what it is rendered to, each atomically."""
-    write_report(report, folder / "report.json")
-    write_renderings(report, folder)

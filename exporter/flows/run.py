@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,7 @@ from exporter.execution.onnxruntime import Deployment
 from exporter.flows.certify import certify_run, uncertify
 from exporter.flows.check import contract_records, contract_subject
 from exporter.flows.prepare import Prepared, prepare
-from exporter.flows.report import (
-    clear_reports,
-    make_report,
-    not_checked_always,
-    policy_of,
-    write_reports,
-)
+from exporter.flows.report import judged_report
 from exporter.flows.stopped import (
     ONNXRUNTIME,
     chain_ends,
@@ -45,11 +40,13 @@ from exporter.graph.onnx_file import EXTERNAL_LIMIT
 from exporter.judge.chain import Chain, Subject
 from exporter.judge.chain_result import ChainResult, OpenFile
 from exporter.judge.length_proofs import LengthProofs
+from exporter.judge.policy import policy_of
 from exporter.judge.records import artifact_record, cache_record, plain_artifact
 from exporter.judge.subject import Sizes
 from exporter.parity.tolerance import Policy
 from exporter.report.progress import Progress
 from exporter.report.schema import ContractRecord, Report
+from exporter.report.write import clear_reports, write_reports
 
 
 def run(
@@ -159,7 +156,7 @@ def _judged(ready: Prepared, progress: Stages) -> Report:
         # The file is our own: there is nothing in it that a user gave.
         raise StageError(ONNXRUNTIME, f"{error.where}: {error.problem}") from error
     contracts = _contracts(ready, built, loaded, progress, chain.open_file())
-    report = make_report(
+    report = judged_report(
         ready,
         loaded,
         result,
@@ -171,18 +168,12 @@ def _judged(ready: Prepared, progress: Stages) -> Report:
             artifact_record(built.shipped),
             *(plain_artifact(folder / name, sha256_of(folder / name)) for name in written),
         ],
-        notes=[
-            *built.wrapped.notes,
-            *_simplifier_note(built),
-            *_cache_notes(built),
-            *result.notes,
-        ],
-        not_checked=_not_checked(ready, built, result),
-        timings={},
+        notes=[*built.wrapped.notes, *_simplifier_note(built), *_cache_notes(built)],
+        not_checked=list(_not_checked(built, result)),
         made_of=built.made_of,
         layers=pipeline.layers or "required",
+        cache=cache_record(built.cache),
     )
-    report = report.model_copy(update={"cache": cache_record(built.cache)})
     with progress.stage("certify"), timed(FILES):
         return certify_run(report, built.shipped, pipeline, policy, ready.options.golden_dir)
 
@@ -253,18 +244,12 @@ def _simplifier_note(built: Built) -> list[str]:
     ]
 
 
-def _not_checked(ready: Prepared, built: Built, result: ChainResult) -> list[str]:
-    missing = not_checked_always(ready, built.wrapped.weights.seeded)
-    if built.simplified and not result.culprits:
-        missing.insert(
-            0,
-            "layers of exported.onnx: its outputs only (its layers are walked when one of"
-            " model.onnx fails)",
-        )
+def _not_checked(built: Built, result: ChainResult) -> Iterator[str]:
     if result.proof is not None:
-        missing.insert(
-            0,
-            f"{', '.join(result.proof.cases)}: the links in front of model.onnx, not run again"
-            " (see the notes)",
+        cases = ", ".join(result.proof.cases)
+        yield f"{cases}: the links in front of model.onnx, not run again (see the notes)"
+    if built.simplified and not result.culprits:
+        yield (
+            "layers of exported.onnx: its outputs only (its layers are walked when one of"
+            " model.onnx fails)"
         )
-    return missing

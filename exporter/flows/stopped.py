@@ -10,18 +10,18 @@ from pathlib import Path
 from exporter.config import Pipeline
 from exporter.core.errors import ModelError, StageError
 from exporter.flows.prepare import Prepared
-from exporter.flows.report import make_report, not_checked_always
+from exporter.flows.report import not_checked_always, switched_off
 from exporter.judge.chain import CAPTURED, EAGER
-from exporter.judge.chain_result import ChainResult
-from exporter.models.built import WeightsInfo
 from exporter.models.user_code import place_of
 from exporter.parity.status import Status
+from exporter.report.build import build_report
+from exporter.report.environment import describe_environment
+from exporter.report.headline import brief
 from exporter.report.schema import ContractRecord, LinkRecord, Report, StoppedRecord
+from exporter.report.write import TRACE
 
-TRACE = "stopped.txt"
 ONNXRUNTIME = "run onnxruntime"
 LAYERS = "layers: "
-_BRIEF = 300
 
 Ends = tuple[str, str]
 
@@ -54,58 +54,37 @@ def stopped_report(
     folder.mkdir(parents=True, exist_ok=True)
     trace = folder / TRACE
     trace.write_text(_trace(error), encoding="utf-8")
-    finished = [name for name in timings if name != error.stage]
-    brief = _brief(error.detail)
-    where = place_of(error.__cause__) if error.__cause__ else ""
-    at = f" at {where}" if where else ""
-    after = f"stage '{error.stage}' stopped"
-    records = [
-        _link(ends, Status.FAIL, f"{after}: {brief}")
-        if ends == guilty
-        else _link(ends, Status.NOT_RUN, after)
-        for ends in links
+    pipeline, after = ready.pipeline, f"stage '{error.stage}' stopped"
+    contracts = [
+        ContractRecord(name=name, side="both", verdict=Status.NOT_RUN.value, reason=after)
+        for name, settings in pipeline.contracts.items()
+        if settings is not False
     ]
-    source = ready.pipeline.model.weights
-    report = make_report(
-        ready,
-        (),
-        ChainResult(
-            links=records,
-            outputs=[],
-            culprits=[],
-            statuses=[Status(record.verdict) for record in records],
-            status=Status.FAIL,
-            tokens={},
-            shipped={},
-            notes=[],
-        ),
-        weights=WeightsInfo(source=source, digest="", seeded=source == "seeded"),
-        tokens=None,
-        artifacts=[],
-        notes=[],
+    return build_report(
+        pipeline,
+        words=ready.options.words(pipeline),
+        environment=describe_environment(ready.threads, ready.providers),
+        links=[
+            _link(ends, Status.FAIL, f"{after}: {brief(error.detail)}")
+            if ends == guilty
+            else _link(ends, Status.NOT_RUN, after)
+            for ends in links
+        ],
+        contracts=contracts,
         not_checked=[
             f"everything behind stage '{error.stage}': nothing was compared",
             *not_checked_always(ready, seeded=False),
+            *switched_off(pipeline, contracts),
         ],
         timings=dict(timings),
-        contracts=[
-            ContractRecord(name=name, side="both", verdict=Status.NOT_RUN.value, reason=after)
-            for name, settings in ready.pipeline.contracts.items()
-            if settings is not False
-        ],
-    )
-    return report.model_copy(
-        update={
-            "headline": f"stage '{error.stage}' stopped{at}: {brief}",
-            "finished_run": finished_run,
-            "stopped": StoppedRecord(
-                stage=error.stage,
-                detail=error.detail,
-                finished=finished,
-                where=where,
-                trace=str(trace),
-            ),
-        }
+        finished_run=finished_run,
+        stopped=StoppedRecord(
+            stage=error.stage,
+            detail=error.detail,
+            finished=[name for name in timings if name != error.stage],
+            where=place_of(error.__cause__) if error.__cause__ else "",
+            trace=str(trace),
+        ),
     )
 
 
@@ -144,9 +123,3 @@ def _trace(error: StageError) -> str:
     text = "".join(traceback.format_exception(error))
     graph = getattr(error.__cause__, "partial_fx_graph", None)
     return text if graph is None else f"{text}\ntraced so far:\n{graph}\n"
-
-
-def _brief(detail: str) -> str:
-    """The first line of a message that may be a page long."""
-    first = next((line.strip() for line in detail.splitlines() if line.strip()), "no reason given")
-    return first if len(first) <= _BRIEF else f"{first[: _BRIEF - 3]}..."

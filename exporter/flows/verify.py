@@ -25,13 +25,7 @@ from exporter.core.errors import StageError
 from exporter.core.stages import Stages, Station
 from exporter.execution.trial import is_own, try_file
 from exporter.flows.prepare import prepare
-from exporter.flows.report import (
-    clear_reports,
-    make_report,
-    not_checked_always,
-    policy_of,
-    write_reports,
-)
+from exporter.flows.report import judged_report
 from exporter.flows.stopped import stopped_report
 from exporter.graph.certificate import check_certificate
 from exporter.graph.index import index_graph
@@ -43,6 +37,7 @@ from exporter.judge.changes import structure_records
 from exporter.judge.interface import interface_problems
 from exporter.judge.known_taps import known_taps
 from exporter.judge.lowered import lowered_as_declared
+from exporter.judge.policy import policy_of
 from exporter.judge.records import artifact_record
 from exporter.judge.reference import reference_run
 from exporter.parity.status import Status
@@ -54,6 +49,7 @@ from exporter.report.schema import (
     Report,
     StructureRecord,
 )
+from exporter.report.write import clear_reports, write_reports
 
 
 def verify(
@@ -155,23 +151,20 @@ def verify(
             structure = structure_records(own.program, own.graph, given, on_purpose=on_purpose)
             notes += _purpose_note(structure) if on_purpose else []
     result = _with_structure(result, [item for item in structure if not item.accepted])
-    report = make_report(
+    report = judged_report(
         ready,
         loaded,
         result,
         weights=wrapped.weights,
         tokens=wrapped.tokens,
         artifacts=[artifact_record(artifact, made=False)],
-        notes=[*notes, *result.notes],
-        not_checked=[
-            *not_checked_always(ready, wrapped.weights.seeded),
-            *(() if tapped else ("layers: the file's values cannot be told apart by name",)),
-        ],
+        notes=notes,
+        not_checked=() if tapped else ("layers: the file's values cannot be told apart by name",),
         timings={**progress.timings, "total": time.perf_counter() - began},
         structure=structure,
         layers=pipeline.layers or ("required" if pipeline.min_coverage else "wanted"),
+        finished_run=finished_run,
     )
-    report = report.model_copy(update={"finished_run": finished_run})
     write_reports(report, folder)
     return report
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from exporter.core.errors import EXIT_USER_INPUT
 from exporter.parity.status import Status, decide
+from exporter.report.decision import GOLDEN_TAMPERED
 
 
 class State(StrEnum):
@@ -19,7 +20,7 @@ class State(StrEnum):
     AMBIGUOUS = "ambiguous"
     MOVED = "moved"
     MISSING = "missing"
-    TAMPERED = "tampered"
+    TAMPERED = GOLDEN_TAMPERED
 
 
 # From good to bad: the state of a golden is the worst of its cases.

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from exporter.core.errors import EXIT_USER_INPUT
 from exporter.parity.status import Decision, Status, decide, status_of
 from exporter.report.schema import CHECK_STRUCTURE, Report
+
+GOLDEN_TAMPERED = "tampered"
+"""State of a golden that is not what was recorded: a wrong input, as a damaged file is."""
 
 
 def decided(report: Report) -> Report:
     """The report with the verdict and the exit code that its parts give."""
     found = decision_of(report)
-    update = {"verdict": found.status.value, "exit_code": found.exit_code}
-    return report.model_copy(update=update)
+    tampered = any(held.state == GOLDEN_TAMPERED for held in report.golden)
+    code = EXIT_USER_INPUT if tampered else found.exit_code
+    return report.model_copy(update={"verdict": found.status.value, "exit_code": code})
 
 
 def decision_of(report: Report) -> Decision:
@@ -45,7 +50,9 @@ def ambiguous_outputs(report: Report) -> int:
     outputs = {(o.case, o.name) for o in report.outputs if _unsure(o.verdict.verdict)}
     count = len(outputs) or int(any(_unsure(link.verdict) for link in report.links))
     count += sum(_unsure(held.verdict) for held in (*report.contracts, *report.checks))
-    return count + sum(max(1, len(g.moved)) for g in report.golden if _unsure(g.verdict))
+    return count + sum(
+        max(1, g.ambiguous, len(g.moved)) for g in report.golden if _unsure(g.verdict)
+    )
 
 
 def _unsure(verdict: str) -> bool:

@@ -57,6 +57,7 @@ def _record(outcome: CheckOutcome, case: CaseOutcome) -> GoldenRecord:
         if state is State.AMBIGUOUS and outcome.exit_code == EXIT_PASS
         else status_of(state).value,
         moved=[move.name for move in case.outputs],
+        ambiguous=case.ambiguous,
         first_layer=layer_name(first) if first else None,
         observed=first.observed if first else worst.observed if worst else None,
         limit=first.limit if first else worst.limit if worst else None,

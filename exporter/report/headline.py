@@ -20,6 +20,7 @@ from exporter.report.schema import (
     StructureRecord,
 )
 
+_BRIEF = 300
 _WRONG = {
     Who.ONNX.value: "ONNX is wrong",
     Who.PYTORCH.value: "PyTorch is the worse one",
@@ -28,6 +29,9 @@ _WRONG = {
 
 def headline_of(report: Report) -> str:
     """The headline that the parts of a report give."""
+    if report.stopped is not None:
+        at = f" at {report.stopped.where}" if report.stopped.where else ""
+        return f"stage '{report.stopped.stage}' stopped{at}: {brief(report.stopped.detail)}"
     return headline(
         report.links,
         report.culprits,
@@ -116,6 +120,12 @@ def headline(
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         whole += f"; finding: {kernel_sentence(findings[0])}{more}"
     return whole
+
+
+def brief(detail: str) -> str:
+    """The first line of a message that may be a page long."""
+    first = next((line.strip() for line in detail.splitlines() if line.strip()), "no reason given")
+    return first if len(first) <= _BRIEF else f"{first[: _BRIEF - 3]}..."
 
 
 def _weak(report: Report) -> list[str]:

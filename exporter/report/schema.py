@@ -25,8 +25,7 @@ CHECK_REPLACED = "file replaced"
 """A file is not, or no longer, the one that was judged."""
 CHECK_LAYERS = "layers"
 """No value inside of the file was compared, and the pipeline requires it."""
-CHECK_EMPTY = "empty"
-"""Nothing was compared at all: whatever could have been holds no element."""
+CHECK_EMPTY = "empty"  # nothing was compared: whatever could have been holds no element
 CHECK_OTHER = "other"  # the run failed for a reason that none of its records carries
 
 
@@ -279,6 +278,7 @@ class GoldenRecord(Record):
     state: str = Field(description="same, within rounding, moved, environment moved, ...")
     verdict: str
     moved: list[str] = Field([], description="outputs that moved")
+    ambiguous: int = 0  # outputs that moved behind an ambiguous decision
     first_layer: str | None = None
     observed: float | None = None
     limit: float | None = None

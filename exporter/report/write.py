@@ -1,4 +1,4 @@
-"""Write what a report is rendered to, beside its report.json."""
+"""Write a report and what it is rendered to, side by side."""
 
 from __future__ import annotations
 
@@ -9,12 +9,27 @@ from exporter.report.html import render_html
 from exporter.report.junit import render_junit
 from exporter.report.markdown import render_markdown
 from exporter.report.overlay import render_overlay
-from exporter.report.schema import Report
+from exporter.report.schema import REPORT, Report, write_report
 
 HTML = "report.html"
 MARKDOWN = "report.md"
 OVERLAY = "model_explorer.json"
+TRACE = "stopped.txt"
+"""The traceback of a run that stopped."""
 RENDERINGS = (HTML, MARKDOWN, OVERLAY)
+
+
+def clear_reports(folder: Path) -> None:
+    """Take away what an earlier run said: beside other files it would be believed."""
+    for name in (REPORT, *RENDERINGS, TRACE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_reports(report: Report, folder: Path) -> None:
+    """Write ``report.json`` and what it is rendered to, each atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_report(report, folder / REPORT)
+    write_renderings(report, folder)
 
 
 def write_renderings(report: Report, folder: Path) -> tuple[Path, ...]:

@@ -11,7 +11,7 @@ from torch import nn
 from exporter.config import load_pipeline
 from exporter.contracts import declared_settings, run_contracts
 from exporter.core.errors import ExportVerifyError, exit_code
-from exporter.flows.report import _switched_off
+from exporter.flows.report import switched_off
 from exporter.report.schema import ContractRecord
 from tests.contracts.zoo.toy import frames, output, subject
 from tests.false_passes.way import Told, way
@@ -102,7 +102,7 @@ def test_what_is_off_is_listed_as_not_checked(tmp_path):
     record = ContractRecord(
         name="padding", side="torch", verdict="not applicable", reason="one row only"
     )
-    lines = _switched_off(pipeline, [record, record.model_copy(update={"side": "onnx"})])
+    lines = switched_off(pipeline, [record, record.model_copy(update={"side": "onnx"})])
     assert lines == [
         "contract 'padding' (torch, onnx): not applicable: one row only",
         "contract 'silence': switched off",
