@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from exporter.core.tensors import Case
 from exporter.graph.taps import COMPARED
-from exporter.judge.layers import LayerLink, TapResult
+from exporter.judge.layers import LayerLink
 from exporter.judge.records import culprit_record
+from exporter.judge.taps import JudgedTap
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status
 from tests.faults.editor import Editor
@@ -28,7 +29,7 @@ def culprits(link: LayerLink) -> list[str]:
     return [culprit.tap.planned.tap.module for culprit in link.culprits]
 
 
-def tap(link: LayerLink, module: str, op: str) -> TapResult:
+def tap(link: LayerLink, module: str, op: str) -> JudgedTap:
     for found in link.taps:
         if (found.planned.tap.module, found.planned.tap.op) == (module, op):
             return found

@@ -28,14 +28,13 @@ from exporter.judge.case_run import CAPTURED, EAGER, CaseRun, run_cases, tokens_
 from exporter.judge.chain_result import ChainResult, OpenFile
 from exporter.judge.devices import device_records, policy_on
 from exporter.judge.joins import judge_subject
-from exporter.judge.layer_link import layer_link
 from exporter.judge.layers import LayerLink
 from exporter.judge.length_proofs import LengthProof, LengthProofs
 from exporter.judge.lowered import LoweredFiles
 from exporter.judge.outputs import OutputResult, judge_outputs, output_places, second_opinion
 from exporter.judge.own_state import OwnState, judge_own_state
 from exporter.judge.randomness import with_randomness
-from exporter.judge.records import link_record, output_record, walk_notes
+from exporter.judge.records import layer_link, link_record, output_record, walk_notes
 from exporter.judge.subject import Subject
 from exporter.judge.sweep import Swept, sweep
 from exporter.parity.rollup import Rollup, rollup

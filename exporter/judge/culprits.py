@@ -8,42 +8,13 @@ from dataclasses import dataclass
 
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.judge.taps import JudgedTap, Judgement
 from exporter.parity.cause import Cause, Opinion
-from exporter.parity.compare import worse
-from exporter.parity.measurement import Measurement
-from exporter.parity.status import Status, severity, worst
-from exporter.parity.verdict import Verdict
+from exporter.parity.status import Status
 
 _ROUNDING = 24 * 2.0**-24
 """Relative error that the limit of an ordinary float32 op allows."""
 _TINY = 2.0**-126
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """One measurement with its verdict and the case it comes from.
-
-    ``opinion``, of a layer that fails by itself: whether graph or kernel is to blame.
-    """
-
-    measurement: Measurement
-    verdict: Verdict
-    case: str
-    opinion: Opinion | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TapResult:
-    """A tap and its worst figures over all cases; None where it was not compared."""
-
-    planned: PlannedTap
-    local: Judged | None
-    propagated: Judged | None
-
-    @property
-    def status(self) -> Status:
-        """The more serious of the two; a tap that was not compared was not run."""
-        return worst(j.verdict.status for j in (self.local, self.propagated) if j is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +25,9 @@ class Culprit:
     are less wrong.
     """
 
-    tap: TapResult
+    tap: JudgedTap
     lost: tuple[PlannedTap, ...] = ()
-    others: tuple[TapResult, ...] = ()
+    others: tuple[JudgedTap, ...] = ()
 
     @property
     def local(self) -> bool:
@@ -69,31 +40,8 @@ class Culprit:
         return self.tap.local.opinion if self.tap.local is not None else None
 
 
-def worse_judged(held: Judged | None, new: Judged) -> Judged:
-    """The more serious of two judgements on one tap, else the one with the larger figures."""
-    if held is None:
-        return new
-    ranks = severity(held.verdict.status), severity(new.verdict.status)
-    if ranks[0] != ranks[1]:
-        return held if ranks[0] > ranks[1] else new
-    return held if worse(held.measurement, new.measurement) is held.measurement else new
-
-
-@dataclass(slots=True)
-class WorstOf:
-    """The worst judgements on one tap over the cases so far."""
-
-    local: Judged | None = None
-    propagated: Judged | None = None
-
-    def add(self, local: Judged, propagated: Judged) -> None:
-        """Take in the judgements of one more case."""
-        self.local = worse_judged(self.local, local)
-        self.propagated = worse_judged(self.propagated, propagated)
-
-
 def find_culprits(
-    taps: tuple[TapResult, ...],
+    taps: tuple[JudgedTap, ...],
     program: Program,
     expected_taps: frozenset[str] = frozenset(),
 ) -> tuple[Culprit, ...]:
@@ -114,19 +62,19 @@ def find_culprits(
     return ()
 
 
-def find_findings(taps: tuple[TapResult, ...], program: Program) -> tuple[Culprit, ...]:
+def find_findings(taps: tuple[JudgedTap, ...], program: Program) -> tuple[Culprit, ...]:
     """Layers in which a kernel loses digits and nothing fails, the worst first."""
     return _per_layer(taps, Status.FINDING, program, frozenset())
 
 
 def _per_layer(
-    taps: tuple[TapResult, ...],
+    taps: tuple[JudgedTap, ...],
     status: Status,
     program: Program,
     expected_taps: frozenset[str],
 ) -> tuple[Culprit, ...]:
     by_name = {tap.planned.tap.name: tap for tap in taps}
-    layers: dict[str, list[TapResult]] = {}
+    layers: dict[str, list[JudgedTap]] = {}
     for result in taps:
         if _is(result, status):
             layers.setdefault(result.planned.tap.module, []).append(result)
@@ -138,22 +86,22 @@ def _per_layer(
     return tuple(sorted(found, key=lambda culprit: _rank(culprit.tap), reverse=True))
 
 
-def _is(result: TapResult, *statuses: Status) -> bool:
+def _is(result: JudgedTap, *statuses: Status) -> bool:
     return result.local is not None and result.local.verdict.status in statuses
 
 
-def _rank(result: TapResult) -> tuple[bool, float]:
+def _rank(result: JudgedTap) -> tuple[bool, float]:
     opinion = result.local.opinion if result.local is not None else None
     kernel = opinion is not None and opinion.cause is Cause.KERNEL
     return not kernel, _badness(result)
 
 
-def _badness(result: TapResult) -> float:
+def _badness(result: JudgedTap) -> float:
     """How many times over its limit a tap is by itself; infinite where that is no number."""
     return math.inf if result.local is None else over_limit(result.local)
 
 
-def over_limit(judged: Judged) -> float:
+def over_limit(judged: Judgement) -> float:
     """Error over limit; of a copy that changed bits, over what rounding would cost there.
 
     Infinite where nothing can be put into such a figure: another shape, NaN, integers.
@@ -168,8 +116,8 @@ def over_limit(judged: Judged) -> float:
 
 
 def _lost_inside(
-    result: TapResult,
-    by_name: dict[str, TapResult],
+    result: JudgedTap,
+    by_name: dict[str, JudgedTap],
     program: Program,
     expected_taps: frozenset[str],
 ) -> Iterator[PlannedTap]:

@@ -14,10 +14,9 @@ from exporter.execution.lockstep import Lockstep
 from exporter.execution.stored import as_expected
 from exporter.execution.tap_values import TapValues
 from exporter.graph.program import Program
-from exporter.graph.taps import PlannedTap
 from exporter.interpret.float32_cost import DRAWS
-from exporter.judge.culprits import Judged, WorstOf
 from exporter.judge.second_opinion import judge_again
+from exporter.judge.taps import JudgedTap, Judgement
 from exporter.parity.cause import Cause, Opinion, opinion
 from exporter.parity.compare import as_pairs
 from exporter.parity.status import Status, Who
@@ -29,27 +28,24 @@ def graph_or_kernel(
     inputs: Arrays,
     policy: Policy,
     provider: str,
-    found: Mapping[str, WorstOf],
-) -> None:
+    taps: Mapping[str, JudgedTap],
+) -> dict[str, JudgedTap]:
     """Give every local failure of one case its cause, and a kernel's the status of the policy.
 
     Args:
         lockstep: walked on ``inputs`` already. provider: what ran the kernels.
-        found: judgements of the case by tap; those that failed are replaced.
+        taps: judgements of the case by tap; those that failed by themselves are replaced.
     """
-    failing = frozenset(
-        name
-        for name, held in found.items()
-        if held.local is not None and held.local.verdict.status is Status.FAIL
-    )
-    if not failing:
-        return
-    for values in lockstep.walk(inputs, failing):
-        held = found[values.planned.tap.name]
-        if held.local is not None:
-            said = replace(_opinion(values, held.local, policy), provider=provider)
-            judged = _within_orders(values, held.local, policy) if of_kernel(said) else None
-            held.local = judged or _with_opinion(held.local, said, policy, provider)
+    again = dict(taps)
+    failing = frozenset(name for name, tap in taps.items() if tap.fails_by_itself)
+    for values in lockstep.walk(inputs, failing) if failing else ():
+        tap = taps[values.planned.tap.name]
+        if tap.local is not None:
+            said = replace(_opinion(values, tap.local, policy), provider=provider)
+            excused = _within_orders(values, tap.local, policy) if of_kernel(said) else None
+            local = excused or _with_opinion(tap.local, said, policy, provider)
+            again[tap.planned.tap.name] = replace(tap, local=local)
+    return again
 
 
 def of_kernel(said: Opinion) -> bool:
@@ -57,7 +53,7 @@ def of_kernel(said: Opinion) -> bool:
     return said.cause is Cause.KERNEL
 
 
-def _within_orders(values: TapValues, judged: Judged, policy: Policy) -> Judged | None:
+def _within_orders(values: TapValues, judged: Judgement, policy: Policy) -> Judgement | None:
     """The judgement with what other orders of summation cost, if it passes with that.
 
     Asked only where the graph is known to be right: no order excuses a wrong node.
@@ -72,7 +68,7 @@ def _within_orders(values: TapValues, judged: Judged, policy: Policy) -> Judged 
     return replace(judged, measurement=measured, verdict=replace(verdict, reason=reason))
 
 
-def _opinion(values: TapValues, judged: Judged, policy: Policy) -> Opinion:
+def _opinion(values: TapValues, judged: Judgement, policy: Policy) -> Opinion:
     measured, name = judged.measurement, values.planned.onnx_name
     if measured.problem is not None and measured.dtype_actual is not None:
         # Another shape or another type is said by the nodes, whatever the kernel.
@@ -105,7 +101,7 @@ def _opinion(values: TapValues, judged: Judged, policy: Policy) -> Opinion:
     return said
 
 
-def _with_opinion(judged: Judged, said: Opinion, policy: Policy, provider: str) -> Judged:
+def _with_opinion(judged: Judgement, said: Opinion, policy: Policy, provider: str) -> Judgement:
     verdict = judged.verdict
     if said.cause is Cause.KERNEL:
         which = f" ({', '.join(said.nodes)})" if said.nodes else ""
@@ -132,37 +128,31 @@ def _to(error: float | None) -> str:
     return "" if error is None else f" to {error:.3g}"
 
 
-def excuse_behind_kernels(
-    program: Program, planned: tuple[PlannedTap, ...], found: Mapping[str, WorstOf]
-) -> None:
+def excuse_behind_kernels(program: Program, taps: Mapping[str, JudgedTap]) -> dict[str, JudgedTap]:
     """What a free run has behind a kernel that loses digits is that kernel's, not the graph's.
 
     Only of inner floating values, and only where nothing else in front fails by itself: decisions
     and outputs keep their verdict.
     """
-    losing, guilty = set(), set()
-    for name, held in found.items():
-        if held.local is None:
-            continue
-        if held.local.verdict.status is Status.FINDING:
-            losing.add(name)
-        elif held.local.verdict.status is Status.FAIL:
-            guilty.add(name)
+    local = {name: tap.local.verdict.status for name, tap in taps.items() if tap.local is not None}
+    losing = {name for name, status in local.items() if status is Status.FINDING}
+    guilty = {name for name, status in local.items() if status is Status.FAIL}
+    again = dict(taps)
     if not losing:
-        return
-    first = next(iter(name for name in found if name in losing))
+        return again
+    first = next(name for name in taps if name in losing)
     for op in program.ops:
         if any(name in losing for name in op.refs()):
             losing.add(op.name)
         if any(name in guilty for name in op.refs()):
             guilty.add(op.name)
-    outputs = {tap.tap.name for tap in planned if tap.output}
-    for name, held in found.items():
-        judged = held.propagated
-        if judged is None or judged.verdict.status is not Status.FAIL or name not in losing:
+    for name in losing - guilty:
+        free = taps[name].propagated if name in taps else None
+        if free is None or not free.fails or free.verdict.strain is None:
             continue
-        if name in guilty or name in outputs or judged.verdict.strain is None:
+        if taps[name].planned.output:
             continue
-        reason = f"behind '{first}', where a kernel loses digits; {judged.verdict.reason}"
-        verdict = replace(judged.verdict, status=Status.FINDING, who=Who.KERNEL, reason=reason)
-        held.propagated = replace(judged, verdict=verdict)
+        reason = f"behind '{first}', where a kernel loses digits; {free.verdict.reason}"
+        verdict = replace(free.verdict, status=Status.FINDING, who=Who.KERNEL, reason=reason)
+        again[name] = replace(taps[name], propagated=replace(free, verdict=verdict))
+    return again

@@ -26,10 +26,9 @@ from exporter.execution.misnamed_taps import settle, values_behind
 from exporter.execution.onnxruntime import Deployment
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, Joins, Names
-from exporter.judge.layers import LayerLink, TapResult, judge_layers
+from exporter.graph.taps import Joins, Names
+from exporter.judge.layers import LayerLink, judge_layers
 from exporter.judge.subject import Subject
-from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 
 
@@ -101,9 +100,9 @@ def _in_question(link: LayerLink) -> frozenset[str]:
     return frozenset(
         tap.planned.tap.name
         for tap in link.taps
-        if _fails(tap)
+        if tap.fails_by_itself
         and tap.propagated is not None
-        and tap.propagated.verdict.status is Status.FAIL
+        and tap.propagated.fails
         and not (tap.planned.output or tap.planned.constant)
     )
 
@@ -122,7 +121,7 @@ def _failing_behind(link: LayerLink, program: Program, names: frozenset[str]) ->
     return frozenset(
         name
         for name in names
-        if any(_fails(by_name[other]) for other in values_behind(program, planned, name))
+        if any(by_name[other].fails_by_itself for other in values_behind(program, planned, name))
     )
 
 
@@ -141,11 +140,3 @@ def _without(joins: Joins, wrong: frozenset[str], link: LayerLink) -> Joins:
     back = {kept[name] for name in wrong}
     names = {tap: held for tap, held in joins.names.items() if held not in back}
     return Joins(names=names, moved=joins.moved - wrong)
-
-
-def _fails(tap: TapResult) -> bool:
-    return (
-        tap.planned.fate == COMPARED
-        and tap.local is not None
-        and tap.local.verdict.status is Status.FAIL
-    )

@@ -22,16 +22,8 @@ from exporter.graph.exposed import expose_quantised
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, NO_JOINS, Joins, plan_taps
-from exporter.interpret.format_cost import Costs
 from exporter.interpret.margins import Margin
-from exporter.judge.culprits import (
-    Culprit,
-    Judged,
-    TapResult,
-    WorstOf,
-    find_culprits,
-    find_findings,
-)
+from exporter.judge.culprits import Culprit, find_culprits, find_findings
 from exporter.judge.graph_or_kernel import excuse_behind_kernels, graph_or_kernel
 from exporter.judge.lowered import LoweredTaps
 from exporter.judge.masked_nan import excuse_masked_nan
@@ -42,12 +34,11 @@ from exporter.judge.tap_measure import (
     measure_tap,
     rearranged_free,
 )
+from exporter.judge.taps import JudgedTap, Judgement
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import Policy
-from exporter.parity.verdict import Verdict, judge, judge_discrete
-
-__all__ = ["Culprit", "Judged", "LayerLink", "TapResult", "find_culprits", "judge_layers"]
+from exporter.parity.verdict import judge, judge_discrete
 
 _WORKERS = 2
 
@@ -60,7 +51,7 @@ class LayerLink:
     case, the first ambiguous decision in words; None where there is none or something fails.
     """
 
-    taps: tuple[TapResult, ...]
+    taps: tuple[JudgedTap, ...]
     culprits: tuple[Culprit, ...]
     clock: Clock
     findings: tuple[Culprit, ...] = ()
@@ -94,225 +85,194 @@ def judge_layers(
     planned = plan_taps(program, graph, known_taps, joins)
     lockstep = Lockstep(program, graph, planned, deployment=deployment, budget=budget)
     lowered = LoweredTaps(program, lockstep.held, planned, policy)
-    found: dict[str, WorstOf] = {tap.tap.name: WorstOf() for tap in planned}
+    worst: dict[str, JudgedTap] = {}
     decisions: dict[str, str | None] = {}
     with ThreadPoolExecutor(_WORKERS) as pool:
         for case in cases:
             progress(case.name)
-            here: dict[str, WorstOf] = {tap.tap.name: WorstOf() for tap in planned}
-            _judge_case(lockstep, lowered, case, policy, pool, budget, here)
-            excuse_masked_nan(planned, policy, here)
-            graph_or_kernel(lockstep, case.inputs, policy, deployment.provider, here)
-            excuse_behind_kernels(program, planned, here)
-            _second_opinion(program, case, policy, here)
-            decisions[case.name] = _ambiguous(here)
-            for name, results in here.items():
-                if results.local is not None and results.propagated is not None:
-                    found[name].add(results.local, results.propagated)
-    taps = tuple(
-        TapResult(
-            planned=tap,
-            local=found[tap.tap.name].local if tap.fate == COMPARED else None,
-            propagated=found[tap.tap.name].propagated if tap.fate == COMPARED else None,
-        )
-        for tap in planned
-    )
-    culprits = find_culprits(taps, program, expected_taps)
-    findings = find_findings(taps, program)
+            taps = _CaseWalk(lockstep, lowered, case, policy, budget, pool).judged()
+            if any(tap.status is Status.FAIL for tap in taps.values()):
+                taps = excuse_masked_nan(planned, policy, taps)
+                taps = graph_or_kernel(lockstep, case.inputs, policy, deployment.provider, taps)
+                taps = excuse_behind_kernels(program, taps)
+                taps = _second_opinion(program, case, policy, taps)
+            decisions[case.name] = _ambiguous(taps.values())
+            worst |= {n: worst[n].or_worse(tap) if n in worst else tap for n, tap in taps.items()}
+    judged = tuple(worst.get(tap.tap.name, JudgedTap(planned=tap)) for tap in planned)
     return LayerLink(
-        taps=taps,
-        culprits=culprits,
+        taps=judged,
+        culprits=find_culprits(judged, program, expected_taps),
         clock=lockstep.clock,
-        findings=findings,
+        findings=find_findings(judged, program),
         decisions=decisions,
     )
 
 
-def _ambiguous(found: Mapping[str, WorstOf]) -> str | None:
+def _ambiguous(taps: Iterable[JudgedTap]) -> str | None:
     """Why outputs of a case may differ: a decision whose margin is below the noise."""
-    judged = [j for held in found.values() for j in (held.propagated, held.local) if j is not None]
-    if any(j.verdict.status is Status.FAIL for j in judged):
+    verdicts = [j.verdict for tap in taps for j in reversed(tap.both)]
+    if any(v.status is Status.FAIL for v in verdicts):
         return None
     # A limit that shows nothing is no decision that could have gone either way.
-    unsure = (j for j in judged if j.verdict.status is Status.AMBIGUOUS and not j.verdict.weak)
-    return next((j.verdict.reason for j in unsure), None)
+    return next((v.reason for v in verdicts if v.status is Status.AMBIGUOUS and not v.weak), None)
 
 
 def _second_opinion(
-    program: Program,
-    case: Case,
-    policy: Policy,
-    found: dict[str, WorstOf],
-) -> None:
+    program: Program, case: Case, policy: Policy, taps: Mapping[str, JudgedTap]
+) -> dict[str, JudgedTap]:
     """Judge propagated failures again, with float32's cost taken from several draws.
 
     Only where no layer of the case fails by itself: a free run may then still be far off at an
     element that amplifies rounding, where PyTorch's single draw happened to be good.
     """
-    if any(w.local and w.local.verdict.status is Status.FAIL for w in found.values()):
-        return
-    doubtful = {
-        name: w.propagated
-        for name, w in found.items()
-        if w.propagated is not None and is_doubtful(w.propagated.verdict)
-    }
-    if not doubtful:
-        return
+    free = {name: tap.propagated for name, tap in taps.items() if tap.propagated is not None}
+    doubtful = {name: j for name, j in free.items() if is_doubtful(j.verdict)}
+    if not doubtful or any(tap.fails_by_itself for tap in taps.values()):
+        return dict(taps)
     opinion = SecondOpinion(program, case.inputs, policy, doubtful)
-    for name, judged in doubtful.items():
-        measured, verdict = opinion.on(name, judged.measurement, judged.verdict)
-        found[name].propagated = replace(judged, measurement=measured, verdict=verdict)
-
-
-@dataclass(slots=True)
-class _CaseState:
-    """Names behind a decision that float32 alone could take either way."""
-
-    case: Case
-    policy: Policy
-    lowered: LoweredTaps
-    costs: Costs
-    tainted: set[str] = field(default_factory=set)
-    taint_reason: str = ""
-
-
-def _judge_case(
-    lockstep: Lockstep,
-    lowered: LoweredTaps,
-    case: Case,
-    policy: Policy,
-    pool: ThreadPoolExecutor,
-    budget: int,
-    found: dict[str, WorstOf],
-) -> None:
-    costs = lowered.costs(case.inputs)
-    state = _CaseState(case=case, policy=policy, lowered=lowered, costs=costs)
-    pending: list[TapValues] = []
-    held = 0
-    started = time.perf_counter()
-    for values in lockstep.walk(case.inputs):
-        name = values.planned.tap.name
-        if any(source in state.tainted for source in lockstep.sources(name)):
-            state.tainted.add(name)
-        if values.planned.fate != COMPARED:
-            continue
-        here = values.reference.dtype.kind in "biu" or name in state.tainted
-        if here or values.truth_free is None or values.truth_local is None:
-            found[name].add(*_judge_tap(values, state))
-            continue
-        pending.append(values)
-        held += values.truth_free.nbytes + values.truth_local.nbytes + 3 * values.reference.nbytes
-        # A value waiting to be measured is memory that the budget does not see.
-        if held > budget // 2:
-            _measure_all(pending, state, pool, found, lockstep.clock)
-            held = 0
-    _measure_all(pending, state, pool, found, lockstep.clock)
-    lockstep.clock.add("wall", time.perf_counter() - started)
-
-
-def _measure_all(
-    pending: list[TapValues],
-    state: _CaseState,
-    pool: ThreadPoolExecutor,
-    found: dict[str, WorstOf],
-    clock: Clock,
-) -> None:
-    """Measure what waits, on all cores at once, and forget it.
-
-    Not beside the walk: torch and onnxruntime use every core themselves, and a thread of theirs
-    that has to wait for one of ours keeps the others spinning.
-    """
-    started = time.perf_counter()
-    results = pool.map(lambda values: _judge_apart(values, state), pending)
-    for values, (local, free) in zip(pending, results, strict=True):
-        if free is None:
-            free = _judge_rearranged(values, state, found)
-        found[values.planned.tap.name].add(local, free)
-    pending.clear()
-    clock.add("metrics", time.perf_counter() - started)
-
-
-def _judge_apart(values: TapValues, state: _CaseState) -> tuple[Judged, Judged | None]:
-    """Judge a tap; the propagated error of a rearranged one is left to its source's."""
-    if not is_rearranged(values):
-        return _judge_tap(values, state)
-    local = state.lowered.local(measure_local(values), state.costs)
-    return _judged(local, _judge(local, values, state), state), None
-
-
-def _judge_rearranged(values: TapValues, state: _CaseState, found: dict[str, WorstOf]) -> Judged:
-    source = None
-    if values.rearranged is not None:
-        source = found[values.rearranged.source].propagated
-    if source is None or source.measurement.kind != "float" or source.measurement.problem:
-        return _judge_tap(values, state)[1]
-    free = state.lowered.free(rearranged_free(values, source.measurement), state.costs)
-    return _judged(free, _judge(free, values, state), state)
-
-
-def _judge_tap(values: TapValues, state: _CaseState) -> tuple[Judged, Judged]:
-    local, free = measure_tap(values)
-    local = state.lowered.local(local, state.costs)
-    free = state.lowered.free(free, state.costs)
-    local_verdict, free_verdict = (_judge(m, values, state) for m in (local, free))
-    behind = state.taint_reason if values.planned.tap.name in state.tainted else None
-    if local_verdict.status is Status.FAIL and local.kind == "discrete":
-        local_verdict = _within_margin(
-            local, local_verdict, values, values.margin_local, values.forced, state
+    again = {name: opinion.on(name, j.measurement, j.verdict) for name, j in doubtful.items()}
+    return {**taps} | {
+        name: replace(
+            taps[name],
+            propagated=replace(doubtful[name], measurement=measured, verdict=verdict),
         )
-    if free_verdict.status is Status.FAIL and local_verdict.status is not Status.FAIL:
-        free_verdict = _reconsider(free, free_verdict, values, state, behind)
-    return _judged(local, local_verdict, state), _judged(free, free_verdict, state)
+        for name, (measured, verdict) in again.items()
+    }
 
 
-def _judge(measured: Measurement, values: TapValues, state: _CaseState) -> Verdict:
-    tap, case = values.planned, state.case
-    empty = tap.onnx_name in case.expect_empty if tap.output else bool(case.expect_empty)
-    return judge(measured, state.policy, empty_declared=empty, layer=tap.tap.module)
+class _CaseWalk:
+    """One case through every tap: values come in the order of the program, verdicts go out."""
 
+    def __init__(
+        self,
+        lockstep: Lockstep,
+        lowered: LoweredTaps,
+        case: Case,
+        policy: Policy,
+        budget: int,
+        pool: ThreadPoolExecutor,
+    ):
+        self._lockstep = lockstep
+        self._lowered = lowered
+        self._case = case
+        self._policy = policy
+        self._budget = budget
+        self._pool = pool
+        self._costs = lowered.costs(case.inputs)
+        self._taps: dict[str, JudgedTap] = {}
+        # Names behind a decision that float32 alone could take either way.
+        self._tainted: set[str] = set()
+        self._taint_reason = ""
 
-def _judged(measured: Measurement, verdict: Verdict, state: _CaseState) -> Judged:
-    return Judged(measurement=measured, verdict=verdict, case=state.case.name)
+    def judged(self) -> dict[str, JudgedTap]:
+        """Every tap that the file holds, by name, in the order of the program."""
+        started = time.perf_counter()
+        pending: list[TapValues] = []
+        waiting = 0
+        for values in self._lockstep.walk(self._case.inputs):
+            name = values.planned.tap.name
+            if any(source in self._tainted for source in self._lockstep.sources(name)):
+                self._tainted.add(name)
+            if values.planned.fate != COMPARED:
+                continue
+            # Room in the order of the program: what waits is judged later than what does not.
+            self._taps[name] = JudgedTap(planned=values.planned)
+            at_once = values.reference.dtype.kind in "biu" or name in self._tainted
+            if at_once or values.truth_free is None or values.truth_local is None:
+                self._keep(values, *self._judge_tap(values))
+                continue
+            pending.append(values)
+            waiting += values.truth_free.nbytes + values.truth_local.nbytes
+            waiting += 3 * values.reference.nbytes
+            # A value waiting to be measured is memory that the budget does not see.
+            if waiting > self._budget // 2:
+                self._judge_all(pending)
+                waiting = 0
+        self._judge_all(pending)
+        self._lockstep.clock.add("wall", time.perf_counter() - started)
+        return self._taps
 
+    def _keep(self, values: TapValues, local: Judgement, free: Judgement) -> None:
+        planned = values.planned
+        self._taps[planned.tap.name] = JudgedTap(planned=planned, local=local, propagated=free)
 
-def _reconsider(
-    measured: Measurement,
-    verdict: Verdict,
-    values: TapValues,
-    state: _CaseState,
-    behind: str | None,
-) -> Verdict:
-    """A free run may differ because a decision was within rounding, here or further up."""
-    decided = _within_margin(measured, verdict, values, values.margin, values.free, state)
-    if decided.status is Status.AMBIGUOUS or behind is None:
-        return decided
-    return replace(
-        verdict,
-        status=Status.AMBIGUOUS,
-        who=Who.BOTH_WITHIN_ROUNDING,
-        reason=f"behind an ambiguous decision ({behind}); {verdict.reason}",
-    )
+    def _judge_all(self, pending: list[TapValues]) -> None:
+        """Measure what waits, on all cores at once, and forget it.
 
+        Not beside the walk: torch and onnxruntime use every core themselves, and a thread of
+        theirs that has to wait for one of ours keeps the others spinning.
+        """
+        started = time.perf_counter()
+        for values, (local, free) in zip(
+            pending, self._pool.map(self._judge_apart, pending), strict=True
+        ):
+            self._keep(values, local, self._judge_rearranged(values) if free is None else free)
+        pending.clear()
+        self._lockstep.clock.add("metrics", time.perf_counter() - started)
 
-def _within_margin(
-    measured: Measurement,
-    verdict: Verdict,
-    values: TapValues,
-    margin: Callable[..., Margin] | None,
-    actual: np.ndarray | None,
-    state: _CaseState,
-) -> Verdict:
-    """Ambiguous where every decision that differs was within rounding, or between equal values."""
-    if measured.kind != "discrete" or margin is None or actual is None:
-        return verdict
-    if measured.shape_expected != measured.shape_actual or measured.problem is not None:
-        return verdict
-    name = values.planned.tap.name
-    found = margin(actual)
-    gaps = np.broadcast_to(found.distance, actual.shape)[values.reference != actual]
-    noise = found.noise * state.policy.factor
-    decided = judge_discrete(measured, gaps, noise, ties=found.ties)
-    if decided.status is Status.AMBIGUOUS:
-        state.tainted.add(name)
-        state.taint_reason = f"'{name}' in {values.planned.tap.module or 'the root module'}"
-    return decided
+    def _judge_apart(self, values: TapValues) -> tuple[Judgement, Judgement | None]:
+        """Judge a tap; the propagated error of a rearranged one is left to its source's."""
+        if not is_rearranged(values):
+            return self._judge_tap(values)
+        return self._local(values, measure_local(values)), None
+
+    def _judge_rearranged(self, values: TapValues) -> Judgement:
+        source = self._taps[values.rearranged.source].propagated if values.rearranged else None
+        if source is None or source.measurement.kind != "float" or source.measurement.problem:
+            return self._judge_tap(values)[1]
+        return self._free(values, rearranged_free(values, source.measurement))
+
+    def _local(self, values: TapValues, measured: Measurement) -> Judgement:
+        return self._judge(values, self._lowered.local(measured, self._costs))
+
+    def _free(self, values: TapValues, measured: Measurement) -> Judgement:
+        return self._judge(values, self._lowered.free(measured, self._costs))
+
+    def _judge(self, values: TapValues, measured: Measurement) -> Judgement:
+        tap, declared = values.planned, self._case.expect_empty
+        empty = tap.onnx_name in declared if tap.output else bool(declared)
+        verdict = judge(measured, self._policy, empty_declared=empty, layer=tap.tap.module)
+        return Judgement(measurement=measured, verdict=verdict, case=self._case.name)
+
+    def _judge_tap(self, values: TapValues) -> tuple[Judgement, Judgement]:
+        measured = measure_tap(values)
+        local, free = self._local(values, measured[0]), self._free(values, measured[1])
+        name = values.planned.tap.name
+        behind = self._taint_reason if name in self._tainted else None
+        if local.fails:
+            local = self._within_margin(values, local, values.margin_local, values.forced)
+        if free.fails and not local.fails:
+            # A free run may differ because a decision was within rounding, here or further up.
+            free = self._within_margin(values, free, values.margin, values.free)
+            if free.verdict.status is not Status.AMBIGUOUS and behind is not None:
+                verdict = replace(
+                    free.verdict,
+                    status=Status.AMBIGUOUS,
+                    who=Who.BOTH_WITHIN_ROUNDING,
+                    reason=f"behind an ambiguous decision ({behind}); {free.verdict.reason}",
+                )
+                free = replace(free, verdict=verdict)
+        return local, free
+
+    def _within_margin(
+        self,
+        values: TapValues,
+        judged: Judgement,
+        margin: Callable[..., Margin] | None,
+        actual: np.ndarray | None,
+    ) -> Judgement:
+        """Ambiguous where every decision that differs was within rounding, or of equal values."""
+        measured = judged.measurement
+        if measured.kind != "discrete" or margin is None or actual is None:
+            return judged
+        if measured.shape_expected != measured.shape_actual or measured.problem is not None:
+            return judged
+        tap = values.planned.tap
+        margins = margin(actual)
+        gaps = np.broadcast_to(margins.distance, actual.shape)[values.reference != actual]
+        noise = margins.noise * self._policy.factor
+        verdict = judge_discrete(measured, gaps, noise, ties=margins.ties)
+        if verdict.status is Status.AMBIGUOUS:
+            self._tainted.add(tap.name)
+            self._taint_reason = f"'{tap.name}' in {tap.module or 'the root module'}"
+        return replace(judged, verdict=verdict)

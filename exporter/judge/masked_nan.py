@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from exporter.graph.taps import COMPARED, PlannedTap
-from exporter.judge.culprits import Judged, WorstOf
+from exporter.judge.taps import JudgedTap, Judgement
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
@@ -19,33 +19,36 @@ from exporter.parity.verdict import judge
 
 
 def excuse_masked_nan(
-    planned: Iterable[PlannedTap], policy: Policy, found: Mapping[str, WorstOf]
-) -> None:
+    planned: Iterable[PlannedTap], policy: Policy, taps: Mapping[str, JudgedTap]
+) -> dict[str, JudgedTap]:
     """Judge inner values of one case once more without the NaN that all sides share.
 
     Nothing is excused where an output holds NaN, is missing, or was not compared.
     """
-    taps = {tap.tap.name: tap for tap in planned}
-    outputs = [found[name] for name, tap in taps.items() if tap.output and tap.fate == COMPARED]
-    if not outputs or not all(_shows_none(held) for held in outputs):
-        return
-    for name, held in found.items():
-        layer = taps[name].tap.module
-        held.local = _without(held.local, policy, layer)
-        held.propagated = _without(held.propagated, policy, layer)
+    outputs = [tap.tap.name for tap in planned if tap.output and tap.fate == COMPARED]
+    if not outputs or not all(name in taps and _shows_none(taps[name]) for name in outputs):
+        return dict(taps)
+    return {
+        name: replace(
+            tap,
+            local=_without(tap.local, policy, tap.planned.tap.module),
+            propagated=_without(tap.propagated, policy, tap.planned.tap.module),
+        )
+        for name, tap in taps.items()
+    }
 
 
-def _shows_none(held: WorstOf) -> bool:
-    judged = [j.measurement for j in (held.local, held.propagated) if j is not None]
-    return bool(judged) and all(m.problem is None and not _count(m) for m in judged)
+def _shows_none(tap: JudgedTap) -> bool:
+    figures = [j.measurement for j in tap.both]
+    return bool(figures) and all(m.problem is None and not _count(m) for m in figures)
 
 
 def _count(m: Measurement) -> int:
     return max(m.nan_truth or 0, m.nan_expected or 0, m.nan_actual or 0)
 
 
-def _without(judged: Judged | None, policy: Policy, layer: str) -> Judged | None:
-    if judged is None or judged.verdict.status is not Status.FAIL:
+def _without(judged: Judgement | None, policy: Policy, layer: str) -> Judgement | None:
+    if judged is None or not judged.fails:
         return judged
     m = judged.measurement
     shared = _count(m)

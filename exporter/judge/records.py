@@ -9,11 +9,13 @@ from pathlib import Path
 from exporter.build.cached import CacheUse
 from exporter.core.artifact import Artifact
 from exporter.core.tensors import Case
-from exporter.graph.taps import MOVED
-from exporter.judge.layers import Culprit, Judged, LayerLink, TapResult
+from exporter.graph.taps import COMPARED, MOVED, count_fates
+from exporter.judge.culprits import Culprit
+from exporter.judge.layers import LayerLink
 from exporter.judge.outputs import OutputResult
-from exporter.parity.rollup import Rollup
-from exporter.parity.status import worst
+from exporter.judge.taps import JudgedTap, Judgement
+from exporter.parity.rollup import Coverage, Rollup, link_verdict
+from exporter.parity.status import Status, worst
 from exporter.parity.verdict import Verdict
 from exporter.report.schema import (
     ArtifactRecord,
@@ -68,15 +70,63 @@ def output_record(result: OutputResult) -> OutputRecord:
     )
 
 
-def layer_records(link: LayerLink) -> list[LayerRecord]:
+def layer_link(
+    layers: LayerLink, name: str, ends: tuple[str, str], min_coverage: float | None
+) -> tuple[LinkRecord, Status]:
+    """The link of all layers, as one record and its status: counted, gated by coverage, judged.
+
+    Args:
+        name: of the link. ends: what was compared with what.
+        min_coverage: share of taps that must be compared; None for all of them.
+    """
+    fates = count_fates(tap.planned for tap in layers.taps)
+    verdicts = [verdict for tap in layers.taps for verdict in _verdicts(tap)]
+    empty = sum(_is_empty(tap) for tap in layers.taps)
+    coverage = Coverage(
+        expected=len(layers.taps),
+        compared=fates["compared"] - empty,
+        empty=empty,
+        fused=fates["fused"],
+        missing=fates["missing"],
+        minimum=1.0 if min_coverage is None else min_coverage,
+    )
+    held = link_verdict(name, verdicts, coverage)
+    record = LinkRecord(
+        name=held.name,
+        expected=ends[0],
+        actual=ends[1],
+        verdict=held.status.value,
+        reason=held.reason,
+        compared=coverage.compared,
+        empty=empty,
+        fused=fates["fused"],
+        missing=fates["missing"],
+        coverage=coverage.share,
+        weak=sum(any(v.weak for v in _verdicts(tap)) for tap in layers.taps),
+        layers=_layers(layers.taps),
+    )
+    return record, held.status
+
+
+def _verdicts(tap: JudgedTap) -> list[Verdict]:
+    return [judged.verdict for judged in tap.both]
+
+
+def _is_empty(tap: JudgedTap) -> bool:
+    """True for a tap that the file holds and that has no element in any case."""
+    held = tap.local.measurement.elements if tap.local is not None else 0
+    return tap.planned.fate == COMPARED and not held
+
+
+def _layers(taps: Iterable[JudgedTap]) -> list[LayerRecord]:
     """Taps grouped by module path, in topological order of the module's first tap."""
-    groups: dict[str, list[TapResult]] = {}
-    for tap in link.taps:
+    groups: dict[str, list[JudgedTap]] = {}
+    for tap in taps:
         groups.setdefault(tap.planned.tap.module, []).append(tap)
-    return [_layer(module, taps) for module, taps in groups.items()]
+    return [_layer(module, held) for module, held in groups.items()]
 
 
-def _layer(module: str, taps: list[TapResult]) -> LayerRecord:
+def _layer(module: str, taps: list[JudgedTap]) -> LayerRecord:
     compared = [tap for tap in taps if tap.local is not None]
     return LayerRecord(
         module=module,
@@ -88,12 +138,12 @@ def _layer(module: str, taps: list[TapResult]) -> LayerRecord:
     )
 
 
-def _most(judged: Iterable[Judged | None]) -> float | None:
+def _most(judged: Iterable[Judgement | None]) -> float | None:
     strains = [j.verdict.strain for j in judged if j is not None and j.verdict.strain is not None]
     return max(strains, default=None)
 
 
-def _tap(result: TapResult) -> TapRecord:
+def _tap(result: JudgedTap) -> TapRecord:
     planned, local, free = result.planned, result.local, result.propagated
     return TapRecord(
         name=planned.tap.name,
@@ -186,7 +236,7 @@ def culprit_record(culprit: Culprit, *, link: str, stage: str) -> CulpritRecord:
     )
 
 
-def _briefly(result: TapResult) -> str:
+def _briefly(result: JudgedTap) -> str:
     """``aten.cumsum.default at model.py:7 (1.2 x its limit)``."""
     tap, local = result.planned.tap, result.local
     strain = local.verdict.strain if local is not None else None
@@ -194,7 +244,7 @@ def _briefly(result: TapResult) -> str:
     return f"{tap.op}{f' at {tap.source}' if tap.source else ''}{share}"
 
 
-def _error(judged: Judged | None) -> float | None:
+def _error(judged: Judgement | None) -> float | None:
     if judged is None:
         return None
     distance = judged.measurement.actual or judged.measurement.direct

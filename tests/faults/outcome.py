@@ -11,7 +11,8 @@ from exporter.execution.onnxruntime import Deployment
 from exporter.graph.index import index_graph
 from exporter.graph.structure import Difference, diff_structure
 from exporter.graph.taps import COMPARED, plan_taps
-from exporter.judge.layers import Judged, LayerLink, judge_layers
+from exporter.judge.layers import LayerLink, judge_layers
+from exporter.judge.taps import Judgement
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from tests.faults.fault import Fault, ModuleFault
@@ -38,7 +39,7 @@ class Outcome:
     differences: tuple[Difference, ...] = ()
     culprits: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
-    worst: Judged | None = None
+    worst: Judgement | None = None
     refusal: str = ""
 
     @property
@@ -137,7 +138,7 @@ def judge_file(
     )
 
 
-def _ratio(judged: Judged) -> float:
+def _ratio(judged: Judgement) -> float:
     return judged.verdict.ratio or 0.0
 
 
