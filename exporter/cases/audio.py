@@ -15,7 +15,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from exporter.core.errors import AudioError
+from exporter.core.errors import AudioError, UserInputError
+from exporter.core.files import open_regular
+from exporter.core.reading import is_regular, reason
+
+_PIECE = 1 << 20
+"""Frames that are read at a time."""
 
 
 def read_waveform(path: str | Path, sample_rate_hz: int) -> np.ndarray:
@@ -34,18 +39,20 @@ def read_waveform(path: str | Path, sample_rate_hz: int) -> np.ndarray:
     """
     path = Path(path)
     where = str(path)
-    if not path.is_file():
+    if not is_regular(path):
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise AudioError(
             f"the recording {kind}", where=where, remedy="give the path of an audio file"
         )
     try:
-        with soundfile.SoundFile(path) as file:
+        with open_regular(path) as stream, soundfile.SoundFile(stream) as file:
             found_hz, channels, announced = file.samplerate, file.channels, file.frames
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
+            # Read piece by piece: what a header announces need not be there.
+            pieces = list(file.blocks(_PIECE, dtype="float32", always_2d=True))
+            samples = np.concatenate([np.zeros((0, channels), np.float32), *pieces])
+    except (soundfile.LibsndfileError, OSError, ValueError, UserInputError) as error:
         raise AudioError(
-            f"cannot be decoded as audio ({error})",
+            f"cannot be decoded as audio ({reason(error)})",
             where=where,
             remedy="give a WAV or FLAC file that other programs play",
         ) from error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.cases.draw import draw
+from exporter.cases.largest import check_elements
 from exporter.config.inputs import InputSpec
 from exporter.core.errors import ConfigError
 
@@ -80,6 +81,7 @@ def default_array(pipeline: Pipeline, name: str, sizes: Mapping[str, int]) -> np
             remedy="take float32 and cast it inside the model",
         )
     shape = tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
+    check_elements(shape, pipeline.where(*where))
     if "draw" in spec.model_fields_set:
         given = spec.draw
         if any(item is not None for item in (given.shape, given.sizes, given.num_samples)):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from exporter.cases.largest import check_elements
 from exporter.core.errors import ConfigError
 
 
@@ -47,6 +48,7 @@ def draw(kind: str, shape: int | Sequence[int], seed: int = 0, **options: Any) -
     size = (shape,) if isinstance(shape, int) else tuple(shape)
     if any(axis < 0 for axis in size):
         raise ConfigError(f"shape {size} has a negative size", where="random.shape")
+    check_elements(size, "random.shape")
     if seed < 0:
         raise ConfigError(f"seed {seed} is negative", where="random.seed", remedy="use 0 or more")
     make, defaults = KINDS[kind]

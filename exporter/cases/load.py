@@ -12,6 +12,7 @@ import numpy as np
 from exporter.cases.audio_input import WAVEFORM, recorded_array, recorded_input
 from exporter.cases.defaults import LENGTHS, bound_sizes, default_array, example_sizes
 from exporter.cases.draw import draw
+from exporter.cases.largest import check_elements
 from exporter.cases.limits import check_limits
 from exporter.cases.names import check_names
 from exporter.cases.steps import cut_calls
@@ -142,6 +143,7 @@ def _missing(pipeline: Pipeline, case: str, spec: TensorSpec, position: int) -> 
 def _full_lengths(spec: TensorSpec, recorded: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
     """Every row of a recording is in use to its end."""
     shape = tuple(sizes.get(size, 1) if isinstance(size, str) else size for size in spec.shape)
+    check_elements(shape, None)
     return np.full(shape, recorded.shape[-1], spec.dtype)
 
 
@@ -153,6 +155,7 @@ def initial_state(spec: TensorSpec, sizes: Mapping[str, int] = EMPTY) -> np.ndar
     """
     known = {**{axis.name: axis.minimum for axis in spec.axes}, **sizes}
     shape = tuple(known[size] if isinstance(size, str) else size for size in spec.shape)
+    check_elements(shape, None)
     return np.full(shape, spec.initial, dtype=spec.dtype)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from exporter.cases.defaults import LENGTHS
+from exporter.cases.largest import check_elements
 from exporter.config import Pipeline
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import BATCH_NAMES, Axis, Case, TensorSpec
@@ -29,9 +30,16 @@ def sized_cases(
     """
     specs = {spec.name: spec for spec in inputs}
     return tuple(
-        with_size(cases[0], specs, name, axis_of(pipeline, specs, name), size)
+        with_size(
+            cases[0],
+            specs,
+            name,
+            axis_of(pipeline, specs, name),
+            size,
+            where=pipeline.where("lengths", name, number),
+        )
         for name, sizes in pipeline.lengths.items()
-        for size in sizes
+        for number, size in enumerate(sizes)
     )
 
 
@@ -85,10 +93,21 @@ def _with_length(specs: Mapping[str, TensorSpec]) -> str:
     return ", ".join(found) or "none"
 
 
-def with_size(case: Case, specs: Mapping[str, TensorSpec], name: str, axis: str, size: int) -> Case:
+def with_size(
+    case: Case,
+    specs: Mapping[str, TensorSpec],
+    name: str,
+    axis: str,
+    size: int,
+    *,
+    where: str | None = None,
+) -> Case:
     """The same case with ``size`` steps of an axis: cut, or repeated from the start.
 
     A case in several calls becomes one call. ``name`` is what the sizes were given for.
+
+    Raises:
+        ConfigError: that many steps are more than an input can have.
     """
     whole = case.entire
     inputs: dict[str, np.ndarray] = {}
@@ -98,6 +117,7 @@ def with_size(case: Case, specs: Mapping[str, TensorSpec], name: str, axis: str,
             at = spec.shape.index(axis)
             have = array.shape[at]
             if have:
+                check_elements((*array.shape[:at], size, *array.shape[at + 1 :]), where)
                 array = np.take(array, np.arange(size) % have, axis=at)
         inputs[key] = array
     for key in whole:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from exporter.cases.largest import check_elements
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import TensorSpec
 
@@ -51,7 +52,9 @@ def filled(spec: TensorSpec, array: np.ndarray, sizes: Mapping[str, int], where:
             where=where,
             remedy=f"write a list; the shape is {list(spec.shape)}",
         )
-    return np.full(tuple(sizes.get(s, s) for s in spec.shape), array, dtype=array.dtype)  # type: ignore[arg-type]
+    shape = tuple(sizes[s] if isinstance(s, str) else s for s in spec.shape)
+    check_elements(shape, where)
+    return np.full(shape, array, dtype=array.dtype)
 
 
 def check_shapes(

@@ -100,6 +100,8 @@ def _words(item: Any, keys: Keys) -> tuple[Keys, str, str]:
 
 
 def _purpose(keys: Keys) -> str:
+    if not keys:
+        return ""
     for section, rest in _sections(keys[:-1]):
         if not rest and keys[-1] in section.model_fields:
             text = section.model_fields[str(keys[-1])].description

@@ -14,6 +14,7 @@ from typing import Any
 
 from exporter.config.problems import Problem
 from exporter.config.yaml_tree import Keys, Place, read_yaml
+from exporter.core.reading import is_regular, path_of
 
 EXTENDS = "extends"
 
@@ -58,7 +59,11 @@ def resolve(path: Path, chain: tuple[Path, ...] = ()) -> tuple[Resolved, list[Pr
             remedy="write for example: extends: sensevoice.yaml",
         )
         return own, [*problems, wrong]
-    target = path.parent / Path(base).expanduser()
+    try:
+        target = path_of(path.parent / path_of(base))
+    except ValueError as error:
+        wrong = Problem(where=where, problem=f"this is no path: {error}", remedy="name one file")
+        return own, [*problems, wrong]
     seen = (*chain, path)
     if _identity(target) in {_identity(item) for item in seen}:
         circle = " -> ".join(show(item) for item in (*seen, target))
@@ -68,10 +73,10 @@ def resolve(path: Path, chain: tuple[Path, ...] = ()) -> tuple[Resolved, list[Pr
             remedy="break the circle",
         )
         return own, [*problems, wrong]
-    if not target.is_file():
+    if not is_regular(target):
         wrong = Problem(
             where=where,
-            problem=f"there is no file '{base}' to extend",
+            problem=f"there is no file '{base[:200]}' to extend",
             remedy=f"the path counts from the folder of this file: {show(path.parent)}",
         )
         return own, [*problems, wrong]
@@ -88,7 +93,10 @@ def show(path: Path) -> str:
 
 
 def _identity(path: Path) -> Path:
-    return path.resolve()
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a circle of links
+        return path
 
 
 def _merge(parent: Resolved, child: Resolved) -> Resolved:

@@ -12,6 +12,8 @@ from exporter.config.explain import explain
 from exporter.config.extends import Resolved, resolve, show
 from exporter.config.pipeline import Pipeline, bind
 from exporter.config.problems import Problem, raise_all
+from exporter.core.errors import ConfigError
+from exporter.core.reading import is_regular, path_of
 
 
 def load_pipeline(path: str | Path, *, trust: bool = False) -> Pipeline:
@@ -26,7 +28,15 @@ def load_pipeline(path: str | Path, *, trust: bool = False) -> Pipeline:
     Raises:
         ConfigError: all that is wrong, each with ``file:line: key.path`` and what would be right.
     """
-    path = Path(path).expanduser()
+    try:
+        path = path_of(path)
+    except ValueError as error:
+        shown = str(path)[:200]
+        raise ConfigError(
+            f"this is no path: {error}",
+            where=shown.encode(errors="replace").decode(),
+            remedy="give the path of a pipeline YAML; 'export-verify list' shows some",
+        ) from error
     shown = show(path)
     resolved, problems = resolve(path)
     raise_all(shown, problems)
@@ -52,10 +62,14 @@ def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Probl
     model = content.get("model")
     if isinstance(model, Mapping) and isinstance(model.get("weights"), str):
         place = resolved.places[("model", "weights")]
-        content["model"] = {
-            **model,
-            "weights": _weights(model["weights"], resolved.folders[place.file]),
-        }
+        try:
+            weights = _weights(model["weights"], resolved.folders[place.file])
+        except ValueError as error:
+            where = f"{place.file}:{place.line}: model.weights"
+            remedy = "give 'seeded', a checkpoint, or hub:ORG/NAME@REVISION"
+            problems.append(Problem(where=where, problem=f"no path: {error}", remedy=remedy))
+            weights = "seeded"
+        content["model"] = {**model, "weights": weights}
     return content, problems
 
 
@@ -70,20 +84,29 @@ def _with_recording(
         return case
     keys = ("cases", index, "audio", *(("file",) if named else ()))
     place = resolved.places[keys]
-    path = resolved.folders[place.file] / Path(text).expanduser()
-    if not path.is_file():
+    folder = resolved.folders[place.file]
+    try:
+        path, why = path_of(folder / path_of(text)), ""
+    except ValueError as error:
+        path, why = folder, f": {error}"
+    if why or not is_regular(path):
         problems.append(
             Problem(
                 where=f"{place.file}:{place.line}: cases[{index}].audio{'.file' if named else ''}",
-                problem=f"there is no recording '{text}'",
-                remedy=f"the path counts from {show(resolved.folders[place.file])}",
+                problem=f"there is no recording '{text[:200]}'{why}",
+                remedy=f"the path counts from {show(folder)}",
             )
         )
-    path = path.resolve()
+    else:
+        path = path.resolve()
     return {**case, "audio": {**given, "file": path} if isinstance(given, dict) else path}
 
 
 def _weights(text: str, folder: Path) -> str:
     if text in ("seeded", "package") or text.startswith("hub:"):
         return text
-    return str((folder / Path(text).expanduser()).resolve())
+    path = path_of(folder / path_of(text))
+    try:
+        return str(path.resolve())
+    except (OSError, RuntimeError):  # a circle of links
+        return str(path)

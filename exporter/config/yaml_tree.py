@@ -17,11 +17,15 @@ from typing import Any, ClassVar
 import yaml
 
 from exporter.config.problems import Problem
+from exporter.core.errors import UserInputError
+from exporter.core.files import open_regular
+from exporter.core.reading import is_regular, reason
 
 Keys = tuple[str | int, ...]
 MAX_BYTES = 1 << 20
 MAX_NODES = 100_000
 MAX_DEPTH = 50
+_LARGEST, _MOST_DIGITS = (1 << 64) - 1, 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,11 @@ class _CoreLoader(yaml.SafeLoader):
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node))
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
-    return int(text[2:] if base != 10 else text, base)
+    digits = text[2:] if base != 10 else text
+    value = int(digits, base) if len(digits) <= _MOST_DIGITS else _LARGEST + 1
+    if abs(value) > _LARGEST:
+        raise ValueError("no integer of 64 bits")
+    return value
 
 
 def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
@@ -125,19 +133,23 @@ def read_yaml(path: Path, shown: str) -> tuple[YamlTree, list[Problem]]:
 def _read_text(path: Path, shown: str) -> tuple[str, Problem | None]:
     remedy = "give the path of a pipeline YAML; 'export-verify list' shows the ones that come along"
     try:
-        if not path.is_file():
+        if not is_regular(path):
             what = "this is a folder" if path.is_dir() else "there is no such file"
             return "", Problem(where=shown, problem=what, remedy=remedy)
-        if path.stat().st_size > MAX_BYTES:
+        with open_regular(path) as stream:
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
             return "", Problem(
                 where=shown, problem="this file is too large to be a pipeline", remedy=remedy
             )
-        return path.read_text(encoding="utf-8"), None
+        return data.decode("utf-8"), None
     except UnicodeDecodeError:
         return "", Problem(where=shown, problem="this is not text in UTF-8", remedy=remedy)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UserInputError) as error:
         return "", Problem(
-            where=shown, problem=f"cannot be read ({error})", remedy="check path and permissions"
+            where=shown,
+            problem=f"cannot be read ({reason(error)})",
+            remedy="check path and permissions",
         )
 
 
@@ -187,7 +199,8 @@ class _Walker:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is None or key == "<<" or key_node.tag not in _SCALARS:
+            plain = key is not None and _is_text(key) and key_node.tag in _SCALARS
+            if key is None or key == "<<" or not plain:
                 what = "'<<' is not supported" if key == "<<" else "a key must be a plain word"
                 self._complain(key_node, keys, what, "to build on another file use 'extends: FILE'")
                 continue
@@ -206,15 +219,20 @@ class _Walker:
 
     def _scalar(self, node: yaml.ScalarNode, keys: Keys) -> Any:
         try:
+            node.value.encode()  # an escape may stand for what no text can hold
             return self.loader.construct_object(node)
-        except ValueError:
+        except UnicodeEncodeError:
+            self._complain(
+                node, keys, "this is no text", "write it without escapes such as \\ud800"
+            )
+        except (ValueError, LookupError):
             self._complain(
                 node,
                 keys,
-                f"'{node.value[:40]}' does not fit its tag",
-                "write the value without a tag",
+                f"'{node.value[:40]}' does not fit its tag, or is too large",
+                "write a plain value of at most 64 bits, without a tag",
             )
-            return None
+        return None
 
     def _place(self, node: yaml.Node) -> Place:
         return Place(file=self.shown, line=node.start_mark.line + 1)
@@ -226,6 +244,10 @@ class _Walker:
                 where=f"{place.file}:{place.line}: {dotted(keys)}", problem=problem, remedy=remedy
             )
         )
+
+
+def _is_text(key: str) -> bool:
+    return key.isprintable()
 
 
 def dotted(keys: Keys) -> str:

@@ -20,7 +20,29 @@ from exporter.core.errors import UserInputError
 from exporter.core.files import open_regular
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_LONGEST_PATH, _LONGEST_NAME = 4095, 255
 M = TypeVar("M", bound=BaseModel)
+
+
+def path_of(text: str | Path) -> Path:
+    """A path that a user wrote, with ``~`` filled in.
+
+    Raises:
+        ValueError: no file can have it; says why.
+    """
+    given = str(text)
+    try:
+        encoded = os.fsencode(given)
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds what no file name can hold") from error
+    if b"\0" in encoded:
+        raise ValueError("it holds a NUL")
+    if len(encoded) > _LONGEST_PATH or max(map(len, encoded.split(b"/"))) > _LONGEST_NAME:
+        raise ValueError("it is longer than a path can be")
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"there is no user {given.partition('/')[0]}") from error
 
 
 def is_regular(path: Path) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from exporter.cases.largest import check_elements
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.graph.named_graph import NamedGraph
@@ -321,6 +322,7 @@ def _tensor_example(inputs: tuple[TensorSpec, ...]) -> dict[str, Tensor]:
     example = {}
     for spec in inputs:
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape)
+        check_elements(shape, None)
         if spec.dtype.startswith("int"):
             values = np.full(shape, next(iter(spec.choices.values()), 1), dtype=spec.dtype)
         else:

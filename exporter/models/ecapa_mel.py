@@ -23,7 +23,7 @@ from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
 from exporter.models.checkpoint_speechbrain import EMBEDDING, check_hyperparams
 from exporter.models.ecapa_layers import EcapaEmbedding
-from exporter.models.settings import read_settings
+from exporter.models.settings import MOST_WIDTH, read_settings
 from exporter.models.upstream import quiet_upstream
 from exporter.models.weights import (
     describe_weights,
@@ -37,7 +37,9 @@ from exporter.speech.mel import MelSpectrogram
 SHORTEST = 1024
 """Samples that upstream needs: below, its reflections are longer than the recording. A shorter one
 may be padded to this and given its own length."""
-Many = Annotated[tuple[int, ...], Strict(False)]
+Many = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=MOST_WIDTH)], ...], Field(max_length=100), Strict(False)
+]
 
 
 class Settings(BaseModel):
@@ -45,20 +47,20 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    n_mel_channels: int = Field(default=80, ge=1)
-    n_fft: int = Field(default=1024, ge=2)
-    win_length: int = Field(default=1024, ge=1)
-    hop_length: int = Field(default=256, ge=1)
+    n_mel_channels: int = Field(default=80, ge=1, le=MOST_WIDTH)
+    n_fft: int = Field(default=1024, ge=2, le=MOST_WIDTH)
+    win_length: int = Field(default=1024, ge=1, le=MOST_WIDTH)
+    hop_length: int = Field(default=256, ge=1, le=MOST_WIDTH)
     mel_fmin: float = Field(default=0.0, ge=0)
     mel_fmax: float = Field(default=8000.0, gt=0)
     channels: Many = Field(default=(1024, 1024, 1024, 1024, 3072), min_length=3)
     kernel_sizes: Many = (5, 3, 3, 3, 1)
     dilations: Many = (1, 2, 3, 4, 1)
     groups: Many = (1, 1, 1, 1, 1)
-    attention_channels: int = Field(default=128, ge=1)
-    res2net_scale: int = Field(default=8, ge=2)
-    se_channels: int = Field(default=128, ge=1)
-    lin_neurons: int = Field(default=192, ge=1)
+    attention_channels: int = Field(default=128, ge=1, le=MOST_WIDTH)
+    res2net_scale: int = Field(default=8, ge=2, le=MOST_WIDTH)
+    se_channels: int = Field(default=128, ge=1, le=MOST_WIDTH)
+    lin_neurons: int = Field(default=192, ge=1, le=MOST_WIDTH)
 
     @model_validator(mode="after")
     def _layers_fit(self) -> Settings:

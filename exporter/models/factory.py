@@ -17,7 +17,6 @@ import contextlib
 import copy
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +36,7 @@ from exporter.models.results import flat_results
 from exporter.models.used import recorded
 from exporter.models.user_code import blamed, code_digest, find_callable, importable
 from exporter.models.weights import (
+    checkpoint_path,
     digest_tensors,
     load_strictly,
     read_model_pt,
@@ -166,7 +166,7 @@ def _load_weights(module: nn.Module, pipeline: Pipeline) -> str:
 
 def _state(text: str, where: str) -> Mapping[str, Tensor]:
     """The tensors of a ``.safetensors`` or ``.pt`` file, or of the only such file of a folder."""
-    path = Path(text).expanduser()
+    path = checkpoint_path(text, where)
     if text.startswith("hub:") or path.is_dir():
         folder = resolve_weights(text, seed=0, where=where).folder or path
         files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.pt"), *folder.glob("*.pth")])

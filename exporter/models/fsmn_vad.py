@@ -29,7 +29,7 @@ from exporter.models.fsmn_vad_stream import (
     stream_outputs,
 )
 from exporter.models.import_alone import import_alone
-from exporter.models.settings import read_settings
+from exporter.models.settings import MOST_LAYERS, MOST_WIDTH, read_settings
 from exporter.models.upstream import quiet_upstream
 from exporter.models.weights import (
     describe_weights,
@@ -55,17 +55,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     streaming: bool = True
-    input_dim: int = Field(default=400, ge=1)
-    input_affine_dim: int = Field(default=140, ge=1)
-    fsmn_layers: int = Field(default=4, ge=1)
-    linear_dim: int = Field(default=250, ge=1)
-    proj_dim: int = Field(default=128, ge=1)
-    lorder: int = Field(default=20, ge=2)
-    rorder: int = Field(default=0, ge=0)
-    lstride: int = Field(default=1, ge=1)
-    rstride: int = Field(default=0, ge=0)
-    output_affine_dim: int = Field(default=140, ge=1)
-    output_dim: int = Field(default=248, ge=2)
+    input_dim: int = Field(default=400, ge=1, le=MOST_WIDTH)
+    input_affine_dim: int = Field(default=140, ge=1, le=MOST_WIDTH)
+    fsmn_layers: int = Field(default=4, ge=1, le=MOST_LAYERS)
+    linear_dim: int = Field(default=250, ge=1, le=MOST_WIDTH)
+    proj_dim: int = Field(default=128, ge=1, le=MOST_WIDTH)
+    lorder: int = Field(default=20, ge=2, le=MOST_WIDTH)
+    rorder: int = Field(default=0, ge=0, le=MOST_WIDTH)
+    lstride: int = Field(default=1, ge=1, le=MOST_WIDTH)
+    rstride: int = Field(default=0, ge=0, le=MOST_WIDTH)
+    output_affine_dim: int = Field(default=140, ge=1, le=MOST_WIDTH)
+    output_dim: int = Field(default=248, ge=2, le=MOST_WIDTH)
     sil_pdf_ids: list[int] = Field(default=[0], min_length=1)
 
     @property

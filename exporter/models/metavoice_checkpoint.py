@@ -15,7 +15,7 @@ from torch import Tensor
 
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.models.metavoice_settings import Settings
-from exporter.models.weights import WeightsSource, read_pt, resolve_weights
+from exporter.models.weights import WeightsSource, checkpoint_path, read_pt, resolve_weights
 
 FILE = "first_stage.pt"
 _COMPILED = "_orig_mod."
@@ -57,7 +57,7 @@ def resolve(text: str, *, seed: int, where: str) -> WeightsSource:
     Raises:
         WeightsError: there is no such checkpoint.
     """
-    file = Path(text).expanduser()
+    file = checkpoint_path(text, where)
     if file.is_file():
         return WeightsSource(kind="folder", label=text, folder=file)
     return resolve_weights(text, seed=seed, where=where)

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from exporter.models.settings import MOST_LAYERS, MOST_WIDTH
+
 SHORTEST_CACHE = 8
 
 
@@ -14,13 +16,13 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    n_layer: int = Field(default=24, ge=1)
-    n_head: int = Field(default=16, ge=1)
-    dim: int = Field(default=2048, ge=1)
-    intermediate_size: int = Field(default=5632, ge=1)
-    vocab_size: int = Field(default=2562, ge=2)
-    block_size: int = Field(default=2048, ge=SHORTEST_CACHE)
-    speaker_emb_dim: int = Field(default=256, ge=1)
+    n_layer: int = Field(default=24, ge=1, le=MOST_LAYERS)
+    n_head: int = Field(default=16, ge=1, le=MOST_WIDTH)
+    dim: int = Field(default=2048, ge=1, le=MOST_WIDTH)
+    intermediate_size: int = Field(default=5632, ge=1, le=MOST_WIDTH)
+    vocab_size: int = Field(default=2562, ge=2, le=MOST_WIDTH)
+    block_size: int = Field(default=2048, ge=SHORTEST_CACHE, le=MOST_WIDTH)
+    speaker_emb_dim: int = Field(default=256, ge=1, le=MOST_WIDTH)
     norm_eps: float = Field(default=1e-5, gt=0)
     dtype: Literal["float32", "float16"] = "float32"
 

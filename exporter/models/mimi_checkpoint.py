@@ -23,6 +23,7 @@ from exporter.models.weights import (
     DAMAGED_SAFETENSORS,
     DOOR,
     WeightsSource,
+    checkpoint_path,
     resolve_weights,
 )
 
@@ -55,7 +56,7 @@ def resolve(text: str, *, seed: int, where: str) -> WeightsSource:
     Raises:
         WeightsError: there is no such checkpoint.
     """
-    file = Path(text).expanduser()
+    file = checkpoint_path(text, where)
     if file.is_file():
         return WeightsSource(kind="folder", label=text, folder=file)
     return resolve_weights(text, seed=seed, where=where)

@@ -27,7 +27,7 @@ from exporter.models.mimi_checkpoint import check_config, read_decoder, resolve
 from exporter.models.mimi_layers import by_moshi_names, convolutions
 from exporter.models.mimi_stream import NEXT, StreamingMimiDecoder
 from exporter.models.seeding import seed_weights
-from exporter.models.settings import read_settings
+from exporter.models.settings import MOST_LAYERS, MOST_WIDTH, read_settings
 from exporter.models.upstream import quiet_upstream
 from exporter.models.weights import describe_weights, load_strictly
 
@@ -39,15 +39,17 @@ class Settings(BaseModel):
 
     implementation: Literal["moshi", "transformers"] = "moshi"
     streaming: bool = False
-    dimension: int = Field(default=512, ge=1)
-    n_filters: int = Field(default=64, ge=2)
-    n_residual_layers: int = Field(default=1, ge=1)
-    ratios: Annotated[tuple[int, ...], Strict(False)] = Field(default=(8, 6, 5, 4), min_length=1)
-    kernel_size: int = Field(default=7, ge=1)
-    residual_kernel_size: int = Field(default=3, ge=1)
-    last_kernel_size: int = Field(default=3, ge=1)
-    compress: int = Field(default=2, ge=1)
-    dilation_base: int = Field(default=2, ge=1)
+    dimension: int = Field(default=512, ge=1, le=MOST_WIDTH)
+    n_filters: int = Field(default=64, ge=2, le=MOST_WIDTH)
+    n_residual_layers: int = Field(default=1, ge=1, le=MOST_LAYERS)
+    ratios: Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_WIDTH)], ...], Strict(False)] = (
+        Field(default=(8, 6, 5, 4), min_length=1, max_length=100)
+    )
+    kernel_size: int = Field(default=7, ge=1, le=MOST_WIDTH)
+    residual_kernel_size: int = Field(default=3, ge=1, le=MOST_WIDTH)
+    last_kernel_size: int = Field(default=3, ge=1, le=MOST_WIDTH)
+    compress: int = Field(default=2, ge=1, le=MOST_WIDTH)
+    dilation_base: int = Field(default=2, ge=1, le=MOST_WIDTH)
 
 
 class OfflineMimiDecoder(nn.Module):

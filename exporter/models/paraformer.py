@@ -28,7 +28,7 @@ from exporter.models.cif import CifPredictor, fire
 from exporter.models.funasr_layouts import PARAFORMER
 from exporter.models.import_alone import import_alone
 from exporter.models.kept import moved_to_front
-from exporter.models.settings import read_settings
+from exporter.models.settings import MOST_LAYERS, MOST_WIDTH, read_settings
 from exporter.models.upstream import quiet_upstream
 from exporter.models.weights import (
     describe_weights,
@@ -54,22 +54,22 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    input_size: int = Field(default=560, ge=4)
-    vocab_size: int = Field(default=8404, ge=4)
-    output_size: int = Field(default=512, ge=4)
-    attention_heads: int = Field(default=4, ge=1)
-    linear_units: int = Field(default=2048, ge=1)
-    num_blocks: int = Field(default=50, ge=1)
-    kernel_size: int = Field(default=11, ge=1)
-    sanm_shfit: int = Field(default=0, ge=0)
-    decoder_attention_heads: int = Field(default=4, ge=1)
-    decoder_linear_units: int = Field(default=2048, ge=1)
-    decoder_num_blocks: int = Field(default=16, ge=1)
-    decoder_att_layer_num: int = Field(default=16, ge=1)
-    decoder_kernel_size: int = Field(default=11, ge=1)
-    decoder_sanm_shfit: int = Field(default=0, ge=0)
-    l_order: int = Field(default=1, ge=0)
-    r_order: int = Field(default=1, ge=0)
+    input_size: int = Field(default=560, ge=4, le=MOST_WIDTH)
+    vocab_size: int = Field(default=8404, ge=4, le=MOST_WIDTH)
+    output_size: int = Field(default=512, ge=4, le=MOST_WIDTH)
+    attention_heads: int = Field(default=4, ge=1, le=MOST_WIDTH)
+    linear_units: int = Field(default=2048, ge=1, le=MOST_WIDTH)
+    num_blocks: int = Field(default=50, ge=1, le=MOST_LAYERS)
+    kernel_size: int = Field(default=11, ge=1, le=MOST_WIDTH)
+    sanm_shfit: int = Field(default=0, ge=0, le=MOST_WIDTH)
+    decoder_attention_heads: int = Field(default=4, ge=1, le=MOST_WIDTH)
+    decoder_linear_units: int = Field(default=2048, ge=1, le=MOST_WIDTH)
+    decoder_num_blocks: int = Field(default=16, ge=1, le=MOST_LAYERS)
+    decoder_att_layer_num: int = Field(default=16, ge=1, le=MOST_LAYERS)
+    decoder_kernel_size: int = Field(default=11, ge=1, le=MOST_WIDTH)
+    decoder_sanm_shfit: int = Field(default=0, ge=0, le=MOST_WIDTH)
+    l_order: int = Field(default=1, ge=0, le=MOST_WIDTH)
+    r_order: int = Field(default=1, ge=0, le=MOST_WIDTH)
     # Above 1 a frame could fire two tokens; without a tail upstream rounds instead of counting.
     smooth_factor: float = Field(default=1.0, gt=0, le=1)
     noise_threshold: float = Field(default=0.0, ge=0, lt=1)

@@ -23,7 +23,7 @@ from exporter.models.checkpoint_funasr import Checkpoint, read_checkpoint
 from exporter.models.ctc import greedy_ctc
 from exporter.models.funasr_layouts import SENSE_VOICE
 from exporter.models.import_alone import import_alone
-from exporter.models.settings import read_settings
+from exporter.models.settings import MOST_LAYERS, MOST_WIDTH, read_settings
 from exporter.models.upstream import quiet_upstream
 from exporter.models.weights import (
     describe_weights,
@@ -41,15 +41,15 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    input_size: int = Field(default=560, ge=4)
-    vocab_size: int = Field(default=25055, ge=2)
-    output_size: int = Field(default=512, ge=4)
-    attention_heads: int = Field(default=4, ge=1)
-    linear_units: int = Field(default=2048, ge=1)
-    num_blocks: int = Field(default=50, ge=1)
-    tp_blocks: int = Field(default=20, ge=0)
-    kernel_size: int = Field(default=11, ge=1)
-    sanm_shfit: int = Field(default=0, ge=0)
+    input_size: int = Field(default=560, ge=4, le=MOST_WIDTH)
+    vocab_size: int = Field(default=25055, ge=2, le=MOST_WIDTH)
+    output_size: int = Field(default=512, ge=4, le=MOST_WIDTH)
+    attention_heads: int = Field(default=4, ge=1, le=MOST_WIDTH)
+    linear_units: int = Field(default=2048, ge=1, le=MOST_WIDTH)
+    num_blocks: int = Field(default=50, ge=1, le=MOST_LAYERS)
+    tp_blocks: int = Field(default=20, ge=0, le=MOST_LAYERS)
+    kernel_size: int = Field(default=11, ge=1, le=MOST_WIDTH)
+    sanm_shfit: int = Field(default=0, ge=0, le=MOST_WIDTH)
 
 
 class SenseVoiceRecogniser(nn.Module):

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 from exporter.core.errors import ConfigError
 
 S = TypeVar("S", bound=BaseModel)
+MOST_LAYERS, MOST_WIDTH = 1000, 1 << 20
+"""What no model has more of; a typing error should not build modules for hours."""
 
 
 def read_settings(schema: type[S], pipeline: Any) -> S:

@@ -28,6 +28,7 @@ from exporter.models.built import Built
 from exporter.models.settings import read_settings
 from exporter.models.weights import (
     WeightsSource,
+    checkpoint_path,
     describe_weights,
     load_strictly,
     resolve_weights,
@@ -149,7 +150,7 @@ def _fill(network: SileroNetwork, pipeline: Any) -> WeightsSource:
             where=where,
             remedy=f"write weights: {PACKAGE}",
         )
-    path = Path(text).expanduser()
+    path = checkpoint_path(text, where)
     source = None
     if not path.is_file():
         source = resolve_weights(text, seed=pipeline.model.seed, where=where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import re
 import struct
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from exporter.core.errors import UserInputError, WeightsError
 from exporter.core.files import open_regular
-from exporter.core.reading import Door, is_regular, reason
+from exporter.core.reading import Door, is_regular, path_of, reason
 from exporter.models.built import WeightsInfo
 from exporter.models.seeding import seed_weights
 
@@ -69,7 +70,7 @@ def resolve_weights(text: str, *, seed: int, where: str | None = None) -> Weight
         return WeightsSource(kind="seeded", label=f"seeded seed={seed}")
     if text.startswith("hub:"):
         return WeightsSource(kind="folder", label=text, folder=_download(text, where))
-    folder = Path(text).expanduser()
+    folder = checkpoint_path(text, where)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise WeightsError(
@@ -78,6 +79,22 @@ def resolve_weights(text: str, *, seed: int, where: str | None = None) -> Weight
             remedy="give 'seeded', a checkpoint folder, or hub:ORG/NAME@REVISION",
         )
     return WeightsSource(kind="folder", label=text, folder=folder)
+
+
+def checkpoint_path(text: str, where: str | None) -> Path:
+    """The path that ``model.weights`` names.
+
+    Raises:
+        WeightsError: no file can have it.
+    """
+    try:
+        return path_of(text)
+    except ValueError as error:
+        raise WeightsError(
+            f"this is no path of a checkpoint: {error}",
+            where=where,
+            remedy="give 'seeded', a checkpoint, or hub:ORG/NAME@REVISION",
+        ) from error
 
 
 def _download(text: str, where: str | None) -> Path:
@@ -218,8 +235,22 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str)
 
 def seed_module(module: nn.Module, seed: int) -> None:
     """Give a module, also one on the meta device, fixed-seed weights on the CPU."""
+    size = sum(held.nbytes for held in (*module.parameters(), *module.buffers()))
+    if size > _memory_bytes():
+        raise WeightsError(
+            f"the weights of this model take {size / 2**30:,.0f} GiB, more than this machine has",
+            remedy="correct the sizes in its settings, or take a larger machine",
+        )
     module.to_empty(device="cpu")
     seed_weights(module, seed)
+
+
+def _memory_bytes() -> int:
+    """Memory of this machine; no limit where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 62
 
 
 def describe_weights(module: nn.Module, source: WeightsSource) -> WeightsInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from random import Random
@@ -55,7 +56,15 @@ def _text(draw: Random, tree: Any) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _load_all(path: Path) -> None:
+def _encodes(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _load_all(path: str | Path) -> None:
     """Everything that a command reads of a YAML before it exports."""
     from exporter.cases.load import load_cases
     from exporter.cases.sized import sized_cases
@@ -102,10 +111,12 @@ def yaml_file(draw: Random, corpus: Path, work: Path) -> Attempt:
         snippet = draw.choice(_SNIPPETS).encode("utf-8", "surrogatepass")
         data = snippet if draw.random() < 0.5 else _text(draw, tree) + b"\n" + snippet
     path.write_bytes(data)
-    given: str | Path = path
     if draw.random() < 0.03:
         given = draw.choice((*TEXTS, str(work), str(work / "fifo"), "/dev/zero", "/dev/stdin"))
-        argv = ["explain" if draw.random() < 0.3 else "run", str(given), "--trust"]
+        if "\0" in given or not _encodes(given):
+            # No command line can hold it; the package's own function can be given it.
+            return Attempt(argv=[], call=lambda: _load_all(given), folder=work)
+        argv = ["explain" if draw.random() < 0.3 else "run", given, "--trust"]
         return Attempt(argv=argv, folder=work)
     argv = ["run", str(path), "--trust", "--output-dir", str(work / "out"), "-q"]
     return Attempt(argv=argv, call=lambda: _load_all(path), folder=work)
