@@ -20,7 +20,7 @@ from exporter.core.errors import ArtifactError, ConfigError
 from exporter.parity.cause import Cause
 from exporter.parity.measurement import Measurement
 from exporter.parity.rollup import Coverage, Rollup, link_verdict, rollup
-from exporter.parity.status import Decision, Status, Who, severity, status_of, worst
+from exporter.parity.status import EXCUSED, Decision, Status, Who, severity, status_of, worst
 from exporter.parity.tolerance import Override, Policy
 from exporter.parity.verdict import Verdict, judge
 from exporter.report.build import concluded
@@ -132,7 +132,7 @@ def _verdict(
     if again == before:
         return saved  # what was said beside the figures stays, such as graph or kernel
     # A value behind an ambiguous decision, or a kernel's loss, is out of its limit and excused.
-    excused = saved.verdict in (Status.AMBIGUOUS, Status.FINDING) and before.status is Status.FAIL
+    excused = status_of(saved.verdict) in EXCUSED and before.status is Status.FAIL
     if before.status != saved.verdict and not excused:
         return saved
     if excused and again.status is not Status.PASS:

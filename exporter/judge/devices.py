@@ -18,7 +18,7 @@ from exporter.execution.onnxruntime import FileRun
 from exporter.execution.placement import placement
 from exporter.judge.case_run import CaseRun
 from exporter.judge.outputs import OutputResult
-from exporter.parity.status import Status
+from exporter.parity.status import is_differing
 from exporter.parity.tolerance import Policy
 from exporter.report.schema import DeploymentRecord, WayRecord
 
@@ -73,17 +73,13 @@ def device_records(
         label = deployment.label()
         progress(label)
         here = [r for r in results if r.link.endswith(f" -> {label}")]
-        failed = {r.case for r in here if r.verdict.status is not Status.PASS and _moved(r)}
+        failed = {r.case for r in here if is_differing(r.verdict.status)}
         tried = [
             _try(path, way, other, [run for run in runs if run.case.name in failed], judge)
             for way, other in (other_ways(deployment) if failed else ())
         ]
         records.append(_record(path, deployment, runs[0], here, tried))
     return records
-
-
-def _moved(result: OutputResult) -> bool:
-    return result.verdict.status in (Status.FAIL, Status.AMBIGUOUS)
 
 
 def _try(
@@ -97,7 +93,7 @@ def _try(
     return Tried(
         way=way,
         deployment=deployment,
-        passes=not any(_moved(r) for r in found),
+        passes=not any(is_differing(r.verdict.status) for r in found),
         strain=max((r.verdict.strain for r in found if r.verdict.strain is not None), default=None),
         changed=changed_outputs(found),
     )

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from exporter.judge.case_run import CAPTURED, CaseRun
 from exporter.judge.outputs import OutputResult
-from exporter.parity.status import Status, Who
+from exporter.parity.status import Status, Who, is_failing
 
 
 def with_randomness(
@@ -28,8 +28,7 @@ def _judged(result: OutputResult, run: CaseRun, actual: str) -> OutputResult:
     if gap is None or result.measurement.problem is not None:
         return result
     draws = run.eager.draws if run.eager is not None else ()
-    good = verdict.status in (Status.PASS, Status.AMBIGUOUS)
-    if actual == CAPTURED and (good or not draws):
+    if actual == CAPTURED and (not is_failing(verdict.status) or not draws):
         return result  # what no op of torch drew is a constant of the capture
     ops = f" ({', '.join(draws)})" if draws else ""
     reason = (

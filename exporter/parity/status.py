@@ -48,6 +48,12 @@ SEVERITY: tuple[Status, ...] = (
 )
 GOOD = frozenset({Status.PASS, Status.FINDING, Status.EMPTY_AS_DECLARED})
 """What is good by itself; everything else needs an excuse."""
+FAILING = frozenset({Status.FAIL, Status.NOT_RUN})
+"""What no cap excuses."""
+DIFFERING = frozenset({Status.FAIL, Status.AMBIGUOUS})
+"""What was compared and is beyond its limit, whether a decision in doubt explains it or not."""
+EXCUSED = frozenset({Status.AMBIGUOUS, Status.FINDING})
+"""What is beyond its limit, for a reason that is none of the file's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +89,21 @@ def worst(statuses: Iterable[Status]) -> Status:
 def is_good(status: Status | str) -> bool:
     """True for what shows that something is right, or empty as the case declares."""
     return status_of(status) in GOOD
+
+
+def is_failing(status: Status | str) -> bool:
+    """True for what no cap excuses."""
+    return status_of(status) in FAILING
+
+
+def is_differing(status: Status | str) -> bool:
+    """True for what was compared and is beyond its limit, excused by a decision in doubt or not."""
+    return status_of(status) in DIFFERING
+
+
+def needs_a_word(status: Status | str) -> bool:
+    """True for what a reader has to be told of: everything from ``ambiguous`` up."""
+    return severity(status) >= severity(Status.AMBIGUOUS)
 
 
 def holds(status: Status | str, *, required: bool = True, ambiguous_excused: bool = False) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from exporter.parity.cause import Cause
+from exporter.parity.status import is_differing, is_failing, needs_a_word
 from exporter.report.names import printable
 from exporter.report.schema import CulpritRecord, Report
 
@@ -49,7 +50,7 @@ def next_steps(report: Report) -> list[str]:
         steps = [
             f"Link '{link.name}': {link.reason or link.verdict}"
             for link in report.links
-            if link.verdict in ("fail", "not run", "ambiguous")
+            if needs_a_word(link.verdict)
         ]
     if not steps and report.verdict == "not run":
         steps = ["Nothing was judged: run the pipeline with at least one case"]
@@ -149,14 +150,14 @@ def _contracts(report: Report) -> list[str]:
 def _golden(report: Report) -> list[str]:
     advised: dict[str, list[str]] = {}
     for held in report.golden:
-        if held.verdict in ("fail", "not run"):
+        if is_failing(held.verdict):
             said = held.advice or held.reason or held.state
             advised.setdefault(said, []).append(f"'{held.case}'")
     return [f"Golden {', '.join(names)}: {said}" for said, names in advised.items()]
 
 
 def _outputs(report: Report) -> list[str]:
-    bad = [held for held in report.outputs if held.verdict.verdict in ("fail", "ambiguous")]
+    bad = [held for held in report.outputs if is_differing(held.verdict.verdict)]
     if not bad or report.culprits:
         return []
     first = next((held for held in bad if held.verdict.verdict == "fail"), bad[0])

@@ -16,7 +16,6 @@ from exporter.parity.status import severity
 from exporter.report.schema import LinkRecord, Report, TapRecord, VerdictRecord
 
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-FAILED = frozenset({"fail", "not run"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.report.figures import severity
+from exporter.parity.status import needs_a_word
 from exporter.report.names import figure, printable, times
 from exporter.report.rows import output_rows
 from exporter.report.schema import CulpritRecord, Report
@@ -20,7 +20,7 @@ def findings(report: Report) -> list[str]:
             f"link '{link.name}' ({link.expected} -> {link.actual}): {link.verdict}."
             f" {link.reason}".rstrip()
             for link in report.links
-            if severity(link.verdict) >= severity("ambiguous")
+            if needs_a_word(link.verdict)
         ],
         [_culprit(culprit) for culprit in report.culprits],
         [
@@ -33,19 +33,19 @@ def findings(report: Report) -> list[str]:
             f"output '{row.name}' in link '{row.link}', case '{row.case}': {row.verdict},"
             f" worst difference {row.difference}"
             for row in output_rows(report)
-            if severity(row.verdict) >= severity("ambiguous")
+            if needs_a_word(row.verdict)
         ],
         [
             f"contract '{held.name}' ({held.side}): {held.verdict}. "
             + ". ".join(s for s in (held.observed, held.where, held.reason, held.advice) if s)
             for held in report.contracts
-            if severity(held.verdict) >= severity("ambiguous")
+            if needs_a_word(held.verdict)
         ],
         [
             f"golden '{held.case}': {held.state}. "
             + ". ".join(s for s in (held.first_layer, held.reason, held.advice) if s)
             for held in report.golden
-            if severity(held.verdict) >= severity("ambiguous")
+            if needs_a_word(held.verdict)
         ],
     ]
     lines: list[str] = []

@@ -16,10 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from exporter.core.errors import MissingPackageError
+from exporter.parity.status import severity
 from exporter.report.advice import SEEDED, next_steps
 from exporter.report.decision import verdict_line
 from exporter.report.deployments import deployment_lines
-from exporter.report.figures import severity
 from exporter.report.names import (
     cosine,
     figure,

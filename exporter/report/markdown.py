@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from exporter.parity.status import is_failing
 from exporter.report.advice import SEEDED, next_steps
 from exporter.report.decision import verdict_line
 from exporter.report.deployments import deployment_lines
@@ -256,7 +257,7 @@ def _environment(report: Report, rows: int, name: _Show, words: _Show) -> str:
 
 
 def _verdict(verdict: str) -> str:
-    return f"**{markdown(verdict)}**" if verdict in ("fail", "not run") else markdown(verdict)
+    return f"**{markdown(verdict)}**" if is_failing(verdict) else markdown(verdict)
 
 
 def _table(title: str, head: Sequence[str], body: Iterable[Sequence[str]], total: int) -> str:

@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from exporter.report.figures import TapFigures, layer_links, severity, tap_figures
+from exporter.parity.status import severity
+from exporter.report.figures import TapFigures, layer_links, tap_figures
 from exporter.report.names import printable, shorten
 from exporter.report.schema import LinkRecord, Report, WaveformRecord
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from exporter.report.figures import severity
+from exporter.parity.status import severity
 from exporter.report.names import cosine, figure
 from exporter.report.schema import LinkRecord, OutputRecord, Report
 

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from exporter.parity.status import Status, decide, holds, severity, status_of, worst
+from exporter.parity.status import (
+    Status,
+    decide,
+    holds,
+    is_differing,
+    is_failing,
+    is_good,
+    needs_a_word,
+    severity,
+    status_of,
+    worst,
+)
 
 GOOD = (Status.PASS, True)
 
@@ -73,3 +88,50 @@ def test_verdict_and_exit_code_never_contradict(status: Status, required: bool):
 def test_a_word_that_nobody_knows_is_a_failure():
     assert status_of("splendid") is Status.FAIL
     assert severity("splendid") == severity(Status.FAIL)
+
+
+def sets_of_statuses(path: Path) -> Iterator[str]:
+    """Collections in which two or more statuses are named, by their word or by the enum."""
+    words = {status.value for status in Status}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Set) or (
+            isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn)
+        ):
+            held = node if isinstance(node, ast.Set) else node.comparators[0]
+            items = held.elts if isinstance(held, ast.Set | ast.Tuple | ast.List) else []
+            named = [
+                item
+                for item in items
+                if (isinstance(item, ast.Constant) and item.value in words)
+                or ast.unparse(item).startswith("Status.")
+            ]
+            if len(named) > 1:
+                yield f"{path.name}:{node.lineno}: {ast.unparse(held)}"
+
+
+def test_sets_of_statuses_are_named_in_one_place(tmp_path: Path):
+    package = Path(__file__).resolve().parents[2] / "exporter"
+    spelled = [
+        found
+        for path in sorted(package.rglob("*.py"))
+        if path != package / "parity" / "status.py"
+        for found in sets_of_statuses(path)
+    ]
+    assert spelled == []
+    for text in (
+        'x = v in ("fail", "not run")',
+        "x = v not in {Status.PASS, Status.FINDING}",
+        'X = frozenset({"pass", "ambiguous"})',
+    ):
+        (tmp_path / "one.py").write_text(text)
+        assert list(sets_of_statuses(tmp_path / "one.py")), text
+
+
+def test_what_differs_what_fails_and_what_is_told_never_hide_a_failure():
+    for word in (*Status, "splendid"):
+        bad = not holds(word, ambiguous_excused=True)
+        assert is_failing(word) is bad
+        assert not bad or needs_a_word(word)
+        assert not (is_good(word) and (is_differing(word) or needs_a_word(word)))
+    assert is_differing(Status.AMBIGUOUS)
+    assert needs_a_word(Status.AMBIGUOUS)
