@@ -19,7 +19,8 @@ from exporter.parity.status import holds, is_good
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline
-    from exporter.report.schema import LinkRecord, Report
+    from exporter.report.comparison import LinkRecord
+    from exporter.report.schema import Report
 
 _MOST_CULPRITS = 3
 LAYERS, DEPLOYED = "layers", "deployed at level "

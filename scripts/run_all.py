@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from exporter.core.errors import ArtifactError  # noqa: E402
-from exporter.report.schema import LinkRecord, Report, read_report  # noqa: E402
+from exporter.report.comparison import LinkRecord  # noqa: E402
+from exporter.report.schema import Report, read_report  # noqa: E402
 
 TINY = "_tiny"
 EXPORTING = ("wrap", "capture", "export", "simplify", "ship")

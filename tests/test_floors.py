@@ -52,7 +52,7 @@ FLOORS = (
     floor(
         "records",
         "report.schema report.names report.environment report.deployments report.digest"
-        " report.beside report.decision report.cause report.change",
+        " report.beside report.decision report.comparison",
         "pydantic",
     ),
     floor("judge", "judge", "numpy onnx onnx_ir torch"),

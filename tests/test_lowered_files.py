@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-from exporter.report.schema import LinkRecord, Report
+from exporter.report.comparison import LinkRecord
+from exporter.report.schema import Report
 from tests.support import lowered
 
 INNER = "model.blocks.0.inner"

@@ -16,15 +16,14 @@ from exporter.parity.compare import measure
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import judge
-from exporter.report.schema import (
+from exporter.report.comparison import (
     LayerRecord,
     LinkRecord,
     OutputRecord,
-    Report,
     TapRecord,
     VerdictRecord,
-    write_report,
 )
+from exporter.report.schema import Report, write_report
 from tests.support.reports import base
 
 LAYERS = "layers: captured -> simplified"

@@ -24,16 +24,16 @@ from exporter.parity.status import EXCUSED, Decision, Status, Who, severity, sta
 from exporter.parity.tolerance import Override, Policy
 from exporter.parity.verdict import Verdict, judge
 from exporter.report.build import concluded
-from exporter.report.decision import decision_of
-from exporter.report.schema import (
+from exporter.report.comparison import (
     CulpritRecord,
     LayerRecord,
     LinkRecord,
     OutputRecord,
-    Report,
     TapRecord,
     VerdictRecord,
 )
+from exporter.report.decision import decision_of
+from exporter.report.schema import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

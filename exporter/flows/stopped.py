@@ -15,9 +15,10 @@ from exporter.judge.chain import CAPTURED, EAGER
 from exporter.models.user_code import place_of
 from exporter.parity.status import Status
 from exporter.report.build import build_report
+from exporter.report.comparison import LinkRecord
 from exporter.report.environment import describe_environment
 from exporter.report.headline import brief
-from exporter.report.schema import ContractRecord, LinkRecord, Report, StoppedRecord
+from exporter.report.schema import ContractRecord, Report, StoppedRecord
 from exporter.report.write import TRACE
 
 ONNXRUNTIME = "run onnxruntime"

@@ -41,14 +41,9 @@ from exporter.judge.policy import policy_of
 from exporter.judge.records import artifact_record
 from exporter.judge.reference import reference_run
 from exporter.parity.status import Status
+from exporter.report.comparison import LinkRecord, StructureRecord
 from exporter.report.progress import Progress
-from exporter.report.schema import (
-    CHECK_STRUCTURE,
-    CheckRecord,
-    LinkRecord,
-    Report,
-    StructureRecord,
-)
+from exporter.report.schema import CHECK_STRUCTURE, CheckRecord, Report
 from exporter.report.write import clear_reports, write_reports
 
 

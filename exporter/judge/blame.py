@@ -8,7 +8,7 @@ from exporter.judge.culprits import Culprit
 from exporter.judge.layers import LayerLink
 from exporter.judge.records import culprit_record
 from exporter.parity.cause import Cause
-from exporter.report.schema import CulpritRecord
+from exporter.report.comparison import CulpritRecord
 
 KERNEL = "kernel"
 """Stage of a culprit whose graph is right: none of the export, but what runs the file."""

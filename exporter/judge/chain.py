@@ -40,7 +40,7 @@ from exporter.judge.sweep import Swept, sweep
 from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status, worst
 from exporter.parity.tolerance import Policy
-from exporter.report.schema import CulpritRecord, DeploymentRecord, LinkRecord
+from exporter.report.comparison import CulpritRecord, DeploymentRecord, LinkRecord
 
 __all__ = ["CAPTURED", "EAGER", "Chain", "Subject"]
 

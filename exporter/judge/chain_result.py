@@ -9,13 +9,8 @@ from exporter.execution.onnxruntime import FileRun
 from exporter.graph.index import GraphIndex
 from exporter.judge.length_proofs import LengthProof
 from exporter.parity.status import Status
-from exporter.report.schema import (
-    CheckRecord,
-    CulpritRecord,
-    DeploymentRecord,
-    LinkRecord,
-    OutputRecord,
-)
+from exporter.report.comparison import CulpritRecord, DeploymentRecord, LinkRecord, OutputRecord
+from exporter.report.schema import CheckRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from exporter.graph.program import Program
 from exporter.graph.rewrites import new_epsilons, unexplained
 from exporter.graph.structure import diff_structure
 from exporter.graph.taps import plan_taps
-from exporter.report.schema import StructureRecord
+from exporter.report.comparison import StructureRecord
 
 
 def structure_records(

@@ -20,7 +20,7 @@ from exporter.judge.case_run import CaseRun
 from exporter.judge.outputs import OutputResult
 from exporter.parity.status import is_differing
 from exporter.parity.tolerance import Policy
-from exporter.report.schema import DeploymentRecord, WayRecord
+from exporter.report.comparison import DeploymentRecord, WayRecord
 
 Judge = Callable[[CaseRun, Deployment, Arrays], list[OutputResult]]
 """Judges what a deployment gave on a case, with that deployment's own limits."""

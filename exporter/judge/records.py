@@ -17,10 +17,7 @@ from exporter.judge.taps import JudgedTap, Judgement
 from exporter.parity.rollup import Coverage, Rollup, link_verdict
 from exporter.parity.status import Status, worst
 from exporter.parity.verdict import Verdict
-from exporter.report.schema import (
-    ArtifactRecord,
-    CacheRecord,
-    CaseRecord,
+from exporter.report.comparison import (
     CulpritRecord,
     LayerRecord,
     LinkRecord,
@@ -28,6 +25,7 @@ from exporter.report.schema import (
     TapRecord,
     VerdictRecord,
 )
+from exporter.report.schema import ArtifactRecord, CacheRecord, CaseRecord
 
 _MOST_OTHERS = 3
 

@@ -6,8 +6,9 @@ import shlex
 
 from exporter.parity.cause import Cause
 from exporter.parity.status import is_differing, is_failing, needs_a_word
+from exporter.report.comparison import CulpritRecord
 from exporter.report.names import printable
-from exporter.report.schema import CulpritRecord, Report
+from exporter.report.schema import Report
 
 KERNEL = Cause.KERNEL.value
 

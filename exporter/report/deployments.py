@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from exporter.execution.deployment import Way
-from exporter.report.schema import DeploymentRecord, WayRecord
+from exporter.report.comparison import DeploymentRecord, WayRecord
 
 _ARITHMETIC = (Way.TF32_OFF, Way.FIXED_ALGORITHM)
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter.parity.status import severity
-from exporter.report.schema import LinkRecord, Report, TapRecord, VerdictRecord
+from exporter.report.comparison import LinkRecord, TapRecord, VerdictRecord
+from exporter.report.schema import Report
 
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from exporter.parity.status import needs_a_word
+from exporter.report.comparison import CulpritRecord
 from exporter.report.names import figure, printable, times
 from exporter.report.rows import output_rows
-from exporter.report.schema import CulpritRecord, Report
+from exporter.report.schema import Report
 
 _MOST = 10
 

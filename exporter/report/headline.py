@@ -7,18 +7,10 @@ from collections.abc import Mapping, Sequence
 from exporter.config.schema import MOST_FACTOR
 from exporter.parity.cause import Cause
 from exporter.parity.status import Status, Who, holds, is_good
+from exporter.report.comparison import CulpritRecord, DeploymentRecord, LinkRecord, StructureRecord
 from exporter.report.deployments import cause_sentence
 from exporter.report.kernels import kernel_sentence
-from exporter.report.schema import (
-    CHECK_REPLACED,
-    CheckRecord,
-    ContractRecord,
-    CulpritRecord,
-    DeploymentRecord,
-    LinkRecord,
-    Report,
-    StructureRecord,
-)
+from exporter.report.schema import CHECK_REPLACED, CheckRecord, ContractRecord, Report
 
 _BRIEF = 300
 _WRONG = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from exporter.report.schema import CulpritRecord, Report
+from exporter.report.comparison import CulpritRecord
+from exporter.report.schema import Report
 
 MOST = 20
 

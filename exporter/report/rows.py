@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 from exporter.parity.status import severity
+from exporter.report.comparison import LinkRecord, OutputRecord
 from exporter.report.names import cosine, figure
-from exporter.report.schema import LinkRecord, OutputRecord, Report
+from exporter.report.schema import Report
 
 VERDICT_STYLES = {
     "pass": "green",

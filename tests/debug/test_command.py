@@ -10,7 +10,8 @@ import pytest
 from exporter import cli
 from exporter.core.artifact import sha256_of
 from exporter.debugging.pair import Pair
-from exporter.report.schema import CulpritRecord, read_report
+from exporter.report.comparison import CulpritRecord
+from exporter.report.schema import read_report
 from tests.debug.conftest import Tamper
 from tests.support.tiny_run import TINY, TinyRun
 

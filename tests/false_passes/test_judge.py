@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from exporter.flows.rejudge import rejudge
 from exporter.parity.status import is_good
 from exporter.report.beside import replaced
+from exporter.report.comparison import StructureRecord
 from exporter.report.decision import decided
 from exporter.report.headline import headline_of
 from exporter.report.schema import (
@@ -22,7 +23,6 @@ from exporter.report.schema import (
     GoldenRecord,
     Report,
     StoppedRecord,
-    StructureRecord,
 )
 from tests.false_passes.way import Told, way
 from tests.test_rejudge import figures, saved

@@ -17,9 +17,9 @@ from exporter.judge.devices import device_records, policy_on
 from exporter.judge.outputs import OutputResult, judge_outputs
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
+from exporter.report.comparison import CulpritRecord, LinkRecord
 from exporter.report.deployments import cause_sentence, deployment_lines
 from exporter.report.headline import headline
-from exporter.report.schema import CulpritRecord, LinkRecord
 
 TF32 = Deployment(provider="cuda", tf32=True)
 FLOAT32 = Deployment(provider="cuda")

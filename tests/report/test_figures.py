@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from exporter.parity.measurement import Measurement
 from exporter.report import names
 from exporter.report.advice import next_steps
+from exporter.report.comparison import VerdictRecord
 from exporter.report.figures import layer_links, severity, tap_figures, worst_taps
 from exporter.report.findings import findings
 from exporter.report.rows import bar, bar_position, output_rows
-from exporter.report.schema import VerdictRecord, read_report, report_schema, write_report
+from exporter.report.schema import read_report, report_schema, write_report
 from exporter.report.waveform import waveform_record
 from tests.support import reports
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from exporter.parity.status import Status, decide, is_good, worst
+from exporter.report.comparison import CulpritRecord, LinkRecord
 from exporter.report.headline import headline
 from exporter.report.kernels import kernel_sentence
-from exporter.report.schema import CulpritRecord, LinkRecord
 
 
 def culprit(**changes: object) -> CulpritRecord:

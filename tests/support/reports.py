@@ -8,23 +8,25 @@ from collections.abc import Callable
 from typing import Any
 
 from exporter.parity.measurement import Distance, Measurement
+from exporter.report.comparison import (
+    CulpritRecord,
+    LayerRecord,
+    LinkRecord,
+    OutputRecord,
+    StructureRecord,
+    TapRecord,
+    VerdictRecord,
+)
 from exporter.report.schema import (
     ArtifactRecord,
     CaseRecord,
     ContractRecord,
-    CulpritRecord,
     EnvironmentRecord,
     GoldenRecord,
-    LayerRecord,
-    LinkRecord,
-    OutputRecord,
     PipelineRecord,
     PolicyRecord,
     Report,
     StoppedRecord,
-    StructureRecord,
-    TapRecord,
-    VerdictRecord,
     WaveformRecord,
     WeightsRecord,
 )

@@ -1,0 +1,170 @@
+"""The records of report.json that say what was compared, and what was found there.
+
+They state facts and verdicts that were decided elsewhere. Figures are ``None`` when they were not
+measured.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """Base: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class VerdictRecord(Record):
+    """A judged thing: status, who is wrong, how large against what."""
+
+    verdict: str
+    who: str | None = None
+    ratio: float | None = Field(None, description="ONNX's distance to float64 over PyTorch's")
+    limit: float | None = Field(None, description="largest absolute error allowed")
+    strain: float | None = Field(None, description="error over limit; above 1 fails")
+    reason: str = ""
+    weak: bool = Field(default=False, description="the limit is too coarse to fail anything here")
+    override: str | None = Field(default=None, description="pattern of what set the limit")
+
+
+class TapRecord(Record):
+    """One tap: both measurements of its worst case, both verdicts."""
+
+    name: str
+    op: str
+    source: str
+    fate: str
+    into: str | None = None
+    held_as: str | None = Field(None, description="its name in the file, where it is not its own")
+    case: str | None = None
+    local: dict[str, Any] | None = Field(None, description="measurement of the layer alone")
+    propagated: dict[str, Any] | None = Field(None, description="measurement of the free run")
+    local_verdict: VerdictRecord | None = None
+    propagated_verdict: VerdictRecord | None = None
+    verdict: str = "not run"
+
+
+class LayerRecord(Record):
+    """The taps of one module, in the order of the graph."""
+
+    module: str
+    module_class: str
+    verdict: str
+    worst_local_strain: float | None = Field(description="error over limit, layer alone")
+    worst_propagated_strain: float | None = Field(description="error over limit, free run")
+    taps: list[TapRecord]
+
+
+class OutputRecord(Record):
+    """One output of one link on one case."""
+
+    link: str
+    case: str
+    name: str
+    dtype: str
+    shape: list[int]
+    max_abs: float | None
+    cosine: float | None
+    mismatches: int | None
+    measurement: dict[str, Any]
+    verdict: VerdictRecord
+    layer: str = ""  # module path of the op behind it
+
+
+class LinkRecord(Record):
+    """One step of the chain: what was compared with what."""
+
+    name: str
+    expected: str
+    actual: str
+    verdict: str
+    reason: str = ""
+    compared: int | None = Field(default=None, description="taps of which elements were compared")
+    empty: int = Field(default=0, description="taps that hold no element in any case")
+    fused: int | None = None
+    missing: int | None = None
+    coverage: float | None = None
+    weak: int = Field(default=0, description="taps whose limit is too coarse to fail anything")
+    layers: list[LayerRecord] = []
+
+
+class CulpritRecord(Record):
+    """A layer that fails, with what is known about it; errors are absolute.
+
+    ``cause`` is graph, kernel or unknown; None where nobody asked. ``engine`` evaluated the same
+    nodes of the file in float64; ``graph_error`` is their distance from float64 PyTorch,
+    ``float32_error`` that of float32 PyTorch. ``nodes`` are operators whose kernels, of
+    ``provider``, lose digits.
+    """
+
+    link: str
+    stage: str
+    layer: str
+    op: str
+    tap: str
+    source: str
+    case: str | None
+    local_error: float | None
+    propagated_error: float | None
+    ratio: float | None
+    limit: float | None
+    who: str | None
+    reason: str
+    # False where the error has added up by here, and no layer fails on its own inputs.
+    by_itself: bool = True
+    cause: str | None = None
+    engine: str = ""
+    graph_error: float | None = None
+    float32_error: float | None = None
+    nodes: list[str] = []
+    provider: str = ""
+
+
+class StructureRecord(Record):
+    """A difference that no number may show: a constant, an attribute, an initialiser."""
+
+    kind: str
+    node: str
+    name: str
+    expected: str
+    actual: str
+    tap: str | None = None
+    layer: str | None = None
+    explained: bool = Field(
+        False, description="nodes beside it were rewritten as well, as an optimiser does"
+    )
+    accepted: bool = Field(False, description="the file was changed on purpose: numbers judge it")
+
+
+class WayRecord(Record):
+    """A failing deployment run in another way: one setting changed."""
+
+    way: str
+    label: str
+    passes: bool | None = Field(description="on the cases that failed; null: it did not run")
+    strain: float | None = Field(None, description="largest error over limit")
+    changed: list[str] = Field([], description="discrete outputs that differ, 'case: name'")
+    stopped: str = ""
+
+
+class DeploymentRecord(Record):
+    """A deployment on a device: where its nodes ran, and what its failure comes from."""
+
+    label: str
+    provider: str
+    tf32: bool
+    nodes: dict[str, int] = Field(
+        default_factory=dict, description="provider that was really used -> nodes"
+    )
+    seconds: dict[str, float] = Field(
+        default_factory=dict, description="provider -> host's time of its nodes"
+    )
+    copies: dict[str, int] = Field(default_factory=dict, description="between devices, by kind")
+    placement: str = Field("", description="why the three above are not known")
+    strain: float | None = Field(None, description="largest error over limit of its outputs")
+    changed: list[str] = Field([], description="discrete outputs that differ, 'case: name'")
+    cause: str | None = Field(None, description="the one change after which it passes")
+    ways: list[WayRecord] = Field([], description="what was tried when it failed")
