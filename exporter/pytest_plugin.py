@@ -225,9 +225,8 @@ class ContractItem(Check):
 
     def runtest(self) -> None:
         """Raises CheckFailed: a side does not hold, or nothing was checked."""
-        # With its parts: ``causality.streaming`` belongs to ``causality``.
         contracts = self.file.report().contracts
-        found = [held for held in contracts if held.name.partition(".")[0] == self.key]
+        found = [held for held in contracts if held.contract == self.key]
         if not found:
             raise CheckFailed(f"the pipeline declares '{self.key}', the run did not check it")
         failed = []

@@ -127,6 +127,7 @@ def with_size(
             inputs[key] = np.full_like(inputs[key], size)
     return Case(
         name=f"{case.name}@{size}",
+        sized=True,
         inputs=inputs,
         origin=f"{case.origin}, {name} repeated or cut to {size}",
         expect_empty=frozenset(),

@@ -120,6 +120,11 @@ class Pipeline(Section):
             raise ValueError(f"axes: no input has an axis '{min(unused, key=str)}'")
         return self
 
+    @property
+    def file(self) -> str:
+        """The YAML as it was given; the name of a pipeline that no file holds."""
+        return self._file or self.name
+
     def where(self, *keys: str | int) -> str:
         """Return ``file:line: key.path`` of a key, in the file that really sets it.
 
@@ -129,7 +134,7 @@ class Pipeline(Section):
             place = self._places.get(tuple(keys[:end]))
             if place is not None:
                 return f"{place.file}:{place.line}: {dotted(keys)}"
-        return f"{self._file or self.name}: {dotted(keys)}"
+        return f"{self.file}: {dotted(keys)}"
 
     @property
     def switched_off_contracts(self) -> tuple[str, ...]:

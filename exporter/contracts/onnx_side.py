@@ -78,7 +78,7 @@ class OnnxSide:
         self._load = load
         self._file: OnnxFile | None = None
         self._captured: torch.export.ExportedProgram | None = None
-        self._problem: str | None = None
+        self._refusal: StageError | ArtifactError | None = None
         self._runs = {} if session is None else {session.deployment: session}
         self._sessions: dict[tuple, Any] = {}
         self._memo = Memo()
@@ -87,8 +87,13 @@ class OnnxSide:
     @property
     def problem(self) -> str | None:
         """Why there is no file; ``None`` when there is one."""
+        return None if self.refusal is None else str(self.refusal)
+
+    @property
+    def refusal(self) -> StageError | ArtifactError | None:
+        """The error behind ``problem``."""
         self._ensure()
-        return self._problem
+        return self._refusal
 
     @property
     def file(self) -> OnnxFile:
@@ -99,18 +104,18 @@ class OnnxSide:
         """
         self._ensure()
         if self._file is None:
-            raise ValueError(self._problem)
+            raise ValueError(self.problem)
         return self._file
 
     def _ensure(self) -> None:
-        if self._file is None and self._problem is None:
+        if self._file is None and self._refusal is None:
             try:
                 file = self._make()
                 if self._load and self.deployment not in self._runs:
                     self._runs[self.deployment] = FileRun(file.path, self.deployment)
                 self._file = file
             except (StageError, ArtifactError) as error:
-                self._problem = str(error)
+                self._refusal = error
 
     def captured(self) -> torch.export.ExportedProgram | None:
         """The captured program, if there is one or it can be made.
@@ -194,15 +199,20 @@ class OnnxSide:
             return Location(value=name)
         found = file.graph.nodes[node]
         near = self._nearest_tap(node)
-        label = f"{found.op_type} '{found.name}'" if found.name else found.op_type
         # Legacy tracing writes the module path into the names of nodes: /layers.0/conv/Conv.
         traced = ".".join(found.name.split("/")[1:-1]) if found.name.startswith("/") else ""
         return Location(
             module=near.module if near else traced,
-            op=label,
+            op=found.op_type,
+            node=found.name,
             source=near.source if near else "",
             value=name,
         )
+
+    def place_of_node(self, name: str) -> Location | None:
+        """The same of a node, by its name; ``None`` where the file has none of that name."""
+        found = next((node for node in self.file.graph.nodes if name and node.name == name), None)
+        return None if found is None else self.place(found.output[0])
 
     def _nearest_tap(self, node: int) -> Tap | None:
         """The nearest value behind a node whose origin is known."""

@@ -22,19 +22,21 @@ class Location:
     Attributes:
         module: module path; "" for the root or where it is unknown.
         op: operator or module class.
+        node: name of the node in the ONNX file, where it has no better one.
         source: ``file:line``; "" when unknown.
         value: name of the value in the ONNX file or in the captured program, if it has one.
     """
 
     module: str = ""
     op: str = ""
+    node: str = ""
     source: str = ""
     value: str = ""
 
     def __str__(self) -> str:
         text = self.module or "(root)"
         if self.op:
-            text += f" [{self.op}]"
+            text += f" [{self.op} '{self.node}']" if self.node else f" [{self.op}]"
         if self.source:
             text += f" at {self.source}"
         return text
@@ -45,7 +47,8 @@ class ContractResult:
     """Verdict of one contract on one side.
 
     Attributes:
-        name: name of the contract.
+        name: name of the contract, or of a part of it that is answered apart.
+        contract: the contract as it is declared; filled in by ``run_contracts``.
         side: "torch" or "onnx".
         status: never ``pass`` for something that was not looked at.
         observed: the figure that decided, with its unit; ``None`` when nothing was measured.
@@ -65,11 +68,13 @@ class ContractResult:
     advice: str | None = None
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    contract: str = ""
 
     def record(self, *, required: bool = True) -> ContractRecord:
         """Return this result as a row of ``report.json``."""
         return ContractRecord(
             name=self.name,
+            contract=self.contract or self.name,
             side=self.side,
             verdict=str(self.status),
             observed=self.observed,

@@ -111,7 +111,11 @@ def run_contracts(
         found = load_contract(name).check(target, settings[name])
         seconds = time.perf_counter() - started
         results += [
-            replace(result, details={**result.details, "seconds_of_contract": round(seconds, 3)})
+            replace(
+                result,
+                contract=name,
+                details={**result.details, "seconds_of_contract": round(seconds, 3)},
+            )
             for result in found
         ]
     return tuple(results)

@@ -99,6 +99,9 @@ class StageError(ExportVerifyError):
         finished: the stages that had already finished, in order.
         detail: what went wrong.
         remedy: what would help, one sentence.
+        frozen: an axis that was declared dynamic has become a constant.
+        source: ``file:line`` of the user's code that torch names; "" where it names none.
+        file: the file that the stage stopped at; "" where it was none.
     """
 
     def __init__(
@@ -108,17 +111,31 @@ class StageError(ExportVerifyError):
         *,
         finished: tuple[str, ...] = (),
         remedy: str | None = None,
+        frozen: bool = False,
+        source: str = "",
+        file: str = "",
     ):
         self.stage = stage
         self.remedy = remedy
         self.finished = finished
         self.detail = detail
+        self.frozen = frozen
+        self.source = source
+        self.file = file
         done = ", ".join(finished) or "none"
         super().__init__(f"stage '{stage}' failed: {detail} (finished before it: {done})")
 
 
 class OnnxStoppedError(ExportVerifyError):
-    """onnxruntime could not load or run a graph; the message is its own words."""
+    """onnxruntime could not load or run a graph; the message is its own words.
+
+    Args:
+        node: name of the node at which it stopped; "" where it names none.
+    """
+
+    def __init__(self, message: str, *, node: str = ""):
+        self.node = node
+        super().__init__(message)
 
 
 def exit_code(error: BaseException) -> int:

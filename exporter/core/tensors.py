@@ -84,6 +84,8 @@ class Case:
         later: inputs of the calls after this one, for a case in several calls; what carries state
             holds what it holds before the first.
         whole: inputs of all calls together, before they were cut; ``None`` for a case in one.
+        call: which call of a case in several this is, from 0.
+        sized: the inputs of another case, at a size of the sweep.
     """
 
     name: str
@@ -92,6 +94,8 @@ class Case:
     expect_empty: frozenset[str] = frozenset()
     later: tuple[Arrays, ...] = ()
     whole: Arrays | None = None
+    call: int = 0
+    sized: bool = False
 
     @property
     def entire(self) -> Arrays:

@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 from safetensors.numpy import save_file
 
 from exporter.debugging.diagnose import Diagnosis
-from exporter.debugging.finding import KERNEL, Finding
+from exporter.debugging.finding import Finding
 from exporter.debugging.isolate import Isolated, Row
 from exporter.debugging.pair import Pair
 from exporter.debugging.readme import render_readme
@@ -53,8 +53,7 @@ def write_bundle(pair: Pair, found: Diagnosis, parent: Path) -> Bundle:
     folder = parent / folder_name(found.layer.name)
     folder.mkdir(parents=True, exist_ok=True)
     held = found.held
-    fused = [f for f in found.findings if f.kind == KERNEL and f.node == "the layer as a whole"]
-    whole = bool(fused) and not held.failing
+    whole = any(finding.whole for finding in found.findings) and not held.failing
     no_torch = save_layer(held.program, held.entering, folder / "torch_layer.pt2")
     if no_torch:
         (folder / "torch_layer.pt2").unlink(missing_ok=True)

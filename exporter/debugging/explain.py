@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from exporter.debugging.blame import blame, node_label
-from exporter.debugging.finding import GRAPH, KERNEL, Finding
+from exporter.debugging.finding import GRAPH, KERNEL, Finding, at_tap
 from exporter.debugging.isolate import Isolated, Row
 from exporter.debugging.pair import Pair
 from exporter.debugging.variations import REFERENCE, Variation
 from exporter.debugging.weights import wrong_weight
 
+_WHOLE = "the layer as a whole"
 _SHAPE_READERS = frozenset({"Reshape", "Expand", "Tile"})
 
 
@@ -26,13 +28,13 @@ def explain_row(pair: Pair, held: Isolated, row: Row, matrix: Sequence[Variation
     region = _region(pair, row) if node is None else node
     reason = row.verdict.reason if row.verdict else ""
     if levels:
-        return _finding(row, KERNEL, region, f"kernel differs: {region} {levels}; {reason}")
+        return _finding(row, KERNEL, region, f"kernel differs: {region} {levels}", reason)
     if by_evaluator or (evaluator is not None and evaluator.separate.agrees):
         text = f"kernel differs: {region} passes in ONNX's reference evaluator, not in onnxruntime"
-        return _finding(row, KERNEL, region, f"{text}; {reason}")
+        return _finding(row, KERNEL, region, text, reason)
     said = "" if by_evaluator is None else " in onnxruntime and in ONNX's reference evaluator alike"
-    text = f"{region} computes something else than {row.planned.tap.op}{said}; {reason}"
-    return _finding(row, GRAPH, region, text)
+    text = f"{region} computes something else than {row.planned.tap.op}{said}"
+    return _finding(row, GRAPH, region, text, reason)
 
 
 def _only_some(ways: Sequence[Variation]) -> str:
@@ -64,8 +66,8 @@ def fusion_finding(held: Isolated, matrix: Sequence[Variation]) -> Finding | Non
     name = wrong[0].together.tap
     row = next((r for r in held.last_rows if r.planned.tap.name == name), held.last_rows[-1])
     told = _only_some(ways)
-    text = f"kernel differs: the layer as a whole {told}; {wrong[0].together.why}"
-    return _finding(row, KERNEL, "the layer as a whole", text)
+    text = f"kernel differs: {_WHOLE} {told}"
+    return _finding(row, KERNEL, _WHOLE, text, wrong[0].together.why, whole=True)
 
 
 def _weight(pair: Pair, row: Row) -> Finding | None:
@@ -77,7 +79,8 @@ def _weight(pair: Pair, row: Row) -> Finding | None:
         f"{found.kind} '{found.name}' of {node} differs: {found.actual} in the file,"
         f" {found.expected} in PyTorch{found.share}"
     )
-    return _finding(row, found.kind, node, text, found.name, found.expected, found.actual)
+    same = {"thing": found.name, "expected": found.expected, "actual": found.actual}
+    return _finding(row, found.kind, node, text, **same)
 
 
 def _dtype_or_shape(pair: Pair, row: Row) -> Finding | None:
@@ -88,15 +91,15 @@ def _dtype_or_shape(pair: Pair, row: Row) -> Finding | None:
     if row.planned.onnx_name in pair.actual.producer:
         last = node_label(pair, pair.actual.producer[row.planned.onnx_name])
     if m.dtype_expected != m.dtype_actual:
-        both = str(m.dtype_expected), str(m.dtype_actual)
-        text = f"dtype differs: {last} gives {both[1]}, PyTorch {both[0]}"
-        return _finding(row, "dtype", last, text, "dtype", *both)
+        both = {"expected": str(m.dtype_expected), "actual": str(m.dtype_actual)}
+        text = f"dtype differs: {last} gives {both['actual']}, PyTorch {both['expected']}"
+        return _finding(row, "dtype", last, text, thing="dtype", **both)
     if m.shape_expected != m.shape_actual:
-        both = str(m.shape_expected), str(m.shape_actual)
+        both = {"expected": str(m.shape_expected), "actual": str(m.shape_actual)}
         baked = _constant_shape(pair, row)
-        text = f"shape differs: {last} gives {both[1]}, PyTorch {both[0]}"
-        text += f"; a shape is baked in: {baked}" if baked else ""
-        return _finding(row, "shape", last, text, baked or "shape", *both)
+        text = f"shape differs: {last} gives {both['actual']}, PyTorch {both['expected']}"
+        more = f"a shape is baked in: {baked}" if baked else ""
+        return _finding(row, "shape", last, text, more, thing=baked or "shape", **both)
     return None
 
 
@@ -119,26 +122,5 @@ def _region(pair: Pair, row: Row) -> str:
     return f"the fused region {' + '.join(row.ops[-6:])}"
 
 
-def _finding(
-    row: Row,
-    kind: str,
-    node: str,
-    text: str,
-    thing: str = "",
-    expected: str = "",
-    actual: str = "",
-) -> Finding:
-    tap = row.planned.tap
-    return Finding(
-        kind=kind,
-        layer=tap.module,
-        op=tap.op,
-        tap=tap.name,
-        source=tap.source,
-        node=node,
-        thing=thing,
-        expected=expected,
-        actual=actual,
-        text=text,
-        shown=True,
-    )
+def _finding(row: Row, kind: str, node: str, *clauses: str, **more: Any) -> Finding:
+    return at_tap(row.planned.tap, kind, *clauses, node=node, **more)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from onnx import TensorProto
 
+from exporter.core.tensors import Tap
 from exporter.debugging.differences import Located
 from exporter.debugging.isolate import Row
-from exporter.debugging.origin import parameter_of, resolved
+from exporter.debugging.origin import constant_behind, parameter_of
 from exporter.debugging.pair import Pair
+from exporter.graph.index import GraphIndex
 from exporter.graph.structure import ABSENT, Difference
 
 KERNEL, GRAPH, INPUT, ADDED_UP = "kernel", "graph", "input", "added up"
@@ -28,9 +31,10 @@ class Finding:
         node: the ONNX node, or the fused region.
         thing: name of the attribute, weight, constant or input that differs; "" for none.
         expected, actual: both values; "" where there are none.
-        text: one sentence.
+        clauses: what is wrong, and after it what else is to be said.
         shown: True when a number shows it on this case.
         located: the structural difference behind it.
+        whole: the layer fails as one, although none of its ops does.
     """
 
     kind: str
@@ -42,9 +46,34 @@ class Finding:
     thing: str
     expected: str
     actual: str
-    text: str
+    clauses: tuple[str, ...]
     shown: bool
     located: Located | None = None
+    whole: bool = False
+
+    @property
+    def text(self) -> str:
+        """One sentence."""
+        return "; ".join(clause for clause in self.clauses if clause)
+
+
+def at_tap(tap: Tap, kind: str, *clauses: str, **more: Any) -> Finding:
+    """A finding at one tap that a number shows.
+
+    Args:
+        more: further attributes of ``Finding``.
+    """
+    texts = {"node": "", "thing": "", "expected": "", "actual": "", **more}
+    return Finding(
+        kind=kind,
+        layer=tap.module,
+        op=tap.op,
+        tap=tap.name,
+        source=tap.source,
+        clauses=clauses,
+        shown=True,
+        **texts,
+    )
 
 
 def from_difference(pair: Pair, at: Located, rows: tuple[Row, ...]) -> Finding:
@@ -56,11 +85,11 @@ def from_difference(pair: Pair, at: Located, rows: tuple[Row, ...]) -> Finding:
     d = _in_own_words(pair, at)
     tap = at.taps[0].tap if at.taps else None
     shown = bool(rows)
-    text = describe(pair, d)
+    clauses = describe(pair, d)
     if len(at.taps) > 1:
-        text += f"; also read for {', '.join(repr(t.tap.name) for t in at.taps[1:4])}"
+        clauses += (f"also read for {', '.join(repr(t.tap.name) for t in at.taps[1:4])}",)
     if not shown:
-        text += "; no number shows it on this case"
+        clauses += ("no number shows it on this case",)
     return Finding(
         kind=d.kind,
         layer=tap.module if tap else "",
@@ -71,7 +100,7 @@ def from_difference(pair: Pair, at: Located, rows: tuple[Row, ...]) -> Finding:
         thing=d.name,
         expected=d.expected,
         actual=d.actual,
-        text=text,
+        clauses=clauses,
         shown=shown,
         located=at,
     )
@@ -81,39 +110,52 @@ def _in_own_words(pair: Pair, at: Located) -> Difference:
     """The difference with parameters by their names and handed-on constants by their values."""
     d = at.difference
     if d.kind == "inputs changed":
-        return replace(
-            d,
-            expected=resolved(pair.expected, d.expected),
-            actual=resolved(pair.actual, d.actual),
+        (expected, was), (actual, now) = (
+            _with_constant(graph, text, stored)
+            for graph, text, stored in zip(
+                (pair.expected, pair.actual), (d.expected, d.actual), d.stored, strict=True
+            )
         )
+        return replace(d, expected=expected, actual=actual, stored=(was, now))
     if d.kind in ("weight", "dtype", "shape") and at.taps:
         parameter = parameter_of(pair, d.name, at.taps[0].tap.name)
         return replace(d, name=f"{d.name} ({parameter})") if parameter else d
     return d
 
 
-def describe(pair: Pair, d: Difference) -> str:
-    """One sentence with both values."""
+def _with_constant(graph: GraphIndex, name: str, stored: bool) -> tuple[str, bool]:
+    """An input with the constant that is handed on to it, and whether it is one."""
+    found = None if stored else constant_behind(graph, name)
+    return (name, stored) if found is None else (f"{name} = {found}", True)
+
+
+def describe(pair: Pair, d: Difference) -> tuple[str, ...]:
+    """What differs, with both values, and what that looks like."""
     where = f"{d.op} '{d.node}'"
+    if d.kind in ("weight", "constant") and d.note:
+        return _both(d, where), f"it is {d.note}"
+    if d.kind == "node added":
+        return f"{where} was added: {d.actual}", _cast(pair, d)
+    return (_both(d, where),)
+
+
+def _both(d: Difference, where: str) -> str:
     both = f"{d.actual} in the file, {d.expected} as exported"
     if d.kind == "attribute":
         return f"attribute '{d.name}' of {where} differs: {both}"
     if d.kind in ("weight", "constant"):
         share = f" ({d.count:,} of {d.size:,} elements differ)" if d.count and d.size else ""
-        note = f"; it is {d.note}" if d.note else ""
-        return f"{d.kind} '{d.name}' of {where} differs: {both}{share}{note}"
+        return f"{d.kind} '{d.name}' of {where} differs: {both}{share}"
     if d.kind == "dtype":
         return f"dtype of '{d.name}', read by {where}, differs: {both}"
     if d.kind == "shape":
         return f"shape of '{d.name}', read by {where}, differs: {both}"
     if d.kind == "node missing":
         return f"{where} is missing: {both}"
-    if d.kind == "node added":
-        return f"{where} was added: {d.actual}{_cast(pair, d)}"
     if d.kind == "op changed":
         return f"{where} is another operator: {both}"
     if d.kind == "inputs changed":
-        return _changed_input(pair, d, where, both)
+        return _changed_input(d, where, both)
     if d.kind == "outputs changed":
         return f"outputs of {where} differ: {both}"
     if d.kind == "interface":
@@ -121,11 +163,12 @@ def describe(pair: Pair, d: Difference) -> str:
     return f"{d.kind} '{d.name}' differs: {both}"
 
 
-def _changed_input(pair: Pair, d: Difference, where: str, both: str) -> str:
-    was_computed = "=" not in d.expected and d.expected != ABSENT
-    if was_computed and "=" in d.actual and d.op in _SHAPED:
+def _changed_input(d: Difference, where: str, both: str) -> str:
+    was_constant, is_constant = d.stored
+    baked = is_constant and not was_constant and d.expected != ABSENT
+    if baked and d.op in _SHAPED:
         return f"a shape is baked in: {d.name} of {where} was computed, now is constant: {both}"
-    if was_computed and "=" in d.actual:
+    if baked:
         return f"{d.name} of {where} was computed, now is constant (baked in): {both}"
     if d.actual == ABSENT:
         return f"{d.name} of {where} is missing: {both}"
@@ -142,4 +185,4 @@ def _cast(pair: Pair, d: Difference) -> str:
         return ""
     node = pair.actual.nodes[pair.actual.producer[d.tap]] if d.tap else None
     to = next((a.i for a in node.attribute if a.name == "to"), 0) if node else 0
-    return f"; the dtype there becomes {TensorProto.DataType.Name(to).lower()}" if to else ""
+    return f"the dtype there becomes {TensorProto.DataType.Name(to).lower()}" if to else ""

@@ -6,7 +6,7 @@ import numpy as np
 
 from exporter.debugging.pair import Pair
 from exporter.graph.index import GraphIndex
-from exporter.graph.initializers import describe
+from exporter.graph.initializers import content
 from exporter.interpret.evaluate import to_array
 
 # Ops that hand a constant on as it is.
@@ -38,15 +38,12 @@ def parameter_of(pair: Pair, initializer: str, tap: str) -> str:
     return ""
 
 
-def resolved(graph: GraphIndex, name: str) -> str:
-    """What a value stands for: the constant that is handed on to it, else its name."""
+def constant_behind(graph: GraphIndex, name: str) -> str | None:
+    """The constant that is handed on to a value, in words; ``None`` where it is computed."""
     at = name
     while at in graph.producer:
         node = graph.nodes[graph.producer[at]]
         if node.op_type not in _PASSING or not node.input:
-            return name
+            return None
         at = node.input[0]
-    if at == name or at not in graph.initializers:
-        return name
-    value = describe(graph, at)
-    return f"{name} = {value.partition(' = ')[2] or value}"
+    return content(graph, at) if at != name and at in graph.initializers else None

@@ -10,6 +10,7 @@ from exporter.debugging.finding import Finding
 from exporter.debugging.isolate import Row
 from exporter.debugging.pair import Pair
 from exporter.debugging.variations import Outcome
+from exporter.parity.status import Who
 from exporter.report.names import code, figure, markdown, short_op
 
 _MOST_ROWS = 60
@@ -44,7 +45,7 @@ def render_readme(pair: Pair, found: Diagnosis, no_torch: str, left_out: int) ->
 def render_issue(pair: Pair, found: Diagnosis) -> str:
     """Markdown to paste into an upstream tracker; the bundle is to be attached."""
     first = found.findings[0] if found.findings else None
-    title = f"{first.node or first.op}: {first.text.split(';')[0]}" if first else headline(found)
+    title = f"{first.node or first.op}: {first.clauses[0]}" if first else headline(found)
     parts = [
         f"# {markdown(title)}",
         "### Describe the issue",
@@ -120,7 +121,7 @@ def cells(row: Row) -> tuple[str, ...]:
     onnx_ops = "constant" if row.planned.constant else " ".join(row.ops[-3:])
     if len(row.ops) > 3:
         onnx_ops = f"... {onnx_ops}"
-    who = "" if v.who.value == "both within rounding" else v.who.value
+    who = "" if v.who is Who.BOTH_WITHIN_ROUNDING else v.who.value
     return (
         tap.name,
         short_op(tap.op),

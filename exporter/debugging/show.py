@@ -116,9 +116,10 @@ def _matrix(found: Diagnosis) -> Table:
     for name in ("variation", "each op", "as one"):
         table.add_column(name, overflow="fold")
     for v in found.matrix:
-        texts = [outcome(v.separate), outcome(v.together)]
-        styles = ["red" if t.startswith("WRONG") else "" for t in texts]
-        table.add_row(v.name, *(_text(t, s) for t, s in zip(texts, styles, strict=True)))
+        both = (v.separate, v.together)
+        table.add_row(
+            v.name, *(_text(outcome(o), "red" if o.agrees is False else "") for o in both)
+        )
     return table
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from exporter.core.errors import OnnxStoppedError
-from exporter.debugging.finding import ADDED_UP, INPUT, Finding
+from exporter.debugging.finding import ADDED_UP, INPUT, Finding, at_tap
 from exporter.debugging.isolate import Isolated, first_line
 from exporter.debugging.pair import Pair
 from exporter.debugging.reference import run_reference
@@ -84,37 +84,15 @@ def _free(pair: Pair, taps: Sequence[PlannedTap]) -> dict[str, np.ndarray]:
 
 def _input(tap: PlannedTap, reason: str, culprits: Sequence[str]) -> Finding:
     where = ", ".join(f"'{name}'" for name in culprits[:3]) or f"'{tap.tap.module}'"
-    text = (
-        f"the layer itself is right, its input '{tap.tap.name}' is wrong already: look upstream at"
-        f" {where}; {reason}"
-    )
-    return Finding(
-        kind=INPUT,
-        layer=tap.tap.module,
-        op=tap.tap.op,
-        tap=tap.tap.name,
-        source=tap.tap.source,
-        node="",
-        thing=tap.tap.name,
-        expected="",
-        actual="",
-        text=text,
-        shown=True,
-    )
+    what = f"the layer itself is right, its input '{tap.tap.name}' is wrong already"
+    return at_tap(tap.tap, INPUT, f"{what}: look upstream at {where}", reason, thing=tap.tap.name)
 
 
 def added_up(tap: PlannedTap, reason: str) -> Finding:
     """No layer fails by itself, yet the free run is too far off by here."""
-    return Finding(
-        kind=ADDED_UP,
-        layer=tap.tap.module,
-        op=tap.tap.op,
-        tap=tap.tap.name,
-        source=tap.tap.source,
-        node="",
-        thing="",
-        expected="",
-        actual="",
-        text=f"no op of this layer fails by itself; errors have added up by here: {reason}",
-        shown=True,
+    return at_tap(
+        tap.tap,
+        ADDED_UP,
+        "no op of this layer fails by itself",
+        f"errors have added up by here: {reason}",
     )

@@ -136,7 +136,7 @@ class WindowRun:
         except UserInputError:
             raise
         except Exception as error:
-            raise OnnxStoppedError(_words(error)) from error
+            raise stopped_by(error) from error
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs of the window by name."""
@@ -184,7 +184,8 @@ class PartRun:
             raise
         except Exception as error:
             raise ArtifactError(
-                f"onnxruntime refuses a part of the file: {_words(error)[:800]}", where=str(folder)
+                f"onnxruntime refuses a part of the file: {str(stopped_by(error))[:800]}",
+                where=str(folder),
             ) from error
 
     def run(
@@ -215,15 +216,16 @@ def _computed(
     try:
         return run_session(session, names, feeds, options)
     except Exception as error:
-        raise OnnxStoppedError(_words(error)) from error
+        raise stopped_by(error) from error
 
 
-def _words(error: Exception) -> str:
-    """onnxruntime's message without its prefixes and terminal colours."""
+def stopped_by(error: Exception) -> OnnxStoppedError:
+    """What onnxruntime raised: its message without prefixes and terminal colours, and the node."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
     node = re.search(r"while running (\w+) node\. Name:'([^']*)'", text)
     where = f"{node[1]} node '{node[2]}': " if node else ""
-    return where + (text.partition("Status Message: ")[2] or text.splitlines()[0])
+    message = where + (text.partition("Status Message: ")[2] or text.splitlines()[0])
+    return OnnxStoppedError(message, node=node[2] if node else "")
 
 
 class ModelRun:

@@ -103,9 +103,7 @@ def contract_records(
     settings = declared_settings(pipeline.contracts, pipeline=pipeline, only=only)
     # A part of a contract (``causality.streaming``) is required as the contract is.
     return [
-        result.record(
-            required=pipeline.required and settings[result.name.partition(".")[0]].required
-        )
+        result.record(required=pipeline.required and settings[result.contract].required)
         for result in results
     ]
 

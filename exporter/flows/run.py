@@ -154,7 +154,8 @@ def _judged(ready: Prepared, progress: Stages) -> Report:
             result = chain.judge(loaded, sized, pipeline.min_coverage, proofs)
     except ArtifactError as error:
         # The file is our own: there is nothing in it that a user gave.
-        raise StageError(ONNXRUNTIME, f"{error.where}: {error.problem}") from error
+        what = f"{error.where}: {error.problem}"
+        raise StageError(ONNXRUNTIME, what, file=error.where or "") from error
     contracts = _contracts(ready, built, loaded, progress, chain.open_file())
     report = judged_report(
         ready,

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from exporter.build.cached import EXPORTED
 from exporter.config import Pipeline
 from exporter.core.errors import ModelError, StageError
 from exporter.flows.prepare import Prepared
@@ -57,7 +58,9 @@ def stopped_report(
     trace.write_text(_trace(error), encoding="utf-8")
     pipeline, after = ready.pipeline, f"stage '{error.stage}' stopped"
     contracts = [
-        ContractRecord(name=name, side="both", verdict=Status.NOT_RUN.value, reason=after)
+        ContractRecord(
+            name=name, contract=name, side="both", verdict=Status.NOT_RUN.value, reason=after
+        )
         for name, settings in pipeline.contracts.items()
         if settings is not False
     ]
@@ -102,7 +105,7 @@ def guilty_ends(pipeline: Pipeline, error: StageError) -> Ends:
     """The link that a stage stands for: the one whose right end it makes."""
     if error.stage in ("wrap", "capture"):
         return (EAGER, CAPTURED)
-    unsimplified = error.stage == "export" or "exported.onnx" in error.detail
+    unsimplified = error.stage == "export" or Path(error.file).name == EXPORTED
     if unsimplified or not pipeline.export.simplify:
         return (CAPTURED, "exported")
     return ("exported", "simplified")

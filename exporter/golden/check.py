@@ -6,7 +6,6 @@ outputs, and once in windows on its own values, for a sketch of every layer.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -285,7 +284,7 @@ class _Check:
     def _advice(self, outcomes: Sequence[CaseOutcome]) -> str:
         if all(o.state in (State.SAME, State.WITHIN_ROUNDING) for o in outcomes):
             return ""
-        path = yaml_path(self.pipeline)
+        path = self.pipeline.file
         verify = shlex.join(
             ["export-verify", "verify", path, "--onnx", str(self.onnx), *self.options]
         )
@@ -315,13 +314,8 @@ def flat_environment(record: EnvironmentRecord) -> dict[str, str]:
 def record_command(pipeline: Pipeline, folder: Path, options: Sequence[str]) -> str:
     """The command that records the golden in ``folder`` anew."""
     place = [] if folder.parent == Path("golden") else ["--golden-dir", str(folder.parent)]
-    words = ["export-verify", "golden", "record", yaml_path(pipeline), *place, *options]
+    words = ["export-verify", "golden", "record", pipeline.file, *place, *options]
     return f"{shlex.join(words)} --reason TEXT"
-
-
-def yaml_path(pipeline: Pipeline) -> str:
-    """The file that a pipeline was read from, for commands that are suggested."""
-    return re.split(r"(?::\d+)?: ", pipeline.where())[0]
 
 
 def find_onnx(pipeline: Pipeline, run_folder: Path) -> Path | None:

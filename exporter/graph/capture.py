@@ -22,6 +22,7 @@ from exporter.core.errors import StageError
 from exporter.graph.guards import Guard, guards_of, watched_guards
 from exporter.graph.kept_state import KeptState
 from exporter.graph.named_graph import argument_names
+from exporter.graph.torch_refusal import freezes_an_axis, line_in
 
 
 def _recurrent_shapes(
@@ -192,7 +193,12 @@ def capture(
             )
     except Exception as error:
         message = str(error).split("\n\n")[0][:2000]
-        raise StageError("capture", f"torch.export refused the module: {message}") from error
+        raise StageError(
+            "capture",
+            f"torch.export refused the module: {message}",
+            frozen=freezes_an_axis(message),
+            source=line_in(message),
+        ) from error
     finally:
         kept.restore()
     if guards is not None:

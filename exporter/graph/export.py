@@ -19,6 +19,7 @@ from exporter.graph.decompose import decomposed_by_torch, decomposed_once
 from exporter.graph.program import Program, from_exported
 from exporter.graph.promotion import known_values
 from exporter.graph.recurrent import TRANSLATIONS
+from exporter.graph.torch_refusal import freezes_an_axis, line_in
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # Metadata that only makes the file larger and carries absolute paths of the build machine.
@@ -92,7 +93,13 @@ def export(
         if result is None:
             result = translated(decomposed_by_torch())
     except Exception as error:
-        raise StageError("export", f"torch.onnx.export failed: {str(error)[:2000]}") from error
+        message = str(error)[:2000]
+        raise StageError(
+            "export",
+            f"torch.onnx.export failed: {message}",
+            frozen=freezes_an_axis(message),
+            source=line_in(message),
+        ) from error
     if result is None or result.exported_program is None:
         raise StageError("export", "torch.onnx.export returned nothing")
     model = result.model
@@ -148,7 +155,8 @@ def check_interface(
     """
     found = interface_differences(model, inputs, outputs)
     if found:
-        raise StageError(stage, "; ".join(difference.text for difference in found))
+        frozen = any(difference.kind is InterfaceKind.FROZEN for difference in found)
+        raise StageError(stage, "; ".join(difference.text for difference in found), frozen=frozen)
 
 
 class InterfaceKind(StrEnum):

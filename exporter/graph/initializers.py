@@ -62,14 +62,15 @@ def compare_initializers(
 
 def describe(graph: GraphIndex, name: str) -> str:
     """Short text for what a node reads: a value's name, or an initialiser with its content."""
-    tensor = graph.initializers.get(name)
-    if tensor is None:
-        return name
+    return f"{name} = {content(graph, name)}" if name in graph.initializers else name
+
+
+def content(graph: GraphIndex, name: str) -> str:
+    """Dtype, shape and, of a small one, values of an initialiser."""
+    tensor = graph.initializers[name]
     size = int(np.prod(tensor.dims, dtype=np.int64))
     head = f"{onnx.TensorProto.DataType.Name(tensor.data_type).lower()} {list(tensor.dims)}"
-    if size <= SHOWN:
-        return f"{name} = {head} {_values(graph.array(name))}"
-    return f"{name} = {head}"
+    return f"{head} {_values(graph.array(name))}" if size <= SHOWN else head
 
 
 def is_weight(name: str, array: np.ndarray) -> bool:

@@ -94,7 +94,9 @@ class _Search:
             raise StageError("capture", "nothing was tried")
         cause = first.__cause__ or first
         remedy = first.remedy or refusal_of(cause, self.declared).remedy()
-        raise StageError("capture", first.detail, remedy=remedy) from first.__cause__
+        raise StageError(
+            "capture", first.detail, remedy=remedy, frozen=first.frozen, source=first.source
+        ) from first.__cause__
 
     def _capture(self) -> tuple[ExportedProgram, Replaced]:
         shapes = dynamic_shapes(with_axes(self.wrapped.inputs, self.axes))

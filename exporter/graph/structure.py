@@ -13,7 +13,7 @@ matter.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -40,6 +40,7 @@ class Difference:
         count, size: how many of how many elements differ.
         values: a value of every node that the difference is at, by the names of the expected graph.
         note: what the change looks like ("the transpose of the expected values"), if known.
+        stored: whether ``expected`` and ``actual`` are values that lie in the file, of an input.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Difference:
     size: int | None = None
     values: tuple[str, ...] = ()
     note: str = ""
+    stored: tuple[bool, bool] = (False, False)
 
 
 ABSENT = "absent"
@@ -155,7 +157,8 @@ class _Diff:
         elif left != right or any(stored):
             label = input_label(node, slot, self.versions.get(node.domain, 0))
             texts = describe(self.expected, left), describe(self.actual, right)
-            yield self._at(node, "inputs changed", label, *(text or ABSENT for text in texts))
+            found = self._at(node, "inputs changed", label, *(text or ABSENT for text in texts))
+            yield replace(found, stored=stored)
 
     def _initializers(
         self, names: tuple[str, str], readers: list[onnx.NodeProto]

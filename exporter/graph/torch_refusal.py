@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
@@ -20,6 +21,8 @@ _BOUND = re.compile(r"(min|max)=(\d+)")
 _FIXED = re.compile(r"^\s*(\w+) = (\d+)\s*$", re.MULTILINE)
 _RELATED = re.compile(r"^\s*(\w+) = (.*[A-Za-z_].*)$", re.MULTILINE)
 _FIXES = "Suggested fixes:"
+_FROZEN = ("specialized it to be a constant", "Constraints violated", "ConstraintViolation")
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,22 @@ def refusal_of(error: BaseException, axes: Collection[str]) -> Refusal:
         if name in axes and not text.startswith("Dim(") and name not in frozen
     }
     return Refusal(limits=limits, frozen=frozen, related=related, from_data=_reads_data(error))
+
+
+def freezes_an_axis(message: str) -> bool:
+    """True when torch says that an axis which was declared dynamic became a constant."""
+    return any(sign in message for sign in _FROZEN)
+
+
+def lacks_kernel(message: str) -> bool:
+    """True when torch says that an op is not written for a dtype."""
+    return "not implemented for" in message
+
+
+def line_in(message: str) -> str:
+    """``file:line`` of the innermost frame in a message of torch; "" without one."""
+    frames = _FRAME.findall(message)
+    return f"{PurePath(frames[-1][0]).name}:{frames[-1][1]}" if frames else ""
 
 
 def _reads_data(error: BaseException | None) -> bool:

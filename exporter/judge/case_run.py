@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from exporter.cases.steps import STEP
 from exporter.core.tensors import Arrays, Case
 from exporter.execution.memory import trim
 from exporter.graph.guards import Guard
@@ -73,7 +72,7 @@ class CaseRun:
     @property
     def second_call(self) -> bool:
         """True for the first call of a case that runs on what a call before gave."""
-        return self.case.name.endswith(f"{STEP}1")
+        return self.case.call == 1
 
 
 def run_cases(
@@ -193,7 +192,7 @@ def _declare_empty(case: Case, eager: Arrays, declared: bool = False) -> Case:
 
     Both sides must then be empty, which is counted apart from a pass. A step of a stream is alike.
     """
-    if not declared and not {"@", STEP} & set(case.name):
+    if not (declared or case.sized or case.call):
         return case
     empty = frozenset(name for name, value in eager.items() if np.size(value) == 0)
     return replace(case, expect_empty=empty)

@@ -81,6 +81,7 @@ def step_case(case: Case, number: int, outputs: Arrays, states: Mapping[str, str
         origin=f"{case.origin}; call {number + 1}, PyTorch's state",
         expect_empty=frozenset(),
         later=(),
+        call=number,
     )
 
 

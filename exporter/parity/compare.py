@@ -69,14 +69,9 @@ def measure(
         return Measurement(**head, problem=problem)
     if _family(reference.dtype) == "discrete":
         return _measure_discrete(head, reference, actual)
-    if truth is None:
-        return Measurement(**head, problem="missing in the float64 run")
-    if truth.shape != reference.shape:
-        return Measurement(
-            **head, problem=f"float64 shape {truth.shape}, float32 shape {reference.shape}"
-        )
-    if _family(truth.dtype) != "float":
-        return Measurement(**head, problem=f"the float64 run holds {truth.dtype.name}")
+    problem = _problem_of_truth(truth, reference)
+    if problem or truth is None:
+        return Measurement(**head, problem=problem, problem_in_truth=True)
     # Between the two only where people look at it: both distances to the truth are the verdict.
     direct = exhaustive or role == "output"
     found = distances(truth, reference, actual, direct=direct)
@@ -107,6 +102,17 @@ def measure(
         bitwise_equal=same_bits(reference, actual) if found.same_bits is None else found.same_bits,
         **extra,
     )
+
+
+def _problem_of_truth(truth: np.ndarray | None, reference: np.ndarray) -> str | None:
+    """Why nothing can be held against the float64 run; ``None`` when it can."""
+    if truth is None:
+        return "missing in the float64 run"
+    if truth.shape != reference.shape:
+        return f"float64 shape {truth.shape}, float32 shape {reference.shape}"
+    if _family(truth.dtype) != "float":
+        return f"the float64 run holds {truth.dtype.name}"
+    return None
 
 
 def measure_exact(

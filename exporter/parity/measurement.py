@@ -65,6 +65,7 @@ class Measurement:
         shape_stored: the shape that the file holds, where it was reshaped (never reordered) to
             the expected one to be compared.
         problem: why nothing was measured (missing, shape change, dtype of another kind).
+        problem_in_truth: it is the float64 run that ``problem`` is of.
         held: formats coarser than the reference's own that the file holds in what computed the
             value: "float16", "int8", "int4" ...; ``None`` when nobody has looked, ``()`` when
             there are none.
@@ -108,6 +109,7 @@ class Measurement:
     cosine: float | None = None
     quantiles: Mapping[str, float] | None = None
     problem: str | None = None
+    problem_in_truth: bool = False
     held: tuple[str, ...] | None = None
     cost: Distance | None = None
     alone: bool = False

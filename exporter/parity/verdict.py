@@ -125,9 +125,7 @@ def apart(value: float, bound: float) -> tuple[str, str]:
 
 def _structure(m: Measurement, policy: Policy) -> Verdict | None:
     if m.problem is not None:
-        in_pytorch = m.dtype_expected is None or m.problem.startswith(
-            ("missing in the float64", "float64 shape", "the float64 run")
-        )
+        in_pytorch = m.dtype_expected is None or m.problem_in_truth
         return _fail(m, Who.UNKNOWN if in_pytorch else Who.ONNX, m.problem)
     if m.shape_expected is None or m.shape_expected != m.shape_actual:
         return _fail(m, Who.ONNX, f"shape change: {m.shape_expected} -> {m.shape_actual}")

@@ -62,7 +62,7 @@ def build_report(
             name=pipeline.name,
             digest=pipeline.digest,
             graph_digest=pipeline.graph_digest,
-            file=pipeline.where().partition(":")[0],
+            file=pipeline.file,
             weights=weights or WeightsRecord(source=source, digest="", seeded=source == "seeded"),
             made_of=dict(made_of or {}),
         ),

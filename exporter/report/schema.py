@@ -104,6 +104,7 @@ class ContractRecord(Record):
     """One property on one side (pytorch, onnx)."""
 
     name: str
+    contract: str = Field(default="", description="the declared contract that it is (part) of")
     side: str
     verdict: str
     observed: str | None = None
@@ -192,9 +193,7 @@ class Report(Record):
     headline: str
     stopped: StoppedRecord | None = None
     pipeline: PipelineRecord
-    options: list[str] = Field(
-        [], description="what leads other commands to this run: --output-dir, --weights, --trust"
-    )
+    options: list[str] = []  # lead other commands to this run: --output-dir, --weights, --trust
     # False where the output folder holds no finished run, which 'debug' starts from.
     finished_run: bool = True
     environment: EnvironmentRecord
@@ -230,8 +229,7 @@ def report_schema() -> dict[str, Any]:
 def write_report(report: Report, path: Path) -> None:
     """Write atomically; NaN and Inf are strings, so any JSON reader can read it."""
     # Not json.dumps of a dump: only pydantic's own writer turns NaN and Inf into words.
-    text = report.model_dump_json()
-    write_text(path, text)
+    write_text(path, report.model_dump_json())
 
 
 def read_report(path: Path) -> Report:

@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from exporter.contracts.compare.differ import Kind, differ
+from exporter.contracts.compare.differ import Difference, Kind, differ
 from exporter.contracts.compare.noise import Noise, distance, measure_noise, scale_of
 from exporter.contracts.target import ForwardError, Target
 from exporter.core.tensors import Arrays
 from exporter.parity.tolerance import natural_scale
-
-VALUES = "values"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,21 +19,18 @@ class Disagreement:
     """The first output that differs.
 
     Attributes:
-        what: ``VALUES``, or in words what it is that differs; ``gap`` is then infinite.
+        difference: how it differs.
         fragile: PyTorch itself, when its input moves by rounding, gives results that are as far
             apart, takes as many decisions otherwise, or finds another number of things.
     """
 
     output: str
-    gap: float
-    limit: float
-    what: str
+    difference: Difference
     fragile: bool = False
 
     def text(self) -> str:
         """A sentence: which output, and what differs."""
-        figure = f"differs by {self.gap:.3g} (limit {self.limit:.3g})"
-        return f"'{self.output}' {figure if self.what == VALUES else self.what}"
+        return f"'{self.output}' {self.difference.text('in PyTorch', 'in ONNX')}"
 
 
 def disagreement(
@@ -61,7 +56,7 @@ def disagreement(
     found = _all(left, right, noise, natural)
     if found and fragile_agrees and moved.explain(found, left, right):
         return replace(found[0], fragile=True)
-    if any(item.what == VALUES and np.isfinite(item.gap) for item in found):
+    if any(item.difference.kind is Kind.VALUES for item in found):
         found = _all(left, right, measure_noise(target, inputs), natural)
     if not found:
         return None
@@ -78,19 +73,16 @@ def _all(
     for name, value in left.items():
         other = right.get(name)
         if other is None:
-            found.append(Disagreement(output=name, gap=np.inf, limit=0.0, what="missing in ONNX"))
+            missing = Difference(kind=Kind.MISSING)
+            found.append(Disagreement(output=name, difference=missing))
             continue
         away = differ(value, other, noise, name)
-        if away is None:
-            continue
-        if away.kind is not Kind.VALUES:
-            what = away.text("in PyTorch", "in ONNX")
-            found.append(Disagreement(output=name, gap=np.inf, limit=0.0, what=what))
-            continue
-        scale = max(scale_of(value, other), natural.get(name, 0.0))
-        limit = noise.limit(name, scale, value.size)
-        if not away.gap <= limit:
-            found.append(Disagreement(output=name, gap=away.gap, limit=limit, what=VALUES))
+        if away is not None and away.kind is Kind.VALUES:
+            scale = max(scale_of(value, other), natural.get(name, 0.0))
+            limit = noise.limit(name, scale, value.size)
+            away = None if away.gap <= limit else replace(away, limit=limit)
+        if away is not None:
+            found.append(Disagreement(output=name, difference=away))
     return found
 
 
@@ -133,7 +125,7 @@ class _Moved:
 
         Every further run can only excuse more, so the first that does ends it.
         """
-        if any(item.what == "missing in ONNX" for item in differing):
+        if any(item.difference.kind is Kind.MISSING for item in differing):
             return False
         names = [item.output for item in differing]
         for count in range(1, _MOST_MOVED + 1):

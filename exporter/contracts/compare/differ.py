@@ -13,6 +13,7 @@ from exporter.contracts.compare.noise import Noise, distance, scale_of
 class Kind(StrEnum):
     """What it is that differs."""
 
+    MISSING = "missing"
     SHAPE = "shape"
     DISCRETE = "discrete"
     NOT_FINITE = "not finite"
@@ -61,6 +62,8 @@ class Difference:
             here, there: where the left and the right array come from (``in PyTorch``).
         """
         here, there = (f" {place}" if place else "" for place in (here, there))
+        if self.kind is Kind.MISSING:
+            return f"missing{there}"
         if self.kind is Kind.SHAPE:
             return f"has the shape {self.left}{here} and {self.right}{there}"
         if self.kind is Kind.VALUES:

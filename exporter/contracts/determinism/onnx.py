@@ -52,7 +52,7 @@ def random_nodes(target: Target) -> list[Location]:
         )
         if node.op_type in _RANDOM or on:
             place = target.onnx.place(node.output[0])
-            found.append(dataclasses.replace(place, op=f"{node.op_type} '{node.name}'"))
+            found.append(dataclasses.replace(place, op=node.op_type, node=node.name))
     return found
 
 

@@ -37,6 +37,7 @@ from exporter.contracts.locate.recorder import ModuleStack, flat_tensors
 from exporter.contracts.probes import probe
 from exporter.contracts.result import SIDES, TORCH, ContractResult, Location, not_applicable
 from exporter.contracts.target import Target
+from exporter.graph.torch_refusal import lacks_kernel
 from exporter.parity.status import Status
 
 NAME = "dtype"
@@ -180,7 +181,7 @@ def _run(
             narrow = run_and_watch(low, fed)
         except Exception as error:  # noqa: BLE001 - the refusal of an op is the finding
             text = (str(error).splitlines() or [""])[0][:200]
-            if "not implemented for" in text:
+            if lacks_kernel(text):
                 found.ran = f"not run (this machine: {text})"
                 return
             found.raised = place_in(low, error)

@@ -9,7 +9,6 @@ the float32 graph's own values on the golden inputs.
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,11 @@ from exporter.contracts.dtype.retype import retyped
 from exporter.contracts.dtype.scope import Part
 from exporter.contracts.dtype.settings import Settings
 from exporter.contracts.make_target import dynamic_shapes
-from exporter.contracts.onnx_side import exported
+from exporter.contracts.onnx_side import OnnxSide, exported
 from exporter.contracts.probes import probe
 from exporter.contracts.result import ONNX, ContractResult, Location, not_applicable, not_run
 from exporter.contracts.target import Target
-from exporter.core.errors import ArtifactError, OnnxStoppedError
+from exporter.core.errors import ArtifactError, OnnxStoppedError, StageError
 from exporter.parity.status import Status
 
 NAME = "dtype"
@@ -43,7 +42,7 @@ def check_onnx(target: Target, settings: Settings, part: Part) -> ContractResult
     problem = target.onnx.problem
     if built:
         if problem is not None and "as_built" in settings.precisions and not wanted:
-            return _refused("as_built", problem, details)
+            return _refused("as_built", target.onnx, details)
         if problem is None:
             bad = _type_problem(target.onnx.file.graph.model)
             details["as_built"] = bad or "type-checks"
@@ -126,7 +125,7 @@ def _export(
     module = converted(target.module, precision, device="cpu")
     side = exported(module, low, outputs, example, dynamic_shapes(low), load=False)
     if side.problem is not None:
-        return _refused(precision, side.problem, details)
+        return _refused(precision, side, details)
     bad = _type_problem(side.file.graph.model)
     details[f"{precision}: exported file"] = bad or "type-checks"
     if bad:
@@ -213,25 +212,19 @@ def _overflow(target: Target, part: Part, details: dict[str, Any]) -> ContractRe
     return None
 
 
-def _refused(precision: str, problem: str, details: dict[str, Any]) -> ContractResult:
+def _refused(precision: str, side: OnnxSide, details: dict[str, Any]) -> ContractResult:
+    source = side.refusal.source if isinstance(side.refusal, StageError) else ""
     return ContractResult(
         name=NAME,
         side=ONNX,
         status=Status.FAIL,
         observed=f"no file at {precision}",
         limit="exports at that precision",
-        where=_place_in_message(problem),
+        where=Location(source=source) if source else None,
         advice="cast the operands of this call to one dtype",
-        reason=problem[:600],
+        reason=str(side.refusal)[:600],
         details=details,
     )
-
-
-def _place_in_message(problem: str) -> Location | None:
-    found = re.findall(r'File "([^"]+)", line (\d+)', problem)
-    if not found:
-        return None
-    return Location(source=f"{found[-1][0].rsplit('/', 1)[-1]}:{found[-1][1]}")
 
 
 def _failed(

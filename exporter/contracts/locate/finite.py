@@ -56,7 +56,7 @@ def _spoiled(op: str, value: np.ndarray, row: int | None, rows: int) -> bool:
     if value.dtype.kind != "f":
         return False
     bad = np.isnan(value) | (value == np.inf)
-    parts = op.lower().split(" ")[0].split(".")
+    parts = op.lower().split(".")  # aten.log.default, or Log in a file
     if parts[1 if len(parts) > 1 else 0].startswith(_POLES):
         bad |= value == -np.inf
     if row is None:

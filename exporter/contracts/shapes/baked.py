@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnx
 import torch
 
 from exporter.contracts.result import Location
@@ -29,7 +27,6 @@ from exporter.graph.index import GraphIndex
 
 _LEAST_TABLE = 9
 """Smaller constants are epsilons, paddings and factors that belong to the code."""
-_NODE = re.compile(r"(\w+) node(?:\. Name:| )'([^']*)'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +45,7 @@ def find_baked(
     good: dict[str, np.ndarray],
     bad: dict[str, np.ndarray],
     agrees: Agrees,
-    message: str,
+    stops_at: str,
     at_example: bool = False,
 ) -> Baked:
     """Name the node that holds the constant, or say that it is not located.
@@ -57,7 +54,7 @@ def find_baked(
         axes: the dynamic axes; a constant of any of them may spoil the sizes of another.
         good, bad: inputs of the sizes that were traced, and of some that come out wrong.
         agrees: tells whether outputs on ``bad`` are PyTorch's.
-        message: what onnxruntime said, or how the outputs differ.
+        stops_at: name of the node at which onnxruntime stops; "" where it runs.
         at_example: also the size of the example is wrong.
     """
     graph = target.onnx.file.graph
@@ -80,10 +77,9 @@ def find_baked(
             " its place the file agrees with PyTorch",
             candidates=listed,
         )
-    refused = refusing_node(graph, message)
-    if refused is None:
+    place = target.onnx.place_of_node(stops_at)
+    if place is None:
         return Baked(place=None, what="the op is not located", candidates=listed)
-    place = target.onnx.place(refused.output[0])
     what = f"onnxruntime stops at {place}; where the size comes from is not located"
     return Baked(place=place, what=what, candidates=listed)
 
@@ -116,14 +112,6 @@ def _turned(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     yield from (tensor.permute(order) for order in orders)
     if tensor.dim() > 3:
         yield tensor
-
-
-def refusing_node(graph: GraphIndex, message: str) -> onnx.NodeProto | None:
-    """The node that a message of onnxruntime names."""
-    found = _NODE.search(message)
-    if not found:
-        return None
-    return next((node for node in graph.nodes if node.name == found[2]), None)
 
 
 def _dims(target: Target, name: str) -> tuple[int, ...]:

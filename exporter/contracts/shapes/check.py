@@ -8,7 +8,6 @@ elsewhere; the node that holds it is named.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +32,7 @@ from exporter.contracts.settings import ContractSettings, Many, Named
 from exporter.contracts.shapes.baked import find_baked
 from exporter.contracts.shapes.sizes import SweepAxis, at_size, example_inputs, sweep_axes
 from exporter.contracts.target import ForwardError, Target
-from exporter.core.errors import OnnxStoppedError
+from exporter.core.errors import OnnxStoppedError, StageError
 from exporter.parity.status import Status
 
 NAME = "shapes"
@@ -58,13 +57,14 @@ class Settings(ContractSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bad:
-    """One size that does not work."""
+    """One size that does not work; ``node`` is the one at which onnxruntime stops."""
 
     axis: str
     size: int
     what: str
     where: Location | None = None
     status: Status = Status.FAIL
+    node: str = ""
 
 
 def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
@@ -106,7 +106,7 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     details = {"sizes": rows, "not checked": left_out}
     found = [_verdict(TORCH, torch_bad, axes, details)]
     if problem is not None:
-        found.append(_without_file(problem, details))
+        found.append(_without_file(target.onnx.refusal, details))
     else:
         found.append(_onnx_verdict(target, axes, onnx_bad, details, noise))
     return tuple(found)
@@ -123,7 +123,8 @@ def _onnx_at(
     try:
         right = target.onnx.run(inputs) if axis.time else target.onnx.recall(inputs)
     except OnnxStoppedError as error:
-        return Bad(axis=axis.name, size=size, what=f"raises: {str(error)[:300]}")
+        what = f"raises: {str(error)[:300]}"
+        return Bad(axis=axis.name, size=size, what=what, node=error.node)
     found: Disagreement | None = disagreement(target, inputs, left, right, noise)
     if found is not None:
         status = Status.AMBIGUOUS if found.fragile else Status.FAIL
@@ -223,7 +224,7 @@ def _onnx_verdict(
         good=example_inputs(target),
         bad=inputs,
         agrees=agrees,
-        message=hard[0].what,
+        stops_at=hard[0].node,
         at_example=at_example,
     )
     return dataclasses.replace(
@@ -245,29 +246,19 @@ def _wrong_at_example(target: Target, axis: SweepAxis, noise: Noise) -> bool:
     return bad is not None and bad.status is Status.FAIL
 
 
-def _without_file(problem: str, details: dict[str, Any]) -> ContractResult:
+def _without_file(refusal: Exception | None, details: dict[str, Any]) -> ContractResult:
     """An export that was refused because an axis became a constant is a finding."""
-    signs = (
-        "specialized it to be a constant",
-        "is declared dynamic but is the constant",
-        "Constraints violated",
-        "ConstraintViolation",
-    )
-    if any(sign in problem for sign in signs):
+    problem = str(refusal)
+    if isinstance(refusal, StageError) and refusal.frozen:
         return ContractResult(
             name=NAME,
             side=ONNX,
             status=Status.FAIL,
             observed="a dynamic axis is a constant",
             limit="every declared axis is symbolic",
-            where=Location(source=_user_line(problem)),
+            where=Location(source=refusal.source),
             advice="derive the size from the input's shape, without int() or a Python loop",
             reason=problem[:600],
             details=details,
         )
     return not_run(NAME, ONNX, f"no ONNX file: {problem[:600]}", **details)
-
-
-def _user_line(problem: str) -> str:
-    found = re.findall(r'File "([^"]+)", line (\d+)', problem)
-    return f"{found[-1][0].rsplit('/', 1)[-1]}:{found[-1][1]}" if found else ""

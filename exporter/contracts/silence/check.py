@@ -29,7 +29,6 @@ from exporter.contracts.result import (
     not_applicable,
     not_run,
 )
-from exporter.contracts.shapes.baked import refusing_node
 from exporter.contracts.silence.program_values import first_disagreement
 from exporter.contracts.silence.settings import Settings
 from exporter.contracts.silence.signals import Signal, make_signals
@@ -151,7 +150,8 @@ def _onnx(
     except OnnxStoppedError as error:
         if signal.refusable:
             return _Row(text=f"refused: {str(error)[:120]}")
-        raise _Bad(f"raises: {str(error)[:300]}", _node(target, str(error)), _GUARD) from error
+        where = target.onnx.place_of_node(error.node)
+        raise _Bad(f"raises: {str(error)[:300]}", where, _GUARD) from error
     bad = _not_finite(target, found, signal, settings)
     if bad is not None:
         where = first_value_not_finite(target, signal.inputs, **_spoiled_row(signal))
@@ -253,11 +253,6 @@ def _first_different(target: Target, signal: Signal, noise: Noise) -> Location |
         return None
     name = first_disagreement(target, signal.inputs)
     return None if name is None else target.onnx.place(name)
-
-
-def _node(target: Target, message: str) -> Location | None:
-    node = refusing_node(target.onnx.file.graph, message)
-    return None if node is None else target.onnx.place(node.output[0])
 
 
 def _summary(found: dict[str, np.ndarray]) -> str:
