@@ -153,11 +153,12 @@ class PipelineFile(pytest.File):
 
 def link_names(pipeline: Pipeline) -> list[str]:
     """Links of the chain that a run of this pipeline compares."""
-    names = ["eager -> captured", "captured -> exported"]
-    if pipeline.export.simplify:
-        names.append("exported -> simplified")
+    from exporter.judge.links import planned_links
+
+    links = planned_links(pipeline.export.simplify, ())
+    names = [link.kind if link.kind == LAYERS else link.name for link in links]
     levels = dict.fromkeys(held.level for held in pipeline.deploy)
-    return [*names, LAYERS, *(f"{DEPLOYED}{level}" for level in levels)]
+    return [*names, *(f"{DEPLOYED}{level}" for level in levels)]
 
 
 class Check(pytest.Item):
@@ -201,11 +202,8 @@ class LinkItem(Check):
 
 def _matches(key: str, link: LinkRecord) -> bool:
     if key == LAYERS:
-        return link.name.startswith("layers: ")
-    if key.startswith(DEPLOYED):
-        parts = link.actual.split("/")
-        return len(parts) > 1 and parts[1] == key.removeprefix(DEPLOYED)
-    return link.name == key
+        return link.kind == LAYERS
+    return key in (link.name, f"{DEPLOYED}{link.level}")
 
 
 def _link_lines(report: Report, link: LinkRecord) -> Iterator[str]:

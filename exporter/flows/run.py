@@ -31,8 +31,7 @@ from exporter.flows.prepare import Prepared, prepare
 from exporter.flows.report import judged_report
 from exporter.flows.stopped import (
     ONNXRUNTIME,
-    chain_ends,
-    guilty_ends,
+    guilty_link,
     stage_error,
     stopped_report,
 )
@@ -40,6 +39,7 @@ from exporter.graph.onnx_file import EXTERNAL_LIMIT
 from exporter.judge.chain import Chain, Subject
 from exporter.judge.chain_result import ChainResult, OpenFile
 from exporter.judge.length_proofs import LengthProofs
+from exporter.judge.links import planned_links
 from exporter.judge.policy import policy_of
 from exporter.judge.records import artifact_record, cache_record, plain_artifact
 from exporter.judge.subject import Sizes
@@ -89,8 +89,8 @@ def run(
             ready,
             stopped,
             folder=folder,
-            links=chain_ends(ready),
-            guilty=guilty_ends(pipeline, stopped),
+            links=planned_links(pipeline.export.simplify, ready.deployments),
+            guilty=guilty_link(pipeline, stopped),
             timings=progress.timings,
         )
         write_reports(report, folder)

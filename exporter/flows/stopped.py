@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from exporter.build.cached import EXPORTED
+from exporter.build import cached
 from exporter.config import Pipeline
 from exporter.core.errors import ModelError, StageError
 from exporter.flows.prepare import Prepared
 from exporter.flows.report import not_checked_always, switched_off
-from exporter.judge.chain import CAPTURED, EAGER
+from exporter.judge.links import CAPTURED, EAGER, EXPORTED, SIMPLIFIED, Link
 from exporter.models.user_code import place_of
 from exporter.parity.status import Status
 from exporter.report.build import build_report
@@ -23,9 +22,6 @@ from exporter.report.schema import ContractRecord, Report, StoppedRecord
 from exporter.report.write import TRACE
 
 ONNXRUNTIME = "run onnxruntime"
-LAYERS = "layers: "
-
-Ends = tuple[str, str]
 
 
 def stage_error(error: StageError | ModelError) -> StageError | None:
@@ -39,8 +35,8 @@ def stopped_report(
     error: StageError,
     *,
     folder: Path,
-    links: Sequence[Ends],
-    guilty: Ends,
+    links: Sequence[Link],
+    guilty: Link,
     timings: Mapping[str, float],
     finished_run: bool = True,
 ) -> Report:
@@ -69,10 +65,10 @@ def stopped_report(
         words=ready.options.words(pipeline),
         environment=describe_environment(ready.threads, ready.providers),
         links=[
-            _link(ends, Status.FAIL, f"{after}: {brief(error.detail)}")
-            if ends == guilty
-            else _link(ends, Status.NOT_RUN, after)
-            for ends in links
+            _record(link, Status.FAIL, f"{after}: {brief(error.detail)}")
+            if link == guilty
+            else _record(link, Status.NOT_RUN, after)
+            for link in links
         ],
         contracts=contracts,
         not_checked=[
@@ -92,31 +88,23 @@ def stopped_report(
     )
 
 
-def chain_ends(ready: Prepared) -> list[Ends]:
-    """Ends of the links that ``run`` compares, in the order of its report."""
-    names = [EAGER, CAPTURED, "exported"]
-    if ready.pipeline.export.simplify:
-        names.append("simplified")
-    deployed = [(names[-1], deployment.label()) for deployment in ready.deployments]
-    return [*itertools.pairwise(names), (LAYERS + CAPTURED, names[-1]), *deployed]
-
-
-def guilty_ends(pipeline: Pipeline, error: StageError) -> Ends:
+def guilty_link(pipeline: Pipeline, error: StageError) -> Link:
     """The link that a stage stands for: the one whose right end it makes."""
     if error.stage in ("wrap", "capture"):
-        return (EAGER, CAPTURED)
-    unsimplified = error.stage == "export" or Path(error.file).name == EXPORTED
+        return Link(expected=EAGER, actual=CAPTURED)
+    unsimplified = error.stage == "export" or Path(error.file).name == cached.EXPORTED
     if unsimplified or not pipeline.export.simplify:
-        return (CAPTURED, "exported")
-    return ("exported", "simplified")
+        return Link(expected=CAPTURED, actual=EXPORTED)
+    return Link(expected=EXPORTED, actual=SIMPLIFIED)
 
 
-def _link(ends: Ends, status: Status, reason: str) -> LinkRecord:
-    expected, actual = ends
+def _record(link: Link, status: Status, reason: str) -> LinkRecord:
     return LinkRecord(
-        name=f"{expected} -> {actual}",
-        expected=expected.removeprefix(LAYERS),
-        actual=actual,
+        name=link.name,
+        expected=link.expected,
+        actual=link.actual,
+        kind=link.kind,
+        level=link.level,
         verdict=status.value,
         reason=reason,
     )

@@ -31,11 +31,12 @@ from exporter.graph.certificate import check_certificate
 from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import open_artifact
 from exporter.graph.wrap import wrap
-from exporter.judge.chain import CAPTURED, Chain, Subject
+from exporter.judge.chain import Chain, Subject
 from exporter.judge.chain_result import ChainResult
 from exporter.judge.changes import structure_records
 from exporter.judge.interface import interface_problems
 from exporter.judge.known_taps import known_taps
+from exporter.judge.links import CAPTURED, Link
 from exporter.judge.lowered import lowered_as_declared
 from exporter.judge.policy import policy_of
 from exporter.judge.records import artifact_record
@@ -45,6 +46,8 @@ from exporter.report.comparison import LinkRecord, StructureRecord
 from exporter.report.progress import Progress
 from exporter.report.schema import CHECK_STRUCTURE, CheckRecord, Report
 from exporter.report.write import clear_reports, write_reports
+
+_TO_GIVEN = Link(expected=CAPTURED, actual="given")
 
 
 def verify(
@@ -112,8 +115,8 @@ def verify(
                 ready,
                 error,
                 folder=folder,
-                links=[(CAPTURED, "given")],
-                guilty=(CAPTURED, "given"),
+                links=[_TO_GIVEN],
+                guilty=_TO_GIVEN,
                 timings=progress.timings,
                 finished_run=finished_run,
             )
@@ -187,9 +190,9 @@ def _purpose_note(structure: Sequence[StructureRecord]) -> list[str]:
 def _not_comparable(problems: list[str]) -> ChainResult:
     reason = "the file is not this pipeline as one graph: " + "; ".join(problems)
     link = LinkRecord(
-        name="captured -> given",
-        expected="captured",
-        actual="given",
+        name=_TO_GIVEN.name,
+        expected=_TO_GIVEN.expected,
+        actual=_TO_GIVEN.actual,
         verdict=Status.FAIL.value,
         reason=reason,
     )

@@ -44,6 +44,7 @@ from exporter.graph.program_file import load_program
 from exporter.graph.taps import plan_taps
 from exporter.interpret.margins import Margin
 from exporter.interpret.walk_double import OpValues, walk_double
+from exporter.judge.links import CAPTURED, EAGER
 from exporter.judge.policy import policy_of
 from exporter.judge.second_opinion import SecondOpinion
 from exporter.parity.compare import measure
@@ -151,7 +152,7 @@ def refuse_bad_run(
     if report.exit_code != 0:
         problem = f"the run did not pass, so nothing is recorded: {report.headline}"
         remedy = "a golden is what PyTorch and the file agree on; find out why they do not"
-    elif not any(link.name == "eager -> captured" for link in report.links):
+    elif not any((link.expected, link.actual) == (EAGER, CAPTURED) for link in report.links):
         problem = "the run did not compare eager PyTorch with the captured program"
     elif report.pipeline.digest != pipeline.digest:
         problem = "the run is of another state of the pipeline"

@@ -8,7 +8,8 @@ import numpy as np
 
 from exporter.core.tensors import Case, TensorSpec
 from exporter.graph.guards import Guard
-from exporter.judge.case_run import CAPTURED, EAGER, CaseRun
+from exporter.judge.case_run import CaseRun
+from exporter.judge.links import CAPTURED, EAGER
 from exporter.judge.outputs import OutputResult
 from exporter.parity.status import Status
 

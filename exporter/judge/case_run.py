@@ -18,10 +18,9 @@ from exporter.interpret.eager import EagerRun
 from exporter.interpret.repeats import Repeats, moved_by_seed
 from exporter.interpret.truth import Yardstick, find_truth, program_yardstick
 from exporter.judge.length_proofs import LengthProof
+from exporter.judge.links import CAPTURED, EAGER
 from exporter.judge.own_state import OwnState, step_case
 from exporter.judge.subject import Subject
-
-EAGER, CAPTURED = "eager", "captured"
 
 
 @dataclass(slots=True, kw_only=True)

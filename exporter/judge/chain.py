@@ -8,7 +8,6 @@ A file that was made elsewhere takes the place of exported and simplified.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,12 +23,13 @@ from exporter.graph.taps import COMPARED, count_fates
 from exporter.judge.ambiguity import doubtful_cases, settle
 from exporter.judge.blame import KERNEL, asks_for_stage, culprit_records, module_of, to_blame
 from exporter.judge.capture_fault import capture_fault, truth_notes
-from exporter.judge.case_run import CAPTURED, EAGER, CaseRun, run_cases, tokens_of
+from exporter.judge.case_run import CaseRun, run_cases, tokens_of
 from exporter.judge.chain_result import ChainResult, OpenFile
 from exporter.judge.devices import device_records, policy_on
 from exporter.judge.joins import judge_subject
 from exporter.judge.layers import LayerLink
 from exporter.judge.length_proofs import LengthProof, LengthProofs
+from exporter.judge.links import CAPTURED, EAGER, Link, deployed, layers_to, output_links
 from exporter.judge.lowered import LoweredFiles
 from exporter.judge.outputs import OutputResult, judge_outputs, output_places, second_opinion
 from exporter.judge.own_state import OwnState, judge_own_state
@@ -81,10 +81,6 @@ class Chain:
     def _last(self) -> Station:
         return self._subject.stations[-1]
 
-    @staticmethod
-    def _link_to(where: str) -> str:
-        return f"layers: {CAPTURED} -> {where}"
-
     def judge(
         self,
         cases: Sequence[Case],
@@ -119,8 +115,8 @@ class Chain:
         rollups = self._link_rollups(results, [*runs, *swept.differing(results)])
         if proof is not None:
             front = self._front()
-            rollups = [(proof.on(r) if r.name in front else r, ends) for r, ends in rollups]
-        links = [link_record(r, *ends) for r, ends in rollups]
+            rollups = [(proof.on(r) if r.name in front else r, link) for r, link in rollups]
+        links = [link_record(r, link) for r, link in rollups]
         statuses = [r.status for r, _ in rollups]
         culprits: list[CulpritRecord] = []
         findings: list[CulpritRecord] = []
@@ -131,7 +127,7 @@ class Chain:
             links.insert(len(links) - len(self._deployments), record)
             statuses.append(status)
             failed = status is Status.FAIL or any(
-                r.status is Status.FAIL for r, ends in rollups if ends[0] != EAGER
+                r.status is Status.FAIL for r, link in rollups if link.expected != EAGER
             )
             culprits = self._culprits(layers, cases, failed)
             if not failed:
@@ -152,7 +148,7 @@ class Chain:
                 self._places,
             )
             results += found
-            links.append(link_record(held, CAPTURED, deployment.label()))
+            links.append(link_record(held, deployed(CAPTURED, deployment)))
             statuses.append(held.status)
         return ChainResult(
             links=links,
@@ -189,7 +185,7 @@ class Chain:
             layers = self._layers(self._last, cases, deployment)
             fates = count_fates(tap.planned for tap in layers.taps)
             stage.result(f"{fates[COMPARED]} taps compared on {len(cases)} case(s)")
-        record, status = layer_link(layers, self._link_to(where), (CAPTURED, where), min_coverage)
+        record, status = layer_link(layers, layers_to(where), min_coverage)
         return layers, record, status
 
     def _run_pytorch(self, cases: Sequence[Case], proof: LengthProof | None) -> list[CaseRun]:
@@ -200,7 +196,7 @@ class Chain:
 
     def _sweep(self) -> Swept:
         """The first link at sizes of our choice, where inputs of any size can be made."""
-        sizes, link = self._subject.sizes, (EAGER, CAPTURED)
+        sizes, link = self._subject.sizes, Link(expected=EAGER, actual=CAPTURED)
         if self._subject.module is None or sizes is None:
             return Swept()
 
@@ -249,43 +245,40 @@ class Chain:
             self._stopped.setdefault(station, f"onnxruntime stopped on '{case.name}': {error}")
             return {}
 
-    def _pairs(self) -> list[tuple[str, str]]:
-        names = [CAPTURED, *(s.name for s in self._subject.stations)]
-        if self._subject.module is not None:
-            names.insert(0, EAGER)
-        pairs = list(itertools.pairwise(names))
-        return [*pairs, *((names[-1], d.label()) for d in self._deployments)]
+    def _output_links(self) -> list[Link]:
+        eager = [EAGER] if self._subject.module is not None else []
+        names = [*eager, CAPTURED, *(s.name for s in self._subject.stations)]
+        return output_links(names, self._deployments)
 
     def _front(self) -> tuple[str, ...]:
         """Names of the links in front of the shipped file."""
-        pairs = self._pairs()[: -len(self._deployments)]
-        return tuple(f"{expected} -> {actual}" for expected, actual in pairs)
+        return tuple(link.name for link in self._output_links()[: -len(self._deployments)])
 
     def _judge_outputs(self, run: CaseRun) -> list[OutputResult]:
         results: list[OutputResult] = []
         front = self._front() if run.proved else ()
-        for expected, actual in self._pairs():
-            if f"{expected} -> {actual}" in front:
+        for link in self._output_links():
+            if link.name in front:
                 continue
             # Of a proved run the last file's integers are known to be the captured ones.
-            left = run.stations[CAPTURED if run.proved else expected]
-            found = self._judge_one(run, (expected, actual), left, run.stations[actual])
+            left = run.stations[CAPTURED if run.proved else link.expected]
+            found = self._judge_one(run, link, left, run.stations[link.actual])
             wrong = any(result.verdict.status is Status.FAIL for result in found)
-            if expected == EAGER and wrong and not run.stopped:
+            if link.expected == EAGER and wrong and not run.stopped:
                 # The first comparison is the guilty one; the files are held against the program.
                 run.judge_behind_by(self._subject.program)
             results += found
         return results
 
     def _judge_one(
-        self, run: CaseRun, ends: tuple[str, str], expected: Arrays, actual: Arrays
+        self, run: CaseRun, link: Link, expected: Arrays, actual: Arrays
     ) -> list[OutputResult]:
-        deployment = next((d for d in self._deployments if d.label() == ends[1]), None)
-        by = run.capture if ends[0] == EAGER else run.behind
-        station = next((s for s in self._subject.stations if s.name == ends[1]), None)
+        deployment = next((d for d in self._deployments if d.label() == link.actual), None)
+        by = run.capture if link.expected == EAGER else run.behind
+        station = next((s for s in self._subject.stations if s.name == link.actual), None)
         station = self._last if deployment is not None else station
         found = judge_outputs(
-            " -> ".join(ends),
+            link.name,
             run.case,
             self._subject.outputs,
             truth=by.truth,
@@ -296,7 +289,7 @@ class Chain:
             places=self._places,
             held=self._lowered.outputs(station, self._graph, run.case),
         )
-        return with_randomness(found, run, ends[1])
+        return with_randomness(found, run, link.actual)
 
     def _devices(self, runs: list[CaseRun], results: list[OutputResult]) -> list[DeploymentRecord]:
         """Deployments on a device, once their outputs are judged."""
@@ -305,33 +298,35 @@ class Chain:
 
         def judge(run: CaseRun, way: Deployment, outputs: Arrays) -> list[OutputResult]:
             expected = run.stations[CAPTURED if run.proved else self._last.name]
-            return self._judge_one(run, (self._last.name, way.label()), expected, outputs)
+            return self._judge_one(run, deployed(self._last.name, way), expected, outputs)
 
+        links = {d.label(): deployed(self._last.name, d).name for d in self._deployments}
+        here = {label: [r for r in results if r.link == name] for label, name in links.items()}
         with self._stages.stage("devices") as stage:
             return device_records(
                 self._last.path,
                 self._deployments,
                 runs,
-                results,
+                here,
                 judge,
                 lambda label: stage.update(label, 0, len(self._deployments)),
             )
 
     def _link_rollups(
         self, results: list[OutputResult], runs: list[CaseRun]
-    ) -> list[tuple[Rollup, tuple[str, str]]]:
+    ) -> list[tuple[Rollup, Link]]:
         rollups = []
-        for expected, actual in self._pairs():
-            name = f"{expected} -> {actual}"
+        for link in self._output_links():
+            name = link.name
             held = rollup(name, [r.verdict for r in results if r.link == name])
             reason = None
-            if expected == EAGER:
+            if link.expected == EAGER:
                 reason = capture_fault(results, runs, self._subject.inputs)
-            elif actual in self._stopped:
-                reason = self._stopped[actual]
+            elif link.actual in self._stopped:
+                reason = self._stopped[link.actual]
             if reason is not None:
                 held = Rollup(name=name, status=Status.FAIL, reason=reason)
-            rollups.append((held, (expected, actual)))
+            rollups.append((held, link))
         return rollups
 
     def _layers(
@@ -374,8 +369,8 @@ class Chain:
         for station in self._subject.stations[:-1] if asks_for_stage(held) else ():
             with self._stages.stage(f"layers of {station.name}"):
                 earlier[station.stage] = self._layers(station, cases)
-        link = self._link_to(self._last.name)
-        return culprit_records(held, link=link, stage=self._last.stage, earlier=earlier)
+        link = layers_to(self._last.name)
+        return culprit_records(held, link=link.name, stage=self._last.stage, earlier=earlier)
 
     def _settled(
         self, results: list[OutputResult], runs: list[CaseRun], walked: Mapping[str, str | None]

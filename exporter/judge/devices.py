@@ -7,7 +7,7 @@ is the cause. No stage of the export is to be blamed for what a provider's arith
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def device_records(
     path: Path,
     deployments: Sequence[Deployment],
     runs: Sequence[CaseRun],
-    results: Sequence[OutputResult],
+    results: Mapping[str, Sequence[OutputResult]],
     judge: Judge,
     progress: Callable[[str], None],
 ) -> list[DeploymentRecord]:
@@ -63,7 +63,7 @@ def device_records(
     Args:
         path: the file that is deployed.
         runs: the cases, as PyTorch and the file ran them.
-        results: of all links; a deployment's are those whose link ends in its label.
+        results: label of a deployment -> what its outputs gave.
         judge: judges outputs as the chain does.
     """
     records = []
@@ -72,7 +72,7 @@ def device_records(
             continue
         label = deployment.label()
         progress(label)
-        here = [r for r in results if r.link.endswith(f" -> {label}")]
+        here = results.get(label, ())
         failed = {r.case for r in here if is_differing(r.verdict.status)}
         tried = [
             _try(path, way, other, [run for run in runs if run.case.name in failed], judge)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from exporter.judge.case_run import CAPTURED, CaseRun
+from exporter.judge.case_run import CaseRun
+from exporter.judge.links import CAPTURED
 from exporter.judge.outputs import OutputResult
 from exporter.parity.status import Status, Who, is_failing
 

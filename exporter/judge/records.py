@@ -12,6 +12,7 @@ from exporter.core.tensors import Case
 from exporter.graph.taps import COMPARED, MOVED, count_fates
 from exporter.judge.culprits import Culprit
 from exporter.judge.layers import LayerLink
+from exporter.judge.links import Link
 from exporter.judge.outputs import OutputResult
 from exporter.judge.taps import JudgedTap, Judgement
 from exporter.parity.rollup import Coverage, Rollup, link_verdict
@@ -69,12 +70,12 @@ def output_record(result: OutputResult) -> OutputRecord:
 
 
 def layer_link(
-    layers: LayerLink, name: str, ends: tuple[str, str], min_coverage: float | None
+    layers: LayerLink, link: Link, min_coverage: float | None
 ) -> tuple[LinkRecord, Status]:
     """The link of all layers, as one record and its status: counted, gated by coverage, judged.
 
     Args:
-        name: of the link. ends: what was compared with what.
+        link: what was compared with what.
         min_coverage: share of taps that must be compared; None for all of them.
     """
     fates = count_fates(tap.planned for tap in layers.taps)
@@ -88,11 +89,12 @@ def layer_link(
         missing=fates["missing"],
         minimum=1.0 if min_coverage is None else min_coverage,
     )
-    held = link_verdict(name, verdicts, coverage)
+    held = link_verdict(link.name, verdicts, coverage)
     record = LinkRecord(
         name=held.name,
-        expected=ends[0],
-        actual=ends[1],
+        expected=link.expected,
+        actual=link.actual,
+        kind=link.kind,
         verdict=held.status.value,
         reason=held.reason,
         compared=coverage.compared,
@@ -249,12 +251,13 @@ def _error(judged: Judgement | None) -> float | None:
     return distance.max_abs if distance else None
 
 
-def link_record(rollup: Rollup, expected: str, actual: str) -> LinkRecord:
+def link_record(rollup: Rollup, link: Link) -> LinkRecord:
     """A link that has outputs only."""
     return LinkRecord(
         name=rollup.name,
-        expected=expected,
-        actual=actual,
+        expected=link.expected,
+        actual=link.actual,
+        level=link.level,
         verdict=rollup.status.value,
         reason=rollup.reason,
     )

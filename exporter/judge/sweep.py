@@ -18,7 +18,8 @@ from torch import Tensor
 
 from exporter.core.tensors import Axis, Case, TensorSpec
 from exporter.graph.guards import Guard
-from exporter.judge.case_run import CAPTURED, EAGER, CaseRun, run_once
+from exporter.judge.case_run import CaseRun, run_once
+from exporter.judge.links import CAPTURED, EAGER
 from exporter.judge.outputs import OutputResult
 from exporter.judge.subject import Sizes, Subject
 from exporter.parity.status import Status

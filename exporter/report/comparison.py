@@ -74,12 +74,18 @@ class OutputRecord(Record):
     layer: str = ""  # module path of the op behind it
 
 
+OUTPUTS, LAYERS = "outputs", "layers"
+"""What a link compares."""
+
+
 class LinkRecord(Record):
     """One step of the chain: what was compared with what."""
 
     name: str
     expected: str
     actual: str
+    kind: str = Field(default=OUTPUTS, description="outputs, or layers inside")
+    level: str = Field(default="", description="graph optimisation level, where it is deployed")
     verdict: str
     reason: str = ""
     compared: int | None = Field(default=None, description="taps of which elements were compared")

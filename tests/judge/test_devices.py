@@ -80,7 +80,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> CaseRun:
 
 
 def records(run: CaseRun, deployment: Deployment, outputs: Arrays):
-    results = judge(run, deployment, outputs)
+    results = {deployment.label(): judge(run, deployment, outputs)}
     path = Path("model.onnx")
     return device_records(path, [Deployment(), deployment], [run], results, judge, lambda _: None)
 

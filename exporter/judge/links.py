@@ -1,0 +1,59 @@
+"""The comparisons of a run: who is held against whom, in the order of its report."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exporter.execution.deployment import Deployment
+from exporter.report.comparison import LAYERS, OUTPUTS
+
+EAGER, CAPTURED, EXPORTED, SIMPLIFIED = "eager", "captured", "exported", "simplified"
+"""Stations of the chain, in order; behind them stand the deployments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One comparison.
+
+    Attributes:
+        expected, actual: its ends: stations, or the label of a deployment.
+        kind: of ``OUTPUTS``, or of ``LAYERS`` inside.
+        level: graph optimisation level of the deployment at its end; "" for a station.
+    """
+
+    expected: str
+    actual: str
+    kind: str = OUTPUTS
+    level: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
+        ends = f"{self.expected} -> {self.actual}"
+        return f"layers: {ends}" if self.kind == LAYERS else ends
+
+
+def deployed(station: str, deployment: Deployment) -> Link:
+    """A station against a deployment of its file."""
+    return Link(expected=station, actual=deployment.label(), level=deployment.level)
+
+
+def layers_to(where: str) -> Link:
+    """The layers of the captured program against those of a file."""
+    return Link(expected=CAPTURED, actual=where, kind=LAYERS)
+
+
+def output_links(stations: Sequence[str], deployments: Sequence[Deployment]) -> list[Link]:
+    """Links that compare outputs: station by station, then the last one with each deployment."""
+    pairs = [Link(expected=left, actual=right) for left, right in itertools.pairwise(stations)]
+    return [*pairs, *(deployed(stations[-1], deployment) for deployment in deployments)]
+
+
+def planned_links(simplify: bool, deployments: Sequence[Deployment]) -> list[Link]:
+    """All links that ``run`` compares."""
+    stations = [EAGER, CAPTURED, EXPORTED, *([SIMPLIFIED] if simplify else [])]
+    links = output_links(stations, deployments)
+    links.insert(len(stations) - 1, layers_to(stations[-1]))
+    return links
