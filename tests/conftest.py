@@ -7,6 +7,7 @@ it. A test that tries is stopped there, and fails even if the code under test sw
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -107,6 +108,14 @@ GUARD = Guard()
 def pytest_configure() -> None:
     """Install the hook once per process; it sleeps until a test starts."""
     sys.addaudithook(GUARD)
+    # A shell that starts the tests in the background lets them ignore these, and so would every
+    # program that a test starts and means to end.
+    for number, default in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
     if hypothesis is not None:
         # The same examples in every run; nothing is remembered between runs.
         hypothesis.settings.register_profile(
