@@ -77,7 +77,10 @@ LIGHT = frozenset(
     {"__init__", "__main__", "core", "config", "parity", "golden"}
     | {"cache", "cases", "cli", "commands", "report"}
 )
-RUNS_FILES = frozenset({"golden.check", "golden.observe", "golden.record"})
+RUNS_FILES = frozenset(
+    f"golden.{name}"
+    for name in ("check", "compare_graph", "compare_interface", "observe", "record")
+)
 """The part of a light floor that opens ONNX files; the rest of it judges what is saved."""
 COMPILED = "parity.loops"
 """Loads numba when it is imported; whoever needs it imports it inside of a function."""

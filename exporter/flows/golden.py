@@ -148,12 +148,11 @@ def _present_file(
     pipeline: Pipeline, options: RunOptions, progress: Stages
 ) -> tuple[Path, tuple[str, ...]]:
     """The run's file if it is of the model as it is now, else a new export; and what to say."""
-    from exporter.golden.check import find_onnx
     from exporter.report.beside import changed_files
     from exporter.report.schema import read_report
 
     run_folder = options.folder(pipeline)
-    found, saved = find_onnx(pipeline, run_folder), run_folder / "report.json"
+    found, saved = _own_file(pipeline, run_folder), run_folder / "report.json"
     if importlib.util.find_spec("torch") is None:
         raise UserInputError(
             "without PyTorch nobody can tell of which state of the model a file is",
@@ -174,6 +173,20 @@ def _present_file(
         return found, ()
     note = f"the file of the last run is of another state of the model (changed since: {changed});"
     return _export(pipeline, options, progress), (f"{note} a new export was checked",)
+
+
+def _own_file(pipeline: Pipeline, run_folder: Path) -> Path | None:
+    """``model.onnx`` of an earlier run of this pipeline in its present state, if there is one."""
+    path = run_folder / "model.onnx"
+    if not path.is_file():
+        return None
+    from exporter.graph.contents import metadata_entries
+
+    try:
+        metadata = {entry.key: entry.value for entry in metadata_entries(path)}
+    except UserInputError:
+        return None
+    return path if metadata.get("export_verify.graph_digest") == pipeline.graph_digest else None
 
 
 def _export(pipeline: Pipeline, options: RunOptions, progress: Stages) -> Path:

@@ -7,13 +7,42 @@ that PyTorch's numbers were found to agree with, layer by layer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import onnx
 
 from exporter.golden.outcome import Changed, LayerMove
 from exporter.golden.records import GoldenTap, GraphNode
+from exporter.graph.attributes import attribute_values
+from exporter.graph.index import GraphIndex
+from exporter.graph.nearest import NearestTap
 
 MAKERS = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxsim", "funasr", "silero-vad")
 """Packages that decide what an exported graph looks like."""
+_LENGTH = 12
+
+
+def node_prints(graph: GraphIndex, taps: Sequence[GoldenTap]) -> tuple[GraphNode, ...]:
+    """Digests of all nodes, in graph order: what they compute from, and with which constants.
+
+    Two files have the same ones exactly when ``diff_structure`` finds no difference between their
+    nodes; names of nodes and initialisers, metadata and order do not matter.
+    """
+    positions = {tap.onnx_name: index for index, tap in enumerate(taps)}
+    versions = {entry.domain: entry.version for entry in graph.model.opset_import}
+    nearest = NearestTap(graph, positions)
+    digests: dict[str, str] = {}
+    return tuple(
+        GraphNode(
+            name=next((name for name in node.output if name), node.name),
+            op=node.op_type,
+            form=_form(graph, node, versions.get(node.domain, 0)),
+            constants=_constants(graph, node, digests),
+            tap=positions.get(nearest.of(node) or "", -1),
+        )
+        for node in graph.nodes
+    )
 
 
 def compare_graph(
@@ -61,3 +90,37 @@ def _at(node: GraphNode, taps: tuple[GoldenTap, ...], reason: str) -> tuple[int,
         reason=reason,
         by="graph",
     )
+
+
+def _form(graph: GraphIndex, node: onnx.NodeProto, version: int) -> str:
+    digest = hashlib.sha256(f"{node.domain}:{node.op_type}".encode())
+    for name in node.input:
+        read = "a constant" if name in graph.initializers else f"value {name}"
+        digest.update(f"|{read if name else 'nothing'}".encode())
+    for name in node.output:
+        digest.update(f"|to {name}".encode())
+    for name, value in sorted(attribute_values(node, version).items()):
+        digest.update(f"|{name}=".encode() + hashlib.sha256(value.bits).digest())
+    return digest.hexdigest()[:_LENGTH]
+
+
+def _constants(graph: GraphIndex, node: onnx.NodeProto, known: dict[str, str]) -> str:
+    read = [name for name in node.input if name in graph.initializers]
+    for name in read:
+        if name not in known:
+            known[name] = _digest(graph, name)
+    text = "|".join(known[name] for name in read)
+    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH] if read else ""
+
+
+def _digest(graph: GraphIndex, name: str) -> str:
+    array = graph.array(name)
+    digest = hashlib.sha256(f"{array.dtype.name}{list(array.shape)}".encode())
+    flat = array.reshape(-1)
+    if array.dtype == object:  # strings
+        digest.update(repr(flat.tolist()).encode())
+    else:
+        step = 1 << 24
+        for start in range(0, flat.size, step):
+            digest.update(flat[start : start + step].tobytes())
+    return digest.hexdigest()

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from exporter.golden.interface import Dim, Interface, Port
-from exporter.golden.records import Golden
+import onnx
+
+from exporter.golden.records import Dim, Golden, Interface, Port
 from exporter.golden.sketch import is_floating
+from exporter.graph.index import GraphIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +22,32 @@ class Difference:
 
     text: str
     blocks: bool = False
+
+
+def interface_of(graph: GraphIndex) -> Interface:
+    """What a file takes and gives; inputs with a value of their own need not be given."""
+    held = graph.model.graph
+    opsets = {entry.domain: entry.version for entry in graph.model.opset_import}
+    return Interface(
+        inputs=tuple(_port(value) for value in held.input if value.name not in graph.initializers),
+        outputs=tuple(_port(value) for value in held.output),
+        opset=opsets.get("", opsets.get("ai.onnx", 0)),
+    )
+
+
+def _port(value: onnx.ValueInfoProto) -> Port:
+    if value.type.WhichOneof("value") != "tensor_type":
+        return Port(name=value.name, dtype="", dims=None)
+    kind = value.type.tensor_type
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+    except KeyError:
+        dtype = f"unknown type {kind.elem_type}"
+    dims = tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+        for dim in kind.shape.dim
+    )
+    return Port(name=value.name, dtype=dtype, dims=dims if kind.HasField("shape") else None)
 
 
 def compare_interface(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,8 @@ from exporter.parity.reshaped import merges_or_splits
 
 _UNIT = 2.0**-24
 """What storing a figure as float32 costs, relative."""
+COVERAGE = "(coverage)"
+"""What stands for how much of the golden a file still holds where cases are listed."""
 _BY_RMS = frozenset({"mean", "rms"})
 
 
@@ -105,6 +107,29 @@ def judge_case(
         reason=reason,
         ambiguous=_unsure_outputs(moves, found, taps) if state is State.AMBIGUOUS else 0,
     )
+
+
+def judge_coverage(
+    outcomes: Sequence[CaseOutcome], fused: int, least: float | None
+) -> list[CaseOutcome]:
+    """What ``min_coverage`` says of the layers that the file still holds; nothing if it is kept.
+
+    The share is that of a run: taps that are compared, or were fused into one at recording.
+
+    Args:
+        fused: taps that were fused at recording and that the file does not hold. least: the share.
+    """
+    walked = [case for case in outcomes if case.compared + case.lost]
+    shares = {
+        case.case: (case.compared + min(fused, case.lost)) / (case.compared + case.lost)
+        for case in walked
+    }
+    short = {name: share for name, share in shares.items() if least and share < least}
+    if not short or any(case.state is State.MOVED for case in walked):
+        return []
+    name, share = min(short.items(), key=lambda held: held[1])
+    reason = f"case '{name}': {share:.4g} of the layers are in the file, min_coverage: {least:g}"
+    return [CaseOutcome(case=COVERAGE, state=State.MISSING, reason=reason)]
 
 
 def _unsure_outputs(

@@ -8,16 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from exporter.core.tensors import Arrays
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, FileRun, WindowRun
-from exporter.golden.interface import Interface, Port
 from exporter.golden.judge import Observed
-from exporter.golden.records import GoldenTap, GraphNode
+from exporter.golden.records import GoldenTap
 from exporter.golden.sketch import Sketch, sketch
-from exporter.graph.fingerprint import fingerprint
 from exporter.graph.index import GraphIndex
 
 WINDOW_BYTES = 256 << 20
@@ -113,48 +110,6 @@ def _words(error: Exception) -> str:
     """onnxruntime's message without its prefixes and terminal colours."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
     return text.partition("Status Message: ")[2] or text.partition("\n")[0]
-
-
-def node_prints(graph: GraphIndex, taps: Sequence[GoldenTap]) -> tuple[GraphNode, ...]:
-    """Fingerprints of a graph's nodes, with taps by their position."""
-    positions = {tap.onnx_name: index for index, tap in enumerate(taps)}
-    return tuple(
-        GraphNode(
-            name=node.name,
-            op=node.op,
-            form=node.form,
-            constants=node.constants,
-            tap=positions.get(node.tap, -1),
-        )
-        for node in fingerprint(graph, positions)
-    )
-
-
-def interface_of(graph: GraphIndex) -> Interface:
-    """What a file takes and gives; inputs with a value of their own need not be given."""
-    held = graph.model.graph
-    given = set(graph.inputs)
-    opsets = {entry.domain: entry.version for entry in graph.model.opset_import}
-    return Interface(
-        inputs=tuple(_port(value) for value in held.input if value.name in given),
-        outputs=tuple(_port(value) for value in held.output),
-        opset=opsets.get("", opsets.get("ai.onnx", 0)),
-    )
-
-
-def _port(value: onnx.ValueInfoProto) -> Port:
-    if value.type.WhichOneof("value") != "tensor_type":
-        return Port(name=value.name, dtype="", dims=None)
-    kind = value.type.tensor_type
-    try:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
-    except KeyError:
-        dtype = f"unknown type {kind.elem_type}"
-    dims = tuple(
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
-        for dim in kind.shape.dim
-    )
-    return Port(name=value.name, dtype=dtype, dims=dims if kind.HasField("shape") else None)
 
 
 def input_digests(inputs: Arrays) -> dict[str, str]:

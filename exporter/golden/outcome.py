@@ -9,6 +9,7 @@ from enum import StrEnum
 from exporter.core.errors import EXIT_USER_INPUT
 from exporter.parity.status import Status, decide
 from exporter.report.decision import GOLDEN_TAMPERED
+from exporter.report.schema import EnvironmentRecord
 
 
 class State(StrEnum):
@@ -178,3 +179,17 @@ def changed(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[Change
         for what in sorted(now)
         if recorded.get(what) != now[what]
     )
+
+
+def flat_environment(record: EnvironmentRecord) -> dict[str, str]:
+    """What numbers depend on, name -> text. Threads are told apart: no one's numbers moved."""
+    versions = dict(record.versions)
+    # Two distributions of one package.
+    if "onnxruntime-gpu" in versions:
+        versions["onnxruntime"] = versions.pop("onnxruntime-gpu")
+    return {
+        **versions,
+        "platform": record.platform,
+        "cpu": " ".join(record.cpu_flags),
+        "provider": ", ".join(record.providers),
+    }

@@ -23,22 +23,16 @@ from exporter.core.artifact import sha256_of
 from exporter.core.errors import GoldenError, UserInputError
 from exporter.core.tensors import Case, TensorSpec
 from exporter.execution.onnxruntime import Deployment
-from exporter.golden.check import flat_environment
+from exporter.golden.compare_graph import node_prints
+from exporter.golden.compare_interface import interface_of
 from exporter.golden.judge import Observed, judge_case, judge_tap
 from exporter.golden.limits import direct_limits
-from exporter.golden.observe import (
-    WINDOW_BYTES,
-    Observer,
-    input_digests,
-    interface_of,
-    node_prints,
-)
-from exporter.golden.outcome import GOOD
+from exporter.golden.observe import WINDOW_BYTES, Observer, input_digests
+from exporter.golden.outcome import GOOD, flat_environment
 from exporter.golden.records import Expected, Golden, GoldenCase, GoldenOutput, GoldenTap
 from exporter.golden.sketch import sketch
 from exporter.golden.store import exists, read_golden, write_golden
-from exporter.graph.index import index_graph
-from exporter.graph.onnx_file import read_model
+from exporter.graph.index import open_graph
 from exporter.graph.program import Program
 from exporter.graph.program_file import load_program
 from exporter.graph.taps import plan_taps
@@ -89,7 +83,7 @@ def record_golden(
     model_path = run_folder / "model.onnx"
     refuse_bad_run(pipeline, report, names, model_path)
     program = load_program(run_folder / "program")
-    graph = index_graph(read_model(model_path), run_folder)
+    graph = open_graph(model_path)
     planned = plan_taps(program, graph)
     dtypes = {op.name: op.dtype for op in program.ops}
     taps = tuple(

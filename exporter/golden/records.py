@@ -9,13 +9,49 @@ from typing import Any
 import numpy as np
 
 from exporter.core.tensors import Axis, Tap, TensorSpec
-from exporter.golden.interface import Interface
 from exporter.golden.schema import SpecRow
 from exporter.golden.sketch import BUCKETS, DIGEST_BYTES, STATS, Sketch
 
 FORMAT = 1
 FUSED = "fused"
 """Fate of a tap that the recorded file did not hold and that was seen in one behind it."""
+
+
+Dim = int | str | None
+"""A fixed size, the name of an axis, or nothing: an axis of any size without a name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """An input or output: numpy's name of its dtype ("" when it is no tensor), and its axes.
+
+    ``dims`` is ``None`` where the file does not say how many axes there are.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[Dim, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """Inputs that must be given, outputs, and the opset of ONNX's own operators."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    opset: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "inputs": [[port.name, port.dtype, _listed(port.dims)] for port in self.inputs],
+            "outputs": [[port.name, port.dtype, _listed(port.dims)] for port in self.outputs],
+            "opset": self.opset,
+        }
+
+
+def _listed(dims: tuple[Dim, ...] | None) -> list[Dim] | None:
+    return None if dims is None else list(dims)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,6 @@ from exporter.core.errors import GoldenError
 from exporter.core.files import clear_parts, replacing
 from exporter.core.reading import is_regular, reason
 from exporter.core.tensors import Tap
-from exporter.golden.interface import Interface, Port
 from exporter.golden.records import (
     FORMAT,
     Golden,
@@ -36,6 +35,8 @@ from exporter.golden.records import (
     GoldenOutput,
     GoldenTap,
     GraphNode,
+    Interface,
+    Port,
     pack_taps,
     spec_of,
     spec_to_json,

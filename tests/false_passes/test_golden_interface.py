@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter import cli
 from exporter.golden.check import check_golden
-from exporter.golden.observe import interface_of
+from exporter.golden.compare_interface import interface_of
 from exporter.golden.outcome import State
 from exporter.golden.store import read_golden, write_golden
 from exporter.graph.index import index_graph

@@ -12,9 +12,9 @@ from exporter.cases.load import load_cases
 from exporter.config import Pipeline, load_pipeline
 from exporter.core.errors import ArtifactError
 from exporter.execution.onnxruntime import Deployment
-from exporter.golden.compare_graph import compare_graph
+from exporter.golden.compare_graph import compare_graph, node_prints
 from exporter.golden.judge import judge_case
-from exporter.golden.observe import Observer, node_prints
+from exporter.golden.observe import Observer
 from exporter.golden.outcome import CaseOutcome, State
 from exporter.golden.records import Golden
 from exporter.golden.store import read_golden
