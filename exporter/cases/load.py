@@ -58,8 +58,9 @@ def load_cases(
     positions = {case.name: index for index, case in enumerate(pipeline.cases)}
     specs = {spec.name: spec for spec in inputs}
     loaded = tuple(_load(pipeline, specs, positions[name]) for name in names)
-    for number in range(len(pipeline.cases)):
-        check_names(pipeline, specs, number)  # also of the cases that are not run
+    for number in range(len(pipeline.cases)):  # also those that are not run
+        check_names(pipeline, specs, number)
+        _recorded(pipeline, specs, number)
     return loaded
 
 
@@ -70,9 +71,7 @@ def _load(pipeline: Pipeline, specs: Mapping[str, TensorSpec], position: int) ->
     places = {name: pipeline.where(*where) for name in specs}
     places |= {name: pipeline.where(*where, "random", name) for name in config.random or {}}
     places |= {name: pipeline.where(*where, "inputs", name) for name in config.inputs}
-    recorded = recorded_input(
-        config, specs, pipeline.where(*where, "audio"), states=pipeline.states.values()
-    )
+    recorded = _recorded(pipeline, specs, position)
     written = {
         name: value_array(specs[name], value, places[name]) for name, value in config.inputs.items()
     }
@@ -124,6 +123,15 @@ def _load(pipeline: Pipeline, specs: Mapping[str, TensorSpec], position: int) ->
         or "values in the pipeline",
         expect_empty=frozenset(config.expect_empty),
     )
+
+
+def _recorded(
+    pipeline: Pipeline, specs: Mapping[str, TensorSpec], number: int
+) -> TensorSpec | None:
+    """The input that takes the recording of a case."""
+    where = pipeline.where("cases", number, "audio")
+    states = pipeline.states.values()
+    return recorded_input(pipeline.cases[number], specs, where, states=states)
 
 
 def _missing(pipeline: Pipeline, case: str, spec: TensorSpec, position: int) -> ConfigError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping
 
-from exporter.cases.audio_input import recorded_input
 from exporter.config import Pipeline
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import TensorSpec
@@ -18,8 +17,8 @@ def check_names(pipeline: Pipeline, specs: Mapping[str, TensorSpec], number: int
         specs: of the graph's inputs, by name. number: of the case.
 
     Raises:
-        ConfigError: an input or output that does not exist, an input that is given twice, a size
-            of an axis that the input has not, or a recording that no input takes.
+        ConfigError: an input or output that does not exist, an input that is given twice, or a
+            size of an axis that the input has not.
     """
     case = pipeline.cases[number]
     where = ("cases", number)
@@ -47,7 +46,6 @@ def check_names(pipeline: Pipeline, specs: Mapping[str, TensorSpec], number: int
         if name not in pipeline.outputs:
             place = pipeline.where(*where, "expect_empty", position)
             raise _unknown("output", name, pipeline.outputs, place)
-    recorded_input(case, specs, pipeline.where(*where, "audio"), states=pipeline.states.values())
 
 
 def _unknown(kind: str, name: str, known: Collection[str], where: str) -> ConfigError:

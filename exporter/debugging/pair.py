@@ -19,7 +19,8 @@ from exporter.config import Pipeline
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.core.tensors import Axis, Case, TensorSpec
 from exporter.execution.onnxruntime import Deployment
-from exporter.execution.trial import is_own, try_file
+from exporter.execution.trial import try_file
+from exporter.graph.certificate import is_own
 from exporter.graph.foreign_taps import agreeing_taps
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.onnx_file import read_model

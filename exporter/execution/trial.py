@@ -34,7 +34,6 @@ from exporter.core.errors import ArtifactError
 from exporter.core.files import temporary_folder
 from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
-from exporter.graph.certificate import check_certificate
 
 _ROOT = Path(__file__).resolve().parents[2]
 # Not from the folder that the user stands in: it may hold an onnx.py.
@@ -58,11 +57,6 @@ class Limits:
         """The memory that is free now, where the system tells; ten minutes a step."""
         free = _free_bytes()
         return cls(bytes=None if free is None else int(free * (1 - _KEPT_FREE)))
-
-
-def is_own(path: Path) -> bool:
-    """True for a file that this program made and certified, and that is as it was then."""
-    return check_certificate(path).intact
 
 
 def try_file(

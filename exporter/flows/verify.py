@@ -23,11 +23,11 @@ from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.errors import StageError
 from exporter.core.stages import Stages, Station
-from exporter.execution.trial import is_own, try_file
+from exporter.execution.trial import try_file
 from exporter.flows.prepare import prepare
 from exporter.flows.report import judged_report
 from exporter.flows.stopped import stopped_report
-from exporter.graph.certificate import check_certificate
+from exporter.graph.certificate import check_certificate, is_own
 from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import open_artifact
 from exporter.graph.wrap import wrap

@@ -23,7 +23,7 @@ from exporter.config import Pipeline
 from exporter.core.errors import GoldenError
 from exporter.core.tensors import Case
 from exporter.execution.onnxruntime import Deployment, check_provider
-from exporter.execution.trial import is_own, try_file
+from exporter.execution.trial import try_file
 from exporter.golden.compare_graph import compare_graph, node_prints, structure_decides
 from exporter.golden.compare_interface import compare_interface, interface_of
 from exporter.golden.judge import judge_case, judge_coverage
@@ -38,6 +38,7 @@ from exporter.golden.outcome import (
 )
 from exporter.golden.records import FUSED, Golden, GoldenCase
 from exporter.golden.store import MANIFEST, TamperedError, exists, read_golden
+from exporter.graph.certificate import is_own
 from exporter.graph.index import open_graph
 from exporter.report.environment import describe_environment
 

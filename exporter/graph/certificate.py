@@ -149,6 +149,11 @@ def check_certificate(path: Path) -> Checked:
     )
 
 
+def is_own(path: Path) -> bool:
+    """True for a file that this program made and certified, and that is as it was then."""
+    return check_certificate(path).intact
+
+
 def _changed(path: Path) -> ArtifactError:
     return ArtifactError(
         "the file was changed while it was judged: it gets no certificate",

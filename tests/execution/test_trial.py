@@ -14,8 +14,9 @@ from exporter import cli
 from exporter.core.errors import ArtifactError
 from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
-from exporter.execution.trial import Limits, is_own, try_file
+from exporter.execution.trial import Limits, try_file
 from exporter.golden.store import write_golden
+from exporter.graph.certificate import is_own
 from tests.golden import made
 
 CASE = Case(name="one", inputs={"x": np.ones((2, 64), np.float32)}, origin="made")
