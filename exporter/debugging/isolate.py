@@ -12,7 +12,7 @@ from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
 from exporter.debugging.layer_program import layer_program
 from exporter.debugging.pair import Pair
-from exporter.debugging.reference import boundary, region_of, run_reference, truth_of
+from exporter.debugging.reference import boundary, region_of, truth_of
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.stored import StoredShapes, as_expected
@@ -21,6 +21,7 @@ from exporter.graph.program import Program
 from exporter.graph.subgraph import OWN, WindowGraph, cut_window, piece_of
 from exporter.graph.taps import COMPARED, PlannedTap
 from exporter.interpret.evaluate import to_array
+from exporter.interpret.run import values_of
 from exporter.interpret.targets import shown_targets
 from exporter.parity.compare import measure, measure_exact
 from exporter.parity.measurement import Measurement
@@ -116,7 +117,9 @@ def isolate(pair: Pair, taps: Iterable[PlannedTap], *, also: Iterable[str] = ())
     inputs = {n for n in read if n in graph.inputs}
     forced = {n: names[n] for n in read if n in cut}
     own = {op.name for op in region.ops}
-    reference, _ = run_reference(pair, {*region.entering, *own, *forced.values(), *also})
+    reference, _ = values_of(
+        pair.program, pair.case.inputs, {*region.entering, *own, *forced.values(), *also}
+    )
     truth = truth_of(pair, live, reference, stops)
     ends = _ends(pair, live)
     around = stops - set(live)
@@ -158,7 +161,7 @@ def shapes_in_file(pair: Pair) -> StoredShapes:
     wanted = [name for name in names if name in pair.cut]
     if not wanted:
         return stored
-    reference, _ = run_reference(pair, {names[name] for name in wanted})
+    reference, _ = values_of(pair.program, pair.case.inputs, {names[name] for name in wanted})
     walk = OnnxWindows(pair.actual, pair.case.inputs, pair.deployment, taps=frozenset(wanted))
     for name, value in walk.advance(wanted, last=False).items():
         stored.take(name, value, np.shape(to_array(reference[names[name]])))

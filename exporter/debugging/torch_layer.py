@@ -12,7 +12,7 @@ from torch import nn
 from exporter.core.files import replacing
 from exporter.graph.capture import quiet_exporter
 from exporter.graph.program import Program
-from exporter.interpret.evaluate import call
+from exporter.interpret.stepper import Stepper
 
 
 class LayerModule(nn.Module):
@@ -30,8 +30,9 @@ class LayerModule(nn.Module):
     def forward(self, *inputs: Any) -> tuple[Any, ...]:
         values: dict[str, Any] = dict(zip(self.program.inputs, inputs, strict=True))
         values |= {name: getattr(self, attribute) for name, attribute in self.held.items()}
+        stepper = Stepper(self.program, values)
         for op in self.program.ops:
-            values[op.name] = call(op, values.__getitem__)
+            stepper.float32(op)
         return tuple(values[name] for name in self.program.outputs)
 
 

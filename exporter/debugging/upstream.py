@@ -10,11 +10,11 @@ from exporter.core.errors import OnnxStoppedError
 from exporter.debugging.finding import ADDED_UP, INPUT, Finding, at_tap
 from exporter.debugging.isolate import Isolated, first_line
 from exporter.debugging.pair import Pair
-from exporter.debugging.reference import run_reference
 from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.graph.subgraph import Partition, cut_window
 from exporter.graph.taps import PlannedTap
 from exporter.interpret.evaluate import to_array
+from exporter.interpret.run import values_of
 from exporter.interpret.targets import shown_targets
 from exporter.judge.second_opinion import SecondOpinion
 from exporter.parity.compare import measure, measure_exact
@@ -36,7 +36,7 @@ def entering_finding(pair: Pair, held: Isolated, culprits: Sequence[str]) -> Fin
         return None
     entering.sort(key=lambda t: pair.planned.index(t))
     names = [t.tap.name for t in entering]
-    plain, wide = run_reference(pair, names, names)
+    plain, wide = values_of(pair.program, pair.case.inputs, names, names)
     try:
         values = _free(pair, entering)
     except OnnxStoppedError as error:

@@ -15,7 +15,7 @@ float64 values are computed op by op inside the window and live only as long as 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,20 +33,11 @@ from exporter.graph.held_precision import HeldPrecision, native_formats
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
 from exporter.graph.taps import COMPARED, PlannedTap
-from exporter.interpret.evaluate import (
-    call,
-    call_double,
-    is_floating,
-    keep_decisions,
-    to_array,
-    to_tensor,
-    widen,
-)
-from exporter.interpret.linear_change import add_change
-from exporter.interpret.margins import Margin, margin_of, uses_until_judged
+from exporter.interpret.evaluate import is_floating, to_array
 from exporter.interpret.rearranged import Rearranged, rearrange, rearranged_source
-from exporter.interpret.sliced_linear import SLICED_OPS, LinearSlices, operands, sliceable
-from exporter.interpret.targets import moves_elements, shown_targets
+from exporter.interpret.sliced_linear import sliceable
+from exporter.interpret.stepper import Stepper, start_values
+from exporter.interpret.targets import shown_targets
 
 _TAP_COPIES = 3
 _KEPT = 1 << 30
@@ -85,8 +76,6 @@ class Lockstep:
         self._window = min(budget, _WINDOW)
         self._freed = FreedPages(max(4 * budget, _KEPT))
         self._products = Products()
-        self._ops = {op.name: op for op in program.ops}
-        self._last = uses_until_judged(program, self._ops)
         self._sessions: dict[tuple, WindowRun] = {}
         self._stored = StoredShapes()
         self._weights: dict[str, Any] = {}
@@ -97,7 +86,12 @@ class Lockstep:
         self._formats = StoredFormats(self.held)
         self._shown = shown_targets(program)
         self._sources = {op.name: tuple(op.refs()) for op in program.ops}
-        self._sliceable = sliceable(program)
+        # Of a constant that the file holds there is no cut: it is part of the pieces that read it.
+        self._cut_taps = frozenset(t.tap.name for t in planned if t.onnx_name in self._cut)
+        self._sliceable = sliceable(program) & self._cut_taps
+        values = (*program.inputs, *program.weights, *(op.name for op in program.ops))
+        self._in_file = {name: name for name in values}
+        self._in_file |= {tap.tap.name: tap.onnx_name for tap in planned}
         self._rearranged = frozenset(
             source for op in program.ops if (source := rearranged_source(op)) is not None
         )
@@ -127,19 +121,23 @@ class _Walk:
     def __init__(self, owner: Lockstep, inputs: Arrays, again: frozenset[str] = frozenset()):
         self.owner = owner
         self.pieces = Pieces(owner._graph, owner._cut, owner._planned, inputs, again)
-        program = owner._program
-        weights = {name: program.tensors[key] for name, key in program.weights.items()}
-        start = {name: to_tensor(inputs[name]) for name in program.inputs}
-        self.reference: dict[str, Any] = {**weights, **start}
-        self.wide: dict[str, Any] = {}
-        self.local: dict[str, Any] = {}
-        self.op_weights: dict[str, Any] = {}
-        self.sliced: dict[str, LinearSlices] = {}
         self.free_values: dict[str, np.ndarray] = {}
         # What is looked at again has the shapes and formats that the walk before has found.
         self.stored = owner._stored = owner._stored if again else StoredShapes()
         self.formats = owner._formats = owner._formats if again else StoredFormats(owner.held)
-        self.supply = self.formats.feeding(supplier(self.reference, owner._names, self.stored))
+        formats, names = self.formats, owner._in_file
+        self.stepper = Stepper(
+            owner._program,
+            start_values(owner._program, inputs),
+            free=names,
+            cuts=owner._cut_taps,
+            fed=lambda name, value: formats.rounded(names[name], value),
+            multiply=owner._products.multiply,
+            sliced=owner._sliceable,
+            budget=owner._budget,
+        )
+        self.reference = self.stepper.plain
+        self.supply = formats.feeding(supplier(self.reference, owner._names, self.stored))
         options: dict[str, Any] = {
             "taps": owner._cut,
             "sessions": owner._sessions,
@@ -156,7 +154,6 @@ class _Walk:
         )
         self.ops: list[tuple[int, Op]] = []
         self.held: set[str] = set()
-        self.products = owner._products
         self.freed = owner._freed
         self.large = False
 
@@ -164,7 +161,7 @@ class _Walk:
         owner, bytes_held = self.owner, 0
         for index, op in enumerate(owner._program.ops):
             started = time.perf_counter()
-            value = call(op, self.reference.__getitem__)
+            value = self.stepper.float32(op)
             owner.clock.add("torch float32", time.perf_counter() - started)
             size = 0
             if op.kind == "tensor" and op.name in owner._planned:
@@ -178,7 +175,6 @@ class _Walk:
                 self.large = True
             if size > owner._budget:
                 self.freed.give_back()
-            self.reference[op.name] = value
             self.ops.append((index, op))
             bytes_held += size
         yield from self._flush(last=True)
@@ -204,22 +200,22 @@ class _Walk:
         owner.clock.add("onnx forced", self.forced.run_seconds - ran[1])
         for index, op in self.ops:
             started = time.perf_counter()
-            self._double(op)
+            if self.stepper.float64(op):
+                self.formats.move(op, owner._in_file[op.name], self._operand)
             owner.clock.add("torch float64", time.perf_counter() - started)
             planned = owner._planned.get(op.name)
             if planned is not None:
                 if not self.pieces.wanted or op.name in self.pieces.wanted:
                     yield self._values(op, planned, free, forced)
                     self.pieces.done(op.name)
-                # Whoever reads a tap reads the reference: its local value has done its work.
                 if planned.onnx_name in owner._cut:
-                    self.local.pop(op.name, None)
                     value = free.pop(planned.onnx_name, None)
                     if value is not None and op.name in owner._rearranged:
                         self.free_values[op.name] = value
                     forced.pop(planned.onnx_name, None)
-            self._release(owner._last.get(index, ()))
-        done = [n for n in self.held if not self._onnx_reads(n) and not self.pieces.reads(n)]
+            self.stepper.restart(op.name)
+            self._release(index)
+        done = [name for name in self.held if not self._is_read_later(name)]
         for name in done:
             self.held.discard(name)
             self.reference.pop(name, None)
@@ -244,100 +240,10 @@ class _Walk:
                 values[name] = self.stored.take(name, values[name], expected)
         return values
 
-    def _double(self, op: Op) -> None:
-        """Compute the free and the local float64 value of ``op``."""
-        reference = self.reference[op.name]
-        if not is_floating(reference):
-            self.wide[op.name] = reference
-            self.local[op.name] = reference
-            return
-        self.op_weights.clear()
-        if self._too_large(op, reference):
-            self.sliced[op.name] = self._slices(op, reference)
-            return
-        if moves_elements(op.target) and all(self._is_exact(name) for name in op.refs()):
-            self.local[op.name] = reference
-            self.formats.move(op, self._name_in_file(op.name), self._operand)
-        else:
-            self.local[op.name] = self._local_value(op, reference)
-        wide = self._changed(op) if op.target in SLICED_OPS else None
-        if wide is None:
-            wide = keep_decisions(call_double(op, self._wide_of), reference)
-        self.wide[op.name] = wide
-
-    def _local_value(self, op: Op, reference: Any) -> Any:
-        if op.target not in SLICED_OPS:
-            return keep_decisions(call_double(op, self._local_of), reference)
-        x, weight, bias = operands(op)
-        found = self.products.multiply(widen(self._local_of(x)), widen(self._local_of(weight)))
-        return found if bias is None else found.add_(widen(self._local_of(bias)))
-
-    def _changed(self, op: Op) -> torch.Tensor | None:
-        x, weight, _ = operands(op)
-        if weight not in self.owner._program.weights:
-            return None
-        return add_change(
-            self.local[op.name],
-            widen(self._wide_of(x)),
-            self._local_of(x),
-            self.reference[weight],
-            self.products.multiply,
-        )
-
-    def _too_large(self, op: Op, reference: torch.Tensor) -> bool:
-        planned = self.owner._planned.get(op.name)
-        cut = planned is not None and planned.onnx_name in self.owner._cut
-        float64 = 2 * 8 * reference.numel() if op.name in self.owner._sliceable else 0
-        return cut and float64 > self.owner._budget
-
-    def _slices(self, op: Op, reference: torch.Tensor) -> LinearSlices:
-        x, weight, bias = operands(op)
-        rows = max(1, self.owner._budget // (4 * 8 * reference.shape[-1]))
-        return LinearSlices(
-            wide=widen(self._wide_of(x)),
-            local=widen(self._local_of(x)),
-            weight=self._widened(weight),
-            bias=None if bias is None else self._widened(bias),
-            rows=rows,
-        )
-
-    def _wide_of(self, name: str) -> Any:
-        if name in self.sliced:
-            return self.sliced[name].whole()
-        return self.wide[name] if name in self.wide else self._widened(name)
-
-    def _local_of(self, name: str) -> Any:
-        """What the ONNX piece reads: the reference at a cut, else the piece's own float64."""
-        if self._is_cut(name) or name not in self.local:
-            return self.formats.rounded(self._name_in_file(name), self._widened(name))
-        return self.local[name]
-
-    def _name_in_file(self, name: str) -> str:
-        planned = self.owner._planned.get(name)
-        return planned.onnx_name if planned is not None else name
-
     def _operand(self, name: str) -> tuple[str, Any]:
         """A reference value and its name in the file; "" where the piece itself computes it."""
-        return self._name_in_file(name) if self._is_cut(name) else "", self.reference[name]
-
-    def _widened(self, name: str) -> Any:
-        """A reference value in float64; a weight is widened once for both float64 values."""
-        if name not in self.owner._program.weights:
-            return self.reference[name]
-        if name not in self.op_weights:
-            self.op_weights[name] = widen(self.reference[name])
-        return self.op_weights[name]
-
-    def _is_cut(self, name: str) -> bool:
-        planned = self.owner._planned.get(name)
-        if planned is None:
-            return name not in self.local
-        # A constant that the file holds is part of the piece, computed there once and for all.
-        return planned.onnx_name in self.owner._cut
-
-    def _is_exact(self, name: str) -> bool:
-        """True when the local float64 value of ``name`` is the float32 reference itself."""
-        return self._is_cut(name) or self.local.get(name) is self.reference.get(name)
+        inside = name in self.stepper.local
+        return "" if inside else self.owner._in_file[name], self.reference[name]
 
     def _values(self, op: Op, planned: PlannedTap, free: Arrays, forced: Arrays) -> TapValues:
         name = planned.onnx_name
@@ -345,18 +251,19 @@ class _Walk:
         if planned.constant:
             held = {name: self.owner._graph.array(name)}
             constant = self._in_shape([planned], held)[name]
+        stepper = self.stepper
         floating = is_floating(self.reference[op.name])
-        sliced = self.sliced.get(op.name)
+        sliced = stepper.slices.get(op.name)
         return TapValues(
             planned=planned,
             reference=to_array(self.reference[op.name]),
-            truth_free=None if sliced else to_array(self.wide[op.name]),
-            truth_local=None if sliced else to_array(self.local[op.name]),
+            truth_free=None if sliced else to_array(stepper.read_free(op.name)),
+            truth_local=None if sliced else to_array(stepper.read_local(op.name)),
             free=free.get(name, constant),
             forced=forced.get(name, constant),
-            exact=not sliced and self.local[op.name] is self.reference[op.name],
-            margin=None if floating else self._margin(op, self._wide_of),
-            margin_local=None if floating else self._margin(op, self._local_of),
+            exact=not sliced and stepper.is_moved(op.name),
+            margin=None if floating else stepper.margin(op),
+            margin_local=None if floating else stepper.margin(op, local=True),
             stopped=self.forced.stopped.get(name) or self.free.stopped.get(""),
             slices=sliced,
             rearranged=self._rearranged(op) if floating and not sliced else None,
@@ -365,12 +272,8 @@ class _Walk:
             moved=self.formats.moved.get(op.name),
             double=self.pieces.evaluation(op.name, self.supply),
             losing=self.pieces.losing(op.name, self.supply, self.owner._deployment),
-            cost=self.pieces.cost(op, self.reference.__getitem__, self.local.get(op.name)),
+            cost=self.pieces.cost(op, self.reference.__getitem__, stepper.local.get(op.name)),
         )
-
-    def _margin(self, op: Op, truth: Callable[[str], Any]) -> Callable[..., Margin] | None:
-        sliced = self.sliced if truth == self._wide_of else {}
-        return margin_of(op, self.reference.__getitem__, truth, sliced, self.owner._ops.get)
 
     def _rearranged(self, op: Op) -> Rearranged | None:
         source = rearranged_source(op)
@@ -384,14 +287,12 @@ class _Walk:
         planned = self.owner._planned.get(name)
         return planned is not None and self.forced.reads_later(planned.onnx_name)
 
-    def _release(self, names: tuple[str, ...]) -> None:
-        for name in names:
-            self.wide.pop(name, None)
-            self.local.pop(name, None)
-            self.sliced.pop(name, None)
+    def _is_read_later(self, name: str) -> bool:
+        return self._onnx_reads(name) or self.pieces.reads(name)
+
+    def _release(self, index: int) -> None:
+        for name in self.stepper.release(index, self._is_read_later):
             self.free_values.pop(name, None)
             self.formats.moved.pop(name, None)
-            if self._onnx_reads(name) or self.pieces.reads(name):
+            if name in self.reference:
                 self.held.add(name)
-            else:
-                self.reference.pop(name, None)

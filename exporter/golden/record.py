@@ -37,7 +37,7 @@ from exporter.graph.program import Program
 from exporter.graph.program_file import load_program
 from exporter.graph.taps import plan_taps
 from exporter.interpret.margins import Margin
-from exporter.interpret.walk_double import OpValues, walk_double
+from exporter.interpret.run import OpValues, walk_taps
 from exporter.judge.links import CAPTURED, EAGER
 from exporter.judge.policy import policy_of
 from exporter.judge.second_opinion import SecondOpinion
@@ -210,7 +210,7 @@ class _Recorder:
         measured: dict[str, Measurement] = {}
         kept: dict[str, np.ndarray] = {}
         labels = {tap.tap.name: tap for tap in self._taps}
-        for values in walk_double(self._program, case.inputs):
+        for values in walk_taps(self._program, case.inputs):
             tap = labels[values.op.name]
             held = self._measure(tap, values)
             measured[tap.tap.name] = held

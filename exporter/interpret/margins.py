@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporter.graph.program import Op, Program, Ref
+from exporter.graph.program import Op, Ref
 from exporter.interpret.evaluate import Lookup, widen
-from exporter.interpret.run import last_uses
 from exporter.interpret.sliced_linear import LinearSlices
 
 _COMPARISONS = frozenset({"ge", "gt", "le", "lt", "eq", "ne"})
@@ -118,20 +117,6 @@ def choice_of(op: Op, producer: Callable[[str], Op | None] | None = None) -> Cho
 def decides(op: Op) -> bool:
     """True for comparisons and choices, the ops that may have a margin."""
     return _plain_name(op) in _COMPARISONS or _plain_name(op) in _CHOICES
-
-
-def uses_until_judged(program: Program, ops: Mapping[str, Op]) -> dict[int, tuple[str, ...]]:
-    """As ``last_uses``; what indices were chosen from is held until the indices are judged."""
-    last = {index: list(names) for index, names in last_uses(program).items()}
-    released = {name: index for index, names in last.items() for name in names}
-    for index, op in enumerate(program.ops):
-        choice = choice_of(op, ops.get)
-        at = released.get(choice.source) if choice is not None else None
-        if choice is not None and at is not None and at < index:
-            last[at].remove(choice.source)
-            last.setdefault(index, []).append(choice.source)
-            released[choice.source] = index
-    return {index: tuple(names) for index, names in last.items()}
 
 
 def margin_of(

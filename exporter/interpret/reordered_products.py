@@ -1,7 +1,7 @@
 """Products and transforms with the terms of their sums in another order, in float32.
 
-As in ``summation``: the arguments of the aten op behind a generator; None where there is no other
-order for these arguments.
+As in ``reordered_sums``: the arguments of the aten op behind a generator; None where there is no
+other order for these arguments.
 """
 
 from __future__ import annotations
@@ -190,7 +190,82 @@ def short_time_transform(
     return None if found is None else found.mT
 
 
-CONTRACTIONS: dict[str, Kernel] = {
+def linear(
+    generator: Generator, x: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor | None:
+    """``x @ weight.T + bias``."""
+    turn = order(generator, x.shape[-1])
+    return functional.linear(x[..., turn], weight[:, turn], bias)
+
+
+def matmul(generator: Generator, left: Tensor, right: Tensor) -> Tensor | None:
+    """Products of matrices, of one or of many."""
+    if left.dim() < 2 or right.dim() < 2:
+        return None
+    turn = order(generator, left.shape[-1])
+    return torch.matmul(left[..., turn], right[..., turn, :])
+
+
+def addmm(
+    generator: Generator, bias: Tensor, left: Tensor, right: Tensor, **kwargs: Any
+) -> Tensor | None:
+    """``bias + left @ right``."""
+    turn = order(generator, left.shape[-1])
+    return torch.addmm(bias, left[:, turn], right[turn], **kwargs)
+
+
+def conv1d(
+    generator: Generator,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = (1,),
+    padding: Any = (0,),
+    dilation: Any = (1,),
+    groups: int = 1,
+) -> Tensor | None:
+    """Ungrouped, as a product with the columns that the kernel sees."""
+    if groups != 1 or x.dim() != 3:
+        return None
+    step, pad, gap = stride[0], padding[0], dilation[0]
+    padded = functional.pad(x, (pad, pad))
+    length = (padded.shape[2] - gap * (weight.shape[2] - 1) - 1) // step + 1
+    taps = torch.arange(weight.shape[2]) * gap
+    starts = torch.arange(length) * step
+    columns = padded[:, :, starts[:, None] + taps].permute(0, 2, 1, 3).flatten(2)
+    turn = order(generator, columns.shape[-1])
+    flat = weight.flatten(1)[:, turn]
+    return functional.linear(columns[..., turn], flat, bias).transpose(1, 2)
+
+
+def conv2d(
+    generator: Generator,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = (1, 1),
+    padding: Any = (0, 0),
+    dilation: Any = (1, 1),
+    groups: int = 1,
+) -> Tensor | None:
+    """A kernel of height 1 is a one-dimensional convolution of every row."""
+    if x.dim() != 4 or weight.shape[2] != 1 or (stride[0], padding[0]) != (1, 0):
+        return conv_by_channel(generator, x, weight, bias, stride, padding, dilation, groups)
+    rows = x.transpose(1, 2).flatten(0, 1)
+    result = conv1d(
+        generator, rows, weight.squeeze(2), bias, stride[1:], padding[1:], dilation[1:], groups
+    )
+    return None if result is None else result.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+
+
+PRODUCTS: dict[str, Kernel] = {
+    "aten.linear.default": linear,
+    "aten.matmul.default": matmul,
+    "aten.mm.default": matmul,
+    "aten.bmm.default": matmul,
+    "aten.addmm.default": addmm,
+    "aten.conv1d.default": conv1d,
+    "aten.conv2d.default": conv2d,
     "aten.convolution.default": convolution,
     "aten.conv3d.default": conv_by_channel,
     "aten.conv_transpose1d.default": conv_transposed,

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from exporter.contracts.compare.noise import Noise, distance, scale_of
 from exporter.contracts.target import Target
 from exporter.core.tensors import Arrays
-from exporter.interpret.evaluate import call, to_tensor
+from exporter.interpret.run import values_of
 
 
 def first_disagreement(target: Target, inputs: Arrays) -> str | None:
     """Name of the first ONNX value that is further from the program's than rounding explains.
 
-    All values of the program are held, so this is for short probes.
+    All tensors of the program are held, so this is for short probes.
     """
     program = target.onnx.file.program
     if program is None:
         return None
-    values = {name: to_tensor(inputs[name]) for name in program.inputs}
-    values |= {name: program.tensors[key] for name, key in program.weights.items()}
-    with torch.no_grad():
-        for op in program.ops:
-            try:
-                values[op.name] = call(op, values.__getitem__)
-            except RuntimeError:
-                return None
-    by_onnx_name = {
-        program.onnx_name(op.name): values[op.name] for op in program.ops if op.kind == "tensor"
-    }
+    tensors = {op.name for op in program.ops if op.kind == "tensor"}
+    try:
+        values, _ = values_of(program, inputs, tensors)
+    except RuntimeError:
+        return None
+    by_onnx_name = {program.onnx_name(name): value for name, value in values.items()}
     noise = Noise()
     for name, (found,) in target.onnx.walk((inputs,), names=target.onnx.value_names()):
         if name not in by_onnx_name:
