@@ -244,13 +244,17 @@ class GoldenItem(Check):
 
     def runtest(self) -> None:
         """Raises CheckFailed: it moved, is missing or was tampered with."""
+        from exporter.core.output_folder import output_folder
         from exporter.golden.check import check_golden, record_command
         from exporter.report.golden import golden_lines
 
         self.file.report()
         pipeline = self.file.pipeline
         folder = Path(str(self.config.getoption("--export-verify-golden"))) / pipeline.name
-        outcome = check_golden(pipeline, folder, self.file.run_folder / "model.onnx")
+        run_folder = self.file.run_folder
+        # Another worker may be running the same pipeline.
+        with output_folder(run_folder, pipeline=pipeline.name, say=print, writes=False):
+            outcome = check_golden(pipeline, folder, run_folder / "model.onnx")
         if outcome.exit_code != EXIT_PASS:
             lines = golden_lines(outcome)
             if outcome.problem is not None and not outcome.advice:

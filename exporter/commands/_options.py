@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from exporter.core.disk import writable_folder
 from exporter.core.errors import UserInputError
+from exporter.core.files import refuse_special
+from exporter.core.output_folder import check_output_folder
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline
@@ -91,7 +94,7 @@ _RUN_OPTIONS = {
         help="Where onnxruntime runs: cpu or cuda.  [default: all that this machine has]",
     ),
     "threads": click.option(
-        "--threads", type=click.IntRange(min=1), help="Threads of torch and onnxruntime."
+        "--threads", type=click.IntRange(min=1, max=1024), help="Threads of torch and onnxruntime."
     ),
     "memory_budget": click.option(
         "--memory-budget",
@@ -143,18 +146,35 @@ def verbosity_options(command: F) -> F:
     return click.option("-q", "--quiet", is_flag=True, help="Print the verdict only.")(command)
 
 
-def open_pipeline(path: str, options: RunOptions) -> Pipeline:
+def open_pipeline(path: str, options: RunOptions, *, writes: bool = True) -> Pipeline:
     """Load a pipeline for a command, before anything heavy is imported.
+
+    Args:
+        writes: the command writes to the output folder, which is checked here.
 
     Raises:
         ConfigError: the YAML is wrong.
-        UserInputError: it names code to run and ``--trust`` is missing, or a case is unknown.
+        UserInputError: it names code to run and ``--trust`` is missing, a case is unknown, or the
+            output folder cannot be written to.
     """
     from exporter.cases.load import choose_cases
 
     pipeline = options.opened(path)
     choose_cases(pipeline, options.cases)
+    if writes:
+        check_output_folder(options.folder(pipeline))
     return pipeline
+
+
+def junit_place(path: Path | None) -> None:
+    """Check that ``--junit`` can be written, before any work is done.
+
+    Raises:
+        UserInputError: it cannot.
+    """
+    if path is not None:
+        writable_folder(path.parent, "--junit")
+        refuse_special(path)
 
 
 def require_file(path: Path, option: str, remedy: str) -> None:

@@ -40,7 +40,7 @@ def command(
     Uses the file of a finished run in the output folder where it is of this pipeline, and
     exports in memory otherwise. Exits 0 when all required contracts pass.
     """
-    pipeline = common.open_pipeline(pipeline_path, options)
+    pipeline = common.open_pipeline(pipeline_path, options, writes=False)
 
     from exporter.flows.check import check, contracts_exit_code
     from exporter.report.progress import Progress

@@ -54,7 +54,7 @@ def command(
     """
     if layer is not None and all_culprits:
         raise click.UsageError("--layer and --all exclude each other.")
-    pipeline = common.open_pipeline(pipeline_path, options)
+    pipeline = common.open_pipeline(pipeline_path, options, writes=False)
     if onnx_path is not None:
         common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
     folder = options.folder(pipeline)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from exporter.commands import _options as common
+from exporter.core.disk import writable_folder
 from exporter.core.errors import EXIT_PASS, GoldenError
+from exporter.core.files import append_text, write_text
 
 if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
@@ -48,6 +50,7 @@ def record(
 ) -> int:
     """Run PIPELINE and, if everything agrees, record its golden (all cases by default)."""
     pipeline = common.open_pipeline(pipeline_path, options)
+    writable_folder(options.golden_dir, "--golden-dir")
 
     from exporter.flows import golden as golden_flow
     from exporter.golden.store import exists, golden_bytes
@@ -97,6 +100,7 @@ def check(
     pipeline = common.open_pipeline(pipeline_path, options)
     if onnx_path is not None:
         common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
+    common.junit_place(junit)
 
     from exporter.flows import golden as golden_flow
     from exporter.flows.golden_report import FOLDER, golden_report
@@ -104,26 +108,25 @@ def check(
     from exporter.report.progress import Progress
     from exporter.report.write import write_reports
 
-    with Progress(quiet=quiet or output_format == "json", verbose=verbose) as progress:
+    shows = Progress(quiet=quiet or output_format == "json", verbose=verbose)
+    with shows as progress, options.taken(pipeline, progress):
         outcome = golden_flow.check(pipeline, options, onnx=onnx_path, progress=progress)
-    report = golden_report(pipeline, outcome, options)
-    folder = options.folder(pipeline) / FOLDER
-    write_reports(report, folder)
+        report = golden_report(pipeline, outcome, options)
+        folder = options.folder(pipeline) / FOLDER
+        write_reports(report, folder)
     if output_format == "json":
         click.echo(shown.golden_json(outcome))
     else:
         lines = [*shown.golden_lines(outcome), f"  report: {folder / 'report.html'}"]
         click.echo("\n".join(lines[:1] if quiet else lines))
     if junit is not None:
-        junit.parent.mkdir(parents=True, exist_ok=True)
-        junit.write_text(shown.golden_junit(outcome), encoding="utf-8")
+        write_text(junit, shown.golden_junit(outcome))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         # A program that reads JSON from standard output must not find annotations in it.
         for line in shown.golden_annotations(outcome, pipeline_path):
             click.echo(line, err=output_format == "json")
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            with Path(summary).open("a", encoding="utf-8") as stream:
-                stream.write(shown.golden_summary(outcome))
+            append_text(Path(summary), shown.golden_summary(outcome))
     return outcome.exit_code
 
 

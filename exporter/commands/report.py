@@ -7,14 +7,13 @@ from pathlib import Path
 import click
 
 from exporter.commands import _options as common
+from exporter.core.disk import writable_folder
 from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write JUnit XML here."
-)
+@click.option("--junit", type=click.Path(path_type=Path), help="Also write JUnit XML here.")
 @common.verbosity_options
 def command(folder: Path, junit: Path | None, quiet: bool, verbose: bool) -> int:
     """Render DIR/report.json again: terminal, report.html, report.md, node colours.
@@ -24,6 +23,8 @@ def command(folder: Path, junit: Path | None, quiet: bool, verbose: bool) -> int
     """
     path = folder if folder.suffix == ".json" else folder / "report.json"
     common.require_file(path, "DIR", "run the pipeline first, or give the folder of a run")
+    common.junit_place(junit)
+    writable_folder(path.parent, "DIR")
 
     from exporter.report.beside import held_against_files
     from exporter.report.schema import read_report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from exporter.config.load import load_pipeline
 from exporter.config.pipeline import Pipeline
 from exporter.core.errors import UserInputError
+from exporter.core.output_folder import output_folder
+from exporter.core.stages import Stages
+
+MOST_THREADS = 1024
+"""More threads than this no library starts: it would end the process."""
 
 
 class RunOptions(BaseModel):
@@ -43,7 +49,7 @@ class RunOptions(BaseModel):
     audio: tuple[Path, ...] = ()
     weights: str | None = None
     provider: str | None = None
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
     memory_budget: int | None = Field(default=None, ge=1)
     trust: bool = False
     cache: bool = True
@@ -91,6 +97,14 @@ class RunOptions(BaseModel):
     def folder(self, pipeline: Pipeline) -> Path:
         """Where the files of a run lie."""
         return self.output_dir or _default_folder(pipeline)
+
+    def taken(
+        self, pipeline: Pipeline, progress: Stages, *, writes: bool = True
+    ) -> contextlib.AbstractContextManager[None]:
+        """The folder of a run, for this process alone; see ``exporter.core.output_folder``."""
+        return output_folder(
+            self.folder(pipeline), pipeline=pipeline.name, say=progress.note, writes=writes
+        )
 
     def words(self, pipeline: Pipeline) -> list[str]:
         """What another command has to be given to find the same run; [] where defaults do."""

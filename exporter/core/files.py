@@ -104,10 +104,34 @@ def read_text(path: Path) -> str:
     return read_bytes(path).decode("utf-8")
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add UTF-8 text to a regular file, which is made if it is not there.
+
+    Raises:
+        UserInputError: it is a pipe, a device, a socket or a folder.
+        OSError: it cannot be opened or written to.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_WAIT, 0o666)
+    with os.fdopen(handle, "ab") as stream:
+        _refuse_kind(path, os.fstat(handle).st_mode, "a file that can be added to")
+        stream.write(text.encode("utf-8"))
+
+
+def remove(path: Path) -> None:
+    """Take a file away, if it is there.
+
+    Raises:
+        UserInputError: it is something else than a regular file.
+    """
+    refuse_special(path)
+    path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write UTF-8 text atomically; see ``replacing`` for what it raises."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        # A name from a disk may hold bytes that are no text; what JSON holds is escaped.
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 

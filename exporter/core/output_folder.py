@@ -27,6 +27,11 @@ from exporter.core.lock import locked
 LOCK = ".export-verify.lock"
 OWNER = ".export-verify.json"
 WAIT_VARIABLE = "EXPORT_VERIFY_WAIT"
+WRITTEN = (
+    *("program", "verify", "verify/reference", "golden_check", "debug"),
+    *("model.onnx", "model.onnx.data", "exported.onnx", "exported.onnx.data", "report.json"),
+)
+"""Folders and files that commands make below the output folder."""
 DEFAULT_WAIT = 600.0
 _MOST_SECONDS = 1e6
 _HELD = threading.local()
@@ -51,7 +56,7 @@ def output_folder(
     """
     wait = _seconds_to_wait()
     if writes:
-        writable_folder(folder, "output folder")
+        check_output_folder(folder)
     key = str(folder.resolve())
     held: set[str] = _HELD.__dict__.setdefault("folders", set())
     if key in held or not (writes or _can_be_locked(folder)):
@@ -70,6 +75,22 @@ def output_folder(
         held.add(key)
         stack.callback(held.discard, key)
         yield
+
+
+def check_output_folder(folder: Path) -> None:
+    """Make the folder, and check that files can be written to it and stay below it.
+
+    Raises:
+        UserInputError: they cannot.
+    """
+    writable_folder(folder, "output folder")
+    for name in WRITTEN:
+        if (folder / name).is_symlink():
+            raise UserInputError(
+                "this is a symbolic link: what is written to it would lie elsewhere",
+                where=str(folder / name),
+                remedy="remove the link, or give another --output-dir",
+            )
 
 
 def _seconds_to_wait() -> float:

@@ -14,6 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 from safetensors.numpy import save_file
 
+from exporter.core.files import replacing, write_text
 from exporter.debugging.diagnose import Diagnosis
 from exporter.debugging.finding import Finding
 from exporter.debugging.isolate import Isolated, Row
@@ -61,10 +62,13 @@ def write_bundle(pair: Pair, found: Diagnosis, parent: Path) -> Bundle:
     torch_bytes = 0 if no_torch else (folder / "torch_layer.pt2").stat().st_size
     kept = _within(pair, held, rows, torch_bytes, whole)
     model, feeds = _model(pair, held, kept, whole)
-    onnx.save(model, str(folder / "layer.onnx"))
-    save_file({n: _plain(held.feeds[n]) for n in feeds}, folder / "inputs.safetensors")
+    with replacing(folder / "layer.onnx") as part:
+        part.write_bytes(model.SerializeToString())
+    with replacing(folder / "inputs.safetensors") as part:
+        save_file({n: _plain(held.feeds[n]) for n in feeds}, part)
     expected = {_key(pair, r, whole): _plain(_truth(held, r, whole)) for r in kept}
-    save_file(expected, folder / "expected.safetensors")
+    with replacing(folder / "expected.safetensors") as part:
+        save_file(expected, part)
     plan = {
         "outputs": {_key(pair, r, whole): _plan(pair, held, r, whole) for r in kept},
         "nodes": _signatures(pair, found.findings, model),
@@ -72,9 +76,9 @@ def write_bundle(pair: Pair, found: Diagnosis, parent: Path) -> Bundle:
         "provider": PROVIDERS[pair.deployment.provider],
         "threads": pair.deployment.threads,
     }
-    (folder / "repro.py").write_text(script(plan))
+    write_text(folder / "repro.py", script(plan))
     left_out = len(rows) - len(kept)
-    (folder / "README.md").write_text(render_readme(pair, found, no_torch, left_out))
+    write_text(folder / "README.md", render_readme(pair, found, no_torch, left_out))
     size = sum(path.stat().st_size for path in folder.iterdir())
     return Bundle(
         folder=folder, bytes=size, outputs=len(kept), left_out=left_out, no_torch=no_torch

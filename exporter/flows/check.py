@@ -142,6 +142,18 @@ def check(
             where=pipeline.where("contracts"),
             remedy="add a 'contracts' section, or name one with --contract",
         )
+    with options.taken(pipeline, progress, writes=False):
+        results = _checked(pipeline, options, settings, progress, thorough)
+    return contract_records(pipeline, results, only=contracts or None)
+
+
+def _checked(
+    pipeline: Pipeline,
+    options: RunOptions,
+    settings: Mapping[str, Any],
+    progress: Stages,
+    thorough: bool,
+) -> list[ContractResult]:
     with progress.stage("wrap") as stage:
         wrapped = wrap(pipeline)
         if options.threads is not None:
@@ -162,7 +174,7 @@ def check(
             found = run_contracts(subject, {name: wanted}, pipeline=pipeline)
             stage.result(", ".join(f"{item.side}: {item.status}" for item in found))
         results += found
-    return contract_records(pipeline, results, only=contracts or None)
+    return results
 
 
 def contracts_exit_code(records: Sequence[ContractRecord]) -> int:

@@ -11,6 +11,7 @@ import torch
 
 from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
+from exporter.core.disk import writable_folder
 from exporter.core.stages import Stages
 from exporter.debugging.pair import load_pair
 from exporter.debugging.session import Debugged, take_apart
@@ -49,25 +50,22 @@ def debug(
     pipeline = options.opened(pipeline)
     progress = progress or Progress(quiet=True)
     folder = options.folder(pipeline)
+    if bundles is not None:
+        writable_folder(bundles, "--bundles")
     cores = options.threads or usable_cores()
     torch.set_num_threads(cores)
-    with progress.stage("load") as stage:
-        pair = load_pair(
-            pipeline,
-            folder,
-            onnx_path=onnx,
-            case=options.cases[0] if options.cases else None,
-            deployment=Deployment(
-                provider=check_provider(options.provider or "cpu"), threads=cores
-            ),
+    deployment = Deployment(provider=check_provider(options.provider or "cpu"), threads=cores)
+    with options.taken(pipeline, progress, writes=bundles is None):
+        with progress.stage("load") as stage:
+            case = options.cases[0] if options.cases else None
+            pair = load_pair(pipeline, folder, onnx_path=onnx, case=case, deployment=deployment)
+            stage.result(f"case '{pair.case.name}', {len(pair.planned)} taps")
+        found = take_apart(
+            pair,
+            layer=layer,
+            all_culprits=all_culprits,
+            bundles=bundles or folder / "debug",
+            budget=options.memory_budget or default_memory_budget(),
+            progress=progress,
         )
-        stage.result(f"case '{pair.case.name}', {len(pair.planned)} taps")
-    found = take_apart(
-        pair,
-        layer=layer,
-        all_culprits=all_culprits,
-        bundles=bundles or folder / "debug",
-        budget=options.memory_budget or default_memory_budget(),
-        progress=progress,
-    )
     return replace(found, timings={"total": time.perf_counter() - started})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
+from exporter.core.disk import writable_folder
 from exporter.core.errors import ArtifactError, ExportVerifyError, GoldenError, UserInputError
 from exporter.core.stages import Stages
 from exporter.golden.outcome import CheckOutcome, State
@@ -50,11 +51,18 @@ def check(
             of the model the run's file is.
         ArtifactError: the run's file is not the one that its report describes.
     """
-    from exporter.golden.check import check_golden
-
     options = RunOptions.given(options, fields)
     pipeline = options.opened(pipeline)
     progress = progress or Progress(quiet=True)
+    with options.taken(pipeline, progress):
+        return _checked(pipeline, options, onnx, progress)
+
+
+def _checked(
+    pipeline: Pipeline, options: RunOptions, onnx: Path | None, progress: Stages
+) -> CheckOutcome:
+    from exporter.golden.check import check_golden
+
     folder, run_folder = options.golden_dir / pipeline.name, options.folder(pipeline)
     file = onnx
     notes: tuple[str, ...] = ()
@@ -97,14 +105,30 @@ def record(
     Raises:
         GoldenError: the run did not pass, or does not belong to the pipeline.
     """
+    options = RunOptions.given(options, fields)
+    pipeline = options.opened(pipeline)
+    progress = progress or Progress(quiet=True)
+    folder = folder or options.golden_dir / pipeline.name
+    writable_folder(folder.parent, "golden folder")
+    if folder.exists():
+        writable_folder(folder, "golden folder")
+    with options.taken(pipeline, progress):
+        return _recorded(pipeline, options, folder, reason, from_run, progress)
+
+
+def _recorded(
+    pipeline: Pipeline,
+    options: RunOptions,
+    folder: Path,
+    reason: str,
+    from_run: bool,
+    progress: Stages,
+) -> tuple[Golden, Report]:
     from exporter.flows.run import run
     from exporter.golden.record import record_golden, refuse_bad_run
     from exporter.graph.wrap import wrap
     from exporter.report.schema import read_report
 
-    options = RunOptions.given(options, fields)
-    pipeline = options.opened(pipeline)
-    progress = progress or Progress(quiet=True)
     cases, run_folder = options.cases, options.folder(pipeline)
     if from_run:
         report = read_report(run_folder / "report.json")
@@ -124,7 +148,7 @@ def record(
             pipeline,
             report,
             run_folder,
-            folder or options.golden_dir / pipeline.name,
+            folder,
             inputs=wrapped.inputs,
             reason=reason,
             cases=cases,

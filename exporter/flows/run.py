@@ -19,8 +19,8 @@ from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.contracts import declared_settings, run_contracts
 from exporter.core.artifact import sha256_of
+from exporter.core.disk import disk_error
 from exporter.core.errors import ArtifactError, ModelError, StageError
-from exporter.core.files import clear_parts
 from exporter.core.stages import Stages
 from exporter.core.stopwatch import FILES, breakdown, collecting, timed
 from exporter.core.tensors import Case
@@ -72,16 +72,22 @@ def run(
     """
     ready = prepare(pipeline, RunOptions.given(options, fields))
     progress = progress or Progress(quiet=True)
-    pipeline, folder = ready.pipeline, ready.folder
     # A wrong option of a contract is to be said now, not when all else has been run.
-    declared_settings(pipeline.contracts, pipeline=pipeline)
-    folder.mkdir(parents=True, exist_ok=True)
-    clear_parts(folder)
+    declared_settings(ready.pipeline.contracts, pipeline=ready.pipeline)
+    with ready.options.taken(ready.pipeline, progress):
+        return _reported(ready, progress)
+
+
+def _reported(ready: Prepared, progress: Stages) -> Report:
+    """The run, or a report of the stage that stopped it."""
+    pipeline, folder = ready.pipeline, ready.folder
     clear_reports(folder)
     uncertify(folder)
     try:
         report = _run(ready, progress)
     except (StageError, ModelError) as error:
+        if (told := disk_error(error)) is not None:
+            raise told from error  # nothing is wrong with the pipeline
         stopped = stage_error(error)
         if stopped is None:
             raise

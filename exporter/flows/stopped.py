@@ -9,6 +9,7 @@ from pathlib import Path
 from exporter.build import cached
 from exporter.config import Pipeline
 from exporter.core.errors import ModelError, StageError
+from exporter.core.files import write_text
 from exporter.flows.prepare import Prepared
 from exporter.flows.report import not_checked_always, switched_off
 from exporter.judge.links import CAPTURED, EAGER, EXPORTED, SIMPLIFIED, Link
@@ -50,8 +51,7 @@ def stopped_report(
         timings: of the stages that had finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trace = folder / TRACE
-    trace.write_text(_trace(error), encoding="utf-8")
+    write_text(folder / TRACE, _trace(error))
     pipeline, after = ready.pipeline, f"stage '{error.stage}' stopped"
     contracts = [
         ContractRecord(

@@ -24,7 +24,7 @@ from exporter.config.run_options import RunOptions
 from exporter.core.errors import StageError
 from exporter.core.stages import Stages, Station
 from exporter.execution.trial import try_file
-from exporter.flows.prepare import prepare
+from exporter.flows.prepare import Prepared, prepare
 from exporter.flows.report import judged_report
 from exporter.flows.stopped import stopped_report
 from exporter.graph.certificate import check_certificate, is_own
@@ -75,7 +75,14 @@ def verify(
     began = time.perf_counter()
     ready = prepare(pipeline, RunOptions.given(options, fields))
     progress = progress or Progress(quiet=True)
-    pipeline, onnx = ready.pipeline, Path(onnx)
+    with ready.options.taken(ready.pipeline, progress):
+        return _verified(ready, Path(onnx), progress, began, changed_on_purpose)
+
+
+def _verified(
+    ready: Prepared, onnx: Path, progress: Stages, began: float, changed_on_purpose: bool
+) -> Report:
+    pipeline = ready.pipeline
     with progress.stage("read the file") as stage:
         artifact, model = open_artifact(onnx)
         stage.result(f"{artifact.nodes} nodes")

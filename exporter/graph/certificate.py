@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from pathlib import Path
 from exporter.core.artifact import CERTIFICATE_PREFIX as PREFIX
 from exporter.core.artifact import Artifact, sha256_of
 from exporter.core.errors import ArtifactError
-from exporter.core.files import replacing
+from exporter.core.files import refuse_special, replacing
 from exporter.graph.contents import (
     Contents,
     Entry,
@@ -107,13 +108,14 @@ def strip_certificate(path: Path) -> bool:
 
     Raises:
         ArtifactError: not a protobuf file.
+        UserInputError: a link, a pipe or a device: what it stands for is somebody else's.
     """
+    refuse_special(path)
     entries = _certificate_entries(metadata_entries(path))
     if not entries:
         return False
     size, begin = path.stat().st_size, entries[0].begin
-    if _contiguous(entries, size) and path.stat().st_nlink == 1:
-        os.truncate(path, begin)
+    if _contiguous(entries, size) and _cut(path, size, begin):
         return True
     # Another program has put something behind it, or the bytes belong to another name as well.
     with replacing(path) as part, path.open("rb") as source, part.open("wb") as target:
@@ -127,6 +129,19 @@ def strip_certificate(path: Path) -> bool:
                 target.write(chunk)
                 left -= len(chunk)
     return True
+
+
+def _cut(path: Path, size: int, begin: int) -> bool:
+    """Cut a file off; False where it has another name as well, or is not what was read."""
+    handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        held = os.fstat(handle)
+        if not stat.S_ISREG(held.st_mode) or held.st_nlink != 1 or held.st_size != size:
+            return False
+        os.ftruncate(handle, begin)
+        return True
+    finally:
+        os.close(handle)
 
 
 def check_certificate(path: Path) -> Checked:

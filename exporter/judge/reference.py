@@ -12,6 +12,7 @@ from exporter.build.build import PREFIX, VALUE_NAMES, build, metadata_of
 from exporter.cache.store import open_store
 from exporter.config import Pipeline
 from exporter.core.errors import ArtifactError, StageError
+from exporter.core.files import write_text
 from exporter.core.stages import Stages
 from exporter.graph.certificate import check_certificate
 from exporter.graph.index import GraphIndex, index_graph
@@ -79,7 +80,7 @@ def reference_run(
         finished = tuple(progress.timings)
         raise StageError(error.stage, error.detail, finished=finished) from error
     written = artifact_record(built.shipped).model_dump_json()
-    (made / _MADE_FILE).write_text(written, encoding="utf-8")
+    write_text(made / _MADE_FILE, written)
     return Reference(
         program=built.program,
         graph=index_graph(read_model(built.shipped.path), made),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.core.files import write_text
+from exporter.core.files import remove, write_text
 from exporter.report.html import render_html
 from exporter.report.junit import render_junit
 from exporter.report.markdown import render_markdown
@@ -22,7 +22,7 @@ RENDERINGS = (HTML, MARKDOWN, OVERLAY)
 def clear_reports(folder: Path) -> None:
     """Take away what an earlier run said: beside other files it would be believed."""
     for name in (REPORT, *RENDERINGS, TRACE):
-        (folder / name).unlink(missing_ok=True)
+        remove(folder / name)
 
 
 def write_reports(report: Report, folder: Path) -> None:
