@@ -16,26 +16,87 @@ from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
     "--require-certificate", is_flag=True, help="Exit 1 when FILE holds no certificate at all."
 )
 @click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text")
-@click.option("-q", "--quiet", is_flag=True, help="Print the first line only.")
-def command(onnx_path: Path, require_certificate: bool, output_format: str, quiet: bool) -> int:
+@click.option(
+    "--digests",
+    is_flag=True,
+    help="Print only what a signature is made of: the digests of FILE and its external data.",
+)
+@click.option(
+    "--verify-signature", is_flag=True, help="Exit 1 unless FILE.sig is a signature of FILE."
+)
+@click.option(
+    "--allowed-signers",
+    type=click.Path(path_type=Path),
+    metavar="LIST",
+    help="Whose signature counts: a list as OpenSSH has it, a line 'NAME KEYTYPE KEY' for each.",
+)
+@click.option("--signer", metavar="NAME", help="Only this one of the list.")
+@click.option(
+    "--signature",
+    type=click.Path(path_type=Path),
+    metavar="SIG",
+    help="Where the signature lies.  [default: FILE.sig]",
+)
+@click.option(
+    "-q", "--quiet", is_flag=True, help="Print the first line only, and that of the signature."
+)
+def command(
+    onnx_path: Path,
+    require_certificate: bool,
+    output_format: str,
+    digests: bool,
+    verify_signature: bool,
+    allowed_signers: Path | None,
+    signer: str | None,
+    signature: Path | None,
+    quiet: bool,
+) -> int:
     """Print inputs, outputs, dynamic axes and certificate of an ONNX file, and check its digests.
 
     \b
     Exits 0 when the file is as it was certified and its verdict is pass,
     1 when it was changed since, or the verdict is another one,
     0 when it holds no certificate (1 with --require-certificate), 2 when it cannot be read.
+    With --verify-signature it is 1 as well unless somebody of LIST has signed this very file.
     """
+    if verify_signature and allowed_signers is None:
+        raise click.UsageError("--verify-signature needs --allowed-signers LIST.")
+    if not verify_signature and (allowed_signers or signer or signature):
+        raise click.UsageError("--allowed-signers, --signer, --signature: add --verify-signature.")
     common.require_file(onnx_path, "FILE", "give the path of an .onnx file")
 
+    from exporter.flows import signature as signing
     from exporter.flows.inspection import inspect
-    from exporter.report.inspection import NONE, inspection_json, inspection_lines
+    from exporter.report.inspection import (
+        NONE,
+        inspection_json,
+        inspection_lines,
+        signature_line,
+    )
 
     found = inspect(onnx_path)
+    if digests:
+        click.echo(signing.digests(onnx_path, found.external), nl=False)
+        return EXIT_PASS
+    signed = None
+    if allowed_signers is not None:
+        signed = signing.check_signature(
+            onnx_path,
+            found.external,
+            allowed=allowed_signers,
+            signature=signature,
+            signer=signer,
+        )
     if output_format == "json":
-        click.echo(inspection_json(found))
+        click.echo(inspection_json(found, signed))
     else:
         lines = inspection_lines(found)
-        click.echo("\n".join(lines[:1] if quiet else lines))
+        after = (
+            [] if signed is None else [signature_line(signed.good, signed.signer, signed.detail)]
+        )
+        click.echo("\n".join([*lines[:1], *after, *([] if quiet else lines[1:])]))
+    if signed is not None and not signed.good:
+        return EXIT_PARITY_FAILED
     if found.state == NONE:
         return EXIT_PARITY_FAILED if require_certificate else EXIT_PASS
     return EXIT_PASS if found.verdict == "pass" else EXIT_PARITY_FAILED

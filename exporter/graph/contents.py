@@ -26,7 +26,7 @@ from onnx import numpy_helper
 
 from exporter.core.errors import ArtifactError
 from exporter.graph.ambiguity import refuse_ambiguous, stored_twice
-from exporter.graph.onnx_file import check_external, external_entry
+from exporter.graph.onnx_file import check_external, external_entry, external_tensors
 from exporter.graph.other_formats import not_onnx
 from exporter.graph.wire import (
     BYTES,
@@ -120,6 +120,10 @@ def read_contents(path: Path) -> Contents:
     )
     refuse_ambiguous(path, model, initializers=weights.names, more=weights.problems)
     del model.metadata_props[:]
+    inside = list(external_tensors(model))  # of constants: the initialisers are not in it
+    for tensor in inside:
+        check_external(path, tensor)
+    names = {external_entry(tensor)[0] for tensor in inside}
     return Contents(
         path=path,
         size=len(view),
@@ -129,7 +133,7 @@ def read_contents(path: Path) -> Contents:
         graph=computes,
         initializers=len(weights.names),
         weight_bytes=weights.size,
-        external=weights.external,
+        external=tuple(sorted({*weights.external, *names})),
     )
 
 

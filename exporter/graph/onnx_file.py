@@ -55,10 +55,28 @@ def checked_model(path: Path, parse: Callable[[], onnx.ModelProto]) -> onnx.Mode
 
 
 def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Initialisers whose data lies in another file."""
-    for tensor in model.graph.initializer:
+    """Tensors whose data lies in another file: initialisers, and constants at any depth."""
+    for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             yield tensor
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    training = (g for held in model.training_info for g in (held.initialization, held.algorithm))
+    waiting = [model.graph, *model.functions, *training]
+    while waiting:
+        held = waiting.pop()
+        if isinstance(held, onnx.GraphProto):
+            yield from held.initializer
+            for sparse in held.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+        for attribute in (one for node in held.node for one in node.attribute):
+            yield from attribute.tensors
+            if attribute.HasField("t"):
+                yield attribute.t
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            waiting += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
 
 
 def external_entry(tensor: onnx.TensorProto) -> tuple[str, int, int | None]:

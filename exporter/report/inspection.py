@@ -70,15 +70,28 @@ class Inspection:
         return self.certificate.get("verdict", "")
 
 
-def inspection_json(found: Inspection) -> str:
-    """All of it, for programs."""
+def inspection_json(found: Inspection, signed: Any = None) -> str:
+    """All of it, for programs.
+
+    Args:
+        signed: what came of checking a signature, a dataclass; None when nobody asked.
+    """
     data = {"verdict": found.verdict, **asdict(found)}
+    if signed is not None:
+        data["signature"] = asdict(signed)
     return json.dumps(data, indent=1, allow_nan=False)
 
 
 def inspection_lines(found: Inspection) -> list[str]:
     """The same for a person; the first line says what there is to know."""
     return [*_head(found), *_values(found), *_certificate(found), *_metadata(found)]
+
+
+def signature_line(good: bool, signer: str, detail: str) -> str:
+    """What came of checking a signature, on one line."""
+    if not good:
+        return f"  NOT SIGNED: {shorten(detail, 2 * _VALUE)}"
+    return f"  signed by {shorten(signer, _VALUE)}: {shorten(detail, 2 * _VALUE)}"
 
 
 def _head(found: Inspection) -> Iterator[str]:
