@@ -51,7 +51,7 @@ def stopped_report(
         timings: of the stages that had finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / TRACE, _trace(error))
+    trace = write_text(folder / TRACE, _trace(error))
     pipeline, after = ready.pipeline, f"stage '{error.stage}' stopped"
     contracts = [
         ContractRecord(
