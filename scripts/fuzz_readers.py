@@ -37,7 +37,7 @@ from tests.fuzz.kinds import KINDS, make  # noqa: E402
 from tests.fuzz.worker import UNCAUGHT  # noqa: E402
 
 MOST_SECONDS, MOST_GIB = 60.0, 4.0
-TRIAL_SECONDS = "20"
+TRIAL_SECONDS, TRIAL_GIB = "20", "2"
 """What a foreign file may take in its own process here: less than is a hang."""
 _LOOK_SECONDS = 0.05
 
@@ -176,6 +176,7 @@ def _environment() -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "EXPORT_VERIFY_CACHE": "off",
         "EXPORT_VERIFY_TRIAL_SECONDS": TRIAL_SECONDS,
+        "EXPORT_VERIFY_TRIAL_GIB": TRIAL_GIB,
         "OMP_NUM_THREADS": "1",
         "NO_COLOR": "1",
     }

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import signal
@@ -24,13 +25,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from exporter.core.children import child_process, end_with_parent
-from exporter.core.errors import ArtifactError
+from exporter.core.errors import ArtifactError, UserInputError
 from exporter.core.files import temporary_folder
 from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
@@ -45,18 +46,47 @@ _KEPT_FREE = 0.1
 """Share of the free memory that the child may not take: this process needs some, too."""
 
 
+SECONDS, MEMORY = "EXPORT_VERIFY_TRIAL_SECONDS", "EXPORT_VERIFY_TRIAL_GIB"
+"""Environment variables that set other limits."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the child may take: seconds for each step (loading, a case), resident bytes."""
+    """What the child may take: seconds for each step (types, loading, a case), resident bytes.
+
+    ``why`` tells where the limit of the memory comes from, for the message.
+    """
 
     step_seconds: float = 600.0
     bytes: int | None = None
+    why: str = "are free"
 
     @classmethod
     def of_this_machine(cls) -> Limits:
-        """The memory that is free now, where the system tells; ten minutes a step."""
+        """What the environment says; else ten minutes a step, and the memory that is free now.
+
+        Raises:
+            UserInputError: the environment says something that is no limit.
+        """
+        seconds, gib = _limit(SECONDS) or cls().step_seconds, _limit(MEMORY)
+        if gib is not None:
+            return cls(step_seconds=seconds, bytes=int(gib * 2**30), why=f"{MEMORY} allows")
         free = _free_bytes()
-        return cls(bytes=None if free is None else int(free * (1 - _KEPT_FREE)))
+        kept = None if free is None else int(free * (1 - _KEPT_FREE))
+        return cls(step_seconds=seconds, bytes=kept)
+
+
+def _limit(name: str) -> float | None:
+    text = os.environ.get(name)
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UserInputError(f"{name} is '{text[:40]}'", remedy="give a number above 0")
+    return value
 
 
 def try_file(
@@ -118,11 +148,12 @@ def _watch(child: subprocess.Popen[str], path: Path, limits: Limits) -> None:
                 break
             step, began = line, time.monotonic()
         if time.monotonic() - began > limits.step_seconds:
-            raise _stopped(path, f"did not end within {limits.step_seconds:g} s", step)
+            what = f"did not end within {limits.step_seconds:g} s"
+            raise _stopped(path, what, step, raise_it=SECONDS)
         taken = _resident_bytes(child.pid)
         if limits.bytes is not None and taken > limits.bytes:
-            free = f"{limits.bytes / 2**30:.1f} GiB"
-            raise _stopped(path, f"took more than the {free} of memory that are free", step)
+            what = f"took more than the {limits.bytes / 2**30:.1f} GiB of memory that {limits.why}"
+            raise _stopped(path, what, step, raise_it=MEMORY)
     code = child.wait()
     if code == 0 and step == _DONE:
         return
@@ -139,12 +170,13 @@ def _read(child: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) ->
     lines.put(None)
 
 
-def _stopped(path: Path, what: str, step: str) -> ArtifactError:
+def _stopped(path: Path, what: str, step: str, *, raise_it: str = "") -> ArtifactError:
+    more = f"; the environment variable {raise_it} sets another limit" if raise_it else ""
     return ArtifactError(
         f"onnxruntime {what} as it {step}; it ran in a process of its own, to try this file",
         where=str(path),
         remedy="nothing of it was judged; export the file again, or try another onnxruntime:"
-        " whoever loads it as it is can end in the same way",
+        f" whoever loads it as it is can end in the same way{more}",
     )
 
 
@@ -182,6 +214,9 @@ def child(folder_name: str) -> None:
     folder = Path(folder_name)
     job = json.loads((folder / _JOB).read_text(encoding="utf-8"))
     end_with_parent(job["parent"])
+    # What cannot be inferred is said by whoever asks for it next.
+    with contextlib.suppress(Exception):
+        _infer(Path(job["path"]))
     for saved in job["deployments"]:
         settings = tuple((key, value) for key, value in saved.pop("settings"))
         deployment = Deployment(**saved, settings=settings)
@@ -191,16 +226,29 @@ def child(folder_name: str) -> None:
     _say(_DONE)
 
 
+def _infer(path: Path) -> None:
+    """Infer types as whoever judges the file does; functions in functions may take for ever."""
+    from exporter.graph.index import open_graph
+    from exporter.graph.value_types import value_types
+
+    _say("inferred its types")
+    value_types(open_graph(path))
+
+
 def _run(path: Path, deployment: Deployment, cases: list, folder: Path) -> None:
     from exporter.execution.onnxruntime import FileRun
 
     _say(f"loaded the file ({deployment.label()})")
     session = FileRun(path, deployment)
+    plain = FileRun(path, replace(deployment, level="disable"))
     for name, calls in cases:
         _say(f"ran the case '{name}' ({deployment.label()})")
         for file, names in calls:
             with np.load(folder / file, allow_pickle=False) as held:
-                session.run({name: held[f"arr_{at}"] for at, name in enumerate(names)})
+                inputs = {name: held[f"arr_{at}"] for at, name in enumerate(names)}
+            session.run(inputs)
+            # Layers are compared in windows of the file, where less is fused.
+            plain.run(inputs)
 
 
 def _say(text: str) -> None:

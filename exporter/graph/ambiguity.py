@@ -24,6 +24,17 @@ _TYPED = (
 )
 _GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _OFFICIAL = ("", "ai.onnx")
+_CONSTANTS = {
+    "value": onnx.AttributeProto.TENSOR,
+    "sparse_value": onnx.AttributeProto.SPARSE_TENSOR,
+    "value_float": onnx.AttributeProto.FLOAT,
+    "value_floats": onnx.AttributeProto.FLOATS,
+    "value_int": onnx.AttributeProto.INT,
+    "value_ints": onnx.AttributeProto.INTS,
+    "value_string": onnx.AttributeProto.STRING,
+    "value_strings": onnx.AttributeProto.STRINGS,
+}
+"""Attributes of Constant, and their types."""
 _REMEDY = (
     "in ONNX every name has one origin: export the file again, or rename what is there twice"
     " (onnx.checker.check_model looks for the same)"
@@ -228,6 +239,8 @@ def _attributes(node: onnx.NodeProto, label: str) -> Iterator[str]:
     if len(node.attribute) != 1 or len(node.output) != 1:
         yield f"{label} holds {len(names)} values for {len(node.output)} outputs, not one for one"
     for attribute in node.attribute:
+        if attribute.type != _CONSTANTS.get(attribute.name):
+            yield f"{label} holds its value as '{attribute.name}', which is no form of a constant"
         tensor = attribute.t
         if attribute.type == onnx.AttributeProto.TENSOR and (
             text := stored_twice(tensor, raw=tensor.HasField("raw_data"))

@@ -14,8 +14,6 @@ Field numbers are those of onnx.proto (ModelProto, GraphProto, TensorProto, Stri
 from __future__ import annotations
 
 import hashlib
-import math
-import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +23,11 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from exporter.core.errors import ArtifactError
+from exporter.core.reading import is_regular
 from exporter.graph.ambiguity import refuse_ambiguous, stored_twice
-from exporter.graph.onnx_file import check_external, external_entry, external_tensors
+from exporter.graph.onnx_file import check_values, external_entry, external_tensors, map_file
 from exporter.graph.other_formats import not_onnx
+from exporter.graph.stored_values import bytes_of, every_tensor
 from exporter.graph.wire import (
     BYTES,
     GRAPH,
@@ -101,10 +101,10 @@ def read_contents(path: Path) -> Contents:
         ArtifactError: missing, cut off, not ONNX, or external data is missing or outside of the
             file's folder.
     """
-    if not path.is_file():
+    if not is_regular(path):
         raise ArtifactError("no such ONNX file", where=str(path), remedy="check the path")
     try:
-        view = _map(path)
+        view = map_file(path)
         top = list(fields(view, 0, len(view)))
         model, computes = _slim(view, top)
         weights = _weights(path, view, _graph_fields(view, top))
@@ -118,12 +118,11 @@ def read_contents(path: Path) -> Contents:
     model.metadata_props.extend(
         onnx.StringStringEntryProto(key=entry.key, value=entry.value) for entry in entries
     )
+    for tensor in every_tensor(model):  # constants of nodes: the initialisers are not in it
+        check_values(path, tensor, len(tensor.raw_data) if tensor.HasField("raw_data") else None)
     refuse_ambiguous(path, model, initializers=weights.names, more=weights.problems)
     del model.metadata_props[:]
-    inside = list(external_tensors(model))  # of constants: the initialisers are not in it
-    for tensor in inside:
-        check_external(path, tensor)
-    names = {external_entry(tensor)[0] for tensor in inside}
+    names = {external_entry(tensor)[0] for tensor in external_tensors(model)}
     return Contents(
         path=path,
         size=len(view),
@@ -144,7 +143,7 @@ def metadata_entries(path: Path) -> tuple[Entry, ...]:
         ArtifactError: not a protobuf file.
     """
     try:
-        view = _map(path)
+        view = map_file(path)
         found = (_entry(view, item) for item in fields(view, 0, len(view)))
         return tuple(entry for entry in found if entry)
     except WireError as error:
@@ -154,14 +153,6 @@ def metadata_entries(path: Path) -> tuple[Entry, ...]:
 def metadata_field(key: str, value: str) -> bytes:
     """One entry of ``metadata_props`` as it may be appended to a file."""
     return delimited(METADATA, delimited(1, key.encode()) + delimited(2, value.encode()))
-
-
-def _map(path: Path) -> memoryview:
-    """The bytes of a file, which stay on the disk until they are looked at."""
-    if path.stat().st_size == 0:
-        return memoryview(b"")
-    with path.open("rb") as stream:
-        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _entry(view: memoryview, item: Field) -> Entry | None:
@@ -211,6 +202,7 @@ def _weights(path: Path, view: memoryview, graph: Iterable[Field]) -> _Weights:
             tensor, raw = _tensor(view, item)
             names.append(tensor.name)
             problems.append(stored_twice(tensor, raw=raw is not None))
+            check_values(path, tensor, None if raw is None else len(raw))
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 raw = _external(path, tensor, external)
             elif raw is None:
@@ -250,14 +242,10 @@ def _typed(tensor: onnx.TensorProto) -> bytes:
 
 
 def _external(path: Path, tensor: onnx.TensorProto, views: dict[str, memoryview]) -> Buffer:
-    check_external(path, tensor)
-    location, offset, length = external_entry(tensor)
+    location, offset, _ = external_entry(tensor)
     if location not in views:
-        views[location] = _map(path.parent / location)
-    if length is None:
-        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        length = math.prod(tensor.dims, start=itemsize)
-    return views[location][offset : offset + length]
+        views[location] = map_file(path.parent / location)
+    return views[location][offset : offset + bytes_of(tensor)]
 
 
 def _sha256(data: Buffer) -> str:

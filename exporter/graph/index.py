@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from exporter.graph.light_model import PACKED, read_light
-from exporter.graph.onnx_file import external_entry
+from exporter.graph.onnx_file import external_entry, map_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class GraphIndex:
     consumers: Mapping[str, tuple[int, ...]]
     initializers: Mapping[str, onnx.TensorProto]
     folder: Path
-    _maps: dict[str, mmap.mmap] = field(default_factory=dict)
+    _maps: dict[str, memoryview] = field(default_factory=dict)
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -62,8 +61,7 @@ class GraphIndex:
             return numpy_helper.to_array(tensor, str(self.folder))
         location, offset, _ = external_entry(tensor)
         if location not in self._maps:
-            with (self.folder / location).open("rb") as stream:
-                self._maps[location] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            self._maps[location] = map_file(self.folder / location)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         count = int(np.prod(tensor.dims, dtype=np.int64))
         flat = np.frombuffer(self._maps[location], dtype, count, offset)

@@ -8,8 +8,6 @@ data, the model's own file among them.
 
 from __future__ import annotations
 
-import math
-import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +16,8 @@ import onnx
 from onnx import helper
 
 from exporter.graph.ambiguity import stored_twice
-from exporter.graph.onnx_file import checked_model, point
+from exporter.graph.onnx_file import checked_model, map_file, point
+from exporter.graph.stored_values import misfit
 from exporter.graph.wire import BYTES, GRAPH, INITIALIZER, RAW_DATA, Field, delimited, fields
 
 _LARGE = 1 << 16
@@ -71,24 +70,23 @@ def _read(path: Path, take: _Take) -> onnx.ModelProto:
             its values lie.
     """
 
+    taken: set[str] = set()
+
+    def noted(view: memoryview, tensor: onnx.TensorProto, data: Field) -> None:
+        taken.add(tensor.name)
+        take(view, tensor, data)
+
     def parse() -> onnx.ModelProto:
-        view = _map(path)
+        view = map_file(path)
         parts = []
         for item in fields(view, 0, len(view)):
             if item.number == GRAPH and item.wire == BYTES:
-                parts.append(delimited(GRAPH, b"".join(_slim_graph(view, item, take))))
+                parts.append(delimited(GRAPH, b"".join(_slim_graph(view, item, noted))))
             else:
                 parts.append(bytes(view[item.begin : item.end]))
         return onnx.ModelProto.FromString(b"".join(parts))
 
-    return checked_model(path, parse)
-
-
-def _map(path: Path) -> memoryview:
-    if path.stat().st_size == 0:
-        return memoryview(b"")
-    with path.open("rb") as stream:
-        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    return checked_model(path, parse, taken)
 
 
 def _slim_graph(view: memoryview, graph: Field, take: _Take) -> Iterator[bytes]:
@@ -111,9 +109,6 @@ def _slim_graph(view: memoryview, graph: Field, take: _Take) -> Iterator[bytes]:
 
 
 def _check_size(tensor: onnx.TensorProto, data: Field) -> None:
-    try:
-        itemsize = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except KeyError as error:
-        raise ValueError(f"'{tensor.name}' has the unknown type {tensor.data_type}") from error
-    if data.end - data.start != math.prod(tensor.dims) * itemsize:
-        raise ValueError(f"'{tensor.name}' has another number of bytes than its shape says")
+    problem = misfit(tensor, data.end - data.start)
+    if problem:
+        raise ValueError(f"'{tensor.name}' {problem}")

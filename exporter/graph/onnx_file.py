@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import mmap
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -10,9 +12,15 @@ from google.protobuf.message import DecodeError
 
 from exporter.core.artifact import Artifact, sha256_of
 from exporter.core.errors import ArtifactError
+from exporter.core.files import open_regular, read_bytes
+from exporter.core.reading import is_regular, path_of, reason
 from exporter.graph.ambiguity import refuse_ambiguous
 from exporter.graph.other_formats import not_onnx
 from exporter.graph.sparse import make_dense
+from exporter.graph.stored_values import bytes_of, every_tensor, misfit
+from exporter.graph.unmade import unmade
+
+_MOST_DIGITS = 18
 
 EXTERNAL_LIMIT = 2_000_000_000
 """Above this many bytes of weights a single protobuf file is not possible."""
@@ -25,20 +33,27 @@ def read_model(path: Path) -> onnx.ModelProto:
         ArtifactError: the file is missing, cut off, not ONNX, or its external data is missing,
             too short or outside the file's own folder.
     """
-    return checked_model(path, lambda: onnx.ModelProto.FromString(path.read_bytes()))
+    return checked_model(path, lambda: onnx.ModelProto.FromString(read_bytes(path)))
 
 
-def checked_model(path: Path, parse: Callable[[], onnx.ModelProto]) -> onnx.ModelProto:
+def checked_model(
+    path: Path, parse: Callable[[], onnx.ModelProto], taken: Collection[str] = ()
+) -> onnx.ModelProto:
     """What ``parse`` makes of the file at ``path``, if it can be used.
+
+    Args:
+        taken: initialisers whose values ``parse`` has looked at, and left out.
 
     Raises:
         ArtifactError: as ``read_model``; ``parse`` says with a ``DecodeError`` or ``ValueError``
             that the bytes are no model.
     """
-    if not path.is_file():
+    if not is_regular(path):
         raise ArtifactError("no such ONNX file", where=str(path), remedy="check the path")
     try:
         model = parse()
+    except OSError as error:
+        raise ArtifactError(f"cannot be read: {reason(error)}", where=str(path)) from error
     except (DecodeError, ValueError) as error:
         raise not_onnx(path, "the protobuf does not parse") from error
     if not model.graph.node or not model.opset_import:
@@ -48,42 +63,69 @@ def checked_model(path: Path, parse: Callable[[], onnx.ModelProto]) -> onnx.Mode
             remedy="give an ONNX model with at least one node",
         )
     refuse_ambiguous(path, model)
-    for tensor in external_tensors(model):
-        check_external(path, tensor)
+    if lost := next(unmade(model), None):
+        raise ArtifactError(
+            f"{lost}, and nothing makes it",
+            where=str(path),
+            remedy="export the file again; onnx.checker.check_model says the same",
+        )
+    for tensor in every_tensor(model, besides=taken):
+        check_values(path, tensor, len(tensor.raw_data) if tensor.HasField("raw_data") else None)
     make_dense(path, model)
     return model
 
 
+def check_values(path: Path, tensor: onnx.TensorProto, raw: int | None) -> None:
+    """Check that a tensor has as many values as its type and shape say, wherever they lie.
+
+    Args:
+        raw: bytes of its raw data; ``None`` when it has none.
+
+    Raises:
+        ArtifactError: it has not.
+    """
+    problem = misfit(tensor, raw)
+    if problem:
+        raise ArtifactError(
+            f"the tensor '{tensor.name}' {problem}",
+            where=str(path),
+            remedy="export the file again; what wrote it, or changed it since, is broken",
+        )
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        check_external(path, tensor)
+
+
 def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Tensors whose data lies in another file: initialisers, and constants at any depth."""
-    for tensor in _tensors(model):
+    for tensor in every_tensor(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             yield tensor
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    training = (g for held in model.training_info for g in (held.initialization, held.algorithm))
-    waiting = [model.graph, *model.functions, *training]
-    while waiting:
-        held = waiting.pop()
-        if isinstance(held, onnx.GraphProto):
-            yield from held.initializer
-            for sparse in held.sparse_initializer:
-                yield from (sparse.values, sparse.indices)
-        for attribute in (one for node in held.node for one in node.attribute):
-            yield from attribute.tensors
-            if attribute.HasField("t"):
-                yield attribute.t
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-            waiting += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
 
 
 def external_entry(tensor: onnx.TensorProto) -> tuple[str, int, int | None]:
     """(location, offset, length) of an external tensor."""
     entry = {item.key: item.value for item in tensor.external_data}
     length = entry.get("length")
-    return entry["location"], int(entry.get("offset", 0)), int(length) if length else None
+    return entry["location"], _number(entry.get("offset", "0")), _number(length) if length else None
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
+        raise ValueError(f"'{text[:20]}' is no number of bytes")
+    return int(text)
+
+
+def map_file(path: Path) -> memoryview:
+    """The bytes of a regular file, which stay on the disk until they are looked at.
+
+    Raises:
+        UserInputError: it is none.
+        OSError: it cannot be opened.
+    """
+    with open_regular(path) as stream:
+        if os.fstat(stream.fileno()).st_size == 0:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def point(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
@@ -103,22 +145,31 @@ def check_external(path: Path, tensor: onnx.TensorProto) -> None:
     folder = path.parent.resolve()
     try:
         location, offset, length = external_entry(tensor)
-        target = (folder / location).resolve()
-    except (KeyError, ValueError) as error:
-        raise ArtifactError("its entry of external data is damaged", where=where) from error
-    if offset < 0 or (length is not None and length < 0):
-        raise ArtifactError(f"external data begins at byte {offset}", where=where)
+        target = (folder / path_of(location)).resolve()
+    except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
+        raise ArtifactError(
+            f"its entry of external data is damaged ({reason(error)})",
+            where=where,
+            remedy="export the file again",
+        ) from error
     if not target.is_relative_to(folder):
         raise ArtifactError(
             f"external data '{location}' lies outside the file's folder", where=where
         )
-    if not target.is_file():
+    if not is_regular(target):
         raise ArtifactError(
             f"external data file '{location}' is missing",
             where=where,
             remedy=f"put it next to {path.name}",
         )
-    need = offset + (length if length is not None else 0)
+    size = bytes_of(tensor)
+    if length is not None and length != size:
+        raise ArtifactError(
+            f"external data of {length:,} bytes, its type and shape want {size:,}",
+            where=where,
+            remedy="export or copy both files again",
+        )
+    need = offset + size
     have = target.stat().st_size
     if have < need:
         raise ArtifactError(

@@ -19,7 +19,7 @@ MOST_BYTES = 1 << 31
 
 
 def make_dense(path: Path, model: onnx.ModelProto) -> None:
-    """Replace the sparse initialisers of the main graph by dense ones, in place.
+    """Replace sparse initialisers and constants of the main graph by dense ones, in place.
 
     Raises:
         ArtifactError: one is damaged, lies outside of the file, or is too large when dense.
@@ -27,6 +27,13 @@ def make_dense(path: Path, model: onnx.ModelProto) -> None:
     for sparse in model.graph.sparse_initializer:
         model.graph.initializer.append(_dense(path, sparse))
     del model.graph.sparse_initializer[:]
+    for node in model.graph.node:
+        if node.op_type != "Constant":
+            continue
+        for attribute in node.attribute:
+            if attribute.name == "sparse_value":
+                dense = _dense(path, attribute.sparse_tensor)
+                attribute.CopyFrom(onnx.helper.make_attribute("value", dense))
 
 
 def _dense(path: Path, sparse: onnx.SparseTensorProto) -> onnx.TensorProto:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto
 
+from exporter.core.errors import ArtifactError
+from exporter.core.reading import reason
 from exporter.graph.index import GraphIndex
 
 _SMALL = 4096
@@ -51,6 +53,12 @@ def inferred_types(graph: GraphIndex) -> dict[str, int]:
             )
     for node in graph.nodes:
         slim.graph.node.add().CopyFrom(node)
-    known = onnx.shape_inference.infer_shapes(slim).graph
+    try:
+        known = onnx.shape_inference.infer_shapes(slim).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise ArtifactError(
+            f"the types of its values cannot be inferred ({reason(error)})",
+            remedy="export the file again; onnx.checker.check_model(full_check=True) says more",
+        ) from error
     values = [*known.value_info, *known.input, *known.output]
     return {value.name: value.type.tensor_type.elem_type for value in values}

@@ -11,6 +11,8 @@ import onnx_ir as ir
 from onnx import ModelProto, TensorProto, ValueInfoProto
 from torch import nn
 
+from exporter.core.errors import ArtifactError
+from exporter.core.reading import reason
 from exporter.graph.export import InterfaceKind, interface_differences
 from exporter.graph.index import GraphIndex
 from exporter.graph.wrap import Wrapped
@@ -154,7 +156,15 @@ _ALWAYS = frozenset({InterfaceKind.FROZEN, InterfaceKind.UNUSED})
 def _different(model: ModelProto, wrapped: Wrapped) -> list[str]:
     shapes = {value.name: value.type.tensor_type for value in model.graph.input}
     problems = []
-    for found in interface_differences(ir.from_proto(model), wrapped.inputs, wrapped.outputs):
+    try:
+        held = ir.from_proto(model)
+    except (ir.serde.SerdeError, ValueError) as error:
+        cause = reason(error.__cause__ or error)
+        raise ArtifactError(
+            f"onnx-ir cannot read the file ({cause})",
+            remedy="export it again; onnx.checker.check_model may say more",
+        ) from error
+    for found in interface_differences(held, wrapped.inputs, wrapped.outputs):
         if found.kind in _ALWAYS:
             problems.append(found.text)
         elif (

@@ -1,0 +1,110 @@
+"""Every tensor of an ONNX file, wherever it stands, holds as many values as it says.
+
+Tensors stand in four places: initialisers, sparse initialisers, attributes of nodes, and the same
+inside of subgraphs and functions. Each may have its values in another file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Iterator
+
+import onnx
+from onnx import TensorProto, helper
+
+_MOST_AXES, _MOST_ELEMENTS = 64, 1 << 40
+_BITS = {
+    **dict.fromkeys((TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1), 4),
+    **dict.fromkeys((TensorProto.INT2, TensorProto.UINT2), 2),
+    **dict.fromkeys((TensorProto.FLOAT6E2M3, TensorProto.FLOAT6E3M2), 6),
+}
+"""Types of which several values share a byte."""
+_COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
+_FIELDS = (
+    *("float_data", "int32_data", "int64_data"),
+    *("double_data", "uint64_data", "string_data"),
+)
+
+
+def every_tensor(model: onnx.ModelProto, *, besides: Container[str] = ()) -> Iterator[TensorProto]:
+    """All tensors of a file, those of subgraphs and functions included.
+
+    Args:
+        besides: initialisers of the main graph that are left out.
+    """
+    yield from (tensor for tensor in model.graph.initializer if tensor.name not in besides)
+    yield from _beside_initializers(model.graph)
+    for function in model.functions:
+        yield from _of_nodes(function.node)
+        yield from _of_attributes(function.attribute_proto)
+
+
+def _of_graph(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    yield from _beside_initializers(graph)
+
+
+def _beside_initializers(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _of_nodes(graph.node)
+
+
+def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[TensorProto]:
+    for node in nodes:
+        yield from _of_attributes(node.attribute)
+
+
+def _of_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[TensorProto]:
+    for attribute in attributes:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+        for held in [*sparse, *attribute.sparse_tensors]:
+            yield from (held.values, held.indices)
+        for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+            yield from _of_graph(graph)
+
+
+def bytes_of(tensor: TensorProto) -> int:
+    """Bytes that the values of a tensor take as raw data; 0 for strings, which have none."""
+    count = math.prod(tensor.dims)
+    if tensor.data_type == TensorProto.STRING:
+        return 0
+    bits = _BITS.get(tensor.data_type)
+    if bits is not None:
+        return -(-count * bits // 8)
+    return count * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+
+
+def misfit(tensor: TensorProto, raw: int | None) -> str:
+    """What is wrong with how a tensor stores its values; "" for a healthy one.
+
+    Args:
+        raw: bytes of its raw data, ``None`` when it has none. Of external data the place is looked
+            at elsewhere.
+    """
+    kind = tensor.data_type
+    if kind == TensorProto.UNDEFINED or kind not in TensorProto.DataType.values():
+        return f"has the unknown type {kind}"
+    if len(tensor.dims) > _MOST_AXES or min(tensor.dims, default=0) < 0:
+        return f"has the shape {list(tensor.dims)[:8]}"
+    count = math.prod(tensor.dims)
+    if count > _MOST_ELEMENTS:
+        return f"has {count:,} values"
+    if tensor.HasField("segment"):
+        return "is stored in segments"
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return "has strings in another file" if kind == TensorProto.STRING else ""
+    if raw is not None and kind != TensorProto.STRING:
+        need = bytes_of(tensor)
+        return "" if raw == need else f"has {raw:,} bytes, its type and shape want {need:,}"
+    field = helper.tensor_dtype_to_field(kind)
+    if raw is not None or any(len(getattr(tensor, name)) for name in _FIELDS if name != field):
+        return f"holds values that are none of its type, {TensorProto.DataType.Name(kind)}"
+    want = count * 2 if kind in _COMPLEX else count
+    if _BITS.get(kind, 8) in (2, 4):
+        want = bytes_of(tensor)  # such values stand in numbers of a byte each
+    have = len(getattr(tensor, field))
+    return "" if have == want else f"holds {have:,} values, its shape wants {want:,}"
