@@ -34,6 +34,9 @@ def every_tensor(model: onnx.ModelProto, *, besides: Container[str] = ()) -> Ite
     """
     yield from (tensor for tensor in model.graph.initializer if tensor.name not in besides)
     yield from _beside_initializers(model.graph)
+    for training in model.training_info:
+        yield from _of_graph(training.initialization)
+        yield from _of_graph(training.algorithm)
     for function in model.functions:
         yield from _of_nodes(function.node)
         yield from _of_attributes(function.attribute_proto)
