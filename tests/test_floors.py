@@ -36,7 +36,7 @@ ANY = "*"
 FLOORS = (
     floor("core", "core", "filelock numpy pydantic"),
     floor("config", "config", "pydantic yaml"),
-    floor("cache", "cache", "numpy"),
+    floor("cache", "cache", "numpy platformdirs"),
     floor("parity", "parity", "ml_dtypes numba numpy"),
     floor("cases", "cases", "numpy soundfile"),
     floor("speech", "speech", "numpy torch silero_vad"),

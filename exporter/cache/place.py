@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 from exporter.core.errors import UserInputError
 
@@ -19,28 +20,20 @@ _NAME = "export-verify"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
-def cache_folder(environment: Mapping[str, str] | None = None) -> Path | None:
+def cache_folder() -> Path | None:
     """The folder that ``EXPORT_VERIFY_CACHE`` names, else one in the user's cache folder.
 
     Returns:
         None where the variable says ``off``, or where there is no home to put a folder in.
     """
-    held = os.environ if environment is None else environment
-    given = held.get(FOLDER_VARIABLE)
+    given = os.environ.get(FOLDER_VARIABLE)
     if given is not None:
         text = given.strip()
         return None if text.lower() in OFF else Path(text).expanduser().absolute()
-    # XDG Base Directory Specification: a relative path is to be ignored.
-    xdg = Path(held.get("XDG_CACHE_HOME", ""))
-    if xdg.is_absolute():
-        return xdg / _NAME
     try:
-        home = Path.home()
+        return user_cache_path(_NAME, appauthor=False)
     except RuntimeError:
         return None
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / _NAME
-    return home / ".cache" / _NAME
 
 
 def cache_size(environment: Mapping[str, str] | None = None) -> int:

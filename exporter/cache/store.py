@@ -2,7 +2,7 @@
 
     <root>/entries/<key>/      whole entries, moved here in one step
     <root>/parts/<name>/       entries that are being written, or taken away; never read
-    <root>/locks/              one per entry and per part, held by processes and not by files
+    <root>/locks/              one per entry and per part; see ``exporter.core.lock``
 
 Nobody waits for a run that makes the same: both do the work, the first one to end stores it.
 """
@@ -32,13 +32,15 @@ from exporter.cache.entry import (
     unsealed,
     write_manifest,
 )
-from exporter.cache.locks import alone, shared
 from exporter.cache.place import cache_folder, cache_size
 from exporter.core.artifact import sha256_of
 from exporter.core.files import write_text
+from exporter.core.lock import locked
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _PART = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}")
+_LONGEST = 600.0
+"""Seconds to wait for whoever reads or moves an entry; then it is as if there were none."""
 _TAG = "CACHEDIR.TAG"
 # https://bford.info/cachedir/: programs that make backups leave such folders out.
 _SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -82,8 +84,8 @@ class Store:
         """
         if not self._entry(key).is_dir():
             return Taken()
-        with shared(self._lock(key)):
-            if not self._entry(key).is_dir():
+        with self._held(key) as mine:
+            if not mine or not self._entry(key).is_dir():
                 return Taken()
             try:
                 entry = read_entry(self._entry(key))
@@ -199,8 +201,8 @@ class Store:
         """Keep ``content`` with an entry; does nothing where the entry has gone meanwhile."""
         if not self._entry(key).is_dir():
             return
-        with shared(self._lock(key)):
-            if not self._entry(key).is_dir():
+        with self._held(key) as mine:
+            if not mine or not self._entry(key).is_dir():
                 return
             target = self._proof(key, name)
             target.parent.mkdir(exist_ok=True)
@@ -224,6 +226,12 @@ class Store:
     def _lock(self, name: str) -> Path:
         return self.root / "locks" / name
 
+    def _held(self, key: str, *, wait: bool = True) -> contextlib.AbstractContextManager[bool]:
+        """Hold an entry while it is read, moved in or taken away."""
+        path = self._lock(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return locked(path, wait=_LONGEST if wait else 0.0, kept=True)
+
     def _keys(self) -> list[str]:
         folder = self.root / "entries"
         if not folder.is_dir():
@@ -243,24 +251,23 @@ class Store:
         """A folder to write in; it goes when the block ends, unless it was moved away."""
         name = f"{key[:12]}.{secrets.token_hex(8)}"
         folder = self.root / "parts" / name
-        with alone(self._lock(name)):
+        with locked(self._lock(name)):
             try:
                 folder.mkdir(parents=True)
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-                self._lock(name).unlink(missing_ok=True)
 
     def _move_in(self, key: str, part: Path) -> None:
-        with alone(self._lock(key)):
-            if not self._entry(key).exists():
+        with self._held(key) as mine:
+            if mine and not self._entry(key).exists():
                 os.replace(part, self._entry(key))
                 return
         # Another run stored the same meanwhile; what it stored was checked as ours was.
 
     def _remove(self, key: str, *, wait: bool = True) -> bool:
         """Take an entry away, in one step for everybody else; False when it is in use."""
-        with alone(self._lock(key), wait=wait) as mine, self._part(key) as part:
+        with self._held(key, wait=wait) as mine, self._part(key) as part:
             if not mine:
                 return False
             with contextlib.suppress(FileNotFoundError):
@@ -273,10 +280,9 @@ class Store:
         for path in list(folder.iterdir()) if folder.is_dir() else []:
             if not _PART.fullmatch(path.name):
                 continue
-            with alone(self._lock(path.name), wait=False) as mine:
+            with locked(self._lock(path.name)) as mine:
                 if mine:
                     shutil.rmtree(path, ignore_errors=True)
-                    self._lock(path.name).unlink(missing_ok=True)
 
 
 def open_store() -> Store | None:

@@ -25,14 +25,15 @@ OWNED = ".owned"
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: float = 0.0) -> Iterator[bool]:
-    """Hold ``path`` alone while the block runs; the file goes when it ends.
+def locked(path: Path, *, wait: float = 0.0, kept: bool = False) -> Iterator[bool]:
+    """Hold ``path`` alone while the block runs; the file goes when it ends, unless it is kept.
 
     Not for a thread that holds it already: it would wait for itself.
 
     Args:
         path: of a file that is there for nothing else; its folder must exist.
         wait: seconds.
+        kept: for a lock that is taken again and again.
 
     Yields:
         False when somebody else still holds it after ``wait`` seconds.
@@ -49,7 +50,8 @@ def locked(path: Path, *, wait: float = 0.0) -> Iterator[bool]:
     finally:
         # Taken away while it is held: whoever waits for the old file sees that it has no name.
         with contextlib.suppress(OSError):
-            Path(lock.lock_file).unlink(missing_ok=True)
+            if not kept:
+                Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 

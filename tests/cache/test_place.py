@@ -13,22 +13,35 @@ from exporter.core.errors import UserInputError
 
 def test_the_variable_wins_and_its_tilde_is_the_home(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    given = {"EXPORT_VERIFY_CACHE": "~/there", "XDG_CACHE_HOME": "/elsewhere"}
-    assert cache_folder(given) == tmp_path / "there"
+    monkeypatch.setenv("EXPORT_VERIFY_CACHE", "~/there")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert cache_folder() == tmp_path / "there"
 
 
 @pytest.mark.parametrize("text", ["off", "OFF", "none", "0", "", "  "])
-def test_the_variable_switches_it_off(text):
-    assert cache_folder({"EXPORT_VERIFY_CACHE": text}) is None
+def test_the_variable_switches_it_off(monkeypatch, text):
+    monkeypatch.setenv("EXPORT_VERIFY_CACHE", text)
+    assert cache_folder() is None
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="another system's own folder")
 def test_without_it_the_users_cache_folder_is_used(monkeypatch, tmp_path):
+    monkeypatch.delenv("EXPORT_VERIFY_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder({}) == tmp_path / ".cache" / "export-verify"
-    assert cache_folder({"XDG_CACHE_HOME": "/x"}) == Path("/x/export-verify")
+    assert cache_folder() == tmp_path / ".cache" / "export-verify"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert cache_folder() == Path("/x/export-verify")
     # The specification wants a relative path to be ignored.
-    assert cache_folder({"XDG_CACHE_HOME": "x"}) == tmp_path / ".cache" / "export-verify"
+    monkeypatch.setenv("XDG_CACHE_HOME", "x")
+    assert cache_folder() == tmp_path / ".cache" / "export-verify"
+
+
+def test_where_nobody_knows_a_home_there_is_no_cache(monkeypatch):
+    for name in ("EXPORT_VERIFY_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert cache_folder() is None
 
 
 def test_the_size_has_units_and_a_default():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 
+import filelock._unix
 import pytest
 
 from exporter.cache.entry import MANIFEST, sealed, unsealed
-from exporter.cache.locks import shared
 from exporter.cache.store import Store
 from tests.cache.filled import FILES, holds, key, put, write_files
 
@@ -153,7 +154,7 @@ def test_what_is_larger_than_the_limit_is_not_stored(tmp_path):
 def test_an_entry_that_is_being_read_stays(tmp_path):
     store = Store(tmp_path / "cache", ENTRY)
     put(store, tmp_path / "out", "a")
-    with shared(store._lock(key("a"))):
+    with store._held(key("a")):
         put(store, tmp_path / "out", "b")
         assert len(store.entries()) == 2
         gone = store.clear()
@@ -204,3 +205,25 @@ def test_a_root_that_is_a_file_is_an_error_of_the_system(tmp_path):
     (tmp_path / "cache").write_text("not a folder")
     with pytest.raises(OSError):
         put(Store(tmp_path / "cache", MORE), tmp_path / "out")
+
+
+def test_a_file_system_without_locks_serves_all_the_same(monkeypatch, store, tmp_path):
+    def none(_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(filelock._unix, "lock_fd_nonblocking", none)
+    put(store, tmp_path / "one")
+    assert store.take(key("a"), tmp_path / "two").entry is not None
+    with store._held(key("a")) as mine:
+        assert mine
+        assert store.clear().in_use == 1
+    assert store.clear().entries == 1
+    assert list((store.root / "parts").iterdir()) == []
+
+
+def test_an_entry_that_somebody_holds_for_too_long_is_as_none(monkeypatch, store, tmp_path):
+    put(store, tmp_path / "one")
+    monkeypatch.setattr("exporter.cache.store._LONGEST", 0.1)
+    with store._held(key("a")):
+        assert store.take(key("a"), tmp_path / "two").entry is None
+    assert store.take(key("a"), tmp_path / "two").entry is not None
