@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from exporter.core.artifact import sha256_of
+from exporter.core.files import write_text
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -148,7 +149,7 @@ def write_manifest(entry: Entry) -> None:
             "facts": dict(entry.facts),
         }
     )
-    (entry.folder / MANIFEST).write_text(text, encoding="utf-8")
+    write_text(entry.folder / MANIFEST, text)
 
 
 def read_entry(folder: Path) -> Entry:

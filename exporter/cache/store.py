@@ -244,7 +244,7 @@ class Store:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         tag = self.root / _TAG
         if not tag.exists():
-            tag.write_text(_SIGNATURE, encoding="utf-8")
+            write_text(tag, _SIGNATURE)
 
     @contextlib.contextmanager
     def _part(self, key: str) -> Iterator[Path]:
