@@ -13,6 +13,7 @@ versions    Python, and the libraries that do the work
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import platform
@@ -154,7 +155,7 @@ def _interface(wrapped: Wrapped) -> str:
     digest = hashlib.sha256()
     for spec in (*wrapped.inputs, *wrapped.outputs):
         choices = sorted(spec.choices.items())
-        axes = [(axis.name, axis.minimum, axis.maximum) for axis in spec.axes]
+        axes = [dataclasses.astuple(axis) for axis in spec.axes]
         held = (spec.name, spec.dtype, spec.shape, axes, choices, spec.discrete, spec.initial)
         digest.update(f"{held!r}\n".encode())
     digest.update(repr(sorted(wrapped.states.items())).encode())

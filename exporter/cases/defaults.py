@@ -41,8 +41,11 @@ def example_sizes(pipeline: Pipeline) -> dict[str, int]:
         lowest = max(axis.minimum if axis else 1, 2)
         highest = axis.maximum if axis and axis.maximum is not None else lowest + 10 * _ROOM
         room = 1 if name in _FEW else _ROOM
-        wanted = [lowest + room + len(sizes), *range(highest, lowest - 1, -1)]
-        free = [size for size in wanted if lowest <= size <= highest]
+        step = axis.multiple_of if axis else 1
+        highest = highest if axis and axis.maximum is not None else max(highest, 4 * step)
+        first = lowest + room + len(sizes)
+        wanted = [first + -first % step, *range(highest, lowest - 1, -1)]
+        free = [size for size in wanted if lowest <= size <= highest and size % step == 0]
         # Two axes of one size could be taken for one.
         apart = [size for size in free if size not in sizes.values()]
         sizes[name] = next(iter(apart or free), lowest)
@@ -123,8 +126,18 @@ def _lengths(pipeline: Pipeline, axis: str, size: int, shape: tuple[int, ...]) -
 
 
 def length_axis(pipeline: Pipeline, name: str) -> str | None:
-    """The axis that ``<input>_lengths`` counts: the last symbolic one of that input."""
-    measured = pipeline.inputs.get(name.removesuffix(LENGTHS))
-    if not name.endswith(LENGTHS) or measured is None:
+    """The axis that lengths count: the last symbolic one of the input that they are named after.
+
+    ``x_lengths`` are of ``x`` or ``xs``; ``lengths`` of the only other input that has such an axis.
+    """
+    stem = name.removesuffix(LENGTHS)
+    if not f"_{name}".endswith(LENGTHS):
+        return None
+    known = {key: spec for key, spec in pipeline.inputs.items() if key != name}
+    measured = known.get(stem) or known.get(f"{stem}s")
+    if measured is None and name == LENGTHS[1:]:
+        long = [spec for spec in known.values() if sum(isinstance(s, str) for s in spec.shape) > 1]
+        measured = long[0] if len(long) == 1 else None
+    if measured is None:
         return None
     return next((size for size in reversed(measured.shape) if isinstance(size, str)), None)

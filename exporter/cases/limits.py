@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.core.errors import ConfigError
-from exporter.core.tensors import TensorSpec
+from exporter.core.tensors import Axis, TensorSpec
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline
@@ -36,22 +36,19 @@ def check_limits(
         limits = {axis.name: axis for axis in spec.axes}
         for name, size in zip(spec.shape, arrays[spec.name].shape, strict=False):
             axis = limits.get(name) if isinstance(name, str) else None
-            if axis is None or _inside(size, axis.minimum, axis.maximum):
+            if axis is None or axis.takes(size):
                 continue
             declared = pipeline.axes.get(axis.name)
-            written = declared is not None and not _inside(size, declared.minimum, declared.maximum)
+            written = declared is not None and not Axis(
+                name=axis.name,
+                minimum=declared.minimum,
+                maximum=declared.maximum,
+                multiple_of=declared.multiple_of,
+            ).takes(size)
             source = "as its axes say" if written else "as was found in the model"
             raise ConfigError(
                 f"'{spec.name}' has {size} {axis.name}; what is exported takes"
-                f" {_words(axis.minimum, axis.maximum)}, {source}",
+                f" {axis.words()}, {source}",
                 where=where,
-                remedy=f"give {_words(axis.minimum, axis.maximum)} {axis.name}",
+                remedy=f"give {axis.words()} {axis.name}",
             )
-
-
-def _inside(size: int, minimum: int, maximum: int | None) -> bool:
-    return size >= minimum and (maximum is None or size <= maximum)
-
-
-def _words(minimum: int, maximum: int | None) -> str:
-    return f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}"

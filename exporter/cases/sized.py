@@ -74,10 +74,9 @@ def axis_of(pipeline: Pipeline, specs: Mapping[str, TensorSpec], name: str) -> s
         )
     limits = axes.get(axis, Axis(name=axis))
     for number, size in enumerate(pipeline.lengths[name]):
-        if size < limits.minimum or (limits.maximum is not None and size > limits.maximum):
-            most = "any size" if limits.maximum is None else limits.maximum
+        if not limits.takes(size):
             raise ConfigError(
-                f"{size} is outside of what the axis '{axis}' takes: {limits.minimum} to {most}",
+                f"{size} is outside of what the axis '{axis}' takes: {limits.words()}",
                 where=pipeline.where("lengths", name, number),
                 remedy="prove the export at sizes that it is declared for, or change the axis",
             )

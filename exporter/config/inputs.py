@@ -31,6 +31,7 @@ class AxisSize(Section):
 
     minimum: int = Field(default=1, ge=0)
     maximum: int | None = Field(default=None, ge=1)
+    multiple_of: int = Field(default=1, ge=1, description="every size is a multiple of this")
     example: int | None = Field(
         default=None, ge=2, description="0 and 1 would be baked into the graph"
     )
@@ -40,6 +41,10 @@ class AxisSize(Section):
         highest = self.maximum if self.maximum is not None else self.example
         if highest is not None and highest < self.minimum:
             raise ValueError(f"minimum {self.minimum} is above {highest}")
+        if self.example is not None and self.example % self.multiple_of:
+            raise ValueError(f"example {self.example} is no multiple of {self.multiple_of}")
+        if self.maximum is not None and self.maximum < self.multiple_of:
+            raise ValueError(f"no multiple of {self.multiple_of} is at most {self.maximum}")
         if self.example is not None and self.maximum is not None and self.example > self.maximum:
             raise ValueError(f"example {self.example} is above maximum {self.maximum}")
         return self

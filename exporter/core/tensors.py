@@ -25,6 +25,24 @@ class Axis:
     name: str
     minimum: int = 1
     maximum: int | None = None
+    multiple_of: int = 1
+
+    def takes(self, size: int) -> bool:
+        """Whether the axis may have this size."""
+        return (
+            size >= self.minimum
+            and (self.maximum is None or size <= self.maximum)
+            and size % self.multiple_of == 0
+        )
+
+    def words(self) -> str:
+        """Its sizes for people: ``8 to 64, multiples of 8``."""
+        ends = (
+            f"{self.minimum} or more"
+            if self.maximum is None
+            else (f"{self.minimum} to {self.maximum}")
+        )
+        return ends if self.multiple_of == 1 else f"{ends}, multiples of {self.multiple_of}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +57,7 @@ class TensorSpec:
         choices: for an integer input, the readable names of its valid values.
         discrete: True when two runs must agree exactly (token ids, segments, lengths).
         unit: what one step of the values means, for people ("samples at 16 kHz").
+        idle: an input that the model takes and never reads.
         initial: for an input that carries state, the value that it is filled with before the
             first call; symbolic axes then have their minimum. ``None`` for other inputs.
     """
@@ -51,6 +70,7 @@ class TensorSpec:
     discrete: bool = False
     unit: str = ""
     initial: float | None = None
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

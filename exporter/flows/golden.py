@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.build.metadata import GRAPH_DIGEST
 from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.disk import writable_folder
@@ -137,7 +136,8 @@ def _recorded(
         report = run(pipeline, options, progress=progress, all_cases=not cases, provider="cpu")
     names = cases or [case.name for case in pipeline.cases]
     refuse_bad_run(pipeline, report, names, run_folder / "model.onnx")
-    if from_run and (changed := changed_since(pipeline, wrap(pipeline), report)):
+    wrapped = wrap(pipeline)
+    if from_run and (changed := changed_since(pipeline, wrapped, report)):
         raise GoldenError(
             f"the run is of another state of the model; changed since: {changed}",
             where=str(run_folder),
@@ -149,6 +149,7 @@ def _recorded(
             report,
             run_folder,
             folder,
+            inputs=wrapped.inputs,
             reason=reason,
             cases=cases,
             progress=progress.phase,
@@ -209,7 +210,7 @@ def _own_file(pipeline: Pipeline, run_folder: Path) -> Path | None:
         metadata = {entry.key: entry.value for entry in metadata_entries(path)}
     except UserInputError:
         return None
-    return path if metadata.get(GRAPH_DIGEST) == pipeline.graph_digest else None
+    return path if metadata.get("export_verify.graph_digest") == pipeline.graph_digest else None
 
 
 def _export(pipeline: Pipeline, options: RunOptions, progress: Stages) -> Path:

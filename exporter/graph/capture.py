@@ -155,6 +155,7 @@ def capture(
     guards: list[Guard] | None = None,
     *,
     strict: bool = False,
+    assumed: bool = False,
 ) -> torch.export.ExportedProgram:
     """Trace ``module`` into an ``ExportedProgram`` (aten level).
 
@@ -166,6 +167,7 @@ def capture(
             (torch.export treats 0 and 1 as constants) and no tensor object occurs twice (the
             exporter would merge the two inputs).
         dynamic_shapes: per argument, what ``torch.export.export`` takes.
+        assumed: ``dynamic_shapes`` leave it to torch what it takes for granted of the sizes.
         strict: let torch read the module's bytecode instead of running it.
         guards: takes what the capture rests on: conditions on the sizes of its inputs.
 
@@ -180,7 +182,8 @@ def capture(
     names = list(example)
     kept = KeptState(module)
     try:
-        with torch.no_grad(), keep_recurrent_ops(), quiet_exporter(), watched_guards() as watched:
+        watching = watched_guards(assumed=assumed)
+        with torch.no_grad(), keep_recurrent_ops(), quiet_exporter(), watching as watched:
             exported = torch.export.export(
                 module,
                 tuple(example.values()),

@@ -200,6 +200,8 @@ def interface_differences(
                 found.append(_differs(InterfaceKind.MISSING, side, spec.name, text))
                 continue
             found += _value_differences(side, spec, value)
+            if side == "input" and spec.idle:
+                continue
             if side == "input" and not value.uses():
                 text = "is not used by any node"
                 found.append(_differs(InterfaceKind.UNUSED, side, spec.name, text))

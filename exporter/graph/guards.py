@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,15 +71,26 @@ class Guard:
 
 
 @contextlib.contextmanager
-def watched_guards() -> Iterator[list[tuple[Any, list[Any]]]]:
+def watched_guards(*, assumed: bool = False) -> Iterator[list[tuple[Any, list[Any]]]]:
     """Collect what ``torch.export`` rests on while the block runs: expressions and stacks.
 
     torch throws the stacks away when it is done, so they are read just before; its own function
     is put back afterwards.
+
+    Args:
+        assumed: also take the answers that torch did not have to prove, because the axes were left
+            to it (``Dim.DYNAMIC``); else they are true of every size of the axes.
     """
     found: list[tuple[Any, list[Any]]] = []
     seen: set[tuple[int, str]] = set()
-    original = ShapeEnv.cleanup
+    original, logged = ShapeEnv.cleanup, ShapeEnv._log_guard
+
+    def noted(self: ShapeEnv, prefix: str, guard: Any, *args: Any, **kwargs: Any) -> None:
+        key = (id(self), str(guard))
+        if prefix == "eval" and key not in seen:
+            seen.add(key)
+            found.append((guard, list(traceback.extract_stack()[:-1])))
+        logged(self, prefix, guard, *args, **kwargs)
 
     def watched(self: ShapeEnv) -> None:
         for asserts in self.deferred_runtime_asserts.values():
@@ -90,10 +102,12 @@ def watched_guards() -> Iterator[list[tuple[Any, list[Any]]]]:
         original(self)
 
     ShapeEnv.cleanup = watched
+    if assumed:
+        ShapeEnv._log_guard = noted
     try:
         yield found
     finally:
-        ShapeEnv.cleanup = original
+        ShapeEnv.cleanup, ShapeEnv._log_guard = original, logged
 
 
 def guards_of(
@@ -106,14 +120,14 @@ def guards_of(
     Args:
         watched: what ``watched_guards`` collected. inputs: their names, in order.
     """
-    names: dict[str, tuple[str, int]] = {}
+    names: dict[str, Tree] = {}
     labels = dict(zip(exported.graph_signature.user_inputs, inputs, strict=True))
     for node in exported.graph.nodes:
         value = node.meta.get("val")
         if node.op == "placeholder" and node.name in labels and isinstance(value, torch.Tensor):
             for axis, size in enumerate(value.shape):
                 if isinstance(size, torch.SymInt):
-                    names.setdefault(str(size.node.expr), (labels[node.name], axis))
+                    _learn(names, size.node, ("size", labels[node.name], axis))
     found: dict[Tree, Guard] = {}
     for expression, frames in watched:
         tree = _tree(expression, names)
@@ -142,11 +156,19 @@ def _asked_by(frames: Sequence[Any]) -> tuple[str, bool]:
     return source, "/torch/" not in outside[-1].filename
 
 
-def _tree(expression: Any, names: Mapping[str, tuple[str, int]]) -> Tree | None:
+def _learn(names: dict[str, Tree], size: Any, tree: Tree) -> None:
+    """Symbols that stand for a size of an input: its own, and what torch has put in its place."""
+    names.setdefault(str(size._expr), tree)
+    now = size.expr
+    names.setdefault(str(now), tree)
+    if getattr(now, "is_Mul", False) and len(now.args) == 2 and now.args[0].is_Integer:
+        names.setdefault(str(now.args[1]), ("FloorDiv", tree, int(now.args[0])))
+
+
+def _tree(expression: Any, names: Mapping[str, Tree]) -> Tree | None:
     """A sympy expression as plain data; None when it speaks of something but sizes."""
     if getattr(expression, "is_Symbol", False):
-        held = names.get(str(expression))
-        return None if held is None else ("size", *held)
+        return names.get(str(expression))
     if getattr(expression, "is_Integer", False):
         return int(expression)
     if getattr(expression, "is_Rational", False):
@@ -269,7 +291,15 @@ _JOINED = {"Add": " + ", "Mul": "*", "And": " and ", "Or": " or "}
 
 
 def _special(tree: Tree, axes: Mapping[str, Sequence[int | str]]) -> str:
-    """The commonest kind of guard in words; "" for the others."""
+    """The commonest kinds of guard in words; "" for the others."""
+    if (
+        isinstance(tree, tuple)
+        and len(tree) == 3
+        and _HEADS.get(tree[0]) in (operator.le, operator.eq)
+    ):
+        for size, step in ((a, b) for a in tree[1:] for b in _numbers(tree)):
+            if {tree[1], tree[2]} == {size, ("Mul", step, ("FloorDiv", size, step))}:
+                return f"{_text(size, axes)} a multiple of {step}"
     if not isinstance(tree, tuple) or len(tree) != 3 or 0 not in tree[1:]:
         return ""
     asked, remainder = tree[0], tree[2] if tree[1] == 0 else tree[1]

@@ -16,7 +16,7 @@ import torch
 from torch.export.graph_signature import OutputKind
 
 from exporter.core.errors import StageError
-from exporter.core.tensors import Tap, TensorSpec
+from exporter.core.tensors import Tap
 from exporter.graph.guards import Guard
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
@@ -86,12 +86,10 @@ class Program:
         outputs: names of the values returned, in order.
         output_names: names that the graph's users see, in the same order.
         tensors: key -> tensor; shared with the module it came from, never written to.
-        limits: axis -> sizes that were found to be taken, where they are narrower than declared;
-            None: no limit at that end.
+        limits: axis -> sizes that were found to be taken, where they are narrower than declared:
+            lowest, highest (None: no limit at that end), and what they are multiples of.
         notes: what a report should say of how it was captured.
         guards: what the capture rests on; inputs in it have the names of ``inputs``.
-        specs: of the inputs, with the sizes that their axes were found to take and the values
-            that states begin with; () for a program that no pipeline was built to.
     """
 
     inputs: tuple[str, ...]
@@ -100,10 +98,9 @@ class Program:
     outputs: tuple[str, ...]
     output_names: tuple[str, ...]
     tensors: Mapping[str, torch.Tensor]
-    limits: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+    limits: Mapping[str, tuple[int, int | None, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     guards: tuple[Guard, ...] = ()
-    specs: tuple[TensorSpec, ...] = ()
 
     def onnx_name(self, name: str) -> str:
         """Name of a value in the ONNX graph (outputs carry their public name there)."""

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Strict, StrictInt, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, Strict, StrictInt, StringConstraints
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.core.files import open_regular, replacing, write_text
 from exporter.core.reading import Door, reason
-from exporter.core.spec_row import SpecRow, spec_of, spec_to_json
 from exporter.graph.guards import Guard, check_tree
 from exporter.graph.program import Op, Program, Ref
 
-FORMAT = 2
+FORMAT = 1
 DOOR = Door(
     error=ArtifactError,
     says="the captured program cannot be read",
@@ -57,6 +56,12 @@ class GuardRow(BaseModel):
     by_model: bool
 
 
+_Ends = Annotated[tuple[StrictInt, StrictInt | None], Strict(False)]
+_EndsAndStep = Annotated[
+    tuple[StrictInt, StrictInt | None, Annotated[StrictInt, Field(ge=1)]], Strict(False)
+]
+
+
 class ProgramRow(BaseModel):
     """``ops.json``; limits, notes and guards are absent in what older versions wrote."""
 
@@ -66,10 +71,10 @@ class ProgramRow(BaseModel):
     weights: dict[str, str]
     outputs: list[str]
     output_names: list[str]
-    limits: dict[str, Annotated[tuple[StrictInt, StrictInt | None], Strict(False)]] = {}
+    # Lowest, highest, and since some version what all sizes are multiples of.
+    limits: dict[str, _Ends | _EndsAndStep] = {}
     notes: list[str] = []
     guards: list[GuardRow] = []
-    specs: list[SpecRow] = []
     ops: list[OpRow]
 
 
@@ -98,7 +103,6 @@ def save_program(program: Program, folder: Path) -> None:
             "output_names": program.output_names,
             "limits": dict(program.limits),
             "notes": program.notes,
-            "specs": [spec_to_json(spec) for spec in program.specs],
             "guards": [dataclasses.asdict(guard) for guard in program.guards],
             "ops": [_op_to_json(op) for op in program.ops],
         }
@@ -135,15 +139,18 @@ def load_program(folder: Path) -> Program:
         outputs=tuple(rows.outputs),
         output_names=tuple(rows.output_names),
         tensors=tensors,
-        limits={name: (low, high) for name, (low, high) in rows.limits.items()},
+        limits={name: _limits(*held) for name, held in rows.limits.items()},
         notes=tuple(rows.notes),
         guards=guards,
-        specs=tuple(spec_of(row) for row in rows.specs),
     )
     problem = next(_problems(program), None)
     if problem is not None:
         raise DOOR.bad(path, problem)
     return program
+
+
+def _limits(low: int, high: int | None, step: int = 1) -> tuple[int, int | None, int]:
+    return low, high, step
 
 
 def _problems(program: Program) -> Iterator[str]:

@@ -5,6 +5,7 @@ Each refusal says what may help, and one thing is changed at a time:
     an axis has limits          eager is run just outside of them. It stops there: the limits are
                                 the model's, and the axis gets them. It does not: they are the
                                 trace's, and sizes of one are no longer told from others
+    torch cannot prove sizes    they are assumed, and tried: the axis gets those for which all holds
     an axis was frozen          ``len``, ``int``, ``max`` and ``min`` return sizes of the graph;
                                 another example size
     a number comes from data    ``len``, ``int``, ``max`` and ``min`` return sizes of the graph
@@ -27,6 +28,7 @@ from torch.fx.experimental import _config as symbolic_config
 
 from exporter.core.errors import StageError
 from exporter.core.tensors import Axis
+from exporter.graph.bounds import bounded
 from exporter.graph.capture import capture
 from exporter.graph.guards import Guard
 from exporter.graph.symbolic_builtins import Replaced, symbolic_builtins
@@ -74,6 +76,7 @@ class _Search:
         self.sizes = dict(wrapped.sizes)
         self.example: Mapping[str, Tensor] = wrapped.example
         self.symbolic = self.oblivious = self.strict = self.asked = False
+        self.assumed = False
         self.notes: list[str] = []
         self.guards: list[Guard] = []
 
@@ -99,15 +102,22 @@ class _Search:
         ) from first.__cause__
 
     def _capture(self) -> tuple[ExportedProgram, Replaced]:
-        shapes = dynamic_shapes(with_axes(self.wrapped.inputs, self.axes))
+        shapes = dynamic_shapes(with_axes(self.wrapped.inputs, self.axes), assumed=self.assumed)
         functions = symbolic_builtins(self.wrapped.module) if self.symbolic else _nothing()
         with functions as replaced, symbolic_config.patch(backed_size_oblivious=self.oblivious):  # type: ignore[attr-defined]
             self.guards = []
             program = capture(
-                self.wrapped.module, self.example, shapes, self.guards, strict=self.strict
+                self.wrapped.module,
+                self.example,
+                shapes,
+                self.guards,
+                strict=self.strict,
+                assumed=self.assumed,
             )
         if replaced and not self._agrees():
             raise StageError("capture", f"PyTorch itself gives other values when {replaced.note()}")
+        if self.wrapped.example_at is not None:
+            self._bound()
         return program, replaced
 
     def _captured(self, program: ExportedProgram, replaced: Replaced) -> Captured:
@@ -116,6 +126,7 @@ class _Search:
             f"at {_sizes(self.sizes)}": self.example is not self.wrapped.example,
             "sizes of one not told from others": self.oblivious,
             "strict": self.strict,
+            "what torch could not prove of sizes assumed": self.assumed,
         }
         strategy = ", ".join(words for words, is_used in used.items() if is_used)
         notes = [*self.notes, *([replaced.note()] if replaced else [])]
@@ -134,7 +145,9 @@ class _Search:
         """Change one thing that a refusal asks for; False when nothing is left to try."""
         if refusal.only_limits:
             return self._narrow(refusal)
-        if not self.symbolic:
+        if refusal.only_unproven and not self.assumed:
+            self.assumed = True
+        elif not self.symbolic:
             self.symbolic = True
         elif refusal.frozen and self.example is self.wrapped.example and self._larger(refusal):
             self.oblivious = True
@@ -162,9 +175,33 @@ class _Search:
                 if stopped is None and self.example is self.wrapped.example:
                     self.oblivious = False  # it did not help
                 self.axes[name] = replace(self.axes[name], **{key: size})
-                self.notes.append(_limit_note(name, key, size, stopped))
+                words = f"at {'least' if key == 'minimum' else 'most'} {size} {name}"
+                self.notes.append(_note(words, stopped))
                 changed = True
         return changed
+
+    def _bound(self) -> None:
+        """Give each axis the sizes for which all holds that the capture rests on.
+
+        Where PyTorch takes more, and torch did not ask for less, the axis stays as it is: judging
+        shows what the program makes of those sizes.
+        """
+        shapes = {spec.name: spec.shape for spec in self.wrapped.inputs}
+        for name, axis in self.axes.items():
+            if name not in self.sizes:
+                continue
+            kept, place = bounded(self.guards, shapes, self.sizes, axis)
+            if kept == axis or not (self.assumed or kept.multiple_of > axis.multiple_of):
+                continue
+            outside = self.sizes[name] + 1
+            if kept.takes(outside):
+                outside = kept.minimum - 1 if kept.minimum > axis.minimum else kept.maximum or 0
+            stopped = self._stopped(name, outside)
+            if stopped is None and not self.assumed:
+                continue
+            self.axes[name] = kept
+            asked = f" (asked at {place})" if place else ""
+            self.notes.append(_note(f"{kept.words()} {name}{asked}", stopped))
 
     def _larger(self, refusal: Refusal) -> bool:
         """Take another example, in which a frozen axis is twice as long; False if it cannot be."""
@@ -212,8 +249,7 @@ def _nothing():  # noqa: ANN202
     yield Replaced()
 
 
-def _limit_note(name: str, key: str, size: int, stopped: str | None) -> str:
-    words = f"at {'least' if key == 'minimum' else 'most'} {size} {name}"
+def _note(words: str, stopped: str | None) -> str:
     if stopped is None:
         return f"the captured program takes {words}; PyTorch takes more"
     return f"takes {words}: beyond, the model stops ({stopped})"

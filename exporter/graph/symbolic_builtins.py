@@ -77,7 +77,7 @@ def _namespaces(module: nn.Module) -> list[dict[str, Any]]:
     return [
         vars(held)
         for name, held in list(sys.modules.items())
-        if name.partition(".")[0] in tops and isinstance(getattr(held, "__file__", None), str)
+        if name.partition(".")[0] in tops and isinstance(vars(held).get("__file__"), str)
     ]
 
 

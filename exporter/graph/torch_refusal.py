@@ -20,6 +20,7 @@ _LIMITS = re.compile(r"^\s*(\w+) = Dim\('\w+', ([^)]*)\)\s*$", re.MULTILINE)
 _BOUND = re.compile(r"(min|max)=(\d+)")
 _FIXED = re.compile(r"^\s*(\w+) = (\d+)\s*$", re.MULTILINE)
 _RELATED = re.compile(r"^\s*(\w+) = (.*[A-Za-z_].*)$", re.MULTILINE)
+_MULTIPLE = re.compile(r"^(\d+)\*_\w+$")
 _FIXES = "Suggested fixes:"
 _FROZEN = ("specialized it to be a constant", "Constraints violated", "ConstraintViolation")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
@@ -46,6 +47,11 @@ class Refusal:
         """True when narrower axes would do."""
         return bool(self.limits) and not (self.frozen or self.related or self.from_data)
 
+    @property
+    def only_unproven(self) -> bool:
+        """True when torch wants sizes to be in some relation, and nothing worse."""
+        return bool(self.related) and not (self.frozen or self.from_data)
+
     def remedy(self) -> str | None:
         """What a user can do, in the names of the YAML; None when torch gave no reason."""
         for axis, size in self.frozen.items():
@@ -56,6 +62,12 @@ class Refusal:
             )
         for axis, relation in self.related.items():
             text = re.sub(r"\b_(\w+)", r"n", relation)
+            step = _MULTIPLE.match(relation)
+            if step:
+                return (
+                    f"the model only takes '{axis}' = {text}: write axes: {{{axis}: {{multiple_of:"
+                    f" {step[1]}}}}}, or pad inside of it"
+                )
             return f"the model only takes '{axis}' = {text}: correct its code, or pad inside of it"
         if self.from_data:
             return (

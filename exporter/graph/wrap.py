@@ -342,9 +342,9 @@ def with_axes(specs: tuple[TensorSpec, ...], axes: Mapping[str, Axis]) -> tuple[
 def narrowed(wrapped: Wrapped, program: Program) -> Wrapped:
     """A module with the limits, and what is to be said, that were found when it was captured."""
     axes = {axis.name: axis for spec in wrapped.inputs for axis in spec.axes}
-    for name, (minimum, maximum) in program.limits.items():
+    for name, (minimum, maximum, multiple_of) in program.limits.items():
         if name in axes:
-            axes[name] = dataclasses.replace(axes[name], minimum=minimum, maximum=maximum)
+            axes[name] = Axis(name=name, minimum=minimum, maximum=maximum, multiple_of=multiple_of)
     return dataclasses.replace(
         wrapped,
         inputs=with_axes(wrapped.inputs, axes),
@@ -353,17 +353,34 @@ def narrowed(wrapped: Wrapped, program: Program) -> Wrapped:
     )
 
 
-def dynamic_shapes(inputs: tuple[TensorSpec, ...]) -> dict[str, dict[int, Any]]:
-    """Per input, axis number -> ``torch.export.Dim``."""
+def dynamic_shapes(
+    inputs: tuple[TensorSpec, ...], *, assumed: bool = False
+) -> dict[str, dict[int, Any]]:
+    """Per input, axis number -> ``torch.export.Dim``.
+
+    Args:
+        assumed: let torch assume what it cannot prove of the sizes; see ``guards``.
+    """
     dims: dict[str, Any] = {}
     for axis in (axis for spec in inputs for axis in spec.axes):
-        dims.setdefault(axis.name, torch.export.Dim(axis.name, min=axis.minimum, max=axis.maximum))
+        dims.setdefault(axis.name, _dim(axis, assumed))
     return {
         spec.name: {
             number: dims[size] for number, size in enumerate(spec.shape) if isinstance(size, str)
         }
         for spec in inputs
     }
+
+
+def _dim(axis: Axis, assumed: bool) -> Any:
+    """torch's word for an axis; multiples are so many times an axis of torch's own."""
+    if assumed:
+        return torch.export.Dim.DYNAMIC(min=axis.minimum, max=axis.maximum)
+    step = axis.multiple_of
+    if step == 1:
+        return torch.export.Dim(axis.name, min=axis.minimum, max=axis.maximum)
+    most = None if axis.maximum is None else axis.maximum // step
+    return step * torch.export.Dim(f"_{axis.name}", min=-(-axis.minimum // step), max=most)
 
 
 def _whole_digest(module: nn.Module, weights: WeightsInfo) -> WeightsInfo:

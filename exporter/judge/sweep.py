@@ -148,6 +148,9 @@ def _of_axis(axis: Axis, example: int, near: set[int]) -> list[int]:
     before = next((p for p in reversed(_PRIMES) if p < example), axis.minimum)
     beside = [size for number in sorted(near) for size in (number, number + 1, number - 1)]
     ends = [axis.minimum, *([axis.maximum] if axis.maximum is not None else [])]
-    wanted = [example + 1, prime, *beside[:6], before, *ends, 2 * example]
-    allowed = [size for size in wanted if max(axis.minimum, 1) <= size <= highest]
+    step = axis.multiple_of
+    wanted = [example + step, prime, *beside[:6], before, *ends, 2 * example]
+    # Of an axis that takes multiples alone, the multiples beside those.
+    rounded = [size + -size % step for size in wanted]
+    allowed = [size for size in rounded if 1 <= size <= highest and axis.takes(size)]
     return [size for size in dict.fromkeys(allowed) if size != example]

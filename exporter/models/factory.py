@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +33,8 @@ from exporter.models.built import Built, WeightsInfo
 from exporter.models.fast_path import fast_path_note, has_fast_path, without_fast_path
 from exporter.models.infer_outputs import infer_outputs, supported
 from exporter.models.limits import find_limits, limited
-from exporter.models.results import flat_results
+from exporter.models.results import flat_results, leaves
+from exporter.models.touched import Touched
 from exporter.models.used import recorded
 from exporter.models.user_code import blamed, code_digest, find_callable, importable
 from exporter.models.weights import (
@@ -77,11 +79,12 @@ def build(pipeline: Pipeline) -> Built:
         with recorded(place) as used:
             probe = Probe(_twin(module, factory, pipeline, where), binding, pipeline)
             axes = _axes(pipeline)
-            probe.run(sizes, 0)
+            idle = probe.idle(sizes)
             limits = find_limits(lambda at: probe.run(at, 0), axes, sizes)
             axes = limited(axes, limits)
             outputs = _outputs(probe, sizes, axes)
-            notes = (*(limit.note() for limit in limits), *probe.notes(sizes))
+            unread = (f"the model does not read its input '{name}'" for name in sorted(idle))
+            notes = (*(limit.note() for limit in limits), *unread, *probe.notes(sizes))
     code = code_digest(factory, module, used)
     both = f"{digest_tensors(module.state_dict())}\n{code}"
     weights = WeightsInfo(
@@ -90,7 +93,10 @@ def build(pipeline: Pipeline) -> Built:
     return Built(
         module=module,
         takes="tensors",
-        inputs=input_specs(pipeline, axes),
+        inputs=tuple(
+            dataclasses.replace(spec, idle=spec.name in idle)
+            for spec in input_specs(pipeline, axes)
+        ),
         outputs=outputs,
         weights=weights,
         example=example,
@@ -134,7 +140,12 @@ def _axes(pipeline: Pipeline) -> dict[str, Axis]:
         found[name] = (
             Axis(name=name)
             if limits is None
-            else Axis(name=name, minimum=limits.minimum, maximum=limits.maximum)
+            else Axis(
+                name=name,
+                minimum=limits.minimum,
+                maximum=limits.maximum,
+                multiple_of=limits.multiple_of,
+            )
         )
     return found
 
@@ -239,6 +250,15 @@ class Probe:
                 return self._call(self._padded(sizes, seed))
         with without_fast_path():
             return self._call(_tensors(self.pipeline, sizes, seed))
+
+    def idle(self, sizes: Mapping[str, int]) -> frozenset[str]:
+        """Inputs that no operator ever gets; their shape may be asked for."""
+        values = _tensors(self.pipeline, sizes, 0)
+        with without_fast_path(), Touched() as touched:
+            found = self._call(values)
+        returned = {id(value) for value in leaves(found)}
+        used = touched.ids | returned
+        return frozenset(name for name, value in values.items() if id(value) not in used)
 
     def notes(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
         """What a report should say of the model."""

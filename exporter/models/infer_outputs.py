@@ -94,7 +94,8 @@ def other_sizes(axis: Axis, size: int) -> list[int]:
     highest = axis.maximum if axis.maximum is not None else 2 * size
     wanted = (2 * size, 3 * size // 2, 5 * size // 4, 3 * size // 4, size // 2)
     limited = [min(max(other, lowest), highest) for other in wanted]
-    return [other for other in dict.fromkeys(limited) if other != size]
+    rounded = [other - other % axis.multiple_of for other in limited]
+    return [other for other in dict.fromkeys(rounded) if other != size and axis.takes(other)]
 
 
 def _first_that_runs(

@@ -61,24 +61,30 @@ def find_limits(run: Run, axes: Mapping[str, Axis], sizes: Mapping[str, int]) ->
     for name, axis in axes.items():
         lowest = max(axis.minimum, 1)
         highest = 2 * sizes[name] if axis.maximum is None else min(2 * sizes[name], axis.maximum)
-        for end in (lowest, highest):
-            limit = _limit(run, name, sizes, end)
+        step = axis.multiple_of
+        for end in (-(-lowest // step), highest // step):
+            limit = _limit(run, name, sizes, end, step)
             if limit is not None:
                 found.append(limit)
     return tuple(found)
 
 
-def _limit(run: Run, name: str, sizes: Mapping[str, int], end: int) -> Limit | None:
-    """The last size between the traced one and ``end``; None when the model takes ``end``."""
+def _limit(run: Run, name: str, sizes: Mapping[str, int], end: int, step: int = 1) -> Limit | None:
+    """The last size between the traced one and ``end``; None when the model takes ``end``.
+
+    Args:
+        end: in units of ``step``, of which every size is a multiple.
+    """
 
     def stopped(size: int) -> ModelError | None:
         try:
-            run({**sizes, name: size})
+            run({**sizes, name: size * step})
         except ModelError as error:
             return error
         return None
 
-    inside, outside = sizes[name], end
+    first = sizes[name] // step
+    inside, outside = first, end
     reason = stopped(end) if end != inside else None
     if reason is None:
         return None
@@ -94,9 +100,9 @@ def _limit(run: Run, name: str, sizes: Mapping[str, int], end: int) -> Limit | N
     before = [inside - away * step for step in range(1, _NEIGHBOURS)]
     if any(stopped(size) is None for size in beyond if size > 0 and away * (end - size) > 0):
         return None
-    if any(stopped(size) is not None for size in before if away * (size - sizes[name]) > 0):
+    if any(stopped(size) is not None for size in before if away * (size - first) > 0):
         return None
-    bounds = {"maximum": inside} if away > 0 else {"minimum": inside}
+    bounds = {"maximum" if away > 0 else "minimum": inside * step}
     cause = reason.__cause__ or reason
     text = (str(cause).strip().splitlines() or [""])[0]
     return Limit(axis=name, where=place_of(cause), problem=text[:120], **bounds)

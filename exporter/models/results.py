@@ -74,6 +74,11 @@ def by_name(returned: Any, names: Sequence[str]) -> Mapping[str, Any]:
     return found
 
 
+def leaves(returned: Any) -> list[Any]:
+    """All values of what a model returned, without their names."""
+    return [value for _, value in _leaves(returned, ())]
+
+
 def _fields(value: Any) -> list[str] | None:
     """Names of a record's values: a dataclass's or a named tuple's."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -164,7 +164,50 @@ def test_a_table_that_grows_is_not_grown_by_the_probe(tmp_path):
 
 def test_limits_and_notes_go_to_the_module_that_is_judged(tmp_path):
     wrapped = model(tmp_path, USUAL)
-    program = type("P", (), {"limits": {"frames": (2, 9)}, "notes": ("said",)})()
+    program = type("P", (), {"limits": {"frames": (2, 9, 1)}, "notes": ("said",)})()
     (axis,) = (a for a in narrowed(wrapped, program).inputs[0].axes if a.name == "frames")
     assert (axis.minimum, axis.maximum) == (2, 9)
     assert narrowed(wrapped, program).notes == ("said",)
+
+
+SUBSAMPLED = (
+    "y = self.conv(x.mT)\nmask = (torch.arange(x.shape[1])[None] < x_lengths[:, None])[:, :-2:2]\n"
+    "return (y * mask[:, None]).mT"
+)
+
+
+def test_sizes_that_torch_cannot_prove_equal_are_assumed_and_tried(tmp_path):
+    wrapped = model(tmp_path, SUBSAMPLED, "self.conv = nn.Conv1d(4, 4, 3, stride=2)")
+    found = capture_openly(wrapped)
+    assert "assumed" in found.strategy
+    limits = found.axes["frames"]
+    assert limits.multiple_of == 1 and limits.maximum is None and limits.minimum <= 7
+    for frames in (9, 10, 31, 64):
+        agrees(found, wrapped, frames, [frames, 5])
+
+
+def test_a_true_limit_to_multiples_becomes_the_axis_and_names_the_line(tmp_path):
+    wrapped = model(
+        tmp_path,
+        f"rows = x.reshape(x.shape[0], x.shape[1] // 4, 16)\nreturn rows + {ADDED}",
+    )
+    found = capture_openly(wrapped)
+    assert found.axes["frames"].multiple_of == 4
+    (note,) = [note for note in found.notes if "multiples of 4 frames" in note]
+    assert "my_model.py:10" in note and "the model stops" in note
+    agrees(found, wrapped, 20, [20, 5])
+
+
+def test_a_module_that_imports_when_it_is_asked_is_not_asked(tmp_path):
+    wrapped = model(tmp_path, LENGTHS["int of the longest"])
+
+    class Lazy(type(sys)):
+        def __getattr__(self, name):
+            raise ImportError(f"asked for {name}")
+
+    sys.modules["my_model.lazy"] = Lazy("my_model.lazy")
+    del vars(sys.modules["my_model.lazy"])["__doc__"]
+    try:
+        agrees(capture_openly(wrapped), wrapped, 9, [9, 5])
+    finally:
+        del sys.modules["my_model.lazy"]

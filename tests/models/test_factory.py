@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from exporter import cli
+from exporter.cases.defaults import length_axis
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.core.errors import ConfigError, ModelError, UserInputError, WeightsError
@@ -406,3 +407,50 @@ def test_limits_are_not_made_up_for_a_model_that_takes_multiples(tmp_path):
     )
     (axis,) = (axis for axis in found.inputs[0].axes if axis.name == "frames")
     assert (axis.minimum, axis.maximum) == (3, 21)
+
+
+UNREAD = MODULE.replace("(x_lengths - 3) // 2 + 1", "x.new_zeros(len(x_lengths), dtype=int)")
+
+
+def test_an_input_that_the_model_never_reads_is_said_and_not_refused(tmp_path):
+    found = wrapped(tmp_path, module=UNREAD)
+    assert {spec.name: spec.idle for spec in found.inputs} == {"x": False, "x_lengths": True}
+    assert "the model does not read its input 'x_lengths'" in found.notes
+
+
+def test_an_input_that_is_read_or_returned_is_not_idle(tmp_path):
+    assert not any(spec.idle for spec in wrapped(tmp_path).inputs)
+    module = MODULE.replace("(x_lengths - 3) // 2 + 1", "x_lengths")
+    assert not any(spec.idle for spec in wrapped(tmp_path / "2", module=module).inputs)
+    module = MODULE.replace("(x_lengths - 3) // 2 + 1", "y.new_tensor([x_lengths.sum().item()])")
+    assert not any(spec.idle for spec in wrapped(tmp_path / "3", module=module).inputs)
+
+
+@pytest.mark.parametrize(
+    ("x", "lengths", "axis"),
+    [("x", "x_lengths", "frames"), ("x", "lengths", "frames"), ("words", "word_lengths", "frames")],
+)
+def test_lengths_are_of_the_input_that_they_are_named_after(tmp_path, x, lengths, axis):
+    text = YAML.replace("x_lengths:", f"{lengths}:").replace("  x: {dty", f"  {x}: {{dty")
+    pipeline = load_pipeline(project(tmp_path, yaml=text.replace("{x: {kind", f"{{{x}: {{kind")))
+    assert length_axis(pipeline, lengths) == axis
+
+
+def test_every_size_of_an_axis_of_multiples_is_one(tmp_path):
+    text = YAML.replace("minimum: 3, example: 17", "multiple_of: 4").replace(
+        "frames: 9", "frames: 12"
+    )
+    found = wrapped(tmp_path, yaml=text)
+    assert found.sizes["frames"] % 4 == 0
+    pipeline = load_pipeline(tmp_path / "mine.yaml", trust=True)
+    assert load_cases(pipeline, found.inputs, ["short"])[0].inputs["x"].shape == (2, 12, 4)
+    pipeline = load_pipeline(project(tmp_path, yaml=text.replace("frames: 12", "frames: 10")))
+    with pytest.raises(ConfigError, match="multiples of 4"):
+        load_cases(pipeline, found.inputs, ["short"])
+
+
+@pytest.mark.parametrize("wrong", ["example: 18", "maximum: 3"])
+def test_a_limit_that_no_multiple_keeps_is_refused(tmp_path, wrong):
+    text = YAML.replace("minimum: 3, example: 17", f"multiple_of: 4, {wrong}")
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        load_pipeline(project(tmp_path, yaml=text))
