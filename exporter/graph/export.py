@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from exporter.core.errors import StageError
 from exporter.core.tensors import TensorSpec
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
 from exporter.graph.decompose import decomposed_by_torch, decomposed_once
-from exporter.graph.program import Program, from_exported
+from exporter.graph.program import Program, from_exported, renamed_ops
 from exporter.graph.promotion import known_values
 from exporter.graph.recurrent import TRANSLATIONS
 from exporter.graph.torch_refusal import freezes_an_axis, line_in
@@ -104,6 +105,7 @@ def export(
         raise StageError("export", "torch.onnx.export returned nothing")
     model = result.model
     program = from_exported(result.exported_program, names, tuple(spec.name for spec in inputs))
+    program = _apart_from_outputs(program, model)
     for node in model.graph.all_nodes():
         for key in _DROPPED_METADATA:
             node.metadata_props.pop(key, None)
@@ -113,6 +115,35 @@ def export(
     _name_axes(model, inputs, outputs)
     check_interface(model, inputs, outputs, stage="export")
     return Exported(model=model, program=program, left="; ".join(left))
+
+
+def _apart_from_outputs(program: Program, model: ir.Model) -> Program:
+    """Rename inner values that are called like an output ("where", "mean"), here and in the file.
+
+    Raises:
+        StageError: a weight is called like an output.
+    """
+    weights = sorted(set(program.weights.values()) & set(program.output_names))
+    if weights:
+        raise StageError(
+            "export",
+            f"output '{weights[0]}' has the name of a weight",
+            remedy="give the output another name in the pipeline",
+        )
+    taken = {op.name for op in program.ops} | {*program.output_names, *program.inputs}
+    renamed: dict[str, str] = {}
+    for name in (op.name for op in program.ops if op.name not in program.outputs):
+        if name in program.output_names:
+            others = (f"{name}_inner{number or ''}" for number in itertools.count())
+            renamed[name] = next(other for other in others if other not in taken)
+    if not renamed:
+        return program
+    returned = {id(value) for value in model.graph.outputs}
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if value.name in renamed and id(value) not in returned:
+                value.name = renamed[value.name]
+    return renamed_ops(program, renamed)
 
 
 def _first_cause(error: BaseException) -> str:

@@ -109,6 +109,17 @@ class Program:
         return name
 
 
+def renamed_ops(program: Program, names: Mapping[str, str]) -> Program:
+    """The same program, its ops that are named in ``names`` called otherwise."""
+    return replace(
+        program,
+        ops=tuple(
+            replace(_relabelled(op, names), name=names.get(op.name, op.name)) for op in program.ops
+        ),
+        outputs=tuple(names.get(name, name) for name in program.outputs),
+    )
+
+
 def _refs_in(value: Any) -> Iterator[str]:
     if isinstance(value, Ref):
         yield value.name

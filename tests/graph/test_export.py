@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from exporter.core.errors import StageError
+from exporter.core.tensors import Case
 from exporter.execution.onnxruntime import Deployment, run_model
 from exporter.graph.export import check_interface
 from exporter.interpret.run import run_program
@@ -123,3 +124,40 @@ def test_all_differences_come_in_one_error():
     assert caught.value.stage == "simplify"
     assert "axis 0" in str(caught.value)
     assert "axis 1" in str(caught.value)
+
+
+class Clashing(nn.Module):
+    """Its second output may be called like its first op."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        positive = torch.where(x > 0, x, -x) * self.scale
+        return positive + 1, positive.sum(-1)
+
+
+@pytest.mark.parametrize("name", ["where", "gt", "mul", "total"])
+def test_an_output_may_be_called_like_an_op_inside(name: str):
+    x = floats("x", "n", 4)
+    toy = make_toy(
+        Clashing(), {"x": torch.randn(3, 4)}, (x,), (floats("y", "n", 4), floats(name, "n"))
+    )
+    onnx.checker.check_model(toy.model)
+    inputs = {"x": np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)}
+    found = run_model(toy.model, inputs, Deployment(threads=1))
+    expected = run_program(toy.program, inputs)
+    for label, value in expected.items():
+        np.testing.assert_allclose(found[label], value, rtol=1e-5, atol=1e-6)
+    link = toy.judge(cases=(Case(name="c", inputs=inputs, origin=""),))
+    assert not link.culprits
+    assert all(tap.local is not None for tap in link.taps)
+
+
+def test_an_output_that_is_called_like_a_weight_is_refused():
+    x = floats("x", "n", 4)
+    with pytest.raises(StageError, match="'scale' has the name of a weight"):
+        make_toy(
+            Clashing(), {"x": torch.randn(3, 4)}, (x,), (floats("y", "n", 4), floats("scale", "n"))
+        )

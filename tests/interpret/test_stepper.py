@@ -203,7 +203,7 @@ def test_the_debugger_s_truth_is_that_of_the_layer_walk(made: Any):
     graph = index(made.model)
     planned = plan_taps(made.program, graph)
     walk = Lockstep(made.program, graph, planned, deployment=Deployment(threads=1), budget=1 << 24)
-    layers = {v.planned.tap.name: (v.truth_local.copy(), v.exact) for v in walk.walk(inputs)}
+    layers = {v.planned.tap.name: (np.array(v.truth_local), v.exact) for v in walk.walk(inputs)}
     cut = {t.onnx_name for t in planned if t.fate == COMPARED and not t.constant}
     pair: Any = SimpleNamespace(program=made.program, planned=planned, cut=cut)
     stops = boundary(pair)
@@ -271,6 +271,7 @@ def second_interpreters(files: dict[str, str]) -> list[str]:
     for path, source in files.items():
         for node in ast.walk(ast.parse(source)):
             names: list[str] = []
+            line = getattr(node, "lineno", 0)
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith(_HOME):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.FunctionDef):
@@ -282,7 +283,7 @@ def second_interpreters(files: dict[str, str]) -> list[str]:
                 # resolve(op.target)(*args)
                 names = ["call"] if getattr(node.func.func, "id", "") == "resolve" else []
             bad = [name for name in names if path not in ONLY_IN.get(name, {path})]
-            found += [f"{path}:{node.lineno}: {name}" for name in bad]
+            found += [f"{path}:{line}: {name}" for name in bad]
     return found
 
 
