@@ -21,6 +21,7 @@ from exporter.core.files import open_regular
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255
+_MOST_DEPTH = 100
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -103,6 +104,7 @@ class Door:
             value = json.loads(data)
             if _SURROGATE.search(data):
                 json.dumps(value, ensure_ascii=False).encode("utf-8")
+            _check_depth(value)
         except RecursionError as error:
             raise self.bad(path, "its values are nested too deeply") from error
         except ValueError as error:
@@ -136,6 +138,17 @@ class Door:
     def wrong(self, path: Path | str, problem: str) -> UserInputError:
         """What to raise for a file with a problem."""
         return self.error(problem, where=str(path), remedy=self.remedy)
+
+
+def _check_depth(value: Any) -> None:
+    """Raise ``RecursionError`` for values that whoever writes them again could not."""
+    level, depth = [value] if isinstance(value, dict | list) else [], 0
+    while level:
+        inside = [held.values() if isinstance(held, dict) else held for held in level]
+        level = [item for held in inside for item in held if isinstance(item, dict | list)]
+        depth += 1
+        if depth > _MOST_DEPTH:
+            raise RecursionError
 
 
 def first_problem(error: ValidationError) -> str:

@@ -65,10 +65,7 @@ def rejudge(report: Report, *, factor: float | None = None) -> Report:
     own = Policy(
         factor=saved.factor,
         precision="int8" if saved.precision == "int8_weights" else saved.precision,
-        overrides=tuple(
-            Override(pattern=item["taps"], factor=item["factor"], reason=item["reason"])
-            for item in saved.overrides
-        ),
+        overrides=tuple(_override(item) for item in saved.overrides),
     )
     policies = _Policies(own=own, asked=own if factor is None else replace(own, factor=factor))
     outputs = [_output(output, policies) for output in report.outputs]
@@ -120,15 +117,12 @@ def _verdict(
 ) -> VerdictRecord:
     if saved.strain is None:
         return saved
+    held = _measured(measurement)
     try:
-        held = Measurement.from_json(measurement)
         before = judge(held, policies.own, layer=layer)
         again = judge(held, policies.asked, layer=layer)
-    except (TypeError, ValueError, KeyError) as error:
-        raise ArtifactError(
-            f"this report holds a figure that is no measurement ({error})",
-            remedy="run the pipeline again; the file was changed, or is of another version",
-        ) from error
+    except _NO_FIGURES as error:
+        raise _no_measurement(error) from error
     if again == before:
         return saved  # what was said beside the figures stays, such as graph or kernel
     # A value behind an ambiguous decision, or a kernel's loss, is out of its limit and excused.
@@ -305,6 +299,36 @@ def _culprit(
 def _error(measurement: Mapping[str, Any] | None) -> float | None:
     if measurement is None:
         return None
-    held = Measurement.from_json(measurement)
+    held = _measured(measurement)
     distance = held.actual or held.direct
     return distance.max_abs if distance else None
+
+
+_NO_FIGURES = (TypeError, ValueError, KeyError, AttributeError, OverflowError)
+
+
+def _override(saved: Mapping[str, Any]) -> Override:
+    """A saved override; raises ``ArtifactError`` for what is none."""
+    try:
+        return Override(pattern=saved["taps"], factor=saved["factor"], reason=saved["reason"])
+    except _NO_FIGURES as error:
+        raise _no_measurement(error) from error
+
+
+def _measured(saved: Mapping[str, Any]) -> Measurement:
+    """A saved measurement.
+
+    Raises:
+        ArtifactError: it is none.
+    """
+    try:
+        return Measurement.from_json(saved)
+    except _NO_FIGURES as error:
+        raise _no_measurement(error) from error
+
+
+def _no_measurement(error: Exception) -> ArtifactError:
+    return ArtifactError(
+        f"this report holds a figure that is no measurement ({error})",
+        remedy="run the pipeline again; the file was changed, or is of another version",
+    )

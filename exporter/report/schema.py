@@ -6,7 +6,6 @@ are ``None`` when they were not measured.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from exporter.core.errors import ArtifactError
 from exporter.core.files import write_text
+from exporter.core.reading import Door, first_problem
 from exporter.report.comparison import (
     CulpritRecord,
     DeploymentRecord,
@@ -33,6 +33,9 @@ CHECK_LAYERS = "layers"
 """No value inside of the file was compared, and the pipeline requires it."""
 CHECK_EMPTY = "empty"  # nothing was compared: whatever could have been holds no element
 CHECK_OTHER = "other"  # the run failed for a reason that none of its records carries
+
+
+_DOOR = Door(error=ArtifactError, says="not a readable JSON file", remedy="run the pipeline again")
 
 
 class WeightsRecord(Record):
@@ -238,24 +241,19 @@ def read_report(path: Path) -> Report:
     Raises:
         ArtifactError: missing, not JSON, of another schema version, or not a report.
     """
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError as error:
+    if not path.exists():
         raise ArtifactError(
             "there is no report here", where=str(path), remedy="run the pipeline first"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"not a readable JSON file ({error})", where=str(path)) from error
+        )
+    data = _DOOR.json(path)
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:
         raise ArtifactError(
-            f"report has schema version {version}, this version reads {SCHEMA_VERSION}",
+            f"report has schema version {str(version)[:40]}, this version reads {SCHEMA_VERSION}",
             where=str(path),
             remedy="run the pipeline again",
         )
     try:
         return Report.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"not a report: {key}: {first['msg']}", where=str(path)) from error
+        raise _DOOR.wrong(path, f"not a report: {first_problem(error)}") from error

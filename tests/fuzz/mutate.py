@@ -74,11 +74,15 @@ def _even(draw: Random, value: Any) -> tuple:
         keys, value = (*keys, key), value[key]
 
 
-def changed_tree(draw: Random, tree: Any) -> Any:
-    """A tree of plain values with one to three changes."""
+def changed_tree(draw: Random, tree: Any, *, deep: bool = False) -> Any:
+    """A tree of plain values with one to three changes.
+
+    Args:
+        deep: every place is as likely; even steps seldom get to the bottom of a large tree.
+    """
     tree = json.loads(json.dumps(tree))
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
-        keys = _even(draw, tree)
+        keys = draw.choice(places(tree)) if deep and tree else _even(draw, tree)
         if not keys or draw.random() < 0.01:
             tree = evil(draw)
             continue

@@ -155,7 +155,8 @@ def report_file(draw: Random, corpus: Path, work: Path) -> Attempt:
     path = run / "report.json"
     if draw.random() < 0.85:
         tree = json.loads(path.read_text())
-        path.write_text(as_json(changed_tree(draw, tree)), errors="surrogatepass")
+        text = as_json(changed_tree(draw, tree, deep=draw.random() < 0.6))
+        path.write_text(text, errors="surrogatepass")
     elif draw.random() < 0.7:
         path.write_bytes(changed_bytes(draw, path.read_bytes()))
     elif draw.random() < 0.5:

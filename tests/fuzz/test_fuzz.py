@@ -1,0 +1,165 @@
+"""Whatever lies in a file, its reader gives a value, a verdict or one sentence with a remedy.
+
+The seeds are those of ``scripts/fuzz_readers.py``: an input that failed there can be named here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exporter.cases.audio import read_waveform
+from exporter.config import load_pipeline
+from exporter.config.foreign_yaml import read_foreign_yaml
+from exporter.core.errors import UserInputError
+from exporter.core.reading import Door
+from exporter.flows.inspection import inspect
+from exporter.golden.store import read_golden
+from exporter.graph.program_file import OPS_FILE, load_program
+from exporter.graph.taps import read_taps
+from exporter.models.weights import read_model_pt, read_safetensors
+from exporter.report.schema import read_report
+from exporter.speech.cmvn import read_am_mvn
+from tests.fuzz.corpus import make_corpus
+from tests.fuzz.kinds import KINDS
+from tests.fuzz.mutate import changed_bytes, changed_tree
+from tests.fuzz.worker import attempt
+
+DOOR = Door(error=UserInputError, says="cannot be read", remedy="give another one")
+READERS = {
+    "x.yaml": load_pipeline,
+    "config.yaml": lambda path: read_foreign_yaml(DOOR, path),
+    "report.json": read_report,
+    "taps.json": read_taps,
+    OPS_FILE: lambda path: load_program(path.parent),
+    "manifest.json": lambda path: read_golden(path.parent),
+    "model.onnx": inspect,
+    "model.pt": read_model_pt,
+    "x.safetensors": read_safetensors,
+    "am.mvn": read_am_mvn,
+    "x.wav": lambda path: read_waveform(path, 16000),
+}
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["aten.add.Tensor", "1.0", "format", "float32", "ref", "nan"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["format", "ops", "taps", "schema_version", "name", "model", "cases"])
+            | st.text(max_size=5),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=15,
+)
+QUICK = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def refused_or_read(name: str, folder: Path, data: bytes) -> None:
+    """Read the bytes as the file of a name; anything but a sentence for the user fails."""
+    path = folder / name
+    path.write_bytes(data)
+    try:
+        READERS[name](path)
+    except UserInputError as error:
+        assert error.problem
+
+
+@pytest.mark.parametrize("name", READERS)
+@QUICK
+@given(data=st.binary(max_size=200))
+def test_bytes_of_any_kind(tmp_path: Path, name: str, data: bytes):
+    refused_or_read(name, tmp_path, data)
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name.endswith(("json", "yaml"))])
+@QUICK
+@given(value=PLAIN)
+def test_values_of_any_type(tmp_path: Path, name: str, value: object):
+    refused_or_read(name, tmp_path, json.dumps(value).encode())
+
+
+SAVED = Path(__file__).resolve().parents[2] / "golden" / "silero_vad_tiny" / "manifest.json"
+
+
+@QUICK
+@given(seed=st.integers(0, 2**32))
+def test_a_golden_with_another_value_anywhere(tmp_path: Path, seed: int):
+    draw = Random(seed)
+    tree = changed_tree(draw, json.loads(SAVED.read_text()))
+    refused_or_read("manifest.json", tmp_path, json.dumps(tree).encode())
+
+
+@QUICK
+@given(seed=st.integers(0, 2**32))
+def test_a_golden_with_other_bytes_anywhere(tmp_path: Path, seed: int):
+    refused_or_read("manifest.json", tmp_path, changed_bytes(Random(seed), SAVED.read_bytes()))
+
+
+# Inputs that once ended in an exception, or never: a kind and a seed each.
+FAILED = (
+    *(("golden", 5), ("golden", 12), ("golden", 119), ("golden", 164), ("golden", 175)),
+    *(("program", 11), ("program", 17), ("program", 24), ("program", 88), ("program", 106)),
+    *(("checkpoint", 0), ("checkpoint", 55), ("checkpoint", 188), ("tensors", 19)),
+    *(("tensors", 102), ("yaml", 22), ("yaml", 124), ("yaml", 228), ("yaml", 286)),
+    *(("yaml", 302), ("yaml", 515), ("audio", 79), ("golden check", 2), ("golden check", 24)),
+    *(("golden check", 65), ("golden check", 71), ("verify", 35), ("verify", 67)),
+    *(
+        ("verify", 68),
+        ("verify", 108),
+        ("verify", 111),
+        ("debug", 27),
+        ("debug", 97),
+        ("report", 40),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus") / "corpus")
+
+
+def ended(kind: str, seed: int, corpus: Path, work: Path) -> tuple[int, str]:
+    home = Path.cwd()
+    try:
+        return attempt(kind, seed, corpus, work)
+    finally:
+        os.chdir(home)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "seed"), FAILED)
+def test_what_failed_once(corpus: Path, tmp_path: Path, kind: str, seed: int):
+    code, said = ended(kind, seed, corpus, tmp_path)
+    assert code in (0, 1, 2), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("verify", "debug")])
+def test_a_few_of_every_kind(corpus: Path, tmp_path: Path, kind: str):
+    codes: Counter[int] = Counter()
+    for seed in range(900_000, 900_020):
+        work = tmp_path / str(seed)
+        work.mkdir()
+        code, said = ended(kind, seed, corpus, work)
+        assert code in (0, 1, 2), f"{kind}:{seed}: {said}"
+        codes[code] += 1
+    assert codes[2], "nothing was refused: is anything damaged at all?"
