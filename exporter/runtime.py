@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from onnx import helper
 
+from exporter.build.metadata import INPUT_CHOICES, SAMPLE_RATE_HZ
 from exporter.core.errors import ArtifactError, AudioError, UserInputError
 from exporter.execution.onnxruntime import Deployment, check_provider
 from exporter.execution.segment_run import SegmentRun
@@ -35,7 +36,6 @@ from exporter.graph.segment_split import WAVEFORM
 
 __all__ = ["SpeechRunner"]
 
-_PREFIX = "export_verify."
 MAX_PADDED_S = 40.0
 """Larger batches are hardly faster: what a batch costs by itself is small beside this."""
 BATCH_COST_S = 2.0
@@ -84,9 +84,7 @@ class SpeechRunner:
         self.sample_rate_hz = _sample_rate(metadata, self.path)
         self._max_padded = int(max_padded_s * self.sample_rate_hz)
         self._per_batch = int(BATCH_COST_S * self.sample_rate_hz)
-        self._choices: dict[str, dict[str, int]] = json.loads(
-            metadata.get(f"{_PREFIX}input_choices", "{}")
-        )
+        self._choices: dict[str, dict[str, int]] = json.loads(metadata.get(INPUT_CHOICES, "{}"))
         graph = index_graph(model, self.path.parent)
         self._run = SegmentRun(graph, self.path, deployment)
         self._dtypes = {
@@ -160,7 +158,7 @@ class SpeechRunner:
 
 
 def _sample_rate(metadata: dict[str, str], path: Path) -> int:
-    text = metadata.get(f"{_PREFIX}sample_rate_hz", "")
+    text = metadata.get(SAMPLE_RATE_HZ, "")
     rate = float(text) if text.isdigit() else math.nan
     if not rate > 0:
         raise ArtifactError(

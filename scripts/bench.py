@@ -42,7 +42,7 @@ from exporter.cases.load import load_cases  # noqa: E402
 from exporter.config import load_pipeline  # noqa: E402
 from exporter.contracts import run_contracts  # noqa: E402
 from exporter.execution.onnxruntime import Deployment, FileRun  # noqa: E402
-from exporter.flows.check import contract_subject  # noqa: E402
+from exporter.flows.check import contract_target, finished_run  # noqa: E402
 from exporter.flows.run import run  # noqa: E402
 from exporter.graph.wrap import wrap  # noqa: E402
 from exporter.interpret.run import run_program  # noqa: E402
@@ -167,8 +167,12 @@ def contracts(out: Path, threads: int) -> float:
     pipeline = load_pipeline(TINY)
     wrapped = wrap(pipeline)
     cases = load_cases(pipeline, wrapped.inputs, (pipeline.default_case,))
-    subject = contract_subject(
-        pipeline, wrapped, cases, folder=out, deployment=Deployment(threads=threads)
+    subject = contract_target(
+        pipeline,
+        wrapped,
+        cases,
+        finished_run(pipeline, wrapped, out),
+        deployment=Deployment(threads=threads),
     )
     if subject.onnx.problem is not None:
         sys.exit(subject.onnx.problem)

@@ -32,7 +32,7 @@ from exporter.contracts import run_contracts  # noqa: E402
 from exporter.contracts.onnx_side import OnnxSide, opened  # noqa: E402
 from exporter.contracts.probes import resize  # noqa: E402
 from exporter.execution.onnxruntime import Deployment  # noqa: E402
-from exporter.flows.check import contract_subject  # noqa: E402
+from exporter.flows.check import contract_target, finished_run  # noqa: E402
 from exporter.graph.light_model import read_in_place  # noqa: E402
 from exporter.graph.stored_weights import simplify_stored  # noqa: E402
 from exporter.graph.weight_files import store_shipped  # noqa: E402
@@ -60,11 +60,11 @@ def main() -> int:
     wrapped = wrap(pipeline)
     torch.set_num_threads(options.threads)
     cases = load_cases(pipeline, wrapped.inputs, (pipeline.default_case,))
-    subject = contract_subject(
+    subject = contract_target(
         pipeline,
         wrapped,
         cases,
-        folder=options.run,
+        finished_run(pipeline, wrapped, options.run),
         deployment=Deployment(threads=options.threads),
     )
     problem = subject.onnx.problem

@@ -40,7 +40,8 @@ import numpy as np  # noqa: E402
 from contenders import Worker, markdown, rounds, rows, started  # noqa: E402
 from interleaved import machine  # noqa: E402
 
-from exporter.build.build import PREFIX, build  # noqa: E402
+from exporter.build.build import build  # noqa: E402
+from exporter.build.metadata import PREFIX  # noqa: E402
 from exporter.cases.audio import read_waveform  # noqa: E402
 from exporter.config import Pipeline, load_pipeline  # noqa: E402
 from exporter.graph.contents import metadata_entries  # noqa: E402

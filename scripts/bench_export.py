@@ -154,7 +154,8 @@ class Clock:
 
 def ours(pipeline: Pipeline, wrapped: Any, folder: Path, clock: Clock) -> None:
     """The making half of a run."""
-    from exporter.build.build import make, metadata_of
+    from exporter.build.build import make
+    from exporter.build.metadata import metadata_of
     from exporter.report.progress import Progress
 
     stages = Progress(quiet=True)

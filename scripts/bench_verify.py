@@ -30,7 +30,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from interleaved import machine, median  # noqa: E402
 
-from exporter.build.build import PREFIX  # noqa: E402
+from exporter.build.metadata import PREFIX  # noqa: E402
 from exporter.cases.audio import read_waveform  # noqa: E402
 from exporter.core.tensors import Case  # noqa: E402
 from exporter.execution.onnxruntime import Deployment, FileRun  # noqa: E402

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from exporter import __version__
+from exporter.build.artifacts import Artifacts
 from exporter.build.cached import (
     EXPORTED,
     PROGRAM,
@@ -26,6 +25,7 @@ from exporter.build.cached import (
     take,
 )
 from exporter.build.key import key_parts
+from exporter.build.metadata import EXPORT_DIGEST, VALUE_NAMES, metadata_of
 from exporter.cache.store import Store
 from exporter.config import Pipeline
 from exporter.core.artifact import Artifact
@@ -43,13 +43,6 @@ from exporter.graph.taps import plan_taps, write_taps
 from exporter.graph.weight_files import store_exported, store_shipped
 from exporter.graph.wrap import Wrapped, narrowed, wrap
 from exporter.models.user_code import blamed, stopping
-
-PREFIX = "export_verify."
-INPUT_INITIAL = f"{PREFIX}input_initial"
-"""Metadata: what an input that carries state is filled with before the first call, by name, and the
-size of its axes where no other input gives it."""
-VALUE_NAMES = f"{PREFIX}value_names"
-"""Metadata of an export whose values have the names that torch's own decomposition gives them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +65,11 @@ class Built:
     cache: CacheUse | None = None
     store: Store | None = None
     made_of: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """The files, as other commands find them later."""
+        return Artifacts(folder=self.shipped.path.parent, made=self.program)
 
     @property
     def stations(self) -> tuple[Station, ...]:
@@ -209,6 +207,7 @@ def make(
             for name, axis in found.axes.items()
         }
         program = replace(result.program, limits=limits, notes=found.notes, guards=found.guards)
+        program = replace(program, specs=narrowed(wrapped, program).inputs)
         outside = pipeline.export.external_data
         clear_exported(folder)
         exported, model = store_exported(result.model, folder / EXPORTED, base, outside=outside)
@@ -231,7 +230,7 @@ def make(
             said["simplify"] = f"{simplified.nodes_before} -> {simplified.nodes_after} nodes{grew}"
             stage.result(said["simplify"])
     with stages.stage("ship"):
-        shipping = {**base, f"{PREFIX}export_digest": exported.sha256}
+        shipping = {**base, EXPORT_DIGEST: exported.sha256}
         path = folder / SHIPPED
         shipped = store_shipped(shipped_model, weights, path, shipping, outside=outside)
         said["ship"] = ""
@@ -273,29 +272,3 @@ def state_of(pipeline: Pipeline, wrapped: Wrapped) -> dict[str, str]:
     """Digests of all that an export of this pipeline is made of now, by the parts of its key."""
     parts = key_parts(pipeline, wrapped, metadata_of(pipeline, wrapped))
     return {name: hashlib.sha256(held.encode()).hexdigest() for name, held in parts.items()}
-
-
-def metadata_of(
-    pipeline: Pipeline, wrapped: Wrapped, *, names_of_torch: bool = False
-) -> dict[str, str]:
-    """What a file says of itself: pipeline, weights, and the readable values of its inputs."""
-    choices = {spec.name: dict(spec.choices) for spec in wrapped.inputs if spec.choices}
-    initial = {
-        spec.name: {
-            "value": float(spec.initial),
-            "minimum": {axis.name: axis.minimum for axis in spec.axes},
-        }
-        for spec in wrapped.inputs
-        if spec.initial is not None
-    }
-    return {
-        **({VALUE_NAMES: "torch"} if names_of_torch else {}),
-        f"{PREFIX}tool_version": __version__,
-        f"{PREFIX}pipeline": pipeline.name,
-        f"{PREFIX}graph_digest": pipeline.graph_digest,
-        f"{PREFIX}weights": "seeded" if wrapped.weights.seeded else wrapped.weights.source,
-        f"{PREFIX}weights_digest": wrapped.weights.digest,
-        f"{PREFIX}sample_rate_hz": str(pipeline.sample_rate_hz),
-        f"{PREFIX}input_choices": json.dumps(choices, sort_keys=True),
-        **({INPUT_INITIAL: json.dumps(initial, sort_keys=True)} if initial else {}),
-    }

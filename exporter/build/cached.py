@@ -204,6 +204,6 @@ def _shared(program: Program, module: nn.Module) -> dict[str, Any]:
     }
 
 
-def stages_made(said: Mapping[str, str]) -> tuple[str, ...]:
+def stages_made(made: Mapping[str, str]) -> tuple[str, ...]:
     """The making stages that ran, in order."""
-    return tuple(name for name in STAGES if name in said)
+    return tuple(name for name in STAGES if name in made)

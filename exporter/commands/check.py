@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exporter.commands import _options as common
+from exporter.parity.status import Status
 
 if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
@@ -62,7 +63,7 @@ def command(
             ("why", record.reason),
             ("advice", record.advice),
         ):
-            if text and not (label in ("observed", "limit") and record.verdict == "not run"):
+            if text and not (label in ("observed", "limit") and record.verdict == Status.NOT_RUN):
                 click.echo(f"    {label:<9}{text}")
         if verbose:
             details = json.dumps(record.details, indent=2, default=str)

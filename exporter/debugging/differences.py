@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from exporter.debugging.isolate import Row
 from exporter.debugging.pair import Pair
+from exporter.graph.difference import Difference, Kind
 from exporter.graph.index import GraphIndex
-from exporter.graph.structure import Difference, diff_structure
+from exporter.graph.structure import diff_structure
 from exporter.graph.subgraph import piece_of
 from exporter.graph.taps import PlannedTap
 
@@ -43,7 +44,7 @@ def locate_differences(pair: Pair) -> tuple[Located, ...]:
     located = []
     for difference in found:
         values = () if difference.tap is None else (difference.tap, *difference.also)
-        graph = pair.actual if difference.kind == "node added" else pair.expected
+        graph = pair.actual if difference.kind is Kind.NODE_ADDED else pair.expected
         places = sorted(
             {p for p in (_tap_of(graph, v, order) for v in values) if p is not None},
             key=lambda place: place[0],

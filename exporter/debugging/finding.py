@@ -12,11 +12,11 @@ from exporter.debugging.differences import Located
 from exporter.debugging.isolate import Row
 from exporter.debugging.origin import constant_behind, parameter_of
 from exporter.debugging.pair import Pair
+from exporter.graph.difference import ABSENT, Difference, Kind
 from exporter.graph.index import GraphIndex
-from exporter.graph.structure import ABSENT, Difference
 
 KERNEL, GRAPH, INPUT, ADDED_UP = "kernel", "graph", "input", "added up"
-"""Kinds beyond those of ``structure.Difference``: found by numbers."""
+"""Kinds beyond those of ``difference.Kind``: found by numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Finding:
     """What differs, and where.
 
     Attributes:
-        kind: a kind of ``structure.Difference``, or "kernel" (onnxruntime computes the op
+        kind: a kind of ``difference.Kind``, or "kernel" (onnxruntime computes the op
             wrongly), "graph" (the ops themselves compute something else), "input" (what enters
             the layer is wrong already) or "added up" (small errors of several layers).
         layer, op, tap, source: place in PyTorch; "" for the whole file.
@@ -109,7 +109,7 @@ def from_difference(pair: Pair, at: Located, rows: tuple[Row, ...]) -> Finding:
 def _in_own_words(pair: Pair, at: Located) -> Difference:
     """The difference with parameters by their names and handed-on constants by their values."""
     d = at.difference
-    if d.kind == "inputs changed":
+    if d.kind is Kind.INPUTS_CHANGED:
         (expected, was), (actual, now) = (
             _with_constant(graph, text, stored)
             for graph, text, stored in zip(
@@ -117,7 +117,7 @@ def _in_own_words(pair: Pair, at: Located) -> Difference:
             )
         )
         return replace(d, expected=expected, actual=actual, stored=(was, now))
-    if d.kind in ("weight", "dtype", "shape") and at.taps:
+    if d.kind in (Kind.WEIGHT, Kind.DTYPE, Kind.SHAPE) and at.taps:
         parameter = parameter_of(pair, d.name, at.taps[0].tap.name)
         return replace(d, name=f"{d.name} ({parameter})") if parameter else d
     return d
@@ -132,33 +132,33 @@ def _with_constant(graph: GraphIndex, name: str, stored: bool) -> tuple[str, boo
 def describe(pair: Pair, d: Difference) -> tuple[str, ...]:
     """What differs, with both values, and what that looks like."""
     where = f"{d.op} '{d.node}'"
-    if d.kind in ("weight", "constant") and d.note:
+    if d.kind in (Kind.WEIGHT, Kind.CONSTANT) and d.note:
         return _both(d, where), f"it is {d.note}"
-    if d.kind == "node added":
+    if d.kind is Kind.NODE_ADDED:
         return f"{where} was added: {d.actual}", _cast(pair, d)
     return (_both(d, where),)
 
 
 def _both(d: Difference, where: str) -> str:
     both = f"{d.actual} in the file, {d.expected} as exported"
-    if d.kind == "attribute":
+    if d.kind is Kind.ATTRIBUTE:
         return f"attribute '{d.name}' of {where} differs: {both}"
-    if d.kind in ("weight", "constant"):
+    if d.kind in (Kind.WEIGHT, Kind.CONSTANT):
         share = f" ({d.count:,} of {d.size:,} elements differ)" if d.count and d.size else ""
         return f"{d.kind} '{d.name}' of {where} differs: {both}{share}"
-    if d.kind == "dtype":
+    if d.kind is Kind.DTYPE:
         return f"dtype of '{d.name}', read by {where}, differs: {both}"
-    if d.kind == "shape":
+    if d.kind is Kind.SHAPE:
         return f"shape of '{d.name}', read by {where}, differs: {both}"
-    if d.kind == "node missing":
+    if d.kind is Kind.NODE_MISSING:
         return f"{where} is missing: {both}"
-    if d.kind == "op changed":
+    if d.kind is Kind.OP_CHANGED:
         return f"{where} is another operator: {both}"
-    if d.kind == "inputs changed":
+    if d.kind is Kind.INPUTS_CHANGED:
         return _changed_input(d, where, both)
-    if d.kind == "outputs changed":
+    if d.kind is Kind.OUTPUTS_CHANGED:
         return f"outputs of {where} differ: {both}"
-    if d.kind == "interface":
+    if d.kind is Kind.INTERFACE:
         return f"{d.name} of the graph differs: {both}"
     return f"{d.kind} '{d.name}' differs: {both}"
 

@@ -5,19 +5,18 @@ Nothing is exported or captured again; the run left its program in a form that l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 
-from exporter.build.build import INPUT_INITIAL, PREFIX
+from exporter.build.artifacts import Artifacts
+from exporter.build.metadata import GRAPH_DIGEST, PIPELINE, WEIGHTS_DIGEST
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
-from exporter.core.errors import ArtifactError, UserInputError
-from exporter.core.tensors import Axis, Case, TensorSpec
+from exporter.core.errors import ArtifactError
+from exporter.core.tensors import Case
 from exporter.execution.onnxruntime import Deployment
 from exporter.execution.trial import try_file
 from exporter.graph.certificate import is_own
@@ -25,7 +24,6 @@ from exporter.graph.foreign_taps import agreeing_taps
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
-from exporter.graph.program_file import load_program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
 from exporter.judge.policy import policy_of
 from exporter.judge.reference import MADE, MADE_WITH_NAMES_OF_TORCH
@@ -104,8 +102,8 @@ def load_pair(
     given = None if onnx_path is None else read_model(onnx_path)
     foreign = given is not None and _is_foreign(given)
     place, report = _reference(pipeline, folder, onnx_path, foreign=foreign)
-    path = place / "model.onnx"
-    expected = index_graph(read_model(path), place)
+    artifacts = Artifacts(folder=place)
+    path, expected = artifacts.shipped, artifacts.graph
     of_run = report.artifacts if place == folder else []
     recorded = next((a for a in of_run if a.name == path.name), None)
     if recorded is not None and changed_file(recorded, place / "report.json"):
@@ -114,10 +112,10 @@ def load_pair(
             where=str(path),
             remedy=f"{_RUN_AGAIN}; to debug a changed file, give it with --onnx",
         )
-    program = load_program(place / "program")
+    program = artifacts.program
     planned = plan_taps(program, expected)
     chosen, notes = _choose_case(pipeline, report, case)
-    (loaded,) = load_cases(pipeline, input_specs(expected), (chosen,))
+    (loaded,) = load_cases(pipeline, artifacts.inputs, (chosen,))
     pair = Pair(
         folder=folder,
         report=report,
@@ -174,7 +172,7 @@ def _reference(
 
 def _is_foreign(model: onnx.ModelProto) -> bool:
     """True for a file that says of no pipeline that it was exported from it."""
-    return f"{PREFIX}graph_digest" not in metadata_of(model)
+    return GRAPH_DIGEST not in metadata_of(model)
 
 
 def against(pair: Pair, model: onnx.ModelProto, path: Path) -> Pair:
@@ -250,15 +248,15 @@ def metadata_of(model: onnx.ModelProto) -> Mapping[str, str]:
 def _check_origin(model: onnx.ModelProto, path: Path, expected: onnx.ModelProto) -> None:
     """Layers can only be told apart in a file that descends from this run's export."""
     given, own = metadata_of(model), metadata_of(expected)
-    key = f"{PREFIX}graph_digest"
+    key = GRAPH_DIGEST
     if given.get(key) != own.get(key):
-        name = given.get(f"{PREFIX}pipeline", "unknown")
+        name = given.get(PIPELINE, "unknown")
         raise ArtifactError(
             f"the file belongs to another pipeline or to another version of it ('{name}')",
             where=str(path),
             remedy="give a file that descends from this run's model.onnx",
         )
-    key = f"{PREFIX}weights_digest"
+    key = WEIGHTS_DIGEST
     if given.get(key) != own.get(key):
         raise ArtifactError(
             "the file was exported with other weights than this run",
@@ -290,50 +288,3 @@ def _choose_case(
         notes = (f"case '{skipped[0]}' is not in the YAML: '{found}' is used",) if skipped else ()
         return found, notes
     return pipeline.default_case, ()
-
-
-def input_specs(graph: GraphIndex) -> tuple[TensorSpec, ...]:
-    """Inputs of an exported file; readable values and initial states come from its metadata.
-
-    Raises:
-        UserInputError: the metadata is not what ``export-verify`` wrote.
-    """
-    choices = _metadata_json(graph, f"{PREFIX}input_choices")
-    initial = _metadata_json(graph, INPUT_INITIAL)
-    specs = []
-    for value in graph.model.graph.input:
-        if value.name in graph.initializers:
-            continue
-        kind = value.type.tensor_type
-        shape = tuple(
-            d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim
-        )
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
-        chosen = {**choices.get(value.name, {})}
-        spec = TensorSpec(name=value.name, dtype=dtype, shape=shape, choices=chosen)
-        specs.append(_with_state(spec, initial.get(value.name)))
-    return tuple(specs)
-
-
-def _with_state(spec: TensorSpec, saved: Any) -> TensorSpec:
-    if saved is None:
-        return spec
-    try:
-        axes = (Axis(name=name, minimum=int(size)) for name, size in saved["minimum"].items())
-        return replace(spec, initial=float(saved["value"]), axes=tuple(axes))
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise _damaged(INPUT_INITIAL) from error
-
-
-def _metadata_json(graph: GraphIndex, key: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(metadata_of(graph.model).get(key, "{}"))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise _damaged(key)
-    return found
-
-
-def _damaged(key: str) -> UserInputError:
-    return UserInputError(f"the file's metadata '{key}' is damaged", remedy=_RUN_AGAIN)

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from exporter.build.build import PREFIX, metadata_of
+from exporter.build.artifacts import Artifacts
+from exporter.build.metadata import metadata_of, same_origin
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
@@ -16,29 +17,24 @@ from exporter.contracts import ContractResult, Target, declared_settings, run_co
 from exporter.contracts.make_target import target_from_wrapped
 from exporter.core.errors import ConfigError
 from exporter.core.stages import Stages
-from exporter.core.tensors import Case, Tap
+from exporter.core.tensors import Case
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_artifact
-from exporter.graph.program import Program
-from exporter.graph.program_file import load_program
-from exporter.graph.taps import read_taps
-from exporter.graph.wrap import Wrapped, wrap
+from exporter.graph.wrap import Wrapped, narrowed, wrap
 from exporter.parity.status import decide, status_of
 from exporter.report.progress import Progress
 from exporter.report.schema import ContractRecord
 
 
-def contract_subject(
+def contract_target(
     pipeline: Pipeline,
     wrapped: Wrapped,
     cases: Sequence[Case],
+    artifacts: Artifacts | None,
     *,
-    folder: Path | None,
-    program: Program | None = None,
     deployment: Deployment | None = None,
     thorough: bool = False,
-    shipped: Path | None = None,
     graph: GraphIndex | None = None,
     session: FileRun | None = None,
 ) -> Target:
@@ -46,25 +42,17 @@ def contract_subject(
 
     Args:
         cases: loaded cases; the first is what probes are cut from.
-        folder: the output folder of a finished run; None (or one without a file of this very
-            pipeline and weights) exports in memory when a contract asks for the file.
-        program: the captured program, if it is at hand; read from ``folder`` otherwise.
-        shipped: the file in ``folder``, if it is known to be of this very pipeline and weights.
-        graph, session: that file as it is open already.
+        artifacts: files of this very pipeline and weights; None exports in memory when a contract
+            asks for the file.
+        graph, session: the shipped file as it is open already.
     """
-    if shipped is not None:
-        file, taps = shipped, _taps_beside(shipped)
-    else:
-        file, taps = _finished(pipeline, wrapped, folder)
-    if file is not None and program is None and (file.parent / "program" / "ops.json").is_file():
-        program = load_program(file.parent / "program")
     return target_from_wrapped(
         wrapped,
         cases,
         name=pipeline.name,
-        file=file,
-        taps=taps,
-        program=program if file is not None else None,
+        file=artifacts.shipped if artifacts else None,
+        taps=artifacts.taps if artifacts else {},
+        program=artifacts.program if artifacts and artifacts.complete else None,
         deployment=deployment,
         sweep=pipeline.lengths,
         thorough=thorough,
@@ -74,23 +62,13 @@ def contract_subject(
     )
 
 
-def _finished(
-    pipeline: Pipeline, wrapped: Wrapped, folder: Path | None
-) -> tuple[Path | None, Mapping[str, Tap]]:
-    """The shipped file and the tap map of a run of this very pipeline and weights."""
-    if folder is None or not (folder / "model.onnx").is_file():
-        return None, {}
-    artifact, _ = open_artifact(folder / "model.onnx")
-    expected = metadata_of(pipeline, wrapped)
-    keys = (f"{PREFIX}graph_digest", f"{PREFIX}weights_digest")
-    if any(artifact.metadata.get(key) != expected[key] for key in keys):
-        return None, {}
-    return artifact.path, _taps_beside(artifact.path)
-
-
-def _taps_beside(file: Path) -> Mapping[str, Tap]:
-    taps = file.parent / "taps.json"
-    return read_taps(taps) if taps.is_file() else {}
+def finished_run(pipeline: Pipeline, wrapped: Wrapped, folder: Path) -> Artifacts | None:
+    """What a run of this very pipeline and weights has left in ``folder``, if there was one."""
+    found = Artifacts(folder=folder)
+    if not found.shipped.is_file():
+        return None
+    artifact, _ = open_artifact(found.shipped)
+    return found if same_origin(artifact.metadata, metadata_of(pipeline, wrapped)) else None
 
 
 def contract_records(
@@ -159,19 +137,22 @@ def _checked(
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         stage.result(f"weights: {wrapped.weights.source}")
+    artifacts = finished_run(pipeline, wrapped, options.folder(pipeline))
+    if artifacts and artifacts.complete:
+        wrapped = narrowed(wrapped, artifacts.program)
     cases = load_cases(pipeline, wrapped.inputs, choose_cases(pipeline, options.cases))
-    subject = contract_subject(
+    target = contract_target(
         pipeline,
         wrapped,
         cases,
-        folder=options.folder(pipeline),
+        artifacts,
         deployment=Deployment(threads=options.threads or 0),
         thorough=thorough,
     )
     results: list[ContractResult] = []
     for name, wanted in settings.items():
         with progress.stage(name) as stage:
-            found = run_contracts(subject, {name: wanted}, pipeline=pipeline)
+            found = run_contracts(target, {name: wanted}, pipeline=pipeline)
             stage.result(", ".join(f"{item.side}: {item.status}" for item in found))
         results += found
     return results

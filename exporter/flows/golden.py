@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exporter.build.metadata import GRAPH_DIGEST
 from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.disk import writable_folder
@@ -136,8 +137,7 @@ def _recorded(
         report = run(pipeline, options, progress=progress, all_cases=not cases, provider="cpu")
     names = cases or [case.name for case in pipeline.cases]
     refuse_bad_run(pipeline, report, names, run_folder / "model.onnx")
-    wrapped = wrap(pipeline)
-    if from_run and (changed := changed_since(pipeline, wrapped, report)):
+    if from_run and (changed := changed_since(pipeline, wrap(pipeline), report)):
         raise GoldenError(
             f"the run is of another state of the model; changed since: {changed}",
             where=str(run_folder),
@@ -149,7 +149,6 @@ def _recorded(
             report,
             run_folder,
             folder,
-            inputs=wrapped.inputs,
             reason=reason,
             cases=cases,
             progress=progress.phase,
@@ -210,7 +209,7 @@ def _own_file(pipeline: Pipeline, run_folder: Path) -> Path | None:
         metadata = {entry.key: entry.value for entry in metadata_entries(path)}
     except UserInputError:
         return None
-    return path if metadata.get("export_verify.graph_digest") == pipeline.graph_digest else None
+    return path if metadata.get(GRAPH_DIGEST) == pipeline.graph_digest else None
 
 
 def _export(pipeline: Pipeline, options: RunOptions, progress: Stages) -> Path:

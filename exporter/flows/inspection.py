@@ -10,13 +10,13 @@ from pathlib import Path
 
 import onnx
 
+from exporter.build.metadata import INPUT_CHOICES
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.graph.certificate import PREFIX, Checked, check_certificate
 from exporter.report.digest import report_digest
 from exporter.report.inspection import CHANGED, INTACT, NONE, Inspection, Value
 from exporter.report.schema import read_report
 
-_CHOICES = "export_verify.input_choices"
 _MOST_JSON = 1 << 20
 
 
@@ -29,7 +29,7 @@ def inspect(path: Path) -> Inspection:
     checked = check_certificate(path)
     contents = checked.contents
     graph, metadata = contents.model.graph, contents.metadata
-    choices = _choices(metadata.get(_CHOICES, ""))
+    choices = _choices(metadata.get(INPUT_CHOICES, ""))
     external = sum((path.parent / name).stat().st_size for name in contents.external)
     state = NONE if checked.certificate is None else INTACT if checked.intact else CHANGED
     return Inspection(

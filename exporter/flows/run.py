@@ -26,7 +26,7 @@ from exporter.core.stopwatch import FILES, breakdown, collecting, timed
 from exporter.core.tensors import Case
 from exporter.execution.onnxruntime import Deployment
 from exporter.flows.certify import certify_run, uncertify
-from exporter.flows.check import contract_records, contract_subject
+from exporter.flows.check import contract_records, contract_target
 from exporter.flows.prepare import Prepared, prepare
 from exporter.flows.report import judged_report
 from exporter.flows.stopped import (
@@ -220,19 +220,17 @@ def _contracts(
     if not declared_settings(pipeline.contracts, pipeline=pipeline):
         return []
     with progress.stage("contracts") as stage:
-        subject = contract_subject(
+        target = contract_target(
             pipeline,
             built.wrapped,
             cases,
-            folder=ready.folder,
-            program=built.program,
+            built.artifacts,
             deployment=ready.deployments[0],
-            shipped=built.shipped.path,
             graph=held.graph,
             session=held.session,
         )
         found = run_contracts(
-            subject, pipeline.contracts, progress=progress.phase, pipeline=pipeline
+            target, pipeline.contracts, progress=progress.phase, pipeline=pipeline
         )
         records = contract_records(pipeline, found)
         counts = Counter(record.verdict for record in records)

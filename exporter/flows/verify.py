@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from exporter.build.build import PREFIX, VALUE_NAMES, users_code
+from exporter.build.build import users_code
+from exporter.build.metadata import EXPORT_DIGEST, VALUE_NAMES
 from exporter.cases.load import load_cases
 from exporter.cases.sized import sized_cases
 from exporter.config import Pipeline
@@ -30,7 +31,7 @@ from exporter.flows.stopped import stopped_report
 from exporter.graph.certificate import check_certificate, is_own
 from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import open_artifact
-from exporter.graph.wrap import wrap
+from exporter.graph.wrap import narrowed, wrap
 from exporter.judge.chain import Chain, Subject
 from exporter.judge.chain_result import ChainResult
 from exporter.judge.changes import structure_records
@@ -114,7 +115,7 @@ def _verified(
                 ready.threads,
                 progress,
                 # Values of a file of somebody else's are known by the names that torch gave them.
-                names_of_torch=f"{PREFIX}export_digest" not in artifact.metadata
+                names_of_torch=EXPORT_DIGEST not in artifact.metadata
                 or VALUE_NAMES in artifact.metadata,
             )
         except StageError as error:
@@ -129,6 +130,8 @@ def _verified(
             )
             write_reports(report, folder)
             return report
+        wrapped = narrowed(wrapped, own.program)
+        loaded = load_cases(pipeline, wrapped.inputs, ready.cases)
         taps = known_taps(artifact.metadata, given, own)
         tapped = taps.tapped
         notes.insert(0, taps.note)

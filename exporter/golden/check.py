@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from exporter.build.metadata import GRAPH_DIGEST, WEIGHTS_DIGEST
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.core.errors import GoldenError
@@ -198,12 +199,12 @@ def _notes(
         yield f"threads: {golden.run['threads']} at recording, {threads} now"
     if pipeline.graph_digest != golden.graph_digest:
         yield "the pipeline's sections that decide the graph have changed since recording"
-    made_for = metadata.get("export_verify.graph_digest")
+    made_for = metadata.get(GRAPH_DIGEST)
     if made_for is None:
         yield "the file does not say which pipeline it was exported from"
     elif made_for != golden.graph_digest:
         yield "the file was exported from another state of the pipeline"
-    weights = metadata.get("export_verify.weights_digest")
+    weights = metadata.get(WEIGHTS_DIGEST)
     if weights is not None and weights != golden.weights["digest"]:
         yield "the file holds other weights than those that were recorded"
 

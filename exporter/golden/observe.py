@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -67,7 +66,9 @@ class Observer:
         try:
             outputs = self._file.run(inputs)
         except Exception as error:  # noqa: BLE001 - what it says is the finding
-            return Observed(outputs={}, taps=found, stopped=_words(error))
+            return Observed(
+                outputs={}, taps=found, stopped=(str(error).strip().splitlines() or [""])[0]
+            )
         return Observed(outputs=outputs, taps=found)
 
     def _cut(self, elements: Sequence[int]) -> Iterator[list[GoldenTap]]:
@@ -104,12 +105,6 @@ class Observer:
             for tap in window:
                 found[tap.onnx_name] = sketch(tap.tap.name, values[tap.onnx_name])
         return found, "", ""
-
-
-def _words(error: Exception) -> str:
-    """onnxruntime's message without its prefixes and terminal colours."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
-    return text.partition("Status Message: ")[2] or text.partition("\n")[0]
 
 
 def input_digests(inputs: Arrays) -> dict[str, str]:

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from exporter import __version__
+from exporter.build.artifacts import Artifacts
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.core.artifact import sha256_of
 from exporter.core.errors import GoldenError, UserInputError
-from exporter.core.tensors import Case, TensorSpec
+from exporter.core.tensors import Case
 from exporter.execution.onnxruntime import Deployment
 from exporter.golden.compare_graph import node_prints
 from exporter.golden.compare_interface import interface_of
@@ -34,7 +35,6 @@ from exporter.golden.sketch import sketch
 from exporter.golden.store import exists, read_golden, write_golden
 from exporter.graph.index import open_graph
 from exporter.graph.program import Program
-from exporter.graph.program_file import load_program
 from exporter.graph.taps import plan_taps
 from exporter.interpret.margins import Margin
 from exporter.interpret.run import OpValues, walk_taps
@@ -59,7 +59,6 @@ def record_golden(
     run_folder: Path,
     folder: Path,
     *,
-    inputs: tuple[TensorSpec, ...],
     reason: str,
     cases: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda text: None,
@@ -70,7 +69,6 @@ def record_golden(
         report: of that run, with at least the cases that are recorded.
         run_folder: holds its ``program/`` and ``model.onnx``.
         folder: where the golden goes; what is there is replaced at one moment.
-        inputs: specifications of the graph's inputs.
         reason: why, for whoever reads the manifest later.
         cases: names; all of the pipeline by default.
 
@@ -82,8 +80,8 @@ def record_golden(
     names = choose_cases(pipeline, cases, all_cases=cases is None)
     model_path = run_folder / "model.onnx"
     refuse_bad_run(pipeline, report, names, model_path)
-    program = load_program(run_folder / "program")
-    graph = open_graph(model_path)
+    artifacts = Artifacts(folder=run_folder)
+    program, inputs, graph = artifacts.program, artifacts.inputs, open_graph(model_path)
     planned = plan_taps(program, graph)
     dtypes = {op.name: op.dtype for op in program.ops}
     taps = tuple(

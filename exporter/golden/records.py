@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from exporter.core.tensors import Axis, Tap, TensorSpec
-from exporter.golden.schema import SpecRow
+from exporter.core.tensors import Tap, TensorSpec
 from exporter.golden.sketch import BUCKETS, DIGEST_BYTES, STATS, Sketch
 
 FORMAT = 1
@@ -252,32 +251,3 @@ def _rows(rows: list[Any], shape: tuple[int, ...], dtype: type) -> np.ndarray:
 def _digests(digests: list[bytes]) -> np.ndarray:
     joined = b"".join(digest or bytes(DIGEST_BYTES) for digest in digests)
     return np.frombuffer(joined, np.uint8).reshape(len(digests), DIGEST_BYTES)
-
-
-def spec_to_json(spec: TensorSpec) -> dict[str, Any]:
-    """A tensor specification as plain values."""
-    # Field by field: asdict cannot copy a read-only mapping.
-    return {
-        "name": spec.name,
-        "dtype": spec.dtype,
-        "shape": list(spec.shape),
-        "axes": [asdict(axis) for axis in spec.axes],
-        "choices": dict(spec.choices),
-        "discrete": spec.discrete,
-        "unit": spec.unit,
-        "initial": spec.initial,
-    }
-
-
-def spec_of(row: SpecRow) -> TensorSpec:
-    """The reverse of :func:`spec_to_json`, of what was checked."""
-    return TensorSpec(
-        name=row.name,
-        dtype=row.dtype,
-        shape=tuple(row.shape),
-        axes=tuple(Axis(**axis.model_dump()) for axis in row.axes),
-        choices=row.choices,
-        discrete=row.discrete,
-        unit=row.unit,
-        initial=row.initial,
-    )

@@ -8,51 +8,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from exporter.core.errors import GoldenError
 from exporter.core.reading import Door
+from exporter.core.spec_row import MOST_AXES, MOST_SIZE, Dtype, Row, Size, SpecRow
 
 DOOR = Door(error=GoldenError, says="not a golden of this program", remedy="record it again")
-MOST_AXES = 64
-_MOST_SIZE = 1 << 40
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Bits = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{16})?$")]
-Size = Annotated[int, Field(ge=0, le=_MOST_SIZE)]
 Shape = Annotated[list[Size], Field(max_length=MOST_AXES)]
-Axes = Annotated[list[Size | str], Field(max_length=MOST_AXES)]
-Dtype = Annotated[
-    str, StringConstraints(pattern=r"^(bool|float(16|32|64)|bfloat16|u?int(8|16|32|64))$")
-]
 Limit = Annotated[float, Field(ge=0)]
-
-
-class Row(BaseModel):
-    """Base: types as they are written, no NaN and no infinity."""
-
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
-
-
-class AxisRow(Row):
-    """A symbolic axis."""
-
-    name: str
-    minimum: Size
-    maximum: Size | None
-
-
-class SpecRow(Row):
-    """An input of the graph; ``initial`` is absent in goldens of pipelines without state."""
-
-    name: str
-    dtype: Dtype
-    shape: Axes
-    axes: list[AxisRow]
-    choices: dict[str, int]
-    discrete: bool
-    unit: str
-    initial: float | None = None
 
 
 PortRow = tuple[str, str, list[int | str | None] | None]
@@ -104,7 +71,7 @@ class RunRow(Row):
     threads: Annotated[int, Field(ge=0, le=1 << 16)]
     provider: str
     level: Literal["disable", "basic", "extended", "all"]
-    window_bytes: Annotated[int, Field(ge=1, le=_MOST_SIZE)]
+    window_bytes: Annotated[int, Field(ge=1, le=MOST_SIZE)]
 
 
 class JudgedRow(Row):

@@ -27,6 +27,7 @@ from safetensors.numpy import load, save
 from exporter.core.errors import GoldenError
 from exporter.core.files import clear_parts, replacing
 from exporter.core.reading import is_regular, reason
+from exporter.core.spec_row import spec_of, spec_to_json
 from exporter.core.tensors import Tap
 from exporter.golden.records import (
     FORMAT,
@@ -38,8 +39,6 @@ from exporter.golden.records import (
     Interface,
     Port,
     pack_taps,
-    spec_of,
-    spec_to_json,
     unpack_taps,
 )
 from exporter.golden.schema import (

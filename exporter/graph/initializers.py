@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from exporter.graph.difference import Kind
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import external_entry
 
@@ -21,7 +22,7 @@ _NARROWER = ("float16", "bfloat16")
 class Change:
     """How one stored tensor differs from another; see ``structure.Difference``."""
 
-    kind: str
+    kind: Kind
     expected: str
     actual: str
     index: tuple[int, ...] | None = None
@@ -43,10 +44,10 @@ def compare_initializers(
             f"{onnx.TensorProto.DataType.Name(t.data_type).lower()} {list(t.dims)}"
             for t in (wanted, present)
         )
-        return Change(kind="dtype", expected=next(types), actual=next(types))
+        return Change(kind=Kind.DTYPE, expected=next(types), actual=next(types))
     if list(wanted.dims) != list(present.dims):
         return Change(
-            kind="shape",
+            kind=Kind.SHAPE,
             expected=describe(expected, left),
             actual=describe(actual, right),
         )
@@ -115,7 +116,7 @@ def _different(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 def _change(
     name: str, before: np.ndarray, after: np.ndarray, different: np.ndarray, count: int
 ) -> Change:
-    kind = "weight" if is_weight(name, before) else "constant"
+    kind = Kind.WEIGHT if is_weight(name, before) else Kind.CONSTANT
     if before.dtype.kind in "OSU":
         return Change(
             kind=kind,

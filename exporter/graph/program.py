@@ -16,7 +16,7 @@ import torch
 from torch.export.graph_signature import OutputKind
 
 from exporter.core.errors import StageError
-from exporter.core.tensors import Tap
+from exporter.core.tensors import Tap, TensorSpec
 from exporter.graph.guards import Guard
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
@@ -90,6 +90,8 @@ class Program:
             lowest, highest (None: no limit at that end), and what they are multiples of.
         notes: what a report should say of how it was captured.
         guards: what the capture rests on; inputs in it have the names of ``inputs``.
+        specs: of the inputs, with the sizes that their axes were found to take and the values
+            that states begin with; () for a program that no pipeline was built to.
     """
 
     inputs: tuple[str, ...]
@@ -101,6 +103,7 @@ class Program:
     limits: Mapping[str, tuple[int, int | None, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     guards: tuple[Guard, ...] = ()
+    specs: tuple[TensorSpec, ...] = ()
 
     def onnx_name(self, name: str) -> str:
         """Name of a value in the ONNX graph (outputs carry their public name there)."""

@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.core.files import open_regular, replacing, write_text
 from exporter.core.reading import Door, reason
+from exporter.core.spec_row import SpecRow, spec_of, spec_to_json
 from exporter.graph.guards import Guard, check_tree
 from exporter.graph.program import Op, Program, Ref
 
-FORMAT = 1
+FORMAT = 2
 DOOR = Door(
     error=ArtifactError,
     says="the captured program cannot be read",
@@ -75,6 +76,7 @@ class ProgramRow(BaseModel):
     limits: dict[str, _Ends | _EndsAndStep] = {}
     notes: list[str] = []
     guards: list[GuardRow] = []
+    specs: list[SpecRow] = []
     ops: list[OpRow]
 
 
@@ -103,6 +105,7 @@ def save_program(program: Program, folder: Path) -> None:
             "output_names": program.output_names,
             "limits": dict(program.limits),
             "notes": program.notes,
+            "specs": [spec_to_json(spec) for spec in program.specs],
             "guards": [dataclasses.asdict(guard) for guard in program.guards],
             "ops": [_op_to_json(op) for op in program.ops],
         }
@@ -142,6 +145,7 @@ def load_program(folder: Path) -> Program:
         limits={name: _limits(*held) for name, held in rows.limits.items()},
         notes=tuple(rows.notes),
         guards=guards,
+        specs=tuple(spec_of(row) for row in rows.specs),
     )
     problem = next(_problems(program), None)
     if problem is not None:

@@ -22,8 +22,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import onnx
 
+from exporter.graph.difference import Difference, Kind
 from exporter.graph.index import GraphIndex
-from exporter.graph.structure import Difference
 
 _CONSTANTS = frozenset({"attribute", "constant", "weight"})
 """Kinds that no optimiser changes at a node that it leaves where it is."""
@@ -67,7 +67,7 @@ def new_epsilons(expected: GraphIndex, actual: GraphIndex) -> Iterator[Differenc
         for value in _epsilons(node):
             if value not in known:
                 yield Difference(
-                    kind="attribute",
+                    kind=Kind.ATTRIBUTE,
                     node=node.name or f"{node.op_type} of '{next(_given(node.output))}'",
                     op=node.op_type,
                     name="epsilon",

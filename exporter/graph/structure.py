@@ -13,53 +13,15 @@ matter.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import onnx
 
 from exporter.graph.attributes import attribute_values, input_label, plain_bytes
+from exporter.graph.difference import ABSENT, Difference, Kind
 from exporter.graph.index import GraphIndex
 from exporter.graph.initializers import Change, compare_initializers, describe
 from exporter.graph.nearest import NearestTap
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One place where a file is not what it descends from.
-
-    Attributes:
-        kind: "attribute", "constant", "weight", "dtype", "shape", "node missing", "node added",
-            "op changed", "inputs changed", "outputs changed", "interface", "opset" or "function".
-        node: name of the node; "" where the whole file is meant.
-        op: operator of that node; "" where the whole file is meant.
-        name: the attribute, initialiser, input or output.
-        expected, actual: short and readable; "absent" where a side has nothing.
-        tap: the nearest value that the node leads to (see ``diff_structure``).
-        also: the same for further nodes that read the same initialiser.
-        index: place of the largest difference within an initialiser.
-        count, size: how many of how many elements differ.
-        values: a value of every node that the difference is at, by the names of the expected graph.
-        note: what the change looks like ("the transpose of the expected values"), if known.
-        stored: whether ``expected`` and ``actual`` are values that lie in the file, of an input.
-    """
-
-    kind: str
-    node: str
-    op: str
-    name: str
-    expected: str
-    actual: str
-    tap: str | None = None
-    also: tuple[str, ...] = ()
-    index: tuple[int, ...] | None = None
-    count: int | None = None
-    size: int | None = None
-    values: tuple[str, ...] = ()
-    note: str = ""
-    stored: tuple[bool, bool] = (False, False)
-
-
-ABSENT = "absent"
 
 
 def diff_structure(
@@ -105,13 +67,13 @@ class _Diff:
             partner = self.actual.nodes[min(found)]
             if len(found) > 1 or _outputs(node) != _outputs(partner):
                 texts = ", ".join(_outputs(node)), ", ".join(_outputs(partner))
-                yield self._at(node, "outputs changed", "outputs", *texts)
+                yield self._at(node, Kind.OUTPUTS_CHANGED, "outputs", *texts)
             yield from self._pair(node, partner)
         for position, node in enumerate(self.actual.nodes):
             if position not in matched:
                 tap = self.nearest_in_actual.of(node)
                 yield Difference(
-                    kind="node added",
+                    kind=Kind.NODE_ADDED,
                     node=_label(node),
                     op=node.op_type,
                     name=_label(node),
@@ -127,12 +89,12 @@ class _Diff:
         now = ABSENT
         if folded:
             now = f"a constant: {describe(self.actual, folded[0])}"
-        return self._at(node, "node missing", _label(node), _call(node), now)
+        return self._at(node, Kind.NODE_MISSING, _label(node), _call(node), now)
 
     def _pair(self, node: onnx.NodeProto, partner: onnx.NodeProto) -> Iterator[Difference]:
         same_op = (node.op_type, node.domain) == (partner.op_type, partner.domain)
         if not same_op:
-            yield self._at(node, "op changed", "op", _call(node), _call(partner))
+            yield self._at(node, Kind.OP_CHANGED, "op", _call(node), _call(partner))
         for slot in range(max(len(node.input), len(partner.input))):
             yield from self._input(node, partner, slot)
         if not same_op:
@@ -144,7 +106,7 @@ class _Diff:
             left, right = wanted.get(name), present.get(name)
             if (left and left.bits) != (right and right.bits):
                 texts = (side.text if side else ABSENT for side in (left, right))
-                yield self._at(node, "attribute", name, *texts)
+                yield self._at(node, Kind.ATTRIBUTE, name, *texts)
 
     def _input(
         self, node: onnx.NodeProto, partner: onnx.NodeProto, slot: int
@@ -157,7 +119,7 @@ class _Diff:
         elif left != right or any(stored):
             label = input_label(node, slot, self.versions.get(node.domain, 0))
             texts = describe(self.expected, left), describe(self.actual, right)
-            found = self._at(node, "inputs changed", label, *(text or ABSENT for text in texts))
+            found = self._at(node, Kind.INPUTS_CHANGED, label, *(text or ABSENT for text in texts))
             yield replace(found, stored=stored)
 
     def _initializers(
@@ -185,7 +147,7 @@ class _Diff:
         )
 
     def _at(
-        self, node: onnx.NodeProto, kind: str, name: str, expected: str, actual: str
+        self, node: onnx.NodeProto, kind: Kind, name: str, expected: str, actual: str
     ) -> Difference:
         return Difference(
             kind=kind,
@@ -205,10 +167,10 @@ class _Diff:
             for name in [*wanted, *(name for name in present if name not in wanted)]:
                 texts = wanted.get(name, ABSENT), present.get(name, ABSENT)
                 if texts[0] != texts[1]:
-                    yield _whole("interface", f"{side} '{name}'", *texts, tap=name)
+                    yield _whole(Kind.INTERFACE, f"{side} '{name}'", *texts, tap=name)
             if wanted.keys() == present.keys() and list(wanted) != list(present):
                 yield _whole(
-                    "interface", f"order of {side}s", ", ".join(wanted), ", ".join(present)
+                    Kind.INTERFACE, f"order of {side}s", ", ".join(wanted), ", ".join(present)
                 )
 
 
@@ -222,18 +184,18 @@ def _file_differences(expected: onnx.ModelProto, actual: onnx.ModelProto) -> Ite
     for domain in sorted(wanted.keys() | present.keys()):
         texts = wanted.get(domain, ABSENT), present.get(domain, ABSENT)
         if texts[0] != texts[1]:
-            yield _whole("opset", domain, *texts)
+            yield _whole(Kind.OPSET, domain, *texts)
     for name in sorted(wanted_functions.keys() | present_functions.keys()):
         left, right = wanted_functions.get(name), present_functions.get(name)
         if left is None or right is None or plain_bytes(left) != plain_bytes(right):
             texts = (
                 ABSENT if side is None else f"{len(side.node)} nodes" for side in (left, right)
             )
-            yield _whole("function", name, *texts)
+            yield _whole(Kind.FUNCTION, name, *texts)
 
 
 def _whole(
-    kind: str, name: str, expected: str, actual: str, *, tap: str | None = None
+    kind: Kind, name: str, expected: str, actual: str, *, tap: str | None = None
 ) -> Difference:
     return Difference(
         kind=kind, node="", op="", name=name, expected=expected, actual=actual, tap=tap

@@ -126,7 +126,7 @@ def _in_double(
             raise
         except Exception as error:  # noqa: BLE001 - the user's code may insist on float32; said
             first = (str(error).strip().splitlines() or [""])[0][:200]
-            said = f"{type(error).__name__}: {first}".removesuffix(": ")
+            said = ": ".join(part for part in (type(error).__name__, first) if part)
             return None, f"its code does not run in float64 ({said})", narrow
         finally:
             kept.restore()

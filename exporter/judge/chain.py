@@ -40,7 +40,7 @@ from exporter.judge.sweep import Swept, sweep
 from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status, worst
 from exporter.parity.tolerance import Policy
-from exporter.report.comparison import CulpritRecord, DeploymentRecord, LinkRecord
+from exporter.report.comparison import OWN_STATE, CulpritRecord, DeploymentRecord, LinkRecord
 
 __all__ = ["CAPTURED", "EAGER", "Chain", "Subject"]
 
@@ -140,15 +140,12 @@ class Chain:
                     culprits += found
             notes += walk_notes(layers)
         for deployment in self._deployments if self._own else ():
+            link = deployed(CAPTURED, deployment, OWN_STATE)
             found, held = judge_own_state(
-                self._own,
-                deployment.label(),
-                self._subject.outputs,
-                self._policy,
-                self._places,
+                self._own, link, self._subject.outputs, self._policy, self._places
             )
             results += found
-            links.append(link_record(held, deployed(CAPTURED, deployment)))
+            links.append(link_record(held, link))
             statuses.append(held.status)
         return ChainResult(
             links=links,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exporter.graph.difference import Kind
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.rewrites import new_epsilons, unexplained
@@ -24,12 +25,12 @@ def structure_records(
     modules = {program.onnx_name(op.name): op.module for op in program.ops}
     found = diff_structure(own, given, taps=names)
     odd = unexplained(own, given, found)
-    named = {(item.node, item.name) for item in found if item.kind == "attribute"}
+    named = {(item.node, item.name) for item in found if item.kind is Kind.ATTRIBUTE}
     new = [item for item in new_epsilons(own, given) if (item.node, item.name) not in named]
     pairs = [*zip(found, odd, strict=True), *((item, True) for item in new)]
     return [
         StructureRecord(
-            kind=item.kind,
+            kind=item.kind.value,
             node=item.node,
             name=item.name,
             expected=item.expected,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.build.build import PREFIX
+from exporter.build.artifacts import Artifacts
+from exporter.build.metadata import EXPORT_DIGEST, GRAPH_DIGEST, WEIGHTS_DIGEST
 from exporter.graph.foreign_taps import Agreement, agreeing_taps
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, Names, plan_taps, tap_ops
 from exporter.interpret.targets import moves_elements
-from exporter.judge.reference import Reference
 
 _ELSEWHERE = "the file does not descend from this pipeline's export (its metadata does not say so)"
 
@@ -38,7 +38,7 @@ class KnownTaps:
     note: str
 
 
-def known_taps(metadata: Mapping[str, str], given: GraphIndex, own: Reference) -> KnownTaps:
+def known_taps(metadata: Mapping[str, str], given: GraphIndex, own: Artifacts) -> KnownTaps:
     """Decide what is known of the values of ``given``.
 
     Args:
@@ -100,13 +100,13 @@ def _survived(program: Program, given: GraphIndex) -> frozenset[str]:
     )
 
 
-def _descends(metadata: Mapping[str, str], own: Reference) -> bool:
+def _descends(metadata: Mapping[str, str], own: Artifacts) -> bool:
     """True when the file says that it came from this very export."""
-    keys = (f"{PREFIX}export_digest", f"{PREFIX}graph_digest", f"{PREFIX}weights_digest")
+    keys = (EXPORT_DIGEST, GRAPH_DIGEST, WEIGHTS_DIGEST)
     return all(key in own.metadata and metadata.get(key) == own.metadata[key] for key in keys)
 
 
-def _held(own: Reference, *, computed: bool) -> frozenset[str]:
+def _held(own: Artifacts, *, computed: bool) -> frozenset[str]:
     """Taps of the pipeline's own file; without those that only move elements, if ``computed``.
 
     Exporters differ in which of these they leave out.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporter.execution.deployment import Deployment
-from exporter.report.comparison import LAYERS, OUTPUTS
+from exporter.report.comparison import LAYERS, OUTPUTS, OWN_STATE
 
 EAGER, CAPTURED, EXPORTED, SIMPLIFIED = "eager", "captured", "exported", "simplified"
 """Stations of the chain, in order; behind them stand the deployments."""
@@ -19,7 +19,7 @@ class Link:
 
     Attributes:
         expected, actual: its ends: stations, or the label of a deployment.
-        kind: of ``OUTPUTS``, or of ``LAYERS`` inside.
+        kind: of ``OUTPUTS``, of ``LAYERS`` inside, or of a stream on its ``OWN_STATE``.
         level: graph optimisation level of the deployment at its end; "" for a station.
     """
 
@@ -31,13 +31,15 @@ class Link:
     @property
     def name(self) -> str:
         """What a report calls it."""
+        if self.kind == OWN_STATE:
+            return f"own state: {self.actual}"
         ends = f"{self.expected} -> {self.actual}"
         return f"layers: {ends}" if self.kind == LAYERS else ends
 
 
-def deployed(station: str, deployment: Deployment) -> Link:
+def deployed(station: str, deployment: Deployment, kind: str = OUTPUTS) -> Link:
     """A station against a deployment of its file."""
-    return Link(expected=station, actual=deployment.label(), level=deployment.level)
+    return Link(expected=station, actual=deployment.label(), kind=kind, level=deployment.level)
 
 
 def layers_to(where: str) -> Link:

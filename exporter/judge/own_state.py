@@ -13,12 +13,11 @@ from dataclasses import dataclass, field, replace
 from exporter.cases.steps import step_name
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays, Case, TensorSpec
+from exporter.judge.links import Link
 from exporter.judge.outputs import OutputPlace, OutputResult, judge_outputs
 from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
-
-OWN_STATE = "own state: "
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,13 +86,13 @@ def step_case(case: Case, number: int, outputs: Arrays, states: Mapping[str, str
 
 def judge_own_state(
     held: list[OwnState],
-    label: str,
+    link: Link,
     specs: tuple[TensorSpec, ...],
     policy: Policy,
     places: Mapping[str, OutputPlace],
 ) -> tuple[list[OutputResult], Rollup]:
     """Judge every output of every call of a file that ran on its own state."""
-    link = f"{OWN_STATE}{label}"
+    label = link.actual
     results: list[OutputResult] = []
     for own in held:
         for number, actual in enumerate(own.files[label]):
@@ -101,7 +100,7 @@ def judge_own_state(
             plain = own.reference[number]
             empty = frozenset(key for key, value in plain.items() if not value.size)
             results += judge_outputs(
-                link,
+                link.name,
                 replace(own.case, name=name, expect_empty=empty),
                 specs,
                 truth=own.truth[number],
@@ -113,5 +112,5 @@ def judge_own_state(
             )
     stopped = next((own.stopped[label] for own in held if label in own.stopped), None)
     if stopped is not None:
-        return results, Rollup(name=link, status=Status.FAIL, reason=stopped)
-    return results, rollup(link, [result.verdict for result in results])
+        return results, Rollup(name=link.name, status=Status.FAIL, reason=stopped)
+    return results, rollup(link.name, [result.verdict for result in results])

@@ -257,6 +257,7 @@ def link_record(rollup: Rollup, link: Link) -> LinkRecord:
         name=rollup.name,
         expected=link.expected,
         actual=link.actual,
+        kind=link.kind,
         level=link.level,
         verdict=rollup.status.value,
         reason=rollup.reason,

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from exporter.build.build import PREFIX, VALUE_NAMES, build, metadata_of
+from exporter.build.artifacts import Artifacts
+from exporter.build.build import build
+from exporter.build.metadata import VALUE_NAMES, metadata_of, same_origin
 from exporter.cache.store import open_store
 from exporter.config import Pipeline
 from exporter.core.errors import ArtifactError, StageError
 from exporter.core.files import write_text
 from exporter.core.stages import Stages
 from exporter.graph.certificate import check_certificate
-from exporter.graph.index import GraphIndex, index_graph
-from exporter.graph.onnx_file import read_model
-from exporter.graph.program import Program
-from exporter.graph.program_file import load_program
 from exporter.graph.wrap import Wrapped
 from exporter.judge.records import artifact_record
 from exporter.report.beside import changed_file
@@ -34,15 +31,6 @@ _MADE_FILE = "made.json"
 """Digests of an export that no run has certified."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """What the pipeline's own run left: the program, and the file that it shipped."""
-
-    program: Program
-    graph: GraphIndex
-    metadata: Mapping[str, str]
-
-
 def reference_run(
     pipeline: Pipeline,
     wrapped: Wrapped,
@@ -51,7 +39,7 @@ def reference_run(
     progress: Stages,
     *,
     names_of_torch: bool = False,
-) -> Reference:
+) -> Artifacts:
     """The finished run in ``folder`` if it is of this pipeline and weights, else a new export.
 
     Args:
@@ -81,31 +69,22 @@ def reference_run(
         raise StageError(error.stage, error.detail, finished=finished) from error
     written = artifact_record(built.shipped).model_dump_json()
     write_text(made / _MADE_FILE, written)
-    return Reference(
-        program=built.program,
-        graph=index_graph(read_model(built.shipped.path), made),
-        metadata=dict(built.shipped.metadata),
-    )
+    return built.artifacts
 
 
-def _finished(folder: Path, expected: Mapping[str, str]) -> Reference | None:
-    shipped = folder / "model.onnx"
-    if not shipped.is_file() or not (folder / "program" / "ops.json").is_file():
+def _finished(folder: Path, expected: Mapping[str, str]) -> Artifacts | None:
+    artifacts = Artifacts(folder=folder)
+    if not artifacts.complete:
         return None
-    checked = check_certificate(shipped)
+    checked = check_certificate(artifacts.shipped)
     metadata = checked.contents.metadata
-    keys = (f"{PREFIX}graph_digest", f"{PREFIX}weights_digest", VALUE_NAMES)
     # A file that was changed since its run is no reference for anything, and one that has lost its
     # certificate has to be the one that is written of.
     if checked.certificate is None and not _written_of(folder):
         return None
-    if checked.changes or any(metadata.get(key) != expected.get(key) for key in keys):
+    if checked.changes or not same_origin(metadata, expected, VALUE_NAMES):
         return None
-    return Reference(
-        program=load_program(folder / "program"),
-        graph=index_graph(read_model(shipped), folder),
-        metadata=metadata,
-    )
+    return artifacts
 
 
 def _written_of(folder: Path) -> bool:

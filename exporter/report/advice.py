@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from exporter.parity.cause import Cause
-from exporter.parity.status import is_differing, is_failing, needs_a_word
+from exporter.parity.status import Status, is_differing, is_failing, needs_a_word
 from exporter.report.comparison import CulpritRecord
 from exporter.report.names import printable
 from exporter.report.schema import Report
@@ -53,7 +53,7 @@ def next_steps(report: Report) -> list[str]:
             for link in report.links
             if needs_a_word(link.verdict)
         ]
-    if not steps and report.verdict == "not run":
+    if not steps and report.verdict == Status.NOT_RUN:
         steps = ["Nothing was judged: run the pipeline with at least one case"]
     return [printable(step) for step in steps[:MOST_STEPS]]
 
@@ -79,7 +79,7 @@ def _stopped(report: Report) -> list[str]:
 
 def _links_not_run(report: Report) -> list[str]:
     """The first link that was not run says which stage stopped; the rest only follow from it."""
-    stopped = [link for link in report.links if link.verdict == "not run"]
+    stopped = [link for link in report.links if link.verdict == Status.NOT_RUN]
     if not stopped or report.stopped is not None:
         return []
     later = ", ".join(link.name for link in stopped[1:])

@@ -74,7 +74,7 @@ class OutputRecord(Record):
     layer: str = ""  # module path of the op behind it
 
 
-OUTPUTS, LAYERS = "outputs", "layers"
+OUTPUTS, LAYERS, OWN_STATE = "outputs", "layers", "own state"
 """What a link compares."""
 
 
@@ -84,7 +84,7 @@ class LinkRecord(Record):
     name: str
     expected: str
     actual: str
-    kind: str = Field(default=OUTPUTS, description="outputs, or layers inside")
+    kind: str = Field(default=OUTPUTS, description="outputs, layers, own state")
     level: str = Field(default="", description="graph optimisation level, where it is deployed")
     verdict: str
     reason: str = ""

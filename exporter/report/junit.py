@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as Xml
 
-from exporter.parity.status import holds, is_good
+from exporter.parity.status import Status, holds, is_good
 from exporter.report.advice import next_steps
 from exporter.report.names import figure, printable
 from exporter.report.schema import GoldenRecord, Report
@@ -89,7 +89,7 @@ def _case(
         return case
     if holds(verdict, required=required):
         tag = "skipped"
-    elif verdict == "not run":
+    elif verdict == Status.NOT_RUN:
         tag = "error"
     else:
         tag = "failure"

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporter.report.advice import SEEDED, next_steps
+from exporter.report.comparison import OWN_STATE
 from exporter.report.decision import verdict_line
 from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
@@ -124,7 +125,7 @@ def _links(report: Report, console: Console) -> Table | None:
     if not report.links:
         return None
     # A link is mostly named for its two ends, which then need no column of their own.
-    named = all(link.name.endswith(f"{link.expected} -> {link.actual}") for link in report.links)
+    named = all(link.kind != OWN_STATE for link in report.links)
     wide = console.width >= _NARROW and not named
     columns = ["link", "compared", "taps", "verdict"] if wide else ["link", "taps", "verdict"]
     reasons = any(link.reason and link.verdict != "pass" for link in report.links)

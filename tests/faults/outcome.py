@@ -8,8 +8,9 @@ from pathlib import Path
 import onnx
 
 from exporter.execution.onnxruntime import Deployment
+from exporter.graph.difference import Difference
 from exporter.graph.index import index_graph
-from exporter.graph.structure import Difference, diff_structure
+from exporter.graph.structure import diff_structure
 from exporter.graph.taps import COMPARED, plan_taps
 from exporter.judge.layers import LayerLink, judge_layers
 from exporter.judge.taps import Judgement

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 
+from exporter.core.spec_row import SpecRow, spec_of, spec_to_json
 from exporter.core.tensors import Axis, TensorSpec
-from exporter.golden.records import spec_of, spec_to_json
-from exporter.golden.schema import SpecRow
 
 FULL = TensorSpec(
     name="state",

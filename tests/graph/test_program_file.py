@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from exporter.core.errors import ArtifactError
 from exporter.graph.program import Op, Program, Ref
 from exporter.graph.program_file import (
+    FORMAT,
     OPS_FILE,
     WEIGHTS_FILE,
     load_program,
@@ -123,7 +124,7 @@ def test_a_cut_off_op_list(saved: Path):
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda data: data.update(format=99), "format 99, this version reads 1"),
+        (lambda data: data.update(format=99), f"format 99, this version reads {FORMAT}"),
         (lambda data: data.pop("ops"), "ops: Field required"),
         (lambda data: data["ops"][0].pop("target"), "ops.0.target: Field required"),
         (lambda data: data["ops"][0].update(args=[{"dtype": "save"}]), "unknown dtype 'save'"),

@@ -11,9 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from exporter.graph.difference import Difference
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.onnx_file import read_model
-from exporter.graph.structure import Difference, diff_structure
+from exporter.graph.structure import diff_structure
 from tests.support.files import write_model
 
 W = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)

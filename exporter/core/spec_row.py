@@ -1,0 +1,75 @@
+"""A tensor specification as JSON, and the typed row that checks it when it comes back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from exporter.core.tensors import Axis, TensorSpec
+
+MOST_AXES = 64
+MOST_SIZE = 1 << 40
+
+Size = Annotated[int, Field(ge=0, le=MOST_SIZE)]
+Axes = Annotated[list[Size | str], Field(max_length=MOST_AXES)]
+Dtype = Annotated[
+    str, StringConstraints(pattern=r"^(bool|float(16|32|64)|bfloat16|u?int(8|16|32|64))$")
+]
+
+
+class Row(BaseModel):
+    """Base: types as they are written, no NaN and no infinity."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class AxisRow(Row):
+    """A symbolic axis."""
+
+    name: str
+    minimum: Size
+    maximum: Size | None
+
+
+class SpecRow(Row):
+    """An input of the graph; ``initial`` is absent in goldens of pipelines without state."""
+
+    name: str
+    dtype: Dtype
+    shape: Axes
+    axes: list[AxisRow]
+    choices: dict[str, int]
+    discrete: bool
+    unit: str
+    initial: float | None = None
+
+
+def spec_to_json(spec: TensorSpec) -> dict[str, Any]:
+    """A tensor specification as plain values."""
+    # Field by field: asdict cannot copy a read-only mapping.
+    return {
+        "name": spec.name,
+        "dtype": spec.dtype,
+        "shape": list(spec.shape),
+        "axes": [asdict(axis) for axis in spec.axes],
+        "choices": dict(spec.choices),
+        "discrete": spec.discrete,
+        "unit": spec.unit,
+        "initial": spec.initial,
+    }
+
+
+def spec_of(row: SpecRow) -> TensorSpec:
+    """The reverse of :func:`spec_to_json`, of what was checked."""
+    return TensorSpec(
+        name=row.name,
+        dtype=row.dtype,
+        shape=tuple(row.shape),
+        axes=tuple(Axis(**axis.model_dump()) for axis in row.axes),
+        choices=row.choices,
+        discrete=row.discrete,
+        unit=row.unit,
+        initial=row.initial,
+    )
