@@ -20,6 +20,11 @@ class Model(Section):
         description="package.module:callable that returns an nn.Module; needs --trust",
         pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
     )
+    method: str = Field(
+        default="forward",
+        description="which method of the factory's module is called: encode, decode ...",
+        pattern=r"^[A-Za-z_]\w*$",
+    )
     weights: str = Field(
         default="seeded",
         min_length=1,
@@ -35,6 +40,8 @@ class Model(Section):
     def _one_source(self) -> Model:
         if (self.kind is None) == (self.factory is None):
             raise ValueError("give either 'kind' (a known model) or 'factory' (your own), not both")
+        if self.factory is None and self.method != "forward":
+            raise ValueError("'method' is for a model of your own, built by a 'factory'")
         return self
 
     @model_validator(mode="before")

@@ -50,9 +50,8 @@ class NamedGraph(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the model; tensors and results as their pipeline names them."""
-        positional, named = self.binding.arguments(tensors)
         with without_fast_path():
-            found = by_name(self.model(*positional, **named), self.returns)
+            found = by_name(self.binding.call(self.model, tensors), self.returns)
         return tuple(found[name] for name in self.outputs)
 
 

@@ -60,14 +60,22 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """How ``forward`` is called.
+    """How a model is called.
 
     Attributes:
         positional: what it gets by position. named: what it gets by name.
+        method: which of its methods is called.
     """
 
     positional: tuple[int | Group, ...]
     named: tuple[tuple[str, int | Group], ...] = ()
+    method: str = "forward"
+
+    def call(self, module: Callable[..., Any], tensors: Sequence[Any]) -> Any:
+        """What the module returns for tensors in the order of the inputs."""
+        positional, named = self.arguments(tensors)
+        called = module if self.method == "forward" else getattr(module, self.method)
+        return called(*positional, **named)
 
     def arguments(self, tensors: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
         """Positional and named arguments for tensors in the order of the inputs."""

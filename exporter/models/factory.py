@@ -207,11 +207,22 @@ def _tensors(pipeline: Pipeline, sizes: Mapping[str, int], seed: int) -> dict[st
 
 
 def _binding(module: nn.Module, pipeline: Pipeline) -> Binding:
+    method = pipeline.model.method
+    called = getattr(module, method, None)
+    if not callable(called):
+        raise ConfigError(
+            f"'{pipeline.model.factory}' builds a {type(module).__name__}, which has no method"
+            f" '{method}'",
+            where=pipeline.where("model", "method"),
+            remedy="name a method that takes the inputs, or leave 'method' out for forward",
+        )
     try:
-        return bind_inputs(module.forward, list(pipeline.inputs))
+        found = bind_inputs(called, list(pipeline.inputs))
+        return dataclasses.replace(found, method=method)
     except UnboundError as error:
         raise ConfigError(
-            f"forward({', '.join(error.parameters)}) has no parameter for {', '.join(error.names)}",
+            f"{method}({', '.join(error.parameters)}) has no parameter for"
+            f" {', '.join(error.names)}",
             where=pipeline.where("inputs", error.names[0]),
             remedy="call an input like its parameter; of a list NAME.0, NAME.1, of a dict NAME.KEY",
         ) from error
@@ -283,10 +294,9 @@ class Probe:
     def _call(self, values: Mapping[str, Tensor]) -> Any:
         shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in values.items())
         where = self.pipeline.where("model", "factory")
-        positional, named = self._binding.arguments(list(values.values()))
         with torch.no_grad(), blamed(where, f"the model does not run on {shapes}"):
             before = {name: tuple(value.shape) for name, value in values.items()}
-            found = self._module(*positional, **named)
+            found = self._binding.call(self._module, list(values.values()))
         for name, shape in before.items():
             if tuple(values[name].shape) != shape:
                 raise ModelError(

@@ -454,3 +454,40 @@ def test_a_limit_that_no_multiple_keeps_is_refused(tmp_path, wrong):
     text = YAML.replace("minimum: 3, example: 17", f"multiple_of: 4, {wrong}")
     with pytest.raises(ConfigError, match="multiple of 4"):
         load_pipeline(project(tmp_path, yaml=text))
+
+
+METHODS = """\
+import torch
+from torch import nn
+
+
+class Codec(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(4, 3)
+
+    def forward(self, x):
+        raise RuntimeError("only its methods are called")
+
+    def encode(self, x, x_lengths):
+        kept = torch.arange(x.shape[1])[None] < x_lengths[:, None]
+        return self.mix(x) * kept[..., None]
+"""
+ENCODE = YAML.replace("my_model:build\n  settings: {width: 5}", "my_model:Codec\n  method: encode")
+
+
+def test_another_method_than_forward_is_exported(tmp_path):
+    text = ENCODE.replace("[y, best, kept]", "[y]")
+    path = project(tmp_path, module=METHODS, yaml=text)
+    assert cli.main(["run", str(path), "--trust", "--output-dir", str(tmp_path / "out")]) == 0
+    report = read_report(tmp_path / "out" / "report.json")
+    assert report.verdict == "pass" and report.outputs
+
+
+def test_a_method_that_is_not_there_is_the_yamls_mistake(tmp_path):
+    text = ENCODE.replace("method: encode", "method: enocde")
+    with pytest.raises(ConfigError, match=r"model.method.*has no method 'enocde'"):
+        wrapped(tmp_path, module=METHODS, yaml=text)
+    text = "name: mine\nmodel: {kind: silero_vad, method: encode}\n"
+    with pytest.raises(ConfigError, match="of your own"):
+        load_pipeline(project(tmp_path, yaml=text))
