@@ -37,7 +37,8 @@ from exporter.execution.onnxruntime import Deployment, FileRun  # noqa: E402
 from exporter.graph.index import open_graph  # noqa: E402
 from exporter.graph.program_file import load_program  # noqa: E402
 from exporter.interpret.run import run_program  # noqa: E402
-from exporter.judge.layers import LayerLink, judge_layers  # noqa: E402
+from exporter.judge.layers import judge_layers  # noqa: E402
+from exporter.judge.taps import LayerLink  # noqa: E402
 from exporter.parity.tolerance import Policy  # noqa: E402
 from exporter.report.environment import default_memory_budget  # noqa: E402
 

@@ -2,8 +2,9 @@
 
     python scripts/trace_hops.py [--paths] [--write]
 
-- **a tap**: a model of one layer, by ``model.factory``. From reading its case and its file,
-  through the walk of the layers, to the ``TapRecord`` of that layer in the link of layers.
+- **a tap**: a model of one layer, by ``model.factory``. From reading its case, through the walk
+  of the layers, to the ``TapRecord`` of that layer in the link of layers. The file was read and the
+  limits were derived before: no waveform has a part in either.
 - **a golden check**: the file of ``pipelines/silero_vad_tiny.yaml`` against its golden on one
   case, from the pipeline to the outcome.
 
@@ -204,7 +205,8 @@ def tap_way(folder: Path) -> Callable[[], object]:
     from exporter.config.load import load_pipeline
     from exporter.execution.deployment import Deployment
     from exporter.graph.index import open_graph
-    from exporter.judge.joins import judge_subject
+    from exporter.judge.layers import judge_subject
+    from exporter.judge.links import layers_to
     from exporter.judge.policy import policy_of
     from exporter.judge.records import layer_link
     from exporter.judge.subject import Subject
@@ -222,17 +224,19 @@ def tap_way(folder: Path) -> Callable[[], object]:
         stations=built.stations,
     )
 
+    graph, policy = open_graph(built.shipped.path), policy_of(pipeline)
+
     def way() -> object:
         cases = load_cases(pipeline, subject.inputs, ["noise"])
         link = judge_subject(
             subject,
-            open_graph(built.shipped.path),
+            graph,
             cases,
-            policy=policy_of(pipeline),
+            policy=policy,
             deployment=Deployment(threads=1),
             budget=1 << 24,
         )
-        record, _ = layer_link(link, "layers", ("captured", "simplified"), None)
+        record, _ = layer_link(link, layers_to("simplified"), None)
         layer = next(held for held in record.layers if held.module.endswith("layer"))
         assert layer.taps[0].verdict == "pass", record
         return layer.taps[0]

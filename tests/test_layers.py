@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from exporter.core.tensors import Case
 from exporter.graph.taps import COMPARED
-from exporter.judge.layers import LayerLink
 from exporter.judge.records import culprit_record
-from exporter.judge.taps import JudgedTap
+from exporter.judge.taps import JudgedTap, LayerLink
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status
 from tests.faults.editor import Editor

@@ -11,7 +11,8 @@ from exporter.debugging.pair import Pair
 from exporter.debugging.select import Layer, layer_of_module
 from exporter.graph.subgraph import piece_of
 from exporter.graph.taps import PlannedTap
-from exporter.judge.layers import Culprit, judge_layers
+from exporter.judge.layers import judge_layers
+from exporter.judge.taps import Culprit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

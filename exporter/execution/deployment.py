@@ -48,13 +48,6 @@ class Deployment:
         parts += [f"{key}={value}" for key, value in self.settings]
         return "/".join(parts)
 
-    def providers(self) -> list[str | tuple[str, dict[str, str]]]:
-        """What ``InferenceSession`` is given: the provider with its options, the CPU behind it."""
-        if self.provider == CPU:
-            return [PROVIDERS[CPU]]
-        options = {**CUDA_DEFAULTS, **dict(self.settings), "use_tf32": "1" if self.tf32 else "0"}
-        return [(PROVIDERS[self.provider], options), PROVIDERS[CPU]]
-
     def on_cpu(self, level: str | None = None) -> Deployment:
         """The same on the CPU, where exported files are judged before any device is."""
         return Deployment(level=level or self.level, threads=self.threads)

@@ -291,8 +291,10 @@ class _Walk:
         return self._onnx_reads(name) or self.pieces.reads(name)
 
     def _release(self, index: int) -> None:
-        for name in self.stepper.release(index, self._is_read_later):
+        for name in self.stepper.release(index, float32=False):
             self.free_values.pop(name, None)
             self.formats.moved.pop(name, None)
-            if name in self.reference:
+            if not self._is_read_later(name):
+                self.reference.pop(name, None)
+            elif name in self.reference:
                 self.held.add(name)

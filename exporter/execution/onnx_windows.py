@@ -71,7 +71,7 @@ class OnnxWindows:
         wanted = list(names)
         nodes = self._partition.take(wanted)
         if last:
-            nodes = tuple(sorted({*nodes, *self._partition.rest()}))
+            nodes = tuple(sorted({*nodes, *self._partition.take(self._graph.outputs)}))
             wanted += [n for n in self._graph.outputs if n not in self._given and n not in wanted]
         if "" in self.stopped:
             return {}

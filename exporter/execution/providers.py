@@ -17,7 +17,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from exporter.core.errors import UserInputError
-from exporter.execution.deployment import CPU, CUDA, PROVIDERS, Deployment
+from exporter.execution.deployment import CPU, CUDA, CUDA_DEFAULTS, PROVIDERS, Deployment
 
 _DEVICES = ("/dev/nvidiactl", "/dev/dxg")
 _REMEDY = (
@@ -91,9 +91,18 @@ def open_session(
     """
     given = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
     given = str(given) if isinstance(given, Path) else given
-    session = ort.InferenceSession(given, options, providers=deployment.providers())
+    session = ort.InferenceSession(given, options, providers=session_providers(deployment))
     check_providers(session.get_providers(), deployment)
     return session
+
+
+def session_providers(deployment: Deployment) -> list[str | tuple[str, dict[str, str]]]:
+    """What ``InferenceSession`` is given: the provider with its options, the CPU behind it."""
+    if deployment.provider == CPU:
+        return [PROVIDERS[CPU]]
+    tf32 = {"use_tf32": "1" if deployment.tf32 else "0"}
+    options = {**CUDA_DEFAULTS, **dict(deployment.settings), **tf32}
+    return [(PROVIDERS[deployment.provider], options), PROVIDERS[CPU]]
 
 
 def check_providers(found: Sequence[str], deployment: Deployment) -> None:

@@ -71,10 +71,6 @@ class Partition:
             for user in self.graph.consumers.get(name, ())
         )
 
-    def rest(self) -> tuple[int, ...]:
-        """All nodes that were not handed out yet."""
-        return self.take(self.graph.outputs)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowGraph:

@@ -138,17 +138,17 @@ class Stepper:
             for store in (self.local, *self.drawn):
                 store.pop(name, None)
 
-    def release(self, index: int, held: Callable[[str], bool] | None = None) -> tuple[str, ...]:
+    def release(self, index: int, *, float32: bool = True) -> tuple[str, ...]:
         """Drop what nobody reads behind the op at ``index``; gives the names.
 
         Args:
-            held: True for names whose float32 value somebody else still reads.
+            float32: False leaves float32's values to the caller.
         """
         names = self._last.get(index, ())
         for name in names:
             for store in (self.free, self.local, self.slices, *self.drawn):
                 store.pop(name, None)
-            if held is None or not held(name):
+            if float32:
                 self.plain.pop(name, None)
         return names
 

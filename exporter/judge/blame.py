@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from exporter.judge.culprits import Culprit
-from exporter.judge.layers import LayerLink
 from exporter.judge.records import culprit_record
+from exporter.judge.taps import Culprit, LayerLink
 from exporter.parity.cause import Cause
 from exporter.report.comparison import CulpritRecord
 

@@ -26,8 +26,7 @@ from exporter.judge.capture_fault import capture_fault, truth_notes
 from exporter.judge.case_run import CaseRun, run_cases, tokens_of
 from exporter.judge.chain_result import ChainResult, OpenFile
 from exporter.judge.devices import device_records, policy_on
-from exporter.judge.joins import judge_subject
-from exporter.judge.layers import LayerLink
+from exporter.judge.layers import judge_subject
 from exporter.judge.length_proofs import LengthProof, LengthProofs
 from exporter.judge.links import CAPTURED, EAGER, Link, deployed, layers_to, output_links
 from exporter.judge.lowered import LoweredFiles
@@ -37,6 +36,7 @@ from exporter.judge.randomness import with_randomness
 from exporter.judge.records import layer_link, link_record, output_record, walk_notes
 from exporter.judge.subject import Subject
 from exporter.judge.sweep import Swept, sweep
+from exporter.judge.taps import LayerLink
 from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status, worst
 from exporter.parity.tolerance import Policy

@@ -4,40 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap
-from exporter.judge.taps import JudgedTap, Judgement
-from exporter.parity.cause import Cause, Opinion
+from exporter.judge.taps import Culprit, JudgedTap, Judgement
+from exporter.parity.cause import Cause
 from exporter.parity.status import Status
 
 _ROUNDING = 24 * 2.0**-24
 """Relative error that the limit of an ordinary float32 op allows."""
 _TINY = 2.0**-126
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Culprit:
-    """A layer that is wrong by itself (or, failing that, the first place where errors show).
-
-    ``lost`` are taps of the piece that the file has lost; ``others`` fail in the same layer, and
-    are less wrong.
-    """
-
-    tap: JudgedTap
-    lost: tuple[PlannedTap, ...] = ()
-    others: tuple[JudgedTap, ...] = ()
-
-    @property
-    def local(self) -> bool:
-        """False when only the propagated error fails."""
-        return _is(self.tap, Status.FAIL, Status.FINDING)
-
-    @property
-    def opinion(self) -> Opinion | None:
-        """Whether graph or kernel is to blame; None where nobody asked."""
-        return self.tap.local.opinion if self.tap.local is not None else None
 
 
 def find_culprits(

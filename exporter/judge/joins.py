@@ -18,8 +18,7 @@ So a fault is never explained away by a name: what is wrong is wrong at the next
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 
 from exporter.core.tensors import Case
 from exporter.execution.misnamed_taps import settle, values_behind
@@ -27,49 +26,33 @@ from exporter.execution.onnxruntime import Deployment
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import Joins, Names
-from exporter.judge.layers import LayerLink, judge_layers
 from exporter.judge.subject import Subject
-from exporter.parity.tolerance import Policy
+from exporter.judge.taps import LayerLink
 
 
-def judge_subject(
+def settle_names(
     subject: Subject,
     graph: GraphIndex,
-    cases: Sequence[Case],
+    case: Case,
+    link: LayerLink,
+    judge: Callable[..., LayerLink],
     *,
-    policy: Policy,
     deployment: Deployment,
     budget: int,
-    progress: Callable[[str], None] = lambda text: None,
 ) -> LayerLink:
-    """Judge all layers of a file; once or twice more where names may hold other values.
+    """Judge the layers of a file again with what its doubtful names are shown to hold.
 
     Args:
-        graph: the file. cases: on the first one names are asked what they hold.
-        policy, deployment, budget, progress: as for ``judge_layers``.
+        graph: the file. case: on which names are asked what they hold.
+        link: the layers with every name taken at its word. judge: judges them with other joins.
+        deployment, budget: as for ``judge_layers``.
     """
-    judge = partial(
-        judge_layers,
-        subject.program,
-        graph,
-        cases,
-        policy=policy,
-        deployment=deployment,
-        budget=budget,
-        expected_taps=subject.expected_taps,
-        known_taps=subject.known_taps,
-        progress=progress,
-    )
-    link = judge()
-    suspects = _in_question(link)
-    if subject.names is Names.OURS or not suspects:
-        return link
     settled = settle(
         subject.program,
         graph,
         tuple(tap.planned for tap in link.taps),
-        suspects,
-        cases[0].inputs,
+        link.in_question,
+        case.inputs,
         expected_taps=subject.expected_taps,
         deployment=deployment,
         budget=budget,
@@ -81,7 +64,7 @@ def judge_subject(
         if wrong:
             joins = _without(joins, wrong, at_their_word)
             link = judge(joins=joins)
-    maybe = _in_question(link) - joins.moved
+    maybe = link.in_question - joins.moved
     if subject.names is Names.KEPT:
         maybe &= settled.doubtful
     # What is taken back after the first time can only make more values compared.
@@ -92,19 +75,6 @@ def judge_subject(
             return found
         maybe -= refuted
     return link
-
-
-def _in_question(link: LayerLink) -> frozenset[str]:
-    """Taps that fail by themselves and in a free run; where a user gets the right value, the name
-    is right and what the piece was fed is not."""
-    return frozenset(
-        tap.planned.tap.name
-        for tap in link.taps
-        if tap.fails_by_itself
-        and tap.propagated is not None
-        and tap.propagated.fails
-        and not (tap.planned.output or tap.planned.constant)
-    )
 
 
 def _refuted(link: LayerLink, program: Program, moved: frozenset[str]) -> frozenset[str]:

@@ -9,53 +9,72 @@ is a culprit when its local error fails; a propagated failure behind it is a con
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from exporter.core.tensors import Case
-from exporter.execution.lockstep import Clock, Lockstep, TapValues
+from exporter.execution.lockstep import Lockstep, TapValues
 from exporter.execution.onnxruntime import Deployment
 from exporter.graph.exposed import expose_quantised
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, NO_JOINS, Joins, plan_taps
+from exporter.graph.taps import COMPARED, NO_JOINS, Joins, Names, plan_taps
+from exporter.interpret.format_cost import Costs, held_costs
 from exporter.interpret.margins import Margin
-from exporter.judge.culprits import Culprit, find_culprits, find_findings
+from exporter.judge.culprits import find_culprits, find_findings
 from exporter.judge.graph_or_kernel import excuse_behind_kernels, graph_or_kernel
-from exporter.judge.lowered import LoweredTaps
+from exporter.judge.joins import settle_names
 from exporter.judge.masked_nan import excuse_masked_nan
 from exporter.judge.second_opinion import SecondOpinion, is_doubtful
-from exporter.judge.tap_measure import (
-    is_rearranged,
-    measure_local,
-    measure_tap,
-    rearranged_free,
-)
-from exporter.judge.taps import JudgedTap, Judgement
+from exporter.judge.subject import Subject
+from exporter.judge.tap_measure import TapMeasure, is_rearranged
+from exporter.judge.taps import JudgedTap, Judgement, LayerLink, decision_in_doubt
 from exporter.parity.measurement import Measurement
-from exporter.parity.status import Status, Who
+from exporter.parity.status import BEYOND_BY_ITSELF, Status, Who
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import judge, judge_discrete
 
 _WORKERS = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerLink:
-    """All taps of a link, the culprits, the worst first, and where the time went.
+def judge_subject(
+    subject: Subject,
+    graph: GraphIndex,
+    cases: Sequence[Case],
+    *,
+    policy: Policy,
+    deployment: Deployment,
+    budget: int,
+    progress: Callable[[str], None] = lambda text: None,
+) -> LayerLink:
+    """Judge all layers of a file; once or twice more where names may hold other values.
 
-    ``findings`` are layers in which a kernel loses digits and nothing fails. ``decisions`` has, by
-    case, the first ambiguous decision in words; None where there is none or something fails.
+    Args:
+        graph: the file. cases: on the first one names are asked what they hold.
+        policy, deployment, budget, progress: as for ``judge_layers``.
     """
-
-    taps: tuple[JudgedTap, ...]
-    culprits: tuple[Culprit, ...]
-    clock: Clock
-    findings: tuple[Culprit, ...] = ()
-    decisions: Mapping[str, str | None] = field(default_factory=dict)
+    judge_with = partial(
+        judge_layers,
+        subject.program,
+        graph,
+        cases,
+        policy=policy,
+        deployment=deployment,
+        budget=budget,
+        expected_taps=subject.expected_taps,
+        known_taps=subject.known_taps,
+        progress=progress,
+    )
+    link = judge_with()
+    if subject.names is Names.OURS or not link.in_question:
+        return link
+    return settle_names(
+        subject, graph, cases[0], link, judge_with, deployment=deployment, budget=budget
+    )
 
 
 def judge_layers(
@@ -84,37 +103,28 @@ def judge_layers(
     graph = expose_quantised(graph)
     planned = plan_taps(program, graph, known_taps, joins)
     lockstep = Lockstep(program, graph, planned, deployment=deployment, budget=budget)
-    lowered = LoweredTaps(program, lockstep.held, planned, policy)
+    measure = TapMeasure(program, lockstep.held, planned, policy)
     worst: dict[str, JudgedTap] = {}
     decisions: dict[str, str | None] = {}
     with ThreadPoolExecutor(_WORKERS) as pool:
         for case in cases:
             progress(case.name)
-            taps = _CaseWalk(lockstep, lowered, case, policy, budget, pool).judged()
+            costs = held_costs(program, case.inputs, measure.held_of_ops, planned)
+            taps = _CaseWalk(lockstep, measure, costs, case, policy, budget, pool).judged()
             if any(tap.status is Status.FAIL for tap in taps.values()):
                 taps = excuse_masked_nan(planned, policy, taps)
                 taps = graph_or_kernel(lockstep, case.inputs, policy, deployment.provider, taps)
                 taps = excuse_behind_kernels(program, taps)
                 taps = _second_opinion(program, case, policy, taps)
-            decisions[case.name] = _ambiguous(taps.values())
+            decisions[case.name] = decision_in_doubt(taps.values())
             worst |= {n: worst[n].or_worse(tap) if n in worst else tap for n, tap in taps.items()}
     judged = tuple(worst.get(tap.tap.name, JudgedTap(planned=tap)) for tap in planned)
-    return LayerLink(
-        taps=judged,
-        culprits=find_culprits(judged, program, expected_taps),
-        clock=lockstep.clock,
-        findings=find_findings(judged, program),
-        decisions=decisions,
-    )
-
-
-def _ambiguous(taps: Iterable[JudgedTap]) -> str | None:
-    """Why outputs of a case may differ: a decision whose margin is below the noise."""
-    verdicts = [j.verdict for tap in taps for j in reversed(tap.both)]
-    if any(v.status is Status.FAIL for v in verdicts):
-        return None
-    # A limit that shows nothing is no decision that could have gone either way.
-    return next((v.reason for v in verdicts if v.status is Status.AMBIGUOUS and not v.weak), None)
+    link = LayerLink(taps=judged, clock=lockstep.clock, decisions=decisions)
+    judgements = [j for tap in worst.values() for j in tap.both]
+    if all(j.verdict.status not in BEYOND_BY_ITSELF for j in judgements):
+        return link
+    culprits = find_culprits(judged, program, expected_taps)
+    return replace(link, culprits=culprits, findings=find_findings(judged, program))
 
 
 def _second_opinion(
@@ -146,19 +156,20 @@ class _CaseWalk:
     def __init__(
         self,
         lockstep: Lockstep,
-        lowered: LoweredTaps,
+        measure: TapMeasure,
+        costs: Costs,
         case: Case,
         policy: Policy,
         budget: int,
         pool: ThreadPoolExecutor,
     ):
         self._lockstep = lockstep
-        self._lowered = lowered
+        self._measure = measure
         self._case = case
         self._policy = policy
         self._budget = budget
         self._pool = pool
-        self._costs = lowered.costs(case.inputs)
+        self._costs = costs
         self._taps: dict[str, JudgedTap] = {}
         # Names behind a decision that float32 alone could take either way.
         self._tainted: set[str] = set()
@@ -214,19 +225,14 @@ class _CaseWalk:
         """Judge a tap; the propagated error of a rearranged one is left to its source's."""
         if not is_rearranged(values):
             return self._judge_tap(values)
-        return self._local(values, measure_local(values)), None
+        return self._judge(values, self._measure.local(values, self._costs)), None
 
     def _judge_rearranged(self, values: TapValues) -> Judgement:
         source = self._taps[values.rearranged.source].propagated if values.rearranged else None
         if source is None or source.measurement.kind != "float" or source.measurement.problem:
             return self._judge_tap(values)[1]
-        return self._free(values, rearranged_free(values, source.measurement))
-
-    def _local(self, values: TapValues, measured: Measurement) -> Judgement:
-        return self._judge(values, self._lowered.local(measured, self._costs))
-
-    def _free(self, values: TapValues, measured: Measurement) -> Judgement:
-        return self._judge(values, self._lowered.free(measured, self._costs))
+        free = self._measure.rearranged(values, source.measurement, self._costs)
+        return self._judge(values, free)
 
     def _judge(self, values: TapValues, measured: Measurement) -> Judgement:
         tap, declared = values.planned, self._case.expect_empty
@@ -235,8 +241,7 @@ class _CaseWalk:
         return Judgement(measurement=measured, verdict=verdict, case=self._case.name)
 
     def _judge_tap(self, values: TapValues) -> tuple[Judgement, Judgement]:
-        measured = measure_tap(values)
-        local, free = self._local(values, measured[0]), self._free(values, measured[1])
+        local, free = (self._judge(values, m) for m in self._measure.both(values, self._costs))
         name = values.planned.tap.name
         behind = self._taint_reason if name in self._tainted else None
         if local.fails:

@@ -1,23 +1,20 @@
-"""Measurements told what the file holds at their tap, and what that costs there."""
+"""Measurements of outputs told what the file holds in front of them, and what that costs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from exporter.core.stages import Station
-from exporter.core.tensors import Arrays, Case
+from exporter.core.tensors import Case
 from exporter.graph.held_precision import Held, HeldPrecision, native_formats
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
 from exporter.interpret.format_cost import (
-    Costs,
     held_by_kind,
-    held_costs,
     held_of_ops,
     output_costs,
-    shifted_weights,
 )
 from exporter.judge.subject import Subject
 from exporter.parity.measurement import Distance, Measurement
@@ -28,53 +25,6 @@ def lowered_as_declared(program: Program, graph: GraphIndex, policy: Policy) -> 
     """True for a file that holds a lower precision than the model, and none but the declared."""
     held = HeldPrecision(graph, (), native_formats(program)).formats
     return bool(held) and not coarser(held, policy)
-
-
-class LoweredTaps:
-    """What a file holds at the taps of a program.
-
-    Args:
-        held: of the file, cut at its compared taps.
-        policy: what is declared. A model that is in that format itself has it in its file as well.
-    """
-
-    def __init__(
-        self,
-        program: Program,
-        held: HeldPrecision,
-        planned: Sequence[PlannedTap],
-        policy: Policy,
-    ):
-        self._program = program
-        self._native = declared_formats(policy)
-        self._held = held
-        self._planned = {tap.tap.name: tap for tap in planned}
-        self._ops = held_of_ops(program, held, planned)
-        self._shifted = shifted_weights(program, self._ops, planned)
-
-    def costs(self, inputs: Arrays) -> Costs:
-        """What the file's formats cost at every tap of one case; nothing where it has none."""
-        return held_costs(self._program, inputs, self._ops, tuple(self._planned.values()))
-
-    def local(self, measured: Measurement, costs: Costs) -> Measurement:
-        """A measurement of what a piece does by itself."""
-        tap = self._planned[measured.name]
-        formats = () if tap.constant else self._held.of(tap.onnx_name).formats
-        told = _told(measured, formats, costs.local.get(measured.name))
-        shifted = self._shifted.get(measured.name)
-        return told if shifted is None or told.problem else replace(told, problem=shifted)
-
-    def free(self, measured: Measurement, costs: Costs) -> Measurement:
-        """A measurement of what arrives at a tap."""
-        formats = self._held.behind(self._planned[measured.name].onnx_name, self._native)
-        return _told(measured, formats, costs.free.get(measured.name))
-
-
-def _told(measured: Measurement, formats: tuple[str, ...], cost: Distance | None) -> Measurement:
-    if measured.kind == "discrete":
-        return measured
-    known = cost if cost is not None and cost.max_abs is not None else None
-    return replace(measured, held=formats, cost=known)
 
 
 _Planned = tuple[PlannedTap, ...]

@@ -10,11 +10,9 @@ from exporter.build.cached import CacheUse
 from exporter.core.artifact import Artifact
 from exporter.core.tensors import Case
 from exporter.graph.taps import COMPARED, MOVED, count_fates
-from exporter.judge.culprits import Culprit
-from exporter.judge.layers import LayerLink
 from exporter.judge.links import Link
 from exporter.judge.outputs import OutputResult
-from exporter.judge.taps import JudgedTap, Judgement
+from exporter.judge.taps import Culprit, JudgedTap, Judgement, LayerLink
 from exporter.parity.rollup import Coverage, Rollup, link_verdict
 from exporter.parity.status import Status, worst
 from exporter.parity.verdict import Verdict
@@ -78,7 +76,8 @@ def layer_link(
         link: what was compared with what.
         min_coverage: share of taps that must be compared; None for all of them.
     """
-    fates = count_fates(tap.planned for tap in layers.taps)
+    records = _layers(layers.taps)
+    fates = count_fates([tap.planned for tap in layers.taps])
     verdicts = [verdict for tap in layers.taps for verdict in _verdicts(tap)]
     empty = sum(_is_empty(tap) for tap in layers.taps)
     coverage = Coverage(
@@ -103,7 +102,7 @@ def layer_link(
         missing=fates["missing"],
         coverage=coverage.share,
         weak=sum(any(v.weak for v in _verdicts(tap)) for tap in layers.taps),
-        layers=_layers(layers.taps),
+        layers=records,
     )
     return record, held.status
 
@@ -131,9 +130,9 @@ def _layer(module: str, taps: list[JudgedTap]) -> LayerRecord:
     return LayerRecord(
         module=module,
         module_class=taps[0].planned.tap.module_class,
-        verdict=worst(tap.status for tap in compared).value,
-        worst_local_strain=_most(tap.local for tap in taps),
-        worst_propagated_strain=_most(tap.propagated for tap in taps),
+        verdict=worst([tap.status for tap in compared]).value,
+        worst_local_strain=_most([tap.local for tap in taps]),
+        worst_propagated_strain=_most([tap.propagated for tap in taps]),
         taps=[_tap(tap) for tap in taps],
     )
 

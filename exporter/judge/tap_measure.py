@@ -1,41 +1,101 @@
-"""Measure one tap of a walk: whole, or in slices where it is too large for float64."""
+"""Measure the taps of a walk, whole or in slices where one is too large for float64.
+
+A measurement says as well what the file holds at its tap, and what that costs there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from exporter.execution.lockstep import TapValues
+from exporter.execution.tap_values import TapValues
+from exporter.graph.held_precision import HeldPrecision
+from exporter.graph.program import Program
+from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.interpret.format_cost import Costs, held_of_ops, shifted_weights
 from exporter.interpret.sliced_linear import LinearSlices
 from exporter.parity.compare import accumulate, measure, measure_exact, same_bits
 from exporter.parity.measurement import Distance, Measurement, Role
-from exporter.parity.tolerance import natural_scale
+from exporter.parity.tolerance import Policy, declared_formats, natural_scale
 
 
-def measure_tap(values: TapValues) -> tuple[Measurement, Measurement]:
-    """Local and propagated measurement of a tap."""
-    tap = values.planned
-    name, role = tap.tap.name, ("output" if tap.output else "inner")
-    scale = natural_scale(values.shown)
-    if values.slices is not None:
-        local, free = _measure_slices(values, values.slices, role, scale)
-        return _explained(local, values), _explained(free, values)
-    free = _measure(name, values.truth_free, values.reference, values.free, role, scale)
-    return measure_local(values), _explained(free, values)
+class TapMeasure:
+    """Measures the taps of one file.
+
+    Args:
+        held: of the file, cut at its compared taps.
+        policy: what is declared. A model that is in that format itself has it in its file as well.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        held: HeldPrecision,
+        planned: Sequence[PlannedTap],
+        policy: Policy,
+    ):
+        native = declared_formats(policy)
+        compared = [tap for tap in planned if tap.fate == COMPARED]
+        self._in_piece = {
+            tap.tap.name: () if tap.constant else held.of(tap.onnx_name).formats for tap in compared
+        }
+        self._in_front = {tap.tap.name: held.behind(tap.onnx_name, native) for tap in compared}
+        self.held_of_ops = held_of_ops(program, held, planned)
+        """What the file holds where it computes an op of the program."""
+        self._shifted = shifted_weights(program, self.held_of_ops, planned)
+
+    def both(self, values: TapValues, costs: Costs) -> tuple[Measurement, Measurement]:
+        """Local and propagated measurement of a tap."""
+        if values.slices is None:
+            return self.local(values, costs), self._of_free_run(values, _free(values), costs)
+        local, free = _measure_slices(values, values.slices)
+        return self._of_piece(values, local, costs), self._of_free_run(values, free, costs)
+
+    def local(self, values: TapValues, costs: Costs) -> Measurement:
+        """Local measurement of a tap that is not measured in slices."""
+        return self._of_piece(values, _local(values), costs)
+
+    def rearranged(self, values: TapValues, source: Measurement, costs: Costs) -> Measurement:
+        """Propagated measurement of a tap that rearranges another one's value."""
+        return self._told_free(values.planned, _rearranged_free(values, source), costs)
+
+    def _of_piece(self, values: TapValues, measured: Measurement, costs: Costs) -> Measurement:
+        tap = values.planned
+        formats, cost = self._in_piece[tap.tap.name], costs.local.get(tap.tap.name)
+        told = _told(_explained(measured, values), formats, cost)
+        shifted = self._shifted.get(tap.tap.name)
+        return told if shifted is None or told.problem else replace(told, problem=shifted)
+
+    def _of_free_run(self, values: TapValues, measured: Measurement, costs: Costs) -> Measurement:
+        return self._told_free(values.planned, _explained(measured, values), costs)
+
+    def _told_free(self, tap: PlannedTap, measured: Measurement, costs: Costs) -> Measurement:
+        return _told(measured, self._in_front[tap.tap.name], costs.free.get(tap.tap.name))
 
 
-def measure_local(values: TapValues) -> Measurement:
-    """Local measurement of a tap that is not measured in slices."""
-    tap = values.planned
-    name, role = tap.tap.name, ("output" if tap.output else "inner")
+def _told(measured: Measurement, formats: tuple[str, ...], cost: Distance | None) -> Measurement:
+    if measured.kind == "discrete":
+        return measured
+    known = cost if cost is not None and cost.max_abs is not None else None
+    return replace(measured, held=formats, cost=known)
+
+
+def _free(values: TapValues) -> Measurement:
+    return _measure(values, values.truth_free, values.reference, values.free)
+
+
+def _local(values: TapValues) -> Measurement:
     if values.exact or values.reference.dtype.kind in "biu":
         expected = values.reference if values.moved is None else values.moved
-        found = measure_exact(name, expected, values.forced, role)
-    else:
-        scale = natural_scale(values.shown)
-        found = _measure(name, values.truth_local, values.reference, values.forced, role, scale)
-    return _explained(found, values)
+        tap = values.planned
+        return measure_exact(tap.tap.name, expected, values.forced, _role(tap))
+    return _measure(values, values.truth_local, values.reference, values.forced)
+
+
+def _role(tap: PlannedTap) -> Role:
+    return "output" if tap.output else "inner"
 
 
 def is_rearranged(values: TapValues) -> bool:
@@ -44,7 +104,7 @@ def is_rearranged(values: TapValues) -> bool:
     return held is not None and values.free is not None and same_bits(held.expected, values.free)
 
 
-def rearranged_free(values: TapValues, source: Measurement) -> Measurement:
+def _rearranged_free(values: TapValues, source: Measurement) -> Measurement:
     """The propagated measurement of a rearranged tap: that of its source, at other places."""
     tap, held = values.planned, values.rearranged
     if held is None:
@@ -58,7 +118,7 @@ def rearranged_free(values: TapValues, source: Measurement) -> Measurement:
     return replace(
         source,
         name=tap.tap.name,
-        role="output" if tap.output else "inner",
+        role=_role(tap),
         shape_expected=held.after,
         shape_actual=held.after,
         shape_stored=values.stored,
@@ -69,21 +129,19 @@ def rearranged_free(values: TapValues, source: Measurement) -> Measurement:
     )
 
 
-def _measure_slices(
-    values: TapValues, slices: LinearSlices, role: Role, scale: float | None
-) -> tuple[Measurement, Measurement]:
+def _measure_slices(values: TapValues, slices: LinearSlices) -> tuple[Measurement, Measurement]:
     """Local and free measurement of a tap whose float64 values come some rows at a time."""
-    name, reference = values.planned.tap.name, values.reference
+    reference = values.reference
     if any(a is None or a.shape != reference.shape for a in (values.free, values.forced)):
         empty = np.empty(0)
         return (
-            _measure(name, empty, reference, values.forced, role, scale),
-            _measure(name, empty, reference, values.free, role, scale),
+            _measure(values, empty, reference, values.forced),
+            _measure(values, empty, reference, values.free),
         )
     local, free = [], []
     for part in slices.parts(reference, values.free, values.forced):
-        local.append(_measure(name, part.truth_local, part.reference, part.forced, role, scale))
-        free.append(_measure(name, part.truth_free, part.reference, part.free, role, scale))
+        local.append(_measure(values, part.truth_local, part.reference, part.forced))
+        free.append(_measure(values, part.truth_free, part.reference, part.free))
     shape = reference.shape
     return _unflatten(accumulate(local), shape), _unflatten(accumulate(free), shape)
 
@@ -109,20 +167,18 @@ def _unflatten(measured: Measurement, shape: tuple[int, ...]) -> Measurement:
 
 
 def _measure(
-    name: str,
+    values: TapValues,
     truth: np.ndarray | None,
     reference: np.ndarray,
     actual: np.ndarray | None,
-    role: Role,
-    scale: float | None,
 ) -> Measurement:
     return measure(
-        name,
+        values.planned.tap.name,
         truth=truth,
         reference=reference,
         actual=actual,
-        role=role,
-        natural_scale=scale,
+        role=_role(values.planned),
+        natural_scale=natural_scale(values.shown),
     )
 
 

@@ -1,14 +1,16 @@
-"""A judged tap: what was measured of it in both ways, and the verdicts."""
+"""What a walk of the layers gives, as values: judged taps, culprits, and the link of them all."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
+from exporter.execution.tap_values import Clock
 from exporter.graph.taps import PlannedTap
 from exporter.parity.cause import Opinion
 from exporter.parity.compare import worse
 from exporter.parity.measurement import Measurement
-from exporter.parity.status import Status, severity, worst
+from exporter.parity.status import BEYOND_BY_ITSELF, Status, severity, worst
 from exporter.parity.verdict import Verdict
 
 
@@ -44,7 +46,7 @@ class JudgedTap:
     @property
     def status(self) -> Status:
         """The more serious of the two; a tap that was not compared was not run."""
-        return worst(j.verdict.status for j in self.both)
+        return worst([j.verdict.status for j in self.both])
 
     @property
     def both(self) -> tuple[Judgement, ...]:
@@ -62,6 +64,67 @@ class JudgedTap:
             local=_worse(self.local, other.local),
             propagated=_worse(self.propagated, other.propagated),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Culprit:
+    """A layer that is wrong by itself (or, failing that, the first place where errors show).
+
+    ``lost`` are taps of the piece that the file has lost; ``others`` fail in the same layer, and
+    are less wrong.
+    """
+
+    tap: JudgedTap
+    lost: tuple[PlannedTap, ...] = ()
+    others: tuple[JudgedTap, ...] = ()
+
+    @property
+    def local(self) -> bool:
+        """False when only the propagated error fails."""
+        local = self.tap.local
+        return local is not None and local.verdict.status in BEYOND_BY_ITSELF
+
+    @property
+    def opinion(self) -> Opinion | None:
+        """Whether graph or kernel is to blame; None where nobody asked."""
+        return self.tap.local.opinion if self.tap.local is not None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerLink:
+    """All taps of a link, the culprits, the worst first, and where the time went.
+
+    ``findings`` are layers in which a kernel loses digits and nothing fails. ``decisions`` has, by
+    case, the first ambiguous decision in words; None where there is none or something fails.
+    """
+
+    taps: tuple[JudgedTap, ...]
+    clock: Clock
+    culprits: tuple[Culprit, ...] = ()
+    findings: tuple[Culprit, ...] = ()
+    decisions: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def in_question(self) -> frozenset[str]:
+        """Taps that fail by themselves and in a free run; where a user gets the right value, the
+        name is right and what the piece was fed is not."""
+        return frozenset(
+            tap.planned.tap.name
+            for tap in self.taps
+            if tap.fails_by_itself
+            and tap.propagated is not None
+            and tap.propagated.fails
+            and not (tap.planned.output or tap.planned.constant)
+        )
+
+
+def decision_in_doubt(taps: Iterable[JudgedTap]) -> str | None:
+    """Why outputs of a case may differ: a decision whose margin is below the noise."""
+    verdicts = [j.verdict for tap in taps for j in reversed(tap.both)]
+    if any(v.status is Status.FAIL for v in verdicts):
+        return None
+    # A limit that shows nothing is no decision that could have gone either way.
+    return next((v.reason for v in verdicts if v.status is Status.AMBIGUOUS and not v.weak), None)
 
 
 def _worse(held: Judgement | None, new: Judgement | None) -> Judgement | None:

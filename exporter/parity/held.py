@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from exporter.parity.judged import Verdict
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
-from exporter.parity.tolerance import Policy, too_coarse
+from exporter.parity.tolerance import Policy
 
 SEEN = 2.0**-6
 """Largest share of an output's own rms that a limit may be where nothing but outputs is compared:
@@ -16,9 +17,12 @@ NEAR = 2.0
 """Times the limit up to which an output of a lowered file may be off for want of knowledge."""
 
 
-def allowed(m: Measurement, policy: Policy, found: Verdict) -> Verdict:
-    """A file may hold what is declared, and nothing coarser, whatever its figures are."""
-    coarse = too_coarse(m, policy)
+def allowed(coarse: Sequence[str], policy: Policy, found: Verdict) -> Verdict:
+    """A file may hold what is declared, and nothing coarser, whatever its figures are.
+
+    Args:
+        coarse: formats that it holds and that are coarser.
+    """
     if not coarse:
         return found
     said = (

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from exporter.parity.status import Status, severity, worst
+from exporter.parity.status import Status, severity
 from exporter.parity.verdict import Verdict
 
 
@@ -67,7 +67,7 @@ def rollup(name: str, parts: Iterable[Verdict | Rollup]) -> Rollup:
     decisive = max(held, key=lambda p: (severity(p.status), _strain(p)))
     return Rollup(
         name=name,
-        status=worst(p.status for p in held),
+        status=decisive.status,
         reason=decisive.reason,
         worst=decisive.name,
         counts=_counts(held),

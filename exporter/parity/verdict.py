@@ -15,7 +15,7 @@ from exporter.parity.held import allowed, visible
 from exporter.parity.judged import Verdict
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
-from exporter.parity.tolerance import FORMATS, Limit, Policy, limit
+from exporter.parity.tolerance import FORMATS, Limit, Policy, limit, too_coarse
 
 # Precisions whose file may hold inner values of another dtype than PyTorch's.
 _STORED_PRECISIONS = frozenset({"float16", "bfloat16"})
@@ -52,9 +52,9 @@ def _judge(m: Measurement, policy: Policy, empty_declared: bool, layer: str) -> 
     if broken is not None:
         return broken
     if m.kind == "discrete":
-        return allowed(m, policy, judge_discrete(m, None, None))
+        return allowed(too_coarse(m, policy), policy, judge_discrete(m, None, None))
     found = _judge_exact(m, policy) if m.kind == "exact" else _judge_distance(m, policy, layer)
-    return allowed(m, policy, visible(m, found))
+    return allowed(too_coarse(m, policy), policy, visible(m, found))
 
 
 def judge_discrete(

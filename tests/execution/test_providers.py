@@ -7,7 +7,7 @@ import pytest
 from exporter.core.errors import UserInputError
 from exporter.execution import providers
 from exporter.execution.deployment import Deployment, Way, other_ways
-from exporter.execution.providers import check_provider, check_providers
+from exporter.execution.providers import check_provider, check_providers, session_providers
 
 CUDA = Deployment(provider="cuda")
 
@@ -54,10 +54,11 @@ def test_tensorrt_is_said_not_to_be_offered():
 
 
 def test_float32_is_float32_on_cuda_unless_tf32_is_declared():
-    (name, options), cpu = CUDA.providers()
+    (name, options), cpu = session_providers(CUDA)
     assert (name, cpu) == ("CUDAExecutionProvider", "CPUExecutionProvider")
     assert options["use_tf32"] == "0"
-    (_, options), _ = Deployment(provider="cuda", tf32=True, settings=(("a", "b"),)).providers()
+    given = Deployment(provider="cuda", tf32=True, settings=(("a", "b"),))
+    (_, options), _ = session_providers(given)
     assert (options["use_tf32"], options["a"]) == ("1", "b")
 
 

@@ -16,7 +16,7 @@ from exporter.execution.stored import as_expected
 from exporter.golden.judge import judge_tap
 from exporter.golden.records import Expected
 from exporter.golden.sketch import sketch
-from exporter.judge.layers import LayerLink
+from exporter.judge.taps import LayerLink
 from exporter.parity.measurement import Measurement
 from exporter.parity.reshaped import merges_or_splits
 from exporter.parity.status import Status

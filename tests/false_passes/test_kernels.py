@@ -7,7 +7,7 @@ import onnx
 
 from exporter.core.tensors import Case
 from exporter.judge.blame import culprit_records, to_blame
-from exporter.judge.layers import LayerLink
+from exporter.judge.taps import LayerLink
 from exporter.parity.status import worst
 from tests.false_passes.way import Told, way
 from tests.faults.editor import Editor

@@ -12,8 +12,8 @@ from exporter.graph.difference import Difference
 from exporter.graph.index import index_graph
 from exporter.graph.structure import diff_structure
 from exporter.graph.taps import COMPARED, plan_taps
-from exporter.judge.layers import LayerLink, judge_layers
-from exporter.judge.taps import Judgement
+from exporter.judge.layers import judge_layers
+from exporter.judge.taps import Judgement, LayerLink
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from tests.faults.fault import Fault, ModuleFault

@@ -16,7 +16,8 @@ from exporter.graph.capture import capture
 from exporter.graph.export import Exported, export
 from exporter.graph.index import index_graph
 from exporter.graph.taps import COMPARED, plan_taps
-from exporter.judge.layers import LayerLink, judge_layers
+from exporter.judge.layers import judge_layers
+from exporter.judge.taps import LayerLink
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from tests.faults.editor import Editor

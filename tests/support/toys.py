@@ -21,7 +21,8 @@ from exporter.graph.export import export
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.program import Program
 from exporter.graph.simplify import simplify
-from exporter.judge.layers import LayerLink, judge_layers
+from exporter.judge.layers import judge_layers
+from exporter.judge.taps import LayerLink
 from exporter.parity.tolerance import Policy
 
 WIDTH = 16
