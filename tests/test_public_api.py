@@ -83,3 +83,14 @@ def test_the_wheel_says_that_it_is_typed(tmp_path: Path):
     with zipfile.ZipFile(built) as wheel:
         names = wheel.namelist()
     assert "exporter/py.typed" in names and "exporter/flows/run.py" in names
+
+
+def test_a_pipeline_is_typed_wherever_it_is_handed_on():
+    folder = ROOT / "exporter"
+    loose = [
+        f"{path.relative_to(folder)}:{number}"
+        for path in sorted(folder.rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if "pipeline: Any" in line
+    ]
+    assert not loose

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from exporter.config import Pipeline
 from exporter.contracts.result import ContractResult
 from exporter.contracts.settings import ContractSettings, check_named, read_settings
 from exporter.contracts.target import Target
@@ -41,7 +42,10 @@ def load_contract(name: str) -> ContractFile:
 
 
 def declared_settings(
-    declared: Mapping[str, Any], *, pipeline: Any = None, only: Iterable[str] | None = None
+    declared: Mapping[str, Any],
+    *,
+    pipeline: Pipeline | None = None,
+    only: Iterable[str] | None = None,
 ) -> dict[str, ContractSettings]:
     """Validate what a pipeline declares; contracts that are ``false`` are left out.
 
@@ -76,7 +80,7 @@ def run_contracts(
     *,
     thorough: bool = False,
     progress: Callable[[str], None] | None = None,
-    pipeline: Any = None,
+    pipeline: Pipeline | None = None,
 ) -> tuple[ContractResult, ...]:
     """Check every declared contract.
 

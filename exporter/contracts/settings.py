@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationError
 
+from exporter.config import Pipeline
 from exporter.core.errors import ConfigError
 
 S = TypeVar("S", bound="ContractSettings")
@@ -61,7 +62,7 @@ def check_named(
     known: Mapping[str, Sequence[str]],
     *,
     name: str,
-    pipeline: Any = None,
+    pipeline: Pipeline | None = None,
 ) -> None:
     """Refuse options that name what is not there: what nothing reads checks nothing.
 
@@ -85,7 +86,7 @@ def check_named(
         )
 
 
-def read_settings(kind: type[S], options: Any, *, name: str, pipeline: Any = None) -> S:
+def read_settings(kind: type[S], options: Any, *, name: str, pipeline: Pipeline | None = None) -> S:
     """Validate the options of one contract.
 
     Args:

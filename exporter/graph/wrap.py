@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.cases.largest import check_elements
+from exporter.config import Pipeline, Vad
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.graph.named_graph import NamedGraph
@@ -65,7 +66,7 @@ class Wrapped:
     example_at: Callable[[Mapping[str, int]], Mapping[str, Tensor]] | None = None
 
 
-def wrap(pipeline: Any) -> Wrapped:
+def wrap(pipeline: Pipeline) -> Wrapped:
     """Build VAD, features and model of a pipeline as one module.
 
     Raises:
@@ -93,7 +94,7 @@ def wrap(pipeline: Any) -> Wrapped:
     return wrapped
 
 
-def _wrap_speech(pipeline: Any, built: Built) -> Wrapped:
+def _wrap_speech(pipeline: Pipeline, built: Built) -> Wrapped:
     batched = pipeline.vad is None
     if not batched and pipeline.sample_rate_hz not in FRAME_SAMPLES:
         raise ConfigError(
@@ -105,10 +106,10 @@ def _wrap_speech(pipeline: Any, built: Built) -> Wrapped:
     outputs = _chosen(pipeline, specs)
     names = tuple(spec.name for spec in outputs)
     features = _feature_modules(pipeline, built)
-    if batched:
+    if pipeline.vad is None:
         module: nn.Module = BatchedSpeechGraph(**features, model=built.module, outputs=names)
     else:
-        vad, segmenter = _vad_modules(pipeline)
+        vad, segmenter = _vad_modules(pipeline.vad, pipeline.sample_rate_hz)
         module = SpeechGraph(
             vad=vad,
             segmenter=segmenter,
@@ -131,7 +132,7 @@ def _wrap_speech(pipeline: Any, built: Built) -> Wrapped:
     )
 
 
-def _wrap_tensors(pipeline: Any, built: Built) -> Wrapped:
+def _wrap_tensors(pipeline: Pipeline, built: Built) -> Wrapped:
     outputs = _chosen(pipeline, {spec.name: spec for spec in built.outputs})
     _refuse_twice(pipeline, built.inputs, outputs)
     module = NamedGraph(
@@ -158,7 +159,7 @@ def _wrap_tensors(pipeline: Any, built: Built) -> Wrapped:
 
 
 def _refuse_twice(
-    pipeline: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+    pipeline: Pipeline, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
 ) -> None:
     taken = {spec.name for spec in inputs}
     twice = [spec.name for spec in outputs if spec.name in taken]
@@ -171,7 +172,9 @@ def _refuse_twice(
         )
 
 
-def _states(pipeline: Any, built: Built, outputs: Mapping[str, TensorSpec]) -> Mapping[str, str]:
+def _states(
+    pipeline: Pipeline, built: Built, outputs: Mapping[str, TensorSpec]
+) -> Mapping[str, str]:
     """What the graph hands from call to call: what the YAML says, else what the model says."""
     given: Mapping[str, str] = getattr(pipeline, "states", None) or {}
     inputs = {spec.name: spec for spec in built.inputs}
@@ -193,10 +196,9 @@ def _states(pipeline: Any, built: Built, outputs: Mapping[str, TensorSpec]) -> M
     return given or {name: into for name, into in built.states.items() if name in outputs}
 
 
-def _vad_modules(pipeline: Any) -> tuple[SileroVad, SpeechSegments]:
-    vad = pipeline.vad
+def _vad_modules(vad: Vad, sample_rate_hz: int) -> tuple[SileroVad, SpeechSegments]:
     with quiet_upstream():
-        network = SileroVad.from_package(pipeline.sample_rate_hz)
+        network = SileroVad.from_package(sample_rate_hz)
     segmenter = SpeechSegments(
         threshold=vad.threshold,
         negative_threshold=vad.negative_threshold,
@@ -204,13 +206,13 @@ def _vad_modules(pipeline: Any) -> tuple[SileroVad, SpeechSegments]:
         min_silence_ms=vad.min_silence_ms,
         speech_pad_ms=vad.speech_pad_ms,
         max_segment_ms=vad.max_segment_ms,
-        sample_rate_hz=pipeline.sample_rate_hz,
+        sample_rate_hz=sample_rate_hz,
         round_to_ms=vad.round_to_ms,
     )
     return network, segmenter
 
 
-def _feature_modules(pipeline: Any, built: Built) -> dict[str, Any]:
+def _feature_modules(pipeline: Pipeline, built: Built) -> dict[str, Any]:
     features = pipeline.features
     if features is None:
         raise ConfigError(
@@ -240,7 +242,7 @@ def _feature_modules(pipeline: Any, built: Built) -> dict[str, Any]:
     }
 
 
-def _waveform_inputs(pipeline: Any, batched: bool) -> tuple[TensorSpec, ...]:
+def _waveform_inputs(pipeline: Pipeline, batched: bool) -> tuple[TensorSpec, ...]:
     samples = Axis(name="num_samples", minimum=1)
     unit = f"samples at {pipeline.sample_rate_hz} Hz"
     if not batched:
@@ -258,7 +260,7 @@ def _waveform_inputs(pipeline: Any, batched: bool) -> tuple[TensorSpec, ...]:
     )
 
 
-def _speech_outputs(pipeline: Any, built: Built, batched: bool) -> dict[str, TensorSpec]:
+def _speech_outputs(pipeline: Pipeline, built: Built, batched: bool) -> dict[str, TensorSpec]:
     rows = Axis(name="batch", minimum=1) if batched else Axis(name="num_segments", minimum=0)
     specs = {}
     for spec in built.outputs:
@@ -286,7 +288,7 @@ def _speech_outputs(pipeline: Any, built: Built, batched: bool) -> dict[str, Ten
     return specs
 
 
-def _chosen(pipeline: Any, specs: Mapping[str, TensorSpec]) -> tuple[TensorSpec, ...]:
+def _chosen(pipeline: Pipeline, specs: Mapping[str, TensorSpec]) -> tuple[TensorSpec, ...]:
     names = tuple(pipeline.outputs)
     unknown = [name for name in names if name not in specs]
     if unknown or not names or len(set(names)) != len(names):
@@ -301,7 +303,7 @@ def _chosen(pipeline: Any, specs: Mapping[str, TensorSpec]) -> tuple[TensorSpec,
     return tuple(specs[name] for name in names)
 
 
-def _speech_example(pipeline: Any, built: Built, batched: bool) -> dict[str, Tensor]:
+def _speech_example(pipeline: Pipeline, built: Built, batched: bool) -> dict[str, Tensor]:
     num_samples = int(EXAMPLE_SECONDS * pipeline.sample_rate_hz)
     shape = (2, num_samples) if batched else (num_samples,)
     draw = np.random.Generator(np.random.PCG64(EXAMPLE_SEED))

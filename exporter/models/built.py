@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from exporter.config import Pipeline
 from exporter.core.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -78,6 +79,6 @@ class ModelFile(Protocol):
 
     Settings: type[BaseModel]
 
-    def build(self, pipeline: Any) -> Built:
+    def build(self, pipeline: Pipeline) -> Built:
         """Build the model of a pipeline; raises ``ConfigError`` or ``WeightsError``."""
         ...

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from exporter.config import Pipeline
 from exporter.config.foreign_yaml import read_foreign_yaml
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.core.reading import Door, reason
@@ -62,7 +63,7 @@ class Checkpoint:
     statistics: tuple[Tensor, Tensor]
     tokens: tuple[str, ...] | None
 
-    def merged(self, settings: S, pipeline: Any) -> S:
+    def merged(self, settings: S, pipeline: Pipeline) -> S:
         """Return the settings with what the checkpoint states.
 
         Raises:
@@ -95,7 +96,7 @@ class Checkpoint:
             ) from error
 
 
-def read_checkpoint(folder: Path, *, layout: Layout, pipeline: Any) -> Checkpoint:
+def read_checkpoint(folder: Path, *, layout: Layout, pipeline: Pipeline) -> Checkpoint:
     """Look through a FunASR checkpoint folder.
 
     Args:
@@ -202,7 +203,7 @@ def _read_config(path: Path) -> Config:
     return _CONFIG.record(Config, config, path)
 
 
-def _same_features(frontend: dict[str, Any], where: str, pipeline: Any) -> None:
+def _same_features(frontend: dict[str, Any], where: str, pipeline: Pipeline) -> None:
     rate = frontend.get("fs", 16000)
     if rate != pipeline.sample_rate_hz:
         raise ConfigError(

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from exporter.config import Pipeline
 from exporter.config.foreign_yaml import read_foreign_yaml
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.core.reading import Door
@@ -63,7 +64,7 @@ def _without_tag(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
 _Plain.add_multi_constructor("!", _without_tag)
 
 
-def check_hyperparams(folder: Path, settings: Mapping[str, Any], pipeline: Any) -> None:
+def check_hyperparams(folder: Path, settings: Mapping[str, Any], pipeline: Pipeline) -> None:
     """Compare a checkpoint's ``hyperparams.yaml`` with a pipeline.
 
     Args:

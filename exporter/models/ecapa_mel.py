@@ -18,6 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 from torch import Tensor, nn
 
+from exporter.config import Pipeline
 from exporter.core.errors import MissingPackageError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
@@ -113,7 +114,7 @@ class WaveformEmbedding(nn.Module):
         return {"embedding": embedding, "log_mel": log_mel, "frames": frames}
 
 
-def build(pipeline: Any) -> Built:
+def build(pipeline: Pipeline) -> Built:
     """Build the encoder as a pipeline describes it.
 
     Raises:

@@ -11,12 +11,11 @@ silence states leave. Two graphs are made of it (``model.settings.streaming``):
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from exporter.config import Features, Pipeline
 from exporter.core.errors import ConfigError, MissingPackageError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
@@ -74,7 +73,7 @@ class Settings(BaseModel):
         return 1, self.proj_dim, (self.lorder - 1) * self.lstride, 1
 
 
-def build(pipeline: Any) -> Built:
+def build(pipeline: Pipeline) -> Built:
     """Build FSMN-VAD as a pipeline describes it.
 
     Raises:
@@ -126,7 +125,7 @@ def build(pipeline: Any) -> Built:
     )
 
 
-def upstream_encoder(settings: Settings, pipeline: Any) -> nn.Module:
+def upstream_encoder(settings: Settings, pipeline: Pipeline) -> nn.Module:
     """Return FunASR's ``FSMN`` on the meta device: shapes, but no memory yet."""
     if settings.rorder and not settings.rstride:
         raise ConfigError(
@@ -147,7 +146,7 @@ def upstream_encoder(settings: Settings, pipeline: Any) -> nn.Module:
 
 
 def _stream(
-    pipeline: Any,
+    pipeline: Pipeline,
     settings: Settings,
     scores: FsmnScores,
     statistics: tuple[Tensor, Tensor] | None,
@@ -179,7 +178,7 @@ def _stream(
     return FsmnVadStream(fbank, cmvn, scores, features.lfr_m)
 
 
-def _need_features(pipeline: Any) -> Any:
+def _need_features(pipeline: Pipeline) -> Features:
     if pipeline.features is None:
         raise ConfigError(
             "FSMN-VAD takes features, but there are none",

@@ -17,12 +17,11 @@ zeros are no speaker at all).
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from exporter.config import Pipeline
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
 from exporter.models.metavoice_checkpoint import read_checkpoint, resolve
@@ -176,7 +175,7 @@ class MetaVoice(nn.Module):
         }
 
 
-def build(pipeline: Any) -> Built:
+def build(pipeline: Pipeline) -> Built:
     """Build the first stage as a pipeline describes it.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from exporter.config import Pipeline
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.models.metavoice_settings import Settings
 from exporter.models.weights import WeightsSource, checkpoint_path, read_pt, resolve_weights
@@ -63,7 +64,7 @@ def resolve(text: str, *, seed: int, where: str) -> WeightsSource:
     return resolve_weights(text, seed=seed, where=where)
 
 
-def read_checkpoint(path: Path, settings: Settings, pipeline: Any) -> dict[str, Tensor]:
+def read_checkpoint(path: Path, settings: Settings, pipeline: Pipeline) -> dict[str, Tensor]:
     """Read the tensors of a first stage by the names of ``MetaVoice``.
 
     Args:
@@ -98,7 +99,7 @@ def renamed(name: str) -> str:
     return name
 
 
-def _compare(stated: Any, settings: Settings, file: Path, pipeline: Any) -> None:
+def _compare(stated: Any, settings: Settings, file: Path, pipeline: Pipeline) -> None:
     """Compare ``model_args`` with the settings; a checkpoint without it is judged by shapes."""
     if not isinstance(stated, Mapping):
         return

@@ -16,6 +16,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
+from exporter.config import Pipeline
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.core.files import open_regular
 from exporter.core.reading import reason
@@ -105,7 +106,7 @@ def _opened(file: Path) -> Any:
         raise _TENSORS.bad(file, reason(error)) from error
 
 
-def check_config(path: Path, settings: Mapping[str, Any], pipeline: Any) -> None:
+def check_config(path: Path, settings: Mapping[str, Any], pipeline: Pipeline) -> None:
     """Compare a folder's ``config.json``, if there is one, with the settings of a pipeline.
 
     Args:

@@ -20,6 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, Strict
 from torch import Tensor, nn
 
+from exporter.config import Pipeline
 from exporter.core.errors import MissingPackageError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
@@ -68,7 +69,7 @@ class OfflineMimiDecoder(nn.Module):
         return {"waveform": self.decoder(z)}
 
 
-def build(pipeline: Any) -> Built:
+def build(pipeline: Pipeline) -> Built:
     """Build the decoder as a pipeline describes it.
 
     Raises:

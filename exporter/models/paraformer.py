@@ -20,6 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from exporter.config import Pipeline
 from exporter.core.errors import MissingPackageError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
@@ -161,7 +162,7 @@ def _layers(part: nn.Module, name: str) -> tuple[nn.Module, ...]:
     return () if held is None else tuple(held)
 
 
-def build(pipeline: Any) -> Built:
+def build(pipeline: Pipeline) -> Built:
     """Build Paraformer as a pipeline describes it.
 
     Raises:

@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from exporter.config import Pipeline
 from exporter.core.errors import MissingPackageError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
@@ -100,7 +101,7 @@ class SenseVoiceRecogniser(nn.Module):
         }
 
 
-def build(pipeline: Any) -> Built:
+def build(pipeline: Pipeline) -> Built:
     """Build SenseVoice as a pipeline describes it.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from exporter.config import Pipeline
 from exporter.core.errors import ConfigError
 
 S = TypeVar("S", bound=BaseModel)
@@ -14,7 +15,7 @@ MOST_LAYERS, MOST_WIDTH = 1000, 1 << 20
 """What no model has more of; a typing error should not build modules for hours."""
 
 
-def read_settings(schema: type[S], pipeline: Any) -> S:
+def read_settings(schema: type[S], pipeline: Pipeline) -> S:
     """Validate ``pipeline.model.settings``.
 
     Args:

@@ -16,12 +16,12 @@ with zeros and ends the recording.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from exporter.config import Pipeline
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
@@ -104,7 +104,7 @@ class SileroVadModel(nn.Module):
         }
 
 
-def build(pipeline: Any) -> Built:
+def build(pipeline: Pipeline) -> Built:
     """Build Silero VAD at the pipeline's sample rate.
 
     ``model.weights`` is ``package``, a ``silero_vad.jit`` (or a folder that holds one), or a
@@ -137,7 +137,7 @@ def build(pipeline: Any) -> Built:
     )
 
 
-def _fill(network: SileroNetwork, pipeline: Any) -> WeightsSource:
+def _fill(network: SileroNetwork, pipeline: Pipeline) -> WeightsSource:
     """Give the network the weights that the pipeline asks for, and say which they are."""
     text, where = pipeline.model.weights, pipeline.where("model", "weights")
     wanted = network.state_dict()
