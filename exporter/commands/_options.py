@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from exporter.core.disk import writable_folder
+from exporter.core.disk import refuse_undecodable, writable_folder
 from exporter.core.errors import UserInputError
 from exporter.core.files import refuse_special
 from exporter.core.output_folder import check_output_folder
@@ -159,6 +159,9 @@ def open_pipeline(path: str, options: RunOptions, *, writes: bool = True) -> Pip
     """
     from exporter.cases.load import choose_cases
 
+    refuse_undecodable(Path(path), "PIPELINE")
+    for audio in options.audio:
+        refuse_undecodable(audio, "--audio")
     pipeline = options.opened(path)
     choose_cases(pipeline, options.cases)
     if writes:
@@ -183,6 +186,7 @@ def require_file(path: Path, option: str, remedy: str) -> None:
     Raises:
         UserInputError: it does not.
     """
+    refuse_undecodable(path, option)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise UserInputError(f"{option}: '{path}' {what}", remedy=remedy)

@@ -87,6 +87,23 @@ def _told(number: int | None, path: object) -> UserInputError | None:
     )
 
 
+def refuse_undecodable(path: Path, what: str) -> None:
+    """Check that a path is text: what is none can be opened here, and by no library of others.
+
+    Raises:
+        UserInputError: its bytes are no UTF-8.
+    """
+    try:
+        str(path.absolute()).encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+        raise UserInputError(
+            f"{what}: the name of this file or folder, or of one above it, is not text in UTF-8",
+            where=shown,
+            remedy="rename it",
+        ) from error
+
+
 def writable_folder(folder: Path, what: str) -> None:
     """Make a folder, and check that files can be written to it, before any work is done.
 
@@ -96,6 +113,7 @@ def writable_folder(folder: Path, what: str) -> None:
     Raises:
         UserInputError: it cannot be made, is no folder, is read-only, or its disk is full.
     """
+    refuse_undecodable(folder, what)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Permissions do not tell: root may write anywhere, but not to a disk that is read-only.
