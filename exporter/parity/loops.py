@@ -62,10 +62,14 @@ def compiled(signature: Any) -> Callable[[Any], Any]:
 
     def build(function: Any) -> Any:
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+        # NUMBA_DISABLE_JIT is for who looks for a bug in Python code; these loops are no Python.
+        disabled, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, 0
         try:
             return numba.njit(signature, cache=True, **options)(function)
         except RuntimeError:  # nowhere to keep it: neither beside the source nor at home
             return numba.njit(signature, **options)(function)
+        finally:
+            numba.config.DISABLE_JIT = disabled
 
     return build
 
