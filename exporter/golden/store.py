@@ -26,6 +26,7 @@ from safetensors.numpy import load, save
 
 from exporter.core.errors import GoldenError
 from exporter.core.files import clear_parts, replacing
+from exporter.core.lock import locked
 from exporter.core.reading import is_regular, reason
 from exporter.core.spec_row import spec_of, spec_to_json
 from exporter.core.tensors import Tap
@@ -53,6 +54,7 @@ from exporter.golden.schema import (
 )
 
 MANIFEST = "manifest.json"
+_WAIT_SECONDS = 60.0
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.@-]")
 
@@ -70,8 +72,22 @@ def write_golden(golden: Golden, folder: Path) -> Golden:
     """Write a golden; the one that was there is replaced at a single moment, or not at all.
 
     Returns the golden with its digest.
+
+    Raises:
+        GoldenError: another process is writing one there, and does not end.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_name(f".{folder.name}.lock"), wait=_WAIT_SECONDS) as mine:
+        if not mine:
+            raise GoldenError(
+                "another process is writing a golden here",
+                where=str(folder),
+                remedy="let it end, and record this one again",
+            )
+        return _write(golden, folder)
+
+
+def _write(golden: Golden, folder: Path) -> Golden:
     files: dict[str, str] = {}
     rows = []
     for case in golden.cases:
