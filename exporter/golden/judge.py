@@ -93,7 +93,10 @@ def judge_case(
                 move = _with_figures(move, first[1])
             first, unsure = (at, move), False
     equal = equal and all(_bits(o, observed.outputs) == o.witness for o in case.outputs)
-    state, reason = _state(moves, found, first, equal, unsure, compared - len(case.outputs))
+    # A graph of a single op has no layers but its outputs, nor had the file that was recorded.
+    had_layers = any(e.witness and not t.output for t, e in zip(taps, case.taps, strict=True))
+    lacks_layers = had_layers and compared <= len(case.outputs)
+    state, reason = _state(moves, found, first, equal, unsure, lacks_layers)
     return CaseOutcome(
         case=case.name,
         state=state,
@@ -153,7 +156,7 @@ def _state(
     first: tuple[int, LayerMove] | None,
     equal: bool,
     unsure: bool,
-    inner: int,
+    lacks_layers: bool,
 ) -> tuple[State, str]:
     if unsure and first is not None:
         return State.AMBIGUOUS, (
@@ -163,7 +166,7 @@ def _state(
     if moves or first is not None:
         what = ", ".join(move.name for move in moves)
         return State.MOVED, f"outputs: {what}" if moves else "no output moved, but a layer did"
-    if inner < 1:
+    if lacks_layers:
         return State.MISSING, "the file holds no layer of the golden under its name"
     if equal:
         return State.SAME, "bit for bit what the file computed that was judged at recording"
