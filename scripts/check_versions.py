@@ -24,8 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # What 'golden check --onnx' imports.
 CHECK_NEEDS = (
-    "bokeh", "click", "itables", "jinja2", "markupsafe", "ml-dtypes", "numpy", "onnx", "protobuf",
-    "pydantic", "pyyaml", "rich", "safetensors", "soundfile",
+    "bokeh", "click", "filelock", "itables", "jinja2", "markupsafe", "ml-dtypes", "numpy", "onnx",
+    "protobuf", "pydantic", "pyyaml", "rich", "safetensors", "soundfile",
 )  # fmt: skip
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
