@@ -140,8 +140,9 @@ def _answer(reader: int, child: int, seconds: int) -> dict[str, Any]:
     _, status = os.waitpid(child, 0)
     if held:
         return json.loads(held)
-    why = "time is up" if time.monotonic() >= end else f"it ended with {status}"
-    return {"status": "crash", "why": why}
+    if time.monotonic() >= end:
+        return {"status": "time is up", "why": f"not done within {seconds} s"}
+    return {"status": "crash", "why": f"it ended with {status}"}
 
 
 def ours(name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 _OUTCOMES = (
-    "pass", "right", "fail", "ambiguous", "not run", "refused", "crash", "wrong file"
+    "pass", "right", "fail", "ambiguous", "not run", "refused", "time is up", "crash", "wrong file"
 )  # fmt: skip
 
 
