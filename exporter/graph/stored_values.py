@@ -60,7 +60,9 @@ def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[TensorProto]:
 
 def _of_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[TensorProto]:
     for attribute in attributes:
-        if attribute.HasField("t"):
+        # One that says it is a tensor and holds none has a type that nobody knows.
+        said = attribute.type == onnx.AttributeProto.TENSOR and not attribute.ref_attr_name
+        if attribute.HasField("t") or said:
             yield attribute.t
         yield from attribute.tensors
         sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []

@@ -190,3 +190,12 @@ def test_a_sparse_constant_is_read_as_a_dense_one(tmp_path: Path):
     model.graph.node.insert(0, helper.make_node("Constant", [], ["kc"], sparse_value=sparse))
     graph = open_graph(made.write_onnx(tmp_path, model))
     assert graph.array("kc").tolist() == [0, 0, 0, 2, 0]
+
+
+def test_an_attribute_that_says_it_is_a_tensor_and_holds_none_is_refused(tmp_path: Path):
+    model = made.model()
+    hollow = onnx.AttributeProto(name="axis", type=onnx.AttributeProto.TENSOR)
+    model.graph.node[1].attribute.append(hollow)
+    for read in READERS:
+        with pytest.raises(ArtifactError, match="unknown type 0"):
+            read(made.write_onnx(tmp_path, model))
