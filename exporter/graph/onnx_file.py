@@ -63,6 +63,13 @@ def checked_model(
             remedy="give an ONNX model with at least one node",
         )
     refuse_ambiguous(path, model)
+    for item in (*model.opset_import, *(i for f in model.functions for i in f.opset_import)):
+        if not 0 <= item.version < 1 << 31:
+            raise ArtifactError(
+                f"opset {item.version} of '{item.domain or 'ai.onnx'}' is no version",
+                where=str(path),
+                remedy="export the file again",
+            )
     if lost := next(unmade(model), None):
         raise ArtifactError(
             f"{lost}, and nothing makes it",

@@ -199,3 +199,12 @@ def test_an_attribute_that_says_it_is_a_tensor_and_holds_none_is_refused(tmp_pat
     for read in READERS:
         with pytest.raises(ArtifactError, match="unknown type 0"):
             read(made.write_onnx(tmp_path, model))
+
+
+@pytest.mark.parametrize("version", [1 << 62, 1 << 31, -1])
+def test_an_opset_that_is_no_version_is_refused(tmp_path: Path, version: int):
+    model = made.model()
+    model.opset_import[0].version = version
+    for read in (read_model, open_graph):
+        with pytest.raises(ArtifactError, match="no version"):
+            read(made.write_onnx(tmp_path, model))
