@@ -1,7 +1,8 @@
-"""Properties that users rely on and that equal outputs do not show, one per file.
+"""Properties that users rely on and that equal outputs do not show, one per folder.
 
-Each contract is a module with ``Settings`` and ``check(target, settings)``; it returns one
-verdict per side, PyTorch and ONNX.
+Each contract is a ``check.py`` with ``Settings`` and ``check(target, settings)``; it returns one
+verdict per side, PyTorch and ONNX. What several of them need: the frame (``runner``, ``settings``,
+``target``, ``result``), inputs to try (``probes``, ``rows``), ``compare/`` and ``locate/``.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from exporter.config import Pipeline
-from exporter.contracts.result import ContractResult
+from exporter.contracts.result import SIDES, ContractResult, not_applicable, not_run
 from exporter.contracts.settings import ContractSettings, check_named, read_settings
-from exporter.contracts.target import Target
+from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import ConfigError
 
 CONTRACTS: dict[str, str] = {
@@ -112,7 +112,7 @@ def run_contracts(
         if progress is not None:
             progress(name)
         started = time.perf_counter()
-        found = load_contract(name).check(target, settings[name])
+        found = _checked(target, name, settings[name])
         seconds = time.perf_counter() - started
         results += [
             replace(
@@ -123,6 +123,16 @@ def run_contracts(
             for result in found
         ]
     return tuple(results)
+
+
+def _checked(target: Target, name: str, settings: ContractSettings) -> tuple[ContractResult, ...]:
+    """One contract; not applicable where the options say so, not run where the module raises."""
+    if settings.not_applicable:
+        return tuple(not_applicable(name, side, settings.not_applicable) for side in SIDES)
+    try:
+        return load_contract(name).check(target, settings)
+    except ForwardError as error:
+        return tuple(not_run(name, side, f"the module does not run: {error}") for side in SIDES)
 
 
 def _known_names(target: Target) -> dict[str, tuple[str, ...]]:

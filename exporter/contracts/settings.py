@@ -54,7 +54,9 @@ class ContractSettings(BaseModel):
 
     def names(self) -> Iterator[Named]:
         """What the options name in the graph; one that does not exist is an error."""
-        yield from ()
+        for key in ("input", "axis"):
+            if (name := getattr(self, key, None)) is not None:
+                yield Named(keys=(key,), name=name, kind=key)  # type: ignore[arg-type]
 
 
 def check_named(

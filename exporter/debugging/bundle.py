@@ -58,7 +58,7 @@ def write_bundle(pair: Pair, found: Diagnosis, parent: Path) -> Bundle:
     no_torch = save_layer(held.program, held.entering, folder / "torch_layer.pt2")
     if no_torch:
         (folder / "torch_layer.pt2").unlink(missing_ok=True)
-    rows = _rows(pair, held, whole)
+    rows = _rows(held, whole)
     torch_bytes = 0 if no_torch else (folder / "torch_layer.pt2").stat().st_size
     kept = _within(pair, held, rows, torch_bytes, whole)
     model, feeds = _model(pair, held, kept, whole)
@@ -66,11 +66,11 @@ def write_bundle(pair: Pair, found: Diagnosis, parent: Path) -> Bundle:
         part.write_bytes(model.SerializeToString())
     with replacing(folder / "inputs.safetensors") as part:
         save_file({n: _plain(held.feeds[n]) for n in feeds}, part)
-    expected = {_key(pair, r, whole): _plain(_truth(held, r, whole)) for r in kept}
+    expected = {_key(r, whole): _plain(_truth(held, r, whole)) for r in kept}
     with replacing(folder / "expected.safetensors") as part:
         save_file(expected, part)
     plan = {
-        "outputs": {_key(pair, r, whole): _plan(pair, held, r, whole) for r in kept},
+        "outputs": {_key(r, whole): _plan(pair, held, r, whole) for r in kept},
         "nodes": _signatures(pair, found.findings, model),
         "level": _level(pair, found, whole),
         "provider": PROVIDERS[pair.deployment.provider],
@@ -98,7 +98,7 @@ def script(plan: dict[str, Any]) -> str:
     return source.replace(f"{head}{{}}", f"{head}{written}", 1)
 
 
-def _rows(pair: Pair, held: Isolated, whole: bool) -> list[Row]:
+def _rows(held: Isolated, whole: bool) -> list[Row]:
     """What to compare: failing taps first, then the ends of the layer, then the rest."""
     if whole:
         return list(held.last_rows)
@@ -143,7 +143,7 @@ def _model(
     return model, window.inputs
 
 
-def _key(pair: Pair, row: Row, whole: bool) -> str:
+def _key(row: Row, whole: bool) -> str:
     """Name of the output of ``layer.onnx`` that holds a tap."""
     return row.planned.onnx_name if whole else row.planned.onnx_name + OWN
 

@@ -326,3 +326,10 @@ def test_no_value_of_any_section_ends_in_anything_but_an_answer(tmp_path_factory
 
 def test_a_place_is_a_value():
     assert dataclasses.astuple(Place(file="a", line=1)) == ("a", 1)
+
+
+@pytest.mark.parametrize("name", ["plain.yaml", "of 12:30.yaml"])
+def test_the_file_of_a_pipeline_is_whole_whatever_it_is_called(tmp_path, name):
+    path = tmp_path / name
+    path.write_text(SMALLEST, encoding="utf-8")
+    assert load_pipeline(path).file == str(path)

@@ -64,10 +64,7 @@ class Settings(ContractSettings):
         if isinstance(self.lookahead_samples, dict):
             for name in self.lookahead_samples.keys() - self.no_causality.keys():
                 yield Named(keys=("lookahead_samples", name), name=name, kind="output")
-        if self.input is not None:
-            yield Named(keys=("input",), name=self.input, kind="input")
-        if self.axis is not None:
-            yield Named(keys=("axis",), name=self.axis, kind="axis")
+        yield from super().names()
         if self.streaming is not None:
             for word in self.streaming.names():
                 yield replace(word, keys=("streaming", *word.keys))
@@ -75,8 +72,6 @@ class Settings(ContractSettings):
 
 def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check causality on both sides, and chunk by chunk as rows of their own."""
-    if settings.not_applicable:
-        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
     results = _both_sides(target, settings)
     if settings.streaming is not None:
         results += [streaming_result(target, settings.streaming, side) for side in SIDES]

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from exporter.contracts.causality.plan import Plan
-from exporter.contracts.causality.torch import FUTURE_SCALE, lookahead_of
-from exporter.contracts.compare.align import Law, learn_law
+from exporter.contracts.causality.torch import FUTURE_SCALE, leak_judge, lookahead_of, prefix_judge
+from exporter.contracts.compare.align import Law
 from exporter.contracts.compare.differ import Difference, differ
-from exporter.contracts.compare.noise import Noise, distance, scale_of
+from exporter.contracts.compare.noise import Noise, distance
 from exporter.contracts.locate.first import first_value
 from exporter.contracts.probes import other_future
 from exporter.contracts.result import ONNX, ContractResult, not_applicable, not_run
@@ -86,31 +84,11 @@ def check(target: Target, plan: Plan, laws: Mapping[str, Law], noise: Noise) -> 
 
 
 def _first(target: Target, plan: Plan, runs: tuple[Any, Any, Any]) -> Any:
-    allowed = max(plan.declared.values())
-
-    def judge(name: str, values: tuple[np.ndarray, ...]) -> str | None:
-        base, future, prefix = values
-        law = learn_law((plan.steps, plan.cut), (base.shape, prefix.shape))
-        if law is None or not law.follows:
-            return None
-        steps = lookahead_of(law, plan.cut, base, future, prefix.shape)
-        return f"sees {steps} steps ahead" if steps > allowed else None
-
-    found = first_value(target, runs, judge)
+    found = first_value(target, runs, leak_judge(plan))
     return found.place if found else None
 
 
 def _first_prefix(target: Target, plan: Plan, short: Any, noise: Noise) -> Any:
-    def judge(name: str, values: tuple[np.ndarray, ...]) -> str | None:
-        base, prefix = values
-        law = learn_law((plan.steps, plan.cut), (base.shape, prefix.shape))
-        if law is None or not law.follows:
-            return None
-        index = law.past(plan.cut - max(plan.declared.values()), prefix.shape)
-        left, right = prefix[index], base[index]
-        gap = distance(left, right)
-        limit = noise.limit(name, scale_of(left, right), left.size)
-        return f"differs by {gap:.3g}" if gap > limit else None
-
-    found = first_value(target, (plan.full, short), judge)
+    judge = prefix_judge(plan, noise, plan.cut, max(plan.declared.values()))
+    found = first_value(target, (short, plan.full), judge)
     return found.place if found else None

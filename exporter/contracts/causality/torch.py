@@ -14,7 +14,14 @@ from exporter.contracts.causality.plan import Plan
 from exporter.contracts.causality.prefix import OutputFindings, sweep_prefixes
 from exporter.contracts.compare.align import Law, first_difference, learn_law
 from exporter.contracts.compare.noise import Noise, distance, noise_of, scale_of
-from exporter.contracts.locate.first import Objection, locate, outputs_of, record, shared_keys
+from exporter.contracts.locate.first import (
+    Judge,
+    Objection,
+    locate,
+    outputs_of,
+    record,
+    shared_keys,
+)
 from exporter.contracts.locate.recorder import Call
 from exporter.contracts.probes import other_future
 from exporter.contracts.result import TORCH, ContractResult
@@ -261,12 +268,12 @@ def sees_everything(found: OutputFindings, plan: Plan, law: Law) -> bool:
     return ahead or found.future >= max(first_step, 1)
 
 
-def _first_leak(
-    target: Target, plan: Plan, runs: tuple[dict[str, Call], ...], changed: Any, short: Any
-) -> Any:
+def leak_judge(plan: Plan) -> Judge:
+    """Objects to what sees further ahead than any output may; for runs on the whole, on another
+    future and on the prefix."""
     allowed = max(plan.declared.values())
 
-    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+    def judge(_key: str, values: tuple[np.ndarray, ...]) -> str | None:
         base, future, prefix = values
         law = learn_law((plan.steps, plan.cut), (base.shape, prefix.shape))
         if law is None or not law.follows:
@@ -274,7 +281,32 @@ def _first_leak(
         steps = lookahead_of(law, plan.cut, base, future, prefix.shape)
         return f"sees {steps} steps ahead" if steps > allowed else None
 
-    found = locate(target, (plan.full, changed, short), runs, judge)
+    return judge
+
+
+def prefix_judge(
+    plan: Plan, noise: Noise, size: int, declared: int, laws: Mapping[str, Law] | None = None
+) -> Judge:
+    """Objects to what differs beyond rounding; for runs on the first ``size`` steps and on all."""
+
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+        part, base = values
+        law = (laws or {}).get(key) or learn_law((size, plan.steps), (part.shape, base.shape))
+        if law is None or not law.follows:
+            return None
+        index = law.past(size - declared, part.shape)
+        left, right = part[index], base[index]
+        gap = distance(left, right)
+        limit = noise.limit(key, scale_of(left, right), left.size)
+        return f"differs by {gap:.3g}" if gap > limit else None
+
+    return judge
+
+
+def _first_leak(
+    target: Target, plan: Plan, runs: tuple[dict[str, Call], ...], changed: Any, short: Any
+) -> Any:
+    found = locate(target, (plan.full, changed, short), runs, leak_judge(plan))
     return found.place if found else None
 
 
@@ -288,18 +320,7 @@ def _first_prefix_difference(
     size = worst.prefix_at or plan.cut
     short_inputs = plan.prefix(target, size)
     short, whole = record(target, short_inputs), record(target, plan.full)
-
-    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
-        part, base = values
-        law = laws.get(key) or learn_law((size, plan.steps), (part.shape, base.shape))
-        if law is None or not law.follows:
-            return None
-        index = law.past(size - worst.declared, part.shape)
-        left, right = part[index], base[index]
-        gap = distance(left, right)
-        limit = noise.limit(key, scale_of(left, right), left.size)
-        return f"differs by {gap:.3g}" if gap > limit else None
-
+    judge = prefix_judge(plan, noise, size, worst.declared, laws)
     return locate(target, (short_inputs, plan.full), (short, whole), judge)
 
 

@@ -37,16 +37,13 @@ from exporter.contracts.locate.first import first_layer, locate, record
 from exporter.contracts.locate.recorder import ModuleStack, calling_line
 from exporter.contracts.probes import probe, short_probe
 from exporter.contracts.result import (
-    SIDES,
     TORCH,
     ContractResult,
     Location,
-    not_applicable,
-    not_run,
 )
 from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.state import held_tensors
-from exporter.contracts.target import ForwardError, Target
+from exporter.contracts.target import Target
 
 NAME = "determinism"
 
@@ -95,14 +92,9 @@ def _is_off(func: Any, args: Any) -> bool:
 
 def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
-    if settings.not_applicable:
-        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
     inputs = probe(target)
-    try:
-        noise = noise_of(target)
-        found, tests = _torch(target, settings, inputs, noise)
-    except ForwardError as error:
-        return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
+    noise = noise_of(target)
+    found, tests = _torch(target, settings, inputs, noise)
     return (
         verdict(TORCH, found, tests, settings.bitwise),
         check_onnx(target, settings.bitwise, settings.threads, inputs, noise),

@@ -70,8 +70,6 @@ class Findings:
 
 def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
-    if settings.not_applicable:
-        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
     inputs = probe(target)
     held: list[Finiteness] = []
 

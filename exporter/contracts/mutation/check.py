@@ -12,24 +12,20 @@ not. The captured program says what it was (after decompositions, before which i
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from exporter.contracts.mutation.mutated import Mutated
+from exporter.contracts.mutation.mutated import Mutated, matches
 from exporter.contracts.mutation.onnx import CALLS, Calls, check_onnx
 from exporter.contracts.mutation.write_watch import FirstChange, Write, WriteWatch
 from exporter.contracts.probes import probe
 from exporter.contracts.result import (
-    SIDES,
     TORCH,
     ContractResult,
     Location,
-    not_applicable,
-    not_run,
 )
 from exporter.contracts.settings import ContractSettings, Many
 from exporter.contracts.state import ATTRIBUTE, BUFFER, checksum, held_tensors
@@ -54,13 +50,8 @@ class Settings(ContractSettings):
 
 def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
-    if settings.not_applicable:
-        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
     inputs = probe(target)
-    try:
-        found, calls = find_mutations(target, inputs)
-    except ForwardError as error:
-        return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
+    found, calls = find_mutations(target, inputs)
     torch_result = _verdict(found, settings)
     onnx_result = check_onnx(
         target, inputs, found, calls, settings.caches, settings.dropped_by_export
@@ -197,13 +188,8 @@ def _with_places(
     ]
 
 
-def allowed(name: str, patterns: tuple[str, ...]) -> bool:
-    """True when a name matches one of the declared patterns."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
 def _verdict(found: list[Mutated], settings: Settings) -> ContractResult:
-    bad = [item for item in found if not allowed(item.name, settings.caches)]
+    bad = [item for item in found if not matches(item.name, settings.caches)]
     details = {
         "written": [
             {"name": m.name, "kind": m.kind, "how": m.how, "where": str(m.where)} for m in found

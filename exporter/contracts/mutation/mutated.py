@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from exporter.contracts.result import Location
 
@@ -22,3 +23,8 @@ class Mutated:
     kind: str
     how: str
     where: Location
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """True when a name matches one of the declared patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

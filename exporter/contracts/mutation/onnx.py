@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import torch
 
 from exporter.contracts.compare.noise import distance, noise_of, scale_of
-from exporter.contracts.mutation.mutated import Mutated
+from exporter.contracts.mutation.mutated import Mutated, matches
 from exporter.contracts.result import ONNX, ContractResult, Location, not_run
 from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import OnnxStoppedError, StageError
@@ -41,8 +40,9 @@ def check_onnx(
         caches: declared caches: still lost in ONNX, unless they are inputs and outputs there.
         accepted: patterns of names whose loss is declared.
     """
-    writes = [item for item in found if item.kind != "input" or _is_state_input(item, caches)]
-    lost = [item for item in writes if not _matches(item.name, accepted)]
+    # A write to an input is state that is lost only where it is a declared cache.
+    writes = [item for item in found if item.kind != "input" or matches(item.name, caches)]
+    lost = [item for item in writes if not matches(item.name, accepted)]
     details: dict[str, Any] = {"written by PyTorch": [item.name for item in found]}
     if target.onnx.problem is not None:
         return _without_file(target, lost, accepted, details)
@@ -76,15 +76,6 @@ def check_onnx(
         reason=f"the graph writes to nothing, and {CALLS} calls in a row agree with PyTorch",
         details=details,
     )
-
-
-def _is_state_input(item: Mutated, caches: tuple[str, ...]) -> bool:
-    """A write to an input counts as state that is lost only where it is a declared cache."""
-    return _matches(item.name, caches)
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _writing_ops(program: Program) -> list[str]:
@@ -138,7 +129,7 @@ def _without_file(
         signature = captured.run_decompositions({}).graph_signature
     mutated = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
     details["captured program writes to"] = mutated
-    mutated = [name for name in mutated if not _matches(name, accepted)]
+    mutated = [name for name in mutated if not matches(name, accepted)]
     if not mutated:
         return not_run(NAME, ONNX, f"no ONNX file: {problem}", **details)
     where = next((item.where for item in lost if item.name in mutated), Location(value=mutated[0]))

@@ -62,10 +62,7 @@ class Settings(ContractSettings):
         for name, lengths in self.lengths.items():
             yield Named(keys=("lengths", name), name=name, kind="input")
             yield Named(keys=("lengths", name), name=lengths, kind="input")
-        if self.input is not None:
-            yield Named(keys=("input",), name=self.input, kind="input")
-        if self.axis is not None:
-            yield Named(keys=("axis",), name=self.axis, kind="axis")
+        yield from super().names()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +101,6 @@ class RowNoise:
 
 def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
-    if settings.not_applicable:
-        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
     if settings.lengths:
         target.lengths = settings.lengths
     axis = target.time_axis(settings.input, settings.axis)
@@ -160,13 +155,13 @@ def _torch(target: Target, given: Utterances, noise: RowNoise) -> ContractResult
         [outputs_of(run) for run in batches],
         noise,
     )
-    inner = None if leak else _inner(target, given, alone, batches, noise)
+    inner = None if leak else _inner(given, alone, batches, noise)
     place = None
     if leak:
         index = given.batches.index(leak.batch)
         inputs = (given.alone[leak.row], leak.batch.inputs)
         runs = (alone[leak.row], batches[index])
-        place = _located(lambda judge: locate(target, inputs, runs, judge), given, leak, noise)
+        place = _located(lambda judge: locate(target, inputs, runs, judge), leak, noise)
     elif inner is not None and all(spec.discrete for spec in target.outputs):
         leak, place = inner
     details: dict[str, Any] = {}
@@ -182,7 +177,7 @@ def _onnx(target: Target, given: Utterances, noise: RowNoise) -> ContractResult:
     place = None
     if leak:
         inputs = (given.alone[leak.row], leak.batch.inputs)
-        place = _located(lambda judge: first_value(target, inputs, judge), given, leak, noise)
+        place = _located(lambda judge: first_value(target, inputs, judge), leak, noise)
     return _result(ONNX, given, leak, place, noise, {})
 
 
@@ -218,7 +213,7 @@ def _pair(
     return single, best
 
 
-def _judge(given: Utterances, batch: Batch, row: int, noise: RowNoise) -> Callable[..., str | None]:
+def _judge(batch: Batch, row: int, noise: RowNoise) -> Callable[..., str | None]:
     place = batch.order.index(row)
 
     def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
@@ -234,13 +229,12 @@ def _judge(given: Utterances, batch: Batch, row: int, noise: RowNoise) -> Callab
     return judge
 
 
-def _located(search: Callable[..., Any], given: Utterances, leak: Leak, noise: RowNoise) -> Any:
-    found = search(_judge(given, leak.batch, leak.row, noise))
+def _located(search: Callable[..., Any], leak: Leak, noise: RowNoise) -> Any:
+    found = search(_judge(leak.batch, leak.row, noise))
     return found.place if found else None
 
 
 def _inner(
-    target: Target,
     given: Utterances,
     alone: list[dict[str, Call]],
     batches: list[dict[str, Call]],
@@ -249,7 +243,7 @@ def _inner(
     """The first layer that differs although no output does."""
     for batch, found in zip(given.batches, batches, strict=True):
         for row in batch.order:
-            judge = _judge(given, batch, row, noise)
+            judge = _judge(batch, row, noise)
             for key in shared_keys((alone[row], found)):
                 values = (as_view(alone[row][key].value), as_view(found[key].value))
                 if judge(key, values) is not None:

@@ -69,8 +69,6 @@ class Bad:
 
 def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
-    if settings.not_applicable:
-        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
     axes, left_out = sweep_axes(target, settings.sizes, settings.longest)
     if not axes:
         return tuple(not_applicable(NAME, side, "no input has a dynamic axis") for side in SIDES)

@@ -70,17 +70,12 @@ class _Row:
 
 def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
-    if settings.not_applicable:
-        return tuple(not_applicable(NAME, side, settings.not_applicable) for side in SIDES)
     axis = target.time_axis(settings.input, settings.axis)
     if axis is None or not target.spec(axis.input).dtype.startswith(("float", "bfloat")):
         why = "no input is a signal of floating values"
         return tuple(not_applicable(NAME, side, why) for side in SIDES)
     inputs = probe(target)
-    try:
-        noise = noise_of(target)
-    except ForwardError as error:
-        return tuple(not_run(NAME, side, f"the module does not run: {error}") for side in SIDES)
+    noise = noise_of(target)
     signals = make_signals(target, axis, inputs, settings)
     torch_rows: dict[str, _Row] = {}
     onnx_rows: dict[str, _Row] = {}
@@ -164,7 +159,7 @@ def _onnx(
     elif left is not None:
         different = disagreement(target, signal.inputs, left, found, noise, fragile_agrees=True)
         if different is not None and not different.fragile:
-            where = _first_different(target, signal, noise)
+            where = _first_different(target, signal)
             raise _Bad(f"PyTorch and ONNX disagree: {different.text()}", where, _COMPARE)
         shaky = None
         if different is not None and signal.name in STEADY:
@@ -246,7 +241,7 @@ def _spoiled_row(signal: Signal) -> dict[str, Any]:
     return {} if signal.finite else {"row": signal.row, "rows": signal.rows}
 
 
-def _first_different(target: Target, signal: Signal, noise: Noise) -> Location | None:
+def _first_different(target: Target, signal: Signal) -> Location | None:
     """The first ONNX value that differs from the captured program's, where there is one."""
     file = target.onnx.file
     if file.program is None:

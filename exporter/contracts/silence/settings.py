@@ -47,7 +47,4 @@ class Settings(ContractSettings):
         for signal, wanted in self.expect.items():
             for output in wanted:
                 yield Named(keys=("expect", signal, output), name=output, kind="output")
-        if self.input is not None:
-            yield Named(keys=("input",), name=self.input, kind="input")
-        if self.axis is not None:
-            yield Named(keys=("axis",), name=self.axis, kind="axis")
+        yield from super().names()

@@ -70,11 +70,9 @@ class Streaming(ContractSettings):
             yield Named(keys=("state", name), name=output, kind="output")
         for name in self.at_end:
             yield Named(keys=("at_end", name), name=name, kind="input")
-        for key in ("position", "input"):
-            if (name := getattr(self, key)) is not None:
-                yield Named(keys=(key,), name=name, kind="input")
-        if self.axis is not None:
-            yield Named(keys=("axis",), name=self.axis, kind="axis")
+        if self.position is not None:
+            yield Named(keys=("position",), name=self.position, kind="input")
+        yield from super().names()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +151,7 @@ def check_streaming(target: Target, settings: Streaming, side: str) -> Streamed:
     calls: list[str] = []
     for size in settings.chunks:
         try:
-            longer = _long_enough(target, settings, whole, axis, size, run)
+            longer = _long_enough(target, whole, axis, size, run)
             if longer is None:
                 steps = whole[axis.input].shape[axis.position]
                 return _not_run(
@@ -202,7 +200,6 @@ def _whole(target: Target, settings: Streaming, axis: TimeAxis) -> dict[str, np.
 
 def _long_enough(
     target: Target,
-    settings: Streaming,
     whole: Arrays,
     axis: TimeAxis,
     size: int,
