@@ -142,7 +142,7 @@ def load_program(folder: Path) -> Program:
         outputs=tuple(rows.outputs),
         output_names=tuple(rows.output_names),
         tensors=tensors,
-        limits={name: _limits(*held) for name, held in rows.limits.items()},
+        limits={name: _limits(held) for name, held in rows.limits.items()},
         notes=tuple(rows.notes),
         guards=guards,
         specs=tuple(spec_of(row) for row in rows.specs),
@@ -153,8 +153,8 @@ def load_program(folder: Path) -> Program:
     return program
 
 
-def _limits(low: int, high: int | None, step: int = 1) -> tuple[int, int | None, int]:
-    return low, high, step
+def _limits(held: _Ends | _EndsAndStep) -> tuple[int, int | None, int]:
+    return held[0], held[1], held[2] if len(held) == 3 else 1
 
 
 def _problems(program: Program) -> Iterator[str]:

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper
 
 _MOST_AXES, _MOST_ELEMENTS = 64, 1 << 40
-_BITS = {
+_BITS: dict[int, int] = {
     **dict.fromkeys((TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1), 4),
     **dict.fromkeys((TensorProto.INT2, TensorProto.UINT2), 2),
     **dict.fromkeys((TensorProto.FLOAT6E2M3, TensorProto.FLOAT6E3M2), 6),
