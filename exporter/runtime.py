@@ -31,7 +31,7 @@ from exporter.core.errors import ArtifactError, AudioError, UserInputError
 from exporter.execution.onnxruntime import Deployment, check_provider
 from exporter.execution.segment_run import SegmentRun
 from exporter.graph.index import index_graph
-from exporter.graph.light_model import read_in_place
+from exporter.graph.onnx_file import read_in_place
 from exporter.graph.segment_split import WAVEFORM
 
 __all__ = ["SpeechRunner"]

@@ -22,7 +22,7 @@ from exporter.cases.audio import read_waveform  # noqa: E402
 from exporter.execution.onnxruntime import Deployment  # noqa: E402
 from exporter.execution.segment_run import SegmentRun  # noqa: E402
 from exporter.graph.index import index_graph  # noqa: E402
-from exporter.graph.light_model import read_in_place  # noqa: E402
+from exporter.graph.onnx_file import read_in_place  # noqa: E402
 
 RATE = 16000
 MANY = 1 << 40

@@ -33,7 +33,7 @@ from exporter.contracts.onnx_side import OnnxSide, opened  # noqa: E402
 from exporter.contracts.probes import resize  # noqa: E402
 from exporter.execution.onnxruntime import Deployment  # noqa: E402
 from exporter.flows.check import contract_target, finished_run  # noqa: E402
-from exporter.graph.light_model import read_in_place  # noqa: E402
+from exporter.graph.onnx_file import read_in_place  # noqa: E402
 from exporter.graph.stored_weights import simplify_stored  # noqa: E402
 from exporter.graph.weight_files import store_shipped  # noqa: E402
 from exporter.graph.wrap import wrap  # noqa: E402

@@ -34,7 +34,7 @@ from exporter.build.metadata import PREFIX  # noqa: E402
 from exporter.cases.audio import read_waveform  # noqa: E402
 from exporter.core.tensors import Case  # noqa: E402
 from exporter.execution.onnxruntime import Deployment, FileRun  # noqa: E402
-from exporter.graph.index import open_graph  # noqa: E402
+from exporter.graph.onnx_file import open_graph  # noqa: E402
 from exporter.graph.program_file import load_program  # noqa: E402
 from exporter.interpret.run import run_program  # noqa: E402
 from exporter.judge.layers import judge_layers  # noqa: E402

@@ -97,7 +97,7 @@ def vad_part(settings: Settings) -> Work:
     """The VAD of ``model.onnx``, waveform to segments."""
     from exporter.execution.onnxruntime import Deployment, PartRun
     from exporter.graph.index import index_graph
-    from exporter.graph.light_model import read_in_place
+    from exporter.graph.onnx_file import read_in_place
     from exporter.graph.segment_split import split_at_segments
 
     path = Path(settings["model"])

@@ -204,7 +204,7 @@ def tap_way(folder: Path) -> Callable[[], object]:
     from exporter.cases.load import load_cases
     from exporter.config.load import load_pipeline
     from exporter.execution.deployment import Deployment
-    from exporter.graph.index import open_graph
+    from exporter.graph.onnx_file import open_graph
     from exporter.judge.layers import judge_subject
     from exporter.judge.links import layers_to
     from exporter.judge.policy import policy_of

@@ -25,7 +25,8 @@ from exporter.execution.onnx_windows import OnnxWindows
 from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.capture import capture
 from exporter.graph.export import export
-from exporter.graph.index import GraphIndex, index_graph, open_graph
+from exporter.graph.index import GraphIndex, index_graph
+from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
 
 _TAPS_PER_WINDOW = 96

@@ -228,7 +228,7 @@ def child(folder_name: str) -> None:
 
 def _infer(path: Path) -> None:
     """Infer types as whoever judges the file does; functions in functions may take for ever."""
-    from exporter.graph.index import open_graph
+    from exporter.graph.onnx_file import open_graph
     from exporter.graph.value_types import value_types
 
     _say("inferred its types")

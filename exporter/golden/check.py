@@ -40,7 +40,7 @@ from exporter.golden.outcome import (
 from exporter.golden.records import FUSED, Golden, GoldenCase
 from exporter.golden.store import MANIFEST, TamperedError, exists, read_golden
 from exporter.graph.certificate import is_own
-from exporter.graph.index import open_graph
+from exporter.graph.onnx_file import open_graph
 from exporter.report.environment import describe_environment
 
 INTERFACE = "(interface)"

@@ -33,7 +33,7 @@ from exporter.golden.outcome import GOOD, flat_environment
 from exporter.golden.records import Expected, Golden, GoldenCase, GoldenOutput, GoldenTap
 from exporter.golden.sketch import sketch
 from exporter.golden.store import exists, read_golden, write_golden
-from exporter.graph.index import open_graph
+from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
 from exporter.graph.taps import plan_taps
 from exporter.interpret.margins import Margin

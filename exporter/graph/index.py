@@ -10,8 +10,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from exporter.graph.light_model import PACKED, read_light
-from exporter.graph.onnx_file import external_entry, map_file
+from exporter.graph.external import PACKED, external_entry, map_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +65,6 @@ class GraphIndex:
         count = int(np.prod(tensor.dims, dtype=np.int64))
         flat = np.frombuffer(self._maps[location], dtype, count, offset)
         return flat.reshape(tuple(tensor.dims))
-
-
-def open_graph(path: Path) -> GraphIndex:
-    """Read an ONNX file for its look-ups alone; its weights are then held once, as arrays.
-
-    Raises:
-        ArtifactError: the file cannot be used (see ``read_model``).
-    """
-    model, arrays = read_light(path)
-    return index_graph(model, path.parent, arrays)
 
 
 def index_graph(

@@ -1,29 +1,48 @@
-"""Read ONNX files, which are untrusted; ``weight_files`` writes them."""
+"""Read ONNX files, which are untrusted: the one door for them; ``weight_files`` writes them.
+
+``read_model`` parses a whole file; ``open_graph`` indexes one and copies its large weights once,
+from the disk to their arrays; ``read_in_place`` leaves them in the file, to which the model points.
+
+Protobuf's own parser wants the whole file in memory, copies each tensor into the message, and
+copies it again for whoever asks for its bytes. At a gigabyte of weights that is two seconds. Who
+only hands the weights on need not copy them at all: to onnxruntime any file may hold external
+data, the model's own file among them.
+"""
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
+from onnx import helper
 
 from exporter.core.artifact import Artifact, sha256_of
 from exporter.core.errors import ArtifactError
-from exporter.core.files import open_regular, read_bytes
-from exporter.core.reading import is_regular, path_of, reason
-from exporter.graph.ambiguity import refuse_ambiguous
+from exporter.core.files import read_bytes
+from exporter.core.reading import is_regular, reason
+from exporter.graph.ambiguity import refuse_ambiguous, stored_twice
+from exporter.graph.external import (
+    PACKED,
+    check_values,
+    external_entry,
+    external_tensors,
+    map_file,
+    point,
+)
+from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.other_formats import not_onnx
 from exporter.graph.sparse import make_dense
-from exporter.graph.stored_values import bytes_of, every_tensor, misfit
+from exporter.graph.stored_values import every_tensor, misfit
 from exporter.graph.unmade import unmade
-
-_MOST_DIGITS = 18
+from exporter.graph.wire import BYTES, GRAPH, INITIALIZER, RAW_DATA, Field, delimited, fields
 
 EXTERNAL_LIMIT = 2_000_000_000
 """Above this many bytes of weights a single protobuf file is not possible."""
+_LARGE = 1 << 16
+_Take = Callable[[memoryview, onnx.TensorProto, Field], None]
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -33,10 +52,125 @@ def read_model(path: Path) -> onnx.ModelProto:
         ArtifactError: the file is missing, cut off, not ONNX, or its external data is missing,
             too short or outside the file's own folder.
     """
-    return checked_model(path, lambda: onnx.ModelProto.FromString(read_bytes(path)))
+    return _checked(path, lambda: onnx.ModelProto.FromString(read_bytes(path)))
 
 
-def checked_model(
+def open_graph(path: Path) -> GraphIndex:
+    """Read an ONNX file for its look-ups alone; its weights are then held once, as arrays.
+
+    Raises:
+        ArtifactError: the file cannot be used (see ``read_model``).
+    """
+    model, arrays = read_light(path)
+    return index_graph(model, path.parent, arrays)
+
+
+def read_light(path: Path) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """Read a file; returns the model, and apart from it the values of its large initialisers.
+
+    In the model these have name, dtype and shape, and no values. External data stays where it is.
+
+    Raises:
+        ArtifactError: as ``read_model``.
+    """
+    arrays: dict[str, np.ndarray] = {}
+
+    def copy(view: memoryview, tensor: onnx.TensorProto, data: Field) -> None:
+        # Bytes first: a float in the middle of a protobuf lies at any address.
+        held = np.empty(tuple(tensor.dims), helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        held.reshape(-1).view(np.uint8)[:] = np.frombuffer(view[data.start : data.end], np.uint8)
+        arrays[tensor.name] = held
+
+    return _read(path, copy), arrays
+
+
+def read_in_place(path: Path) -> onnx.ModelProto:
+    """Read a file; its large initialisers become external data that lies in the file itself.
+
+    Raises:
+        ArtifactError: as ``read_model``.
+    """
+
+    def refer(view: memoryview, tensor: onnx.TensorProto, data: Field) -> None:
+        point(tensor, path.name, data.start, data.end - data.start)
+
+    return _read(path, refer)
+
+
+def open_artifact(path: Path) -> tuple[Artifact, onnx.ModelProto]:
+    """Read a file from disk as an ``Artifact`` and its model."""
+    model = read_model(path)
+    names = sorted({external_entry(tensor)[0] for tensor in external_tensors(model)})
+    external = {name: sha256_of(path.parent / name) for name in names}
+    return describe(path, model, external), model
+
+
+def describe(path: Path, model: onnx.ModelProto, external: Mapping[str, str]) -> Artifact:
+    """The ``Artifact`` of a file that lies at ``path``."""
+    size = path.stat().st_size + sum((path.parent / name).stat().st_size for name in external)
+    return Artifact(
+        path=path,
+        sha256=sha256_of(path),
+        bytes=size,
+        nodes=len(model.graph.node),
+        metadata={item.key: item.value for item in model.metadata_props},
+        external=dict(external),
+    )
+
+
+def _read(path: Path, take: _Take) -> onnx.ModelProto:
+    """Parse a file without the values of its large initialisers, each of which ``take`` is given.
+
+    Args:
+        take: gets the file's bytes, the tensor without its values, which it may change, and where
+            its values lie.
+    """
+
+    taken: set[str] = set()
+
+    def noted(view: memoryview, tensor: onnx.TensorProto, data: Field) -> None:
+        taken.add(tensor.name)
+        take(view, tensor, data)
+
+    def parse() -> onnx.ModelProto:
+        view = map_file(path)
+        parts = []
+        for item in fields(view, 0, len(view)):
+            if item.number == GRAPH and item.wire == BYTES:
+                parts.append(delimited(GRAPH, b"".join(_slim_graph(view, item, noted))))
+            else:
+                parts.append(bytes(view[item.begin : item.end]))
+        return onnx.ModelProto.FromString(b"".join(parts))
+
+    return _checked(path, parse, taken)
+
+
+def _slim_graph(view: memoryview, graph: Field, take: _Take) -> Iterator[bytes]:
+    for item in fields(view, graph.start, graph.end):
+        large = item.number == INITIALIZER and item.wire == BYTES
+        if not large or item.end - item.start < _LARGE:
+            yield bytes(view[item.begin : item.end])
+            continue
+        inside = list(fields(view, item.start, item.end))
+        raw = [part for part in inside if part.number == RAW_DATA and part.wire == BYTES]
+        rest = b"".join(bytes(view[p.begin : p.end]) for p in inside if p not in raw)
+        tensor = onnx.TensorProto.FromString(rest)
+        if not raw or tensor.data_type in PACKED or stored_twice(tensor, raw=True):
+            yield bytes(view[item.begin : item.end])
+            continue
+        data = raw[-1]  # of a field that comes twice the last one counts
+        _check_size(tensor, data)
+        take(view, tensor, data)
+        yield delimited(INITIALIZER, tensor.SerializeToString())
+
+
+def _check_size(tensor: onnx.TensorProto, data: Field) -> None:
+    problem = misfit(tensor, data.end - data.start)
+    if problem:
+        raise ValueError(f"'{tensor.name}' {problem}")
+
+
+def _checked(
     path: Path, parse: Callable[[], onnx.ModelProto], taken: Collection[str] = ()
 ) -> onnx.ModelProto:
     """What ``parse`` makes of the file at ``path``, if it can be used.
@@ -80,128 +214,3 @@ def checked_model(
         check_values(path, tensor, len(tensor.raw_data) if tensor.HasField("raw_data") else None)
     make_dense(path, model)
     return model
-
-
-def check_values(path: Path, tensor: onnx.TensorProto, raw: int | None) -> None:
-    """Check that a tensor has as many values as its type and shape say, wherever they lie.
-
-    Args:
-        raw: bytes of its raw data; ``None`` when it has none.
-
-    Raises:
-        ArtifactError: it has not.
-    """
-    problem = misfit(tensor, raw)
-    if problem:
-        raise ArtifactError(
-            f"the tensor '{tensor.name}' {problem}",
-            where=str(path),
-            remedy="export the file again; what wrote it, or changed it since, is broken",
-        )
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        check_external(path, tensor)
-
-
-def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Tensors whose data lies in another file: initialisers, and constants at any depth."""
-    for tensor in every_tensor(model):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            yield tensor
-
-
-def external_entry(tensor: onnx.TensorProto) -> tuple[str, int, int | None]:
-    """(location, offset, length) of an external tensor."""
-    entry = {item.key: item.value for item in tensor.external_data}
-    length = entry.get("length")
-    return entry["location"], _number(entry.get("offset", "0")), _number(length) if length else None
-
-
-def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
-        raise ValueError(f"'{text[:20]}' is no number of bytes")
-    return int(text)
-
-
-def map_file(path: Path) -> memoryview:
-    """The bytes of a regular file, which stay on the disk until they are looked at.
-
-    Raises:
-        UserInputError: it is none.
-        OSError: it cannot be opened.
-    """
-    with open_regular(path) as stream:
-        if os.fstat(stream.fileno()).st_size == 0:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def point(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
-    """Let a tensor say that its bytes lie in another file; ``external_entry`` reads it."""
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
-        tensor.external_data.add(key=key, value=value)
-
-
-def check_external(path: Path, tensor: onnx.TensorProto) -> None:
-    """Check that the external data of a tensor lies in the file's own folder, all of it.
-
-    Raises:
-        ArtifactError: it does not.
-    """
-    where = f"{path}: initializer '{tensor.name}'"
-    folder = path.parent.resolve()
-    try:
-        location, offset, length = external_entry(tensor)
-        target = (folder / path_of(location)).resolve()
-    except (KeyError, ValueError, TypeError, OSError, RuntimeError) as error:
-        raise ArtifactError(
-            f"its entry of external data is damaged ({reason(error)})",
-            where=where,
-            remedy="export the file again",
-        ) from error
-    if not target.is_relative_to(folder):
-        raise ArtifactError(
-            f"external data '{location}' lies outside the file's folder", where=where
-        )
-    if not is_regular(target):
-        raise ArtifactError(
-            f"external data file '{location}' is missing",
-            where=where,
-            remedy=f"put it next to {path.name}",
-        )
-    size = bytes_of(tensor)
-    if length is not None and length != size:
-        raise ArtifactError(
-            f"external data of {length:,} bytes, its type and shape want {size:,}",
-            where=where,
-            remedy="export or copy both files again",
-        )
-    need = offset + size
-    have = target.stat().st_size
-    if have < need:
-        raise ArtifactError(
-            f"external data file '{location}' has {have} bytes, the tensor ends at byte {need}",
-            where=where,
-            remedy="export or copy both files again",
-        )
-
-
-def describe(path: Path, model: onnx.ModelProto, external: Mapping[str, str]) -> Artifact:
-    """The ``Artifact`` of a file that lies at ``path``."""
-    size = path.stat().st_size + sum((path.parent / name).stat().st_size for name in external)
-    return Artifact(
-        path=path,
-        sha256=sha256_of(path),
-        bytes=size,
-        nodes=len(model.graph.node),
-        metadata={item.key: item.value for item in model.metadata_props},
-        external=dict(external),
-    )
-
-
-def open_artifact(path: Path) -> tuple[Artifact, onnx.ModelProto]:
-    """Read a file from disk as an ``Artifact`` and its model."""
-    model = read_model(path)
-    names = sorted({external_entry(tensor)[0] for tensor in external_tensors(model)})
-    external = {name: sha256_of(path.parent / name) for name in names}
-    return describe(path, model, external), model

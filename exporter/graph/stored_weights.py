@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from exporter.graph.onnx_file import external_entry, external_tensors, point
+from exporter.graph.external import external_entry, external_tensors, point
 from exporter.graph.simplify import Simplified, simplify
 
 FOLDED = 1 << 20

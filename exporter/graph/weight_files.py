@@ -20,14 +20,8 @@ import onnx_ir as ir
 
 from exporter.core.artifact import Artifact, sha256_of
 from exporter.core.files import replacing
-from exporter.graph.light_model import PACKED, read_in_place
-from exporter.graph.onnx_file import (
-    EXTERNAL_LIMIT,
-    describe,
-    external_entry,
-    external_tensors,
-    point,
-)
+from exporter.graph.external import PACKED, external_entry, external_tensors, point
+from exporter.graph.onnx_file import EXTERNAL_LIMIT, describe, read_in_place
 from exporter.graph.stored_weights import StoredWeight
 from exporter.graph.wire import BYTES, GRAPH, INITIALIZER, RAW_DATA, fields, varint
 

@@ -18,7 +18,8 @@ from exporter.core.tensors import Arrays, Case
 from exporter.execution.deployment import CPU
 from exporter.execution.memory import trim
 from exporter.execution.onnxruntime import Deployment, FileRun
-from exporter.graph.index import GraphIndex, open_graph
+from exporter.graph.index import GraphIndex
+from exporter.graph.onnx_file import open_graph
 from exporter.graph.taps import COMPARED, count_fates
 from exporter.judge.ambiguity import doubtful_cases, settle
 from exporter.judge.blame import KERNEL, asks_for_stage, culprit_records, module_of, to_blame

@@ -18,9 +18,7 @@ from exporter import cli
 from exporter.core.errors import ArtifactError
 from exporter.golden.store import write_golden
 from exporter.graph.contents import read_contents
-from exporter.graph.index import open_graph
-from exporter.graph.light_model import read_in_place
-from exporter.graph.onnx_file import open_artifact, read_model
+from exporter.graph.onnx_file import open_artifact, open_graph, read_in_place, read_model
 from exporter.graph.wire import delimited, fields
 from tests.false_passes.way import Told, way
 from tests.golden import made

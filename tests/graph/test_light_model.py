@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter.core.errors import ArtifactError
-from exporter.graph.index import index_graph, open_graph
-from exporter.graph.light_model import read_in_place, read_light
-from exporter.graph.onnx_file import read_model
+from exporter.graph.index import index_graph
+from exporter.graph.onnx_file import open_graph, read_in_place, read_light, read_model
 from exporter.graph.wire import delimited
 from tests.support.files import write_model
 

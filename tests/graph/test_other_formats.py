@@ -13,8 +13,7 @@ from safetensors.numpy import save
 from exporter import cli
 from exporter.core.errors import ArtifactError
 from exporter.graph.contents import read_contents
-from exporter.graph.light_model import read_light
-from exporter.graph.onnx_file import read_model
+from exporter.graph.onnx_file import read_light, read_model
 from tests.golden import made
 
 

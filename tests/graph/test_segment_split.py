@@ -9,7 +9,7 @@ from onnx import helper
 
 from exporter.core.errors import ArtifactError
 from exporter.graph.index import index_graph
-from exporter.graph.light_model import read_in_place
+from exporter.graph.onnx_file import read_in_place
 from exporter.graph.segment_split import SegmentSplit, split_at_segments
 from tests.support.segment_toys import toy_file
 

@@ -13,8 +13,7 @@ from exporter.core.errors import ArtifactError
 from exporter.execution.onnxruntime import FileRun
 from exporter.golden.check import check_golden
 from exporter.golden.store import write_golden
-from exporter.graph.index import open_graph
-from exporter.graph.onnx_file import read_model
+from exporter.graph.onnx_file import open_graph, read_model
 from tests.golden import made
 
 

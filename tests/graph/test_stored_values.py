@@ -13,8 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.core.errors import ArtifactError
 from exporter.flows.inspection import inspect
-from exporter.graph.index import open_graph
-from exporter.graph.onnx_file import open_artifact, read_model
+from exporter.graph.onnx_file import open_artifact, open_graph, read_model
 from tests.golden import made
 
 READERS = (read_model, open_graph, inspect)

@@ -15,8 +15,8 @@ from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph import weight_files
 from exporter.graph.capture import capture
 from exporter.graph.export import export
-from exporter.graph.index import open_graph
-from exporter.graph.onnx_file import external_tensors, read_model
+from exporter.graph.external import external_tensors
+from exporter.graph.onnx_file import open_graph, read_model
 from exporter.graph.simplify import simplify
 from exporter.graph.stored_weights import (
     FOLDED,

@@ -15,6 +15,7 @@ from exporter.core.errors import ArtifactError, OnnxStoppedError
 from exporter.core.files import temporary_folder
 from exporter.core.tensors import Arrays
 from exporter.execution.onnxruntime import FileRun
+from exporter.graph.onnx_file import read_model
 
 Agrees = Callable[[dict[str, np.ndarray]], bool]
 Sizes = Mapping[int, int]
@@ -74,7 +75,7 @@ class Trial:
         graph = self._target.onnx.file.graph
         if any(t.data_location == onnx.TensorProto.EXTERNAL for t in graph.initializers.values()):
             return None
-        model = onnx.load(str(path))
+        model = read_model(path)
         changes = {name: list(self._changed(graph.array(name))) for name in names}
         for name, options in changes.items():
             if any(self._works(model, {name: option}) for option in options):
