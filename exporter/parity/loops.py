@@ -12,12 +12,14 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
+from numba.core import config
 from numba.extending import intrinsic
 
 STEP = 4096
 """Elements per inner loop: three arrays of them stay in the innermost cache."""
 
 MAGNITUDE, MAGNITUDE_32 = np.int64(0x7FFFFFFFFFFFFFFF), np.int32(0x7FFFFFFF)
+_CONFIG: Any = config  # its settings are made at run time, from the environment
 _INFINITE, _INFINITE_32 = np.int64(0x7FF0000000000000), np.int32(0x7F800000)
 
 
@@ -63,13 +65,13 @@ def compiled(signature: Any) -> Callable[[Any], Any]:
     def build(function: Any) -> Any:
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
         # NUMBA_DISABLE_JIT is for who looks for a bug in Python code; these loops are no Python.
-        disabled, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, 0
+        disabled, _CONFIG.DISABLE_JIT = _CONFIG.DISABLE_JIT, 0
         try:
             return numba.njit(signature, cache=True, **options)(function)
         except RuntimeError:  # nowhere to keep it: neither beside the source nor at home
             return numba.njit(signature, **options)(function)
         finally:
-            numba.config.DISABLE_JIT = disabled
+            _CONFIG.DISABLE_JIT = disabled
 
     return build
 
