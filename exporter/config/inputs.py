@@ -31,7 +31,12 @@ class AxisSize(Section):
 
     minimum: int = Field(default=1, ge=0)
     maximum: int | None = Field(default=None, ge=1)
-    multiple_of: int = Field(default=1, ge=1, description="every size is a multiple of this")
+    multiple_of: int = Field(
+        default=1,
+        ge=1,
+        description="every size is a multiple of this",
+        exclude_if=lambda step: step == 1,  # digests of pipelines without it stay what they were
+    )
     example: int | None = Field(
         default=None, ge=2, description="0 and 1 would be baked into the graph"
     )

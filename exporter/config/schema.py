@@ -24,6 +24,7 @@ class Model(Section):
         default="forward",
         description="which method of the factory's module is called: encode, decode ...",
         pattern=r"^[A-Za-z_]\w*$",
+        exclude_if=lambda name: name == "forward",  # digests without it stay what they were
     )
     weights: str = Field(
         default="seeded",

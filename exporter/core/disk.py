@@ -104,16 +104,18 @@ def refuse_undecodable(path: Path, what: str) -> None:
         ) from error
 
 
-def writable_folder(folder: Path, what: str) -> None:
+def writable_folder(folder: Path, what: str, *, keep: bool = True) -> None:
     """Make a folder, and check that files can be written to it, before any work is done.
 
     Args:
         what: what the folder is for, as the user calls it ("--output-dir").
+        keep: False takes away again what was made: the work may find nothing to write.
 
     Raises:
         UserInputError: it cannot be made, is no folder, is read-only, or its disk is full.
     """
     refuse_undecodable(folder, what)
+    absent = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Permissions do not tell: root may write anywhere, but not to a disk that is read-only.
@@ -123,6 +125,8 @@ def writable_folder(folder: Path, what: str) -> None:
         finally:
             probe.unlink(missing_ok=True)
         free = shutil.disk_usage(folder).free
+        for path in () if keep else absent:
+            path.rmdir()
     except FileExistsError as error:
         raise UserInputError(
             f"{what}: this is no folder", where=str(folder), remedy=_SHORTER

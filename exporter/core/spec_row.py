@@ -31,6 +31,7 @@ class AxisRow(Row):
     name: str
     minimum: Size
     maximum: Size | None
+    multiple_of: Annotated[int, Field(ge=1, le=MOST_SIZE)] = 1
 
 
 class SpecRow(Row):
@@ -44,6 +45,7 @@ class SpecRow(Row):
     discrete: bool
     unit: str
     initial: float | None = None
+    idle: bool = False
 
 
 def spec_to_json(spec: TensorSpec) -> dict[str, Any]:
@@ -58,6 +60,7 @@ def spec_to_json(spec: TensorSpec) -> dict[str, Any]:
         "discrete": spec.discrete,
         "unit": spec.unit,
         "initial": spec.initial,
+        "idle": spec.idle,
     }
 
 
@@ -72,4 +75,5 @@ def spec_of(row: SpecRow) -> TensorSpec:
         discrete=row.discrete,
         unit=row.unit,
         initial=row.initial,
+        idle=row.idle,
     )

@@ -51,7 +51,7 @@ def debug(
     progress = progress or Progress(quiet=True)
     folder = options.folder(pipeline)
     if bundles is not None:
-        writable_folder(bundles, "--bundles")
+        writable_folder(bundles, "--bundles", keep=False)
     cores = options.threads or usable_cores()
     torch.set_num_threads(cores)
     deployment = Deployment(provider=check_provider(options.provider or "cpu"), threads=cores)

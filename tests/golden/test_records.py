@@ -12,11 +12,12 @@ FULL = TensorSpec(
     name="state",
     dtype="int64",
     shape=("batch", 3),
-    axes=(Axis(name="batch", minimum=2, maximum=9),),
+    axes=(Axis(name="batch", minimum=2, maximum=9, multiple_of=3),),
     choices={"yes": 1},
     discrete=True,
     unit="steps",
     initial=1.5,
+    idle=True,
 )
 
 
