@@ -18,6 +18,12 @@ TINY = str(ROOT / "pipelines" / "sensevoice_tiny.yaml")
 HEAVY = {"torch", "onnx", "onnxruntime", "onnxsim", "funasr", "silero_vad"}
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    """The default output folder lies below the folder that a command is called in."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def failing(monkeypatch):
     """Make ``list`` end with an error."""

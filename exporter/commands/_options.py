@@ -165,7 +165,7 @@ def open_pipeline(path: str, options: RunOptions, *, writes: bool = True) -> Pip
     pipeline = options.opened(path)
     choose_cases(pipeline, options.cases)
     if writes:
-        check_output_folder(options.folder(pipeline))
+        check_output_folder(options.folder(pipeline), keep=False)
     return pipeline
 
 

@@ -50,7 +50,7 @@ def record(
 ) -> int:
     """Run PIPELINE and, if everything agrees, record its golden (all cases by default)."""
     pipeline = common.open_pipeline(pipeline_path, options)
-    writable_folder(options.golden_dir, "--golden-dir")
+    writable_folder(options.golden_dir, "--golden-dir", keep=False)
 
     from exporter.flows import golden as golden_flow
     from exporter.golden.store import exists, golden_bytes

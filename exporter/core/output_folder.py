@@ -77,13 +77,16 @@ def output_folder(
         yield
 
 
-def check_output_folder(folder: Path) -> None:
+def check_output_folder(folder: Path, *, keep: bool = True) -> None:
     """Make the folder, and check that files can be written to it and stay below it.
+
+    Args:
+        keep: False takes away again what was made.
 
     Raises:
         UserInputError: they cannot.
     """
-    writable_folder(folder, "output folder")
+    writable_folder(folder, "output folder", keep=keep)
     for name in WRITTEN:
         if (folder / name).is_symlink():
             raise UserInputError(

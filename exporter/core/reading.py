@@ -12,9 +12,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from exporter.core.errors import UserInputError
 from exporter.core.files import open_regular
@@ -22,7 +20,10 @@ from exporter.core.files import open_regular
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255
 _MOST_DEPTH = 100
-M = TypeVar("M", bound=BaseModel)
+if TYPE_CHECKING:  # what serves a file imports this module and needs no schema
+    from pydantic import BaseModel, ValidationError
+
+M = TypeVar("M", bound="BaseModel")
 
 
 def path_of(text: str | Path) -> Path:
@@ -117,6 +118,8 @@ class Door:
         Args:
             path: where they come from, for messages.
         """
+        from pydantic import ValidationError
+
         try:
             return model.model_validate(value)
         except ValidationError as error:
@@ -126,6 +129,8 @@ class Door:
 
     def record_of_json(self, model: type[M], data: bytes, path: Path) -> M:
         """The bytes of a JSON file as a typed record."""
+        from pydantic import ValidationError
+
         try:
             return model.model_validate_json(data)
         except ValidationError as error:

@@ -53,13 +53,22 @@ def write(pytester, pipeline, *, verdicts=None, contracts=None, exit_code=0, cul
             "exit_code": exit_code,
             "verdict": "fail" if exit_code else "pass",
             "links": [
-                reports.link(name, left, right, verdicts.get(name, "pass"))
+                reports.link(
+                    name,
+                    left,
+                    right,
+                    verdicts.get(name, "pass"),
+                    kind="layers" if name.startswith("layers") else "outputs",
+                    level="all" if right.startswith("cpu/") else "",
+                )
                 for name, left, right in names
                 if verdicts.get(name) != "absent"
             ],
             "culprits": list(culprits),
             "contracts": [
-                ContractRecord(name=name, side="torch", verdict=verdict, reason=f"{name} reason")
+                ContractRecord(
+                    name=name, contract=name, side="torch", verdict=verdict, reason=f"{name} reason"
+                )
                 for name, verdict in (contracts or PASSED).items()
             ],
         }
