@@ -96,8 +96,9 @@ def misfit(tensor: TensorProto, raw: int | None) -> str:
     if len(tensor.dims) > _MOST_AXES or min(tensor.dims, default=0) < 0:
         return f"has the shape {list(tensor.dims)[:8]}"
     count = math.prod(tensor.dims)
-    if count > _MOST_ELEMENTS:
-        return f"has {count:,} values"
+    # Of an empty tensor, too, the other axes have to be some that an array can have.
+    if math.prod(size or 1 for size in tensor.dims) > _MOST_ELEMENTS:
+        return f"has a shape that no array can have, {list(tensor.dims)[:8]}"
     if tensor.HasField("segment"):
         return "is stored in segments"
     if tensor.data_location == TensorProto.EXTERNAL:

@@ -84,6 +84,7 @@ BROKEN: dict[str, Edit] = {
     "strings": other_type(TensorProto.STRING),
     "too large": other_dims(1 << 40, 1 << 40),
     "negative": other_dims(-1, 5),
+    "empty along one axis, too large along another": other_dims(0, 1 << 62),
     "another size": other_dims(5),
     "no value": lambda _, tensor, __: tensor.ClearField("raw_data"),
     "cut off": lambda _, tensor, __: setattr(tensor, "raw_data", tensor.raw_data[:-1]),
