@@ -228,7 +228,7 @@ def _parity(name: str, saved: VerdictRecord) -> Verdict:
     return Verdict(
         name=name,
         status=status_of(saved.verdict),
-        who=Who(saved.who) if saved.who else Who.UNKNOWN,
+        who=next((who for who in Who if who.value == saved.who), Who.UNKNOWN),
         reason=saved.reason,
         ratio=saved.ratio,
         strain=saved.strain,
