@@ -243,3 +243,39 @@ def test_a_damaged_report_is_exit_2(tmp_path, capsys):
     path.write_text(json.dumps({"schema_version": "1"}))
     assert cli.main(["judge", str(path)]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_word_that_nobody_knows_is_no_bug():
+    report = saved(layer=6.0)
+    links = [
+        link.model_copy(
+            update={
+                "layers": [
+                    layer.model_copy(
+                        update={
+                            "taps": [
+                                tap.model_copy(
+                                    update={
+                                        "local_verdict": tap.local_verdict
+                                        and tap.local_verdict.model_copy(update={"who": "nobody"})
+                                    }
+                                )
+                                for tap in layer.taps
+                            ]
+                        }
+                    )
+                    for layer in link.layers
+                ]
+            }
+        )
+        for link in report.links
+    ]
+    assert rejudge(report.model_copy(update={"links": links}), factor=3.0).exit_code == 1
+
+
+@pytest.mark.parametrize("held", [{}, {"taps": "x"}, {"taps": "x", "factor": "y", "reason": "z"}])
+def test_an_override_that_is_none_is_said(held):
+    report = saved()
+    policy = report.policy.model_copy(update={"overrides": [held]})
+    with pytest.raises(ArtifactError, match="no measurement"):
+        rejudge(report.model_copy(update={"policy": policy}), factor=3.0)

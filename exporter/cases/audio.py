@@ -11,6 +11,7 @@ such headers.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -21,6 +22,14 @@ from exporter.core.reading import is_regular, reason
 
 _PIECE = 1 << 20
 """Frames that are read at a time."""
+
+
+def _sound(stream: BinaryIO) -> soundfile.SoundFile:
+    """An open file as libsndfile reads it: by its number, which it may not close.
+
+    Given the object, it would call Python, whose errors are printed there and not raised.
+    """
+    return soundfile.SoundFile(stream.fileno(), closefd=False)
 
 
 def read_waveform(path: str | Path, sample_rate_hz: int) -> np.ndarray:
@@ -45,7 +54,7 @@ def read_waveform(path: str | Path, sample_rate_hz: int) -> np.ndarray:
             f"the recording {kind}", where=where, remedy="give the path of an audio file"
         )
     try:
-        with open_regular(path) as stream, soundfile.SoundFile(stream) as file:
+        with open_regular(path) as stream, _sound(stream) as file:
             found_hz, channels, announced = file.samplerate, file.channels, file.frames
             # Read piece by piece: what a header announces need not be there.
             pieces = list(file.blocks(_PIECE, dtype="float32", always_2d=True))

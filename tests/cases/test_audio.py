@@ -109,3 +109,11 @@ def test_a_cut_off_wav_is_read_as_far_as_it_goes(tmp_path) -> None:
     path = write(tmp_path / "a.wav", samples, "PCM_16")
     path.write_bytes(path.read_bytes()[: 44 + 2 * 15000])
     assert (read_waveform(path, RATE) * 32768 == samples[:15000]).all()
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no such system")
+def test_a_file_that_cannot_be_read_prints_nothing(capfd):
+    """Errors inside of callbacks are printed by whoever calls back, traceback and all."""
+    with pytest.raises(AudioError):
+        read_waveform("/proc/self/mem", 16000)
+    assert "Traceback" not in capfd.readouterr().err

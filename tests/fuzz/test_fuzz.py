@@ -127,7 +127,7 @@ FAILED = (
         ("verify", 111),
         ("debug", 27),
         ("debug", 97),
-        *(("report", 40), ("report", 11_000_038)),
+        *(("report", 40), ("report", 11_000_038), ("audio", 11_000_043)),
         *(("golden check", 1_000_044), ("golden check", 5_000_013)),
     ),
 )
