@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,19 @@ def test_what_is_half_written_is_seen(tmp_path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{")
     assert len(half_believed(place)) == 4
+
+
+@pytest.mark.parametrize(
+    ("round_", "code"), [((1, []), 0), ((0, []), 1), ((1, ["ended by itself with exit 3"]), 1)]
+)
+def test_a_sweep_that_killed_nothing_or_saw_an_error_is_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, round_: tuple[int, list[str]], code: int
+):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import fuzz_kills
+
+    monkeypatch.setattr(fuzz_kills, "prepare", lambda place: 1.0)
+    monkeypatch.setattr(fuzz_kills, "whole", lambda kind, place: "")
+    monkeypatch.setattr(fuzz_kills, "kill_one", lambda *_: (round_[0], list(round_[1])))
+    given = Namespace(seed=0, count=1, seconds=0.0, failed=None)
+    assert fuzz_kills.sweep(fuzz_kills.Place(root=tmp_path), given) == code

@@ -1,4 +1,4 @@
-"""onnxruntime sessions: whole files as deployed, and windows of a graph. Its only importer."""
+"""onnxruntime sessions: whole files as deployed, and windows of a graph."""
 
 from __future__ import annotations
 
