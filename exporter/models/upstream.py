@@ -19,7 +19,7 @@ def quiet_upstream() -> Iterator[None]:
 
     FunASR prints notices about ffmpeg when it is imported and sets the root logger to INFO;
     silero-vad and FunASR's ``AutoModel`` set torch's thread count for the whole process;
-    SpeechBrain leaves placeholders among the modules (see ``_settle_placeholders``).
+    SpeechBrain leaves placeholders among the modules (see ``settle_placeholders``).
     Errors pass through.
     """
     root = logging.getLogger()
@@ -30,15 +30,15 @@ def quiet_upstream() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        _settle_placeholders(set(sys.modules) - known)
+        settle_placeholders(set(sys.modules) - known)
         root.setLevel(level)
         root.handlers[:] = handlers
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
 
 
-def _settle_placeholders(names: set[str]) -> None:
-    """Let everybody ask these modules for their file.
+def settle_placeholders(names: set[str]) -> None:
+    """Let everybody ask the modules of these ``names`` for their file.
 
     SpeechBrain's placeholders import what they stand for when they are asked for any attribute,
     and raise where that is not installed (k2, flair, spacy). Whoever looks through all modules

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from exporter.core.errors import ConfigError, ExportVerifyError, ModelError, StageError
+from exporter.models.upstream import settle_placeholders
 from exporter.models.used import Used
 
 _MARK = "__export_verify_folder__"
@@ -49,6 +50,7 @@ def importable(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = path
+        settle_placeholders(set(sys.modules) - before)
         for name in set(sys.modules) - before:
             file = getattr(sys.modules[name], "__dict__", {}).get("__file__")
             if file and _lies_in(Path(file), folder):
