@@ -53,8 +53,8 @@ QUICK = (
 @pytest.mark.parametrize("name", QUICK)
 def test_a_model_of_the_zoo_passes_and_its_file_is_right_at_other_sizes(name):
     package = {"mo": "moshi", "ta": "torchaudio", "sb": "speechbrain", "fa": "funasr"}
-    # Looked for, not imported: importing SpeechBrain by itself leaves placeholders among the modules
-    # that raise for whoever looks through them (hypothesis).
+    # Looked for, not imported: importing SpeechBrain by itself leaves placeholders among the
+    # modules that raise for whoever looks through them (hypothesis).
     if find_spec(package.get(name[:2], "transformers")) is None:
         pytest.fail("a package of the zoo is not installed")
     found = zoo.ours(name)
