@@ -167,7 +167,7 @@ def ours(name: str) -> dict[str, Any]:
             "seconds": time.perf_counter() - began,
             "compared": sum(link.compared or 0 for link in report.links if "layer" in link.name),
             "notes": [note for note in report.notes if _tells(note)],
-            "culprits": [f"{c.module} {c.op} {c.link}" for c in report.culprits][:3],
+            "culprits": [f"{c.layer} {c.op} {c.link}" for c in report.culprits][:3],
         }
         if report.stopped is not None:
             found |= {"status": "refused", "why": report.headline}
