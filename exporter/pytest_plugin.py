@@ -246,7 +246,7 @@ class GoldenItem(Check):
         """Raises CheckFailed: it moved, is missing or was tampered with."""
         from exporter.core.output_folder import output_folder
         from exporter.golden.check import check_golden, record_command
-        from exporter.report.golden import golden_lines
+        from exporter.report.golden_check import golden_lines
 
         self.file.report()
         pipeline = self.file.pipeline

@@ -28,7 +28,8 @@ from onnx import helper
 
 from exporter.build.metadata import INPUT_CHOICES, SAMPLE_RATE_HZ
 from exporter.core.errors import ArtifactError, AudioError, UserInputError
-from exporter.execution.onnxruntime import Deployment, check_provider
+from exporter.execution.deployment import Deployment
+from exporter.execution.providers import check_provider
 from exporter.execution.segment_run import SegmentRun
 from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import read_in_place

@@ -41,11 +41,12 @@ from exporter.cache.place import FOLDER_VARIABLE  # noqa: E402
 from exporter.cases.load import load_cases  # noqa: E402
 from exporter.config import load_pipeline  # noqa: E402
 from exporter.contracts import run_contracts  # noqa: E402
-from exporter.execution.onnxruntime import Deployment, FileRun  # noqa: E402
+from exporter.execution.deployment import Deployment  # noqa: E402
+from exporter.execution.onnx_runs import FileRun  # noqa: E402
 from exporter.flows.check import contract_target, finished_run  # noqa: E402
 from exporter.flows.run import run  # noqa: E402
 from exporter.graph.wrap import wrap  # noqa: E402
-from exporter.interpret.run import run_program  # noqa: E402
+from exporter.interpret.run_program import run_program  # noqa: E402
 from exporter.report.progress import Progress  # noqa: E402
 
 TINY = ROOT / "pipelines" / "sensevoice_tiny.yaml"

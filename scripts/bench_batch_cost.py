@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 from interleaved import interleaved, median  # noqa: E402
 
 from exporter.cases.audio import read_waveform  # noqa: E402
-from exporter.execution.onnxruntime import Deployment  # noqa: E402
+from exporter.execution.deployment import Deployment  # noqa: E402
 from exporter.execution.segment_run import SegmentRun  # noqa: E402
 from exporter.graph.index import index_graph  # noqa: E402
 from exporter.graph.onnx_file import read_in_place  # noqa: E402

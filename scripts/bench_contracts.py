@@ -31,11 +31,11 @@ from exporter.config import load_pipeline  # noqa: E402
 from exporter.contracts import run_contracts  # noqa: E402
 from exporter.contracts.onnx_side import OnnxSide, opened  # noqa: E402
 from exporter.contracts.probes import resize  # noqa: E402
-from exporter.execution.onnxruntime import Deployment  # noqa: E402
+from exporter.execution.deployment import Deployment  # noqa: E402
 from exporter.flows.check import contract_target, finished_run  # noqa: E402
 from exporter.graph.onnx_file import read_in_place  # noqa: E402
-from exporter.graph.stored_weights import simplify_stored  # noqa: E402
-from exporter.graph.weight_files import store_shipped  # noqa: E402
+from exporter.graph.onnx_file_writer import store_shipped  # noqa: E402
+from exporter.graph.weights_on_disk import simplify_stored  # noqa: E402
 from exporter.graph.wrap import wrap  # noqa: E402
 
 LIMIT = 25.0

@@ -198,10 +198,11 @@ def plain(pipeline: Pipeline, wrapped: Any, options: argparse.Namespace, clock: 
 
 def compare(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Both files at several lengths: equal integers, largest difference of floats."""
+    from exporter.cases.at_lengths import with_size
     from exporter.cases.load import load_cases
-    from exporter.cases.sized import with_size
     from exporter.core.errors import ExportVerifyError
-    from exporter.execution.onnxruntime import Deployment, FileRun
+    from exporter.execution.deployment import Deployment
+    from exporter.execution.onnx_runs import FileRun
     from exporter.graph.wrap import wrap
 
     pipeline = pipeline_of(options)

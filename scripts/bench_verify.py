@@ -33,12 +33,13 @@ from interleaved import machine, median  # noqa: E402
 from exporter.build.metadata import PREFIX  # noqa: E402
 from exporter.cases.audio import read_waveform  # noqa: E402
 from exporter.core.tensors import Case  # noqa: E402
-from exporter.execution.onnxruntime import Deployment, FileRun  # noqa: E402
+from exporter.execution.deployment import Deployment  # noqa: E402
+from exporter.execution.onnx_runs import FileRun  # noqa: E402
 from exporter.graph.onnx_file import open_graph  # noqa: E402
 from exporter.graph.program_file import load_program  # noqa: E402
-from exporter.interpret.run import run_program  # noqa: E402
+from exporter.interpret.run_program import run_program  # noqa: E402
+from exporter.judge.layer_results import LayerLink  # noqa: E402
 from exporter.judge.layers import judge_layers  # noqa: E402
-from exporter.judge.taps import LayerLink  # noqa: E402
 from exporter.parity.tolerance import Policy  # noqa: E402
 from exporter.report.environment import default_memory_budget  # noqa: E402
 

@@ -32,7 +32,8 @@ Work = Callable[[np.ndarray], dict[str, Any]]
 
 def whole_file(settings: Settings) -> Work:
     """``model.onnx`` as anybody would run it."""
-    from exporter.execution.onnxruntime import Deployment, FileRun
+    from exporter.execution.deployment import Deployment
+    from exporter.execution.onnx_runs import FileRun
 
     run = FileRun(Path(settings["model"]), Deployment(threads=settings["threads"]))
     prompts = {name: np.array(value) for name, value in settings["prompts"].items()}
@@ -95,7 +96,8 @@ def automodel(settings: Settings) -> Work:
 
 def vad_part(settings: Settings) -> Work:
     """The VAD of ``model.onnx``, waveform to segments."""
-    from exporter.execution.onnxruntime import Deployment, PartRun
+    from exporter.execution.deployment import Deployment
+    from exporter.execution.onnx_runs import PartRun
     from exporter.graph.index import index_graph
     from exporter.graph.onnx_file import read_in_place
     from exporter.graph.segment_split import split_at_segments

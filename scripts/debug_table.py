@@ -21,10 +21,10 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from exporter.config import load_pipeline  # noqa: E402
+from exporter.debugging.debug_layers import debug_file  # noqa: E402
 from exporter.debugging.finding import Finding  # noqa: E402
 from exporter.debugging.pair import Pair, load_pair  # noqa: E402
-from exporter.debugging.session import debug_file  # noqa: E402
-from exporter.execution.onnxruntime import Deployment  # noqa: E402
+from exporter.execution.deployment import Deployment  # noqa: E402
 from tests.faults.catalogue import GRAPH_FAULTS  # noqa: E402
 from tests.faults.fault import Fault  # noqa: E402
 

@@ -21,7 +21,8 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from exporter.core.errors import StageError  # noqa: E402
-from exporter.execution.onnxruntime import Deployment, check_provider  # noqa: E402
+from exporter.execution.deployment import Deployment  # noqa: E402
+from exporter.execution.providers import check_provider  # noqa: E402
 from tests.faults.catalogue import GRAPH_FAULTS, MODULE_FAULTS  # noqa: E402
 from tests.faults.fault import Fault, ModuleFault  # noqa: E402
 from tests.faults.outcome import Outcome, judge_file  # noqa: E402

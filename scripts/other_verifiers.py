@@ -23,11 +23,12 @@ from torch import nn
 from torch.onnx.verification import verify_onnx_program
 
 from exporter.core.tensors import Arrays, Axis, Case, TensorSpec
-from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import FileRun
 from exporter.graph.capture import capture, quiet_exporter
 from exporter.graph.export import export
 from exporter.graph.index import index_graph
-from exporter.interpret.run import run_program
+from exporter.interpret.run_program import run_program
 from exporter.judge.layers import judge_layers
 from exporter.parity.tolerance import Policy
 

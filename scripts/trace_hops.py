@@ -208,7 +208,7 @@ def tap_way(folder: Path) -> Callable[[], object]:
     from exporter.judge.layers import judge_subject
     from exporter.judge.links import layers_to
     from exporter.judge.policy import policy_of
-    from exporter.judge.records import layer_link
+    from exporter.judge.report_records import layer_link
     from exporter.judge.subject import Subject
     from exporter.report.progress import Progress
 

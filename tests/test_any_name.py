@@ -94,7 +94,8 @@ def test_bytes_that_are_no_text_are_refused_in_words(tmp_path: Path, tiny_run: T
 
 def test_numba_may_be_told_not_to_compile():
     code = (
-        "import numpy as np; from exporter.parity.fused import _loops; x = np.ones(9, np.float32); "
+        "import numpy as np; from exporter.parity.one_pass import _loops; "
+        "x = np.ones(9, np.float32); "
         "y = np.zeros(9, np.float32); "
         "print(_loops().compare_pair(x, x), _loops().compare_pair(x, y))"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import exporter.build.build as making
-from exporter.build.cached import STAGES
+from exporter.build.cached_export import STAGES
 from exporter.cache.place import FOLDER_VARIABLE
 from exporter.cache.store import open_store
 from exporter.graph.certificate import check_certificate

@@ -51,8 +51,8 @@ FLOORS = (
     floor("build", "build", "onnx onnx_ir torch"),
     floor(
         "records",
-        "report.schema report.names report.environment report.deployments report.digest"
-        " report.beside report.decision report.comparison",
+        "report.schema report.safe_text report.environment report.deployments report.digest"
+        " report.beside report.overall_verdict report.comparison",
         "pydantic",
     ),
     floor("judge", "judge", "numpy onnx onnx_ir torch"),
@@ -82,7 +82,7 @@ RUNS_FILES = frozenset(
     for name in ("check", "compare_graph", "compare_interface", "observe", "record")
 )
 """The part of a light floor that opens ONNX files; the rest of it judges what is saved."""
-COMPILED = "parity.loops"
+COMPILED = "parity.compiled_loops"
 """Loads numba when it is imported; whoever needs it imports it inside of a function."""
 PACKAGE_OF = {"google": "protobuf", "onnxruntime": "onnxruntime-gpu", "yaml": "pyyaml"}
 """Name of an import -> name on the package index, where they differ."""
@@ -113,7 +113,7 @@ def imports_of(source: str) -> Iterator[Import]:
             for alias in node.names:
                 # `from exporter import graph` imports a floor as well.
                 parent = str(node.module)
-                # `from exporter.parity import loops` imports a file.
+                # `from exporter.parity import compiled_loops` imports a file.
                 is_file = parent.startswith("exporter.") and (
                     PACKAGE.parent.joinpath(*parent.split("."), f"{alias.name}.py").is_file()
                 )
@@ -274,7 +274,7 @@ def test_a_module_without_a_floor_is_found():
         ("report.schema", "from exporter.report.html import render", "is below it"),
         ("report.markdown", "import torch", "import it inside the function"),
         ("parity", "import numba", "import it inside the function"),
-        ("parity", "from exporter.parity import loops", "import it inside the function"),
+        ("parity", "from exporter.parity import compiled_loops", "import it inside the function"),
         ("speech", "import funasr", "speech must not import funasr"),
     ],
 )

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from exporter.cache.kept_arrays import packed, unpacked
+from exporter.cache.arrays_as_text import packed, unpacked
 
 ARRAYS = {
     "floats": np.array([[1.5, -0.0, np.nan], [np.inf, 1e-45, 3.0]], dtype=np.float32),

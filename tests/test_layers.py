@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from exporter.core.tensors import Case
 from exporter.graph.taps import COMPARED
-from exporter.judge.records import culprit_record
-from exporter.judge.taps import JudgedTap, LayerLink
+from exporter.judge.layer_results import JudgedTap, LayerLink
+from exporter.judge.report_records import culprit_record
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status
 from tests.faults.editor import Editor
@@ -245,7 +245,7 @@ def test_where_the_time_went_is_told():
 
 
 def test_progress_is_told_each_case():
-    from exporter.execution.onnxruntime import Deployment
+    from exporter.execution.deployment import Deployment
     from exporter.judge.layers import judge_layers
     from exporter.parity.tolerance import Policy
     from tests.support.toys import index

@@ -108,7 +108,7 @@ def test_a_proof_under_another_name_is_not_believed(cache, tmp_path):
 
 def test_what_did_not_pass_is_no_proof(tmp_path, monkeypatch):
     import exporter.judge.chain as chain
-    from exporter.execution.onnxruntime import FileRun
+    from exporter.execution.onnx_runs import FileRun
 
     class Wrong(FileRun):
         def run(self, inputs):
@@ -128,7 +128,7 @@ def test_what_did_not_pass_is_no_proof(tmp_path, monkeypatch):
 
 def test_a_shipped_file_that_goes_wrong_at_a_length_is_still_found(cache, tmp_path, monkeypatch):
     import exporter.judge.chain as chain
-    from exporter.execution.onnxruntime import FileRun
+    from exporter.execution.onnx_runs import FileRun
 
     class Wrong(FileRun):
         def run(self, inputs):
@@ -179,8 +179,8 @@ def test_pytorch_is_not_run_again_at_a_proved_length(cache, tmp_path, monkeypatc
 
 def test_the_shipped_file_is_held_against_what_pytorch_gave(cache, tmp_path):
     """Other values of PyTorch than those that were kept: the file must fail against them."""
+    from exporter.cache.arrays_as_text import packed, unpacked
     from exporter.cache.entry import sealed, unsealed
-    from exporter.cache.kept_arrays import packed, unpacked
 
     (path,) = proofs(cache)
     content = {k: v for k, v in unsealed(path.read_text()).items() if k != "seal"}

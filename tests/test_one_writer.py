@@ -20,8 +20,14 @@ ALLOWED = {
     ("contracts/onnx_side.py", "exported.make"): "into a temporary folder that is kept open",
     ("core/disk.py", "writable_folder"): "a probe of its own name, taken away again",
     ("execution/trial.py", "_write_job"): "into a temporary folder of its only caller",
-    ("graph/copied.py", "copy_and_digest"): "writes the part that its only caller is replacing",
-    ("graph/weight_files.py", "_write_beside"): "writes the part that its only caller is replacing",
+    (
+        "graph/copy_with_digest.py",
+        "copy_and_digest",
+    ): "writes the part that its only caller is replacing",
+    (
+        "graph/onnx_file_writer.py",
+        "_write_beside",
+    ): "writes the part that its only caller is replacing",
 }
 _CALLS = {
     *("os.replace", "os.rename", "os.link", "os.symlink", "shutil.move", "shutil.copy"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.execution.onnxruntime import FileRun
+from exporter.execution.onnx_runs import FileRun
 from tests.support.cached_project import YAML, run_cached, write
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from exporter import cli
 from exporter.core.errors import ArtifactError
-from exporter.flows.rejudge import rejudge
+from exporter.flows.judge import rejudge
 from exporter.parity.compare import measure
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy

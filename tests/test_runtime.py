@@ -12,7 +12,8 @@ from onnx import helper
 
 from exporter.cases.audio import read_waveform
 from exporter.core.errors import ArtifactError, AudioError, ExportVerifyError, UserInputError
-from exporter.execution.onnxruntime import Deployment, FileRun, PartRun
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import FileRun, PartRun
 from exporter.runtime import SpeechRunner
 from tests.support.segment_toys import BLOCK, loud, toy_file
 

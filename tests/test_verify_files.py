@@ -12,7 +12,7 @@ import pytest
 
 from exporter import cli
 from exporter.core.errors import StageError
-from exporter.graph import stored_weights
+from exporter.graph import weights_on_disk
 from exporter.report.advice import next_steps
 from exporter.report.schema import Report, read_report
 from tests.support import toy_project
@@ -99,7 +99,7 @@ def test_a_reference_that_cannot_be_made_leaves_a_report(
     def broken(model: onnx.ModelProto) -> None:
         raise StageError("simplify", "onnxsim changed the outputs")
 
-    monkeypatch.setattr(stored_weights, "simplify", broken)
+    monkeypatch.setattr(weights_on_disk, "simplify", broken)
     yaml, out = project
     code, report = verify(yaml, out / "model.onnx", tmp_path / "empty")
     assert code == 1 and report.verdict == "fail"

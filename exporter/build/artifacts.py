@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from exporter.build.cached import PROGRAM, SHIPPED, TAPS
+from exporter.build.cached_export import PROGRAM, SHIPPED, TAPS
 from exporter.core.tensors import Tap, TensorSpec
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.onnx_file import read_model

@@ -12,7 +12,8 @@ import onnx
 import onnx_ir as ir
 
 from exporter.build.artifacts import Artifacts
-from exporter.build.cached import (
+from exporter.build.cache_key import key_parts
+from exporter.build.cached_export import (
     EXPORTED,
     PROGRAM,
     SHIPPED,
@@ -24,7 +25,6 @@ from exporter.build.cached import (
     keep,
     take,
 )
-from exporter.build.key import key_parts
 from exporter.build.metadata import EXPORT_DIGEST, VALUE_NAMES, metadata_of
 from exporter.cache.store import Store
 from exporter.config import Pipeline
@@ -34,13 +34,13 @@ from exporter.core.stopwatch import FILES, MODULE, timed
 from exporter.execution.memory import trim
 from exporter.graph.export import check_interface, export
 from exporter.graph.index import index_graph
+from exporter.graph.onnx_file_writer import store_exported, store_shipped
 from exporter.graph.program import Program
 from exporter.graph.program_file import save_program
 from exporter.graph.simplify import Simplified
-from exporter.graph.stored_weights import simplify_stored, stored_weights
 from exporter.graph.strategies import Captured, capture_openly
 from exporter.graph.taps import plan_taps, write_taps
-from exporter.graph.weight_files import store_exported, store_shipped
+from exporter.graph.weights_on_disk import simplify_stored, stored_weights
 from exporter.graph.wrap import Wrapped, narrowed, wrap
 from exporter.models.user_code import blamed, stopping
 

@@ -24,9 +24,9 @@ def command(report_path: Path) -> int:
 
     from exporter.report.advice import next_steps
     from exporter.report.beside import held_against_files
-    from exporter.report.decision import verdict_line
     from exporter.report.findings import findings
-    from exporter.report.names import printable
+    from exporter.report.overall_verdict import verdict_line
+    from exporter.report.safe_text import printable
     from exporter.report.schema import read_report
 
     saved = read_report(report_path)

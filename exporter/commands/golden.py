@@ -104,7 +104,7 @@ def check(
 
     from exporter.flows import golden as golden_flow
     from exporter.flows.golden_report import FOLDER, golden_report
-    from exporter.report import golden as shown
+    from exporter.report import golden_check as shown
     from exporter.report.progress import Progress
     from exporter.report.write import write_reports
 
@@ -142,7 +142,7 @@ def diff(old: Path, new: Path, output_format: str) -> int:
     from exporter.core.errors import EXIT_PARITY_FAILED
     from exporter.golden.diff import diff_goldens
     from exporter.golden.store import read_golden
-    from exporter.report import golden as shown
+    from exporter.report import golden_check as shown
 
     found = diff_goldens(read_golden(old), read_golden(new))
     json_wanted = output_format == "json"

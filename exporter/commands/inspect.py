@@ -66,7 +66,7 @@ def command(
     common.require_file(onnx_path, "FILE", "give the path of an .onnx file")
 
     from exporter.flows import signature as signing
-    from exporter.flows.inspection import inspect
+    from exporter.flows.inspect import inspect
     from exporter.report.inspection import (
         NONE,
         inspection_json,

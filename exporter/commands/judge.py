@@ -26,7 +26,7 @@ def command(report_path: Path, factor: float | None, quiet: bool, verbose: bool)
         report_path = report_path / "report.json"
     common.require_file(report_path, "REPORT", "run the pipeline first, or give its report.json")
 
-    from exporter.flows.rejudge import rejudge
+    from exporter.flows.judge import rejudge
     from exporter.report.beside import held_against_files
     from exporter.report.schema import read_report
     from exporter.report.terminal import print_report

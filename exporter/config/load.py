@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from exporter.config.explain import explain
+from exporter.config.error_messages import explain
 from exporter.config.extends import Resolved, resolve, show
 from exporter.config.pipeline import Pipeline, bind
 from exporter.config.problems import Problem, raise_all

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from exporter.contracts.onnx_side import OnnxSide, exported, no_file, opened
 from exporter.contracts.target import Target
 from exporter.core.tensors import Axis, Case, Tap, TensorSpec
-from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import FileRun
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.wrap import Wrapped

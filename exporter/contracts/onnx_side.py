@@ -21,8 +21,9 @@ from exporter.core.errors import ArtifactError, StageError
 from exporter.core.files import temporary_folder
 from exporter.core.stopwatch import FILES, timed
 from exporter.core.tensors import Arrays, Tap, TensorSpec
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import FileRun
 from exporter.execution.onnx_windows import OnnxWindows
-from exporter.execution.onnxruntime import Deployment, FileRun
 from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.index import GraphIndex, index_graph

@@ -22,7 +22,7 @@ from exporter.debugging.pair import Pair
 from exporter.debugging.readme import render_readme
 from exporter.debugging.torch_layer import save_layer
 from exporter.execution import repro
-from exporter.execution.onnxruntime import PROVIDERS
+from exporter.execution.deployment import PROVIDERS
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, standalone
 from exporter.parity.compare import measure

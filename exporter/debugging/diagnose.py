@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from exporter.debugging.differences import Located, explaining, taps_behind
-from exporter.debugging.explain import explain_row, fusion_finding
+from exporter.debugging.explain_numbers import explain_row, fusion_finding
 from exporter.debugging.finding import Finding, from_difference
 from exporter.debugging.isolate import Isolated, Row, isolate
+from exporter.debugging.located_differences import Located, explaining, taps_behind
 from exporter.debugging.pair import Pair
 from exporter.debugging.select import Layer
-from exporter.debugging.upstream import added_up, entering_finding
 from exporter.debugging.variations import Variation, vary
+from exporter.debugging.what_enters import added_up, entering_finding
 from exporter.graph.taps import PlannedTap
 
 

@@ -8,15 +8,15 @@ from typing import Any
 from onnx import TensorProto
 
 from exporter.core.tensors import Tap
-from exporter.debugging.differences import Located
 from exporter.debugging.isolate import Row
+from exporter.debugging.located_differences import Located
 from exporter.debugging.origin import constant_behind, parameter_of
 from exporter.debugging.pair import Pair
-from exporter.graph.difference import ABSENT, Difference, Kind
+from exporter.graph.difference_kinds import ABSENT, Difference, Kind
 from exporter.graph.index import GraphIndex
 
 KERNEL, GRAPH, INPUT, ADDED_UP = "kernel", "graph", "input", "added up"
-"""Kinds beyond those of ``difference.Kind``: found by numbers."""
+"""Kinds beyond those of ``difference_kinds.Kind``: found by numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Finding:
     """What differs, and where.
 
     Attributes:
-        kind: a kind of ``difference.Kind``, or "kernel" (onnxruntime computes the op
+        kind: a kind of ``difference_kinds.Kind``, or "kernel" (onnxruntime computes the op
             wrongly), "graph" (the ops themselves compute something else), "input" (what enters
             the layer is wrong already) or "added up" (small errors of several layers).
         layer, op, tap, source: place in PyTorch; "" for the whole file.

@@ -12,17 +12,18 @@ from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
 from exporter.debugging.layer_program import layer_program
 from exporter.debugging.pair import Pair
-from exporter.debugging.reference import boundary, region_of, truth_of
+from exporter.debugging.torch_values import boundary, region_of, truth_of
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import WindowRun
 from exporter.execution.onnx_windows import OnnxWindows
-from exporter.execution.onnxruntime import Deployment, WindowRun
-from exporter.execution.stored import StoredShapes, as_expected
+from exporter.execution.stored_form import StoredShapes, as_expected
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.subgraph import OWN, WindowGraph, cut_window, piece_of
 from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import to_array
-from exporter.interpret.run import values_of
-from exporter.interpret.targets import shown_targets
+from exporter.interpret.run_program import values_of
 from exporter.parity.compare import measure, measure_exact
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who

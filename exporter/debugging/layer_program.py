@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from exporter.debugging.pair import Pair
-from exporter.debugging.reference import region_of
+from exporter.debugging.torch_values import region_of
 from exporter.graph.program import Op, Program, Ref
 
 

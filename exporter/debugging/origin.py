@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from exporter.debugging.pair import Pair
+from exporter.graph.compare_tensors import content
 from exporter.graph.index import GraphIndex
-from exporter.graph.initializers import content
 from exporter.interpret.evaluate import to_array
 
 # Ops that hand a constant on as it is.

@@ -17,7 +17,7 @@ from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.core.errors import ArtifactError
 from exporter.core.tensors import Case
-from exporter.execution.onnxruntime import Deployment
+from exporter.execution.deployment import Deployment
 from exporter.execution.trial import try_file
 from exporter.graph.certificate import is_own
 from exporter.graph.foreign_taps import agreeing_taps
@@ -26,7 +26,7 @@ from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
 from exporter.judge.policy import policy_of
-from exporter.judge.reference import MADE, MADE_WITH_NAMES_OF_TORCH
+from exporter.judge.reference_run import MADE, MADE_WITH_NAMES_OF_TORCH
 from exporter.parity.tolerance import Policy
 from exporter.report.beside import changed_file
 from exporter.report.schema import Report, read_report

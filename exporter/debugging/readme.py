@@ -11,7 +11,7 @@ from exporter.debugging.isolate import Row
 from exporter.debugging.pair import Pair
 from exporter.debugging.variations import Outcome
 from exporter.parity.status import Who
-from exporter.report.names import code, figure, markdown, short_op
+from exporter.report.safe_text import code, figure, markdown, short_op
 
 _MOST_ROWS = 60
 FUSED = "in the next"

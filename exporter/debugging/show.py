@@ -8,11 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from exporter.debugging.bundle import Bundle
+from exporter.debugging.debug_layers import Debugged
 from exporter.debugging.diagnose import Diagnosis
 from exporter.debugging.isolate import Row
 from exporter.debugging.readme import cells, outcome
-from exporter.debugging.session import Debugged
-from exporter.report.names import path_end, printable, size
+from exporter.report.safe_text import path_end, printable, size
 
 _STYLES = {"fail": "red", "pass": "green", "ambiguous": "yellow"}
 _MOST_ROWS = 60

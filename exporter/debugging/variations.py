@@ -18,7 +18,10 @@ from onnx.reference import ReferenceEvaluator
 from exporter.core.tensors import Arrays
 from exporter.debugging.isolate import Isolated, Row, first_line, judge_value
 from exporter.debugging.pair import Pair
-from exporter.execution.onnxruntime import LEVELS, Deployment, WindowRun, present_providers
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import WindowRun
+from exporter.execution.ort_session import LEVELS
+from exporter.execution.providers import present_providers
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, WindowGraph, standalone
 from exporter.interpret.evaluate import to_array

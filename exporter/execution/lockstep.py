@@ -22,22 +22,23 @@ import numpy as np
 import torch
 
 from exporter.core.tensors import Arrays
+from exporter.execution.deployment import Deployment
 from exporter.execution.memory import FreedPages, keep_freed_pages, large_blocks_from_system
+from exporter.execution.onnx_runs import WindowRun
 from exporter.execution.onnx_windows import OnnxWindows
-from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.execution.pieces import Pieces
 from exporter.execution.products import Products
-from exporter.execution.stored import StoredFormats, StoredShapes, supplier
+from exporter.execution.stored_form import StoredFormats, StoredShapes, supplier
 from exporter.execution.tap_values import Clock, TapValues
-from exporter.graph.held_precision import HeldPrecision, native_formats
 from exporter.graph.index import GraphIndex
+from exporter.graph.node_formats import HeldPrecision, native_formats
 from exporter.graph.program import Op, Program
 from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import is_floating, to_array
 from exporter.interpret.rearranged import Rearranged, rearrange, rearranged_source
 from exporter.interpret.sliced_linear import sliceable
 from exporter.interpret.stepper import Stepper, start_values
-from exporter.interpret.targets import shown_targets
 
 _TAP_COPIES = 3
 _KEPT = 1 << 30

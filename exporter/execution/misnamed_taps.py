@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from exporter.core.tensors import Arrays
+from exporter.execution.deployment import Deployment
 from exporter.execution.lockstep import Lockstep
-from exporter.execution.onnxruntime import Deployment
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap

@@ -21,8 +21,8 @@ from torch.nn import functional
 from exporter.core.errors import ArtifactError
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
-from exporter.execution.onnxruntime import ModelRun
-from exporter.graph.double_piece import double_model
+from exporter.execution.onnx_runs import ModelRun
+from exporter.graph.float64_piece import double_model
 
 ONNXRUNTIME = "onnxruntime in float64"
 EVALUATOR = "onnx's reference evaluator in float64"

@@ -10,7 +10,8 @@ import numpy as np
 
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
-from exporter.execution.onnxruntime import Deployment, WindowRun
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import WindowRun
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, Partition, cut_window
 

@@ -13,7 +13,7 @@ from exporter.core.errors import ExportVerifyError
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_float64 import DoubleRun, run_double
-from exporter.execution.onnxruntime import WindowRun
+from exporter.execution.onnx_runs import WindowRun
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op
 from exporter.graph.subgraph import cut_window, piece_of, standalone

@@ -12,8 +12,7 @@ from exporter.core.errors import ArtifactError
 from exporter.core.files import temporary_folder
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import PROVIDERS, Deployment
-from exporter.execution.onnxruntime import session_options
-from exporter.execution.providers import open_session
+from exporter.execution.ort_session import open_session, session_options
 
 _COPIES = ("MemcpyToHost", "MemcpyFromHost")
 _KERNEL = "_kernel_time"

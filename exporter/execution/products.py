@@ -27,7 +27,8 @@ from onnx import TensorProto, helper
 from torch import Tensor
 from torch.nn import functional
 
-from exporter.execution.onnxruntime import Deployment, ModelRun
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import ModelRun
 
 _SMALL = 1 << 23
 """Multiplications below which the call costs more than the product."""

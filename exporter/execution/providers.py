@@ -1,29 +1,18 @@
-"""Which providers this machine can really run, and sessions that run where they were asked to.
-
-onnxruntime falls back to the CPU without an error when the libraries of a provider do not load:
-only ``get_providers()`` of the session tells. No session leaves this file that does.
-"""
+"""Which providers this machine can really run."""
 
 from __future__ import annotations
 
-import ctypes
-import re
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from exporter.core.errors import UserInputError
-from exporter.execution.deployment import CPU, CUDA, CUDA_DEFAULTS, PROVIDERS, Deployment
+from exporter.execution.deployment import CPU, CUDA, PROVIDERS, Deployment
+from exporter.execution.ort_session import open_session
 
 _DEVICES = ("/dev/nvidiactl", "/dev/dxg")
-_REMEDY = (
-    "install what it needs: pip install 'onnxruntime-gpu[cuda,cudnn]' (or put the CUDA and cuDNN"
-    " libraries on LD_LIBRARY_PATH), or give --provider cpu"
-)
 
 
 def present_providers() -> tuple[str, ...]:
@@ -74,68 +63,3 @@ def _try(name: str) -> None:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     open_session(model, options, Deployment(provider=name))
-
-
-def open_session(
-    model: onnx.ModelProto | bytes | Path, options: ort.SessionOptions, deployment: Deployment
-) -> ort.InferenceSession:
-    """A session that has the provider it was asked for.
-
-    Args:
-        model: in memory, serialised, or a file.
-
-    Raises:
-        UserInputError: onnxruntime has fallen back to another provider; says which library it
-            lacks and how to get it.
-        Exception: what onnxruntime raises when it refuses the model.
-    """
-    given = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
-    given = str(given) if isinstance(given, Path) else given
-    session = ort.InferenceSession(given, options, providers=session_providers(deployment))
-    check_providers(session.get_providers(), deployment)
-    return session
-
-
-def session_providers(deployment: Deployment) -> list[str | tuple[str, dict[str, str]]]:
-    """What ``InferenceSession`` is given: the provider with its options, the CPU behind it."""
-    if deployment.provider == CPU:
-        return [PROVIDERS[CPU]]
-    tf32 = {"use_tf32": "1" if deployment.tf32 else "0"}
-    options = {**CUDA_DEFAULTS, **dict(deployment.settings), **tf32}
-    return [(PROVIDERS[deployment.provider], options), PROVIDERS[CPU]]
-
-
-def check_providers(found: Sequence[str], deployment: Deployment) -> None:
-    """Check that a session has the provider that was asked for.
-
-    Args:
-        found: what ``get_providers()`` of the session says.
-
-    Raises:
-        UserInputError: it has not.
-    """
-    wanted = PROVIDERS[deployment.provider]
-    if wanted in found:
-        return
-    missing = missing_library(deployment.provider)
-    why = f": {missing}" if missing else ""
-    raise UserInputError(
-        f"provider '{deployment.provider}' does not load{why}; onnxruntime would have used"
-        f" {', '.join(found) or 'nothing'} instead",
-        remedy=_REMEDY,
-    )
-
-
-def missing_library(name: str) -> str:
-    """What the loader says to a provider's own library; "" when it loads, or has none."""
-    folder = Path(ort.__file__ or "").parent / "capi"
-    library = folder / f"libonnxruntime_providers_{name}.so"
-    if not library.is_file():
-        return f"{library.name} is not part of this onnxruntime" if name != CPU else ""
-    try:
-        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
-        ctypes.CDLL(str(library))
-    except OSError as error:
-        found = re.match(r"(\S+\.so[.\d]*): cannot open shared object file", str(error))
-        return f"the library {found[1]} is not found" if found else str(error)[:200]
-    return ""

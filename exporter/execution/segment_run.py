@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from exporter.core.errors import ArtifactError
-from exporter.execution.onnxruntime import Deployment, PartRun
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import PartRun
 from exporter.execution.segment_batches import in_order, plan_batches
 from exporter.graph.index import GraphIndex
 from exporter.graph.segment_split import SEGMENTS, split_at_segments

@@ -236,7 +236,7 @@ def _infer(path: Path) -> None:
 
 
 def _run(path: Path, deployment: Deployment, cases: list, folder: Path) -> None:
-    from exporter.execution.onnxruntime import FileRun
+    from exporter.execution.onnx_runs import FileRun
 
     _say(f"loaded the file ({deployment.label()})")
     session = FileRun(path, deployment)

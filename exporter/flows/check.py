@@ -18,11 +18,13 @@ from exporter.contracts.make_target import target_from_wrapped
 from exporter.core.errors import ConfigError
 from exporter.core.stages import Stages
 from exporter.core.tensors import Case
-from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import FileRun
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_artifact
 from exporter.graph.wrap import Wrapped, narrowed, wrap
-from exporter.parity.status import decide, status_of
+from exporter.parity.exit_code import decide
+from exporter.parity.status import status_of
 from exporter.report.progress import Progress
 from exporter.report.schema import ContractRecord
 

@@ -13,8 +13,8 @@ from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.disk import writable_folder
 from exporter.core.stages import Stages
+from exporter.debugging.debug_layers import Debugged, take_apart
 from exporter.debugging.pair import load_pair
-from exporter.debugging.session import Debugged, take_apart
 from exporter.execution.deployment import Deployment
 from exporter.execution.providers import check_provider
 from exporter.report.environment import default_memory_budget, usable_cores

@@ -22,7 +22,7 @@ from exporter.golden.store import exists
 from exporter.report.progress import Progress
 
 if TYPE_CHECKING:
-    from exporter.golden.records import Golden
+    from exporter.golden.values import Golden
     from exporter.graph.wrap import Wrapped
     from exporter.report.schema import Report
 

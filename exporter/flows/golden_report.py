@@ -8,9 +8,9 @@ from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.artifact import sha256_of
 from exporter.golden.outcome import CheckOutcome
-from exporter.report.build import build_report
+from exporter.report.assemble import build_report
 from exporter.report.environment import describe_environment, usable_cores
-from exporter.report.golden import golden_headline, golden_records
+from exporter.report.golden_check import golden_headline, golden_records
 from exporter.report.schema import ArtifactRecord, Report
 
 FOLDER = "golden_check"

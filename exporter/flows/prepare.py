@@ -10,7 +10,7 @@ from exporter.cases.load import choose_cases
 from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.errors import UserInputError
-from exporter.execution.declared import declared_deployments
+from exporter.execution.declared_deployments import declared_deployments
 from exporter.execution.deployment import Deployment
 from exporter.report.environment import default_memory_budget, usable_cores
 

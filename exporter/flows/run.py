@@ -13,8 +13,8 @@ import torch
 from exporter.build.build import Built, build, users_code
 from exporter.build.runner_script import write_runner
 from exporter.cache.store import open_store
+from exporter.cases.at_lengths import sized_cases
 from exporter.cases.load import load_cases
-from exporter.cases.sized import sized_cases
 from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.contracts import declared_settings, run_contracts
@@ -24,11 +24,11 @@ from exporter.core.errors import ArtifactError, ModelError, StageError
 from exporter.core.stages import Stages
 from exporter.core.stopwatch import FILES, breakdown, collecting, timed
 from exporter.core.tensors import Case
-from exporter.execution.onnxruntime import Deployment
+from exporter.execution.deployment import Deployment
 from exporter.flows.certify import certify_run, uncertify
 from exporter.flows.check import contract_records, contract_target
 from exporter.flows.prepare import Prepared, prepare
-from exporter.flows.report import judged_report
+from exporter.flows.report_parts import judged_report
 from exporter.flows.stopped import (
     ONNXRUNTIME,
     guilty_link,
@@ -41,7 +41,7 @@ from exporter.judge.chain_result import ChainResult, OpenFile
 from exporter.judge.length_proofs import LengthProofs
 from exporter.judge.links import planned_links
 from exporter.judge.policy import policy_of
-from exporter.judge.records import artifact_record, cache_record, plain_artifact
+from exporter.judge.report_records import artifact_record, cache_record, plain_artifact
 from exporter.judge.subject import Sizes
 from exporter.parity.tolerance import Policy
 from exporter.report.progress import Progress

@@ -6,16 +6,16 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from exporter.build import cached
+from exporter.build import cached_export
 from exporter.config import Pipeline
 from exporter.core.errors import ModelError, StageError
 from exporter.core.files import write_text
 from exporter.flows.prepare import Prepared
-from exporter.flows.report import not_checked_always, switched_off
+from exporter.flows.report_parts import not_checked_always, switched_off
 from exporter.judge.links import CAPTURED, EAGER, EXPORTED, SIMPLIFIED, Link
 from exporter.models.user_code import place_of
 from exporter.parity.status import Status
-from exporter.report.build import build_report
+from exporter.report.assemble import build_report
 from exporter.report.comparison import LinkRecord
 from exporter.report.environment import describe_environment
 from exporter.report.headline import brief
@@ -92,7 +92,7 @@ def guilty_link(pipeline: Pipeline, error: StageError) -> Link:
     """The link that a stage stands for: the one whose right end it makes."""
     if error.stage in ("wrap", "capture"):
         return Link(expected=EAGER, actual=CAPTURED)
-    unsimplified = error.stage == "export" or Path(error.file).name == cached.EXPORTED
+    unsimplified = error.stage == "export" or Path(error.file).name == cached_export.EXPORTED
     if unsimplified or not pipeline.export.simplify:
         return Link(expected=CAPTURED, actual=EXPORTED)
     return Link(expected=EXPORTED, actual=SIMPLIFIED)

@@ -18,15 +18,15 @@ import torch
 
 from exporter.build.build import users_code
 from exporter.build.metadata import EXPORT_DIGEST, VALUE_NAMES
+from exporter.cases.at_lengths import sized_cases
 from exporter.cases.load import load_cases
-from exporter.cases.sized import sized_cases
 from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.errors import StageError
 from exporter.core.stages import Stages, Station
 from exporter.execution.trial import try_file
 from exporter.flows.prepare import Prepared, prepare
-from exporter.flows.report import judged_report
+from exporter.flows.report_parts import judged_report
 from exporter.flows.stopped import stopped_report
 from exporter.graph.certificate import check_certificate, is_own
 from exporter.graph.index import index_graph
@@ -40,8 +40,8 @@ from exporter.judge.known_taps import known_taps
 from exporter.judge.links import CAPTURED, Link
 from exporter.judge.lowered import lowered_as_declared
 from exporter.judge.policy import policy_of
-from exporter.judge.records import artifact_record
-from exporter.judge.reference import reference_run
+from exporter.judge.reference_run import reference_run
+from exporter.judge.report_records import artifact_record
 from exporter.parity.status import Status
 from exporter.report.comparison import LinkRecord, StructureRecord
 from exporter.report.progress import Progress

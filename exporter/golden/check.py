@@ -23,11 +23,12 @@ from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.core.errors import GoldenError
 from exporter.core.tensors import Case
-from exporter.execution.onnxruntime import Deployment, check_provider
+from exporter.execution.deployment import Deployment
+from exporter.execution.providers import check_provider
 from exporter.execution.trial import try_file
 from exporter.golden.compare_graph import compare_graph, node_prints, structure_decides
 from exporter.golden.compare_interface import compare_interface, interface_of
-from exporter.golden.judge import judge_case, judge_coverage
+from exporter.golden.judge_case import judge_case, judge_coverage
 from exporter.golden.observe import Observer, input_digests
 from exporter.golden.outcome import (
     CaseOutcome,
@@ -37,8 +38,8 @@ from exporter.golden.outcome import (
     flat_environment,
     worst,
 )
-from exporter.golden.records import FUSED, Golden, GoldenCase
 from exporter.golden.store import MANIFEST, TamperedError, exists, read_golden
+from exporter.golden.values import FUSED, Golden, GoldenCase
 from exporter.graph.certificate import is_own
 from exporter.graph.onnx_file import open_graph
 from exporter.report.environment import describe_environment

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import onnx
 
 from exporter.golden.outcome import Changed, LayerMove
-from exporter.golden.records import GoldenTap, GraphNode
+from exporter.golden.values import GoldenTap, GraphNode
 from exporter.graph.attributes import attribute_values
 from exporter.graph.index import GraphIndex
 from exporter.graph.nearest import NearestTap

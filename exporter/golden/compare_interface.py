@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from exporter.golden.records import Dim, Golden, Interface, Port
 from exporter.golden.sketch import is_floating
+from exporter.golden.values import Dim, Golden, Interface, Port
 from exporter.graph.index import GraphIndex
 
 

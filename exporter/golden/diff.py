@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.golden.judge import Judged, judge_output, judge_tap
-from exporter.golden.records import Golden, GoldenCase
+from exporter.golden.judge_case import Judged, judge_output, judge_tap
+from exporter.golden.values import Golden, GoldenCase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from exporter.core.tensors import Arrays
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import FileRun, WindowRun
 from exporter.execution.onnx_windows import OnnxWindows
-from exporter.execution.onnxruntime import Deployment, FileRun, WindowRun
-from exporter.golden.judge import Observed
-from exporter.golden.records import GoldenTap
+from exporter.golden.judge_case import Observed
 from exporter.golden.sketch import Sketch, sketch
+from exporter.golden.values import GoldenTap
 from exporter.graph.index import GraphIndex
 
 WINDOW_BYTES = 256 << 20

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from exporter.core.errors import EXIT_USER_INPUT
-from exporter.parity.status import Status, decide
-from exporter.report.decision import GOLDEN_TAMPERED
+from exporter.parity.exit_code import decide
+from exporter.parity.status import Status
+from exporter.report.overall_verdict import GOLDEN_TAMPERED
 from exporter.report.schema import EnvironmentRecord
 
 

@@ -23,21 +23,21 @@ from exporter.config import Pipeline
 from exporter.core.artifact import sha256_of
 from exporter.core.errors import GoldenError, UserInputError
 from exporter.core.tensors import Case
-from exporter.execution.onnxruntime import Deployment
+from exporter.execution.deployment import Deployment
 from exporter.golden.compare_graph import node_prints
 from exporter.golden.compare_interface import interface_of
-from exporter.golden.judge import Observed, judge_case, judge_tap
+from exporter.golden.judge_case import Observed, judge_case, judge_tap
 from exporter.golden.limits import direct_limits
 from exporter.golden.observe import WINDOW_BYTES, Observer, input_digests
 from exporter.golden.outcome import GOOD, flat_environment
-from exporter.golden.records import Expected, Golden, GoldenCase, GoldenOutput, GoldenTap
 from exporter.golden.sketch import sketch
 from exporter.golden.store import exists, read_golden, write_golden
+from exporter.golden.values import Expected, Golden, GoldenCase, GoldenOutput, GoldenTap
 from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
 from exporter.graph.taps import plan_taps
 from exporter.interpret.margins import Margin
-from exporter.interpret.run import OpValues, walk_taps
+from exporter.interpret.run_program import OpValues, walk_taps
 from exporter.judge.links import CAPTURED, EAGER
 from exporter.judge.policy import policy_of
 from exporter.judge.second_opinion import SecondOpinion

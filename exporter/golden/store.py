@@ -30,7 +30,17 @@ from exporter.core.lock import locked
 from exporter.core.reading import is_regular, reason
 from exporter.core.spec_row import spec_of, spec_to_json
 from exporter.core.tensors import Tap
-from exporter.golden.records import (
+from exporter.golden.schema import (
+    DOOR,
+    CaseRow,
+    Graph,
+    InterfaceRow,
+    Manifest,
+    OutputRow,
+    PortRow,
+    TapRow,
+)
+from exporter.golden.values import (
     FORMAT,
     Golden,
     GoldenCase,
@@ -41,16 +51,6 @@ from exporter.golden.records import (
     Port,
     pack_taps,
     unpack_taps,
-)
-from exporter.golden.schema import (
-    DOOR,
-    CaseRow,
-    Graph,
-    InterfaceRow,
-    Manifest,
-    OutputRow,
-    PortRow,
-    TapRow,
 )
 
 MANIFEST = "manifest.json"

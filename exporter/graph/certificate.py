@@ -33,7 +33,7 @@ from exporter.graph.contents import (
     metadata_field,
     read_contents,
 )
-from exporter.graph.copied import copy_and_digest
+from exporter.graph.copy_with_digest import copy_and_digest
 
 _CHUNK = 1 << 22
 _BINDING = (

@@ -12,7 +12,7 @@ import onnx
 from exporter.core.errors import ArtifactError
 from exporter.core.files import open_regular
 from exporter.core.reading import is_regular, path_of, reason
-from exporter.graph.stored_values import bytes_of, every_tensor, misfit
+from exporter.graph.tensor_sizes import bytes_of, every_tensor, misfit
 
 _MOST_DIGITS = 18
 PACKED = frozenset(

@@ -1,4 +1,4 @@
-"""Read ONNX files, which are untrusted: the one door for them; ``weight_files`` writes them.
+"""Read ONNX files, which are untrusted: the one door for them; ``onnx_file_writer`` writes them.
 
 ``read_model`` parses a whole file; ``open_graph`` indexes one and copies its large weights once,
 from the disk to their arrays; ``read_in_place`` leaves them in the file, to which the model points.
@@ -35,8 +35,8 @@ from exporter.graph.external import (
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.other_formats import not_onnx
 from exporter.graph.sparse import make_dense
-from exporter.graph.stored_values import every_tensor, misfit
-from exporter.graph.unmade import unmade
+from exporter.graph.tensor_sizes import every_tensor, misfit
+from exporter.graph.undefined_names import unmade
 from exporter.graph.wire import BYTES, GRAPH, INITIALIZER, RAW_DATA, Field, delimited, fields
 
 EXTERNAL_LIMIT = 2_000_000_000

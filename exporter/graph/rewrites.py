@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import onnx
 
-from exporter.graph.difference import Difference, Kind
+from exporter.graph.difference_kinds import Difference, Kind
 from exporter.graph.index import GraphIndex
 
 _CONSTANTS = frozenset({"attribute", "constant", "weight"})

@@ -21,7 +21,7 @@ from exporter.core.reading import Door
 from exporter.core.tensors import Tap
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
-from exporter.graph.unwritten import unwritten
+from exporter.graph.unwritten_memory import unwritten
 
 DOOR = Door(error=ArtifactError, says="the tap map cannot be read", remedy="run the pipeline again")
 COMPARED = "compared"

@@ -11,13 +11,19 @@ is watched while it runs, op by op, and the float64 run takes from it, in the sa
 
 from __future__ import annotations
 
+import contextlib
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+SEED = 0
+"""Of the numbers that a run draws."""
 
 _OFF_BY_ARGUMENT = ("scaled_dot_product", "lstm", "gru", "rnn")
 """Seeded by their tag, for a dropout of their own that is off in eval."""
@@ -178,3 +184,18 @@ def _flat(value: Any) -> Iterator[Any]:
             yield from _flat(item)
     else:
         yield value
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """All generators that a model may draw from start at ``seed``; they are put back."""
+    python, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)

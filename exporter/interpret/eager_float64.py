@@ -1,4 +1,8 @@
-"""The same module in float64, for one call, without changing it.
+"""The eager module in float64 by its own code, for one call, without changing it.
+
+This run is the truth of everything that is judged. It must never come from the program that was
+captured: a capture that took another path would be held against itself. Decisions that hang on
+rounding, and numbers that are drawn, are those of the float32 run.
 
 Parameters and buffers are replaced by widened copies for the call
 (``torch.func.functional_call``), and a dispatch mode widens what the code itself makes or casts
@@ -11,17 +15,22 @@ may differ from the float32 run where they hang on rounding, unless they are giv
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from exporter.graph.unwritten import allocates
-from exporter.interpret.decisions import Replay
+from exporter.core.stopwatch import RUNNING, timed
+from exporter.core.tensors import Arrays, TensorSpec
+from exporter.graph.kept_state import KeptState
+from exporter.graph.unwritten_memory import allocates
+from exporter.interpret.decisions import SEED, Decisions, DecisionsDifferError, Replay, seeded
+from exporter.interpret.evaluate import to_array
 from exporter.interpret.float64_kernels import conv1d
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
@@ -260,3 +269,60 @@ def call_in_double(
     finally:
         if narrow is not None:
             narrow |= widen.narrow
+
+
+def outputs_in_double(
+    module: nn.Module,
+    outputs: Sequence[TensorSpec],
+    fed: Mapping[str, Tensor],
+    decisions: Decisions,
+    plain: Arrays,
+) -> tuple[Arrays | None, str, set[str]]:
+    """The float64 outputs, else why there are none; the module keeps nothing of the run."""
+    narrow: set[str] = set()
+    if not any(value.dtype.kind == "f" for value in plain.values()):
+        return dict(plain), "", narrow
+    doubt = ""
+    for numbers in (False, True) if decisions.numbers else (False,):
+        replay = Replay(decisions, numbers=numbers)
+        kept = KeptState(module)
+        try:
+            with timed(RUNNING), seeded(SEED):
+                results = call_in_double(module, fed, replay=replay, narrow=narrow)
+            replay.finish()
+            return _whole(named(outputs, results), plain), "", narrow
+        except DecisionsDifferError as error:
+            doubt = f"its code takes another way in float64: {error}"
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the user's code may insist on float32; said
+            first = (str(error).strip().splitlines() or [""])[0][:200]
+            said = ": ".join(part for part in (type(error).__name__, first) if part)
+            return None, f"its code does not run in float64 ({said})", narrow
+        finally:
+            kept.restore()
+    return None, doubt, narrow
+
+
+def _whole(wide: Arrays, plain: Arrays) -> Arrays:
+    """The float64 outputs, held against the others.
+
+    Raises:
+        DecisionsDifferError: an output has another shape, or a float output is no float64.
+    """
+    found = {}
+    for name, value in plain.items():
+        held = wide[name]
+        if held.shape != value.shape:
+            raise DecisionsDifferError(f"'{name}' is {held.shape}, and {value.shape} in float32")
+        if value.dtype.kind == "f" and held.dtype != np.float64:
+            raise DecisionsDifferError(f"'{name}' comes out as {held.dtype.name}")
+        found[name] = held if value.dtype.kind == "f" else value
+    return found
+
+
+def named(outputs: Sequence[TensorSpec], results: Any) -> Arrays:
+    """What a module gave, by the names of its outputs."""
+    pairs = zip(outputs, results, strict=True)
+    # Copies: an output may be a view of what the module keeps, or of an input.
+    return {spec.name: np.array(to_array(value)) for spec, value in pairs}

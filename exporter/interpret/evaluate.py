@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from exporter.graph.program import Op, Ref
+from exporter.interpret.allowed_ops import resolve
 from exporter.interpret.float64_kernels import DOUBLE_KERNELS
-from exporter.interpret.targets import resolve
 
 Lookup = Callable[[str], Any]
 

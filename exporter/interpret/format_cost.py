@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from exporter.graph.grids import Grid, QuantisedWeight
-from exporter.graph.held_precision import NOTHING, Held, HeldPrecision
+from exporter.graph.node_formats import NOTHING, Held, HeldPrecision
 from exporter.graph.program import Op, Program, Ref
 from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.interpret.allowed_ops import moves_elements
 from exporter.interpret.evaluate import call_double, is_floating, widen
 from exporter.interpret.float32_cost import draw_costs
 from exporter.interpret.stepper import Draw, Values
-from exporter.interpret.targets import moves_elements
 from exporter.parity.measurement import Distance
 from exporter.parity.tolerance import FORMATS, natural_scale
 

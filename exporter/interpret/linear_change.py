@@ -56,10 +56,10 @@ def _subtract(x_free: Tensor, x_local: Tensor) -> tuple[Tensor, float, float]:
     change = torch.empty(x_free.shape, dtype=torch.float32)
     dtypes = x_free.dtype == torch.float64 and x_local.dtype in (torch.float32, torch.float64)
     if dtypes and x_free.is_contiguous() and x_local.is_contiguous():
-        from exporter.interpret import change_loops
+        from exporter.interpret import compiled_change
 
         arrays = (x.detach().reshape(-1).numpy() for x in (x_free, x_local, change))
-        return change, *change_loops.subtract(*arrays)
+        return change, *compiled_change.subtract(*arrays)
     torch.sub(x_free, x_local, out=change)
     return change, _largest(change), _largest(x_local)
 

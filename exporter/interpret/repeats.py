@@ -14,7 +14,8 @@ from torch import nn
 
 from exporter.core.tensors import Arrays, TensorSpec
 from exporter.graph.kept_state import KeptState
-from exporter.interpret.eager import SEED, run_plain
+from exporter.interpret.decisions import SEED
+from exporter.interpret.eager import run_plain
 from exporter.parity.tolerance import FORMATS
 
 _UNITS = 64.0

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from exporter.graph.program import Op, Program
+from exporter.interpret.allowed_ops import moves_elements, resolve
 from exporter.interpret.decisions import is_drawn
 from exporter.interpret.evaluate import (
     call,
@@ -35,7 +36,6 @@ from exporter.interpret.evaluate import (
 from exporter.interpret.linear_change import Multiply, add_change
 from exporter.interpret.margins import Margin, choice_of, margin_of
 from exporter.interpret.sliced_linear import SLICED_OPS, LinearSlices, operands
-from exporter.interpret.targets import moves_elements, resolve
 
 Values = dict[str, Any]
 Draw = Callable[[Op, Values, Values, Values, torch.Generator], Any]

@@ -19,10 +19,11 @@ from torch import nn
 
 from exporter.core.tensors import Arrays, TensorSpec
 from exporter.graph.program import Program
-from exporter.graph.unwritten import allocates
-from exporter.interpret.eager import SEED, EagerRun, run_eager, same, seeded
-from exporter.interpret.run import run_program, run_with_truth
-from exporter.interpret.targets import memory_filled
+from exporter.graph.unwritten_memory import allocates
+from exporter.interpret.allowed_ops import memory_filled
+from exporter.interpret.decisions import SEED, seeded
+from exporter.interpret.eager import EagerRun, run_eager, same
+from exporter.interpret.run_program import run_program, run_with_truth
 from exporter.parity.tolerance import FORMATS, Policy
 
 Specs = tuple[Sequence[TensorSpec], Sequence[TensorSpec]]

@@ -15,18 +15,19 @@ from exporter.core.errors import OnnxStoppedError
 from exporter.core.stages import Stages, Station
 from exporter.core.stopwatch import FILES, METRICS, RUNNING, spent, timed
 from exporter.core.tensors import Arrays, Case
-from exporter.execution.deployment import CPU
+from exporter.execution.deployment import CPU, Deployment
 from exporter.execution.memory import trim
-from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.execution.onnx_runs import FileRun
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_graph
 from exporter.graph.taps import COMPARED, count_fates
 from exporter.judge.ambiguity import doubtful_cases, settle
-from exporter.judge.blame import KERNEL, asks_for_stage, culprit_records, module_of, to_blame
 from exporter.judge.capture_fault import capture_fault, truth_notes
 from exporter.judge.case_run import CaseRun, run_cases, tokens_of
 from exporter.judge.chain_result import ChainResult, OpenFile
 from exporter.judge.devices import device_records, policy_on
+from exporter.judge.guilty_stage import KERNEL, asks_for_stage, culprit_records, module_of, to_blame
+from exporter.judge.layer_results import LayerLink
 from exporter.judge.layers import judge_subject
 from exporter.judge.length_proofs import LengthProof, LengthProofs
 from exporter.judge.links import CAPTURED, EAGER, Link, deployed, layers_to, output_links
@@ -34,10 +35,9 @@ from exporter.judge.lowered import LoweredFiles
 from exporter.judge.outputs import OutputResult, judge_outputs, output_places, second_opinion
 from exporter.judge.own_state import OwnState, judge_own_state
 from exporter.judge.randomness import with_randomness
-from exporter.judge.records import layer_link, link_record, output_record, walk_notes
+from exporter.judge.report_records import layer_link, link_record, output_record, walk_notes
 from exporter.judge.subject import Subject
 from exporter.judge.sweep import Swept, sweep
-from exporter.judge.taps import LayerLink
 from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status, worst
 from exporter.parity.tolerance import Policy

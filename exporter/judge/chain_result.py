@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from exporter.core.tensors import Arrays
-from exporter.execution.onnxruntime import FileRun
+from exporter.execution.onnx_runs import FileRun
 from exporter.graph.index import GraphIndex
 from exporter.judge.length_proofs import LengthProof
 from exporter.parity.status import Status

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from exporter.graph.difference import Kind
+from exporter.graph.compare_graphs import diff_structure
+from exporter.graph.difference_kinds import Kind
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.rewrites import new_epsilons, unexplained
-from exporter.graph.structure import diff_structure
 from exporter.graph.taps import plan_taps
 from exporter.report.comparison import StructureRecord
 

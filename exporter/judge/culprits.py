@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap
-from exporter.judge.taps import Culprit, JudgedTap, Judgement
-from exporter.parity.cause import Cause
+from exporter.judge.layer_results import Culprit, JudgedTap, Judgement
+from exporter.parity.nodes_in_float64 import Cause
 from exporter.parity.status import Status
 
 _ROUNDING = 24 * 2.0**-24

@@ -14,7 +14,7 @@ from pathlib import Path
 from exporter.core.errors import ArtifactError, OnnxStoppedError
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import CPU, Deployment, Way, other_ways
-from exporter.execution.onnxruntime import FileRun
+from exporter.execution.onnx_runs import FileRun
 from exporter.execution.placement import placement
 from exporter.judge.case_run import CaseRun
 from exporter.judge.outputs import OutputResult

@@ -1,7 +1,7 @@
 """What a layer that fails by itself fails from: is the graph wrong, or a kernel?
 
 The same nodes of the file are evaluated in float64 on the same float32 values. See
-``exporter.parity.cause`` for what follows from that.
+``exporter.parity.nodes_in_float64`` for what follows from that.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import replace
 
 from exporter.core.tensors import Arrays
 from exporter.execution.lockstep import Lockstep
-from exporter.execution.stored import as_expected
+from exporter.execution.stored_form import as_expected
 from exporter.execution.tap_values import TapValues
 from exporter.graph.program import Program
 from exporter.interpret.float32_cost import DRAWS
+from exporter.judge.layer_results import JudgedTap, Judgement
 from exporter.judge.second_opinion import judge_again
-from exporter.judge.taps import JudgedTap, Judgement
-from exporter.parity.cause import Cause, Opinion, opinion
 from exporter.parity.compare import as_pairs
+from exporter.parity.nodes_in_float64 import Cause, Opinion, opinion
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import Policy
 

@@ -11,7 +11,7 @@ from exporter.graph.foreign_taps import Agreement, agreeing_taps
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, Names, plan_taps, tap_ops
-from exporter.interpret.targets import moves_elements
+from exporter.interpret.allowed_ops import moves_elements
 
 _ELSEWHERE = "the file does not descend from this pipeline's export (its metadata does not say so)"
 

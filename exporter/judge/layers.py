@@ -17,8 +17,8 @@ from functools import partial
 import numpy as np
 
 from exporter.core.tensors import Case
+from exporter.execution.deployment import Deployment
 from exporter.execution.lockstep import Lockstep, TapValues
-from exporter.execution.onnxruntime import Deployment
 from exporter.graph.exposed import expose_quantised
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
@@ -26,13 +26,13 @@ from exporter.graph.taps import COMPARED, NO_JOINS, Joins, Names, plan_taps
 from exporter.interpret.format_cost import Costs, held_costs
 from exporter.interpret.margins import Margin
 from exporter.judge.culprits import find_culprits, find_findings
+from exporter.judge.doubtful_names import settle_names
 from exporter.judge.graph_or_kernel import excuse_behind_kernels, graph_or_kernel
-from exporter.judge.joins import settle_names
+from exporter.judge.layer_results import JudgedTap, Judgement, LayerLink, decision_in_doubt
 from exporter.judge.masked_nan import excuse_masked_nan
 from exporter.judge.second_opinion import SecondOpinion, is_doubtful
 from exporter.judge.subject import Subject
 from exporter.judge.tap_measure import TapMeasure, is_rearranged
-from exporter.judge.taps import JudgedTap, Judgement, LayerLink, decision_in_doubt
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import BEYOND_BY_ITSELF, Status, Who
 from exporter.parity.tolerance import Policy

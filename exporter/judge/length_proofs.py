@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from exporter.build.key import package_digest
+from exporter.build.cache_key import package_digest
+from exporter.cache.arrays_as_text import packed, unpacked
 from exporter.cache.entry import canonical
-from exporter.cache.kept_arrays import packed, unpacked
 from exporter.cache.store import Store
 from exporter.core.tensors import Arrays, Case, TensorSpec
-from exporter.execution.onnxruntime import Deployment
+from exporter.execution.deployment import Deployment
 from exporter.judge.outputs import OutputResult
 from exporter.parity.rollup import Rollup
 from exporter.parity.status import is_good

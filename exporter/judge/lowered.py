@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from exporter.core.stages import Station
 from exporter.core.tensors import Case
-from exporter.graph.held_precision import Held, HeldPrecision, native_formats
 from exporter.graph.index import GraphIndex
+from exporter.graph.node_formats import Held, HeldPrecision, native_formats
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
 from exporter.interpret.format_cost import (

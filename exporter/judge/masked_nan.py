@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from exporter.graph.taps import COMPARED, PlannedTap
-from exporter.judge.taps import JudgedTap, Judgement
+from exporter.judge.layer_results import JudgedTap, Judgement
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy

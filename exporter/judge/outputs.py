@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from exporter.core.stopwatch import METRICS, timed
 from exporter.core.tensors import Arrays, Case, TensorSpec
 from exporter.graph.program import Program
+from exporter.interpret.allowed_ops import resolve, shown_targets
 from exporter.interpret.decisions import is_drawn
-from exporter.interpret.targets import resolve, shown_targets
 from exporter.judge.lowered import HeldOutputs
 from exporter.judge.second_opinion import SecondOpinion, is_doubtful
 from exporter.parity.compare import measure

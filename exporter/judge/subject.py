@@ -38,7 +38,7 @@ class Subject:
         expected_taps, known_taps: taps that the last file ought to hold, and those that it is
             known to hold (see ``judge_layers``).
         names: what vouches for the last file's names. Of a file that is not ours it is for
-            numbers to show what they hold (see ``judge.joins``).
+            numbers to show what they hold (see ``judge.doubtful_names``).
         tapped: False when the last file's values cannot be told apart: outputs only.
         states: output -> the input that takes it in the next call, for cases in several calls.
         sizes: how inputs of other sizes are made; None where that is not known.

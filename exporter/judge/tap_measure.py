@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from exporter.execution.tap_values import TapValues
-from exporter.graph.held_precision import HeldPrecision
+from exporter.graph.node_formats import HeldPrecision
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap
 from exporter.interpret.format_cost import Costs, held_of_ops, shifted_weights

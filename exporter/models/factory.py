@@ -30,12 +30,12 @@ from exporter.core.errors import ConfigError, ModelError, UserInputError, Weight
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.binding import Binding, UnboundError, bind_inputs
 from exporter.models.built import Built, WeightsInfo
+from exporter.models.factory_uses import recorded
 from exporter.models.fast_path import fast_path_note, has_fast_path, without_fast_path
 from exporter.models.infer_outputs import infer_outputs, supported
 from exporter.models.limits import find_limits, limited
 from exporter.models.results import flat_results, leaves
-from exporter.models.touched import Touched
-from exporter.models.used import recorded
+from exporter.models.touched_tensors import Touched
 from exporter.models.user_code import blamed, code_digest, find_callable, importable
 from exporter.models.weights import (
     checkpoint_path,

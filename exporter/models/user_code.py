@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from exporter.core.errors import ConfigError, ExportVerifyError, ModelError, StageError
+from exporter.models.factory_uses import Used
 from exporter.models.upstream import settle_placeholders
-from exporter.models.used import Used
 
 _MARK = "__export_verify_folder__"
 _OURS = str(Path(__file__).resolve().parents[1])
@@ -198,7 +198,7 @@ def is_users(file: str) -> bool:
 
 def code_digest(factory: Any, module: Any, used: Used) -> str:
     """sha256 over what made a module besides its weights: the source files of its factory and its
-    classes, and all that they used (``exporter.models.used``).
+    classes, and all that they used (``exporter.models.factory_uses``).
 
     Weights alone do not tell a corrected model from the one before.
     """

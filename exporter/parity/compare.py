@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from exporter.parity import fused
+from exporter.parity import one_pass
 from exporter.parity.distance import distances, sum_of_squares, walk
 from exporter.parity.literals import without_literals
 from exporter.parity.measurement import Distance, Index, Measurement, Role
@@ -265,8 +265,8 @@ def _same_bits_and_finite(reference: np.ndarray, actual: np.ndarray) -> tuple[bo
     bits = np.dtype(f"u{width}") if width in (1, 2, 4, 8) else np.dtype("u1")
     finite = True
     for _, (r, a) in walk((reference, actual)):
-        if fused.takes_pair(r, a):
-            same, block_finite = fused.compare_pair(r, a)
+        if one_pass.takes_pair(r, a):
+            same, block_finite = one_pass.compare_pair(r, a)
         else:
             same, block_finite = bool((r.view(bits) == a.view(bits)).all()), False
         if not same:

@@ -11,7 +11,7 @@ subtraction, one maximum, one minimum and one sum of squares, all in float64:
 Whether everything is finite costs nothing: a finite sum of squares has only finite terms. Only
 a block whose sum is not finite is looked at again, slowly, with counts and masks.
 
-Blocks of the usual dtypes go through a compiled loop (``fused``), which reads each array once.
+Blocks of the usual dtypes go through a compiled loop (``one_pass``), which reads each array once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.parity import fused
+from exporter.parity import one_pass
 from exporter.parity.measurement import Distance
 
 # Large enough that threads seldom wait for the interpreter, small enough for the cache.
@@ -157,8 +157,8 @@ def distances(
     # Overflow and Inf - Inf are expected: they are what sends a block to the careful path.
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for offset, (t, r, a) in walk((truth, reference, actual), size):
-            if not direct and fused.takes(t, r, a):
-                found = fused.compare(t, r, a)
+            if not direct and one_pass.takes(t, r, a):
+                found = one_pass.compare(t, r, a)
                 same = same and found.same
                 if _take(found, t.size, offset, runs):
                     continue
@@ -202,7 +202,7 @@ def distances(
     )
 
 
-def _take(found: fused.Found, count: int, offset: int, runs: list[_Running]) -> bool:
+def _take(found: one_pass.Found, count: int, offset: int, runs: list[_Running]) -> bool:
     """Add a block that a compiled pass has measured; False when that takes more care."""
     low, high = SAFE_SQUARES
     pairs = list(zip(found.squares, found.peaks, strict=True))

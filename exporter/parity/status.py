@@ -1,12 +1,9 @@
-"""The one vocabulary of verdicts: what was found, who is wrong, and what the process returns."""
+"""The one vocabulary of verdicts: what was found, how serious it is, and who is wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
-
-from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 
 
 class Status(StrEnum):
@@ -56,18 +53,6 @@ BEYOND_BY_ITSELF = frozenset({Status.FAIL, Status.FINDING})
 """What makes a layer a culprit, or a layer in which a kernel loses digits."""
 EXCUSED = frozenset({Status.AMBIGUOUS, Status.FINDING})
 """What is beyond its limit, for a reason that is none of the file's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """The verdict over many checks and what the process returns: 0 for ``pass``, else 1."""
-
-    status: Status
-
-    @property
-    def exit_code(self) -> int:
-        """Exits 2 and 3 belong to errors, see :func:`exporter.core.errors.exit_code`."""
-        return EXIT_PASS if self.status is Status.PASS else EXIT_PARITY_FAILED
 
 
 def status_of(word: str) -> Status:
@@ -122,32 +107,3 @@ def holds(status: Status | str, *, required: bool = True, ambiguous_excused: boo
         Status.NOT_APPLICABLE: True,
     }
     return found in GOOD or excused.get(found, False)
-
-
-def decide(
-    statuses: Iterable[tuple[Status, bool]],
-    *,
-    ambiguous: int | None = None,
-    ambiguous_cap: int = 0,
-) -> Decision:
-    """Decide over everything that was declared: the one place from which verdicts of runs come.
-
-    Args:
-        statuses: ``(status, required)`` of every declared check. A check that is not required
-            may stay ``not run``; it may not fail. ``not applicable`` checks nothing, so a run of
-            nothing else has not shown anything.
-        ambiguous: how many outputs are ambiguous; ``None`` counts the ambiguous checks. Where a
-            check is ambiguous it is at least one.
-        ambiguous_cap: how many of them are tolerated.
-    """
-    held = list(statuses)
-    found = [status for status, _ in held]
-    if Status.FAIL in found:
-        return Decision(status=Status.FAIL)
-    if (Status.NOT_RUN, True) in held:
-        return Decision(status=Status.NOT_RUN)
-    unsure = found.count(Status.AMBIGUOUS)
-    if unsure and max(1, unsure if ambiguous is None else ambiguous) > ambiguous_cap:
-        return Decision(status=Status.AMBIGUOUS)
-    checked = any(status in GOOD or status is Status.AMBIGUOUS for status in found)
-    return Decision(status=Status.PASS if checked else Status.NOT_RUN)

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from exporter.parity.held import allowed, visible
-from exporter.parity.judged import Verdict
+from exporter.parity.coarse_formats import allowed, visible
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import FORMATS, Limit, Policy, limit, too_coarse
+from exporter.parity.verdict_record import Verdict
 
 # Precisions whose file may hold inner values of another dtype than PyTorch's.
 _STORED_PRECISIONS = frozenset({"float16", "bfloat16"})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-from exporter.parity.cause import Cause
+from exporter.parity.nodes_in_float64 import Cause
 from exporter.parity.status import Status, is_differing, is_failing, needs_a_word
 from exporter.report.comparison import CulpritRecord
-from exporter.report.names import printable
+from exporter.report.safe_text import printable
 from exporter.report.schema import Report
 
 KERNEL = Cause.KERNEL.value

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from exporter.core.artifact import sha256_of
 from exporter.parity.status import Status
-from exporter.report.decision import decided
+from exporter.report.overall_verdict import decided
 from exporter.report.schema import CHECK_REPLACED, ArtifactRecord, CheckRecord, Report
 
 NOT_JUDGED = "is not the file that was judged"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from exporter.parity.status import needs_a_word
 from exporter.report.comparison import CulpritRecord
-from exporter.report.names import figure, printable, times
 from exporter.report.rows import output_rows
+from exporter.report.safe_text import figure, printable, times
 from exporter.report.schema import Report
 
 _MOST = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from exporter.config.schema import MOST_FACTOR
-from exporter.parity.cause import Cause
+from exporter.parity.nodes_in_float64 import Cause
 from exporter.parity.status import Status, Who, holds, is_good
 from exporter.report.comparison import CulpritRecord, DeploymentRecord, LinkRecord, StructureRecord
 from exporter.report.deployments import cause_sentence

@@ -18,9 +18,11 @@ from markupsafe import Markup
 from exporter.core.errors import MissingPackageError
 from exporter.parity.status import severity
 from exporter.report.advice import SEEDED, next_steps
-from exporter.report.decision import verdict_line
 from exporter.report.deployments import deployment_lines
-from exporter.report.names import (
+from exporter.report.overall_verdict import verdict_line
+from exporter.report.payload import payload, script_json
+from exporter.report.rows import VERDICT_STYLES, output_rows, taps_of
+from exporter.report.safe_text import (
     cosine,
     figure,
     printable,
@@ -29,8 +31,6 @@ from exporter.report.names import (
     size,
     times,
 )
-from exporter.report.payload import payload, script_json
-from exporter.report.rows import VERDICT_STYLES, output_rows, taps_of
 from exporter.report.schema import Report
 
 MAX_BYTES = 6_000_000

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from exporter.report.names import shorten, size
+from exporter.report.safe_text import shorten, size
 
 INTACT, CHANGED, NONE = "intact", "changed", "no certificate"
 _MOST = 40

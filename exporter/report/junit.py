@@ -7,7 +7,7 @@ from xml.etree import ElementTree as Xml
 
 from exporter.parity.status import Status, holds, is_good
 from exporter.report.advice import next_steps
-from exporter.report.names import figure, printable
+from exporter.report.safe_text import figure, printable
 from exporter.report.schema import GoldenRecord, Report
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from exporter.parity.status import is_failing
 from exporter.report.advice import SEEDED, next_steps
-from exporter.report.decision import verdict_line
 from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
 from exporter.report.kernels import finding_lines
-from exporter.report.names import code, figure, markdown, seconds, shorten, size, times
+from exporter.report.overall_verdict import verdict_line
 from exporter.report.rows import output_rows, taps_of
+from exporter.report.safe_text import code, figure, markdown, seconds, shorten, size, times
 from exporter.report.schema import Report
 
 MAX_BYTES = 60_000

@@ -14,7 +14,7 @@ from typing import Any
 from exporter.parity.status import severity
 from exporter.report.comparison import LinkRecord
 from exporter.report.figures import TapFigures, layer_links, tap_figures
-from exporter.report.names import printable, shorten
+from exporter.report.safe_text import printable, shorten
 from exporter.report.schema import Report, WaveformRecord
 
 MAX_TAPS = 12_000

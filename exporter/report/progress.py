@@ -18,7 +18,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from exporter.report.names import printable, seconds
+from exporter.report.safe_text import printable, seconds
 
 _NAME_WIDTH = 24
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from exporter.parity.status import severity
 from exporter.report.comparison import LinkRecord, OutputRecord
-from exporter.report.names import cosine, figure
+from exporter.report.safe_text import cosine, figure
 from exporter.report.schema import Report
 
 VERDICT_STYLES = {

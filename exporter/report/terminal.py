@@ -12,11 +12,12 @@ from rich.text import Text
 
 from exporter.report.advice import SEEDED, next_steps
 from exporter.report.comparison import OWN_STATE
-from exporter.report.decision import verdict_line
 from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
 from exporter.report.kernels import finding_lines
-from exporter.report.names import (
+from exporter.report.overall_verdict import verdict_line
+from exporter.report.rows import VERDICT_STYLES, bar, output_rows, taps_of
+from exporter.report.safe_text import (
     figure,
     path_end,
     printable,
@@ -26,7 +27,6 @@ from exporter.report.names import (
     size,
     times,
 )
-from exporter.report.rows import VERDICT_STYLES, bar, output_rows, taps_of
 from exporter.report.schema import Report
 
 _WORST = 10

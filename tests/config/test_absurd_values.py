@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.cases.at_lengths import sized_cases
 from exporter.cases.load import load_cases
-from exporter.cases.sized import sized_cases
 from exporter.config import load_pipeline
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.graph.wrap import wrap

@@ -8,8 +8,9 @@ import pytest
 
 from exporter.config import load_pipeline
 from exporter.core.errors import ConfigError, UserInputError
-from exporter.execution import declared, providers
-from exporter.execution.declared import declared_deployments
+from exporter.execution import declared_deployments as declared
+from exporter.execution import providers
+from exporter.execution.declared_deployments import declared_deployments
 from exporter.execution.deployment import Deployment
 
 TINY = Path(__file__).parents[2] / "pipelines" / "silero_vad_tiny.yaml"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from exporter.execution import lockstep as module
+from exporter.execution.deployment import Deployment
 from exporter.execution.lockstep import Lockstep
-from exporter.execution.onnxruntime import Deployment
 from exporter.graph.taps import COMPARED, plan_taps
-from exporter.interpret.run import run_program
+from exporter.interpret.run_program import run_program
 from tests.support.toys import index, mixed, mixed_case
 
 FIELDS = ("reference", "truth_free", "truth_local", "free", "forced")

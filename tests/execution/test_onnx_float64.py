@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from exporter.core.errors import ArtifactError
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_float64 import EVALUATOR, ONNXRUNTIME, run_double
-from exporter.execution.onnxruntime import ModelRun
-from exporter.graph.double_piece import double_model
+from exporter.execution.onnx_runs import ModelRun
+from exporter.graph.float64_piece import double_model
 
 DRAW = np.random.default_rng(0)
 

@@ -9,8 +9,9 @@ import onnx
 import pytest
 
 from exporter.execution import onnx_windows
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import WindowRun
 from exporter.execution.onnx_windows import OnnxWindows
-from exporter.execution.onnxruntime import Deployment, WindowRun
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
 from exporter.interpret.evaluate import call, to_array, to_tensor
 from tests.faults.editor import Editor

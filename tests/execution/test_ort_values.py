@@ -8,7 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from exporter.execution.onnxruntime import Deployment, run_model
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import run_model
 from exporter.execution.ort_values import ort_value
 
 VALUES = np.array([[0.0, -1.5, 3e38], [np.inf, 1e-40, 0.3125]], np.float32)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from exporter.core.errors import UserInputError
-from exporter.execution import providers
+from exporter.execution import ort_session, providers
 from exporter.execution.deployment import Deployment, Way, other_ways
-from exporter.execution.providers import check_provider, check_providers, session_providers
+from exporter.execution.ort_session import check_providers, session_providers
+from exporter.execution.providers import check_provider
 
 CUDA = Deployment(provider="cuda")
 
@@ -23,20 +24,22 @@ class FakeSession:
 
 
 def test_a_silent_fall_back_is_an_error_with_the_remedy(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(providers.ort, "InferenceSession", FakeSession)
-    monkeypatch.setattr(providers, "missing_library", lambda name: "the library x.so is not found")
+    monkeypatch.setattr(ort_session.ort, "InferenceSession", FakeSession)
+    monkeypatch.setattr(
+        ort_session, "missing_library", lambda name: "the library x.so is not found"
+    )
     with pytest.raises(UserInputError, match=r"'cuda' does not load: the library x.so") as caught:
-        providers.open_session(b"", providers.ort.SessionOptions(), CUDA)
+        ort_session.open_session(b"", ort_session.ort.SessionOptions(), CUDA)
     assert "would have used CPUExecutionProvider instead" in str(caught.value)
     assert "onnxruntime-gpu[cuda,cudnn]" in str(caught.value)
-    assert providers.open_session(b"", providers.ort.SessionOptions(), Deployment())
+    assert ort_session.open_session(b"", ort_session.ort.SessionOptions(), Deployment())
 
 
 def test_a_provider_whose_libraries_do_not_load_is_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(providers, "present_providers", lambda: ("cpu", "cuda"))
-    monkeypatch.setattr(providers.ort, "InferenceSession", FakeSession)
+    monkeypatch.setattr(ort_session.ort, "InferenceSession", FakeSession)
     providers._try.cache_clear()
     with pytest.raises(UserInputError, match="does not load"):
         check_provider("cuda")

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.execution import lockstep
+from exporter.execution.deployment import Deployment
 from exporter.execution.lockstep import Lockstep
-from exporter.execution.onnxruntime import Deployment
 from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.index import index_graph

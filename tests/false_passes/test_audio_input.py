@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from exporter.cases.at_lengths import sized_cases
 from exporter.cases.load import load_cases
-from exporter.cases.sized import sized_cases
 from exporter.config import load_pipeline
 from exporter.core.errors import ExportVerifyError, exit_code
 from exporter.core.tensors import Case

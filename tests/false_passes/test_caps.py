@@ -6,12 +6,12 @@ import numpy as np
 
 from exporter.config import load_pipeline
 from exporter.core.errors import ExportVerifyError, exit_code
-from exporter.flows.rejudge import rejudge
+from exporter.flows.judge import rejudge
 from exporter.parity.compare import measure
 from exporter.parity.tolerance import Override, Policy
 from exporter.parity.verdict import judge
-from exporter.report.decision import decided
 from exporter.report.headline import headline_of
+from exporter.report.overall_verdict import decided
 from exporter.report.schema import Report
 from tests.false_passes.way import Told, way
 from tests.support.toy_project import YAML, project
@@ -157,6 +157,6 @@ def test_an_override_is_kept_with_the_verdict_that_it_made():
         actual=values.astype(np.float32),
         role="output",
     )
-    from exporter.judge.records import verdict_record
+    from exporter.judge.report_records import verdict_record
 
     assert verdict_record(judge(measured, policy)).override == "*"

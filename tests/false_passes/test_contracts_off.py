@@ -11,7 +11,7 @@ from torch import nn
 from exporter.config import load_pipeline
 from exporter.contracts import declared_settings, run_contracts
 from exporter.core.errors import ExportVerifyError, exit_code
-from exporter.flows.report import switched_off
+from exporter.flows.report_parts import switched_off
 from exporter.report.schema import ContractRecord
 from tests.contracts.zoo.toy import frames, output, subject
 from tests.false_passes.way import Told, way

@@ -13,10 +13,11 @@ from exporter.flows.verify import verify
 from exporter.golden.check import check_golden
 from exporter.golden.outcome import CaseOutcome, CheckOutcome, OutputMove, State
 from exporter.golden.store import write_golden
+from exporter.parity.exit_code import decide
 from exporter.parity.rollup import Coverage, link_verdict
-from exporter.parity.status import Status, Who, decide
+from exporter.parity.status import Status, Who
 from exporter.parity.verdict import Verdict
-from exporter.report.decision import ambiguous_outputs, verdict_line
+from exporter.report.overall_verdict import ambiguous_outputs, verdict_line
 from tests.false_passes.project import YAML, report_of, told, write
 from tests.false_passes.way import Told, way
 from tests.golden import made

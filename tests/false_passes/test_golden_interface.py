@@ -21,7 +21,7 @@ from exporter.golden.compare_interface import interface_of
 from exporter.golden.outcome import State
 from exporter.golden.store import read_golden, write_golden
 from exporter.graph.index import index_graph
-from exporter.report.golden import golden_lines
+from exporter.report.golden_check import golden_lines
 from tests.false_passes.way import Told, way
 from tests.golden import made
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.flows.rejudge import rejudge
+from exporter.flows.judge import rejudge
 from exporter.parity.status import is_good
 from exporter.report.beside import replaced
 from exporter.report.comparison import StructureRecord
-from exporter.report.decision import decided
 from exporter.report.headline import headline_of
+from exporter.report.overall_verdict import decided
 from exporter.report.schema import (
     CHECK_OTHER,
     CHECK_STRUCTURE,

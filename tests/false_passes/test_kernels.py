@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 
 from exporter.core.tensors import Case
-from exporter.judge.blame import culprit_records, to_blame
-from exporter.judge.taps import LayerLink
+from exporter.judge.guilty_stage import culprit_records, to_blame
+from exporter.judge.layer_results import LayerLink
 from exporter.parity.status import worst
 from tests.false_passes.way import Told, way
 from tests.faults.editor import Editor

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.build import key as build_key
-from exporter.build.key import WITHOUT, sources_digest
+from exporter.build import cache_key as build_key
+from exporter.build.cache_key import WITHOUT, sources_digest
 from exporter.cache.place import FOLDER_VARIABLE
 from exporter.config import load_pipeline
 from exporter.graph.wrap import wrap

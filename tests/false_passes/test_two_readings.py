@@ -288,7 +288,7 @@ def test_a_field_that_comes_twice_on_the_wire_is_read_alike(tmp_path: Path):
     )
     path = tmp_path / "model.onnx"
     path.write_bytes(content[: graph.begin] + delimited(7, kept + twice) + content[graph.end :])
-    from exporter.execution.onnxruntime import FileRun
+    from exporter.execution.onnx_runs import FileRun
 
     x = np.ones((1, 64), np.float32)
     hidden = np.maximum(x @ made.weights()[0], 0)

@@ -20,7 +20,7 @@ class Fault:
         change: makes it; its name is the fault's name, its docstring says what it is.
         layers: module paths of which the tool may name any: where the changed op or weight is,
             and, where the two sides of an edge cannot be told apart, the module behind it.
-        finding: kinds of ``structure.Difference`` of which one must be found at that place.
+        finding: kinds of ``difference_kinds.Difference`` of which one must be found at that place.
         detail: text that must occur in that difference's name, expected or actual value.
     """
 

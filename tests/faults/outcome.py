@@ -7,13 +7,13 @@ from pathlib import Path
 
 import onnx
 
-from exporter.execution.onnxruntime import Deployment
-from exporter.graph.difference import Difference
+from exporter.execution.deployment import Deployment
+from exporter.graph.compare_graphs import diff_structure
+from exporter.graph.difference_kinds import Difference
 from exporter.graph.index import index_graph
-from exporter.graph.structure import diff_structure
 from exporter.graph.taps import COMPARED, plan_taps
+from exporter.judge.layer_results import Judgement, LayerLink
 from exporter.judge.layers import judge_layers
-from exporter.judge.taps import Judgement, LayerLink
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from tests.faults.fault import Fault, ModuleFault

@@ -66,8 +66,8 @@ def _encodes(text: str) -> bool:
 
 def _load_all(path: str | Path) -> None:
     """Everything that a command reads of a YAML before it exports."""
+    from exporter.cases.at_lengths import sized_cases
     from exporter.cases.load import load_cases
-    from exporter.cases.sized import sized_cases
     from exporter.config import load_pipeline
     from exporter.graph.wrap import wrap
 

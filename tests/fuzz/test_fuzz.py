@@ -20,7 +20,7 @@ from exporter.config import load_pipeline
 from exporter.config.foreign_yaml import read_foreign_yaml
 from exporter.core.errors import UserInputError
 from exporter.core.reading import Door
-from exporter.flows.inspection import inspect
+from exporter.flows.inspect import inspect
 from exporter.golden.store import read_golden
 from exporter.graph.program_file import OPS_FILE, load_program
 from exporter.graph.taps import read_taps

@@ -80,7 +80,7 @@ def _serve(corpus: Path, gigabytes: float) -> None:
     import torch
 
     import exporter.flows.verify  # noqa: F401
-    from exporter.debugging import session  # noqa: F401
+    from exporter.debugging import debug_layers  # noqa: F401
 
     torch.set_num_threads(1)
     _limit(gigabytes)

@@ -11,13 +11,13 @@ import onnx
 from exporter.cases.load import load_cases
 from exporter.config import Pipeline, load_pipeline
 from exporter.core.errors import ArtifactError
-from exporter.execution.onnxruntime import Deployment
+from exporter.execution.deployment import Deployment
 from exporter.golden.compare_graph import compare_graph, node_prints
-from exporter.golden.judge import judge_case
+from exporter.golden.judge_case import judge_case
 from exporter.golden.observe import Observer
 from exporter.golden.outcome import CaseOutcome, State
-from exporter.golden.records import Golden
 from exporter.golden.store import read_golden
+from exporter.golden.values import Golden
 from exporter.graph.index import index_graph
 from tests.faults.fault import Fault, ModuleFault
 from tests.support.tiny_export import TINY

@@ -17,13 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 from exporter.cases.load import load_cases
 from exporter.config import Pipeline, load_pipeline
 from exporter.core.tensors import Axis, Tap, TensorSpec
-from exporter.execution.onnxruntime import Deployment
+from exporter.execution.deployment import Deployment
 from exporter.golden.compare_graph import node_prints
 from exporter.golden.limits import direct_limits
 from exporter.golden.observe import WINDOW_BYTES, Observer, input_digests
 from exporter.golden.outcome import flat_environment
-from exporter.golden.records import Expected, Golden, GoldenCase, GoldenOutput, GoldenTap
 from exporter.golden.sketch import sketch
+from exporter.golden.values import Expected, Golden, GoldenCase, GoldenOutput, GoldenTap
 from exporter.graph.index import index_graph
 from exporter.parity.compare import measure
 from exporter.parity.tolerance import Policy

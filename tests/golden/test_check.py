@@ -18,11 +18,16 @@ from onnx import helper, numpy_helper
 
 from exporter import cli
 from exporter.golden.check import check_golden
-from exporter.golden.judge import Observed, judge_case
+from exporter.golden.judge_case import Observed, judge_case
 from exporter.golden.outcome import State
 from exporter.golden.sketch import sketch
 from exporter.golden.store import MANIFEST, write_golden
-from exporter.report.golden import golden_annotations, golden_lines, golden_records, golden_summary
+from exporter.report.golden_check import (
+    golden_annotations,
+    golden_lines,
+    golden_records,
+    golden_summary,
+)
 from tests.golden import made
 
 ROOT = Path(__file__).resolve().parents[2]

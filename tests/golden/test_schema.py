@@ -13,8 +13,8 @@ from safetensors.numpy import load, save
 
 from exporter.core.errors import GoldenError
 from exporter.golden import store
-from exporter.golden.records import Golden
 from exporter.golden.store import MANIFEST, read_golden, write_golden
+from exporter.golden.values import Golden
 from tests.golden import made
 
 

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from exporter.core.artifact import Artifact, sha256_of
 from exporter.core.errors import ArtifactError
-from exporter.execution.onnxruntime import FileRun
+from exporter.execution.onnx_runs import FileRun
 from exporter.graph import certificate
 from exporter.graph.certificate import PREFIX, certify, check_certificate, strip_certificate
 from exporter.graph.contents import metadata_field, read_contents

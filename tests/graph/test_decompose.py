@@ -16,7 +16,7 @@ from exporter.core.tensors import Axis, TensorSpec
 from exporter.graph import decompose, op_trace
 from exporter.graph.capture import capture
 from exporter.graph.export import Exported, export
-from exporter.interpret.run import run_program
+from exporter.interpret.run_program import run_program
 
 WIDTH = 8
 FRAMES = Axis(name="frames", minimum=1)

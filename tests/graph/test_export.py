@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from exporter.core.errors import StageError
 from exporter.core.tensors import Case
-from exporter.execution.onnxruntime import Deployment, run_model
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import run_model
 from exporter.graph.export import check_interface
-from exporter.interpret.run import run_program
+from exporter.interpret.run_program import run_program
 from tests.support.toys import floats, make_toy, mixed, mixed_case, spec
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.execution.onnxruntime import Deployment, run_model
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import run_model
 from tests.support.toys import floats, make_toy
 
 

@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.core.artifact import sha256_of
 from exporter.core.errors import ArtifactError
-from exporter.execution.onnxruntime import FileRun
-from exporter.graph import weight_files
+from exporter.execution.onnx_runs import FileRun
+from exporter.graph import onnx_file_writer
 from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import open_artifact, read_model
 from tests.support.files import write_model
@@ -127,7 +127,7 @@ def test_what_was_written_is_described_read_and_run(tmp_path: Path, split: bool)
 def test_a_model_that_is_too_large_for_one_file_is_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(weight_files, "EXTERNAL_LIMIT", 1000)
+    monkeypatch.setattr(onnx_file_writer, "EXTERNAL_LIMIT", 1000)
     written = write_model(small(), tmp_path / "m.onnx", external_data=False, metadata={})
     assert list(written.external) == ["m.onnx.data"]
 

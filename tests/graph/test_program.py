@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from exporter.core.errors import StageError
 from exporter.graph.program import Program
-from exporter.interpret.run import run_program
+from exporter.interpret.run_program import run_program
 from tests.support.toys import WIDTH, Toy, floats, make_toy, mixed
 
 

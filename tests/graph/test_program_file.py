@@ -23,7 +23,7 @@ from exporter.graph.program_file import (
     program_digest,
     save_program,
 )
-from exporter.interpret.run import run_program
+from exporter.interpret.run_program import run_program
 from tests.support.toys import floats, make_toy, mixed, mixed_case
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.execution.onnxruntime import Deployment, run_model
-from exporter.interpret.run import run_program
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import run_model
+from exporter.interpret.run_program import run_program
 from tests.support.toys import floats, make_toy
 
 

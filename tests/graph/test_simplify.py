@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from exporter.core.errors import StageError
 from exporter.core.tensors import Case
-from exporter.execution.onnxruntime import Deployment, run_model
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import run_model
 from exporter.graph.simplify import Simplified, simplify
 from exporter.parity.status import Status
 from tests.support.toys import floats, make_toy, mixed, mixed_case

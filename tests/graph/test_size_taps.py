@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from exporter.core.tensors import Axis, Case, TensorSpec
-from exporter.execution.onnxruntime import Deployment
+from exporter.execution.deployment import Deployment
 from exporter.graph.capture import capture
 from exporter.graph.export import Exported, export
 from exporter.graph.index import index_graph
 from exporter.graph.taps import COMPARED, plan_taps
+from exporter.judge.layer_results import LayerLink
 from exporter.judge.layers import judge_layers
-from exporter.judge.taps import LayerLink
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from tests.faults.editor import Editor

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from exporter.core.errors import ArtifactError
-from exporter.execution.onnxruntime import FileRun
+from exporter.execution.onnx_runs import FileRun
 from exporter.golden.check import check_golden
 from exporter.golden.store import write_golden
 from exporter.graph.onnx_file import open_graph, read_model

@@ -15,7 +15,7 @@ from exporter.graph.program import from_exported
 from exporter.graph.strategies import Captured, capture_openly
 from exporter.graph.symbolic_builtins import symbolic_builtins
 from exporter.graph.wrap import Wrapped, narrowed, wrap
-from exporter.interpret.run import run_program
+from exporter.interpret.run_program import run_program
 from tests.models.test_factory import project
 
 HEAD = "import torch\nfrom torch import nn\n\n\nclass Model(nn.Module):\n"

@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from exporter.execution.onnxruntime import Deployment, WindowRun
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import WindowRun
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, Partition, WindowGraph, cut_window
 from tests.support.toys import index, mixed

@@ -17,7 +17,7 @@ from exporter.interpret.evaluate import (
     to_tensor,
     widen,
 )
-from exporter.interpret.run import run_program, run_with_truth
+from exporter.interpret.run_program import run_program, run_with_truth
 from exporter.interpret.stepper import last_uses
 from tests.support.toys import floats, make_toy, mixed, mixed_case, spec
 

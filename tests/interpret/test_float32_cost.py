@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from exporter.graph.program import Op, Ref
+from exporter.interpret.allowed_ops import resolve
 from exporter.interpret.evaluate import widen
 from exporter.interpret.float32_cost import _REORDERED, cost_of, float32_cost
-from exporter.interpret.run import run_with_truth
-from exporter.interpret.targets import resolve
+from exporter.interpret.run_program import run_with_truth
 from tests.support.toys import mixed, mixed_case
 
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 import exporter
-from exporter.debugging.reference import boundary, region_of, truth_of
+from exporter.debugging.torch_values import boundary, region_of, truth_of
+from exporter.execution.deployment import Deployment
 from exporter.execution.lockstep import Lockstep
-from exporter.execution.onnxruntime import Deployment
 from exporter.graph.program import Op, Program
 from exporter.graph.taps import COMPARED, plan_taps
 from exporter.interpret.evaluate import call, to_array
-from exporter.interpret.run import run_program, run_with_truth, values_of, walk_taps
+from exporter.interpret.run_program import run_program, run_with_truth, values_of, walk_taps
 from exporter.interpret.stepper import Stepper, behind, last_uses, start_values
 from tests.support.toys import Toy, floats, index, make_toy, mixed, mixed_case, spec
 
@@ -260,7 +260,7 @@ ONLY_IN = {
         "interpret/evaluate.py",
         "interpret/stepper.py",
         "interpret/float32_cost.py",
-        "execution/stored.py",
+        "execution/stored_form.py",
     },
 }
 

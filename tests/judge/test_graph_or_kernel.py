@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
-from exporter.judge.blame import KERNEL, culprit_records, to_blame
+from exporter.judge.guilty_stage import KERNEL, culprit_records, to_blame
+from exporter.judge.layer_results import LayerLink
 from exporter.judge.layers import judge_layers
-from exporter.judge.taps import LayerLink
-from exporter.parity.cause import Cause
+from exporter.parity.nodes_in_float64 import Cause
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import Policy
 from tests.faults.editor import Editor

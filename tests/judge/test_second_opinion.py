@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.core.tensors import Arrays
-from exporter.interpret.run import run_program
+from exporter.interpret.run_program import run_program
 from exporter.judge.outputs import judge_outputs, output_places, second_opinion
 from exporter.judge.second_opinion import SecondOpinion, judge_again
 from exporter.parity.compare import measure

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from exporter import cli, load_pipeline
 from exporter.core.errors import StageError
 from exporter.core.tensors import Axis, TensorSpec
-from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import FileRun
 from exporter.graph.capture import capture, quiet_exporter
 from exporter.graph.export import export
 from exporter.graph.wrap import wrap

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from exporter.parity.exit_code import decide
 from exporter.parity.status import (
     Status,
-    decide,
     holds,
     is_differing,
     is_failing,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.parity.measurement import Measurement
-from exporter.report import names
+from exporter.report import safe_text as names
 from exporter.report.advice import next_steps
 from exporter.report.comparison import VerdictRecord
 from exporter.report.figures import layer_links, severity, tap_figures, worst_taps
@@ -189,7 +189,11 @@ def test_durations_and_sizes():
         "3 min 05 s",
         "1 h 02 min",
     ]
-    assert [names.size(n) for n in (12, 936_412_004, 2_500_000_000)] == ["12 B", "936 MB", "2.5 GB"]
+    assert [names.size(n) for n in (12, 936_412_004, 2_500_000_000)] == [
+        "12 B",
+        "936 MB",
+        "2.5 GB",
+    ]
 
 
 @pytest.mark.parametrize("kind", sorted(reports.KINDS))

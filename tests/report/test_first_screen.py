@@ -18,9 +18,9 @@ import pytest
 
 from exporter import cli
 from exporter.core.errors import ArtifactError, StageError
-from exporter.execution.onnxruntime import FileRun
+from exporter.execution.onnx_runs import FileRun
 from exporter.golden.store import write_golden
-from exporter.graph import stored_weights
+from exporter.graph import weights_on_disk
 from exporter.graph.certificate import check_certificate
 from exporter.graph.simplify import Simplified
 from exporter.report.advice import next_steps
@@ -114,7 +114,7 @@ def broken(model: onnx.ModelProto) -> Simplified:
 
 
 def test_a_stage_that_stops(run_toy: Callable[..., Failed], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stored_weights, "simplify", broken)
+    monkeypatch.setattr(weights_on_disk, "simplify", broken)
     run = run_toy()
     assert run.code == run.report.exit_code == 1
     assert run.report.verdict == "fail"
@@ -178,7 +178,7 @@ def test_a_run_that_stops_takes_the_old_reports_and_the_old_certificate_away(
     from exporter.core.artifact import sha256_of
 
     assert recorded["model.onnx"] == sha256_of(shipped)
-    monkeypatch.setattr(stored_weights, "simplify", broken)
+    monkeypatch.setattr(weights_on_disk, "simplify", broken)
     assert run_toy().code == 1
     assert verdict_of(shipped) is None
     assert "FAIL" in (good.folder / "report.html").read_text()
@@ -195,14 +195,14 @@ def test_a_run_that_stops_takes_the_old_reports_and_the_old_certificate_away(
 
 @pytest.fixture
 def weak_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    real: Simplify = stored_weights.simplify
+    real: Simplify = weights_on_disk.simplify
 
     def weakened(model: onnx.ModelProto) -> Simplified:
         done = real(model)
         toy_project.weaken(done.model, (32, 16), -1)
         return done
 
-    monkeypatch.setattr(stored_weights, "simplify", weakened)
+    monkeypatch.setattr(weights_on_disk, "simplify", weakened)
 
 
 @pytest.mark.usefixtures("weak_layer")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from exporter.parity.status import Status, decide, is_good, worst
+from exporter.parity.exit_code import decide
+from exporter.parity.status import Status, is_good, worst
 from exporter.report.comparison import CulpritRecord, LinkRecord
 from exporter.report.headline import headline
 from exporter.report.kernels import kernel_sentence

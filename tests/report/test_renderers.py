@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from exporter.report import names as names_module
+from exporter.report import safe_text as names_module
 from exporter.report.findings import findings
 from exporter.report.html import render_html
 from exporter.report.junit import render_junit

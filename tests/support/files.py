@@ -11,8 +11,8 @@ import onnx_ir as ir
 
 from exporter.core.artifact import Artifact
 from exporter.graph.onnx_file import read_model
-from exporter.graph.stored_weights import simplify_stored
-from exporter.graph.weight_files import store_exported, store_shipped
+from exporter.graph.onnx_file_writer import store_exported, store_shipped
+from exporter.graph.weights_on_disk import simplify_stored
 
 
 def write_model(

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from exporter.core.tensors import Axis, Case, TensorSpec
-from exporter.execution.onnxruntime import Deployment
+from exporter.execution.deployment import Deployment
 from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.program import Program
 from exporter.graph.simplify import simplify
+from exporter.judge.layer_results import LayerLink
 from exporter.judge.layers import judge_layers
-from exporter.judge.taps import LayerLink
 from exporter.parity.tolerance import Policy
 
 WIDTH = 16

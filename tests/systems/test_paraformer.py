@@ -26,7 +26,7 @@ from exporter.contracts.result import ContractResult
 from exporter.contracts.target import Target
 from exporter.core.errors import StageError
 from exporter.core.tensors import Axis, TensorSpec
-from exporter.execution.onnxruntime import FileRun
+from exporter.execution.onnx_runs import FileRun
 from exporter.graph.export import check_interface
 from exporter.graph.onnx_file import read_model
 from exporter.graph.wrap import wrap

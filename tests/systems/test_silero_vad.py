@@ -26,7 +26,8 @@ from exporter.config import load_pipeline
 from exporter.contracts.make_target import target_from_module
 from exporter.contracts.runner import run_contracts
 from exporter.core.errors import ConfigError, WeightsError
-from exporter.execution.onnxruntime import Deployment, FileRun
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import FileRun
 from exporter.flows.verify import verify
 from exporter.graph.capture import capture
 from exporter.graph.export import export

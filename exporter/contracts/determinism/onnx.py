@@ -25,7 +25,7 @@ from exporter.contracts.probes import short_probe
 from exporter.contracts.result import ONNX, ContractResult, Location, not_run
 from exporter.contracts.target import Target
 from exporter.core.errors import OnnxStoppedError
-from exporter.execution.onnxruntime import Deployment
+from exporter.execution.deployment import Deployment
 
 NAME = "determinism"
 _LEFTOVER = "remove the random node: it is a training leftover"

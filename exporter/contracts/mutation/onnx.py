@@ -14,7 +14,7 @@ from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import OnnxStoppedError, StageError
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
 from exporter.graph.program import Program
-from exporter.interpret.targets import resolve
+from exporter.interpret.allowed_ops import resolve
 from exporter.parity.status import Status
 
 NAME = "mutation"

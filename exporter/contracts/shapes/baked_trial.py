@@ -14,7 +14,7 @@ from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import ArtifactError, OnnxStoppedError
 from exporter.core.files import temporary_folder
 from exporter.core.tensors import Arrays
-from exporter.execution.onnxruntime import FileRun
+from exporter.execution.onnx_runs import FileRun
 from exporter.graph.onnx_file import read_model
 
 Agrees = Callable[[dict[str, np.ndarray]], bool]

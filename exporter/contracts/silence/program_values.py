@@ -7,7 +7,7 @@ import numpy as np
 from exporter.contracts.compare.noise import Noise, distance, scale_of
 from exporter.contracts.target import Target
 from exporter.core.tensors import Arrays
-from exporter.interpret.run import values_of
+from exporter.interpret.run_program import values_of
 
 
 def first_disagreement(target: Target, inputs: Arrays) -> str | None:

@@ -1,0 +1,213 @@
+"""Files, parts of files and windows of a graph as things that onnxruntime runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from exporter.core.errors import ArtifactError, OnnxStoppedError, UserInputError
+from exporter.core.stopwatch import RUNNING, SESSIONS, timed
+from exporter.core.tensors import Arrays
+from exporter.execution.deployment import Deployment
+from exporter.execution.ort_session import open_session, session_options
+from exporter.execution.ort_values import ort_value, run_session
+from exporter.graph.index import GraphIndex
+from exporter.graph.subgraph import WindowGraph
+
+
+def _do_not_spin(options: ort.SessionOptions) -> None:
+    """Let threads sleep when a run ends: torch computes next, and wants the cores.
+
+    Not for whole files, which run as a user would run them.
+    """
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+
+class FileRun:
+    """A shipped file, loaded as a user would load it."""
+
+    def __init__(self, path: Path, deployment: Deployment | None = None):
+        """Load ``path``.
+
+        Raises:
+            ArtifactError: onnxruntime refuses the file (its message is kept).
+        """
+        self.deployment = deployment or Deployment()
+        try:
+            with timed(SESSIONS):
+                self._session = open_session(
+                    path, session_options(self.deployment), self.deployment
+                )
+        except UserInputError:
+            raise
+        except Exception as error:
+            raise ArtifactError(
+                f"onnxruntime refuses the file: {str(error)[:800]}",
+                where=str(path),
+                remedy="check the file with onnx.checker; debug names the node",
+            ) from error
+        self.inputs = tuple(value.name for value in self._session.get_inputs())
+        self.outputs = tuple(value.name for value in self._session.get_outputs())
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Outputs by name; inputs that the file does not have are left out."""
+        feeds = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
+        # Copies: an array of onnxruntime's keeps its session's whole arena in memory.
+        results = [np.array(value) for value in _run(self._session, None, feeds)]
+        return dict(zip(self.outputs, results, strict=True))
+
+
+class WindowRun:
+    """One window of a graph; its weights are handed over in memory.
+
+    Args:
+        held: weights as onnxruntime is given them, by name; filled here, shared between windows.
+    """
+
+    def __init__(
+        self,
+        window: WindowGraph,
+        graph: GraphIndex,
+        deployment: Deployment,
+        held: dict[str, ort.OrtValue] | None = None,
+    ):
+        self.outputs = window.outputs
+        self.inputs = window.inputs
+        self._fed = {name: np.asarray(graph.array(name), order="C") for name in window.fed}
+        self._session: ort.InferenceSession | None = None
+        if not self.outputs:
+            return  # onnxruntime refuses a graph in which nothing is left to do
+        options = session_options(deployment)
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        # Windows hold each tap as an output anyway; an arena would keep a second copy.
+        options.enable_cpu_mem_arena = False
+        _do_not_spin(options)
+        held = {} if held is None else held
+        for name in window.weights:
+            if name not in held:
+                held[name] = ort_value(graph.array(name))
+        self._values = [held[name] for name in window.weights]
+        options.add_external_initializers(list(window.weights), self._values)
+        try:
+            with timed(SESSIONS):
+                self._session = open_session(window.model, options, deployment)
+        except UserInputError:
+            raise
+        except Exception as error:
+            raise stopped_by(error) from error
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs of the window by name."""
+        if self._session is None:
+            return {}
+        inputs = {name: np.asarray(feeds[name], order="C") for name in self.inputs}
+        results = _run(self._session, list(self.outputs), inputs | self._fed)
+        return dict(zip(self.outputs, results, strict=True))
+
+
+def _releasing() -> ort.RunOptions:
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+_RELEASING = _releasing()
+
+
+class PartRun:
+    """A part of a file whose weights stay in the file: onnxruntime maps them, nobody copies them.
+
+    Args:
+        part: cut with ``in_place``.
+        folder: where the file lies.
+        arena: keep memory from run to run; without it a run is slower and leaves nothing behind.
+
+    Raises:
+        ArtifactError: onnxruntime refuses it.
+    """
+
+    def __init__(
+        self, part: WindowGraph, folder: Path, deployment: Deployment, *, arena: bool = True
+    ):
+        self.inputs = part.inputs
+        self.outputs = part.outputs
+        options = session_options(deployment)
+        options.enable_cpu_mem_arena = arena and options.enable_cpu_mem_arena
+        key = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(key, str(folder.resolve()))
+        try:
+            with timed(SESSIONS):
+                self._session = open_session(part.model, options, deployment)
+        except UserInputError:
+            raise
+        except Exception as error:
+            raise ArtifactError(
+                f"onnxruntime refuses a part of the file: {str(stopped_by(error))[:800]}",
+                where=str(folder),
+            ) from error
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray], *, release: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Outputs by name, as copies; with ``release`` the arena is given back afterwards."""
+        inputs = {name: np.asarray(feeds[name], order="C") for name in self.inputs}
+        results = _run(self._session, list(self.outputs), inputs, _RELEASING if release else None)
+        return {n: np.array(value) for n, value in zip(self.outputs, results, strict=True)}
+
+
+def _run(
+    session: ort.InferenceSession,
+    names: list[str] | None,
+    feeds: Mapping[str, np.ndarray],
+    options: ort.RunOptions | None = None,
+) -> list[np.ndarray]:
+    with timed(RUNNING):
+        return _computed(session, names, feeds, options)
+
+
+def _computed(
+    session: ort.InferenceSession,
+    names: list[str] | None,
+    feeds: Mapping[str, np.ndarray],
+    options: ort.RunOptions | None = None,
+) -> list[np.ndarray]:
+    try:
+        return run_session(session, names, feeds, options)
+    except Exception as error:
+        raise stopped_by(error) from error
+
+
+def stopped_by(error: Exception) -> OnnxStoppedError:
+    """What onnxruntime raised: its message without prefixes and terminal colours, and the node."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    node = re.search(r"while running (\w+) node\. Name:'([^']*)'", text)
+    where = f"{node[1]} node '{node[2]}': " if node else ""
+    message = where + (text.partition("Status Message: ")[2] or text.splitlines()[0])
+    return OnnxStoppedError(message, node=node[2] if node else "")
+
+
+class ModelRun:
+    """A small model that only exists in memory, without an arena: it keeps nothing between runs."""
+
+    def __init__(self, model: onnx.ModelProto, deployment: Deployment):
+        options = session_options(deployment)
+        options.enable_cpu_mem_arena = False
+        _do_not_spin(options)
+        self._session = open_session(model, options, deployment)
+        self.inputs = tuple(value.name for value in self._session.get_inputs())
+        self.outputs = tuple(value.name for value in self._session.get_outputs())
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Outputs by name. Its time is its caller's: it is part of another computation."""
+        feeds = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
+        return dict(zip(self.outputs, _computed(self._session, None, feeds), strict=True))
+
+
+def run_model(model: onnx.ModelProto, inputs: Arrays, deployment: Deployment) -> Arrays:
+    """Run a small model that only exists in memory, once."""
+    return ModelRun(model, deployment).run(inputs)

@@ -1,0 +1,50 @@
+"""What a file holds changes a verdict: too coarse is a failure, and outputs alone show little."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from exporter.parity.measurement import Measurement
+from exporter.parity.status import Status, Who
+from exporter.parity.tolerance import Policy
+from exporter.parity.verdict_record import Verdict
+
+SEEN = 2.0**-6
+"""Largest share of an output's own rms that a limit may be where nothing but outputs is compared:
+above, a weight row that is wrong or a mask that is dropped moves it by less."""
+NEAR = 2.0
+"""Times the limit up to which an output of a lowered file may be off for want of knowledge."""
+
+
+def allowed(coarse: Sequence[str], policy: Policy, found: Verdict) -> Verdict:
+    """A file may hold what is declared, and nothing coarser, whatever its figures are.
+
+    Args:
+        coarse: formats that it holds and that are coarser.
+    """
+    if not coarse:
+        return found
+    said = (
+        f"the file holds {' and '.join(coarse)} here, coarser than the declared precision"
+        f" ({policy.precision}); {found.reason}"
+    )
+    return replace(found, status=Status.FAIL, who=Who.ONNX, reason=said)
+
+
+def visible(m: Measurement, found: Verdict) -> Verdict:
+    """Outputs alone show a fault only where the limit is smaller than what a fault does.
+
+    What a format costs there is known less well than with layers: which node stores what is not
+    known. An error that is just above the limit is no proof either.
+    """
+    bound = found.limit
+    if not m.alone or not m.held or bound is None:
+        return found
+    near = found.status is Status.FAIL and found.strain is not None and found.strain <= NEAR
+    coarse = found.status is Status.PASS and bound.rms > SEEN * (m.rms_scale or 0.0)
+    if not near and not coarse:
+        return found
+    why = "too coarse to see a fault" if coarse else "too near to tell a fault from rounding"
+    said = f"the limit at the output is {why}: compare layers; {found.reason}"
+    return replace(found, status=Status.AMBIGUOUS, who=Who.UNKNOWN, reason=said)

@@ -1,0 +1,75 @@
+"""The verdict of a whole report, from what stands in it; ``parity.exit_code.decide`` decides.
+
+Whoever puts a report together, changes a part of one or judges one again asks here, so that the
+verdict, the exit code and the certificate of one and the same report never differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.core.errors import EXIT_USER_INPUT
+from exporter.parity.exit_code import Decision, decide
+from exporter.parity.status import Status, status_of
+from exporter.report.schema import CHECK_STRUCTURE, Report
+
+GOLDEN_TAMPERED = "tampered"
+"""State of a golden that is not what was recorded: a wrong input, as a damaged file is."""
+
+
+def decided(report: Report) -> Report:
+    """The report with the verdict and the exit code that its parts give."""
+    found = decision_of(report)
+    tampered = any(held.state == GOLDEN_TAMPERED for held in report.golden)
+    code = EXIT_USER_INPUT if tampered else found.exit_code
+    return report.model_copy(update={"verdict": found.status.value, "exit_code": code})
+
+
+def decision_of(report: Report) -> Decision:
+    """Decide over links, contracts, goldens and checks of a report."""
+    return decide(
+        _statuses(report),
+        ambiguous=ambiguous_outputs(report),
+        ambiguous_cap=report.policy.max_ambiguous,
+    )
+
+
+def verdict_line(report: Report) -> str:
+    """The verdict as every page begins with it: a pass of outputs alone is not the same pass."""
+    only = report.links and all(not link.compared for link in report.links)
+    said = report.verdict.upper()
+    return f"{said}, outputs only" if only and report.verdict == Status.PASS else said
+
+
+def ambiguous_outputs(report: Report) -> int:
+    """How many outputs are ambiguous: what ``parity.max_ambiguous`` caps.
+
+    An output of a case counts once, however many of its elements are ambiguous and on however
+    many links. What is ambiguous and has no outputs counts as one: a contract, a layer walk whose
+    decision reached no output. A golden counts the outputs that moved, at least one per case.
+    """
+    outputs = {(o.case, o.name) for o in report.outputs if _unsure(o.verdict.verdict)}
+    count = len(outputs) or int(any(_unsure(link.verdict) for link in report.links))
+    count += sum(_unsure(held.verdict) for held in (*report.contracts, *report.checks))
+    return count + sum(
+        max(1, g.ambiguous, len(g.moved)) for g in report.golden if _unsure(g.verdict)
+    )
+
+
+def _unsure(verdict: str) -> bool:
+    return status_of(verdict) is Status.AMBIGUOUS
+
+
+def _statuses(report: Report) -> Iterator[tuple[Status, bool]]:
+    for link in report.links:
+        yield status_of(link.verdict), report.policy.required
+    for held in (*report.contracts, *report.checks):
+        yield status_of(held.verdict), held.required
+    for golden in report.golden:
+        yield status_of(golden.verdict), True
+    if report.stopped is not None:
+        yield Status.FAIL, True
+    # A report that says nothing about its differences comes from a version that failed for them.
+    differs = any(not held.accepted for held in report.structure)
+    if differs and all(held.code != CHECK_STRUCTURE for held in report.checks):
+        yield Status.FAIL, True
