@@ -48,6 +48,7 @@ FLOORS = (
     ),
     floor("interpret", "interpret", "numba numpy torch"),
     floor("execution", "execution", "ml_dtypes numpy onnx onnxruntime safetensors torch"),
+    floor("joining", "joining", "numpy onnx"),
     floor("build", "build", "onnx onnx_ir torch"),
     floor(
         "records",

@@ -1,0 +1,250 @@
+"""Values of two files that agree by their numbers, and by no more than that of one another.
+
+The state of one joining: what both files compute, what is joined and what is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from exporter.core.tensors import Arrays
+from exporter.graph.foreign_taps import origin_of
+from exporter.graph.index import GraphIndex
+from exporter.joining.digests import Digests
+from exporter.joining.evaluate import Values, evaluate
+from exporter.joining.flow import Flow
+from exporter.joining.joined import AS_IT_IS, How, Join, Layout, Proof
+from exporter.joining.match import Bank, Match, Sketch, closest, distance, sketch
+
+_FLOOR = 1e-11
+"""Below this two float64 values count as equal."""
+_MARGIN = 8.0
+"""Others have to be this many times further off."""
+
+
+class Joiner:
+    """State of one joining."""
+
+    def __init__(
+        self,
+        expected: GraphIndex,
+        actual: GraphIndex,
+        inputs: Sequence[Arrays],
+        folder: Path,
+        inputs_of_actual: Mapping[str, str] | None,
+        within: float,
+    ):
+        self.within = within
+        names = inputs_of_actual or {name: name for name in actual.inputs}
+        self.inputs = [{name: held[names[name]] for name in actual.inputs} for held in inputs]
+        self.a, self.b = Flow(expected), Flow(actual)
+        self.digests, self.digests_b = Digests(expected), Digests(actual, names)
+        self.values_a, self.values_b = Values(folder), Values(folder)
+        self.missing = evaluate(expected, inputs, self.values_a).missing
+        self.missing |= evaluate(actual, self.inputs, self.values_b).missing
+        self._modules = _modules(expected)
+        self.sketches: dict[str, Sketch] = {}
+        self.bank = Bank(self._told())
+        self.joins: dict[str, Join] = {}
+        self.ambiguous: set[str] = set()
+        # Of a joined value of B, or an input: what it is, in A's terms.
+        self.identity: dict[str, bytes] = {n: self.digests_b.of(n) for n in actual.inputs}
+
+    def _told(self) -> Iterable[tuple[str, Sketch, Sequence[np.ndarray]]]:
+        for name in self.a.order:
+            arrays = self.values_a.get(name)
+            held = sketch(arrays) if arrays and name in self.a.variable else None
+            if arrays is not None and held is not None:
+                self.sketches[name] = held
+                yield name, held, arrays
+
+    def counts(self, name: str) -> bool:
+        """Whether a value of B is a floating one that depends on what goes in."""
+        arrays = self.values_b.get(name)
+        return (
+            name in self.b.variable and arrays is not None and arrays[0].dtype.kind not in "biuOSU"
+        )
+
+    # -- by value ---------------------------------------------------------------------------------
+
+    def match(self, names: Iterable[str]) -> None:
+        """Join those of some values of B, in its order, that agree with values of A."""
+        for name in names:
+            arrays = self.values_b.get(name)
+            if name not in self.b.variable or name in self.joins or arrays is None:
+                continue
+            held = sketch(arrays)
+            if held is None:
+                continue
+            near = self.bank.near(held, arrays, self.within)
+            self.ambiguous.discard(name)
+            if near:
+                self._decide(name, near)
+
+    def _decide(self, name: str, near: list[Match]) -> None:
+        rivals = [m for m in near if m.distance <= max(_MARGIN * near[0].distance, _FLOOR)]
+        equal = all(match.distance <= _FLOOR for match in rivals)
+        same = self._one_function(rivals)
+        chosen = rivals if same else self._by_structure(name, rivals, equal)
+        if not chosen:
+            self.ambiguous.add(name)
+            return
+        best = min(chosen, key=lambda match: self._preference(name, match))
+        how = self._how(name, best.name, settled=not same)
+        self.take(name, best, how, Proof.VALUE)
+
+    def _one_function(self, rivals: list[Match]) -> bool:
+        return len({self._root_digest(match.name) for match in rivals}) == 1
+
+    def _root_digest(self, name: str) -> bytes:
+        return self.digests.of(self.digests.root(name))
+
+    def _by_structure(self, name: str, rivals: list[Match], equal: bool) -> list[Match]:
+        """The rivals of one function that are made as ``name`` is; none where two functions are.
+
+        Args:
+            equal: their numbers are the same, so that weights need not tell them apart.
+        """
+        made = [m for m in rivals if self._same_making(m.name, name, weights=True)]
+        if not made and equal:
+            made = [m for m in rivals if self._same_making(m.name, name, weights=False)]
+        return made if made and self._one_function(made) else []
+
+    def _same_making(self, a: str, b: str, *, weights: bool) -> bool:
+        """The same operator on the same joined values and, with ``weights``, the same constants."""
+        left, right = (flow.graph.producer.get(n) for flow, n in ((self.a, a), (self.b, b)))
+        if left is None or right is None:
+            return False
+        ours, theirs = self.a.graph.nodes[left], self.b.graph.nodes[right]
+        if (ours.op_type, len(ours.input)) != (theirs.op_type, len(theirs.input)):
+            return False
+        if weights and self.digests.body(left) != self.digests_b.body(right):
+            return False
+        for one, other in zip(ours.input, theirs.input, strict=True):
+            if other in self.identity:
+                if self._root_digest(one) != self.identity[other]:
+                    return False
+            elif weights and self.digests.of(one) != self.digests_b.of(other):
+                return False
+        return True
+
+    def _preference(self, name: str, match: Match) -> tuple:
+        a, graph = match.name, self.a.graph
+        arrays, ours = self.values_b[name], self.values_a[a]
+        making = graph.nodes[graph.producer[a]].op_type
+        return (
+            a != name,
+            match.layout.perm is not None,
+            any(left.shape != right.shape for left, right in zip(ours, arrays, strict=True)),
+            making != self.b.graph.nodes[self.b.graph.producer[name]].op_type,
+            match.distance,
+        )
+
+    def _how(self, name: str, a: str, *, settled: bool = False) -> How:
+        if a == name and not settled:
+            return How.NAME
+        module = self._modules.get(a, "")
+        if module and legacy_scope(name) == module:
+            return How.SCOPE
+        made = settled or self._same_making(a, name, weights=True)
+        return How.STRUCTURE if made else How.NUMBERS
+
+    def take(self, name: str, match: Match, how: How, proof: Proof) -> None:
+        """Hold a join."""
+        self.joins[name] = Join(
+            expected=match.name,
+            actual=name,
+            how=how,
+            proof=proof,
+            layout=match.layout,
+            distance=match.distance,
+        )
+        self.identity[name] = self._root_digest(match.name)
+        self.ambiguous.discard(name)
+
+    def how(self, name: str, a: str) -> How:
+        """What leads to a join."""
+        return self._how(name, a)
+
+    # -- outputs ----------------------------------------------------------------------------------
+
+    def check_outputs(self) -> None:
+        """Outputs of one public name are compared, whatever the numbers say."""
+        for name in self.b.graph.outputs:
+            if name not in self.a.graph.outputs or name not in self.b.graph.producer:
+                continue
+            held = self.joins.get(name)
+            if held is not None and held.expected == name and held.proof is Proof.VALUE:
+                self.joins[name] = replace(held, how=How.INTERFACE)
+                continue
+            left, right = self.values_a.get(name), self.values_b.get(name)
+            found = closest(left, right) if left and right else None
+            far = found[1] if found else float("inf")
+            proof = Proof.VALUE if far <= self.within else Proof.NONE
+            self.joins[name] = Join(
+                expected=name,
+                actual=name,
+                how=How.INTERFACE,
+                proof=proof,
+                layout=AS_IT_IS,
+                distance=far,
+            )
+
+    # -- what comes second ------------------------------------------------------------------------
+
+    def drop_second_best(self) -> None:
+        """Of two values of B that were joined with one of A and differ, the nearer one stays."""
+        claims: dict[bytes, list[Join]] = {}
+        for join in self.joins.values():
+            if join.proof is Proof.VALUE and join.how is not How.INTERFACE:
+                claims.setdefault(self._root_digest(join.expected), []).append(join)
+        for held in claims.values():
+            best = min(join.distance for join in held)
+            for join in held:
+                if join.distance > max(_MARGIN * best, 100 * _FLOOR) and self._other(join, held):
+                    del self.joins[join.actual]
+                    self.ambiguous.add(join.actual)
+
+    def _other(self, join: Join, held: list[Join]) -> bool:
+        """Whether a nearer one is another value, and not this one with more behind it."""
+        nearest = min(held, key=lambda one: one.distance)
+        roots = {self.digests_b.root(one.actual) for one in (nearest, join)}
+        return len(roots) == 2
+
+    def layout(self, a: str, b: str) -> tuple[Layout, float] | None:
+        """How B would hold a value of A's: by its shape or, where that says little, by numbers."""
+        ours, theirs = self.values_a[a], self.values_b[b]
+        if all(left.shape == right.shape for left, right in zip(ours, theirs, strict=True)):
+            far = max(distance(left, right) for left, right in zip(ours, theirs, strict=True))
+            return AS_IT_IS, far
+        return closest(ours, theirs)
+
+
+def _modules(graph: GraphIndex) -> dict[str, str]:
+    """Module path of values, as torch's exporters have written it onto nodes or into names."""
+    found = {}
+    for node in graph.nodes:
+        origin = origin_of(node)
+        for name in filter(None, node.output):
+            module = origin.module if origin is not None else legacy_scope(name)
+            if module:
+                found[name] = module
+    return found
+
+
+def legacy_scope(name: str) -> str:
+    """``/model/blocks.1/q/Add_output_0`` as ``model.blocks.1.q``; "" of other names."""
+    if not name.startswith("/"):
+        return ""
+    parts = name.split("/")[1:-1]
+    found: list[str] = []
+    for part in parts:
+        # Lists of modules are written twice: /blocks/blocks.1
+        if found and part.startswith(found[-1] + "."):
+            found.pop()
+        found.append(part)
+    return ".".join(found)

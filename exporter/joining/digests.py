@@ -1,0 +1,97 @@
+"""What a value is made of, as a digest: equal digests are the same function of the same inputs.
+
+    digest(value) = hash(operator, attributes, digests of what it reads)
+    digest(weight) = hash(dtype, shape, bytes)
+
+Names do not count, except those of the graph's inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+
+from exporter.graph.attributes import attribute_values
+from exporter.graph.index import GraphIndex
+
+MOVES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
+"""Operators that show the same elements in another shape or order."""
+
+
+class Digests:
+    """Digests of the values of a graph.
+
+    Args:
+        inputs: what a graph's input is called in both files, where that is not its own name.
+    """
+
+    def __init__(self, graph: GraphIndex, inputs: Mapping[str, str] | None = None):
+        self._graph = graph
+        self._versions = {held.domain: held.version for held in graph.model.opset_import}
+        self._found: dict[str, bytes] = {
+            name: _hash(b"input", (inputs or {}).get(name, name).encode()) for name in graph.inputs
+        }
+        self._bodies: dict[int, bytes] = {}
+        for index in range(len(graph.nodes)):
+            self._add(index)
+
+    def of(self, name: str) -> bytes:
+        """Digest of a value or an initialiser; b"" of what is left out."""
+        if name not in self._found and name in self._graph.initializers:
+            self._found[name] = _content(self._graph, name)
+        return self._found.get(name, b"")
+
+    def body(self, index: int) -> bytes:
+        """Digest of a node's operator and attributes alone."""
+        if index not in self._bodies:
+            self._bodies[index] = self._body(self._graph.nodes[index])
+        return self._bodies[index]
+
+    def root(self, name: str) -> str:
+        """The value that a value shows in another shape or order; itself where it is none."""
+        graph = self._graph
+        while name in graph.producer:
+            node = graph.nodes[graph.producer[name]]
+            if node.op_type not in MOVES or node.domain not in ("", "ai.onnx"):
+                return name
+            name = node.input[0]
+        return name
+
+    def _add(self, index: int) -> None:
+        node = self._graph.nodes[index]
+        inner = [name for name in self._graph.reads[index] if name not in node.input]
+        parts = [self.of(name) for name in (*node.input, *inner)]
+        whole = _hash(self.body(index), *parts)
+        if node.op_type.startswith(("Random", "Bernoulli", "Multinomial")):
+            whole = _hash(whole, str(index).encode())  # no draw is another one's
+        for slot, name in enumerate(node.output):
+            if name:
+                self._found[name] = _hash(whole, str(slot).encode())
+
+    def _body(self, node: onnx.NodeProto) -> bytes:
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        version = self._versions.get(node.domain, self._versions.get(domain, 0))
+        held = attribute_values(node, version)
+        parts = [f"{name}=".encode() + held[name].bits for name in sorted(held)]
+        return _hash(domain.encode(), node.op_type.encode(), *parts)
+
+
+def _content(graph: GraphIndex, name: str) -> bytes:
+    array = graph.array(name)
+    head = f"{array.dtype.name} {list(array.shape)}".encode()
+    if array.dtype.hasobject:
+        return _hash(head, repr(array.tolist()).encode())
+    whole = hashlib.blake2b(head, digest_size=16)
+    whole.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return whole.digest()
+
+
+def _hash(*parts: bytes) -> bytes:
+    whole = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        whole.update(len(part).to_bytes(8, "little"))
+        whole.update(part)
+    return whole.digest()

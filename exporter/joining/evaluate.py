@@ -1,0 +1,261 @@
+"""Every value of a graph in float64, on several sets of inputs at once.
+
+Nodes are run in stretches, each in one session of onnxruntime with float64 for float32. Where that
+has no kernel, a stretch is halved until a single node is left, which onnx's own evaluator computes,
+or, of operators that only onnxruntime knows, onnxruntime in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from exporter.core.errors import ExportVerifyError
+from exporter.core.tensors import Arrays
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_float64 import run_double
+from exporter.execution.onnxruntime import ModelRun, WindowRun
+from exporter.graph.double_piece import double_model
+from exporter.graph.index import GraphIndex
+from exporter.graph.subgraph import OWN, WindowGraph, cut_window, standalone
+
+STRETCH = 64
+"""Nodes that are tried in one session."""
+IN_MEMORY = 1 << 30
+"""Bytes of values that are held in memory; what comes on top lies in a folder."""
+_LARGE = 1 << 16
+_EXACT = Deployment(level="disable", threads=1)
+_SEQUENCES = frozenset({"SplitToSequence", "SequenceConstruct", "SequenceEmpty"})
+
+
+class Values:
+    """Values by name, one array per set of inputs; large ones go to ``folder`` past a bound."""
+
+    def __init__(self, folder: Path, *, bound: int = IN_MEMORY):
+        self.folder = folder
+        self._left = bound
+        self._held: dict[str, list[np.ndarray]] = {}
+        self._files = 0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._held
+
+    def __getitem__(self, name: str) -> list[np.ndarray]:
+        return self._held[name]
+
+    def get(self, name: str) -> list[np.ndarray] | None:
+        """The arrays of a value; None where it was not computed."""
+        return self._held.get(name)
+
+    def names(self) -> Iterable[str]:
+        return self._held.keys()
+
+    def put(self, name: str, arrays: Sequence[np.ndarray]) -> None:
+        """Hold the arrays of a value, in place of any that were there."""
+        self._held[name] = [self._keep(array) for array in arrays]
+
+    def _keep(self, array: np.ndarray) -> np.ndarray:
+        self._left -= array.nbytes
+        if self._left > 0 or array.nbytes < _LARGE or array.dtype.hasobject:
+            return array
+        self._files += 1
+        path = self.folder / f"{id(self)}_{self._files}.npy"
+        np.save(path, array)
+        return np.load(path, mmap_mode="r")
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """What was computed of a graph.
+
+    Attributes:
+        values: by name; a forced value is here as the graph itself computes it.
+        coarse: names of values that only float32 was to be had of, and of all behind them.
+        missing: names that nothing computes -> why.
+    """
+
+    values: Values
+    coarse: set[str] = field(default_factory=set)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def evaluate(
+    graph: GraphIndex,
+    inputs: Sequence[Arrays],
+    values: Values,
+    *,
+    nodes: Sequence[int] | None = None,
+    given: Values | None = None,
+    forced: Mapping[str, Sequence[np.ndarray]] | None = None,
+) -> Evaluation:
+    """Compute a graph in float64.
+
+    Args:
+        inputs: the sets of inputs, one array per graph input; float32 ones are widened.
+        values: where results go.
+        nodes: those to compute, in order; all by default.
+        given: values of the nodes that are not computed.
+        forced: name -> arrays that every reader of that value is fed instead.
+    """
+    return _Walk(graph, inputs, values, given, forced or {}).run(
+        range(len(graph.nodes)) if nodes is None else nodes
+    )
+
+
+class _Walk:
+    def __init__(
+        self,
+        graph: GraphIndex,
+        inputs: Sequence[Arrays],
+        values: Values,
+        given: Values | None,
+        forced: Mapping[str, Sequence[np.ndarray]],
+    ):
+        self.graph = graph
+        self.found = Evaluation(values=values)
+        self.inputs = {
+            name: [wide(np.asarray(arrays[name])) for arrays in inputs] for name in graph.inputs
+        }
+        self.given = given
+        self.forced = forced
+        self.cut = frozenset(forced)
+        self.sets = len(inputs)
+
+    def run(self, nodes: Iterable[int]) -> Evaluation:
+        order = list(nodes)
+        for start in range(0, len(order), STRETCH):
+            self._stretch(order[start : start + STRETCH])
+        return self.found
+
+    def _stretch(self, nodes: list[int]) -> None:
+        able = [node for node in nodes if not self._lacks(node)]
+        if not able:
+            return
+        try:
+            self._compute(able)
+        except Exception as error:  # noqa: BLE001 - no kernel, or an operator of its own
+            if len(able) > 1:
+                half = len(able) // 2
+                self._stretch(able[:half])
+                self._stretch(able[half:])
+            else:
+                self._alone(able[0], error)
+
+    def _lacks(self, node: int) -> bool:
+        """Whether a node reads what nobody computes; notes its outputs as missing then."""
+        for name in self.graph.reads[node]:
+            if name in self.found.missing and name not in self.forced:
+                why = self.found.missing[name]
+                outputs = filter(None, self.graph.nodes[node].output)
+                self.found.missing.update((out, why) for out in outputs)
+                return True
+        return False
+
+    def _window(self, nodes: list[int]) -> tuple[WindowGraph, list[str]]:
+        graph = self.graph
+        # Sequences cannot cross the end of a session: what makes one is repeated.
+        whole = set(nodes)
+        stack = list(nodes)
+        while stack:
+            for name in graph.reads[stack.pop()]:
+                maker = graph.producer.get(name)
+                if maker is None or maker in whole:
+                    continue
+                if graph.nodes[maker].op_type in _SEQUENCES:
+                    whole.add(maker)
+                    stack.append(maker)
+        order = tuple(sorted(whole))
+        made = [name for i in nodes for name in graph.nodes[i].output if name]
+        inside = {name for i in order for name in graph.nodes[i].output}
+        reads = {name for i in order for name in graph.reads[i]} - graph.initializers.keys()
+        outside = {name for name in reads if name in self.cut or name not in inside}
+        window = cut_window(
+            graph,
+            order,
+            keep=made,
+            pending=(),
+            forced=self.cut,
+            dtypes={name: narrow(self._read(name, 0)).dtype for name in outside},
+            feed_matrices=True,
+        )
+        return window, made
+
+    def _compute(self, nodes: list[int]) -> None:
+        window, made = self._window(nodes)
+        session = ModelRun(double_model(standalone(window, self.graph)), _EXACT)
+        fed = {name: wide(self.graph.array(name)) for name in window.fed}
+        results = [
+            session.run({name: wide(self._read(name, at)) for name in window.inputs} | fed)
+            for at in range(self.sets)
+        ]
+        self._put(made, results)
+        for node in nodes:
+            self._spread(node)
+
+    def _alone(self, node: int, first: Exception) -> None:
+        """Compute one node in another way, or note why there is none."""
+        try:
+            window, made = self._window([node])
+        except KeyError as error:
+            outputs = filter(None, self.graph.nodes[node].output)
+            self.found.missing.update((out, f"{error} is not at hand") for out in outputs)
+            return None
+        results: list[Mapping[str, np.ndarray]] = []
+        for at in range(self.sets):
+            feeds = {name: self._read(name, at) for name in window.inputs}
+            fed = {name: self.graph.array(name) for name in window.fed}
+            run = run_double(standalone(window, self.graph), feeds | fed)
+            if not run.values:
+                return self._coarsely(node, window, made, first)
+            results.append(run.values)
+        self._put(made, results)
+        return self._spread(node)
+
+    def _coarsely(self, node: int, window: WindowGraph, made: list[str], first: Exception) -> None:
+        try:
+            session = WindowRun(window, self.graph, _EXACT)
+            results = [
+                session.run({name: narrow(self._read(name, at)) for name in window.inputs})
+                for at in range(self.sets)
+            ]
+        except (ExportVerifyError, KeyError) as error:
+            why = str(error or first).splitlines()[0][:200]
+            self.found.missing.update((name, why) for name in made)
+            return
+        self._put(made, results)
+        self.found.coarse.update(made)
+
+    def _spread(self, node: int) -> None:
+        if any(name in self.found.coarse for name in self.graph.reads[node]):
+            self.found.coarse.update(name for name in self.graph.nodes[node].output if name)
+
+    def _put(self, made: list[str], results: Sequence[Mapping[str, np.ndarray]]) -> None:
+        for name in made:
+            key = name + OWN if name in self.cut else name
+            if all(key in result for result in results):
+                self.found.values.put(name, [wide(np.array(r[key])) for r in results])
+
+    def _read(self, name: str, at: int) -> np.ndarray:
+        if name in self.forced:
+            return self.forced[name][at]
+        if name in self.inputs:
+            return self.inputs[name][at]
+        held = self.found.values.get(name)
+        if held is None and self.given is not None:
+            held = self.given.get(name)
+        if held is None:
+            raise KeyError(name)
+        return held[at]
+
+
+def wide(array: np.ndarray) -> np.ndarray:
+    """float32 as float64; other types stay."""
+    return array.astype(np.float64) if array.dtype == np.float32 else np.asarray(array, order="C")
+
+
+def narrow(array: np.ndarray) -> np.ndarray:
+    """float64 as float32; other types stay."""
+    return array.astype(np.float32) if array.dtype == np.float64 else np.asarray(array, order="C")

@@ -1,0 +1,86 @@
+"""What depends on what in a graph: values behind and in front of a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from exporter.graph.index import GraphIndex
+
+
+class Flow:
+    """Look-ups over one graph."""
+
+    def __init__(self, graph: GraphIndex):
+        self.graph = graph
+        self.order = tuple(name for node in graph.nodes for name in node.output if name)
+        self.variable = self._variable()
+
+    def _variable(self) -> frozenset[str]:
+        """Values that depend on what goes in, and not on sizes alone."""
+        graph, found = self.graph, set(self.graph.inputs)
+        for at, node in enumerate(graph.nodes):
+            if node.op_type not in ("Shape", "Size") and found & set(graph.reads[at]):
+                found.update(name for name in node.output if name)
+        return frozenset(found - set(graph.inputs))
+
+    def reads(self, name: str) -> tuple[str, ...]:
+        """What the node of a value reads; nothing of an input or a constant."""
+        at = self.graph.producer.get(name)
+        return () if at is None else self.graph.reads[at]
+
+    def made_from(self, name: str) -> tuple[str, ...]:
+        """Values that are computed from this one by one node."""
+        graph = self.graph
+        users = graph.consumers.get(name, ())
+        return tuple(out for user in users for out in graph.nodes[user].output if out)
+
+    def behind(self, name: str, most: int | None = None) -> list[int]:
+        """Nodes that depend on a value, in the order of the graph; at most so many."""
+        graph, found, reached = self.graph, [], {name}
+        users = graph.consumers.get(name, ())
+        for at in range(min(users, default=len(graph.nodes)), len(graph.nodes)):
+            if reached.isdisjoint(graph.reads[at]):
+                continue
+            found.append(at)
+            reached.update(graph.nodes[at].output)
+            if most is not None and len(found) >= most:
+                break
+        return found
+
+    def ancestors(self, name: str) -> set[str]:
+        """Everything that a value is computed from, itself included."""
+        found, stack = {name}, [name]
+        while stack:
+            for read in self.reads(stack.pop()):
+                if read not in found:
+                    found.add(read)
+                    stack.append(read)
+        return found
+
+    def frontier(self, name: str, stops: Collection[str]) -> frozenset[str]:
+        """The nearest of some values, and of the graph's inputs, that a value is computed from."""
+        found, seen, stack = set(), {name}, list(self.reads(name))
+        while stack:
+            at = stack.pop()
+            if at in seen:
+                continue
+            seen.add(at)
+            if at in stops or at in self.graph.inputs:
+                found.add(at)
+            else:
+                stack.extend(self.reads(at))
+        return frozenset(found)
+
+    def reaches(
+        self, name: str, wanted: Callable[[str], bool], through: Callable[[str], bool]
+    ) -> bool:
+        """Whether a value leads to a wanted one by values that may be passed through."""
+        seen, stack = {name}, [name]
+        while stack:
+            for made in self.made_from(stack.pop()):
+                if wanted(made):
+                    return True
+                if made not in seen and through(made):
+                    seen.add(made)
+                    stack.append(made)
+        return False

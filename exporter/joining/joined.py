@@ -1,0 +1,117 @@
+"""What was found to be one and the same value in two files, and how."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+
+class How(StrEnum):
+    """What led to a join; numbers have proved every one of them."""
+
+    INTERFACE = "interface"
+    """An output of both files, by its public name."""
+    NAME = "name"
+    """The value has kept its name."""
+    SCOPE = "scope"
+    """The value stands in the module that a legacy exporter has written into its name."""
+    STRUCTURE = "structure"
+    """The same operator on the same weights and the same joined values."""
+    NUMBERS = "numbers"
+    """Nothing but its numbers."""
+
+
+class Proof(StrEnum):
+    """What the numbers have shown."""
+
+    VALUE = "value"
+    """Both files compute the same numbers there."""
+    ROLE = "role"
+    """They do not, yet fed the one's numbers there, the other computes the same behind it."""
+    NONE = "none"
+    """An output of both files; numbers bear out nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How one file holds another's value: axes in another order, then in another shape.
+
+    ``perm`` is the order of the axes that have more than one element; None as they stand.
+    """
+
+    perm: tuple[int, ...] | None = None
+
+    def apply(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The expected file's array as the actual file holds it, in its ``shape``."""
+        return np.ascontiguousarray(self._turned(array)).reshape(shape)
+
+    def undo(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The actual file's array in the expected file's ``shape`` and order."""
+        if self.perm is None:
+            return array.reshape(shape)
+        sizes = [size for size in shape if size != 1]
+        turned = array.reshape([sizes[axis] for axis in self.perm])
+        return np.ascontiguousarray(turned.transpose(np.argsort(self.perm))).reshape(shape)
+
+    def _turned(self, array: np.ndarray) -> np.ndarray:
+        if self.perm is None:
+            return array
+        squeezed = array.reshape([size for size in array.shape if size != 1])
+        return squeezed.transpose(self.perm)
+
+
+AS_IT_IS = Layout()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """One value in two files.
+
+    Attributes:
+        expected, actual: its names there.
+        how: what led to it. proof: what the numbers have shown.
+        layout: how the actual file holds it.
+        distance: relative rms distance of the two, the larger of all sets of inputs; with
+            everything in front as the expected file has it.
+    """
+
+    expected: str
+    actual: str
+    how: How
+    proof: Proof
+    layout: Layout = AS_IT_IS
+    distance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """The joins of two files.
+
+    Attributes:
+        joins: in the order of the actual file.
+        ambiguous: values of the actual file that agree with several of the expected file's that
+            are not the same; they are not joined.
+        alone: further floating values of the actual file that agree with none.
+        candidates: floating values of the actual file that depend on its inputs.
+        missing: values of either file that nothing could compute in float64 -> why.
+    """
+
+    joins: tuple[Join, ...]
+    ambiguous: tuple[str, ...]
+    alone: tuple[str, ...]
+    candidates: int
+    missing: dict[str, str]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Joins by what led to them."""
+        return dict(Counter(str(join.how) for join in self.joins))
+
+    @property
+    def share(self) -> float:
+        """Share of the actual file's floating values that are joined."""
+        left = len(self.ambiguous) + len(self.alone)
+        return 1.0 - left / self.candidates if self.candidates else 0.0

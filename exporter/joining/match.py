@@ -1,0 +1,167 @@
+"""Find the values of one file that agree with a value of another, up to transpose and reshape.
+
+A sketch (of every set of inputs: rms, mean, mean magnitude) is the same however a value is laid
+out, and two values cannot be nearer to each other than their sketches are. Those that are near in
+all of them are held against each other element by element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from exporter.joining.joined import AS_IT_IS, Layout
+
+_MOST_AXES = 5
+_MOST_LOOKED_AT = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A value that agrees: its name, how it is laid out, the relative rms distance."""
+
+    name: str
+    layout: Layout
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """Of one value: family of its dtype, elements per set of inputs, figures per set."""
+
+    family: str
+    elements: tuple[int, ...]
+    figures: np.ndarray
+
+
+def sketch(arrays: Sequence[np.ndarray]) -> Sketch | None:
+    """The sketch of a value; None where there is nothing in it to tell it from others.
+
+    Args:
+        arrays: one per set of inputs.
+    """
+    family = _family(arrays[0].dtype)
+    if not family or any(array.size == 0 for array in arrays):
+        return None
+    rows, varied = [], False
+    for array in arrays:
+        flat = np.asarray(array, np.float64).reshape(-1)
+        held = flat[np.isfinite(flat)]
+        if not held.size:
+            return None
+        peak = float(np.abs(held).max())
+        if peak == 0.0:
+            return None
+        scaled = held / peak
+        rms = float(np.sqrt(np.mean(scaled * scaled)))
+        rows.append((np.log(peak) + np.log(rms), scaled.mean() / rms, np.abs(scaled).mean() / rms))
+        varied = varied or bool((held != held[0]).any()) or held.size != flat.size
+    figures = np.array(rows)
+    # Of one number, or one number repeated, that is the same whatever goes in, nothing is known.
+    moved = any(not np.array_equal(figures[0], row) for row in figures[1:])
+    same_sizes = len({array.size for array in arrays}) == 1
+    if not varied and (family != "f" or not (moved and same_sizes)):
+        return None
+    return Sketch(family, tuple(array.size for array in arrays), figures)
+
+
+class Bank:
+    """The values of one file, to be asked for those that agree with another file's.
+
+    Args:
+        values: name, sketch and arrays.
+    """
+
+    def __init__(self, values: Iterable[tuple[str, Sketch, Sequence[np.ndarray]]]):
+        self._arrays: dict[str, Sequence[np.ndarray]] = {}
+        self._groups: dict[tuple, tuple[list[str], list[np.ndarray]]] = {}
+        for name, held, arrays in values:
+            self._arrays[name] = arrays
+            names, figures = self._groups.setdefault((held.family, held.elements), ([], []))
+            names.append(name)
+            figures.append(held.figures)
+        self._stacked = {key: np.stack(held[1]) for key, held in self._groups.items()}
+
+    def near(
+        self, held: Sketch, arrays: Sequence[np.ndarray], within: float, most: int = _MOST_LOOKED_AT
+    ) -> list[Match]:
+        """Values within a relative rms distance, nearest first."""
+        key = (held.family, held.elements)
+        if key not in self._groups:
+            return []
+        apart = np.abs(self._stacked[key] - held.figures).max(axis=(1, 2))
+        # Each figure moves by little more than twice the distance at most.
+        order = np.argsort(apart, kind="stable")
+        limit = 2.5 * within + 1e-12
+        found = []
+        for at in order[:most]:
+            if apart[at] > limit:
+                break
+            name = self._groups[key][0][at]
+            match = closest(self._arrays[name], arrays)
+            if match is not None and match[1] <= within:
+                found.append(Match(name=name, layout=match[0], distance=match[1]))
+        return sorted(found, key=lambda match: match.distance)
+
+
+def closest(
+    expected: Sequence[np.ndarray], actual: Sequence[np.ndarray], good: float = 1e-6
+) -> tuple[Layout, float] | None:
+    """The layout in which two values agree best, and how well; None where no layout fits."""
+    if any(a.size != b.size for a, b in zip(expected, actual, strict=True)):
+        return None
+    best = (AS_IT_IS, _apart(expected, actual, AS_IT_IS))
+    if best[1] <= good:
+        return best
+    for perm in _perms(expected):
+        layout = Layout(perm)
+        distance = _apart(expected, actual, layout)
+        if distance < best[1]:
+            best = (layout, distance)
+    return best
+
+
+def _perms(arrays: Sequence[np.ndarray]) -> Iterable[tuple[int, ...]]:
+    axes = {sum(size != 1 for size in array.shape) for array in arrays}
+    if len(axes) != 1 or not 2 <= (count := axes.pop()) <= _MOST_AXES:
+        return ()
+    return (perm for perm in permutations(range(count)) if perm != tuple(range(count)))
+
+
+def _apart(expected: Sequence[np.ndarray], actual: Sequence[np.ndarray], layout: Layout) -> float:
+    worst = 0.0
+    for left, right in zip(expected, actual, strict=True):
+        worst = max(worst, distance(layout.apply(left, right.shape), right))
+        if worst > 1.0:
+            break
+    return worst
+
+
+def distance(left: np.ndarray, right: np.ndarray) -> float:
+    """Relative rms distance of two arrays of one shape; infinite where infinities differ."""
+    a, b = np.asarray(left, np.float64).reshape(-1), np.asarray(right, np.float64).reshape(-1)
+    finite = np.isfinite(a)
+    if not finite.all() or not np.isfinite(b).all():
+        if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+            return float("inf")
+        a, b = a[finite], b[finite]
+        if not np.isfinite(b).all():
+            return float("inf")
+    scale = float(np.abs(a).max(initial=0.0))
+    if scale == 0.0:
+        return 0.0 if not b.any() else float("inf")
+    with np.errstate(over="ignore"):
+        apart = float(np.linalg.norm((a - b) / scale))
+    return apart / float(np.linalg.norm(a / scale))
+
+
+def _family(dtype: np.dtype) -> str:
+    if dtype.kind == "b":
+        return "b"
+    if dtype.kind in "iu":
+        return "i"
+    floating = dtype.kind == "f" or "float" in dtype.name
+    return "f" if floating else ""

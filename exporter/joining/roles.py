@@ -1,0 +1,208 @@
+"""Values that do not agree, and stand in the place of one that should: found by what is behind.
+
+    A   x -> [linear] -> a -> [gelu] -> [linear] -> b
+    B   x -> [linear, one weight wrong] -> v -> [gelu] -> [linear] -> w
+
+v agrees with nothing, and w with nothing, for the fault is in it. Fed a in the place of v, B
+computes b at w: so v stands for a. A wrong a' would have to give a value of A's behind the next
+weights as well, and where two do so equally far, nobody is named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from exporter.joining.by_value import Joiner
+from exporter.joining.evaluate import Values, evaluate
+from exporter.joining.joined import Layout, Proof
+from exporter.joining.match import Match, sketch
+
+_LOOK_AHEAD = 48
+"""Nodes behind a value that are computed to see whether it stands for another."""
+_CANDIDATES = 6
+MOST_TRIED = 400
+"""Looks ahead in all: files that have little in common end there."""
+_WEIGHT = 8
+"""Elements from which a constant between two values tells a layer from others."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """A value of A in the place of one of B: what agrees behind it then, and how good a fit."""
+
+    name: str
+    layout: Layout
+    distance: float
+    agreeing: int
+    anchored: int
+    overlap: float
+
+
+class Roles:
+    """Finds the joins that are proved by role; adds them to the joiner's."""
+
+    def __init__(self, joiner: Joiner):
+        self.joiner = joiner
+        self.a, self.b = joiner.a, joiner.b
+        self.tried = 0
+        self.forced: dict[str, list[np.ndarray]] = {}
+
+    def find(self) -> None:
+        seen: set[str] = set()
+        while self.tried < MOST_TRIED:
+            name = next((n for n in self.b.order if n not in seen and self._is_lost(n)), None)
+            if name is None:
+                return
+            seen.add(name)
+            found = self._role(name)
+            if found is None:
+                continue
+            match = Match(name=found.name, layout=found.layout, distance=found.distance)
+            self.joiner.take(name, match, self.joiner.how(name, found.name), Proof.ROLE)
+            self._feed(name, found)
+
+    def _proved(self, name: str) -> bool:
+        held = self.joiner.joins.get(name)
+        return held is not None and held.proof is not Proof.NONE
+
+    def _is_lost(self, name: str) -> bool:
+        """A value that depends on the inputs and leads to no joined one but by unjoined ones."""
+        if name not in self.b.variable or self._proved(name) or name in self.joiner.ambiguous:
+            return False
+        if name not in self.joiner.values_b:
+            return False
+        return not self.b.reaches(name, self._proved, lambda made: not self._proved(made))
+
+    def _role(self, name: str) -> _Try | None:
+        rated = []
+        for candidate, overlap in self._candidates(name):
+            self.tried += 1
+            found = self._try(name, candidate, overlap)
+            if found is not None and found.anchored:
+                rated.append(found)
+        rated.sort(key=lambda held: (-held.anchored, -held.agreeing, -held.overlap))
+        if not rated:
+            return None
+        if len(rated) > 1:
+            first, second = rated[:2]
+            ahead = (first.anchored, first.agreeing, first.overlap)
+            same = self._digest(first.name) == self._digest(second.name)
+            if ahead == (second.anchored, second.agreeing, second.overlap) and not same:
+                self.joiner.ambiguous.add(name)
+                return None
+        return rated[0]
+
+    def _digest(self, name: str) -> bytes:
+        digests = self.joiner.digests
+        return digests.of(digests.root(name))
+
+    def _candidates(self, name: str) -> list[tuple[str, float]]:
+        """Values of A that are not joined, of the same size and behind the same joined values."""
+        joins = self.joiner.joins
+        theirs = self.b.frontier(name, [n for n in joins if self._proved(n)])
+        wanted = {joins[n].expected if n in joins else n for n in theirs}
+        taken = {join.expected for join in joins.values() if join.proof is not Proof.NONE}
+        roots = {self._digest(n) for n in wanted if n in self.a.graph.producer}
+        arrays = self.joiner.values_b[name]
+        rated = []
+        for other, held in self.joiner.sketches.items():
+            ours = self.joiner.values_a[other]
+            if other in taken or held.elements != tuple(array.size for array in arrays):
+                continue
+            if _kind(ours[0]) != _kind(arrays[0]):
+                continue
+            front = self.a.frontier(other, taken)
+            told = {self._digest(n) if n in self.a.graph.producer else n for n in front}
+            asked = roots | {n for n in wanted if n not in self.a.graph.producer}
+            overlap = len(told & asked) / max(1, len(told | asked))
+            if overlap:
+                found = self.joiner.layout(other, name)
+                far = found[1] if found else float("inf")
+                rated.append((other != name, -overlap, far, other, overlap))
+        return [(held[3], held[4]) for held in sorted(rated)[:_CANDIDATES]]
+
+    def _try(self, name: str, candidate: str, overlap: float) -> _Try | None:
+        joiner = self.joiner
+        found = joiner.layout(candidate, name)
+        if found is None:
+            return None
+        layout, far = found
+        fed = self._laid_out(name, candidate, layout)
+        nodes = self.b.behind(name, _LOOK_AHEAD)
+        held = Values(joiner.values_b.folder)
+        evaluate(
+            self.b.graph,
+            joiner.inputs,
+            held,
+            nodes=nodes,
+            given=joiner.values_b,
+            forced={**self.forced, name: fed},
+        )
+        agreeing = anchored = 0
+        anchors = self._anchored(name, nodes)
+        for made in held.names():
+            if self._agrees(made, held, candidate):
+                agreeing += 1
+                anchored += made in anchors
+        return _Try(candidate, layout, far, agreeing, anchored, overlap)
+
+    def _agrees(self, made: str, held: Values, candidate: str) -> bool:
+        """Whether a value behind is now one of A's that depends on the candidate."""
+        arrays = held[made]
+        told = sketch(arrays)
+        if told is None or self._proved(made):
+            return False
+        near = self.joiner.bank.near(told, arrays, self.joiner.within)
+        return any(
+            match.name != candidate and candidate in self.a.ancestors(match.name)
+            for match in near[:3]
+        )
+
+    def _anchored(self, name: str, nodes: list[int]) -> set[str]:
+        """Values behind one on whose way a weight or another joined value comes in, or outputs."""
+        graph = self.b.graph
+        reached, anchored = {name}, set()
+        for at in nodes:
+            inside = [read for read in graph.reads[at] if read in reached]
+            others = [read for read in graph.reads[at] if read not in reached]
+            known = any(self._tells(read) for read in others)
+            outputs = [out for out in graph.nodes[at].output if out]
+            if known or any(read in anchored for read in inside):
+                anchored.update(outputs)
+            anchored.update(out for out in outputs if out in graph.outputs)
+            reached.update(outputs)
+        return anchored
+
+    def _tells(self, name: str) -> bool:
+        graph = self.b.graph
+        if name in graph.initializers:
+            tensor = graph.initializers[name]
+            return int(np.prod(tensor.dims, dtype=np.int64)) >= _WEIGHT
+        return self._proved(name) and name in self.b.variable
+
+    def _laid_out(self, name: str, candidate: str, layout: Layout) -> list[np.ndarray]:
+        pairs = zip(self.joiner.values_a[candidate], self.joiner.values_b[name], strict=True)
+        return [layout.apply(ours, theirs.shape).astype(theirs.dtype) for ours, theirs in pairs]
+
+    def _feed(self, name: str, found: _Try) -> None:
+        """Compute everything behind a value anew, with A's numbers in its place."""
+        joiner = self.joiner
+        self.forced[name] = self._laid_out(name, found.name, found.layout)
+        nodes = self.b.behind(name)
+        evaluate(
+            self.b.graph,
+            joiner.inputs,
+            joiner.values_b,
+            nodes=nodes,
+            given=joiner.values_b,
+            forced=self.forced,
+        )
+        made = [out for at in nodes for out in self.b.graph.nodes[at].output if out]
+        joiner.match(out for out in made if not self._proved(out) and out not in joiner.joins)
+        joiner.check_outputs()
+
+
+def _kind(array: np.ndarray) -> str:
+    return "f" if array.dtype.kind not in "biu" else array.dtype.kind.replace("u", "i")

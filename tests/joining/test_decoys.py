@@ -1,0 +1,62 @@
+"""Values that are easily taken for others: none is joined with a wrong one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from exporter.joining import join_graphs
+from exporter.joining.joined import Proof
+from tests.joining.decoys import drawn, inputs, wrong_joins
+
+
+def _found(seeds: range, folder: Path) -> tuple[list[str], float, int]:
+    wrong, shares, roles = [], [], 0
+    for seed in seeds:
+        pair = drawn(seed)
+        joined = join_graphs(pair.expected, pair.actual, inputs(seed), folder)
+        wrong += [f"{pair.story}: {said}" for said in wrong_joins(pair, joined)]
+        shares.append(joined.share)
+        roles += sum(join.proof is Proof.ROLE for join in joined.joins)
+    return wrong, sum(shares) / len(shares), roles
+
+
+def test_no_decoy_is_joined_with_a_wrong_value(tmp_path: Path):
+    wrong, share, roles = _found(range(40), tmp_path)
+    assert not wrong, "\n".join(wrong)
+    # Not by joining nothing.
+    assert share > 0.9
+    assert roles > 5
+
+
+@pytest.mark.slow
+def test_of_two_hundred_decoys_none_is_joined_with_a_wrong_value(tmp_path: Path):
+    wrong, share, _ = _found(range(1000, 1200), tmp_path)
+    assert not wrong, "\n".join(wrong)
+    assert share > 0.9
+
+
+def test_a_wrong_join_would_be_seen(tmp_path: Path):
+    pair = drawn(0)
+    joined = join_graphs(pair.expected, pair.actual, inputs(0), tmp_path)
+    first, second = joined.joins[0], joined.joins[-1]
+    mixed = replace(joined, joins=(replace(first, expected=second.expected),))
+    assert list(wrong_joins(pair, mixed))
+
+
+def test_what_agrees_with_several_values_is_not_settled_by_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The same decoys, with the rule that the names would be believed: then one is wrong."""
+    by_name = lambda self, name, rivals, equal: [m for m in rivals if m.name == name]  # noqa: E731
+    monkeypatch.setattr("exporter.joining.by_value.Joiner._by_structure", by_name)
+    wrong, _, _ = _found(range(12, 13), tmp_path)
+    assert wrong
+
+
+def test_one_set_of_inputs_proves_nothing(tmp_path: Path):
+    pair = drawn(0)
+    with pytest.raises(ValueError, match="give two"):
+        join_graphs(pair.expected, pair.actual, inputs(0)[:1], tmp_path)
