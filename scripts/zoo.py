@@ -39,7 +39,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from zoo_table import outcome, page  # noqa: E402
 
-from exporter.config import load_pipeline  # noqa: E402
+from exporter.config import Pipeline, load_pipeline  # noqa: E402
 from exporter.core.errors import ExportVerifyError  # noqa: E402
 from exporter.core.tensors import Axis  # noqa: E402
 from exporter.flows.run import run  # noqa: E402
@@ -175,7 +175,7 @@ def ours(name: str) -> dict[str, Any]:
         pipeline = load_pipeline(ZOO / f"{name}.yaml", trust=True)
         wrapped = wrap(pipeline)
         limits = _limits(Path(folder))
-        found["elsewhere"] = elsewhere(wrapped, Path(folder) / "model.onnx", limits)
+        found["elsewhere"] = elsewhere(pipeline, wrapped, Path(folder) / "model.onnx", limits)
         return found
 
 
@@ -195,7 +195,8 @@ def plain(name: str) -> dict[str, Any]:
     import onnx
     import onnxsim
 
-    wrapped = wrap(load_pipeline(ZOO / f"{name}.yaml", trust=True))
+    pipeline = load_pipeline(ZOO / f"{name}.yaml", trust=True)
+    wrapped = wrap(pipeline)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         began = time.perf_counter()
@@ -226,7 +227,7 @@ def plain(name: str) -> dict[str, Any]:
         return {
             "status": "file",
             "seconds": seconds,
-            "elsewhere": elsewhere(wrapped, path, {}),
+            "elsewhere": elsewhere(pipeline, wrapped, path, {}),
         }
 
 
@@ -234,14 +235,27 @@ SIDES = {"ours": ours, "plain": plain}
 
 
 def elsewhere(
-    wrapped: Wrapped, path: Path, limits: Mapping[str, tuple[int, int | None, int]]
+    pipeline: Pipeline,
+    wrapped: Wrapped,
+    path: Path,
+    limits: Mapping[str, tuple[int, int | None, int]],
 ) -> dict[str, Any]:
-    """Whether a file gives what the module gives, at sizes other than the traced ones."""
+    """Whether a file gives what the module gives, at sizes other than the traced ones.
+
+    The sizes are the pipeline's own cases, those near the example, and odd ones.
+    """
     agreed, wrong = [], []
     if wrapped.example_at is None:
         return {"agreed": agreed, "wrong": wrong}
     axes = {axis.name: axis for spec in wrapped.inputs for axis in spec.axes}
-    for at in _sizes(wrapped.sizes, axes, limits):
+    own = [
+        {
+            **wrapped.sizes,
+            **dict(item for drawn in drawings for item in (drawn.sizes or {}).items()),
+        }
+        for drawings in (case.random.values() for case in pipeline.cases)
+    ]
+    for at in (*own, *_sizes(wrapped.sizes, axes, limits)):
         label = ", ".join(f"{key} {value}" for key, value in at.items())
         try:
             values = wrapped.example_at(at)
