@@ -17,8 +17,8 @@ from exporter.core.errors import ExportVerifyError
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_float64 import run_double
-from exporter.execution.onnxruntime import ModelRun, WindowRun
-from exporter.graph.double_piece import double_model
+from exporter.execution.onnx_runs import ModelRun, WindowRun
+from exporter.graph.float64_piece import double_model
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, WindowGraph, cut_window, standalone
 
