@@ -2,11 +2,12 @@
 
     python scripts/trace_hops.py [--paths] [--write]
 
-- **a tap**: a model of one layer, by ``model.factory``. From reading its case, through the walk
-  of the layers, to the ``TapRecord`` of that layer in the link of layers. The file was read and the
-  limits were derived before: no waveform has a part in either.
+- **a tap**: a model of one layer, by ``model.factory``. From its case in the YAML, through opening
+  the ONNX file, the policy and the walk of the layers, to the ``TapRecord`` of that layer.
 - **a golden check**: the file of ``pipelines/silero_vad_tiny.yaml`` against its golden on one
-  case, from the pipeline to the outcome.
+  case, from the pipeline to the outcome; the file is opened on the way.
+
+The export is on neither way, nor is what only a failure asks for.
 
 Both are run under a profile hook. A reader reads each function of the package once, in the order
 of the first calls. A nested function, a lambda and a generator expression are read with the
@@ -207,9 +208,9 @@ def tap_way(folder: Path) -> Callable[[], object]:
     from exporter.graph.onnx_file import open_graph
     from exporter.judge.layers import judge_subject
     from exporter.judge.links import layers_to
-    from exporter.judge.policy import policy_of
     from exporter.judge.report_records import layer_link
     from exporter.judge.subject import Subject
+    from exporter.parity.tolerance import policy_of
     from exporter.report.progress import Progress
 
     (folder / "one_layer.py").write_text(MODEL, encoding="utf-8")
@@ -224,10 +225,9 @@ def tap_way(folder: Path) -> Callable[[], object]:
         stations=built.stations,
     )
 
-    graph, policy = open_graph(built.shipped.path), policy_of(pipeline)
-
     def way() -> object:
         cases = load_cases(pipeline, subject.inputs, ["noise"])
+        graph, policy = open_graph(built.shipped.path), policy_of(pipeline)
         link = judge_subject(
             subject,
             graph,

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from exporter.cases.check_sizes import check_elements
 from exporter.cases.defaults import LENGTHS
-from exporter.cases.largest_input import check_elements
 from exporter.config import Pipeline
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import BATCH_NAMES, Axis, Case, TensorSpec

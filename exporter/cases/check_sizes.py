@@ -1,8 +1,9 @@
-"""A case outside of the sizes that a model takes is said before anything is run."""
+"""Sizes that no input has, or that a model does not take, are said before anything is run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,25 @@ from exporter.core.tensors import Axis, TensorSpec
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline
+
+MOST_ELEMENTS = 1 << 28
+"""Of one input: four hours of sound at 16 kHz, a gigabyte of float32."""
+
+
+def check_elements(shape: Iterable[int], where: str | None) -> None:
+    """Refuse a shape that no input has.
+
+    Raises:
+        ConfigError: it has a negative size, or too many elements.
+    """
+    sizes = tuple(shape)
+    count = math.prod(sizes)
+    if min(sizes, default=0) < 0 or count > MOST_ELEMENTS:
+        raise ConfigError(
+            f"an input of shape {list(sizes)} is not possible: {count:,} elements",
+            where=where,
+            remedy=f"give sizes of at most {MOST_ELEMENTS:,} elements together",
+        )
 
 
 def check_limits(

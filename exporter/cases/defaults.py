@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporter.cases.check_sizes import check_elements
 from exporter.cases.draw import draw
-from exporter.cases.largest_input import check_elements
 from exporter.config.inputs import InputSpec
 from exporter.core.errors import ConfigError
 

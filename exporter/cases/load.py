@@ -11,10 +11,9 @@ import numpy as np
 
 from exporter.cases.audio_input import WAVEFORM, recorded_array, recorded_input
 from exporter.cases.check_names import check_names
-from exporter.cases.check_sizes import check_limits
+from exporter.cases.check_sizes import check_elements, check_limits
 from exporter.cases.defaults import LENGTHS, bound_sizes, default_array, example_sizes
 from exporter.cases.draw import draw
-from exporter.cases.largest_input import check_elements
 from exporter.cases.steps import cut_calls
 from exporter.cases.written_values import check_shapes, filled, value_array
 from exporter.config import Pipeline

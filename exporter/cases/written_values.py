@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.cases.largest_input import check_elements
+from exporter.cases.check_sizes import check_elements
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import TensorSpec
 

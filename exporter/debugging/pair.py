@@ -25,9 +25,8 @@ from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
-from exporter.judge.policy import policy_of
 from exporter.judge.reference_run import MADE, MADE_WITH_NAMES_OF_TORCH
-from exporter.parity.tolerance import Policy
+from exporter.parity.tolerance import Policy, policy_of
 from exporter.report.beside import changed_file
 from exporter.report.schema import Report, read_report
 

@@ -37,7 +37,7 @@ from exporter.graph.taps import COMPARED, PlannedTap
 from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import is_floating, to_array
 from exporter.interpret.rearranged import Rearranged, rearrange, rearranged_source
-from exporter.interpret.sliced_linear import sliceable
+from exporter.interpret.sliced_linear import SLICED_OPS
 from exporter.interpret.stepper import Stepper, start_values
 
 _TAP_COPIES = 3
@@ -89,7 +89,7 @@ class Lockstep:
         self._sources = {op.name: tuple(op.refs()) for op in program.ops}
         # Of a constant that the file holds there is no cut: it is part of the pieces that read it.
         self._cut_taps = frozenset(t.tap.name for t in planned if t.onnx_name in self._cut)
-        self._sliceable = sliceable(program) & self._cut_taps
+        self._sliceable = _sliceable(program) & self._cut_taps
         values = (*program.inputs, *program.weights, *(op.name for op in program.ops))
         self._in_file = {name: name for name in values}
         self._in_file |= {tap.tap.name: tap.onnx_name for tap in planned}
@@ -299,3 +299,14 @@ class _Walk:
                 self.reference.pop(name, None)
             elif name in self.reference:
                 self.held.add(name)
+
+
+def _sliceable(program: Program) -> frozenset[str]:
+    """Ops whose float64 value nobody reads but a decision, and that can be computed by rows."""
+    floats = {op.name for op in program.ops if not op.dtype.startswith(("int", "uint", "bool"))}
+    read = {name for op in program.ops if op.name in floats for name in op.refs()}
+    return frozenset(
+        op.name
+        for op in program.ops
+        if op.target in SLICED_OPS and op.name not in read and op.name not in program.outputs
+    )

@@ -40,10 +40,9 @@ from exporter.judge.chain import Chain, Subject
 from exporter.judge.chain_result import ChainResult, OpenFile
 from exporter.judge.length_proofs import LengthProofs
 from exporter.judge.links import planned_links
-from exporter.judge.policy import policy_of
 from exporter.judge.report_records import artifact_record, cache_record, plain_artifact
 from exporter.judge.subject import Sizes
-from exporter.parity.tolerance import Policy
+from exporter.parity.tolerance import Policy, policy_of
 from exporter.report.progress import Progress
 from exporter.report.schema import ContractRecord, Report
 from exporter.report.write import clear_reports, write_reports

@@ -39,10 +39,10 @@ from exporter.judge.interface import interface_problems
 from exporter.judge.known_taps import known_taps
 from exporter.judge.links import CAPTURED, Link
 from exporter.judge.lowered import lowered_as_declared
-from exporter.judge.policy import policy_of
 from exporter.judge.reference_run import reference_run
 from exporter.judge.report_records import artifact_record
 from exporter.parity.status import Status
+from exporter.parity.tolerance import policy_of
 from exporter.report.comparison import LinkRecord, StructureRecord
 from exporter.report.progress import Progress
 from exporter.report.schema import CHECK_STRUCTURE, CheckRecord, Report

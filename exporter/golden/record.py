@@ -39,11 +39,10 @@ from exporter.graph.taps import plan_taps
 from exporter.interpret.margins import Margin
 from exporter.interpret.run_program import OpValues, walk_taps
 from exporter.judge.links import CAPTURED, EAGER
-from exporter.judge.policy import policy_of
 from exporter.judge.second_opinion import SecondOpinion
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Measurement
-from exporter.parity.tolerance import Policy, natural_scale
+from exporter.parity.tolerance import Policy, natural_scale, policy_of
 from exporter.report.beside import changed_file
 from exporter.report.schema import REPORT, ArtifactRecord, Report
 

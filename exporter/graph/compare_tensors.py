@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 
 from exporter.graph.difference_kinds import Kind
-from exporter.graph.external import external_entry
 from exporter.graph.index import GraphIndex
+from exporter.graph.stored_tensors import external_entry
 
 SHOWN = 8
 """A constant of at most so many elements is shown whole."""

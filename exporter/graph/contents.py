@@ -25,9 +25,15 @@ from onnx import numpy_helper
 from exporter.core.errors import ArtifactError
 from exporter.core.reading import is_regular
 from exporter.graph.ambiguity import refuse_ambiguous, stored_twice
-from exporter.graph.external import check_values, external_entry, external_tensors, map_file
 from exporter.graph.other_formats import not_onnx
-from exporter.graph.tensor_sizes import bytes_of, every_tensor
+from exporter.graph.stored_tensors import (
+    bytes_of,
+    check_values,
+    every_tensor,
+    external_entry,
+    external_tensors,
+    map_file,
+)
 from exporter.graph.wire import (
     BYTES,
     GRAPH,

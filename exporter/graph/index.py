@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from exporter.graph.external import PACKED, external_entry, map_file
+from exporter.graph.stored_tensors import PACKED, external_entry, map_file
 
 
 @dataclass(frozen=True, slots=True)

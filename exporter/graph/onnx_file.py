@@ -24,18 +24,19 @@ from exporter.core.errors import ArtifactError
 from exporter.core.files import read_bytes
 from exporter.core.reading import is_regular, reason
 from exporter.graph.ambiguity import refuse_ambiguous, stored_twice
-from exporter.graph.external import (
-    PACKED,
-    check_values,
-    external_entry,
-    external_tensors,
-    map_file,
-    point,
-)
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.other_formats import not_onnx
 from exporter.graph.sparse import make_dense
-from exporter.graph.tensor_sizes import every_tensor, misfit
+from exporter.graph.stored_tensors import (
+    PACKED,
+    check_values,
+    every_tensor,
+    external_entry,
+    external_tensors,
+    map_file,
+    misfit,
+    point,
+)
 from exporter.graph.undefined_names import unmade
 from exporter.graph.wire import BYTES, GRAPH, INITIALIZER, RAW_DATA, Field, delimited, fields
 

@@ -20,8 +20,8 @@ import onnx_ir as ir
 
 from exporter.core.artifact import Artifact, sha256_of
 from exporter.core.files import replacing
-from exporter.graph.external import PACKED, external_entry, external_tensors, point
 from exporter.graph.onnx_file import EXTERNAL_LIMIT, describe, read_in_place
+from exporter.graph.stored_tensors import PACKED, external_entry, external_tensors, point
 from exporter.graph.weights_on_disk import StoredWeight
 from exporter.graph.wire import BYTES, GRAPH, INITIALIZER, RAW_DATA, fields, varint
 

@@ -21,8 +21,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from exporter.graph.external import point
 from exporter.graph.index import GraphIndex
+from exporter.graph.stored_tensors import point
 
 OWN = "::own"
 """Suffix of a tapped value as a forced window computes it."""

@@ -21,13 +21,19 @@ from exporter.core.reading import Door
 from exporter.core.tensors import Tap
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
-from exporter.graph.unwritten_memory import unwritten
+from exporter.graph.unwritten_memory import allocates
 
 DOOR = Door(error=ArtifactError, says="the tap map cannot be read", remedy="run the pipeline again")
 COMPARED = "compared"
 FUSED = "fused"
 MISSING = "missing"
 MOVED = "moved"
+_VIEWS = frozenset(
+    "view reshape _unsafe_view permute transpose t expand squeeze unsqueeze slice select alias"
+    " clone contiguous detach split split_with_sizes unbind chunk getitem narrow _to_copy"
+    " flatten unflatten movedim flip as_strided diagonal".split()
+)
+"""Ops that show memory again: of what nobody wrote, nobody wrote the view either."""
 
 
 class TapRow(BaseModel):
@@ -112,12 +118,24 @@ def tap_ops(program: Program) -> tuple[Op, ...]:
     Integers are computed from sizes. Were they no taps, a wrong one would be read by many layers,
     and each of them would look guilty. Memory that nobody wrote yet is none: it has no value.
     """
-    nothing = unwritten(program)
+    nothing = _unwritten(program)
     return tuple(
         op
         for op in program.ops
         if op.kind in ("tensor", "size") and op.dtype and op.name not in nothing
     )
+
+
+def _unwritten(program: Program) -> frozenset[str]:
+    """Values of a program that are memory never written, or a view of such."""
+    found: set[str] = set()
+    for op in program.ops:
+        parts = op.target.split(".")
+        moves = len(parts) > 1 and parts[1] in _VIEWS
+        source = next(op.refs(), None)
+        if allocates(op.target) or (moves and source in found):
+            found.add(op.name)
+    return frozenset(found)
 
 
 def plan_taps(

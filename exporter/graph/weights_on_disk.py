@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from exporter.graph.external import external_entry, external_tensors, point
 from exporter.graph.simplify import Simplified, simplify
+from exporter.graph.stored_tensors import external_entry, external_tensors, point
 
 FOLDED = 1 << 20
 """Bytes below which the simplifier gets a tensor's values and may compute with them."""

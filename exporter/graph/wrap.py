@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.cases.largest_input import check_elements
+from exporter.cases.check_sizes import check_elements
 from exporter.config import Pipeline, Vad
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import Axis, TensorSpec

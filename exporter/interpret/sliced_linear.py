@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from exporter.graph.program import Op, Program, Ref
+from exporter.graph.program import Op, Ref
 
 SLICED_OPS = frozenset({"aten.linear.default"})
 
@@ -94,14 +94,3 @@ def operands(op: Op) -> tuple[str, str, str | None]:
     if x is None or weight is None:
         raise ValueError(f"'{op.name}' has no tensor operands")
     return x, weight, names[2] if len(names) > 2 else None
-
-
-def sliceable(program: Program) -> frozenset[str]:
-    """Ops whose float64 value nobody reads but a decision, and that can be computed by rows."""
-    floats = {op.name for op in program.ops if not op.dtype.startswith(("int", "uint", "bool"))}
-    read = {name for op in program.ops if op.name in floats for name in op.refs()}
-    return frozenset(
-        op.name
-        for op in program.ops
-        if op.target in SLICED_OPS and op.name not in read and op.name not in program.outputs
-    )

@@ -82,9 +82,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
+from exporter.config import Pipeline
 from exporter.core.errors import ConfigError
 from exporter.parity.measurement import Measurement
 
@@ -316,3 +317,15 @@ def _check_factor(value: float, what: str) -> None:
             f"{what}: {value} is not a positive, finite number",
             remedy="a factor of infinity would let everything pass",
         )
+
+
+def policy_of(pipeline: Pipeline) -> Policy:
+    """The parity policy that a pipeline declares."""
+    given = pipeline.parity
+    overrides = tuple(
+        Override(pattern=item.taps, factor=item.factor, reason=item.reason)
+        for item in given.overrides
+    )
+    precision = "int8" if given.precision == "int8_weights" else given.precision
+    policy = Policy(precision=precision, overrides=overrides, kernel_loss=given.kernel_loss)
+    return policy if given.factor is None else replace(policy, factor=given.factor)

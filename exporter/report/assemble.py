@@ -12,8 +12,8 @@ from typing import Any
 from exporter import __version__
 from exporter.config import Pipeline
 from exporter.core.errors import EXIT_PARITY_FAILED
-from exporter.judge.policy import policy_of
 from exporter.parity.status import Status
+from exporter.parity.tolerance import policy_of
 from exporter.report.headline import headline_of
 from exporter.report.overall_verdict import decided
 from exporter.report.schema import (

@@ -16,10 +16,10 @@ from exporter.execution.onnx_runs import FileRun
 from exporter.graph import onnx_file_writer
 from exporter.graph.capture import capture
 from exporter.graph.export import export
-from exporter.graph.external import external_tensors
 from exporter.graph.onnx_file import open_graph, read_model
 from exporter.graph.onnx_file_writer import store_exported, store_shipped
 from exporter.graph.simplify import simplify
+from exporter.graph.stored_tensors import external_tensors
 from exporter.graph.weights_on_disk import (
     FOLDED,
     simplify_stored,
