@@ -171,7 +171,7 @@ def _cached(
 
 def _capture(pipeline: Pipeline, wrapped: Wrapped, stages: Stages) -> Captured:
     with _stopping(pipeline, "capture"), users_code(pipeline), stages.stage("capture") as stage:
-        found = capture_openly(wrapped)
+        found = capture_openly(wrapped, without=pipeline.capture.without)
         stage.result(_ops(found))
     return found
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from exporter.config.inputs import Audio, AxisSize, Case, InputSpec
-from exporter.config.schema import Deployed, Export, Features, Model, Parity, Vad
+from exporter.config.schema import Capture, Deployed, Export, Features, Model, Parity, Vad
 from exporter.config.section import Many, Name, Section
 from exporter.config.yaml_tree import Keys, Place, dotted
 from exporter.core.artifact import sha256_of
@@ -25,6 +25,7 @@ GRAPH_SECTIONS = (
     "axes",
     "inputs",
     "outputs",
+    "capture",
     "export",
 )
 """What decides the exported graph; the rest decides how it is judged."""
@@ -49,6 +50,10 @@ class Pipeline(Section):
     states: dict[str, str] = Field(
         default_factory=dict,
         description="output -> input that takes it in the next call; a known model has its own",
+    )
+    capture: Capture = Field(
+        default_factory=Capture,
+        exclude_if=lambda capture: not capture.without,  # digests stay what they were
     )
     export: Export = Field(default_factory=Export)
     lengths: dict[str, Many[Annotated[int, Field(ge=1)]]] = Field(
@@ -189,7 +194,7 @@ class Pipeline(Section):
                 digest = sha256_of(case.recording) if found else "missing"
                 named = case.recorded_input
                 dumped["audio"] = digest if named is None else {"file": digest, "input": named}
-        text = json.dumps({name: whole[name] for name in sorted(names)}, sort_keys=True)
+        text = json.dumps({name: whole[name] for name in sorted(whole)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def with_weights(self, weights: str) -> Pipeline:

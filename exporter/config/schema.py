@@ -100,6 +100,28 @@ class Features(Section):
     lfr_n: int = Field(default=6, ge=1, le=100, description="frames from one stack to the next")
 
 
+RepairName = Literal[
+    "python_sizes",
+    "packed_sequence",
+]
+"""The catalogue of ``exporter/graph/repairs``; a test holds both lists together."""
+
+
+class Capture(Section):
+    """How a user's own model is captured."""
+
+    repairs: dict[RepairName, bool] = Field(
+        default_factory=dict,
+        description="false: this repair of a pattern that a trace cannot follow is left out;"
+        " docs/repairs.md",
+    )
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """Repairs that are switched off."""
+        return tuple(name for name, wanted in self.repairs.items() if not wanted)
+
+
 class Export(Section):
     """How the ONNX file is made."""
 

@@ -19,7 +19,8 @@ from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
 from exporter.graph.decompose import decomposed_by_torch, decomposed_once
 from exporter.graph.program import Program, from_exported, renamed_ops
 from exporter.graph.promotion import known_values
-from exporter.graph.recurrent import TRANSLATIONS
+from exporter.graph.recurrent import TRANSLATIONS as RECURRENT
+from exporter.graph.repairs.sequence_translations import TRANSLATIONS as OF_LENGTHS
 from exporter.graph.torch_refusal import freezes_an_axis, line_in
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -81,7 +82,7 @@ def export(
                 verbose=False,
                 input_names=[spec.name for spec in inputs],
                 output_names=list(names),
-                custom_translation_table=TRANSLATIONS,
+                custom_translation_table={**RECURRENT, **OF_LENGTHS},
             )
 
     result = None

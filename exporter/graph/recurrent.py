@@ -117,25 +117,32 @@ def lstm_input(
     train: bool,
     bidirectional: bool,
     batch_first: bool,
+    *,
+    counts: Any = None,
 ) -> tuple[Any, Any, Any]:
     """``aten.lstm.input`` -> ONNX ``LSTM`` (layout 0).
 
     Shapes: input ``[T, B, I]`` (``[B, T, I]`` if ``batch_first``), hx ``[L*D, B, H]`` (with a
     projection the first is ``[L*D, B, P]``) twice; returns output ``[T, B, D*H]``, h_n and c_n.
+    ``counts`` is ``[B]`` int32, frames of each row (not with a projection); None: all of them.
     """
     directions = 2 if bidirectional else 1
     x = op.Transpose(input, perm=[1, 0, 2]) if batch_first else input
     last_h, last_c = [], []
     for number, layer in enumerate(_layers(params, has_biases, num_layers, directions)):
-        step = _projected if layer[0].project is not None else _plain
-        x, y_h, y_c = step(x, hx, layer, number)
+        if layer[0].project is not None:
+            x, y_h, y_c = _projected(x, hx, layer, number)
+        else:
+            x, y_h, y_c = _plain(x, hx, layer, number, counts)
         last_h.append(y_h)
         last_c.append(y_c)
     output = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x
     return output, _join(last_h), _join(last_c)
 
 
-def _plain(x: Any, hx: Sequence[Any], layer: list[_Direction], number: int) -> tuple[Any, Any, Any]:
+def _plain(
+    x: Any, hx: Sequence[Any], layer: list[_Direction], number: int, counts: Any
+) -> tuple[Any, Any, Any]:
     w, r, b = _weights(layer, _LSTM_GATES)
     h, c = _of_layer(hx, number, len(layer))
     y, y_h, y_c = op.LSTM(
@@ -143,7 +150,7 @@ def _plain(x: Any, hx: Sequence[Any], layer: list[_Direction], number: int) -> t
         _join(w),
         _join(r),
         _joined(b),
-        None,
+        counts,
         h,
         c,
         hidden_size=layer[0].hidden(_LSTM_GATES),
@@ -212,6 +219,8 @@ def gru_input(
     train: bool,
     bidirectional: bool,
     batch_first: bool,
+    *,
+    counts: Any = None,
 ) -> tuple[Any, Any]:
     """``aten.gru.input`` -> ONNX ``GRU``; shapes as for ``lstm_input``, one state."""
 
@@ -222,7 +231,7 @@ def gru_input(
             _join(w),
             _join(r),
             _joined(b),
-            None,
+            counts,
             *_of_layer([hx], number, len(layer)),
             hidden_size=layer[0].hidden(_GRU_GATES),
             # torch applies the reset gate behind the product, its bias included.
@@ -234,8 +243,10 @@ def gru_input(
     return _one_state(input, hx, layers, batch_first, step)
 
 
-def _rnn(activation: str) -> Callable[..., tuple[Any, Any]]:
-    def rnn_input(
+def rnn_input(activation: str) -> Callable[..., tuple[Any, Any]]:
+    """Translation of ``aten.rnn_tanh.input`` (activation "Tanh") or ``aten.rnn_relu.input``."""
+
+    def of_activation(
         input: Any,
         hx: Any,
         params: Sequence[Any],
@@ -245,6 +256,8 @@ def _rnn(activation: str) -> Callable[..., tuple[Any, Any]]:
         train: bool,
         bidirectional: bool,
         batch_first: bool,
+        *,
+        counts: Any = None,
     ) -> tuple[Any, Any]:
         """``aten.rnn_*.input`` -> ONNX ``RNN``; shapes as for ``lstm_input``, one state."""
 
@@ -255,7 +268,7 @@ def _rnn(activation: str) -> Callable[..., tuple[Any, Any]]:
                 _join(w),
                 _join(r),
                 _joined(b),
-                None,
+                counts,
                 *_of_layer([hx], number, len(layer)),
                 hidden_size=layer[0].hidden(_RNN_GATES),
                 activations=[activation] * len(layer),
@@ -265,7 +278,7 @@ def _rnn(activation: str) -> Callable[..., tuple[Any, Any]]:
         layers = _layers(params, has_biases, num_layers, 2 if bidirectional else 1)
         return _one_state(input, hx, layers, batch_first, step)
 
-    return rnn_input
+    return of_activation
 
 
 def _one_state(
@@ -287,6 +300,6 @@ def _one_state(
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.lstm.input: lstm_input,
     torch.ops.aten.gru.input: gru_input,
-    torch.ops.aten.rnn_tanh.input: _rnn("Tanh"),
-    torch.ops.aten.rnn_relu.input: _rnn("Relu"),
+    torch.ops.aten.rnn_tanh.input: rnn_input("Tanh"),
+    torch.ops.aten.rnn_relu.input: rnn_input("Relu"),
 }

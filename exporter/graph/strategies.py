@@ -6,9 +6,8 @@ Each refusal says what may help, and one thing is changed at a time:
                                 the model's, and the axis gets them. It does not: they are the
                                 trace's, and sizes of one are no longer told from others
     torch cannot prove sizes    they are assumed, and tried: the axis gets those for which all holds
-    an axis was frozen          ``len``, ``int``, ``max`` and ``min`` return sizes of the graph;
-                                another example size
-    a number comes from data    ``len``, ``int``, ``max`` and ``min`` return sizes of the graph
+    an axis was frozen          the repairs for known patterns; another example size
+    a number comes from data    the repairs for known patterns
     anything else, or still     torch's strict mode
 
 No way is believed for having succeeded: what was captured is compared with the module itself.
@@ -16,9 +15,8 @@ No way is believed for having succeeded: what was captured is compared with the 
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,7 +29,9 @@ from exporter.core.tensors import Axis
 from exporter.graph.bounds import bounded
 from exporter.graph.capture import capture
 from exporter.graph.guards import Guard
-from exporter.graph.symbolic_builtins import Replaced, symbolic_builtins
+from exporter.graph.repairs import REPAIRS
+from exporter.graph.repairs.frame import Log, NotRepairedError, Repair, repaired
+from exporter.graph.repairs.proof import checked, note_of, probes
 from exporter.graph.torch_refusal import Refusal, refusal_of
 from exporter.graph.wrap import Wrapped, dynamic_shapes, with_axes
 
@@ -57,54 +57,67 @@ class Captured:
     guards: tuple[Guard, ...] = ()
 
 
-def capture_openly(wrapped: Wrapped) -> Captured:
+def capture_openly(wrapped: Wrapped, *, without: Collection[str] = ()) -> Captured:
     """Capture a module; a user's own in the first of several ways that works.
+
+    Args:
+        without: names of repairs that are switched off.
 
     Raises:
         StageError: torch.export refuses it in every way; the first refusal, with what would help.
     """
-    return _Search(wrapped).run()
+    return _Search(wrapped, without).run()
 
 
 class _Search:
     """One module on its way through the strategies."""
 
-    def __init__(self, wrapped: Wrapped):
+    def __init__(self, wrapped: Wrapped, without: Collection[str] = ()):
         self.wrapped = wrapped
+        self.repairs = [repair for repair in REPAIRS.values() if repair.name not in without]
+        self.met: dict[Repair, Log] = {}
         self.declared = {axis.name: axis for spec in wrapped.inputs for axis in spec.axes}
         self.axes = dict(self.declared)
         self.sizes = dict(wrapped.sizes)
         self.example: Mapping[str, Tensor] = wrapped.example
-        self.symbolic = self.oblivious = self.strict = self.asked = False
+        self.repaired = self.oblivious = self.strict = self.asked = False
         self.assumed = False
         self.notes: list[str] = []
         self.guards: list[Guard] = []
 
     def run(self) -> Captured:
         first: StageError | None = None
+        near: NotRepairedError | None = None
         for _ in range(_MOST_TRIES):
             try:
-                program, replaced = self._capture()
+                program = self._capture()
             except StageError as error:
                 first = first or error
+                if isinstance(error.__cause__, NotRepairedError):
+                    near = near or error.__cause__
                 refusal = refusal_of(error.__cause__ or error, self.axes)
                 # Models that this package knows are captured in one way, or are to be mended.
                 if self.wrapped.example_at is None or not self._change(refusal):
                     break
                 continue
-            return self._captured(program, replaced)
+            if self._proved():
+                return self._captured(program)
+        if near is not None:
+            raise StageError(
+                "capture", near.detail, remedy=near.remedy, source=near.source
+            ) from near
         if first is None:
-            raise StageError("capture", "nothing was tried")
+            raise StageError("capture", "; ".join(self.notes) or "nothing was tried")
         cause = first.__cause__ or first
         remedy = first.remedy or refusal_of(cause, self.declared).remedy()
         raise StageError(
             "capture", first.detail, remedy=remedy, frozen=first.frozen, source=first.source
         ) from first.__cause__
 
-    def _capture(self) -> tuple[ExportedProgram, Replaced]:
+    def _capture(self) -> ExportedProgram:
         shapes = dynamic_shapes(with_axes(self.wrapped.inputs, self.axes), assumed=self.assumed)
-        functions = symbolic_builtins(self.wrapped.module) if self.symbolic else _nothing()
-        with functions as replaced, symbolic_config.patch(backed_size_oblivious=self.oblivious):  # type: ignore[attr-defined]
+        repairs = repaired(self.wrapped.module, self.repairs if self.repaired else ())
+        with repairs as logs, symbolic_config.patch(backed_size_oblivious=self.oblivious):  # type: ignore[attr-defined]
             self.guards = []
             program = capture(
                 self.wrapped.module,
@@ -114,22 +127,21 @@ class _Search:
                 strict=self.strict,
                 assumed=self.assumed,
             )
-        if replaced and not self._agrees():
-            raise StageError("capture", f"PyTorch itself gives other values when {replaced.note()}")
+        self.met = {repair: log for repair, log in logs.items() if log}
         if self.wrapped.example_at is not None:
             self._bound()
-        return program, replaced
+        return program
 
-    def _captured(self, program: ExportedProgram, replaced: Replaced) -> Captured:
+    def _captured(self, program: ExportedProgram) -> Captured:
         used = {
-            "sizes in place of Python's numbers": bool(replaced),
+            **dict.fromkeys((repair.strategy for repair in self.met), True),
             f"at {_sizes(self.sizes)}": self.example is not self.wrapped.example,
             "sizes of one not told from others": self.oblivious,
             "strict": self.strict,
             "what torch could not prove of sizes assumed": self.assumed,
         }
         strategy = ", ".join(words for words, is_used in used.items() if is_used)
-        notes = [*self.notes, *([replaced.note()] if replaced else [])]
+        notes = [*self.notes]
         if strategy:
             notes.insert(0, f"captured in another way than the usual one: {strategy}")
         narrowed = {name: a for name, a in self.axes.items() if a != self.declared[name]}
@@ -147,8 +159,8 @@ class _Search:
             return self._narrow(refusal)
         if refusal.only_unproven and not self.assumed:
             self.assumed = True
-        elif not self.symbolic:
-            self.symbolic = True
+        elif not self.repaired:
+            self.repaired = True
         elif refusal.frozen and self.example is self.wrapped.example and self._larger(refusal):
             self.oblivious = True
         elif not self.strict:
@@ -231,22 +243,25 @@ class _Search:
             return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         return None
 
-    def _agrees(self) -> bool:
-        """True when PyTorch gives the same bits with Python's functions and with ours."""
-        module = copy.deepcopy(self.wrapped.module)
-        with torch.no_grad():
-            plain = module(*(value.clone() for value in self.example.values()))
-            with symbolic_builtins(module):
-                other = module(*(value.clone() for value in self.example.values()))
-        pairs = zip(plain, other, strict=True)
-        return all(
-            a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs
-        )
+    def _proved(self) -> bool:
+        """Hold the module with the repairs that were met against the module without.
 
-
-@contextlib.contextmanager
-def _nothing():  # noqa: ANN202
-    yield Replaced()
+        What is wrong is left out, and said, and the module is captured once more.
+        """
+        if not self.met:
+            return True
+        make, axes = self.wrapped.example_at, self.axes
+        inputs = list(probes(self.example, self.sizes, axes, make))
+        proof, wrong = checked(self.wrapped.module, list(self.met), inputs)
+        if not wrong:
+            self.notes += [note_of(repair, log, proof) for repair, log in self.met.items()]
+            return True
+        self.repairs = [repair for repair in self.repairs if repair not in wrong]
+        self.notes += [
+            f"the repair '{repair.name}' gives other values than PyTorch ({why}) and is left out"
+            for repair, why in wrong.items()
+        ]
+        return False
 
 
 def _note(words: str, stopped: str | None) -> str:

@@ -50,7 +50,8 @@ class Wrapped:
         states: output -> the input that takes it in the next call.
         notes: what a report should say about the model.
         sizes: of every symbolic axis in ``example``, where they are known.
-        example_at: makes another example at other sizes; ``None`` where that is not known.
+        example_at: makes another example at other sizes; a seed as second argument asks for other
+            values, and rows of other lengths. ``None`` where that is not known.
     """
 
     module: nn.Module
@@ -63,7 +64,7 @@ class Wrapped:
     states: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
-    example_at: Callable[[Mapping[str, int]], Mapping[str, Tensor]] | None = None
+    example_at: Callable[..., Mapping[str, Tensor]] | None = None
 
 
 def wrap(pipeline: Pipeline) -> Wrapped:

@@ -14,6 +14,7 @@ import torch
 
 from exporter.core.errors import ArtifactError
 from exporter.graph.program import Program
+from exporter.graph.repairs.sequence_ops import OWN_TARGETS
 from exporter.graph.unwritten_memory import allocates
 from exporter.parity.tolerance import natural_scale
 
@@ -81,7 +82,8 @@ def resolve(target: str) -> Callable[..., Any]:
         return _SCALAR_FUNCTIONS[target]
     namespace, _, rest = target.partition(".")
     name, _, overload = rest.partition(".")
-    plain = namespace in ("aten", "prims") and name.isidentifier()
+    known = namespace in ("aten", "prims") or target in OWN_TARGETS
+    plain = known and name.isidentifier()
     if plain and not name.startswith(_FORBIDDEN) and overload.isidentifier():
         packet = getattr(getattr(torch.ops, namespace), name, None)
         found = getattr(packet, overload, None)

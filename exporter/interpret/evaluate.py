@@ -10,14 +10,18 @@ import numpy as np
 import torch
 
 from exporter.graph.program import Op, Ref
+from exporter.graph.repairs.sequence_ops import OWN_TARGETS
 from exporter.interpret.allowed_ops import resolve
 from exporter.interpret.float64_kernels import DOUBLE_KERNELS
 
 Lookup = Callable[[str], Any]
 
-_RECURRENT = frozenset(
-    {"aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input"}
-)
+_RECURRENT = OWN_TARGETS | {
+    "aten.lstm.input",
+    "aten.gru.input",
+    "aten.rnn_tanh.input",
+    "aten.rnn_relu.input",
+}
 _WIDER = {
     torch.float32: torch.float64,
     torch.float16: torch.float64,

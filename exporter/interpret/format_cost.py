@@ -22,6 +22,7 @@ from torch import Tensor
 from exporter.graph.grids import Grid, QuantisedWeight
 from exporter.graph.node_formats import NOTHING, Held, HeldPrecision
 from exporter.graph.program import Op, Program, Ref
+from exporter.graph.repairs.sequence_ops import OWN_TARGETS
 from exporter.graph.taps import COMPARED, PlannedTap
 from exporter.interpret.allowed_ops import moves_elements
 from exporter.interpret.evaluate import call_double, is_floating, widen
@@ -43,7 +44,7 @@ and it is no grid for these."""
 _MANY = 64
 _SHIFTED = 0.75
 """Steps by which the mean of a weight may move: rounding moves it by 0.3 / sqrt(elements)."""
-_RECURRENT = frozenset({"aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input"})
+_RECURRENT = OWN_TARGETS | {"aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input"}
 _FED_BACK = 2.0
 """Quantised at every step, the hidden state costs about as much as its weights do."""
 _STORED = ("float16", "bfloat16")

@@ -55,7 +55,8 @@ class Built:
         binding: how ``module`` is called with its inputs; ``None``: in order.
         notes: what a report should say about the model.
         sizes: of every symbolic axis in ``example``.
-        example_at: makes values to trace with at other sizes; ``None`` where that is not known.
+        example_at: makes values to trace with at other sizes; a seed as second argument asks for
+            other values, and rows of other lengths. ``None`` where that is not known.
     """
 
     module: nn.Module
@@ -71,7 +72,7 @@ class Built:
     binding: Binding | None = None
     notes: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
-    example_at: Callable[[Mapping[str, int]], Mapping[str, Tensor]] | None = None
+    example_at: Callable[..., Mapping[str, Tensor]] | None = None
 
 
 class ModelFile(Protocol):

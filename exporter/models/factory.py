@@ -104,7 +104,7 @@ def build(pipeline: Pipeline) -> Built:
         binding=binding,
         notes=notes,
         sizes=sizes,
-        example_at=lambda at: _tensors(pipeline, at, 0),
+        example_at=lambda at, seed=0: _probed(pipeline, at, seed),
     )
 
 
@@ -206,6 +206,22 @@ def _tensors(pipeline: Pipeline, sizes: Mapping[str, int], seed: int) -> dict[st
     return found
 
 
+def _probed(pipeline: Pipeline, sizes: Mapping[str, int], seed: int) -> dict[str, Tensor]:
+    """An example at other sizes; with a seed, of other values and with rows of other lengths."""
+    return _padded(pipeline, sizes, seed) if seed else _tensors(pipeline, sizes, 0)
+
+
+def _padded(pipeline: Pipeline, sizes: Mapping[str, int], seed: int) -> dict[str, Tensor]:
+    found = _tensors(pipeline, sizes, seed)
+    for name, value in found.items():
+        axis = length_axis(pipeline, name)
+        if axis is not None and "draw" not in pipeline.inputs[name].model_fields_set:
+            longest = sizes[axis] - sizes[axis] // 3
+            shorter = longest - torch.arange(value.numel()).reshape(value.shape)
+            found[name] = shorter.clamp(min=1).to(value.dtype)
+    return found
+
+
 def _binding(module: nn.Module, pipeline: Pipeline) -> Binding:
     method = pipeline.model.method
     called = getattr(module, method, None)
@@ -258,7 +274,7 @@ class Probe:
         """
         if seed:
             with contextlib.suppress(ModelError), without_fast_path():
-                return self._call(self._padded(sizes, seed))
+                return self._call(_padded(self.pipeline, sizes, seed))
         with without_fast_path():
             return self._call(_tensors(self.pipeline, sizes, seed))
 
@@ -277,19 +293,11 @@ class Probe:
             return ()
         names = self.pipeline.outputs
         with contextlib.suppress(ModelError):
-            note = fast_path_note(lambda: flat_results(self._call(self._padded(sizes, 1)), names))
+            note = fast_path_note(
+                lambda: flat_results(self._call(_padded(self.pipeline, sizes, 1)), names)
+            )
             return () if note is None else (note,)
         return ()
-
-    def _padded(self, sizes: Mapping[str, int], seed: int) -> dict[str, Tensor]:
-        found = _tensors(self.pipeline, sizes, seed)
-        for name, value in found.items():
-            axis = length_axis(self.pipeline, name)
-            if axis is not None and "draw" not in self.pipeline.inputs[name].model_fields_set:
-                longest = sizes[axis] - sizes[axis] // 3
-                shorter = longest - torch.arange(value.numel()).reshape(value.shape)
-                found[name] = shorter.clamp(min=1).to(value.dtype)
-        return found
 
     def _call(self, values: Mapping[str, Tensor]) -> Any:
         shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in values.items())

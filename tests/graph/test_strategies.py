@@ -12,8 +12,8 @@ import torch
 from exporter.config import load_pipeline
 from exporter.core.errors import StageError
 from exporter.graph.program import from_exported
+from exporter.graph.repairs.python_sizes import symbolic_builtins
 from exporter.graph.strategies import Captured, capture_openly
-from exporter.graph.symbolic_builtins import symbolic_builtins
 from exporter.graph.wrap import Wrapped, narrowed, wrap
 from exporter.interpret.run_program import run_program
 from tests.models.test_factory import project

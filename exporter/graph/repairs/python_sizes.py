@@ -12,49 +12,23 @@ from __future__ import annotations
 import builtins
 import contextlib
 import sys
-import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from exporter.graph.symbolic_list import is_symbolic_list, lists_stay_tensors
-from exporter.models.user_code import is_users
+from exporter.graph.repairs.frame import Log, Repair
+from exporter.graph.repairs.lists_of_sizes import is_symbolic_list, lists_stay_tensors
 
 _SIZES = (torch.SymInt,)
 _LEFT = frozenset({"torch", "numpy", "exporter", "builtins", "__main__"})
 
 
-class Replaced:
-    """What was replaced, where it mattered: ``len() at model.py:12``."""
-
-    def __init__(self) -> None:
-        self.places: dict[str, None] = {}
-
-    def at(self, name: str) -> None:
-        """Remember that ``name`` was called by the user's code, and where."""
-        for frame in reversed(traceback.extract_stack(limit=8)):
-            if is_users(frame.filename):
-                file = "/".join(frame.filename.split("/")[-2:])
-                self.places[f"{name}() at {file}:{frame.lineno}"] = None
-                return
-
-    def __bool__(self) -> bool:
-        return bool(self.places)
-
-    def note(self) -> str:
-        """For a report."""
-        return (
-            f"while the model was traced, {', '.join(self.places)} returned sizes of the graph"
-            " instead of Python's numbers"
-        )
-
-
 @contextlib.contextmanager
-def symbolic_builtins(module: nn.Module) -> Iterator[Replaced]:
+def symbolic_builtins(module: nn.Module, seen: Log | None = None) -> Iterator[None]:
     """Replace these functions in the modules that hold a model's code, while the block runs."""
-    seen = Replaced()
+    seen = Log() if seen is None else seen
     ours = _functions(seen)
     changed: list[tuple[dict[str, Any], str]] = []
     try:
@@ -63,8 +37,8 @@ def symbolic_builtins(module: nn.Module) -> Iterator[Replaced]:
                 if name not in names:
                     names[name] = function
                     changed.append((names, name))
-        with lists_stay_tensors(lambda: seen.at("tolist")):
-            yield seen
+        with lists_stay_tensors(lambda: seen.at("tolist()")):
+            yield
     finally:
         for names, name in changed:
             names.pop(name, None)
@@ -81,12 +55,12 @@ def _namespaces(module: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
-def _functions(seen: Replaced) -> dict[str, Any]:
+def _functions(seen: Log) -> dict[str, Any]:
     def own_len(held: Any) -> Any:
         if is_symbolic_list(held):
             return held.tensor.shape[0]
         if isinstance(held, torch.Tensor) and held.dim():
-            seen.at("len")
+            seen.at("len()")
             return held.shape[0]
         return builtins.len(held)
 
@@ -104,17 +78,17 @@ def _functions(seen: Replaced) -> dict[str, Any]:
     }
 
 
-def _own_int(seen: Replaced) -> type:
+def _own_int(seen: Log) -> type:
     """``int`` for calls; a class, since code also asks ``isinstance(x, int)``."""
 
     class Meta(type):
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:
             value = args[0] if len(args) == 1 and not kwargs else None
             if isinstance(value, torch.SymInt):
-                seen.at("int")
+                seen.at("int()")
                 return value
             if isinstance(value, torch.Tensor) and not value.is_floating_point():
-                seen.at("int")
+                seen.at("int()")
                 return value.item()
             return builtins.int(*args, **kwargs)
 
@@ -136,7 +110,7 @@ def _own_int(seen: Replaced) -> type:
     return Meta("int", (), {})
 
 
-def _own_extreme(seen: Replaced, name: str, plain: Any, symbolic: Any) -> Any:
+def _own_extreme(seen: Log, name: str, plain: Any, symbolic: Any) -> Any:
     def extreme(*args: Any, **kwargs: Any) -> Any:
         if len(args) == 1 and not kwargs and is_symbolic_list(args[0]):
             return getattr(args[0].tensor, name)().item()
@@ -144,7 +118,7 @@ def _own_extreme(seen: Replaced, name: str, plain: Any, symbolic: Any) -> Any:
         mixed = all(isinstance(each, (int, *_SIZES)) for each in sizes)
         if kwargs or not mixed or not _any_symbolic(sizes):
             return plain(*args, **kwargs)
-        seen.at(name)
+        seen.at(f"{name}()")
         found, *rest = sizes
         for each in rest:
             found = symbolic(found, each)
@@ -155,3 +129,12 @@ def _own_extreme(seen: Replaced, name: str, plain: Any, symbolic: Any) -> Any:
 
 def _any_symbolic(sizes: Iterable[Any]) -> bool:
     return any(isinstance(each, _SIZES) for each in sizes)
+
+
+REPAIR = Repair(
+    name="python_sizes",
+    replaces="these return sizes of the graph instead of Python's numbers",
+    strategy="sizes in place of Python's numbers",
+    matches=lambda module: True,
+    apply=symbolic_builtins,
+)

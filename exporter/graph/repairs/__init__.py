@@ -1,0 +1,13 @@
+"""Repairs for patterns that a trace cannot follow, one file each; all of them are listed here.
+
+A module with a pattern of these is captured as if it had been written otherwise, and proved to
+compute the same (``proof``). ``capture: {repairs: {NAME: false}}`` in a YAML leaves one out.
+"""
+
+from __future__ import annotations
+
+from exporter.graph.repairs.frame import Repair
+from exporter.graph.repairs.packed_sequence import REPAIR as PACKED_SEQUENCE
+from exporter.graph.repairs.python_sizes import REPAIR as PYTHON_SIZES
+
+REPAIRS: dict[str, Repair] = {repair.name: repair for repair in (PYTHON_SIZES, PACKED_SEQUENCE)}

@@ -1,0 +1,192 @@
+"""A repair is right when PyTorch computes the same with it and without.
+
+The module itself is run both ways, at several sizes and on other values, with rows of different
+lengths. The same bits: that is all. Other bits, as where a sum is taken in another order: then
+both ways are run in float64, where they have to agree as closely as float64 does, and the repair
+may be no less accurate in float32 than PyTorch is.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from exporter.core.tensors import Axis
+from exporter.graph.repairs.frame import Log, Repair, repaired
+
+_CLOSE = 1e-10
+"""Of the largest value: what two orders of a sum may differ by in float64."""
+_WORSE = 4.0
+"""A repair's error in float32 may be this many times PyTorch's, or a few roundings."""
+_ROUNDINGS = 64 * torch.finfo(torch.float32).eps
+
+Probe = tuple[str, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What running a module with and without repairs showed.
+
+    Attributes:
+        probes: how many inputs both were run on.
+        differs: where they are not the same, in words; "" when they are everywhere.
+        strain: largest error in float32 over PyTorch's own; None: the same bits everywhere.
+    """
+
+    probes: int
+    differs: str = ""
+    strain: float | None = None
+
+    def words(self) -> str:
+        """For a report."""
+        if self.strain is None:
+            return f"the same bits with and without on {self.probes} inputs"
+        return (
+            f"on {self.probes} inputs the same in float64 with and without; in float32"
+            f" {self.strain:.2g} times as far from that as PyTorch is"
+        )
+
+
+def probes(
+    example: Mapping[str, Tensor],
+    sizes: Mapping[str, int],
+    axes: Mapping[str, Axis],
+    make: Callable[..., Mapping[str, Tensor]] | None,
+) -> Iterator[Probe]:
+    """Inputs that a repair is tried on: the example, then other sizes, values and lengths.
+
+    Args:
+        make: an example at other sizes; with a seed: other values, and rows of other lengths.
+    """
+    yield "the example", example
+    if make is None:
+        return
+    named = {name: size for name, size in sizes.items() if name in axes}
+    longer = {name: size + 2 + size // 4 for name, size in named.items()}
+    shorter = {name: max(1, (2 * size) // 3) for name, size in named.items()}
+    for at, seed in ((named, 1), (longer, 2), (shorter, 3), (longer, 0)):
+        at = {name: _taken(axes[name], size, named[name]) for name, size in at.items()}
+        label = ", ".join(f"{name} {size}" for name, size in at.items())
+        yield f"{label}, seed {seed}", make({**sizes, **at}, seed)
+
+
+def _taken(axis: Axis, size: int, known: int) -> int:
+    """The size itself, or one nearby that the axis takes; the known one at last."""
+    near = (size + step for step in range(axis.multiple_of))
+    return next((each for each in near if axis.takes(each)), known)
+
+
+def prove(module: nn.Module, repairs: Sequence[Repair], inputs: Iterable[Probe]) -> Proof:
+    """Run a module with repairs and without. Inputs that the module itself refuses do not count."""
+    seen, strains = 0, []
+    for label, values in inputs:
+        plain = _run(module, values, ())
+        if isinstance(plain, Exception):
+            continue
+        seen += 1
+        other = _run(module, values, repairs)
+        if isinstance(other, Exception):
+            text = (str(other).strip().splitlines() or [type(other).__name__])[0][:200]
+            return Proof(probes=seen, differs=f"on {label} it stops: {text}")
+        wrong = _unlike(plain, other)
+        if wrong:
+            return Proof(probes=seen, differs=f"on {label} {wrong}")
+        if not all(_same(a, b) for a, b in zip(plain, other, strict=True)):
+            strain = _strain(module, values, repairs, plain, other)
+            if isinstance(strain, str):
+                return Proof(probes=seen, differs=f"on {label} {strain}")
+            strains.append(strain)
+    if not seen:
+        return Proof(probes=0, differs="the module ran on no input")
+    return Proof(probes=seen, strain=max(strains, default=None))
+
+
+def _run(
+    module: nn.Module,
+    values: Mapping[str, Tensor],
+    repairs: Sequence[Repair],
+    *,
+    wide: bool = False,
+) -> list[Tensor] | Exception:
+    try:
+        own = copy.deepcopy(module)
+        own = own.double() if wide else own
+        fed = [v.double() if wide and v.is_floating_point() else v.clone() for v in values.values()]
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), repaired(own, repairs):
+            torch.manual_seed(0)
+            return list(own(*fed))
+    except Exception as error:  # noqa: BLE001 - whatever the user's model raises
+        return error
+
+
+def _unlike(plain: Sequence[Tensor], other: Sequence[Tensor]) -> str:
+    """What no rounding explains."""
+    for number, (a, b) in enumerate(zip(plain, other, strict=True)):
+        if a.dtype != b.dtype or a.shape != b.shape:
+            return (
+                f"output {number} is {b.dtype} {list(b.shape)}, not {a.dtype} {list(a.shape)}"
+            ).replace("torch.", "")
+        if not a.is_floating_point() and not a.is_complex() and not torch.equal(a, b):
+            return f"output {number}: {(a != b).float().mean():.0%} of its values differ"
+        if a.is_floating_point() and not torch.equal(a.isfinite(), b.isfinite()):
+            return f"output {number}: NaN or infinity in other places"
+    return ""
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+def _strain(
+    module: nn.Module,
+    values: Mapping[str, Tensor],
+    repairs: Sequence[Repair],
+    plain: Sequence[Tensor],
+    other: Sequence[Tensor],
+) -> float | str:
+    truth = _run(module, values, (), wide=True)
+    wide = _run(module, values, repairs, wide=True)
+    if isinstance(truth, Exception) or isinstance(wide, Exception):
+        return "has other bits, and float64, which would tell rounding from error, does not run"
+    strain = 0.0
+    for number, (right, also, a, b) in enumerate(zip(truth, wide, plain, other, strict=True)):
+        if _same(a, b):
+            continue
+        scale = float(right.nan_to_num().abs().max()) if right.numel() else 0.0
+        away = _distance(right, also)
+        if not away <= _CLOSE * max(scale, 1e-30):
+            return f"output {number} is away by {away:.3g} of {scale:.3g} in float64"
+        allowed = max(_distance(right, a), _ROUNDINGS * scale)
+        error = _distance(right, b)
+        if not error <= _WORSE * allowed:
+            return f"output {number} is away by {error:.3g} of {scale:.3g} in float32"
+        strain = max(strain, error / allowed)
+    return strain
+
+
+def _distance(right: Tensor, found: Tensor) -> float:
+    if right.shape != found.shape:
+        return float("inf")
+    away = (right.double() - found.double()).abs().nan_to_num()
+    return float(away.max()) if away.numel() else 0.0
+
+
+def checked(
+    module: nn.Module, repairs: Sequence[Repair], inputs: Sequence[Probe]
+) -> tuple[Proof, dict[Repair, str]]:
+    """Prove repairs together; where that fails, which of them are wrong, and how."""
+    proof = prove(module, repairs, inputs)
+    if not proof.differs:
+        return proof, {}
+    alone = {repair: prove(module, [repair], inputs).differs for repair in repairs}
+    wrong = {repair: why for repair, why in alone.items() if why}
+    return proof, wrong or dict.fromkeys(repairs, proof.differs)
+
+
+def note_of(repair: Repair, log: Log, proof: Proof) -> str:
+    """What a report says of a repair: what it replaced, where, how often, and the proof."""
+    return f"repaired '{repair.name}': {log.words()}: {repair.replaces}; {proof.words()}"

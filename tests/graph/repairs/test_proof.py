@@ -1,0 +1,93 @@
+"""A repair that is wrong for some input is found, named and left out."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+
+from exporter.config.schema import RepairName
+from exporter.core.errors import StageError
+from exporter.graph import strategies
+from exporter.graph.repairs import REPAIRS
+from exporter.graph.repairs.frame import Repair, replaced_names
+from exporter.graph.strategies import capture_openly
+from tests.graph.repairs.models import model
+
+LONGEST = "n = int(x_lengths.max())\nreturn torch.logsumexp(x, 1)[:, None] + x[:, :n]"
+
+
+def planted(wrong) -> Repair:
+    """A repair that puts ``wrong`` in the place of ``torch.logsumexp``."""
+
+    @contextlib.contextmanager
+    def apply(module, log):
+        own = torch.logsumexp
+
+        def replaced(x, dim):
+            log.at("logsumexp()")
+            return wrong(own, x, dim)
+
+        with replaced_names([(torch, "logsumexp", replaced)]):
+            yield
+
+    return Repair(
+        name="planted", replaces="computed otherwise", strategy="planted",
+        matches=lambda module: True, apply=apply,
+    )  # fmt: skip
+
+
+def notes_with(monkeypatch, tmp_path, wrong, name: str) -> str:
+    monkeypatch.setattr(strategies, "REPAIRS", {**REPAIRS, "planted": planted(wrong)})
+    return "\n".join(capture_openly(model(tmp_path, LONGEST, name=name)).notes)
+
+
+WRONG = {
+    "by one thousandth": lambda own, x, dim: own(x, dim) * 1.001,
+    "of more than 12 frames": lambda own, x, dim: own(x[:, :12], dim),
+    "in float32's last digits, and in float64": lambda own, x, dim: own(x, dim) * (1 + 1e-7),
+    "of another type": lambda own, x, dim: own(x, dim).double(),
+    "of another shape": lambda own, x, dim: own(x, dim)[:, None],
+    "infinite": lambda own, x, dim: own(x, dim) / 0.0,
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_repair_is_left_out_and_named(monkeypatch, tmp_path, name):
+    said = notes_with(monkeypatch, tmp_path, WRONG[name], "planted_wrong")
+    assert "the repair 'planted' gives other values than PyTorch" in said
+    assert "repaired 'python_sizes'" in said and "repaired 'planted'" not in said
+
+
+def test_another_order_of_a_sum_is_judged_in_float64(monkeypatch, tmp_path):
+    def otherwise(own, x, dim):
+        most = x.amax(dim, keepdim=True)
+        return (x - most).exp().flip(dim).sum(dim).log() + most.squeeze(dim)
+
+    said = notes_with(monkeypatch, tmp_path, otherwise, "planted_order")
+    assert "repaired 'planted': logsumexp() at" in said and "the same in float64" in said
+
+
+def test_the_schema_knows_the_catalogue():
+    assert set(RepairName.__args__) == set(REPAIRS)
+
+
+def test_all_repairs_together_change_nothing_of_a_healthy_module():
+    module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU()).eval()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    x = torch.randn(5, 4)
+    expected = module(x)
+    with strategies.repaired(module, REPAIRS.values()) as logs:
+        assert torch.equal(module(x), expected)
+    assert not any(logs.values())
+    assert module.state_dict().keys() == before.keys()
+    assert all(torch.equal(module.state_dict()[name], value) for name, value in before.items())
+
+
+def test_a_repair_can_be_switched_off_and_is_then_not_used(tmp_path):
+    wrapped = model(tmp_path, LONGEST, name="switched_off")
+    assert capture_openly(wrapped).notes
+    with pytest.raises(StageError):
+        capture_openly(wrapped, without=["python_sizes"])
