@@ -294,10 +294,14 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], choices=list(KINDS))
     parser.add_argument("--by-command", type=float, default=0.03, metavar="SHARE")
     parser.add_argument("--corpus", type=Path, help="healthy files, made when they are not there")
-    parser.add_argument("--scratch", type=Path, help="folder for what is tried")
+    parser.add_argument(
+        "--scratch", type=Path, help="folder for what is tried; made when it is not there"
+    )
     parser.add_argument("--failed", type=Path, help="one line of JSON per input that failed")
     parser.add_argument("--again", metavar="KIND:SEED")
     args = parser.parse_args()
+    if args.scratch:
+        args.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fuzz-corpus-") as made:
         corpus = make_corpus((args.corpus or Path(made)).resolve())
         if args.again:

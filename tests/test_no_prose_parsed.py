@@ -48,6 +48,7 @@ FOREIGN: dict[str, str] = {
     "models/factory.py:_state": _USER,
     "models/weights.py:resolve_weights": _USER,
     "models/weights.py:_download": _USER,
+    "models/settings.py:memory_named": "torch: on the CPU its message alone says so",
     "config/error_messages.py:explain": "pydantic: members of a union fail alike, one message each",
     "config/error_messages.py:_words": "pydantic: its message, put into words of the YAML",
     "contracts/dtype/onnx.py:_named_in": "onnx: the checker's message alone names the node",

@@ -29,6 +29,7 @@ from exporter.build.metadata import EXPORT_DIGEST, VALUE_NAMES, metadata_of
 from exporter.cache.store import Store
 from exporter.config import Pipeline
 from exporter.core.artifact import Artifact
+from exporter.core.errors import ConfigError, ModelError
 from exporter.core.stages import Stages, Station
 from exporter.core.stopwatch import FILES, MODULE, timed
 from exporter.execution.memory import trim
@@ -42,7 +43,8 @@ from exporter.graph.strategies import Captured, capture_openly
 from exporter.graph.taps import plan_taps, write_taps
 from exporter.graph.weights_on_disk import simplify_stored, stored_weights
 from exporter.graph.wrap import Wrapped, narrowed, wrap
-from exporter.models.user_code import blamed, stopping
+from exporter.interpret.eager import ModuleStoppedError
+from exporter.models.user_code import blamed, place_of, stopping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,19 +255,52 @@ def _stopping(pipeline: Pipeline, stage: str) -> contextlib.AbstractContextManag
 
 @contextlib.contextmanager
 def users_code(pipeline: Pipeline) -> Iterator[None]:
-    """Where the user's own model runs: what stops it is said with the user's file and line.
+    """Where a model runs on what the user gave: what stops it is said with file and line.
 
-    Models that this package knows are not the user's business; their errors pass unchanged.
+    Other errors of models that this package knows are not the user's business; they pass unchanged.
 
     Raises:
         ModelError: the pipeline has a factory, and the model raised or cannot be exported.
+        ConfigError: a model that this package knows does not take the values of a case.
     """
-    if pipeline.model.factory is None:
-        yield
-        return
-    where = pipeline.where("model", "factory")
-    with blamed(where, f"the model of '{pipeline.model.factory}' stopped", always=False):
-        yield
+    try:
+        if pipeline.model.factory is None:
+            yield
+            return
+        where = pipeline.where("model", "factory")
+        with blamed(where, f"the model of '{pipeline.model.factory}' stopped", always=False):
+            yield
+    except ModuleStoppedError as error:
+        raise _stopped_on_case(pipeline, error) from error
+
+
+_BY_VALUES = (IndexError, RuntimeError, ValueError)
+"""What torch raises over values that a module does not take; a bug of ours raises other things."""
+
+
+def _stopped_on_case(pipeline: Pipeline, error: ModuleStoppedError) -> BaseException:
+    """A module that raised on a case, said with the place of the case."""
+    case, cause = error.case, error.__cause__ or error
+    known = [item.name for item in pipeline.cases]
+    where = pipeline.where("cases")
+    if case is not None and case.name in known:
+        where = pipeline.where("cases", known.index(case.name))
+    elif case is not None and case.sized:
+        where = pipeline.where("lengths")
+    on = "" if case is None else f" on the case '{case.name}'"
+    if pipeline.model.factory is not None:
+        return ModelError(
+            f"the model of '{pipeline.model.factory}' stopped{on}: {error}",
+            where=place_of(cause) or where,
+            remedy="give values that the model takes, or correct its code",
+        )
+    if not isinstance(cause, _BY_VALUES):
+        return cause
+    return ConfigError(
+        f"the model '{pipeline.model.kind}' stopped{on}: {error}",
+        where=where,
+        remedy="give values and sizes that the model takes; if these are right, report it",
+    )
 
 
 def state_of(pipeline: Pipeline, wrapped: Wrapped) -> dict[str, str]:

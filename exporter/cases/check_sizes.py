@@ -1,4 +1,4 @@
-"""Sizes that no input has, or that a model does not take, are said before anything is run."""
+"""Sizes that no input has, sizes and values that a model does not take: said before any run."""
 
 from __future__ import annotations
 
@@ -71,4 +71,28 @@ def check_limits(
                 f" {axis.words()}, {source}",
                 where=where,
                 remedy=f"give {axis.words()} {axis.name}",
+            )
+
+
+def check_values(
+    specs: Mapping[str, TensorSpec], arrays: Mapping[str, np.ndarray], places: Mapping[str, str]
+) -> None:
+    """Refuse integers that look up what is not there.
+
+    Args:
+        places: input -> where the case gives it.
+
+    Raises:
+        ConfigError: says which input, which value and which it takes.
+    """
+    for name, array in arrays.items():
+        below = specs[name].below
+        if below is None:
+            continue
+        beyond = array[(array < 0) | (array >= below)]
+        if beyond.size:
+            raise ConfigError(
+                f"'{name}' holds {beyond.flat[0]}, and the model takes 0 to {below - 1}",
+                where=places[name],
+                remedy=f"give values from 0 to {below - 1}",
             )

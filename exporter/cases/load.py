@@ -11,7 +11,7 @@ import numpy as np
 
 from exporter.cases.audio_input import WAVEFORM, recorded_array, recorded_input
 from exporter.cases.check_names import check_names
-from exporter.cases.check_sizes import check_elements, check_limits
+from exporter.cases.check_sizes import check_elements, check_limits, check_values
 from exporter.cases.defaults import LENGTHS, bound_sizes, default_array, example_sizes
 from exporter.cases.draw import draw
 from exporter.cases.steps import cut_calls
@@ -109,6 +109,7 @@ def _load(pipeline: Pipeline, specs: Mapping[str, TensorSpec], position: int) ->
         else:
             raise _missing(pipeline, config.name, spec, position)
     check_shapes(specs, arrays, places)
+    check_values(specs, arrays, places)
     whole = {name: arrays[name] for name in specs}
     first, *later = cut_calls(pipeline, position, whole, specs)
     for inputs in (first, *later):

@@ -58,6 +58,8 @@ class TensorSpec:
         discrete: True when two runs must agree exactly (token ids, segments, lengths).
         unit: what one step of the values means, for people ("samples at 16 kHz").
         idle: an input that the model takes and never reads.
+        below: an integer input looks something up: its values are 0 up to this, excluded. Held
+            against the values of cases; not part of what is saved of a specification.
         initial: for an input that carries state, the value that it is filled with before the
             first call; symbolic axes then have their minimum. ``None`` for other inputs.
     """
@@ -71,6 +73,7 @@ class TensorSpec:
     unit: str = ""
     initial: float | None = None
     idle: bool = False
+    below: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

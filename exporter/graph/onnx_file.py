@@ -36,6 +36,7 @@ from exporter.graph.stored_tensors import (
     map_file,
     misfit,
     point,
+    unknown_type,
 )
 from exporter.graph.undefined_names import unmade
 from exporter.graph.wire import BYTES, GRAPH, INITIALIZER, RAW_DATA, Field, delimited, fields
@@ -210,6 +211,10 @@ def _checked(
             f"{lost}, and nothing makes it",
             where=str(path),
             remedy="export the file again; onnx.checker.check_model says the same",
+        )
+    if odd := unknown_type(model):
+        raise ArtifactError(
+            odd, where=str(path), remedy="export the file again; its types are damaged"
         )
     for tensor in every_tensor(model, besides=taken):
         check_values(path, tensor, len(tensor.raw_data) if tensor.HasField("raw_data") else None)

@@ -56,6 +56,30 @@ def every_tensor(model: onnx.ModelProto, *, besides: Container[str] = ()) -> Ite
         yield from _of_attributes(function.attribute_proto)
 
 
+def unknown_type(model: onnx.ModelProto) -> str:
+    """The first value that is declared to hold what no type is, in words; "" for none."""
+    graphs = [model.graph]
+    for graph in graphs:
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            for kind in _element_types(value.type):
+                if kind not in TensorProto.DataType.values():
+                    return f"'{value.name}' has the unknown type {kind}"
+        for attribute in (held for node in graph.node for held in node.attribute):
+            graphs += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+    return ""
+
+
+def _element_types(declared: onnx.TypeProto) -> Iterator[int]:
+    kind = declared.WhichOneof("value")
+    if kind in ("tensor_type", "sparse_tensor_type"):
+        yield getattr(declared, kind).elem_type
+    elif kind == "map_type":
+        yield declared.map_type.key_type
+        yield from _element_types(declared.map_type.value_type)
+    elif kind in ("sequence_type", "optional_type"):
+        yield from _element_types(getattr(declared, kind).elem_type)
+
+
 def _of_graph(graph: onnx.GraphProto) -> Iterator[TensorProto]:
     yield from graph.initializer
     yield from _beside_initializers(graph)

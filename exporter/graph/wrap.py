@@ -21,6 +21,7 @@ from exporter.graph.program import Program
 from exporter.graph.speech_graph import BatchedSpeechGraph, SpeechGraph
 from exporter.models import load_model_module
 from exporter.models.built import Built, WeightsInfo
+from exporter.models.settings import memory_named
 from exporter.models.upstream import quiet_upstream
 from exporter.models.weights import digest_tensors
 from exporter.speech.cmvn import Cmvn, seeded_cmvn
@@ -76,15 +77,16 @@ def wrap(pipeline: Pipeline) -> Wrapped:
         WeightsError: the checkpoint cannot be used.
         MissingPackageError: an upstream package is not installed.
     """
-    kind = pipeline.model.kind
-    if kind is None:
-        from exporter.models import factory
+    with memory_named(pipeline):
+        kind = pipeline.model.kind
+        if kind is None:
+            from exporter.models import factory
 
-        built = factory.build(pipeline)
-    else:
-        file = load_model_module(kind, where=pipeline.where("model", "kind"))
-        built = file.build(pipeline)
-    wrapped = (_wrap_tensors if built.takes == "tensors" else _wrap_speech)(pipeline, built)
+            built = factory.build(pipeline)
+        else:
+            file = load_model_module(kind, where=pipeline.where("model", "kind"))
+            built = file.build(pipeline)
+        wrapped = (_wrap_tensors if built.takes == "tensors" else _wrap_speech)(pipeline, built)
     for number, case in enumerate(getattr(pipeline, "cases", ())):
         if case.steps is not None and not wrapped.states:
             raise ConfigError(

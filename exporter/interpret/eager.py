@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from exporter.core.errors import ExportVerifyError
 from exporter.core.stopwatch import RUNNING, timed
-from exporter.core.tensors import Arrays, TensorSpec
+from exporter.core.tensors import Arrays, Case, TensorSpec
 from exporter.interpret.decisions import SEED, Recording, seeded
 from exporter.interpret.eager_float64 import named, outputs_in_double
 from exporter.interpret.evaluate import to_array, to_tensor
+
+
+class ModuleStoppedError(ExportVerifyError):
+    """The eager module raised on its inputs; what it raised is the cause.
+
+    Attributes:
+        case: whose inputs they are; None where that is not known yet.
+    """
+
+    def __init__(self, error: BaseException, case: Case | None = None) -> None:
+        first = (str(error).strip().splitlines() or [""])[0][:500]
+        super().__init__(": ".join(part for part in (type(error).__name__, first) if part))
+        self.case = case
+
+
+@contextlib.contextmanager
+def on_case(case: Case) -> Iterator[None]:
+    """Inputs that are given to a module while the block runs are those of a case."""
+    try:
+        yield
+    except ModuleStoppedError as error:
+        cause = error.__cause__ or error
+        raise ModuleStoppedError(cause, case) from cause
+
+
+def _called(module: nn.Module, fed: Mapping[str, Tensor]) -> Any:
+    try:
+        return module(*fed.values())
+    except (ExportVerifyError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModuleStoppedError(error) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +81,14 @@ def run_plain(
     *,
     seed: int = SEED,
 ) -> Arrays:
-    """The module as a user runs it, watched by nobody; random numbers from ``seed``."""
+    """The module as a user runs it, watched by nobody; random numbers from ``seed``.
+
+    Raises:
+        ModuleStoppedError: it raised.
+    """
     fed = {spec.name: to_tensor(arrays[spec.name]) for spec in inputs}
     with torch.no_grad(), timed(RUNNING), seeded(seed):
-        return named(outputs, module(*fed.values()))
+        return named(outputs, _called(module, fed))
 
 
 def run_eager(
@@ -66,11 +105,14 @@ def run_eager(
         module: called with one tensor per input, in order; returns one per output.
         inputs, outputs: specs, in order. arrays: one per input; never written to.
         wide: float64 values of inputs that carry state, for the float64 run.
+
+    Raises:
+        ModuleStoppedError: it raised, as it is.
     """
     fed = {spec.name: to_tensor(arrays[spec.name]) for spec in inputs}
     recording = Recording()
     with torch.no_grad(), timed(RUNNING), seeded(SEED), recording:
-        results = module(*fed.values())
+        results = _called(module, fed)
     found = named(outputs, results)
     written = tuple(
         name for name, tensor in fed.items() if not same(to_array(tensor), np.asarray(arrays[name]))

@@ -14,7 +14,7 @@ from exporter.core.tensors import Arrays, Case
 from exporter.execution.memory import trim
 from exporter.graph.guards import Guard
 from exporter.graph.program import Program
-from exporter.interpret.eager import EagerRun
+from exporter.interpret.eager import EagerRun, on_case
 from exporter.interpret.repeats import Repeats, moved_by_seed
 from exporter.interpret.truth import Yardstick, find_truth, program_yardstick
 from exporter.judge.length_proofs import LengthProof
@@ -81,22 +81,29 @@ def run_cases(
 
     Returns:
         the runs, and what a model that is left to its own state is held against.
+
+    Raises:
+        ModuleStoppedError: the module raised on a case.
     """
     runs: list[CaseRun] = []
     own: list[OwnState] = []
     kept = proof.values if proof is not None else {}
     module, specs = subject.module, (subject.inputs, subject.outputs)
-    first = None if module is None or not cases else Repeats(module, specs, cases[0].inputs)
+    first = None
+    if module is not None and cases:
+        with on_case(cases[0]):
+            first = Repeats(module, specs, cases[0].inputs)
     for number, case in enumerate(cases):
         if case.name in kept:
             runs.append(proved_run(case, *kept[case.name]))
             continue
         stage.update(case.name, number, len(cases))
         proved = proof is not None and case.name in proof.cases
-        runs += [replace(run, proved=proved) for run in _calls(subject, case, proved)]
-        if case.later:
-            own.append(OwnState(case=case, states=subject.states))
-            own[-1].run_reference(partial(_reference, subject))
+        with on_case(case):
+            runs += [replace(run, proved=proved) for run in _calls(subject, case, proved)]
+            if case.later:
+                own.append(OwnState(case=case, states=subject.states))
+                own[-1].run_reference(partial(_reference, subject))
         trim()
     if first is not None and runs[0].eager is not None:
         found = first.finish(runs[0].eager.outputs, others_ran=len(runs) > 1)

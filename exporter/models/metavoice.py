@@ -221,6 +221,7 @@ def input_specs(settings: Settings) -> tuple[TensorSpec, ...]:
             shape=("batch", "num_tokens"),
             axes=(batch, Axis(name="num_tokens")),
             unit=f"token id below {settings.vocab_size}",
+            below=settings.vocab_size,
         ),
         TensorSpec(
             name="speaker",
@@ -229,7 +230,13 @@ def input_specs(settings: Settings) -> tuple[TensorSpec, ...]:
             axes=(batch,),
             unit="speaker embedding; zeros for no speaker",
         ),
-        TensorSpec(name="start", dtype="int64", shape=(), unit="tokens before this call"),
+        TensorSpec(
+            name="start",
+            dtype="int64",
+            shape=(),
+            unit="tokens before this call",
+            below=settings.block_size,
+        ),
         TensorSpec(name="keys", unit="one slot per position", **kept),
         TensorSpec(name="values", unit="one slot per position", **kept),
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import re
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,6 +16,8 @@ from exporter.core.errors import ConfigError
 S = TypeVar("S", bound=BaseModel)
 MOST_LAYERS, MOST_WIDTH = 1000, 1 << 20
 """What no model has more of; a typing error should not build modules for hours."""
+_NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
+"""torch's words for it: on the CPU it has no class of its own."""
 
 
 def read_settings(schema: type[S], pipeline: Pipeline) -> S:
@@ -47,3 +52,18 @@ def _explain(schema: type[BaseModel], item: Any) -> tuple[str, str]:
             f"did you mean '{near[0]}'?" if near else f"known: {known}"
         )
     return f"'{key}': {item['msg']}", f"correct '{key}' (it is {item['input']!r})"
+
+
+@contextlib.contextmanager
+def memory_named(pipeline: Pipeline) -> Iterator[None]:
+    """Sizes in settings or a checkpoint for which there is no memory are the user's to mend."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        raise ConfigError(
+            "the model takes more memory than this machine can give",
+            where=pipeline.where("model"),
+            remedy="correct the sizes in its settings or checkpoint, or take a larger machine",
+        ) from error

@@ -6,15 +6,41 @@ measured.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from exporter.parity.measurement import Measurement
 
 
 class Record(BaseModel):
     """Base: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class _Saved(BaseModel):
+    """Checks a measurement: a dataclass takes whatever it is given."""
+
+    model_config = ConfigDict(strict=True, revalidate_instances="always")
+    held: Measurement
+
+
+def _is_measurement(saved: dict[str, Any]) -> dict[str, Any]:
+    """The same, whose figures have the types that a measurement has.
+
+    Raises:
+        ValueError: one has not.
+    """
+    try:
+        _Saved(held=Measurement.from_json({"name": "", **saved}))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"no measurement: {error}") from error
+    return saved
+
+
+Measured = Annotated[dict[str, Any], AfterValidator(_is_measurement)]
+"""What ``Measurement.to_json`` saved."""
 
 
 class VerdictRecord(Record):
@@ -40,8 +66,8 @@ class TapRecord(Record):
     into: str | None = None
     held_as: str | None = Field(None, description="its name in the file, where it is not its own")
     case: str | None = None
-    local: dict[str, Any] | None = Field(None, description="measurement of the layer alone")
-    propagated: dict[str, Any] | None = Field(None, description="measurement of the free run")
+    local: Measured | None = Field(None, description="measurement of the layer alone")
+    propagated: Measured | None = Field(None, description="measurement of the free run")
     local_verdict: VerdictRecord | None = None
     propagated_verdict: VerdictRecord | None = None
     verdict: str = "not run"
@@ -69,7 +95,7 @@ class OutputRecord(Record):
     max_abs: float | None
     cosine: float | None
     mismatches: int | None
-    measurement: dict[str, Any]
+    measurement: Measured
     verdict: VerdictRecord
     layer: str = ""  # module path of the op behind it
 

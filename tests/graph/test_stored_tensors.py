@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exporter.core.errors import ArtifactError
 from exporter.flows.inspect import inspect
 from exporter.graph.onnx_file import open_artifact, open_graph, read_model
+from exporter.graph.stored_tensors import unknown_type
 from tests.golden import made
 
 READERS = (read_model, open_graph, inspect)
@@ -208,3 +209,41 @@ def test_an_opset_that_is_no_version_is_refused(tmp_path: Path, version: int):
     for read in (read_model, open_graph):
         with pytest.raises(ArtifactError, match="no version"):
             read(made.write_onnx(tmp_path, model))
+
+
+def declared(change) -> onnx.ModelProto:
+    """A model whose values are declared as ``change`` leaves them."""
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xyz"]
+    inner = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "b", [], [value[1]])
+    nodes = [
+        helper.make_node("Neg", ["x"], ["z"]),
+        helper.make_node("If", ["x"], ["w"], then_branch=inner, else_branch=inner),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", [value[0]], [value[2]]))
+    change(model.graph)
+    return model
+
+
+def of_another_type(value: onnx.ValueInfoProto) -> None:
+    value.type.tensor_type.elem_type = 2**31 - 1
+
+
+def sequence(graph: onnx.GraphProto) -> None:
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, [1])
+    kind.tensor_type.elem_type = 99
+    held = helper.make_value_info("s", helper.make_sequence_type_proto(kind))
+    graph.value_info.append(held)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda graph: of_another_type(graph.input[0]), "x"),
+        (lambda graph: of_another_type(graph.output[0]), "z"),
+        (lambda graph: of_another_type(graph.node[1].attribute[0].g.output[0]), "y"),
+        (sequence, "s"),
+    ],
+)
+def test_a_value_that_is_declared_to_be_of_no_type(change, name):
+    assert unknown_type(declared(change)).startswith(f"'{name}' has the unknown type")
+    assert not unknown_type(declared(lambda graph: None))
