@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, model_validator
 
 from exporter.config.section import Many, Name, Section
 
 Dtype = Literal[
-    "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"
+    "float32",
+    "float64",
+    "float16",
+    "bfloat16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "bool",
+    "complex64",
+    "complex128",
 ]
+_PAIRS = {"complex64": "float32", "complex128": "float64"}
+"""onnxruntime takes no complex numbers: they are given as pairs of reals."""
 
 DRAW_OPTIONS: dict[str, frozenset[str]] = {
     "normal": frozenset({"scale", "mean"}),
@@ -118,6 +131,28 @@ class InputSpec(Section):
     draw: Draw = Field(default_factory=lambda: Draw(kind="normal"))
     choices: dict[str, int] = Field(default_factory=dict, description="readable names of values")
     unit: str = ""
+    pairs: bool = Field(
+        default=False,
+        description="the last axis, of 2, is a real and an imaginary part; what 'dtype: complex64'"
+        " is short for: the model gets complex numbers",
+        exclude_if=lambda pairs: not pairs,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complex_is_pairs(cls, data: Any) -> Any:
+        """``dtype: complex64`` with a shape is that shape and an axis of two reals."""
+        if not isinstance(data, dict) or data.get("dtype") not in _PAIRS:
+            return data
+        shape = data.get("shape")
+        shape = [*shape, 2] if isinstance(shape, list | tuple) else shape
+        return {**data, "dtype": _PAIRS[data["dtype"]], "shape": shape, "pairs": True}
+
+    @model_validator(mode="after")
+    def _pairs_are_two_reals(self) -> InputSpec:
+        if self.pairs and (not self.shape or self.shape[-1] != 2 or "float" not in self.dtype):
+            raise ValueError("'pairs' are real numbers with a last axis of 2")
+        return self
 
     @model_validator(mode="after")
     def _shape_is_possible(self) -> InputSpec:

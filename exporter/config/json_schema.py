@@ -23,6 +23,8 @@ def pipeline_schema() -> dict[str, Any]:
         },
         **schema["properties"],
     }
+    # Names may be written in braces (exporter/config/braces.py).
+    schema["properties"]["outputs"]["items"]["pattern"] = r"^[A-Za-z_{][A-Za-z0-9_.,{}-]*$"
     schema["if"] = {"required": [EXTENDS]}
     schema["else"] = {"required": required}
     return {

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from exporter.config.braces import Braces
 from exporter.config.error_messages import explain
 from exporter.config.extends import Resolved, resolve, show
 from exporter.config.pipeline import Pipeline, bind
@@ -41,13 +42,15 @@ def load_pipeline(path: str | Path, *, trust: bool = False) -> Pipeline:
     resolved, problems = resolve(path)
     raise_all(shown, problems)
     content, problems = _with_absolute_paths(resolved)
+    written = Braces(content, resolved.places)
+    content, places, problems = written.content, written.places, [*problems, *written.problems]
     try:
         pipeline = Pipeline.model_validate(content)
     except ValidationError as error:
-        raise_all(shown, [*explain(error, content, resolved.places, shown), *problems])
+        raise_all(shown, [*explain(error, content, places, shown), *problems])
         raise  # an error without items is a bug of ours
     raise_all(shown, problems)
-    bound = bind(pipeline, file=shown, places=resolved.places, folders=resolved.folders)
+    bound = bind(pipeline, file=shown, places=places, folders=resolved.folders)
     return bound.with_trust() if trust else bound
 
 

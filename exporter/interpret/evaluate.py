@@ -34,7 +34,7 @@ def call(op: Op, lookup: Lookup) -> Any:
     """Evaluate ``op`` as captured; ``lookup`` gives the value behind each reference."""
     args, kwargs = operands_of(op, lookup)
     with _recurrent_threads(op):
-        return resolve(op.target)(*args, **kwargs)
+        return _resolved(resolve(op.target)(*args, **kwargs))
 
 
 def operands_of(op: Op, lookup: Lookup) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -57,7 +57,7 @@ def call_double(op: Op, lookup: Lookup) -> Any:
     kernel = DOUBLE_KERNELS.get(op.target) or resolve(op.target)
     # Creation ops without a dtype follow the default dtype, so the result is widened as well.
     with _recurrent_threads(op):
-        return widen(kernel(*args, **kwargs))
+        return _resolved(widen(kernel(*args, **kwargs)))
 
 
 @contextlib.contextmanager
@@ -84,6 +84,15 @@ def widen(value: Any) -> Any:
         return value.to(_WIDER[value.dtype]) if value.dtype in _WIDER else value
     if isinstance(value, (list, tuple)):
         return type(value)(widen(item) for item in value)
+    return value
+
+
+def _resolved(value: Any) -> Any:
+    """Conjugate and negated views as values of their own: some ops do not take them as views."""
+    if isinstance(value, torch.Tensor):
+        return value.resolve_conj().resolve_neg()
+    if isinstance(value, (list, tuple)):
+        return type(value)(_resolved(item) for item in value)
     return value
 
 

@@ -4,25 +4,41 @@ The names of the inputs say where each goes, in this order:
 
 1. a parameter of that name;
 2. ``caches.0``, ``caches.0.key``: into a list (numbers) or a dict (words) for the parameter that
-   stands before the first dot;
+   stands before the first dot; ``cache.0.keys`` into a cache of transformers, where the parameter
+   says that it takes one, or says nothing and the model has parts of transformers;
 3. ``cache0``, ``cache1`` or ``cache_0``, ``cache_1``: into a list for a parameter called ``cache``,
    ``caches`` or alike, when there is more than one or the parameter wants a sequence;
 4. what is left goes to the parameters that are left, in order; to the only one that has no default,
-   as a list, when there are several.
+   as a list, when there are several; without a parameter that is left, to ``**others`` by name.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
+import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from exporter.models.caches import (
+    HALVES,
+    are_layers,
+    dynamic_cache,
+    encoder_decoder_cache,
+    is_cache_class,
+    uses_transformers,
+)
+
 _NUMBERED = re.compile(r"^(?P<stem>.*?[^\d_])_?(?P<number>\d+)$")
+_CACHE = re.compile(r"\b(Dynamic|Static|EncoderDecoder)?Cache\b")
 _SEQUENCES = (list, tuple, Sequence)
+_NO_RECORDS = ("builtins", "typing", "torch", "collections", "types")
+_UNSAID = object()
+"""Stands for an annotation that is missing, or cannot be read, where a cache is to be expected."""
 _TENSOR_LIKE = 2
 """As many inputs of one stem are a list whatever the parameter says of itself."""
 
@@ -41,7 +57,7 @@ class Group:
     """Inputs that go into one container: ``kind`` makes it of its parts.
 
     Attributes:
-        kind: list, tuple, dict, or a class that takes its fields by name.
+        kind: list, tuple, dict, or what takes the parts by name.
         parts: number (of a sequence) or word -> the place of an input, or another group.
     """
 
@@ -65,11 +81,13 @@ class Binding:
     Attributes:
         positional: what it gets by position. named: what it gets by name.
         method: which of its methods is called.
+        pairs: inputs whose last axis is a real and an imaginary part; the model gets complex ones.
     """
 
     positional: tuple[int | Group, ...]
     named: tuple[tuple[str, int | Group], ...] = ()
     method: str = "forward"
+    pairs: frozenset[int] = frozenset()
 
     def call(self, module: Callable[..., Any], tensors: Sequence[Any]) -> Any:
         """What the module returns for tensors in the order of the inputs."""
@@ -79,13 +97,22 @@ class Binding:
 
     def arguments(self, tensors: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
         """Positional and named arguments for tensors in the order of the inputs."""
+        if self.pairs:
+            tensors = [
+                torch.view_as_complex(value) if place in self.pairs else value
+                for place, value in enumerate(tensors)
+            ]
         positional = [_made(part, tensors) for part in self.positional]
         return positional, {name: _made(part, tensors) for name, part in self.named}
 
     @property
     def plain(self) -> bool:
         """True when the inputs are the positional arguments, one by one."""
-        return not self.named and self.positional == tuple(range(len(self.positional)))
+        return (
+            not self.named
+            and not self.pairs
+            and self.positional == tuple(range(len(self.positional)))
+        )
 
 
 def in_order(count: int) -> Binding:
@@ -103,6 +130,7 @@ def bind_inputs(forward: Callable[..., Any], names: Sequence[str]) -> Binding:
         parameters = list(inspect.signature(forward).parameters.values())
     except (TypeError, ValueError):
         return in_order(len(names))
+    others = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)
     takes_any = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
     known = {
         p.name: p
@@ -112,11 +140,15 @@ def bind_inputs(forward: Callable[..., Any], names: Sequence[str]) -> Binding:
     if takes_any or not known:
         return in_order(len(names))
     hints = _hints(forward)
+    if uses_transformers(forward):
+        hints = {**dict.fromkeys(known, _UNSAID), **hints}
     found = _by_name(names, known, hints)
     taken = {place for part in found.values() for place in _places(part)}
     left = [place for place in range(len(names)) if place not in taken]
     free = [name for name in known if name not in found]
     if left and len(left) > len(free):
+        if others is not None:
+            return _call_of(_with_others(found, names, left, free), known)
         required = [name for name in free if known[name].default is inspect.Parameter.empty]
         if len(required) != 1 or any("." in names[place] for place in left):
             raise UnboundError([names[place] for place in left], list(known))
@@ -124,6 +156,23 @@ def bind_inputs(forward: Callable[..., Any], names: Sequence[str]) -> Binding:
         left = []
     found |= dict(zip(free, left, strict=False))
     return _call_of(found, known)
+
+
+def _with_others(
+    found: dict[str, int | Group], names: Sequence[str], left: Sequence[int], free: Sequence[str]
+) -> dict[str, int | Group]:
+    """What goes to the parameters that are left, in order, and to ``**others`` by its name."""
+    roots: dict[str, dict[int, list[str]]] = {}
+    ordered = [place for place in left if "." not in names[place]]
+    found = found | dict(zip(free, ordered, strict=False))
+    for place in left:
+        if place not in ordered[: len(free)]:
+            root, *path = names[place].split(".")
+            roots.setdefault(root, {})[place] = path
+    for root, paths in roots.items():
+        whole = [place for place, path in paths.items() if not path]
+        found[root] = whole[0] if whole else _nested(paths, None)
+    return found
 
 
 def _by_name(
@@ -169,51 +218,84 @@ def _nested(paths: Mapping[int, list[str]], hint: Any) -> Group:
     heads: dict[str, dict[int, list[str]]] = {}
     for place, path in paths.items():
         heads.setdefault(path[0], {})[place] = path[1:]
-    inner = _inner(hint)
+    cache = _cache(list(heads), paths.values(), hint)
     parts: list[tuple[str, int | Group]] = []
     for head, held in heads.items():
         ends = [place for place, path in held.items() if not path]
-        parts.append((head, ends[0] if len(held) == len(ends) == 1 else _nested(held, inner)))
+        inside = None if cache else _inner(hint, head)
+        if cache is encoder_decoder_cache:
+            inside = _UNSAID
+        parts.append((head, ends[0] if len(held) == len(ends) == 1 else _nested(held, inside)))
+    if cache is not None:
+        return Group(cache, tuple(parts))
     if all(head.isdigit() for head in heads):
         parts.sort(key=lambda part: int(part[0]))
         return Group(tuple if _container(hint) is tuple else list, tuple(parts))
-    return Group(_container(hint, fields=True) or dict, tuple(parts))
+    return Group(_record(hint, heads) or dict, tuple(parts))
 
 
-def _hints(forward: Callable[..., Any]) -> dict[str, Any]:
+def _cache(
+    heads: Sequence[str], paths: Iterable[Sequence[str]], hint: Any
+) -> Callable[..., Any] | None:
+    """What makes a cache of transformers of these parts; None where it is something else."""
+    if set(heads) <= set(HALVES):
+        return encoder_decoder_cache
+    wanted = hint is _UNSAID or any(is_cache_class(one) for one in _alternatives(hint))
+    return dynamic_cache if wanted and are_layers(paths) else None
+
+
+def _hints(owner: Callable[..., Any]) -> dict[str, Any]:
+    """What annotations say; those that cannot be read say nothing."""
     try:
-        return typing.get_type_hints(forward)
+        return typing.get_type_hints(owner)
     except Exception:  # noqa: BLE001 - annotations are the user's, and only a hint here
-        return {}
+        given = getattr(owner, "__annotations__", {})
+        # Imported while types are checked alone, as is usual.
+        return {n: _UNSAID for n, text in given.items() if _CACHE.search(str(text))}
 
 
 def _alternatives(hint: Any) -> list[Any]:
-    """The members of ``A | None``, or what there is."""
-    parts = typing.get_args(hint)
-    return [part for part in parts if part is not type(None)] if type(None) in parts else [hint]
+    """The members of ``A | B | None``, or what there is."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return [part for part in typing.get_args(hint) if part is not type(None)] if union else [hint]
 
 
-def _container(hint: Any, *, fields: bool = False) -> Callable[..., Any] | None:
-    """The container that an annotation asks for; None for a tensor, or when it says nothing."""
+def _container(hint: Any) -> Callable[..., Any] | None:
+    """The sequence that an annotation asks for; None for a tensor, or when it says nothing."""
     for one in _alternatives(hint):
         origin = typing.get_origin(one) or one
         if origin is tuple:
             return tuple
         if origin in _SEQUENCES:
             return list
-        made = isinstance(origin, type) and (
-            dataclasses.is_dataclass(origin) or hasattr(origin, "_fields")
-        )
-        if fields and made:
-            return origin
     return None
 
 
-def _inner(hint: Any) -> Any:
-    """The annotation of what a container holds."""
+def _record(hint: Any, names: Iterable[str]) -> Callable[..., Any] | None:
+    """The class that an annotation asks for and that is made of parts of these names, if any."""
     for one in _alternatives(hint):
-        if typing.get_origin(one) is not None and typing.get_args(one):
-            return typing.get_args(one)[-1 if typing.get_origin(one) is dict else 0]
+        made = typing.get_origin(one) or one
+        if not isinstance(made, type) or made.__module__ in _NO_RECORDS:
+            continue
+        try:
+            inspect.signature(made).bind(**dict.fromkeys(names))
+        except (TypeError, ValueError):
+            continue
+        return made
+    return None
+
+
+def _inner(hint: Any, part: str) -> Any:
+    """The annotation of a part of what a container holds."""
+    for one in _alternatives(hint):
+        inside = typing.get_args(one)
+        if isinstance(one, type) and not inside:
+            return _hints(one).get(part)
+        if typing.get_origin(one) is None or not inside:
+            continue
+        if typing.get_origin(one) is tuple and Ellipsis not in inside and part.isdigit():
+            return inside[int(part)] if int(part) < len(inside) else None
+        return inside[-1 if issubclass(typing.get_origin(one), Mapping) else 0]
     return None
 
 

@@ -234,7 +234,8 @@ def _binding(module: nn.Module, pipeline: Pipeline) -> Binding:
         )
     try:
         found = bind_inputs(called, list(pipeline.inputs))
-        return dataclasses.replace(found, method=method)
+        pairs = frozenset(n for n, spec in enumerate(pipeline.inputs.values()) if spec.pairs)
+        return dataclasses.replace(found, method=method, pairs=pairs)
     except UnboundError as error:
         raise ConfigError(
             f"{method}({', '.join(error.parameters)}) has no parameter for"
@@ -327,6 +328,6 @@ def _outputs(
             raise ModelError(
                 f"the result '{spec.name}' is {spec.dtype}, which cannot be compared",
                 where=where,
-                remedy="return float32, or view complex numbers as real ones",
+                remedy="return float32",
             )
     return specs

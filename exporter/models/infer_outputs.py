@@ -150,4 +150,4 @@ def _same_kind(first: Mapping[str, Tensor], other: Mapping[str, Tensor], where: 
 
 def supported(dtype: torch.dtype) -> bool:
     """True for dtypes that ONNX has and numpy can hold."""
-    return not dtype.is_complex and dtype is not torch.bfloat16
+    return dtype is not torch.bfloat16

@@ -1,8 +1,10 @@
 """What a model returns, flat and by name: one tensor, or lists, tuples and dicts of them.
 
-A value of a dict is called by its key, of a list by its number, of a record by its field, joined
-by dots: ``caches.0.key``; as many other names as there are values rename them, in order. ``None``
-is left out: a value that a model does not have this time.
+A value of a dict is called by its key, of a list by its number, of a record by its field, of a
+cache of transformers by its layer, joined by dots: ``caches.0.key``; as many other names as there
+are values rename them, in order. ``None`` is left out: a value that a model does not have this
+time. As ONNX has them: a number is a tensor without axes, and complex numbers are pairs of reals,
+real part first, along a last axis of 2.
 """
 
 from __future__ import annotations
@@ -10,6 +12,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
+
+from exporter.models.caches import cache_parts
+
+_NUMBERS = (
+    ((bool, torch.SymBool), torch.bool),
+    ((int, torch.SymInt), torch.int64),
+    ((float, torch.SymFloat), torch.float32),
+)
+"""What Python's numbers are as tensors; a bool is an int, so it comes first."""
 
 
 class UnnamedError(ValueError):
@@ -42,13 +56,23 @@ def flat_results(returned: Any, named: Sequence[str]) -> dict[str, Any]:
     """
     leaves = list(_leaves(returned, ()))
     paths = [".".join(path) for path, _ in leaves]
-    values = [value for _, value in leaves]
+    values = [_as_tensor(value) for _, value in leaves]
     spoken = isinstance(returned, Mapping) or _fields(returned) is not None
     if spoken and not _renames(paths, named):
         return dict(zip(paths, values, strict=True))
     if len(values) != len(named):
         raise UnnamedError(paths, named)
     return dict(zip(named, values, strict=True))
+
+
+def _as_tensor(value: Any) -> Any:
+    """A number as a tensor, complex numbers as pairs; all else as it is."""
+    if isinstance(value, Tensor) and value.is_complex():
+        return torch.view_as_real(value.resolve_conj())
+    for kinds, dtype in _NUMBERS:
+        if isinstance(value, kinds):
+            return torch.scalar_tensor(value, dtype=dtype)  # type: ignore[arg-type]
+    return value
 
 
 def _renames(paths: Sequence[str], named: Sequence[str]) -> bool:
@@ -89,8 +113,10 @@ def _fields(value: Any) -> list[str] | None:
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    fields = _fields(value)
-    if isinstance(value, Mapping):
+    fields, cache = _fields(value), cache_parts(value)
+    if cache is not None:
+        parts = cache
+    elif isinstance(value, Mapping):
         parts = [(str(key), inside) for key, inside in value.items()]
     elif fields is not None:
         parts = [(name, getattr(value, name)) for name in fields]

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
 from exporter.models.binding import UnboundError, bind_inputs
+from exporter.models.caches import dynamic_cache
 from exporter.models.results import MissingError, UnnamedError, by_name, flat_results
 
 
@@ -131,3 +133,86 @@ def test_too_few_names_and_missing_names_are_errors():
         flat_results((1, [2, 3]), ["a", "b"])
     with pytest.raises(MissingError, match="no 'z', but y, x"):
         by_name({"y": 1, "x": 2}, ["z"])
+
+
+# -- caches, records, numbers, complex numbers ---------------------------------------------------
+
+
+def test_layers_are_a_cache_where_the_parameter_says_so_and_a_list_where_it_does_not():
+    transformers = pytest.importorskip("transformers.cache_utils")
+
+    def annotated(x, cache: transformers.DynamicCache | None = None):
+        return cache
+
+    def bare(x, cache):
+        return cache
+
+    names = ("x", "cache.1.keys", "cache.1.values", "cache.0.keys", "cache.0.values")
+    tensors = [torch.full((1, 1, 2, 1), float(n)) for n in range(5)]
+    positional, named = bind_inputs(annotated, names).arguments(tensors)
+    cache = annotated(*positional, **named)
+    assert isinstance(cache, transformers.DynamicCache)
+    assert [layer.keys[0, 0, 0, 0].item() for layer in cache.layers] == [3.0, 1.0]
+    positional, named = bind_inputs(bare, names).arguments(tensors)
+    held = bare(*positional, **named)
+    assert isinstance(held, list) and set(held[0]) == {"keys", "values"}
+
+
+def test_the_layers_of_a_cache_come_back_by_number_without_those_that_are_empty():
+    transformers = pytest.importorskip("transformers.cache_utils")
+    cache = transformers.EncoderDecoderCache(
+        transformers.DynamicCache(), transformers.DynamicCache()
+    )
+    cache.self_attention_cache.update(torch.ones(1, 1, 2, 1), torch.zeros(1, 1, 2, 1), 1)
+    found = flat_results({"kept": cache}, [])
+    assert list(found) == [f"kept.self_attention_cache.1.{part}" for part in ("keys", "values")]
+
+
+def test_a_layer_that_is_written_in_place_is_not_its_callers():
+    pytest.importorskip("transformers.cache_utils")
+    state = torch.ones(1, 2, 3)
+    cache = dynamic_cache(**{"0": {"conv_states": state, "recurrent_states": state}})
+    cache.layers[0].update_conv_state(torch.zeros(1, 2, 1))
+    cache.layers[0].update_recurrent_state(torch.zeros(1, 2, 3))
+    assert state.eq(1).all()
+    held = flat_results([cache], ["conv", "recurrent"])
+    assert held["conv"][0, 0].tolist() == [1, 1, 0] and held["recurrent"].eq(0).all()
+
+
+class Plain:
+    def __init__(self, h, c=None):
+        self.h, self.c = h, c
+
+
+@dataclass
+class Outer:
+    first: Record
+    others: list[Record]
+
+
+def test_records_inside_of_records_and_classes_of_ones_own():
+    def forward(x, state: Outer, kept: Plain | None = None):
+        return state, kept
+
+    names = ("x", "state.first.h", "state.first.c", "state.others.0.h", "state.others.0.c")
+    state, kept = call(forward, *names, "kept.h")
+    assert state == Outer(Record(*names[1:3]), [Record(*names[3:5])])
+    assert isinstance(kept, Plain) and kept.h == "kept.h"
+
+
+def test_what_no_parameter_takes_goes_to_the_others_by_name():
+    def forward(x, mask=None, **others):
+        return x, mask, others
+
+    assert call(forward, "audio", "mask", "bias", "state.h") == (
+        "audio",
+        "mask",
+        {"bias": "bias", "state": {"h": "state.h"}},
+    )
+
+
+def test_numbers_and_complex_numbers_come_back_as_onnx_has_them():
+    found = flat_results({"n": 3, "on": True, "z": torch.tensor([1 + 2j]).conj()}, [])
+    assert found["n"].dtype == torch.int64 and found["n"].shape == ()
+    assert found["on"].dtype == torch.bool
+    assert found["z"].tolist() == [[1.0, -2.0]]

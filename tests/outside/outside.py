@@ -1,5 +1,7 @@
 """Small models of what people bring: each stands for a kind; ``table.py`` says what is right."""
 
+import dataclasses
+
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -285,3 +287,67 @@ class SqueezeNothing(nn.Module):
 
     def forward(self, x):
         return self.conv(x[:, None]).squeeze(1)
+
+
+@dataclasses.dataclass
+class State:
+    """Of one layer."""
+
+    h: torch.Tensor
+    c: torch.Tensor
+
+
+@dataclasses.dataclass
+class States:
+    """Of all layers: records inside of a record."""
+
+    first: State
+    others: list[State]
+
+
+class Kept:
+    """A class of one's own, neither a dataclass nor a dict."""
+
+    def __init__(self, left, right):
+        self.left, self.right = left, right
+
+
+class Records(nn.Module):
+    """States in records of records, and in a class of one's own; an argument without a name."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(W, W)
+
+    def forward(self, x, states: States, kept: Kept | None = None, **others):
+        y = self.mix(x).mean(1) + states.first.h + others["bias"]
+        layers = [State(0.5 * each.h + y, each.c + 1) for each in states.others]
+        if kept is None:
+            return y
+        return y, States(State(y, states.first.c), layers), kept.left + kept.right
+
+
+class Numbers(nn.Module):
+    """Numbers of Python among the results, and scalars, int32 and bool all the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(W, W)
+
+    def forward(self, x, gain, lengths, keep):
+        steps = torch.arange(x.shape[1], dtype=torch.int32)
+        inside = (steps < lengths[:, None]) & keep
+        y = gain * self.mix(x) * inside[..., None]
+        return {"y": y, "inside": inside, "left": lengths - 1, "frames": x.shape[1], "none": None}
+
+
+class Complex(nn.Module):
+    """Complex numbers in and out, as a spectrum is."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(W, W)
+
+    def forward(self, spectrum):
+        turned = spectrum * torch.polar(torch.ones(W), torch.arange(W) * 0.1)
+        return {"turned": turned.conj(), "size": self.mix(turned.abs())}

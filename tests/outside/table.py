@@ -253,6 +253,41 @@ TABLE = (
         check=passes(),
     ),
     Row(
+        name="cached_step",
+        right="pass: the cache of a decoder is a state, from an empty one on",
+        check=passes(),
+    ),
+    Row(
+        name="whole_decoder",
+        right="pass: a class of transformers with its cache, as it is",
+        check=passes(),
+    ),
+    Row(
+        name="static_cache",
+        right="pass: a cache that is written in place",
+        check=passes(),
+    ),
+    Row(
+        name="two_caches",
+        right="pass: the caches of an encoder-decoder are states",
+        check=passes(),
+    ),
+    Row(
+        name="records",
+        right="pass: records inside of records, a class of one's own, an argument without a name",
+        check=passes(),
+    ),
+    Row(
+        name="numbers",
+        right="pass: scalars, int32 and bool in and out; a number of Python is a result",
+        check=passes(),
+    ),
+    Row(
+        name="complex_ends",
+        right="pass: complex numbers come and go as pairs",
+        check=passes(),
+    ),
+    Row(
         name="squeeze_nothing",
         right="pass: squeeze of a larger axis does nothing",
         check=passes(),
