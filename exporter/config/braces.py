@@ -24,23 +24,23 @@ _RANGE = re.compile(r"(\d{1,6})\.\.(\d{1,6})")
 _REMEDY = "write for example past.{0..3}.{keys,values}"
 
 
-def names_in(text: str) -> list[str]:
-    """All names that a text with braces stands for; the text itself where it has none.
+def names_in(pattern: str) -> list[str]:
+    """All names that a name with braces stands for; the name itself where it has none.
 
     Raises:
         ValueError: braces that are neither a range nor a list, or too many names.
     """
-    texts = _BRACES.split(text)
+    texts = _BRACES.split(pattern)
     if len(texts) == 1:
-        if "{" in text or "}" in text:
-            raise ValueError(f"'{text}' has a brace without its other half")
-        return [text]
+        if "{" in pattern or "}" in pattern:
+            raise ValueError(f"'{pattern}' has a brace without its other half")
+        return [pattern]
     choices = [[part] if at % 2 == 0 else _choices(part) for at, part in enumerate(texts)]
     count = 1
     for each in choices:
         count *= len(each)
     if count > MOST_NAMES:
-        raise ValueError(f"'{text}' stands for {count} names; at most {MOST_NAMES} are possible")
+        raise ValueError(f"'{pattern}' stands for {count} names; at most {MOST_NAMES} are possible")
     return ["".join(parts) for parts in itertools.product(*choices)]
 
 

@@ -251,7 +251,7 @@ def _hints(owner: Callable[..., Any]) -> dict[str, Any]:
     except Exception:  # noqa: BLE001 - annotations are the user's, and only a hint here
         given = getattr(owner, "__annotations__", {})
         # Imported while types are checked alone, as is usual.
-        return {n: _UNSAID for n, text in given.items() if _CACHE.search(str(text))}
+        return {n: _UNSAID for n, hint in given.items() if _CACHE.search(str(hint))}
 
 
 def _alternatives(hint: Any) -> list[Any]:

@@ -38,9 +38,9 @@ def is_cache_class(kind: Any) -> bool:
 def are_layers(paths: Iterable[Sequence[str]]) -> bool:
     """True when names behind a parameter are those of a cache's layers: ``0.keys``."""
     held = list(paths)
-    words = {*_ATTENTION, *_LINEAR}
+    known = {*_ATTENTION, *_LINEAR}
     return bool(held) and all(
-        len(path) == 2 and path[0].isdigit() and path[1] in words for path in held
+        len(path) == 2 and path[0].isdigit() and path[1] in known for path in held
     )
 
 
