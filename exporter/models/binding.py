@@ -34,7 +34,8 @@ from exporter.models.caches import (
 )
 
 _NUMBERED = re.compile(r"^(?P<stem>.*?[^\d_])_?(?P<number>\d+)$")
-_CACHE = re.compile(r"\b(Dynamic|Static|EncoderDecoder)?Cache\b")
+_CACHES = frozenset({"Cache", "DynamicCache", "StaticCache", "EncoderDecoderCache"})
+_WORD = re.compile(r"\w+")
 _SEQUENCES = (list, tuple, Sequence)
 _NO_RECORDS = ("builtins", "typing", "torch", "collections", "types")
 _UNSAID = object()
@@ -251,7 +252,7 @@ def _hints(owner: Callable[..., Any]) -> dict[str, Any]:
     except Exception:  # noqa: BLE001 - annotations are the user's, and only a hint here
         given = getattr(owner, "__annotations__", {})
         # Imported while types are checked alone, as is usual.
-        return {n: _UNSAID for n, hint in given.items() if _CACHE.search(str(hint))}
+        return {n: _UNSAID for n, hint in given.items() if _CACHES & set(_WORD.findall(str(hint)))}
 
 
 def _alternatives(hint: Any) -> list[Any]:
