@@ -46,6 +46,7 @@ FOREIGN: dict[str, str] = {
     "commands/_options.py:convert": _USER,
     "config/load.py:_weights": _USER,
     "models/factory.py:_state": _USER,
+    "models/binding.py:_hints": "a user's annotation that Python cannot evaluate",
     "models/weights.py:resolve_weights": _USER,
     "models/weights.py:_download": _USER,
     "models/settings.py:memory_named": "torch: on the CPU its message alone says so",
