@@ -44,6 +44,7 @@ from exporter.graph.taps import plan_taps, write_taps
 from exporter.graph.weights_on_disk import simplify_stored, stored_weights
 from exporter.graph.wrap import Wrapped, narrowed, wrap
 from exporter.interpret.eager import ModuleStoppedError
+from exporter.models.custom_translation import translations_of
 from exporter.models.user_code import blamed, place_of, stopping
 
 
@@ -203,6 +204,7 @@ def make(
             outputs=wrapped.outputs,
             opset=pipeline.export.opset,
             names_of_torch=VALUE_NAMES in base,
+            translations=translations_of(wrapped.module),
         )
         limits = {
             name: (axis.minimum, axis.maximum, axis.multiple_of)

@@ -120,6 +120,10 @@ class Pipeline(Section):
             )
         if self.model.factory is not None and not self.inputs:
             raise ValueError("inputs: a model with a 'factory' needs its named inputs here")
+        if self.export.custom_translation and self.model.factory is None:
+            raise ValueError(
+                "export.custom_translation: it is for a model of your own, built by a 'factory'"
+            )
         unused = set(self.axes) - {size for spec in self.inputs.values() for size in spec.shape}
         if unused:
             raise ValueError(f"axes: no input has an axis '{min(unused, key=str)}'")

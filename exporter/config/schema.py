@@ -11,6 +11,10 @@ from exporter.config.section import Many, Section
 Precision = Literal["float32", "float16", "bfloat16", "int8_weights"]
 
 
+CALLABLE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+"""``package.module:name``"""
+
+
 class Model(Section):
     """What is exported: a known model, or any module that a user's own callable builds."""
 
@@ -18,7 +22,7 @@ class Model(Section):
     factory: str | None = Field(
         default=None,
         description="package.module:callable that returns an nn.Module; needs --trust",
-        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
+        pattern=CALLABLE,
     )
     method: str = Field(
         default="forward",
@@ -129,6 +133,15 @@ class Export(Section):
     simplify: bool = True
     external_data: bool = Field(
         default=False, description="weights beside the file; forced above 2 GB"
+    )
+    custom_translation: dict[
+        Annotated[str, StringConstraints(pattern=r"^\w+(::|\.)\w+(\.\w+)?$")],
+        Annotated[str, StringConstraints(pattern=CALLABLE)],
+    ] = Field(
+        default_factory=dict,
+        description="op of torch (mine::snake) -> package.module:function that writes it in ONNX,"
+        " as torch.onnx.export's custom_translation_table; needs --trust",
+        exclude_if=lambda table: not table,  # digests without it stay what they were
     )
 
 

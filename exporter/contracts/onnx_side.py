@@ -29,6 +29,7 @@ from exporter.graph.export import export
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
+from exporter.models.custom_translation import translations_of
 
 _TAPS_PER_WINDOW = 96
 
@@ -284,7 +285,13 @@ def exported(
 
     def make() -> OnnxFile:
         captured = only_capture()
-        found = export(captured, inputs=inputs, outputs=outputs, opset=opset)
+        found = export(
+            captured,
+            inputs=inputs,
+            outputs=outputs,
+            opset=opset,
+            translations=translations_of(module),
+        )
         model = ir.to_proto(found.model)
         path = folder / "model.onnx"
         onnx.save(model, str(path))

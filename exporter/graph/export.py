@@ -17,11 +17,13 @@ from exporter.core.errors import StageError
 from exporter.core.tensors import TensorSpec
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
 from exporter.graph.decompose import decomposed_by_torch, decomposed_once
-from exporter.graph.program import Program, from_exported, renamed_ops
+from exporter.graph.program import Program, from_exported, renamed_ops, source_of
 from exporter.graph.promotion import known_values
 from exporter.graph.recurrent import TRANSLATIONS as RECURRENT
+from exporter.graph.repairs.sequence_ops import NAMESPACE
 from exporter.graph.repairs.sequence_translations import TRANSLATIONS as OF_LENGTHS
 from exporter.graph.torch_refusal import freezes_an_axis, line_in
+from exporter.models.custom_translation import Translations
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # Metadata that only makes the file larger and carries absolute paths of the build machine.
@@ -54,6 +56,7 @@ def export(
     outputs: tuple[TensorSpec, ...],
     opset: int,
     names_of_torch: bool = False,
+    translations: Translations | None = None,
 ) -> Exported:
     """Translate a captured program with ``torch.onnx.export(dynamo=True)``, optimiser off.
 
@@ -63,6 +66,7 @@ def export(
     Args:
         names_of_torch: let torch decompose the program, slowly. Its values then have the names
             that a plain ``torch.onnx.export`` gives them.
+        translations: of ops that the exporter does not know, by op.
 
     Raises:
         StageError: the exporter fails, or the file lacks an input, an output or a dynamic axis
@@ -82,7 +86,7 @@ def export(
                 verbose=False,
                 input_names=[spec.name for spec in inputs],
                 output_names=list(names),
-                custom_translation_table={**RECURRENT, **OF_LENGTHS},
+                custom_translation_table={**RECURRENT, **OF_LENGTHS, **(translations or {})},
             )
 
     result = None
@@ -95,6 +99,9 @@ def export(
         if result is None:
             result = translated(decomposed_by_torch())
     except Exception as error:
+        unknown = _unknown_op(captured, translations or {})
+        if unknown is not None:
+            raise unknown from error
         message = str(error)[:2000]
         raise StageError(
             "export",
@@ -116,6 +123,23 @@ def export(
     _name_axes(model, inputs, outputs)
     check_interface(model, inputs, outputs, stage="export")
     return Exported(model=model, program=program, left="; ".join(left))
+
+
+def _unknown_op(captured: torch.export.ExportedProgram, known: Translations) -> StageError | None:
+    """What to say of the first op of a library of the user's own that nobody translates."""
+    for node in captured.graph.nodes:
+        op = node.target
+        if not isinstance(op, torch._ops.OpOverload) or op in known:
+            continue
+        if op.namespace not in ("aten", "prims", "higher_order", NAMESPACE):
+            name = str(op).removesuffix(".default").replace(".", "::", 1)
+            return StageError(
+                "export",
+                f"the exporter does not know the op '{name}' ({source_of(node)})",
+                remedy="write it in ONNX, as a function of onnxscript's operators, and name it:"
+                f" export: {{custom_translation: {{'{name}': MODULE:FUNCTION}}}}",
+            )
+    return None
 
 
 def _apart_from_outputs(program: Program, model: ir.Model) -> Program:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from exporter.models.binding import Binding, in_order
+from exporter.models.custom_translation import Translations
 from exporter.models.fast_path import without_fast_path
 from exporter.models.results import by_name
 
@@ -30,6 +31,7 @@ class NamedGraph(nn.Module):
         returns: names of everything that the model returns, in order.
         outputs: which of them ``forward`` returns, in this order.
         binding: how the model is called; ``None``: with the inputs in order.
+        translations: of the model's ops that the exporter does not know.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class NamedGraph(nn.Module):
         returns: Sequence[str],
         outputs: Sequence[str],
         binding: Binding | None = None,
+        translations: Translations | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.binding = in_order(len(inputs)) if binding is None else binding
+        self.translations = translations or {}
         self.returns = tuple(returns)
         self.outputs = tuple(outputs)
         self.__class__ = _with_inputs(type(self), inputs)  # type: ignore[assignment]

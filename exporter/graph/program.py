@@ -214,7 +214,7 @@ def _check_writes(exported: torch.export.ExportedProgram) -> None:
     for node in exported.graph.nodes:
         if node.target is _RENORM:
             limit, power = node.args[2:4]
-            at = _source_of(node)
+            at = source_of(node)
             remedy = (
                 f"an embedding with max_norm{f' ({at})' if at else ''} scales its rows while it is"
                 " read: scale them once when the model is built, weight.copy_(torch.renorm(weight,"
@@ -227,7 +227,7 @@ def _check_writes(exported: torch.export.ExportedProgram) -> None:
 def _apart(node: torch.fx.Node) -> str | None:
     """What to do about a part of a graph that is a graph of its own."""
     for user in node.users:
-        at = _source_of(user)
+        at = source_of(user)
         where = f" ({at})" if "/" in at else ""
         if "while_loop" in str(user.target):
             return (
@@ -296,7 +296,7 @@ def _op_of(node: torch.fx.Node) -> Op | None:
         dtype=_dtype_of(value),
         module=module,
         module_class=module_class,
-        source=_source_of(node),
+        source=source_of(node),
     )
 
 
@@ -338,7 +338,8 @@ def _module_of(node: torch.fx.Node) -> tuple[str, str]:
     return path.removeprefix("L['self']").lstrip("."), label
 
 
-def _source_of(node: torch.fx.Node) -> str:
+def source_of(node: torch.fx.Node) -> str:
+    """``file:line`` of the statement that a node was traced from; "" when unknown."""
     return source_of_trace(node.meta.get("stack_trace") or "")
 
 

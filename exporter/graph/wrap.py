@@ -144,6 +144,7 @@ def _wrap_tensors(pipeline: Pipeline, built: Built) -> Wrapped:
         returns=[spec.name for spec in built.outputs],
         outputs=[spec.name for spec in outputs],
         binding=built.binding,
+        translations=built.translations,
     )
     module.eval().requires_grad_(False)
     return Wrapped(

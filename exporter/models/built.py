@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from exporter.models.binding import Binding
+    from exporter.models.custom_translation import Translations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class Built:
             ``None`` when there is no checkpoint.
         states: for a model that is called step by step: output -> the input that takes it in the
             next call.
+        translations: of ops that the exporter does not know.
         binding: how ``module`` is called with its inputs; ``None``: in order.
         notes: what a report should say about the model.
         sizes: of every symbolic axis in ``example``.
@@ -70,6 +72,7 @@ class Built:
     statistics: tuple[Tensor, Tensor] | None = None
     states: Mapping[str, str] = field(default_factory=dict)
     binding: Binding | None = None
+    translations: Translations = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     example_at: Callable[..., Mapping[str, Tensor]] | None = None

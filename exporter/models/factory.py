@@ -30,6 +30,7 @@ from exporter.core.errors import ConfigError, ModelError, UserInputError, Weight
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.binding import Binding, UnboundError, bind_inputs
 from exporter.models.built import Built, WeightsInfo
+from exporter.models.custom_translation import load_translations
 from exporter.models.factory_uses import recorded
 from exporter.models.fast_path import fast_path_note, has_fast_path, without_fast_path
 from exporter.models.infer_outputs import infer_outputs, supported
@@ -72,6 +73,7 @@ def build(pipeline: Pipeline) -> Built:
         with recorded(place):
             factory = find_callable(target, folder, where=where)
             module = _call(factory, pipeline, where)
+            translations = load_translations(pipeline, folder)
         source = _load_weights(module, pipeline)
         module.cpu().eval().requires_grad_(False)
         binding = _binding(module, pipeline)
@@ -102,6 +104,7 @@ def build(pipeline: Pipeline) -> Built:
         example=example,
         states=pipeline.states,
         binding=binding,
+        translations=translations,
         notes=notes,
         sizes=sizes,
         example_at=lambda at, seed=0: _probed(pipeline, at, seed),

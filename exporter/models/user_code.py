@@ -73,7 +73,13 @@ def _lies_in(file: Path, folder: Path) -> bool:
     return inside and not any(part in _INSTALLED for part in file.parts)
 
 
-def find_callable(target: str, folder: Path, *, where: str) -> Any:
+def find_callable(
+    target: str,
+    folder: Path,
+    *,
+    where: str,
+    remedy: str = "name a function or class that returns an nn.Module",
+) -> Any:
     """Import ``package.module:callable`` inside an ``importable(folder)`` block.
 
     Raises:
@@ -99,7 +105,7 @@ def find_callable(target: str, folder: Path, *, where: str) -> Any:
         raise ConfigError(
             f"'{name}' in {module.__file__} {what}",
             where=where,
-            remedy="name a function or class that returns an nn.Module",
+            remedy=remedy,
         )
     return found
 
