@@ -132,7 +132,8 @@ def _unknown_op(captured: torch.export.ExportedProgram, known: Translations) -> 
         if not isinstance(op, torch._ops.OpOverload) or op in known:
             continue
         if op.namespace not in ("aten", "prims", "higher_order", NAMESPACE):
-            name = str(op).removesuffix(".default").replace(".", "::", 1)
+            overload = op._schema.overload_name
+            name = f"{op._schema.name}.{overload}" if overload else op._schema.name
             return StageError(
                 "export",
                 f"the exporter does not know the op '{name}' ({source_of(node)})",
