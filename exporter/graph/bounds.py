@@ -41,7 +41,8 @@ def bounded(
             broken[size] = _first_broken(about, shapes, {**sizes, axis.name: size})
         return broken[size] is None
 
-    tried = sorted(size for size in _worth_trying(about, example) if axis.takes(size))
+    worth = {*_worth_trying(about, example), axis.minimum or example, axis.maximum or example}
+    tried = sorted(size for size in worth if axis.takes(size))
     if all(map(holds, tried)):
         return axis, ""
     steps = [n for n in range(axis.multiple_of, _NEAR + 1) if example % n == 0]
@@ -65,18 +66,29 @@ def _around(
     tried: Sequence[int], example: int, step: int, holds: Callable[[int], bool]
 ) -> list[int]:
     """The multiples of a step around the example for which all holds, without a gap."""
-    found = [example]
+    found = {example}
     for way in (
         [size for size in reversed(tried) if size < example],
         [size for size in tried if size > example],
     ):
+        inside = example
         for size in way:
             if size % step:
                 continue
             if not holds(size):
+                found.add(_last(inside, size, step, holds))
                 break
-            found.append(size)
+            inside = size
+            found.add(size)
     return sorted(found)
+
+
+def _last(inside: int, outside: int, step: int, holds: Callable[[int], bool]) -> int:
+    """The last multiple of a step for which all holds, from one that does to one that does not."""
+    while abs(outside - inside) > step:
+        middle = (inside + outside) // (2 * step) * step
+        inside, outside = (middle, outside) if holds(middle) else (inside, middle)
+    return inside
 
 
 def _worth_trying(guards: Sequence[Guard], example: int) -> set[int]:

@@ -2,15 +2,17 @@
 
 Each refusal says what may help, and one thing is changed at a time:
 
-    an axis has limits          eager is run just outside of them. It stops there: the limits are
-                                the model's, and the axis gets them. It does not: they are the
-                                trace's, and sizes of one are no longer told from others
+    an axis has limits          the axis gets them; eager is run just outside of them. It stops
+                                there: the limits are the model's. It does not: they are the
+                                trace's, and the report says so
     torch cannot prove sizes    they are assumed, and tried: the axis gets those for which all holds
     an axis was frozen          the repairs for known patterns; another example size
     a number comes from data    the repairs for known patterns
-    anything else, or still     torch's strict mode
+    anything else, or still     torch's strict mode; then sizes of one are told from others
 
-No way is believed for having succeeded: what was captured is compared with the module itself.
+In a user's own model a size that is one at the example is taken for any other, as
+``torch.onnx.export`` does: at the next call it may be seven. No way is believed for having
+succeeded: what was captured is compared with the module itself.
 """
 
 from __future__ import annotations
@@ -80,7 +82,10 @@ class _Search:
         self.axes = dict(self.declared)
         self.sizes = dict(wrapped.sizes)
         self.example: Mapping[str, Tensor] = wrapped.example
-        self.repaired = self.oblivious = self.strict = self.asked = False
+        # Models that this package knows are captured in one way, or are to be mended.
+        self.users = wrapped.example_at is not None
+        self.oblivious = self.users
+        self.repaired = self.strict = False
         self.assumed = False
         self.notes: list[str] = []
         self.guards: list[Guard] = []
@@ -96,8 +101,7 @@ class _Search:
                 if isinstance(error.__cause__, NotRepairedError):
                     near = near or error.__cause__
                 refusal = refusal_of(error.__cause__ or error, self.axes)
-                # Models that this package knows are captured in one way, or are to be mended.
-                if self.wrapped.example_at is None or not self._change(refusal):
+                if not self.users or not self._change(refusal):
                     break
                 continue
             if self._proved():
@@ -128,7 +132,7 @@ class _Search:
                 assumed=self.assumed,
             )
         self.met = {repair: log for repair, log in logs.items() if log}
-        if self.wrapped.example_at is not None:
+        if self.users:
             self._bound()
         return program
 
@@ -136,7 +140,7 @@ class _Search:
         used = {
             **dict.fromkeys((repair.strategy for repair in self.met), True),
             f"at {_sizes(self.sizes)}": self.example is not self.wrapped.example,
-            "sizes of one not told from others": self.oblivious,
+            "sizes of one told from others": self.users and not self.oblivious,
             "strict": self.strict,
             "what torch could not prove of sizes assumed": self.assumed,
         }
@@ -162,9 +166,11 @@ class _Search:
         elif not self.repaired:
             self.repaired = True
         elif refusal.frozen and self.example is self.wrapped.example and self._larger(refusal):
-            self.oblivious = True
+            pass
         elif not self.strict:
             self.strict = True
+        elif self.oblivious:
+            self.oblivious = self.strict = False
         else:
             return False
         return True
@@ -181,11 +187,6 @@ class _Search:
             for key, size in ends.items():
                 outside = size - 1 if key == "minimum" else size + 1
                 stopped = self._stopped(name, outside)
-                if stopped is None and not self.asked:
-                    self.asked = self.oblivious = True
-                    return True
-                if stopped is None and self.example is self.wrapped.example:
-                    self.oblivious = False  # it did not help
                 self.axes[name] = replace(self.axes[name], **{key: size})
                 words = f"at {'least' if key == 'minimum' else 'most'} {size} {name}"
                 self.notes.append(_note(words, stopped))
@@ -195,25 +196,40 @@ class _Search:
     def _bound(self) -> None:
         """Give each axis the sizes for which all holds that the capture rests on.
 
-        Where PyTorch takes more, and torch did not ask for less, the axis stays as it is: judging
-        shows what the program makes of those sizes.
+        Where PyTorch takes more, and nothing was assumed, the axis stays as it is: judging shows
+        what the program makes of those sizes.
         """
         shapes = {spec.name: spec.shape for spec in self.wrapped.inputs}
         for name, axis in self.axes.items():
             if name not in self.sizes:
                 continue
-            kept, place = bounded(self.guards, shapes, self.sizes, axis)
-            if kept == axis or not (self.assumed or kept.multiple_of > axis.multiple_of):
+            found, place = bounded(self.guards, shapes, self.sizes, axis)
+            kept, stopped = self._confirmed(axis, found)
+            if kept != axis:
+                self.axes[name] = kept
+                asked = f" (asked at {place})" if place else ""
+                self.notes.append(_note(f"{kept.words()} {name}{asked}", stopped))
+
+    def _confirmed(self, axis: Axis, found: Axis) -> tuple[Axis, str | None]:
+        """The limits that were found, without those beyond which PyTorch goes on, unless something
+        was assumed; and why it stops beyond, where it stops beyond all of them."""
+        kept, reasons = axis, []
+        highest = found.maximum or 0
+        # Two sizes each: beyond a single one that the model refuses it may go on.
+        beyond = {
+            "multiple_of": (self.sizes[axis.name] + 1,),
+            "minimum": (found.minimum - 1, max(axis.minimum, 1)),
+            "maximum": (highest + 1, highest + 3),
+        }
+        for limit, sizes in beyond.items():
+            value = getattr(found, limit)
+            if value == getattr(axis, limit):
                 continue
-            outside = self.sizes[name] + 1
-            if kept.takes(outside):
-                outside = kept.minimum - 1 if kept.minimum > axis.minimum else kept.maximum or 0
-            stopped = self._stopped(name, outside)
-            if stopped is None and not self.assumed:
-                continue
-            self.axes[name] = kept
-            asked = f" (asked at {place})" if place else ""
-            self.notes.append(_note(f"{kept.words()} {name}{asked}", stopped))
+            stops = [self._stopped(axis.name, size) for size in dict.fromkeys(sizes)]
+            if None not in stops or self.assumed:
+                kept = replace(kept, **{limit: value})
+                reasons += stops
+        return kept, None if None in reasons else next(iter(reasons), None)
 
     def _larger(self, refusal: Refusal) -> bool:
         """Take another example, in which a frozen axis is twice as long; False if it cannot be."""

@@ -153,11 +153,12 @@ def distances(
     runs = [_Running() for _ in range(4)]  # actual, reference, direct, truth
     counts = np.zeros(10, dtype=np.int64)
     agreeing = 0
-    same: bool | None = None if direct else True
+    compiled = truth.size >= one_pass.LEAST and not direct
+    same: bool | None = True if compiled else None
     # Overflow and Inf - Inf are expected: they are what sends a block to the careful path.
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for offset, (t, r, a) in walk((truth, reference, actual), size):
-            if not direct and one_pass.takes(t, r, a):
+            if compiled and one_pass.takes(t, r, a):
                 found = one_pass.compare(t, r, a)
                 same = same and found.same
                 if _take(found, t.size, offset, runs):

@@ -12,7 +12,8 @@ The bits of a float without its sign, read as an integer, are ordered as the mag
 (IEEE 754, section 5.10), NaN above Inf above everything else, so that one comparison of integers
 finds the largest magnitude and, at the end, whether anything was not finite.
 
-numba is imported when the first array is measured; its compiled code is kept beside the source.
+numba is imported when the first large array is measured, which takes longer than numpy needs for
+all the small ones of a tiny model; its compiled code is kept beside the source.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from functools import cache
 from types import ModuleType
 
 import numpy as np
+
+LEAST = 1 << 16
+"""Elements of an array that is worth the loops; a smaller one is numpy's."""
 
 
 @dataclass(frozen=True, slots=True)

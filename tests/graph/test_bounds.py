@@ -20,6 +20,11 @@ KINDS = {
     "no more than far away": (("Lt", N, 20007), (1, 20006, 1)),
     "a multiple of a sum": (("Eq", ("Mod", ("Add", N, -16), 8), 0), (1, None, 8)),
     "the example's size alone": (("Eq", N, 40), (40, 40, 1)),
+    "at least, between the sizes tried first": (
+        ("Ge", ("FloorDiv", ("Add", ("Mul", N, 16), -127), 96), 3),
+        (26, None, 1),
+    ),
+    "at most, of a quotient": (("Lt", ("FloorDiv", N, 7), 31), (1, 216, 1)),
     "between": (("And", ("Ge", N, 20), ("Le", N, 64)), (20, 64, 1)),
 }
 
