@@ -107,6 +107,8 @@ class Features(Section):
 RepairName = Literal[
     "python_sizes",
     "packed_sequence",
+    "size_numbers",
+    "tried_calls",
 ]
 """The catalogue of ``exporter/graph/repairs``; a test holds both lists together."""
 

@@ -17,9 +17,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from exporter.graph.repairs.frame import Log, Repair
 from exporter.graph.repairs.lists_of_sizes import is_symbolic_list, lists_stay_tensors
+from exporter.graph.repairs.size_numbers import SizeNumber
 
 _SIZES = (torch.SymInt,)
 _LEFT = frozenset({"torch", "numpy", "exporter", "builtins", "__main__"})
@@ -75,6 +77,7 @@ def _functions(seen: Log) -> dict[str, Any]:
         "max": _own_extreme(seen, "max", builtins.max, torch.sym_max),
         "min": _own_extreme(seen, "min", builtins.min, torch.sym_min),
         "sum": own_sum,
+        "range": _own_range(seen),
     }
 
 
@@ -110,11 +113,29 @@ def _own_int(seen: Log) -> type:
     return Meta("int", (), {})
 
 
+def _own_range(seen: Log) -> type:
+    """``range`` for calls; one step from 0 to a size is one turn, however large the size is."""
+
+    class Meta(type):
+        def __call__(cls, *args: Any) -> Any:
+            to_a_size = len(args) == 3 and isinstance(args[1], torch.SymInt) and args[0] == 0
+            if to_a_size and statically_known_true(args[1] <= args[2]):
+                seen.at("range()")
+                return builtins.range(1)
+            return builtins.range(*args)
+
+        def __instancecheck__(cls, instance: Any) -> bool:
+            return isinstance(instance, builtins.range)
+
+    return Meta("range", (), {})
+
+
 def _own_extreme(seen: Log, name: str, plain: Any, symbolic: Any) -> Any:
     def extreme(*args: Any, **kwargs: Any) -> Any:
         if len(args) == 1 and not kwargs and is_symbolic_list(args[0]):
             return getattr(args[0].tensor, name)().item()
         sizes = args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
+        sizes = [each.number if isinstance(each, SizeNumber) else each for each in sizes]
         mixed = all(isinstance(each, (int, *_SIZES)) for each in sizes)
         if kwargs or not mixed or not _any_symbolic(sizes):
             return plain(*args, **kwargs)
