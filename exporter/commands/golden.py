@@ -102,8 +102,9 @@ def check(
         common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
     common.junit_place(junit)
 
+    from exporter.core.output_folder import GOLDEN_CHECK
     from exporter.flows import golden as golden_flow
-    from exporter.flows.golden_report import FOLDER, golden_report
+    from exporter.flows.golden_report import golden_report
     from exporter.report import golden_check as shown
     from exporter.report.progress import Progress
     from exporter.report.write import write_reports
@@ -112,7 +113,7 @@ def check(
     with shows as progress, options.taken(pipeline, progress):
         outcome = golden_flow.check(pipeline, options, onnx=onnx_path, progress=progress)
         report = golden_report(pipeline, outcome, options)
-        folder = options.folder(pipeline) / FOLDER
+        folder = options.folder(pipeline) / GOLDEN_CHECK
         write_reports(report, folder)
     if output_format == "json":
         click.echo(shown.golden_json(outcome))

@@ -27,8 +27,10 @@ from exporter.core.lock import locked
 LOCK = ".export-verify.lock"
 OWNER = ".export-verify.json"
 WAIT_VARIABLE = "EXPORT_VERIFY_WAIT"
+GOLDEN_CHECK = "golden_check"
+"""What ``golden check`` makes, beside nothing that another command has written."""
 WRITTEN = (
-    *("program", "verify", "verify/reference", "golden_check", "debug"),
+    *("program", "verify", "verify/reference", GOLDEN_CHECK, "debug"),
     *("model.onnx", "model.onnx.data", "exported.onnx", "exported.onnx.data", "report.json"),
 )
 """Folders and files that commands make below the output folder."""

@@ -16,6 +16,7 @@ from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.disk import writable_folder
 from exporter.core.errors import ArtifactError, ExportVerifyError, GoldenError, UserInputError
+from exporter.core.output_folder import GOLDEN_CHECK
 from exporter.core.stages import Stages
 from exporter.golden.outcome import CheckOutcome, State
 from exporter.golden.store import exists
@@ -220,7 +221,7 @@ def _export(pipeline: Pipeline, options: RunOptions, progress: Stages) -> Path:
     from exporter.cache.store import open_store
     from exporter.report.environment import usable_cores
 
-    folder = options.folder(pipeline) / "golden_check"
+    folder = options.folder(pipeline) / GOLDEN_CHECK
     folder.mkdir(parents=True, exist_ok=True)
     cores = options.threads or usable_cores()
     built = build(

@@ -13,9 +13,6 @@ from exporter.report.environment import describe_environment, usable_cores
 from exporter.report.golden_check import golden_headline, golden_records
 from exporter.report.schema import ArtifactRecord, Report
 
-FOLDER = "golden_check"
-"""Below the run folder, beside nothing that another command has written."""
-
 
 def golden_report(pipeline: Pipeline, outcome: CheckOutcome, options: RunOptions) -> Report:
     """Put the outcome of a check into a report; nothing but the golden was looked at."""

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.core.errors import EXIT_USER_INPUT
 from exporter.parity.exit_code import decide
 from exporter.parity.status import Status
-from exporter.report.overall_verdict import GOLDEN_TAMPERED
+from exporter.report.overall_verdict import GOLDEN_TAMPERED, exit_code_of
 from exporter.report.schema import EnvironmentRecord
 
 
@@ -155,14 +154,12 @@ class CheckOutcome:
     def exit_code(self) -> int:
         """0 for same, within rounding and environment moved; 2 for tampered; else 1.
 
-        A golden that was tampered with is a wrong input, like a damaged ONNX file. What is
-        ambiguous passes within the cap, which counts outputs.
+        What is ambiguous passes within the cap, which counts outputs.
         """
-        if self.state is State.TAMPERED:
-            return EXIT_USER_INPUT
         unsure = sum(max(1, c.ambiguous) for c in self.cases if c.state is State.AMBIGUOUS)
         found = [(status_of(state), True) for state in (self.state, *(c.state for c in self.cases))]
-        return decide(found, ambiguous=unsure, ambiguous_cap=self.max_ambiguous).exit_code
+        said = decide(found, ambiguous=unsure, ambiguous_cap=self.max_ambiguous)
+        return exit_code_of(said, (self.state,))
 
 
 def worst(states: tuple[State, ...]) -> State:

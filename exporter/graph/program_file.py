@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,12 +178,6 @@ def _problems(program: Program) -> Iterator[str]:
     for guard in program.guards:
         for name in {name for name, _ in guard.inputs()} - set(program.inputs):
             yield f"a guard speaks of '{name}', which is no input"
-
-
-def program_digest(program: Program) -> str:
-    """sha256 of the op list (not of the weights, which have a digest of their own)."""
-    text = json.dumps([_op_to_json(op) for op in program.ops], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _op_to_json(op: Op) -> dict[str, Any]:

@@ -6,7 +6,7 @@ verdict, the exit code and the certificate of one and the same report never diff
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from exporter.core.errors import EXIT_USER_INPUT
 from exporter.parity.exit_code import Decision, decide
@@ -14,15 +14,19 @@ from exporter.parity.status import Status, status_of
 from exporter.report.schema import CHECK_STRUCTURE, Report
 
 GOLDEN_TAMPERED = "tampered"
-"""State of a golden that is not what was recorded: a wrong input, as a damaged file is."""
+"""State of a golden that is not what was recorded, which is as bad as a damaged ONNX file."""
 
 
 def decided(report: Report) -> Report:
     """The report with the verdict and the exit code that its parts give."""
     found = decision_of(report)
-    tampered = any(held.state == GOLDEN_TAMPERED for held in report.golden)
-    code = EXIT_USER_INPUT if tampered else found.exit_code
+    code = exit_code_of(found, (held.state for held in report.golden))
     return report.model_copy(update={"verdict": found.status.value, "exit_code": code})
+
+
+def exit_code_of(found: Decision, golden_states: Iterable[str]) -> int:
+    """What the process returns; a golden that was tampered with is a wrong input."""
+    return EXIT_USER_INPUT if GOLDEN_TAMPERED in golden_states else found.exit_code
 
 
 def decision_of(report: Report) -> Decision:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.contracts.compare.align import first_difference, learn_law, row_of
+from exporter.contracts.compare.align import first_difference, learn_law, readings_of
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_results_without_time() -> None:
     ids=["rows first", "time first", "heads merged", "time merged"],
 )
 def test_rows_of_a_batch(batch: tuple, alone: tuple, row: int, index: tuple) -> None:
-    assert row_of(batch, alone, 3, row) == index
+    assert next(readings_of(batch, alone, 3, row)) == index
 
 
 def test_a_result_without_rows() -> None:
-    assert row_of((4, 4), (4, 4), 3, 0) is None
-    assert row_of((3, 4), (1, 4, 4), 3, 0) is None
+    assert not list(readings_of((4, 4), (4, 4), 3, 0))
+    assert not list(readings_of((3, 4), (1, 4, 4), 3, 0))
 
 
 def test_the_first_difference_along_an_axis() -> None:

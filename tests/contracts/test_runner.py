@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from exporter.contracts import CONTRACTS, declared_settings, run_contracts
-from exporter.contracts.make_target import target_from_module
 from exporter.contracts.result import Location
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import TensorSpec
 from exporter.parity.status import Status
 from tests.contracts.zoo.toy import features, output, subject
+from tests.support.target_from_module import target_from_module
 
 Y = output("batch", 4, "time")
 

@@ -17,7 +17,7 @@ from exporter.config import load_pipeline
 from exporter.contracts import run_contracts
 from exporter.contracts.dtype.audit import DtypeAudit, Event
 from exporter.contracts.locate.recorder import ModuleStack
-from exporter.contracts.make_target import target_from_module, target_from_wrapped
+from exporter.contracts.make_target import target_from_wrapped
 from exporter.contracts.result import TORCH
 from exporter.contracts.streaming.check import Streaming, check_streaming
 from exporter.core.errors import ConfigError, WeightsError
@@ -33,6 +33,7 @@ from tests.support.metavoice import (
     tiny,
     write_checkpoint,
 )
+from tests.support.target_from_module import target_from_module
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Settings.model_validate(TINY)

@@ -12,7 +12,8 @@ import torch
 from exporter.cases.draw import draw
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.speech.silero_weights import renamed
-from exporter.speech.vad import SileroNetwork, SileroVad, SileroVadStream
+from exporter.speech.vad import SileroNetwork, SileroVad
+from tests.support.vad_stream import SileroVadStream
 
 from .upstream import golden, largest_difference, official_probs
 

@@ -85,8 +85,8 @@ def mels(frames: int, seed: int, *, level: float = -5.0) -> Tensor:
 
 def subject(module: nn.Module, *, batch: str | int = "batch", onnx: Any = None) -> Any:
     """The module under contract, fed with log mels; ``batch`` is an axis or a fixed size."""
-    from exporter.contracts.make_target import target_from_module
     from exporter.core.tensors import Axis, TensorSpec
+    from tests.support.target_from_module import target_from_module
 
     rows = (Axis(name="batch"),) if batch == "batch" else ()
     time = Axis(name="time", minimum=5)

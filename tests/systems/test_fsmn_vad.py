@@ -19,7 +19,7 @@ import torch
 from exporter.cases.audio import read_waveform
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
-from exporter.contracts.make_target import target_from_module, target_from_wrapped
+from exporter.contracts.make_target import target_from_wrapped
 from exporter.contracts.runner import run_contracts
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.execution.deployment import Deployment
@@ -32,6 +32,7 @@ from exporter.parity.status import Status
 from tests.speech.upstream import AUDIO, official_features
 from tests.support.files import write_model
 from tests.support.fsmn_checkpoint import TINY, write_fsmn_checkpoint
+from tests.support.target_from_module import target_from_module
 
 PIPELINES = Path(__file__).resolve().parents[2] / "pipelines"
 LIMIT = 1e-5

@@ -23,7 +23,6 @@ import torch
 from exporter.cases.audio import read_waveform
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
-from exporter.contracts.make_target import target_from_module
 from exporter.contracts.runner import run_contracts
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.execution.deployment import Deployment
@@ -37,6 +36,7 @@ from exporter.parity.status import Status
 from tests.speech.upstream import AUDIO, official_probs
 from tests.support.files import write_model
 from tests.support.stages import Silent
+from tests.support.target_from_module import target_from_module
 from tests.support.vad_variants import (
     ForgetsContext,
     KeepsItsState,

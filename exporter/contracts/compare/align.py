@@ -97,11 +97,6 @@ def _simplest(low: Fraction, high: Fraction) -> Fraction:
     return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
 
 
-def row_of(batch: Shape, alone: Shape, rows: int, row: int) -> tuple[slice, ...] | None:
-    """The first reading of ``readings_of``; ``None`` when there is none."""
-    return next(readings_of(batch, alone, rows, row), None)
-
-
 def readings_of(batch: Shape, alone: Shape, rows: int, row: int) -> Iterator[tuple[slice, ...]]:
     """Where in a batch's result what row ``row`` gives alone may lie; valid steps only.
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 
 from exporter.contracts.dtype.convert import converted, input_dtype
 from exporter.contracts.dtype.retype import retyped
 from exporter.contracts.dtype.scope import Part
 from exporter.contracts.dtype.settings import Settings
-from exporter.contracts.make_target import dynamic_shapes
 from exporter.contracts.onnx_side import OnnxSide, exported
 from exporter.contracts.probes import probe
 from exporter.contracts.result import ONNX, ContractResult, Location, not_applicable, not_run
@@ -241,3 +241,16 @@ def _failed(
         reason=bad,
         details=details,
     )
+
+
+def dynamic_shapes(inputs: tuple[TensorSpec, ...]) -> dict[str, dict[int, Any]]:
+    """What ``torch.export`` takes, from specs."""
+    dims: dict[str, Any] = {}
+    for axis in (axis for spec in inputs for axis in spec.axes):
+        dims.setdefault(axis.name, torch.export.Dim(axis.name, min=axis.minimum, max=axis.maximum))
+    return {
+        spec.name: {
+            number: dims[size] for number, size in enumerate(spec.shape) if isinstance(size, str)
+        }
+        for spec in inputs
+    }

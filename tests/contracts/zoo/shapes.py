@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from exporter.contracts import Target
-from exporter.contracts.make_target import draw_example
 from exporter.contracts.onnx_side import opened
 from exporter.core.tensors import Axis
 from tests.contracts.zoo.toy import Toy, features, frames, output, subject
+from tests.support.target_from_module import draw_example
 
 Y = output("batch", "time", 4)
 INPUTS = frames()

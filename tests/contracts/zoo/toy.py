@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from exporter.contracts import ContractResult, Target, run_contracts
-from exporter.contracts.make_target import target_from_module
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.parity.status import severity
+from tests.support.target_from_module import target_from_module
 
 BATCH = Axis(name="batch")
 TIME = Axis(name="time", minimum=4)
