@@ -24,6 +24,7 @@ from exporter.contracts.probes import probe
 from exporter.contracts.result import ONNX, ContractResult, Location, not_applicable, not_run
 from exporter.contracts.target import Target
 from exporter.core.errors import ArtifactError, OnnxStoppedError, StageError
+from exporter.core.tensors import TensorSpec
 from exporter.parity.status import Status
 
 NAME = "dtype"
