@@ -107,7 +107,7 @@ def test_a_proof_under_another_name_is_not_believed(cache, tmp_path):
 
 
 def test_what_did_not_pass_is_no_proof(tmp_path, monkeypatch):
-    import exporter.judge.chain as chain
+    import exporter.judge.file_runs as file_runs
     from exporter.execution.onnx_runs import FileRun
 
     class Wrong(FileRun):
@@ -118,7 +118,7 @@ def test_what_did_not_pass_is_no_proof(tmp_path, monkeypatch):
 
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
     with monkeypatch.context() as patch:
-        patch.setattr(chain, "FileRun", Wrong)
+        patch.setattr(file_runs, "FileRun", Wrong)
         assert run_cached(write(tmp_path / "toy"), tmp_path / "out").exit_code == 1
     assert proofs(tmp_path / "cache") == []
     report = run_cached(write(tmp_path / "toy"), tmp_path / "out")
@@ -127,7 +127,7 @@ def test_what_did_not_pass_is_no_proof(tmp_path, monkeypatch):
 
 
 def test_a_shipped_file_that_goes_wrong_at_a_length_is_still_found(cache, tmp_path, monkeypatch):
-    import exporter.judge.chain as chain
+    import exporter.judge.file_runs as file_runs
     from exporter.execution.onnx_runs import FileRun
 
     class Wrong(FileRun):
@@ -136,7 +136,7 @@ def test_a_shipped_file_that_goes_wrong_at_a_length_is_still_found(cache, tmp_pa
             wrong = inputs["x"].shape[-1] == 50 and self.deployment.level == "all"
             return {k: v * (1.5 if wrong else 1.0) for k, v in found.items()}
 
-    monkeypatch.setattr(chain, "FileRun", Wrong)
+    monkeypatch.setattr(file_runs, "FileRun", Wrong)
     report = run_cached(write(tmp_path / "toy"), tmp_path / "out")
     assert notes(report) and report.exit_code == 1
     assert report.link(SHIPPED).verdict == "fail"

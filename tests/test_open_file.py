@@ -14,10 +14,10 @@ from tests.support.cached_project import YAML, run_cached, write
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What was opened: file and "graph", or file and level of its session."""
     import exporter.contracts.onnx_side as onnx_side
-    import exporter.judge.chain as chain
+    import exporter.judge.layer_walks as layer_walks
 
     seen: list[tuple[str, str]] = []
-    build, read = FileRun.__init__, chain.open_graph
+    build, read = FileRun.__init__, layer_walks.open_graph
 
     def building(self, path, deployment=None):
         build(self, path, deployment)
@@ -28,7 +28,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return read(path)
 
     monkeypatch.setattr(FileRun, "__init__", building)
-    monkeypatch.setattr(chain, "open_graph", reading)
+    monkeypatch.setattr(layer_walks, "open_graph", reading)
     monkeypatch.setattr(onnx_side, "open_graph", reading)
     return seen
 

@@ -87,7 +87,7 @@ def wrap(pipeline: Pipeline) -> Wrapped:
             file = load_model_module(kind, where=pipeline.where("model", "kind"))
             built = file.build(pipeline)
         wrapped = (_wrap_tensors if built.takes == "tensors" else _wrap_speech)(pipeline, built)
-    for number, case in enumerate(getattr(pipeline, "cases", ())):
+    for number, case in enumerate(pipeline.cases):
         if case.steps is not None and not wrapped.states:
             raise ConfigError(
                 "the graph hands nothing from one call to the next",
@@ -180,7 +180,7 @@ def _states(
     pipeline: Pipeline, built: Built, outputs: Mapping[str, TensorSpec]
 ) -> Mapping[str, str]:
     """What the graph hands from call to call: what the YAML says, else what the model says."""
-    given: Mapping[str, str] = getattr(pipeline, "states", None) or {}
+    given = pipeline.states
     inputs = {spec.name: spec for spec in built.inputs}
     for name, target in given.items():
         where = pipeline.where("states", name)
