@@ -25,6 +25,7 @@ from exporter.debugging.debug_layers import debug_file  # noqa: E402
 from exporter.debugging.finding import Finding  # noqa: E402
 from exporter.debugging.pair import Pair, load_pair  # noqa: E402
 from exporter.execution.deployment import Deployment  # noqa: E402
+from exporter.graph.onnx_file import read_model  # noqa: E402
 from tests.faults.catalogue import GRAPH_FAULTS  # noqa: E402
 from tests.faults.fault import Fault  # noqa: E402
 
@@ -77,7 +78,7 @@ class Score:
 
 def score(pair: Pair, fault: Fault) -> Score:
     """Debug one tampered file."""
-    model = fault.apply(pair.expected.model, pair.program)
+    model = fault.apply(read_model(pair.path), pair.program)
     diagnoses = debug_file(pair, model, pair.path, budget=BUDGET)
     findings = [finding for found in diagnoses for finding in found.findings]
     own = [f for f in findings if f.layer in fault.layers]
@@ -140,7 +141,7 @@ def main() -> int:
             case=None,
             deployment=Deployment(threads=options.threads),
         )
-        clean = debug_file(pair, pair.expected.model, pair.path, budget=BUDGET)
+        clean = debug_file(pair, read_model(pair.path), pair.path, budget=BUDGET)
         if clean:
             print(f"the clean file is not clean: {[c.layer.name for c in clean]}", file=sys.stderr)
             return 1

@@ -37,7 +37,7 @@ def problems(
     nodes += [helper.make_node("Neg", [name], [f"{name}_used"]) for name in inputs]
     held = [numpy_helper.from_array(v, k) for k, v in (constants or {}).items()]
     model = helper.make_model(helper.make_graph(nodes, "g", made, ends, held))
-    return interface_problems(model, index_graph(model, Path()), wrapped)
+    return interface_problems(index_graph(model, Path()), wrapped)
 
 
 PROMPTS = {"language": (TensorProto.INT64, []), "text_norm": (TensorProto.INT64, [])}
@@ -92,7 +92,7 @@ def test_a_state_is_no_feature_and_is_called_one(wrapped: Any):
         helper.make_node("Identity", ["state"], ["stateN"]),
     ]
     model = helper.make_model(helper.make_graph(nodes, "g", made, ends))
-    found = interface_problems(model, index_graph(model, Path()), wrapped)
+    found = interface_problems(index_graph(model, Path()), wrapped)
     assert not any("features" in text for text in found)
     assert "it keeps state between calls ('state' -> 'stateN')" in " ".join(found)
     assert "input [?, ?], sr [], state [2, ?, 128]" in found[1]
@@ -109,7 +109,7 @@ def test_files_of_silero_take_no_features(name: str):
     vad = wrap(load_pipeline(root / "pipelines" / "silero_vad_tiny.yaml"))
     path = Path(silero_vad.__file__).parent / "data" / name
     model = read_model(path)
-    found = interface_problems(model, index_graph(model, path.parent), vad)
+    found = interface_problems(index_graph(model, path.parent), vad)
     assert found[0].startswith("input(s) waveform, ") and "are missing" in found[0]
     assert not any("features" in text for text in found)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from exporter.build.cached_export import PROGRAM, SHIPPED, TAPS
 from exporter.core.tensors import Tap, TensorSpec
-from exporter.graph.index import GraphIndex, index_graph
-from exporter.graph.onnx_file import read_model
+from exporter.graph.index import GraphIndex
+from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
 from exporter.graph.program_file import OPS_FILE, load_program
 from exporter.graph.taps import read_taps
@@ -53,8 +53,8 @@ class Artifacts:
 
     @cached_property
     def graph(self) -> GraphIndex:
-        """The shipped file with its weights, indexed; ``open_graph`` is for look-ups alone."""
-        return index_graph(read_model(self.shipped), self.folder)
+        """The shipped file, indexed."""
+        return open_graph(self.shipped)
 
     @cached_property
     def metadata(self) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from exporter.debugging.located_differences import Located, locate_differences
 from exporter.debugging.pair import Pair, against
 from exporter.debugging.select import Layer, find_layer
 from exporter.debugging.suspects import Suspect, of_file, of_report
+from exporter.graph.index import index_graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ def debug_file(run: Pair, model: ModelProto, path: Path, *, budget: int) -> tupl
     Raises:
         ArtifactError: the file does not descend from that run's.
     """
-    pair = against(run, model, path)
+    pair = against(run, index_graph(model, path.parent), path)
     located = locate_differences(pair)
     suspects = of_file(pair, located, budget=budget, progress=lambda text: None)
     names = [suspect.layer.name for suspect in suspects]

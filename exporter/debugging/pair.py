@@ -21,8 +21,8 @@ from exporter.execution.deployment import Deployment
 from exporter.execution.trial import try_file
 from exporter.graph.certificate import is_own
 from exporter.graph.foreign_taps import agreeing_taps
-from exporter.graph.index import GraphIndex, index_graph
-from exporter.graph.onnx_file import read_model
+from exporter.graph.index import GraphIndex
+from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
 from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
 from exporter.judge.reference_run import MADE, MADE_WITH_NAMES_OF_TORCH
@@ -98,8 +98,8 @@ def load_pair(
             the report describes, or ``onnx_path`` cannot be read or belongs to something else.
         UserInputError: an unknown case.
     """
-    given = None if onnx_path is None else read_model(onnx_path)
-    foreign = given is not None and _is_foreign(given)
+    given = None if onnx_path is None else open_graph(onnx_path)
+    foreign = given is not None and _is_foreign(given.model)
     place, report = _reference(pipeline, folder, onnx_path, foreign=foreign)
     artifacts = Artifacts(folder=place)
     path, expected = artifacts.shipped, artifacts.graph
@@ -174,27 +174,25 @@ def _is_foreign(model: onnx.ModelProto) -> bool:
     return GRAPH_DIGEST not in metadata_of(model)
 
 
-def against(pair: Pair, model: onnx.ModelProto, path: Path) -> Pair:
+def against(pair: Pair, actual: GraphIndex, path: Path) -> Pair:
     """The same run with another file under test, which descends from the run's.
 
     Raises:
         ArtifactError: the file does not descend from this run's, or takes other inputs.
     """
-    _check_origin(model, path, pair.expected.model)
-    actual = index_graph(model, path.parent)
+    _check_origin(actual.model, path, pair.expected.model)
     _check_inputs(actual, pair.expected, path)
     planned = plan_taps(pair.program, actual)
     return replace(pair, actual=actual, path=path, planned=planned, cut=_cut(planned))
 
 
-def beside(pair: Pair, model: onnx.ModelProto, path: Path) -> Pair:
+def beside(pair: Pair, actual: GraphIndex, path: Path) -> Pair:
     """The same program with a file that somebody else has exported.
 
     Raises:
         ArtifactError: nothing in the file tells which value belongs to which layer, or it takes
             other inputs.
     """
-    actual = index_graph(model, path.parent)
     agreed = agreeing_taps(pair.program, actual)
     if not agreed.useful:
         raise ArtifactError(

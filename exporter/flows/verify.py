@@ -29,7 +29,6 @@ from exporter.flows.prepare import Prepared, prepare
 from exporter.flows.report_parts import judged_report
 from exporter.flows.stopped import stopped_report
 from exporter.graph.certificate import check_certificate, is_own
-from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import open_artifact
 from exporter.graph.wrap import narrowed, wrap
 from exporter.judge.chain import Chain, Subject
@@ -85,7 +84,7 @@ def _verified(
 ) -> Report:
     pipeline = ready.pipeline
     with progress.stage("read the file") as stage:
-        artifact, model = open_artifact(onnx)
+        artifact, given = open_artifact(onnx)
         stage.result(f"{artifact.nodes} nodes")
     with progress.stage("wrap") as stage:
         wrapped = wrap(pipeline)
@@ -95,9 +94,8 @@ def _verified(
     folder.mkdir(parents=True, exist_ok=True)
     clear_reports(folder)
     finished_run = (ready.folder / "report.json").is_file()
-    given = index_graph(model, onnx.parent)
     loaded = load_cases(pipeline, wrapped.inputs, ready.cases)
-    problems = interface_problems(model, given, wrapped)
+    problems = interface_problems(given, wrapped)
     notes = _certificate_note(onnx)
     structure: list[StructureRecord] = []
     tapped = False

@@ -1,7 +1,8 @@
 """Read ONNX files, which are untrusted: the one door for them; ``onnx_file_writer`` writes them.
 
-``read_model`` parses a whole file; ``open_graph`` indexes one and copies its large weights once,
-from the disk to their arrays; ``read_in_place`` leaves them in the file, to which the model points.
+All read the same way, without the values of large weights: ``open_graph`` copies those once, from
+the disk to their arrays; ``read_in_place`` leaves them in the file, to which the model points;
+``read_model`` puts them into the model, for who changes it and writes it again.
 
 Protobuf's own parser wants the whole file in memory, copies each tensor into the message, and
 copies it again for whoever asks for its bytes. At a gigabyte of weights that is two seconds. Who
@@ -21,7 +22,6 @@ from onnx import helper
 
 from exporter.core.artifact import Artifact, sha256_of
 from exporter.core.errors import ArtifactError
-from exporter.core.files import read_bytes
 from exporter.core.reading import is_regular, reason
 from exporter.graph.ambiguity import refuse_ambiguous, stored_twice
 from exporter.graph.index import GraphIndex, index_graph
@@ -48,17 +48,21 @@ _Take = Callable[[memoryview, onnx.TensorProto, Field], None]
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file; tensors in external files stay there (see ``tensor_array``).
+    """Read an ONNX file, all of it; tensors in external files stay there.
 
     Raises:
         ArtifactError: the file is missing, cut off, not ONNX, or its external data is missing,
             too short or outside the file's own folder.
     """
-    return _checked(path, lambda: onnx.ModelProto.FromString(read_bytes(path)))
+    model, arrays = read_light(path)
+    for tensor in model.graph.initializer:
+        if tensor.name in arrays:
+            tensor.raw_data = arrays[tensor.name].tobytes()
+    return model
 
 
 def open_graph(path: Path) -> GraphIndex:
-    """Read an ONNX file for its look-ups alone; its weights are then held once, as arrays.
+    """Read an ONNX file and its look-ups; its weights are then held once, as arrays.
 
     Raises:
         ArtifactError: the file cannot be used (see ``read_model``).
@@ -99,12 +103,12 @@ def read_in_place(path: Path) -> onnx.ModelProto:
     return _read(path, refer)
 
 
-def open_artifact(path: Path) -> tuple[Artifact, onnx.ModelProto]:
-    """Read a file from disk as an ``Artifact`` and its model."""
-    model = read_model(path)
-    names = sorted({external_entry(tensor)[0] for tensor in external_tensors(model)})
+def open_artifact(path: Path) -> tuple[Artifact, GraphIndex]:
+    """Read a file from disk as an ``Artifact`` and its graph."""
+    graph = open_graph(path)
+    names = sorted({external_entry(tensor)[0] for tensor in external_tensors(graph.model)})
     external = {name: sha256_of(path.parent / name) for name in names}
-    return describe(path, model, external), model
+    return describe(path, graph.model, external), graph
 
 
 def describe(path: Path, model: onnx.ModelProto, external: Mapping[str, str]) -> Artifact:

@@ -34,9 +34,9 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorP
 _VAD_OUTPUTS = frozenset({"segments", "speech_probs"})
 
 
-def interface_problems(model: ModelProto, graph: GraphIndex, wrapped: Wrapped) -> list[str]:
+def interface_problems(graph: GraphIndex, wrapped: Wrapped) -> list[str]:
     """Why the file cannot even be run on what the pipeline takes; empty when it can."""
-    names = set(graph.inputs)
+    model, names = graph.model, set(graph.inputs)
     wanted = [spec.name for spec in wrapped.inputs]
     missing = [name for name in wanted if name not in names]
     problems = []

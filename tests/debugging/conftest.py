@@ -11,6 +11,8 @@ import pytest
 from exporter.config import load_pipeline
 from exporter.debugging.pair import Pair, load_pair
 from exporter.execution.deployment import Deployment
+from exporter.graph.index import GraphIndex, index_graph
+from exporter.graph.onnx_file import read_model
 from tests.faults.catalogue import GRAPH_FAULTS
 from tests.support.tiny_run import TINY, TinyRun
 
@@ -35,12 +37,17 @@ def tamper(pair: Pair) -> Tamper:
 
     def apply(*names: str) -> onnx.ModelProto:
         faults = {fault.name: fault for fault in GRAPH_FAULTS}
-        model = pair.expected.model
+        model = read_model(pair.path)
         for name in names:
             model = faults[name].apply(model, pair.program)
         return model
 
     return apply
+
+
+def indexed(model: onnx.ModelProto, pair: Pair) -> GraphIndex:
+    """A tampered file as ``against`` takes it."""
+    return index_graph(model, pair.path.parent)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from exporter import cli
 from exporter.debugging.pair import Pair
+from exporter.graph.onnx_file import read_model
 from tests.support.tiny_run import ROOT, TINY, TinyRun
 
 Said = Callable[..., str]
@@ -44,7 +45,7 @@ def test_a_run_of_another_pipeline(said: Said):
 
 def test_a_model_that_was_changed_after_the_run(said: Said, folder_of, pair: Pair):
     model = onnx.ModelProto()
-    model.CopyFrom(pair.expected.model)
+    model.CopyFrom(read_model(pair.path))
     model.graph.doc_string = "changed"
     told = said(folder=folder_of(model_onnx=model.SerializeToString()))
     assert "not the file that report.json describes" in told
@@ -86,7 +87,7 @@ def test_a_protobuf_that_is_cut_off(said: Said, tiny_run: TinyRun, tmp_path: Pat
 def other(pair: Pair, **metadata: str | None) -> onnx.ModelProto:
     """The run's graph with other metadata."""
     model = onnx.ModelProto()
-    model.CopyFrom(pair.expected.model)
+    model.CopyFrom(read_model(pair.path))
     held = {entry.key: entry.value for entry in model.metadata_props}
     held |= {f"export_verify.{key}": value for key, value in metadata.items()}
     del model.metadata_props[:]

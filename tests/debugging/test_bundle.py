@@ -19,7 +19,7 @@ from exporter.debugging.located_differences import locate_differences
 from exporter.debugging.pair import Pair, against
 from exporter.debugging.readme import render_issue
 from exporter.debugging.select import find_layer
-from tests.debugging.conftest import Tamper
+from tests.debugging.conftest import Tamper, indexed
 
 FOUR = ("numpy", "onnx", "onnxruntime", "safetensors")
 FIRST = "model.encoder.encoders0.0"
@@ -65,7 +65,7 @@ def run(bundle: Path, packages: Path, *arguments: str) -> subprocess.CompletedPr
 
 
 def bundle_of(pair: Pair, model, layer: str, folder: Path) -> Bundle:
-    given = pair if model is None else against(pair, model, pair.path)
+    given = pair if model is None else against(pair, indexed(model, pair), pair.path)
     found = diagnose(given, find_layer(given, layer), locate_differences(given))
     return write_bundle(given, found, folder)
 
@@ -171,7 +171,7 @@ def test_the_torch_layer_loads_and_gives_what_leaves_the_layer(pair: Pair, tmp_p
 def test_readme_and_issue_hold_the_finding_and_the_matrix(
     pair: Pair, tamper: Tamper, tmp_path: Path
 ):
-    given = against(pair, tamper("epsilon_of_the_first_norm"), pair.path)
+    given = against(pair, indexed(tamper("epsilon_of_the_first_norm"), pair), pair.path)
     found = diagnose(given, find_layer(given, f"{FIRST}.norm1"), locate_differences(given))
     bundle = write_bundle(given, found, tmp_path)
     for text in ((bundle.folder / "README.md").read_text(), render_issue(given, found)):

@@ -14,8 +14,9 @@ from exporter.debugging.pair import Pair, against
 from exporter.debugging.select import find_layer
 from exporter.debugging.variations import REFERENCE
 from exporter.execution.onnx_runs import WindowRun
+from exporter.graph.onnx_file import read_model
 from exporter.graph.subgraph import OWN
-from tests.debugging.conftest import Tamper
+from tests.debugging.conftest import Tamper, indexed
 
 BUDGET = 1 << 30
 ATTENTION = "model.encoder.encoders.0.self_attn"
@@ -23,12 +24,12 @@ FEED_FORWARD = "model.encoder.encoders.0.feed_forward"
 
 
 def look(pair: Pair, model, name: str) -> Diagnosis:
-    given = against(pair, model, pair.path)
+    given = against(pair, indexed(model, pair), pair.path)
     return diagnose(given, find_layer(given, name), locate_differences(given))
 
 
 def test_nothing_is_said_about_a_clean_file(pair: Pair):
-    assert debug_file(pair, pair.expected.model, pair.path, budget=BUDGET) == ()
+    assert debug_file(pair, read_model(pair.path), pair.path, budget=BUDGET) == ()
 
 
 def test_every_op_of_a_clean_layer_has_figures_and_passes(pair: Pair):
@@ -86,7 +87,7 @@ def test_a_baked_shape_is_called_one(pair: Pair, tamper: Tamper):
 
 def test_a_layer_behind_a_fault_is_right_and_points_upstream(pair: Pair, tamper: Tamper):
     model = tamper("relu_removed")
-    given = against(pair, model, pair.path)
+    given = against(pair, indexed(model, pair), pair.path)
     layer = find_layer(given, "model.encoder.tp_encoders.0.norm1")
     guilty = f"{FEED_FORWARD}.activation"
     found = diagnose(given, layer, locate_differences(given), upstream=[guilty])
@@ -96,7 +97,7 @@ def test_a_layer_behind_a_fault_is_right_and_points_upstream(pair: Pair, tamper:
 
 
 def test_a_wrong_weight_is_found_without_a_clean_file_to_compare_with(pair: Pair, tamper: Tamper):
-    given = against(pair, tamper("cmvn_divides_by_variance"), pair.path)
+    given = against(pair, indexed(tamper("cmvn_divides_by_variance"), pair), pair.path)
     found = diagnose(given, find_layer(given, "cmvn"), ())
     (finding,) = found.findings
     assert (finding.kind, finding.thing) == ("weight", "cmvn.scale")
@@ -155,7 +156,7 @@ def test_a_kernel_that_is_wrong_at_every_level_loses_to_the_reference_evaluator(
 
 
 def test_a_graph_that_is_wrong_everywhere_is_not_blamed_on_a_kernel(pair: Pair, tamper: Tamper):
-    given = against(pair, tamper("softmax_over_queries"), pair.path)
+    given = against(pair, indexed(tamper("softmax_over_queries"), pair), pair.path)
     found = diagnose(given, find_layer(given, "model.encoder.tp_encoders.0.self_attn"), ())
     (finding,) = found.findings
     assert finding.kind == "graph"

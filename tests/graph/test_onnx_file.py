@@ -19,7 +19,6 @@ from exporter.core.artifact import sha256_of
 from exporter.core.errors import ArtifactError
 from exporter.execution.onnx_runs import FileRun
 from exporter.graph import onnx_file_writer
-from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import open_artifact, read_model
 from tests.support.files import write_model
 
@@ -115,12 +114,12 @@ def test_a_missing_file_is_said(tmp_path: Path):
 def test_what_was_written_is_described_read_and_run(tmp_path: Path, split: bool):
     path = tmp_path / "m.onnx"
     written = write_model(small(value=2.0), path, external_data=split, metadata={"b": "2"})
-    found, model = open_artifact(path)
+    found, graph = open_artifact(path)
     assert found == written
     assert written.metadata == {"b": "2"}
     assert written.sha256 == sha256_of(path)
     assert bool(written.external) is split
-    assert np.array_equal(index_graph(model, tmp_path).array("w"), np.full(1024, 2, np.float32))
+    assert np.array_equal(graph.array("w"), np.full(1024, 2, np.float32))
     assert FileRun(path).run({"x": np.ones(1024, np.float32)})["y"][0] == 3.0
 
 
@@ -157,8 +156,8 @@ def test_an_interruption_never_pairs_a_file_with_other_weights(
     # Two files cannot be exchanged at once: then there is none, which nobody believes.
     assert path.exists() is not split
     if not split:
-        _, model = open_artifact(path)
-        assert index_graph(model, tmp_path).array("w")[0] == 1.0
+        _, graph = open_artifact(path)
+        assert graph.array("w")[0] == 1.0
 
 
 _WRITER = """
@@ -191,7 +190,7 @@ def test_a_writer_that_is_killed_leaves_a_whole_file_or_none(tmp_path: Path, spl
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
         if path.exists():
-            _, model = open_artifact(path)
-            weight = index_graph(model, tmp_path).array("w")
+            _, graph = open_artifact(path)
+            weight = graph.array("w")
             assert np.all(weight == weight[0])
             assert weight[0] in (1.0, 2.0)

@@ -15,7 +15,7 @@ from exporter.core.errors import ArtifactError
 from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import open_graph, read_in_place, read_light, read_model
 from exporter.graph.wire import delimited
-from tests.support.files import write_model
+from tests.support.files import parsed_whole, write_model
 
 LARGE = 1 << 15
 RANDOM = np.random.default_rng(0)
@@ -62,7 +62,7 @@ TENSORS = {
 @pytest.mark.parametrize("name", TENSORS)
 def test_values_and_graph_are_those_of_a_full_parse(tmp_path: Path, name: str):
     path = saved(tmp_path, TENSORS[name], numpy_helper.from_array(np.ones(2), "other"))
-    full, light = index_graph(read_model(path), tmp_path), open_graph(path)
+    full, light = index_graph(parsed_whole(path), tmp_path), open_graph(path)
     assert list(light.initializers) == list(full.initializers)
     for held in full.initializers:
         left, right = light.array(held), full.array(held)
@@ -71,6 +71,12 @@ def test_values_and_graph_are_those_of_a_full_parse(tmp_path: Path, name: str):
     assert light.model.metadata_props == full.model.metadata_props
     assert light.model.graph.node == full.model.graph.node
     assert light.model.graph.input == full.model.graph.input
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_model_that_is_read_whole_is_that_of_a_full_parse(tmp_path: Path, name: str):
+    path = saved(tmp_path, TENSORS[name], numpy_helper.from_array(np.ones(2), "other"))
+    assert read_model(path) == parsed_whole(path)
 
 
 def test_large_weights_are_held_once_and_aligned(tmp_path: Path):
@@ -149,7 +155,7 @@ def test_any_flipped_byte_is_read_or_refused(tmp_path_factory, at: int, value: i
 def test_weights_read_in_place_are_those_of_the_file(tmp_path: Path, name: str):
     path = saved(tmp_path, TENSORS[name])
     full, placed = (
-        index_graph(read_model(path), tmp_path),
+        index_graph(parsed_whole(path), tmp_path),
         index_graph(read_in_place(path), tmp_path),
     )
     left, right = placed.array("t"), full.array("t")

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from exporter.core.artifact import Artifact
+from exporter.graph import onnx_file
 from exporter.graph.onnx_file import read_model
 from exporter.graph.onnx_file_writer import store_exported, store_shipped
 from exporter.graph.weights_on_disk import simplify_stored
@@ -33,3 +34,8 @@ def simplified(model: ir.Model) -> onnx.ModelProto:
         path = folder / "model.onnx"
         store_shipped(found.model, weights, path, {}, outside=False)
         return read_model(path)
+
+
+def parsed_whole(path: Path) -> onnx.ModelProto:
+    """A file as protobuf itself reads it, with the refusals of ours."""
+    return onnx_file._checked(path, lambda: onnx.ModelProto.FromString(path.read_bytes()))

@@ -49,6 +49,8 @@ def sensevoice(
             num_mels=80, frame_length_ms=25, frame_shift_ms=10, window="hamming", lfr_m=7, lfr_n=6
         ),
         outputs=outputs,
+        states={},
+        cases=(),
         where=lambda *keys: "tiny.yaml:1: " + ".".join(keys),
     )
 
