@@ -73,7 +73,9 @@ _NEEDED = {
     "onnxscript": "onnxscript",
     "onnxsim": "onnxsim",
 }
-_WITHOUT_TORCH = "'inspect', 'golden check --onnx FILE', 'judge' and 'report' need no PyTorch"
+_WITHOUT_TORCH = (
+    "'inspect', 'compare', 'golden check --onnx FILE', 'judge' and 'report' need no PyTorch"
+)
 
 
 def missing_package(error: BaseException) -> MissingPackageError | None:

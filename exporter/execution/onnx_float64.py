@@ -6,6 +6,7 @@ with convolutions by torch (its own take minutes in Python).
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from torch.nn import functional
 
 from exporter.core.errors import ArtifactError
 from exporter.core.tensors import Arrays
@@ -64,7 +63,8 @@ def run_double(model: onnx.ModelProto, feeds: Arrays) -> DoubleRun:
         return DoubleRun(values={}, why=f"{min(slow)} over up to {longest} steps")
     try:
         with np.errstate(all="ignore"):
-            evaluator = ReferenceEvaluator(wide, new_ops=[Conv, ConvTranspose])
+            by_torch = [Conv, ConvTranspose] if importlib.util.find_spec("torch") else []
+            evaluator = ReferenceEvaluator(wide, new_ops=by_torch)
             results: Any = evaluator.run(names, given)
     except Exception as error:  # noqa: BLE001 - gaps of the evaluator are no finding about the file
         lines = f"{first}; {type(error).__name__}: {error}".splitlines()
@@ -87,6 +87,9 @@ class Conv(OpRun):
         dilations: Any = None, group: Any = None, kernel_shape: Any = None,
         pads: Any = None, strides: Any = None,
     ) -> tuple[np.ndarray]:  # fmt: skip
+        import torch
+        from torch.nn import functional
+
         axes = X.ndim - 2
         strides, dilations = strides or [1] * axes, dilations or [1] * axes
         kernel = W.shape[2:]
@@ -112,6 +115,9 @@ class ConvTranspose(OpRun):
         dilations: Any = None, group: Any = None, kernel_shape: Any = None,
         output_padding: Any = None, output_shape: Any = None, pads: Any = None, strides: Any = None,
     ) -> tuple[np.ndarray]:  # fmt: skip
+        import torch
+        from torch.nn import functional
+
         axes = X.ndim - 2
         if auto_pad not in ("NOTSET", "VALID") or output_shape:
             raise NotImplementedError("ConvTranspose with automatic pads or a given output shape")

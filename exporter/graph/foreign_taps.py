@@ -16,28 +16,13 @@ the file may not hold names that the program lacks there: the numbers have moved
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import onnx
-
 from exporter.graph.index import GraphIndex
-from exporter.graph.program import Op, Program, Ref, source_of_trace
+from exporter.graph.node_origin import Origin, origin_of
+from exporter.graph.program import Op, Program, Ref
 from exporter.graph.taps import tap_ops
-
-_PREFIX = "pkg.torch.onnx."
-_NO_MODULE = "_empty_nn_module_stack"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where a node says that it came from; ``source`` is "" when it does not say."""
-
-    name: str
-    module: str
-    op: str
-    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,45 +90,3 @@ def _agree(op: Op, origin: Origin) -> bool:
     if (op.name, op.module, op.target) != (origin.name, origin.module, origin.op):
         return False
     return not op.source or not origin.source or op.source == origin.source
-
-
-def origin_of(node: onnx.NodeProto) -> Origin | None:
-    """What a node says of itself; ``None`` when that is nothing, or not about the model."""
-    metadata = {entry.key: entry.value for entry in node.metadata_props}
-    scopes = _scopes(metadata)
-    if scopes is None:
-        return None
-    modules, name, op = scopes
-    module = modules[-1] if modules else ""
-    if module.startswith(_NO_MODULE):
-        # A pass of the exporter made it. Two sizes of an input differ in nothing but the number in
-        # their name, and that number is another in another program.
-        return None
-    return Origin(
-        name=name,
-        module=module,
-        op=op,
-        source=source_of_trace(metadata.get(f"{_PREFIX}stack_trace", "")),
-    )
-
-
-def _scopes(metadata: Mapping[str, str]) -> tuple[list[str], str, str] | None:
-    """(module paths from the root on, name of the node, op)."""
-    names = _texts(metadata.get(f"{_PREFIX}name_scopes"))
-    classes = _texts(metadata.get(f"{_PREFIX}class_hierarchy"))
-    if names and classes and len(names) == len(classes):
-        return names[:-1], names[-1], classes[-1]
-    pairs = [part.rpartition(": ") for part in metadata.get("namespace", "").split("/")]
-    if not pairs or any(not separator for _, separator, _ in pairs):
-        return None
-    return [path for path, _, _ in pairs[:-1]], pairs[-1][0], pairs[-1][2]
-
-
-def _texts(written: str | None) -> list[str]:
-    """A list of strings as Python writes it; empty when it is none."""
-    try:
-        value = ast.literal_eval(written or "")
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return []
-    plain = isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return value if plain else []

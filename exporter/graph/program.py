@@ -7,7 +7,6 @@ safetensors file. Nothing in it is executable; a target that is not on the list 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,8 +17,7 @@ from torch.export.graph_signature import OutputKind
 from exporter.core.errors import StageError
 from exporter.core.tensors import Tap, TensorSpec
 from exporter.graph.guards import Guard
-
-_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+from exporter.graph.node_origin import source_of_trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,16 +339,3 @@ def _module_of(node: torch.fx.Node) -> tuple[str, str]:
 def source_of(node: torch.fx.Node) -> str:
     """``file:line`` of the statement that a node was traced from; "" when unknown."""
     return source_of_trace(node.meta.get("stack_trace") or "")
-
-
-def source_of_trace(trace: str) -> str:
-    """``file:line`` of a stack trace's innermost frame, relative to its package; "" without one."""
-    frames = _FRAME.findall(trace)
-    frames = [frame for frame in frames if "/torch/fx/" not in frame[0]]
-    if not frames:
-        return ""
-    path, line = frames[-1]
-    for marker in ("site-packages/", "dist-packages/"):
-        if marker in path:
-            return f"{path.split(marker, 1)[1]}:{line}"
-    return f"{'/'.join(path.rsplit('/', 3)[1:])}:{line}"

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from exporter.core.tensors import Arrays
-from exporter.graph.foreign_taps import origin_of
 from exporter.graph.index import GraphIndex
-from exporter.joining.digests import Digests
+from exporter.joining.digests import MOVES, Digests, is_large
 from exporter.joining.evaluate import Values, evaluate
 from exporter.joining.flow import Flow
 from exporter.joining.joined import AS_IT_IS, How, Join, Layout, Proof
 from exporter.joining.match import Bank, Match, Sketch, closest, distance, sketch
+from exporter.joining.modules import legacy_scope, modules_of
 
 _FLOOR = 1e-11
 """Below this two float64 values count as equal."""
@@ -46,7 +46,7 @@ class Joiner:
         self.values_a, self.values_b = Values(folder), Values(folder)
         self.missing = evaluate(expected, inputs, self.values_a).missing
         self.missing |= evaluate(actual, self.inputs, self.values_b).missing
-        self._modules = _modules(expected)
+        self._modules = modules_of(expected)
         self.sketches: dict[str, Sketch] = {}
         self.bank = Bank(self._told())
         self.joins: dict[str, Join] = {}
@@ -80,22 +80,28 @@ class Joiner:
             held = sketch(arrays)
             if held is None:
                 continue
-            near = self.bank.near(held, arrays, self.within)
+            # Further out than what counts as one: what is nearly as near is a rival.
+            near = self.bank.near(held, arrays, _MARGIN * self.within)
             self.ambiguous.discard(name)
-            if near:
+            if near and near[0].distance <= self.within:
                 self._decide(name, near)
 
     def _decide(self, name: str, near: list[Match]) -> None:
         rivals = [m for m in near if m.distance <= max(_MARGIN * near[0].distance, _FLOOR)]
-        equal = all(match.distance <= _FLOOR for match in rivals)
         same = self._one_function(rivals)
-        chosen = rivals if same else self._by_structure(name, rivals, equal)
+        chosen = rivals if same else self._by_structure(name, rivals, self._equal(rivals))
         if not chosen:
             self.ambiguous.add(name)
             return
         best = min(chosen, key=lambda match: self._preference(name, match))
         how = self._how(name, best.name, settled=not same)
         self.take(name, best, how, Proof.VALUE)
+
+    def _equal(self, rivals: list[Match]) -> bool:
+        """Whether some values of A hold the same numbers."""
+        first = self.values_a[rivals[0].name]
+        found = (closest(first, self.values_a[match.name]) for match in rivals[1:])
+        return all(held is not None and held[1] <= _FLOOR for held in found)
 
     def _one_function(self, rivals: list[Match]) -> bool:
         return len({self._root_digest(match.name) for match in rivals}) == 1
@@ -112,6 +118,10 @@ class Joiner:
         made = [m for m in rivals if self._same_making(m.name, name, weights=True)]
         if not made and equal:
             made = [m for m in rivals if self._same_making(m.name, name, weights=False)]
+        if not made and equal:
+            # A scale of one, an offset of nought: the value that goes where this one goes.
+            readers = self._readers(self.b, self.digests_b, name)
+            made = [m for m in rivals if self._readers(self.a, self.digests, m.name) & readers]
         return made if made and self._one_function(made) else []
 
     def _same_making(self, a: str, b: str, *, weights: bool) -> bool:
@@ -131,6 +141,21 @@ class Joiner:
             elif weights and self.digests.of(one) != self.digests_b.of(other):
                 return False
         return True
+
+    def _readers(self, flow: Flow, digests: Digests, name: str) -> set[tuple]:
+        """Who reads a value: by weights beside it, else by operator; by what shows it anew, too."""
+        graph, found = flow.graph, set()
+        for at in graph.consumers.get(name, ()):
+            node = graph.nodes[at]
+            weights = [n for n in node.input if n in graph.initializers and is_large(graph, n)]
+            slot = next((i for i, read in enumerate(node.input) if read == name), -1)
+            if weights:
+                found.add((slot, *map(digests.of, weights)))
+            elif node.op_type in MOVES:
+                found |= self._readers(flow, digests, node.output[0])
+            else:
+                found.add((slot, node.op_type))
+        return found
 
     def _preference(self, name: str, match: Match) -> tuple:
         a, graph = match.name, self.a.graph
@@ -222,29 +247,3 @@ class Joiner:
             far = max(distance(left, right) for left, right in zip(ours, theirs, strict=True))
             return AS_IT_IS, far
         return closest(ours, theirs)
-
-
-def _modules(graph: GraphIndex) -> dict[str, str]:
-    """Module path of values, as torch's exporters have written it onto nodes or into names."""
-    found = {}
-    for node in graph.nodes:
-        origin = origin_of(node)
-        for name in filter(None, node.output):
-            module = origin.module if origin is not None else legacy_scope(name)
-            if module:
-                found[name] = module
-    return found
-
-
-def legacy_scope(name: str) -> str:
-    """``/model/blocks.1/q/Add_output_0`` as ``model.blocks.1.q``; "" of other names."""
-    if not name.startswith("/"):
-        return ""
-    parts = name.split("/")[1:-1]
-    found: list[str] = []
-    for part in parts:
-        # Lists of modules are written twice: /blocks/blocks.1
-        if found and part.startswith(found[-1] + "."):
-            found.pop()
-        found.append(part)
-    return ".".join(found)

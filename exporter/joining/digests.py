@@ -20,6 +20,9 @@ from exporter.graph.index import GraphIndex
 MOVES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
 """Operators that show the same elements in another shape or order."""
 
+_WEIGHT = 8
+"""Elements from which a constant tells a layer from others."""
+
 
 class Digests:
     """Digests of the values of a graph.
@@ -77,6 +80,11 @@ class Digests:
         held = attribute_values(node, version)
         parts = [f"{name}=".encode() + held[name].bits for name in sorted(held)]
         return _hash(domain.encode(), node.op_type.encode(), *parts)
+
+
+def is_large(graph: GraphIndex, name: str) -> bool:
+    """Whether a constant holds enough to tell a layer from others."""
+    return int(np.prod(graph.initializers[name].dims, dtype=np.int64)) >= _WEIGHT
 
 
 def _content(graph: GraphIndex, name: str) -> bytes:

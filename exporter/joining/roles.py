@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporter.joining.by_value import Joiner
+from exporter.joining.digests import is_large
 from exporter.joining.evaluate import Values, evaluate
 from exporter.joining.joined import Layout, Proof
 from exporter.joining.match import Match, sketch
@@ -24,8 +25,6 @@ _LOOK_AHEAD = 48
 _CANDIDATES = 6
 MOST_TRIED = 400
 """Looks ahead in all: files that have little in common end there."""
-_WEIGHT = 8
-"""Elements from which a constant between two values tells a layer from others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +177,7 @@ class Roles:
     def _tells(self, name: str) -> bool:
         graph = self.b.graph
         if name in graph.initializers:
-            tensor = graph.initializers[name]
-            return int(np.prod(tensor.dims, dtype=np.int64)) >= _WEIGHT
+            return is_large(graph, name)
         return self._proved(name) and name in self.b.variable
 
     def _laid_out(self, name: str, candidate: str, layout: Layout) -> list[np.ndarray]:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from exporter.graph.foreign_taps import Origin, agreeing_taps, origin_of
+from exporter.graph.foreign_taps import agreeing_taps
 from exporter.graph.index import GraphIndex, index_graph
+from exporter.graph.node_origin import Origin, origin_of
 from exporter.graph.program import Op, Program, Ref
 
 SCOPES = "pkg.torch.onnx.name_scopes"

@@ -1,0 +1,111 @@
+"""``export-verify compare``: two ONNX files, value by value, without PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from exporter.commands import _options as common
+from exporter.core.errors import UserInputError
+
+
+@click.command()
+@click.argument("truth", metavar="A.onnx", type=click.Path(path_type=Path))
+@click.argument("other", metavar="[B.onnx]", required=False, type=click.Path(path_type=Path))
+@click.option("--truth", "side", type=click.Choice(["A", "B"]), default="A", show_default=True,
+              help="Which file is held to be right; the other one is judged.")  # fmt: skip
+@click.option(
+    "--case",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Inputs, an array per name.  [default: drawn from seeds, from what A.onnx declares]",
+)
+@click.option(
+    "--size", "sizes", multiple=True, metavar="AXIS=N", help="Size of a symbolic axis. Repeatable."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "bfloat16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="What the judged file may hold.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["disable", "basic", "extended", "all"]),
+    default="all",
+    show_default=True,
+    help="onnxruntime's optimisation, for the outputs.",
+)
+@click.option("--threads", "all_threads", is_flag=True, help="Also on one thread, two, and all.")
+@click.option("--levels", is_flag=True, help="Also on every level of optimisation.")
+@click.option("--versions", is_flag=True, help="Not offered yet.")
+@click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text")
+@common.verbosity_options
+def command(
+    truth: Path,
+    other: Path | None,
+    side: str,
+    case: Path | None,
+    sizes: tuple[str, ...],
+    precision: str,
+    level: str,
+    all_threads: bool,
+    levels: bool,
+    versions: bool,
+    output_format: str,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Compare two ONNX files that should compute the same, layer by layer; needs no PyTorch.
+
+    The truth is A.onnx in float64. Values are joined by what they compute, never by position; what
+    agrees with several is not compared. With A.onnx alone, --levels or --threads compare the file
+    with itself.
+
+    \b
+    Exits 0 when all values and outputs agree, 1 when not, 2 when a file cannot be used.
+    """
+    if versions:
+        raise UserInputError(
+            "--versions is not offered yet",
+            remedy="run 'compare' in an environment for each onnxruntime, on the same --case",
+        )
+    if other is None and not (levels or all_threads):
+        raise click.UsageError("Give B.onnx, or --levels or --threads for A.onnx by itself.")
+    for path in (truth, *([other] if other is not None else [])):
+        common.require_file(path, "A.onnx, B.onnx", "give the paths of .onnx files")
+    if case is not None:
+        common.require_file(case, "--case", "give an .npz with an array for every input")
+    pair = (truth, other or truth) if side == "A" else (other or truth, truth)
+    held = dict(_size(text) for text in sizes)
+
+    from exporter.flows.compare import CompareOptions, compare
+    from exporter.report.progress import Progress
+    from exporter.report.two_files import print_two_files
+
+    options = CompareOptions(
+        case=case,
+        sizes=held,
+        precision=precision,
+        level=level,
+        levels=levels,
+        all_threads=all_threads,
+    )
+    with Progress(quiet=quiet or output_format == "json", verbose=verbose) as progress:
+        report = compare(pair[0], pair[1], options, progress=progress)
+    if output_format == "json":
+        click.echo(report.model_dump_json(indent=1))
+    else:
+        print_two_files(report, verbose=verbose, quiet=quiet)
+    return report.exit_code
+
+
+def _size(text: str) -> tuple[str, int]:
+    name, _, number = text.rpartition("=")
+    if not name or not number.isdigit() or int(number) < 1:
+        raise UserInputError(
+            f"--size: '{text}' is no AXIS=N", remedy="for example --size frames=40"
+        )
+    return name, int(number)

@@ -1,0 +1,82 @@
+"""Where a node of an ONNX file says that it comes from, as ``torch.onnx.export`` writes it.
+
+See ``foreign_taps`` for what stands there.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+
+_PREFIX = "pkg.torch.onnx."
+_NO_MODULE = "_empty_nn_module_stack"
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a node says that it came from; ``source`` is "" when it does not say."""
+
+    name: str
+    module: str
+    op: str
+    source: str
+
+
+def origin_of(node: onnx.NodeProto) -> Origin | None:
+    """What a node says of itself; ``None`` when that is nothing, or not about the model."""
+    metadata = {entry.key: entry.value for entry in node.metadata_props}
+    scopes = _scopes(metadata)
+    if scopes is None:
+        return None
+    modules, name, op = scopes
+    module = modules[-1] if modules else ""
+    if module.startswith(_NO_MODULE):
+        # A pass of the exporter made it. Two sizes of an input differ in nothing but the number in
+        # their name, and that number is another in another program.
+        return None
+    return Origin(
+        name=name,
+        module=module,
+        op=op,
+        source=source_of_trace(metadata.get(f"{_PREFIX}stack_trace", "")),
+    )
+
+
+def _scopes(metadata: Mapping[str, str]) -> tuple[list[str], str, str] | None:
+    """(module paths from the root on, name of the node, op)."""
+    names = _texts(metadata.get(f"{_PREFIX}name_scopes"))
+    classes = _texts(metadata.get(f"{_PREFIX}class_hierarchy"))
+    if names and classes and len(names) == len(classes):
+        return names[:-1], names[-1], classes[-1]
+    pairs = [part.rpartition(": ") for part in metadata.get("namespace", "").split("/")]
+    if not pairs or any(not separator for _, separator, _ in pairs):
+        return None
+    return [path for path, _, _ in pairs[:-1]], pairs[-1][0], pairs[-1][2]
+
+
+def _texts(written: str | None) -> list[str]:
+    """A list of strings as Python writes it; empty when it is none."""
+    try:
+        value = ast.literal_eval(written or "")
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return []
+    plain = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return value if plain else []
+
+
+def source_of_trace(trace: str) -> str:
+    """``file:line`` of a stack trace's innermost frame, relative to its package; "" without one."""
+    frames = _FRAME.findall(trace)
+    frames = [frame for frame in frames if "/torch/fx/" not in frame[0]]
+    if not frames:
+        return ""
+    path, line = frames[-1]
+    for marker in ("site-packages/", "dist-packages/"):
+        if marker in path:
+            return f"{path.split(marker, 1)[1]}:{line}"
+    return f"{'/'.join(path.rsplit('/', 3)[1:])}:{line}"

@@ -1,0 +1,157 @@
+"""Inputs for a file of which nothing is known but its interface, from a seed.
+
+Symbolic axes of one name have one size. What numbers a model may take its file does not say: floats
+are drawn as a normal signal of 0.1, lengths are sizes that were drawn, rates 16,000, ids small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from exporter.core.errors import ExportVerifyError, UserInputError
+from exporter.core.tensors import BATCH_NAMES
+from exporter.execution.onnx_runs import FileRun
+from exporter.graph.index import GraphIndex
+
+_LONG = ((33, 24), (160, 128), (512, 512), (1600, 1280), (16000, 12800))
+_WAVEFORM = (16000, 12800)
+_RATE = 16000
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input: name, numpy dtype, and sizes or names of axes."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int | str, ...]
+
+
+def inputs_of(graph: GraphIndex, path: Path) -> tuple[Input, ...]:
+    """The inputs of a file.
+
+    Raises:
+        UserInputError: one of them is no tensor.
+    """
+    found = []
+    for value in graph.model.graph.input:
+        if value.name in graph.initializers:
+            continue
+        if value.type.WhichOneof("value") != "tensor_type":
+            raise UserInputError(f"input '{value.name}' is no tensor", where=str(path))
+        held = value.type.tensor_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(held.elem_type)
+        shape = tuple(
+            int(d.dim_value) if d.HasField("dim_value") else d.dim_param or f"{value.name}.{axis}"
+            for axis, d in enumerate(held.shape.dim)
+        )
+        found.append(Input(value.name, np.dtype(dtype), shape))
+    return tuple(found)
+
+
+def drawn_sets(
+    specs: Sequence[Input],
+    runs: Sequence[tuple[FileRun, Mapping[str, str]]],
+    seeds: Sequence[int],
+    sizes: Mapping[str, int],
+) -> list[dict[str, np.ndarray]]:
+    """One set of inputs per seed on which all files run; other sizes in the second where they may.
+
+    Args:
+        runs: files, each with its inputs' names -> those of ``specs``.
+        sizes: of axes, as the user gives them.
+
+    Raises:
+        UserInputError: no sizes were found on which the files run.
+    """
+    why = ""
+    for first, second in _tries(specs):
+        for batch in (2, 1):
+            try:
+                found = []
+                for at, seed in enumerate(seeds):
+                    long = first if at % 2 == 0 else second
+                    found.append(_draw(specs, seed, batch, long, sizes))
+                    _run_all(runs, found[-1])
+                return found
+            except ExportVerifyError as error:
+                why = str(error).splitlines()[0][:200]
+    raise UserInputError(
+        f"no inputs were found on which both files run: {why}",
+        remedy="give sizes of axes with --size NAME=N, or inputs with --case FILE.npz",
+    )
+
+
+def perturbed(inputs: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """The same inputs with other floats of the same size; integers and booleans stay."""
+    random = np.random.default_rng(seed)
+    found = {}
+    for name, array in inputs.items():
+        noise = random.standard_normal(array.shape)
+        scale = float(np.std(array)) or 0.1
+        floating = array.dtype.kind == "f"
+        found[name] = (array + 0.5 * scale * noise).astype(array.dtype) if floating else array
+    return found
+
+
+def _tries(specs: Sequence[Input]) -> list[tuple[int, int]]:
+    # A waveform is the one input whose last axis varies and that has no more than a batch beside.
+    waveform = any(
+        spec.dtype.kind == "f" and 1 <= len(spec.shape) <= 2 and isinstance(spec.shape[-1], str)
+        for spec in specs
+    )
+    return [_WAVEFORM, *_LONG[:-1]] if waveform else list(_LONG)
+
+
+def _run_all(
+    runs: Sequence[tuple[FileRun, Mapping[str, str]]], inputs: Mapping[str, np.ndarray]
+) -> None:
+    for run, names in runs:
+        outputs = run.run({name: inputs[names[name]] for name in run.inputs})
+        if any(value.size == 0 for value in outputs.values()):
+            raise UserInputError("an output is empty")
+
+
+def _draw(
+    specs: Sequence[Input], seed: int, batch: int, long: int, sizes: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    found = {}
+    for spec in specs:
+        shape = tuple(_size(spec, axis, batch, long, sizes) for axis in range(len(spec.shape)))
+        found[spec.name] = _values(spec, shape, random, long)
+    return found
+
+
+def _size(spec: Input, axis: int, batch: int, long: int, sizes: Mapping[str, int]) -> int:
+    size = spec.shape[axis]
+    if isinstance(size, int):
+        return size
+    if size in sizes:
+        return sizes[size]
+    words = size.lower()
+    first = axis == 0 and (len(spec.shape) > 1 or spec.dtype.kind in "iu")
+    named = words in {name.lower() for name in BATCH_NAMES} or "batch" in words
+    return batch if named or (first and "." in size) else long
+
+
+def _values(
+    spec: Input, shape: tuple[int, ...], random: np.random.Generator, long: int
+) -> np.ndarray:
+    words = spec.name.lower()
+    if spec.dtype.kind == "b":
+        return random.random(shape) < 0.8
+    if spec.dtype.kind not in "iu":
+        return (0.1 * random.standard_normal(shape)).astype(spec.dtype)
+    if "len" in words or "size" in words:
+        lengths = np.full(shape, long)
+        lengths.reshape(-1)[1:] = max(1, (3 * long) // 4)
+        return lengths.astype(spec.dtype)
+    if words == "sr" or "rate" in words:
+        return np.full(shape, _RATE, spec.dtype)
+    return random.integers(0, 3, shape).astype(spec.dtype)

@@ -1,0 +1,200 @@
+"""What a comparison of two ONNX files found, as a record, as JSON and as lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from exporter.parity.status import needs_a_word
+from exporter.report.comparison import Record
+from exporter.report.rows import VERDICT_STYLES
+from exporter.report.safe_text import path_end, printable, shorten, times
+
+_MOST = 12
+
+
+class ValueRow(Record):
+    """One value of both files, its worst case.
+
+    Attributes:
+        expected, actual: its names. layer: module, where a file says it. op: in ``actual``.
+        how, proof: as in ``exporter.joining``. distance: of both in float64.
+        local, propagated: verdicts; ``local_strain`` and ``propagated_strain``: error over limit.
+    """
+
+    expected: str
+    actual: str
+    layer: str
+    op: str
+    how: str
+    proof: str
+    distance: float | None
+    local: str
+    propagated: str
+    local_strain: float | None
+    propagated_strain: float | None
+    verdict: str
+    reason: str = ""
+    case: str = ""
+
+
+class OutputRow(Record):
+    """One output of the files as they are deployed, its worst case."""
+
+    name: str
+    deployment: str
+    verdict: str
+    strain: float | None
+    reason: str
+    case: str
+
+
+class AlteredRow(Record):
+    """A weight or attribute that differs where both files have the same operator."""
+
+    value: str
+    layer: str
+    words: str
+    fails: bool
+
+
+class TwoFiles(Record):
+    """The report of ``compare``.
+
+    Attributes:
+        truth: the file that is held to be right, in float64. other: the file under test.
+        verdict, exit_code, headline: of the whole.
+        joined: values of the other file by how they were joined. candidates: its floating values
+            that depend on the inputs; ambiguous, alone: those that agree with several, with none.
+        first: the first value that is wrong by itself, or that has an altered weight.
+        rewritten: in words, what the other file writes in another way.
+    """
+
+    format: int = 1
+    truth: str
+    other: str
+    verdict: str
+    exit_code: int
+    headline: str
+    same_graph: bool
+    joined: dict[str, int]
+    candidates: int
+    ambiguous: list[str]
+    alone: list[str]
+    values: list[ValueRow]
+    outputs: list[OutputRow]
+    altered: list[AlteredRow]
+    rewritten: list[str]
+    first: ValueRow | None
+    cases: list[str]
+    deployments: list[str]
+    notes: list[str]
+    not_checked: list[str]
+
+
+def print_two_files(
+    report: TwoFiles, console: Console | None = None, *, verbose: bool = False, quiet: bool = False
+) -> None:
+    """Print the report; ``quiet`` prints the verdict alone."""
+    console = console or Console(highlight=False)
+    style = VERDICT_STYLES.get(report.verdict, "bold red")
+    console.print(Text(f"{report.verdict.upper()}: {printable(report.headline)}", style=style))
+    if quiet:
+        return
+    most = 10**9 if verbose else _MOST
+    console.print(_plain(f"{report.truth} in float64 is the truth, {report.other} is judged"))
+    console.print(_plain(joined_line(report)))
+    for part in (_outputs(report, most), _values(report, most)):
+        if part is not None:
+            console.print(part)
+    for title, lines in (
+        ("altered", [f"{row.layer or row.value}: {row.words}" for row in report.altered]),
+        ("written in another way", report.rewritten),
+        ("notes", report.notes),
+        ("not checked", report.not_checked),
+    ):
+        for line in _titled(title, lines, most):
+            console.print(_plain(line))
+
+
+def joined_line(report: TwoFiles) -> str:
+    """``81 of 84 floating values joined (76 name, 5 structure); 1 agrees with several``."""
+    lost = len(report.ambiguous) + len(report.alone)
+    how = ", ".join(f"{count} by {name}" for name, count in report.joined.items())
+    line = f"{report.candidates - lost} of {report.candidates} floating values are joined"
+    if how:
+        line += f" (all joins: {how})"
+    if report.ambiguous:
+        line += f"; {len(report.ambiguous)} agree with several values and are not compared"
+    return line
+
+
+def _outputs(report: TwoFiles, most: int) -> Table | None:
+    if not report.outputs:
+        return None
+    table = _table(
+        "outputs, as deployed", "output", "deployment", "error / limit", "verdict", "why"
+    )
+    for row in report.outputs[:most]:
+        why = row.reason if needs_a_word(row.verdict) else ""
+        table.add_row(
+            _plain(shorten(row.name, 40)),
+            _plain(shorten(row.deployment, 40)),
+            _plain(times(row.strain)),
+            _status(row.verdict),
+            _plain(shorten(why, 120)),
+        )
+    return table
+
+
+def _values(report: TwoFiles, most: int) -> Table | None:
+    rows = sorted(
+        report.values, key=lambda row: max(row.local_strain or 0.0, row.propagated_strain or 0.0)
+    )[::-1]
+    wrong = [row for row in rows if row.local not in ("pass", "finding")]
+    shown = (wrong or rows)[:most]
+    if not shown:
+        return None
+    title = "values that are wrong by themselves" if wrong else "values, the worst first"
+    table = _table(title, "layer", "value", "op", "alone", "free run", "joined by", "verdict")
+    for row in shown:
+        table.add_row(
+            _plain(path_end(row.layer or "(unknown)", 24)),
+            _plain(path_end(row.actual, 20)),
+            _plain(row.op),
+            _plain(times(row.local_strain)),
+            _plain(times(row.propagated_strain)),
+            _plain(row.how if row.proof == "value" else f"{row.how}, {row.proof}"),
+            _status(row.verdict),
+        )
+    return table
+
+
+def _titled(title: str, lines: list[str], most: int) -> Iterator[str]:
+    if lines:
+        yield title
+    for line in lines[:most]:
+        yield f"  {shorten(line, 300)}"
+    if len(lines) > most:
+        yield f"  ... {len(lines) - most:,} more with --verbose or --format json"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _plain(text: object) -> Text:
+    return Text(printable(text))
+
+
+def _status(verdict: str) -> Text:
+    return Text(verdict, style=VERDICT_STYLES.get(verdict, "bold red"))
