@@ -74,7 +74,7 @@ _NEEDED = {
     "onnxsim": "onnxsim",
 }
 _WITHOUT_TORCH = (
-    "'inspect', 'compare', 'golden check --onnx FILE', 'judge' and 'report' need no PyTorch"
+    "'inspect', 'golden check --onnx FILE', 'compare', 'judge' and 'report' need no PyTorch"
 )
 
 
