@@ -1,13 +1,15 @@
 """Kill commands at random moments, and see whether anything half-written is believed afterwards.
 
     python scripts/fuzz_kills.py [--seed 0] [--count 200] [--seconds S] [--folder DIR]
-                                 [--failed FILE]
+                                 [--failed FILE] [--forked]
 
 Each round starts a command (a run, a verification, the recording of a golden, a run that fills
 the cache, or two runs into one folder), kills it with SIGKILL after a random time, and looks at
 what lies there: a report that parses must name files that are as it says, a certificate must hold
 and be of a passing verdict, a golden and a cached entry must be absent or whole. After every tenth
 kill, and at the end, one of the commands is run to its end in the same folders, and has to pass.
+With ``--forked`` a command begins in a copy of a process that has
+loaded all libraries, so that kills fall into its work and not into its imports.
 Exits 1 when any of this does not hold. Rounds are drawn from the seed; the moment at which a
 process is killed depends on the machine.
 """
@@ -40,6 +42,7 @@ class Place:
     """The folders of one sweep."""
 
     root: Path
+    forked: bool = False
 
     @property
     def out(self) -> Path:
@@ -66,9 +69,67 @@ def command(kind: str, place: Place) -> list[str]:
     return [*start, "run", *end, "--case", "silence"]
 
 
-def started(kind: str, place: Place) -> subprocess.Popen[bytes]:
+class Forked:
+    """A command in a copy of this process; the part of ``Popen`` that is used here."""
+
+    def __init__(self, words: list[str], place: Place, cache: str) -> None:
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid:
+            return
+        code = 3
+        try:
+            os.setsid()
+            said = os.open(place.root / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(said, 1)
+            os.dup2(said, 2)
+            os.chdir(place.root)
+            os.environ["EXPORT_VERIFY_CACHE"] = cache
+            from exporter.cli import main as command_line
+
+            code = command_line(words)
+        finally:
+            os._exit(code)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        end = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if end is not None and time.monotonic() > end:
+                raise subprocess.TimeoutExpired("forked", timeout or 0)
+            time.sleep(0.005)
+        return code
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def load_libraries() -> None:
+    """All that a command imports, so that copies of this process need not."""
+    import onnxruntime  # noqa: F401
+    import onnxscript  # noqa: F401
+    import onnxsim  # noqa: F401
+    import torch
+
+    import exporter.flows.golden
+    import exporter.flows.run
+    import exporter.flows.verify  # noqa: F401
+
+    torch.set_num_threads(1)  # a copy has no other threads than the one that makes it
+
+
+def started(kind: str, place: Place) -> subprocess.Popen[bytes] | Forked:
     """Start a command in a session of its own; its words go to a file."""
     cached = kind in ("cache store", "two runs")
+    if place.forked:
+        words = command(kind, place)[3:]
+        return Forked(words, place, str(place.cache) if cached else "off")
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -184,12 +245,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--forked", action="store_true", help="begin with libraries loaded")
     parser.add_argument("--seconds", type=float, help="stop after so long, whatever the count")
     parser.add_argument("--failed", type=Path, help="what did not hold is written there")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fuzz-kills-") as name:
-        place = Place(root=given.folder or Path(name))
+        place = Place(root=given.folder or Path(name), forked=given.forked)
         place.root.mkdir(parents=True, exist_ok=True)
+        if given.forked:
+            load_libraries()
         return sweep(place, given)
 
 

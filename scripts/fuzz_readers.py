@@ -1,13 +1,14 @@
 """Give every reader of files inputs that somebody has damaged, and count how that ends.
 
-    python scripts/fuzz_readers.py [--seed 0] [--count 10000] [--only KIND ...]
+    python scripts/fuzz_readers.py [--seed 0] [--count 10000] [--seconds S] [--only KIND ...]
                                    [--by-command 0.03] [--corpus DIR] [--failed FILE]
     python scripts/fuzz_readers.py --again KIND:SEED    one input once more, with all that is said
 
 An input is drawn from its kind and seed alone, so a seed that failed can be tried again. Most are
 read in a process that reads many; ``--by-command`` is the share for which the command is started
-as a user starts it. Exits 1 when an exception was not caught, a command ended with 3 or by a
-signal, took more than 60 s, or more than 4 GiB beyond what its libraries take.
+as a user starts it. Exits 1 when fewer inputs than ``--least`` were tried, an exception was not
+caught, a command ended with 3 or by a signal, took more than 60 s, or more than 4 GiB beyond what
+its libraries take.
 """
 
 from __future__ import annotations
@@ -228,13 +229,16 @@ def sweep(args: argparse.Namespace, corpus: Path) -> tuple[dict[str, Row], list[
             held = {"kind": kind, "seed": seed, "how": how, "command": command, "said": said}
             failed.append(held)
             print(json.dumps(held), flush=True)
-        if number % 250 == 0:
+        late = args.seconds is not None and time.monotonic() - began > args.seconds
+        if number % 250 == 0 or late:
             print(
                 f"{number} tried, {len(failed)} findings, {time.monotonic() - began:.0f} s",
                 flush=True,
             )
             if args.failed:
                 write_failed(args.failed, failed)
+        if late:
+            break
     worker.stop()
     return rows, failed
 
@@ -291,6 +295,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, help="stop after so long, whatever the count")
+    parser.add_argument("--least", type=int, default=1, help="fewer inputs than these are no pass")
     parser.add_argument("--only", action="append", default=[], choices=list(KINDS))
     parser.add_argument("--by-command", type=float, default=0.03, metavar="SHARE")
     parser.add_argument("--corpus", type=Path, help="healthy files, made when they are not there")
@@ -310,7 +316,11 @@ def main() -> int:
     print(table(rows))
     if args.failed:
         write_failed(args.failed, failed)
-    return 1 if failed else 0
+    tried = sum(row.tried for row in rows.values())
+    print(f"{tried:,} inputs tried from seed {args.seed}, {len(failed)} findings")
+    if tried < args.least:
+        print(f"fewer than {args.least:,} were tried: that is no pass")
+    return 1 if failed or tried < args.least else 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from exporter.config import load_pipeline
+from exporter.config.run_options import RunOptions
+from exporter.flows.prepare import prepare
 from tests.support.tiny_run import TinyRun
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,3 +106,98 @@ def test_numba_may_be_told_not_to_compile():
     held = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=held, capture_output=True, text=True)
     assert done.stdout == "0 1\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["录音.wav", "语音.wav"], ["é.wav"], ["a b.wav", "a?b.wav"], ["٣.wav"], ["plain.wav"]],
+)
+def test_a_recording_may_have_any_name(tmp_path: Path, names: list[str]):
+    """A case is made of it, whose name is one that a YAML could give."""
+    paths = [tmp_path / name for name in names]
+    for path in paths:
+        path.write_bytes(b"")
+    pipeline = load_pipeline(ROOT / "pipelines" / "silero_vad_tiny.yaml")
+    ready = prepare(pipeline, RunOptions(audio=(*paths, paths[0]), output_dir=tmp_path / "out"))
+    made = ready.cases[-len(names) :]
+    assert len(set(made)) == len(names)
+    assert all(name.isascii() for name in made)
+    assert names != ["plain.wav"] or made == ("audio_plain",)
+
+
+ALL_COMMANDS = """\
+import json, sys
+from exporter.cli import main
+
+codes = {}
+for words in json.loads(sys.argv[1]):
+    codes[" ".join(words[:2])] = main(words)
+open("codes.json", "w").write(json.dumps(codes))
+"""
+
+
+@pytest.mark.slow
+def test_every_command_where_no_path_is_ascii(tmp_path: Path):
+    """Pipeline, checkpoint, output, golden, JUnit; as it is after a start under the C locale."""
+    import torch
+    from safetensors.torch import save_file
+
+    from tests.support import toy_project
+
+    folder = tmp_path / "modèle 语音"
+    toy_project.project(folder)
+    (folder / "poids 权重").mkdir()
+    found: dict[str, object] = {}
+    exec(toy_project.MODULE, found)
+    state = {name: torch.ones_like(v) / 9 for name, v in found["Net"]().state_dict().items()}  # type: ignore[operator]
+    save_file(state, folder / "poids 权重" / "modèle.safetensors")
+    text = toy_project.YAML.replace(
+        '"toy_model:build"}', '"toy_model:build", weights: "poids 权重/modèle.safetensors"}'
+    )
+    (folder / "réseau 网络.yaml").write_text(text, encoding="utf-8")
+    pipeline = ["réseau 网络.yaml", "--trust", "--output-dir", "sortie 输出", "-q"]
+    golden = ["--golden-dir", "référence 黄金"]
+    words = [
+        ["run", *pipeline],
+        ["verify", *pipeline, "--onnx", "sortie 输出/model.onnx"],
+        ["check", *pipeline, "--contract", "determinism"],
+        ["golden", "record", *pipeline, *golden, "--reason", "à 真"],
+        ["golden", "check", *pipeline, *golden, "--onnx", "sortie 输出/model.onnx"],
+        ["golden", "list", *golden],
+        ["debug", *pipeline, "--layer", "model.blocks.0"],
+        ["judge", "sortie 输出"],
+        ["report", "sortie 输出", "--junit", "rapport é.xml"],
+        ["explain", "sortie 输出"],
+        ["inspect", "sortie 输出/model.onnx"],
+    ]
+    held = {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONUTF8": "1"}
+    held |= {
+        "PYTHONIOENCODING": "ascii:strict",
+        "EXPORT_VERIFY_CACHE": str(tmp_path / "cache 缓存"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", ALL_COMMANDS, json.dumps(words)],
+        cwd=folder,
+        env=held,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    codes = json.loads((folder / "codes.json").read_text())
+    assert set(codes.values()) == {0}, f"{codes}\n{done.stderr[-3000:]}"
+    assert len(codes) == len({" ".join(held[:2]) for held in words})
+    assert (folder / "rapport é.xml").is_file()
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_whole_run_under_the_c_locale_with_a_recording(tmp_path: Path):
+    folder = tmp_path / "essai 测试"
+    folder.mkdir()
+    shutil.copy(ROOT / "golden" / "audio" / "english.wav", folder / "enregistrement 录音.wav")
+    pipeline = str(ROOT / "pipelines" / "silero_vad_tiny.yaml")
+    words = ["run", pipeline, "--audio", "enregistrement 录音.wav", "--output-dir", "sortie 输出"]
+    code, out, err = _command(*words, cwd=folder, **LOCALES["C, no UTF-8 mode"])
+    assert code == 0, out + err
+    assert "Traceback" not in out + err
+    assert (folder / "sortie 输出" / "model.onnx").is_file()

@@ -89,6 +89,16 @@ def open_regular(path: Path) -> BinaryIO:
         raise
 
 
+def name_of_open(stream: BinaryIO, path: Path) -> Path:
+    """A name for the file that is open, whatever has its path by now.
+
+    For libraries that open by name; good until the stream is closed. Where the system has no such
+    names it is the path.
+    """
+    held = Path(f"/proc/self/fd/{stream.fileno()}")
+    return held if held.exists() else path
+
+
 def read_bytes(path: Path) -> bytes:
     """All bytes of a regular file; see ``open_regular`` for what it raises."""
     with open_regular(path) as stream:

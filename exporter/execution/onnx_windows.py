@@ -108,9 +108,14 @@ class OnnxWindows:
             if not self._forced:
                 self.stopped[""] = str(error)
                 return {}
+            said = str(error)
         # Fed from outside, one piece that stops says nothing about the others.
         results: dict[str, np.ndarray] = {}
         for name in dict.fromkeys([*wanted, *pending]):
+            if name not in self._graph.producer:
+                # An output that is an input or a weight: nothing in the window computes it.
+                self.stopped[name] = said
+                continue
             piece = self._piece(nodes, name)
             try:
                 results |= self._run_session(piece, [name], [])

@@ -6,7 +6,7 @@ values are looked at.
 
     parent                                   child
     inputs as .npz, what to do as .json  ->  loads the file, runs every case, as deployed
-    watches memory and time              <-  a line before each step, "done" at the end
+    watches memory and time              <-  its pieces too; a line before each step, then "done"
 
 What onnxruntime raises in the child is no finding of the trial: it is raised again here, where it
 is told apart.
@@ -27,14 +27,18 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from exporter.core.children import child_process, end_with_parent
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.core.files import temporary_folder
-from exporter.core.tensors import Case
+from exporter.core.tensors import Arrays, Case
 from exporter.execution.deployment import Deployment
+
+if TYPE_CHECKING:
+    from exporter.graph.index import GraphIndex
 
 _ROOT = Path(__file__).resolve().parents[2]
 # Not from the folder that the user stands in: it may hold an onnx.py.
@@ -42,6 +46,8 @@ _CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from exporter.execution i
 _CHILD += "trial.child(sys.argv[2])"
 _JOB, _DONE = "job.json", "done"
 _LOOK_SECONDS = 0.1
+_MOST_PIECES = 500
+"""Graphs of pieces that the child tries, each of about as many nodes."""
 _KEPT_FREE = 0.1
 """Share of the free memory that the child may not take: this process needs some, too."""
 
@@ -237,10 +243,12 @@ def _infer(path: Path) -> None:
 
 def _run(path: Path, deployment: Deployment, cases: list, folder: Path) -> None:
     from exporter.execution.onnx_runs import FileRun
+    from exporter.graph.onnx_file import open_graph
 
     _say(f"loaded the file ({deployment.label()})")
     session = FileRun(path, deployment)
     plain = FileRun(path, replace(deployment, level="disable"))
+    graph = open_graph(path)
     for name, calls in cases:
         _say(f"ran the case '{name}' ({deployment.label()})")
         for file, names in calls:
@@ -249,6 +257,23 @@ def _run(path: Path, deployment: Deployment, cases: list, folder: Path) -> None:
             session.run(inputs)
             # Layers are compared in windows of the file, where less is fused.
             plain.run(inputs)
+            _say(f"ran pieces of it on the case '{name}' ({deployment.label()})")
+            _run_pieces(graph, inputs, replace(deployment, level="disable"))
+
+
+def _run_pieces(graph: GraphIndex, inputs: Arrays, deployment: Deployment) -> None:
+    """Every node in a graph of its own, or a few together: a piece may end as the whole does not.
+
+    What onnxruntime refuses of it is no finding here.
+    """
+    from exporter.execution.onnx_windows import OnnxWindows
+
+    names = [name for node in graph.nodes for name in node.output if name]
+    size = -(-len(names) // _MOST_PIECES) or 1
+    pieces = [names[at : at + size] for at in range(0, len(names), size)]
+    windows = OnnxWindows(graph, inputs, deployment, taps=frozenset(names), forced=frozenset())
+    for number, piece in enumerate(pieces, 1):
+        windows.advance(piece, last=number == len(pieces))
 
 
 def _say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def prepare(pipeline: Pipeline | Path | str, options: RunOptions) -> Prepared:
     """
     pipeline = options.opened(pipeline)
     chosen = choose_cases(pipeline, options.cases, all_cases=options.all_cases)
-    for path in options.audio:
+    for path in dict.fromkeys(options.audio):
         name = _case_name(path, {case.name for case in pipeline.cases})
         if not path.is_file():
             raise UserInputError(f"--audio: '{path}' is not a file", remedy="give a recording")
@@ -69,7 +70,9 @@ def prepare(pipeline: Pipeline | Path | str, options: RunOptions) -> Prepared:
 
 
 def _case_name(path: Path, taken: set[str]) -> str:
-    stem = "".join(c if c.isalnum() or c in "_.-" else "_" for c in path.stem)[:60]
-    name = f"audio_{stem}"
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]
-    return name if name not in taken else f"{name}_{digest}"
+    """A name as cases have it; one that tells the recording apart where its own is not in ASCII."""
+    kept = path.stem.isascii()
+    stem = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in path.stem)
+    name = f"audio_{stem[:60]}"
+    digest = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:6]
+    return name if kept and name not in taken else f"{name}_{digest}"

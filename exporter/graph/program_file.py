@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from exporter.core.errors import ArtifactError, UserInputError
-from exporter.core.files import open_regular, replacing, write_text
+from exporter.core.files import name_of_open, open_regular, replacing, write_text
 from exporter.core.reading import Door, reason
 from exporter.core.spec_row import SpecRow, spec_of, spec_to_json
 from exporter.graph.guards import Guard, check_tree
@@ -130,8 +130,8 @@ def load_program(folder: Path) -> Program:
     except (ValueError, TypeError, RuntimeError) as error:
         raise DOOR.bad(path, reason(error)) from error
     try:
-        with open_regular(weights):  # safetensors would wait for a pipe
-            tensors = load_file(weights)
+        with open_regular(weights) as stream:  # safetensors would wait for a pipe
+            tensors = load_file(name_of_open(stream, weights))
     except (OSError, ValueError, UserInputError, SafetensorError) as error:
         raise DOOR.bad(weights, reason(error)) from error
     program = Program(

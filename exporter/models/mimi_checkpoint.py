@@ -18,7 +18,7 @@ from torch import Tensor
 
 from exporter.config import Pipeline
 from exporter.core.errors import ConfigError, WeightsError
-from exporter.core.files import open_regular
+from exporter.core.files import name_of_open, open_regular
 from exporter.core.reading import reason
 from exporter.models.weights import (
     DAMAGED_SAFETENSORS,
@@ -100,8 +100,8 @@ def _candidates(folder: Path) -> list[Path]:
 
 def _opened(file: Path) -> Any:
     try:
-        with open_regular(file):  # safetensors would wait for a pipe
-            return safe_open(file, framework="pt")
+        with open_regular(file) as stream:  # safetensors would wait for a pipe
+            return safe_open(name_of_open(stream, file), framework="pt")
     except DAMAGED_SAFETENSORS as error:
         raise _TENSORS.bad(file, reason(error)) from error
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from exporter.core.errors import UserInputError, WeightsError
-from exporter.core.files import open_regular
+from exporter.core.files import name_of_open, open_regular
 from exporter.core.reading import Door, is_regular, path_of, reason
 from exporter.models.built import WeightsInfo
 from exporter.models.seeding import seed_weights
@@ -158,7 +158,8 @@ def read_pt(path: Path) -> Any:
     try:
         with open_regular(path) as stream:
             zipped = stream.read(4) == b"PK\x03\x04"
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            held = str(name_of_open(stream, path))
+            return torch.load(held, map_location="cpu", weights_only=True, mmap=zipped)
     except _DAMAGED_PICKLE as error:
         if "global" not in str(error).lower():
             raise DOOR.bad(path, reason(error)) from error
@@ -176,8 +177,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         WeightsError: it is missing or damaged.
     """
     try:
-        with open_regular(path):  # safetensors would wait for a pipe
-            return load_file(path)
+        with open_regular(path) as stream:  # safetensors would wait for a pipe
+            return load_file(name_of_open(stream, path))
     except DAMAGED_SAFETENSORS as error:
         raise DOOR.bad(path, reason(error)) from error
 

@@ -70,3 +70,32 @@ def test_what_a_killed_writer_left_goes(tmp_path: Path):
     (tmp_path / "folder.part").mkdir()
     clear_parts(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.part", kept.name]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system names no open files")
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+def test_a_file_that_is_exchanged_behind_its_check_is_not_the_one_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """What is given to libraries by name is the very file that was looked at."""
+    import safetensors.torch
+    import torch
+
+    from exporter.models import weights
+
+    path = tmp_path / f"held.{kind}"
+    other = tmp_path / "other"
+    save = torch.save if kind == "pt" else safetensors.torch.save_file
+    save({"w": torch.ones(3)}, path)
+    save({"w": torch.zeros(3)}, other)
+    checked = weights.open_regular
+
+    def exchanged(given: Path):
+        stream = checked(given)
+        other.replace(given)
+        return stream
+
+    monkeypatch.setattr(weights, "open_regular", exchanged)
+    read = weights.read_pt if kind == "pt" else weights.read_safetensors
+    assert read(path)["w"].tolist() == [1.0, 1.0, 1.0]
+    assert not other.exists()

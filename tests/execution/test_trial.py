@@ -13,10 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 from exporter import cli
 from exporter.core.errors import ArtifactError
 from exporter.core.tensors import Case
+from exporter.execution import onnx_windows, trial
 from exporter.execution.deployment import Deployment
 from exporter.execution.trial import Limits, try_file
 from exporter.golden.store import write_golden
 from exporter.graph.certificate import is_own
+from exporter.graph.index import index_graph
 from tests.golden import made
 
 CASE = Case(name="one", inputs={"x": np.ones((2, 64), np.float32)}, origin="made")
@@ -137,6 +139,27 @@ def test_every_other_end_of_the_child_is_said(tmp_path: Path, code: str, words: 
     path = saved(tmp_path, made.model())
     with pytest.raises(ArtifactError, match=words):
         try_file(path, [CPU], [CASE], command=[sys.executable, "-c", code])
+
+
+def test_its_pieces_are_tried_as_well_each_in_a_graph_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What is compared layer by layer are pieces of the file: they die in the child, too."""
+    built = []
+
+    def session(window, *rest):
+        built.append([node.op_type for node in window.model.graph.node])
+        return made_session(window, *rest)
+
+    made_session = onnx_windows.WindowRun
+    monkeypatch.setattr(onnx_windows, "WindowRun", session)
+    trial._run_pieces(index_graph(made.model(), tmp_path), CASE.inputs, CPU)
+    assert built == [["MatMul"], ["Relu"], ["MatMul"], ["ArgMax"]]
+    dies = "import os, sys; sys.path.insert(0, sys.argv[1]); from exporter.execution import trial, "
+    dies += "onnx_windows; onnx_windows.WindowRun = lambda *held: os.abort(); "
+    command = [sys.executable, "-P", "-c", dies + "trial.child(sys.argv[2])", str(trial._ROOT)]
+    with pytest.raises(ArtifactError, match="died of SIGABRT as it ran pieces of it on the case"):
+        try_file(saved(tmp_path, made.model()), [CPU], [CASE], command=command)
 
 
 def test_a_certified_file_is_our_own_until_it_is_changed(tmp_path: Path):
