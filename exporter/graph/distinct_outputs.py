@@ -1,7 +1,8 @@
 """A name for every output: what is handed through, or returned twice, gets a copy of its own.
 
 An ONNX graph cannot return an input, a weight, or one value under two names; a ``clone`` in the
-program, which becomes an ``Identity``, makes values of them.
+program, which becomes an ``Identity``, makes values of them. So does a sum in half precision: torch
+adds up in float32 and casts back, but the exporter takes the output from before the cast.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from torch.export.graph_signature import OutputKind
 from torch.fx import Node
 
 _CLONE = torch.ops.aten.clone.default
+_HALVES = (torch.float16, torch.bfloat16)
+_ADD_UP = frozenset("aten::" + name for name in "sum cumsum prod cumprod nansum".split())
 
 
 def with_distinct_outputs(program: ExportedProgram) -> ExportedProgram:
@@ -26,7 +29,7 @@ def with_distinct_outputs(program: ExportedProgram) -> ExportedProgram:
     for place, (value, spec) in enumerate(zip(returned, specs, strict=True)):
         if spec.kind != OutputKind.USER_OUTPUT or not isinstance(value, Node):
             continue
-        if value.op == "placeholder" or value in seen:
+        if value.op == "placeholder" or value in seen or _is_half_sum(value):
             with program.graph.inserting_before(output):
                 copy = program.graph.call_function(_CLONE, (value,))
             copy.meta.update(value.meta)
@@ -48,3 +51,11 @@ def with_distinct_outputs(program: ExportedProgram) -> ExportedProgram:
         example_inputs=program.example_inputs,
         constants=program.constants,
     )
+
+
+def _is_half_sum(node: Node) -> bool:
+    """True for what torch's pass of type promotion computes in float32."""
+    schema = getattr(node.target, "_schema", None)
+    value = node.meta.get("val")
+    half = isinstance(value, torch.Tensor) and value.dtype in _HALVES
+    return half and schema is not None and schema.name in _ADD_UP

@@ -351,3 +351,15 @@ class Complex(nn.Module):
     def forward(self, spectrum):
         turned = spectrum * torch.polar(torch.ones(W), torch.arange(W) * 0.1)
         return {"turned": turned.conj(), "size": self.mix(turned.abs())}
+
+
+class HalfSums(nn.Module):
+    """Sums in float16 as results: torch adds up in float32 and casts back."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(W, W).half()
+
+    def forward(self, x):
+        y = self.mix(x)
+        return y.sum(-1), y.cumsum(-1)

@@ -288,6 +288,11 @@ TABLE = (
         check=passes(),
     ),
     Row(
+        name="half_sums",
+        right="pass: a sum in float16 comes out in float16",
+        check=passes(),
+    ),
+    Row(
         name="squeeze_nothing",
         right="pass: squeeze of a larger axis does nothing",
         check=passes(),
