@@ -31,11 +31,13 @@ from exporter.core.tensors import Axis
 from exporter.graph.bounds import bounded
 from exporter.graph.capture import capture
 from exporter.graph.guards import Guard
+from exporter.graph.refused_line import FrozenSizes, change_of, frozen_sizes
 from exporter.graph.repairs import REPAIRS
 from exporter.graph.repairs.frame import Log, NotRepairedError, Repair, repaired
 from exporter.graph.repairs.proof import checked, note_of, probes
 from exporter.graph.torch_refusal import Refusal, refusal_of
 from exporter.graph.wrap import Wrapped, dynamic_shapes, with_axes
+from exporter.models.user_code import place_of
 
 _MOST_TRIES = 8
 
@@ -59,6 +61,16 @@ class Captured:
     guards: tuple[Guard, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refused:
+    """One refusal as a user is told it: where, what to do, and how much that helps."""
+
+    error: StageError
+    place: str
+    remedy: str | None
+    helps: tuple[bool, ...]
+
+
 def capture_openly(wrapped: Wrapped, *, without: Collection[str] = ()) -> Captured:
     """Capture a module; a user's own in the first of several ways that works.
 
@@ -66,7 +78,8 @@ def capture_openly(wrapped: Wrapped, *, without: Collection[str] = ()) -> Captur
         without: names of repairs that are switched off.
 
     Raises:
-        StageError: torch.export refuses it in every way; the first refusal, with what would help.
+        StageError: torch.export refuses it in every way; the refusal that helps most, with its
+            line and the change of it that would help.
     """
     return _Search(wrapped, without).run()
 
@@ -91,16 +104,17 @@ class _Search:
         self.guards: list[Guard] = []
 
     def run(self) -> Captured:
-        first: StageError | None = None
+        refused: list[_Refused] = []
         near: NotRepairedError | None = None
         for _ in range(_MOST_TRIES):
             try:
-                program = self._capture()
+                with frozen_sizes() as frozen:
+                    program = self._capture()
             except StageError as error:
-                first = first or error
                 if isinstance(error.__cause__, NotRepairedError):
                     near = near or error.__cause__
                 refusal = refusal_of(error.__cause__ or error, self.axes)
+                refused.append(self._told(error, refusal, frozen))
                 if not self.users or not self._change(refusal):
                     break
                 continue
@@ -110,13 +124,26 @@ class _Search:
             raise StageError(
                 "capture", near.detail, remedy=near.remedy, source=near.source
             ) from near
-        if first is None:
+        if not refused:
             raise StageError("capture", "; ".join(self.notes) or "nothing was tried")
-        cause = first.__cause__ or first
-        remedy = first.remedy or refusal_of(cause, self.declared).remedy()
+        # Of those that help alike the last one: what stood before it was dealt with.
+        told = max(reversed(refused), key=lambda each: each.helps)
+        error = told.error
         raise StageError(
-            "capture", first.detail, remedy=remedy, frozen=first.frozen, source=first.source
-        ) from first.__cause__
+            "capture", error.detail, remedy=told.remedy, frozen=error.frozen, source=told.place
+        ) from error.__cause__
+
+    def _told(self, error: StageError, refusal: Refusal, frozen: FrozenSizes) -> _Refused:
+        cause = error.__cause__ or error
+        size = next(iter(refusal.frozen.values()), None)
+        place = place_of(cause) or ("" if size is None else frozen.line_of(size)) or error.source
+        remedy = error.remedy or refusal.remedy()
+        change = change_of(place)
+        # Of another example than the user's, or in a last way, torch may complain of its own.
+        usual = self.example is self.wrapped.example and not self.strict
+        helps = (remedy is not None and usual, bool(place), bool(change), remedy is not None)
+        words = "; ".join(part for part in (remedy, change) if part)
+        return _Refused(error=error, place=place, remedy=words or None, helps=helps)
 
     def _capture(self) -> ExportedProgram:
         shapes = dynamic_shapes(with_axes(self.wrapped.inputs, self.axes), assumed=self.assumed)

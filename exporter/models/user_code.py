@@ -135,7 +135,7 @@ def blamed(where: str, what: str, *, always: bool = True) -> Iterator[None]:
     try:
         yield
     except StageError as error:
-        place = place_of(error.__cause__ or error)
+        place = place_of(error.__cause__ or error) or error.source
         raise ModelError(
             f"{what}: stage '{error.stage}': {error.detail}",
             where=place or where,
