@@ -109,6 +109,8 @@ RepairName = Literal[
     "packed_sequence",
     "size_numbers",
     "tried_calls",
+    "length_regulator",
+    "cif",
 ]
 """The catalogue of ``exporter/graph/repairs``; a test holds both lists together."""
 
