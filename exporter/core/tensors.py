@@ -86,6 +86,7 @@ class Tap:
         module_class: class of that module.
         op: operator that computes the value, e.g. ``aten.linear.default``.
         source: ``file:line`` of the statement, relative to its package; "" when unknown.
+        empty: it holds no elements, whatever the inputs are: one of its sizes is always 0.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Tap:
     module_class: str
     op: str
     source: str
+    empty: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -278,5 +278,7 @@ def judge_value(
             natural_scale=natural_scale(shown_targets(pair.program)[tap.name]),
         )
     declared = pair.case.expect_empty
-    empty = row.planned.onnx_name in declared if row.planned.output else bool(declared)
+    empty = bool(declared) or row.planned.tap.empty
+    if row.planned.output:
+        empty = row.planned.onnx_name in declared
     return measured, judge(measured, pair.policy, empty_declared=empty, layer=tap.module)

@@ -38,6 +38,7 @@ class Op:
         kind: "tensor", "tensors" (a tuple, read through getitem) or "size" (an integer).
         dtype: numpy name of a tensor's dtype; "int64" for a size that is an integer; "" else.
         module, module_class, source: where in the model it was called.
+        empty: one of its sizes is 0, and no size of the inputs changes that.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Op:
     module: str = ""
     module_class: str = ""
     source: str = ""
+    empty: bool = False
     # Asked for a dozen times per op and walk, so found once.
     _refs: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
@@ -70,6 +72,7 @@ class Op:
             module_class=self.module_class,
             op=self.target,
             source=self.source,
+            empty=self.empty,
         )
 
 
@@ -295,6 +298,8 @@ def _op_of(node: torch.fx.Node) -> Op | None:
         module=module,
         module_class=module_class,
         source=source_of(node),
+        empty=isinstance(value, torch.Tensor)
+        and any(isinstance(size, int) and size == 0 for size in value.shape),
     )
 
 

@@ -44,6 +44,7 @@ class OpRow(BaseModel):
     module: str
     module_class: str
     source: str
+    empty: bool = False
 
 
 class GuardRow(BaseModel):
@@ -191,6 +192,7 @@ def _op_to_json(op: Op) -> dict[str, Any]:
         "module": op.module,
         "module_class": op.module_class,
         "source": op.source,
+        **({"empty": True} if op.empty else {}),
     }
 
 
@@ -205,6 +207,7 @@ def _op_of(row: OpRow) -> Op:
         module=row.module,
         module_class=row.module_class,
         source=row.source,
+        empty=row.empty,
     )
 
 

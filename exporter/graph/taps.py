@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -211,7 +211,11 @@ def count_fates(planned: Iterable[PlannedTap]) -> dict[str, int]:
 
 def write_taps(planned: Iterable[PlannedTap], path: Path) -> None:
     """Write the tap map of an export, atomically."""
-    rows = [{**asdict(tap.tap), "onnx_name": tap.onnx_name} for tap in planned]
+    held = [key for key in TapRow.model_fields if key != "onnx_name"]
+    rows = [
+        {**{key: getattr(tap.tap, key) for key in held}, "onnx_name": tap.onnx_name}
+        for tap in planned
+    ]
     write_text(path, json.dumps({"format": 1, "taps": rows}, indent=0))
 
 

@@ -236,7 +236,7 @@ class _CaseWalk:
 
     def _judge(self, values: TapValues, measured: Measurement) -> Judgement:
         tap, declared = values.planned, self._case.expect_empty
-        empty = tap.onnx_name in declared if tap.output else bool(declared)
+        empty = tap.onnx_name in declared if tap.output else bool(declared) or tap.tap.empty
         verdict = judge(measured, self._policy, empty_declared=empty, layer=tap.tap.module)
         return Judgement(measurement=measured, verdict=verdict, case=self._case.name)
 

@@ -151,7 +151,7 @@ def _emptiness(m: Measurement, declared: bool) -> Verdict | None:
             m,
             Status.EMPTY_AS_DECLARED,
             Who.BOTH_WITHIN_ROUNDING,
-            f"empty as the case declares, shape {m.shape_expected} on both sides",
+            f"empty as it is meant to be, shape {m.shape_expected} on both sides",
         )
     if m.elements == 0:
         return _fail(m, Who.UNKNOWN, f"empty, shape {m.shape_expected}, and no case declares it")
