@@ -90,7 +90,13 @@ class Target:
                 if f"{spec.name}{suffix}" in names
             }
         if self.batch is None:
-            found = [a.name for s in self.inputs for a in s.axes if a.name in BATCH_NAMES]
+            # Rows that come in groups of several are no items of their own.
+            found = [
+                axis.name
+                for spec in self.inputs
+                for axis in spec.axes
+                if axis.name in BATCH_NAMES and axis.multiple_of == 1
+            ]
             self.batch = found[0] if found else None
 
     # -- running ---------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from exporter.contracts.probes import (
 )
 from exporter.contracts.rows import varied_rows
 from exporter.contracts.target import Target, TimeAxis
-from exporter.core.tensors import Arrays
+from exporter.core.tensors import Arrays, Axis
 
 _CHEAP_STEPS = 4_000
 _DEAR_SIZE = 200_000
@@ -68,10 +68,19 @@ def sweep_axes(
                 dear = [size for size in chosen if size > max(_DEAR_SIZE, 4 * example)]
                 left_out += [f"{name} = {size} (only with --thorough)" for size in dear]
                 chosen = tuple(size for size in chosen if size not in dear)
+            if limits is not None and name not in sizes:
+                chosen = _taken(limits, chosen)
             time = None if name == target.batch else target.time_axis(spec.name, name)
             found[name] = SweepAxis(name=name, sizes=tuple(chosen), example=example, time=time)
     # Time before batch: a constant of the time axis spoils every batch of other lengths.
     return sorted(found.values(), key=lambda axis: axis.time is None), left_out
+
+
+def _taken(limits: Axis, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes that an axis may have: those near to others, where it comes in multiples."""
+    step = limits.multiple_of
+    near = {max(size - size % step, -(-limits.minimum // step) * step) for size in sizes}
+    return tuple(sorted(size for size in near if limits.takes(size)))
 
 
 def _example_size(target: Target, name: str, position: int) -> int:
