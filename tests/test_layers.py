@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.core.tensors import Case
-from exporter.graph.taps import COMPARED
+from exporter.core.tensors import COMPARED, Case
 from exporter.judge.layer_results import JudgedTap, LayerLink
 from exporter.judge.report_records import culprit_record
 from exporter.parity.measurement import Measurement

@@ -97,6 +97,40 @@ class Tap:
     empty: bool = False
 
 
+COMPARED = "compared"
+FUSED = "fused"
+MISSING = "missing"
+MOVED = "moved"
+"""Fates of a tap in one file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedTap:
+    """A tap and its fate in one ONNX file.
+
+    Attributes:
+        tap: the point in the captured program.
+        onnx_name: the value's name in the file.
+        fate: "compared", "fused" (the value is gone, something that depends on it is compared),
+            "moved" (its name is there and holds another value; something that depends on it is
+            compared) or "missing" (nothing that depends on it is left).
+        into: for a fused or moved tap, the nearest compared tap behind it.
+        renamed: the file's name for the value is another tap's, which numbers have shown.
+        constant: the file holds the value as an initialiser.
+        output: the value is an output of the graph.
+        dtype: of the value in the program.
+    """
+
+    tap: Tap
+    onnx_name: str
+    fate: str
+    into: str | None = None
+    constant: bool = False
+    output: bool = False
+    renamed: bool = False
+    dtype: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One set of inputs on which both sides are run.

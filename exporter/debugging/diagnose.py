@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from exporter.core.tensors import PlannedTap
 from exporter.debugging.explain_numbers import explain_row, fusion_finding
 from exporter.debugging.finding import Finding, from_difference
 from exporter.debugging.isolate import Isolated, Row, isolate
@@ -13,7 +14,6 @@ from exporter.debugging.pair import Pair
 from exporter.debugging.select import Layer
 from exporter.debugging.variations import Variation, vary
 from exporter.debugging.what_enters import added_up, entering_finding
-from exporter.graph.taps import PlannedTap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

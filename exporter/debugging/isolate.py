@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from exporter.core.errors import OnnxStoppedError
-from exporter.core.tensors import Arrays
+from exporter.core.tensors import COMPARED, Arrays, PlannedTap
 from exporter.debugging.layer_program import layer_program
 from exporter.debugging.pair import Pair
 from exporter.debugging.torch_values import boundary, region_of, truth_of
@@ -20,7 +20,6 @@ from exporter.execution.stored_form import StoredShapes, as_expected
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.subgraph import OWN, WindowGraph, cut_window, piece_of
-from exporter.graph.taps import COMPARED, PlannedTap
 from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import to_array
 from exporter.interpret.run_program import values_of

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from exporter.core.tensors import PlannedTap
 from exporter.debugging.isolate import Row
 from exporter.debugging.pair import Pair
 from exporter.graph.compare_graphs import diff_structure
 from exporter.graph.difference_kinds import Difference, Kind
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import piece_of
-from exporter.graph.taps import PlannedTap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from exporter.build.metadata import GRAPH_DIGEST, PIPELINE, WEIGHTS_DIGEST
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.core.errors import ArtifactError
-from exporter.core.tensors import Case
+from exporter.core.tensors import COMPARED, Case, PlannedTap
 from exporter.execution.deployment import Deployment
 from exporter.execution.trial import try_file
 from exporter.graph.certificate import is_own
@@ -24,7 +24,7 @@ from exporter.graph.foreign_taps import agreeing_taps
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
+from exporter.graph.taps import plan_taps
 from exporter.judge.reference_run import MADE, MADE_WITH_NAMES_OF_TORCH
 from exporter.parity.tolerance import Policy, policy_of
 from exporter.report.beside import changed_file

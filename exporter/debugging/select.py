@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from exporter.core.errors import UserInputError
+from exporter.core.tensors import PlannedTap
 from exporter.debugging.pair import Pair
-from exporter.graph.taps import PlannedTap
 
 _WILD = frozenset("*?[")
 

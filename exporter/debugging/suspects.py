@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from exporter.core.tensors import PlannedTap
 from exporter.debugging.isolate import Row
 from exporter.debugging.located_differences import Located, explaining
 from exporter.debugging.pair import Pair
 from exporter.debugging.select import Layer, layer_of_module
 from exporter.graph.subgraph import piece_of
-from exporter.graph.taps import PlannedTap
 from exporter.judge.layer_results import Culprit
 from exporter.judge.layers import judge_layers
 

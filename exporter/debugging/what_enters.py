@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from exporter.core.errors import OnnxStoppedError
+from exporter.core.tensors import PlannedTap
 from exporter.debugging.finding import ADDED_UP, INPUT, Finding, at_tap
 from exporter.debugging.isolate import Isolated, first_line
 from exporter.debugging.pair import Pair
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import WindowRun
 from exporter.graph.subgraph import Partition, cut_window
-from exporter.graph.taps import PlannedTap
 from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import to_array
 from exporter.interpret.run_program import values_of

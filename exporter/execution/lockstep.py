@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporter.core.tensors import Arrays
+from exporter.core.tensors import COMPARED, Arrays, PlannedTap
 from exporter.execution.deployment import Deployment
 from exporter.execution.memory import FreedPages, keep_freed_pages, large_blocks_from_system
 from exporter.execution.onnx_runs import WindowRun
@@ -33,7 +33,6 @@ from exporter.execution.tap_values import Clock, TapValues
 from exporter.graph.index import GraphIndex
 from exporter.graph.node_formats import HeldPrecision, native_formats
 from exporter.graph.program import Op, Program
-from exporter.graph.taps import COMPARED, PlannedTap
 from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import is_floating, to_array
 from exporter.interpret.rearranged import Rearranged, rearrange, rearranged_source

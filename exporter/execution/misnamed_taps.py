@@ -23,12 +23,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from exporter.core.tensors import Arrays
+from exporter.core.tensors import COMPARED, Arrays, PlannedTap
 from exporter.execution.deployment import Deployment
 from exporter.execution.lockstep import Lockstep
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, PlannedTap
 
 _SAMPLE = 8192
 """Elements that are looked at of one value."""

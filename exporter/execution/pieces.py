@@ -10,14 +10,13 @@ import numpy as np
 import torch
 
 from exporter.core.errors import ExportVerifyError
-from exporter.core.tensors import Arrays
+from exporter.core.tensors import Arrays, PlannedTap
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_float64 import DoubleRun, run_double
 from exporter.execution.onnx_runs import WindowRun
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op
 from exporter.graph.subgraph import cut_window, piece_of, standalone
-from exporter.graph.taps import PlannedTap
 from exporter.interpret.evaluate import to_array
 from exporter.interpret.float32_cost import cost_of
 from exporter.parity.measurement import Distance

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from exporter.core.tensors import PlannedTap
 from exporter.execution.onnx_float64 import DoubleRun
-from exporter.graph.taps import PlannedTap
 from exporter.interpret.margins import Margin
 from exporter.interpret.rearranged import Rearranged
 from exporter.interpret.sliced_linear import LinearSlices

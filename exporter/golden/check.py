@@ -22,7 +22,7 @@ from exporter.build.metadata import GRAPH_DIGEST, WEIGHTS_DIGEST
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.core.errors import GoldenError
-from exporter.core.tensors import Case
+from exporter.core.tensors import FUSED, Case
 from exporter.execution.deployment import Deployment
 from exporter.execution.providers import check_provider
 from exporter.execution.trial import try_file
@@ -39,7 +39,7 @@ from exporter.golden.outcome import (
     worst,
 )
 from exporter.golden.store import MANIFEST, TamperedError, exists, read_golden
-from exporter.golden.values import FUSED, Golden, GoldenCase
+from exporter.golden.values import Golden, GoldenCase
 from exporter.graph.certificate import is_own
 from exporter.graph.onnx_file import open_graph
 from exporter.report.environment import describe_environment

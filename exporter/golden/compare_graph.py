@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 
 import onnx
 
+from exporter.core.tensors import PlannedTap
 from exporter.golden.outcome import Changed, LayerMove
-from exporter.golden.values import GoldenTap, GraphNode
+from exporter.golden.values import GraphNode
 from exporter.graph.attributes import attribute_values
 from exporter.graph.index import GraphIndex
 from exporter.graph.nearest import NearestTap
@@ -23,7 +24,7 @@ MAKERS = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxsim", "funasr", "silero
 _LENGTH = 12
 
 
-def node_prints(graph: GraphIndex, taps: Sequence[GoldenTap]) -> tuple[GraphNode, ...]:
+def node_prints(graph: GraphIndex, taps: Sequence[PlannedTap]) -> tuple[GraphNode, ...]:
     """Digests of all nodes, in graph order: what they compute from, and with which constants.
 
     Two files have the same ones exactly when ``diff_structure`` finds no difference between their
@@ -46,7 +47,7 @@ def node_prints(graph: GraphIndex, taps: Sequence[GoldenTap]) -> tuple[GraphNode
 
 
 def compare_graph(
-    recorded: tuple[GraphNode, ...], now: Iterable[GraphNode], taps: tuple[GoldenTap, ...]
+    recorded: tuple[GraphNode, ...], now: Iterable[GraphNode], taps: tuple[PlannedTap, ...]
 ) -> tuple[LayerMove, ...]:
     """List the nodes that differ, in the order of the program's taps.
 
@@ -77,7 +78,7 @@ def structure_decides(environment: Iterable[Changed]) -> bool:
     return not any(change.what in MAKERS for change in environment)
 
 
-def _at(node: GraphNode, taps: tuple[GoldenTap, ...], reason: str) -> tuple[int, LayerMove]:
+def _at(node: GraphNode, taps: tuple[PlannedTap, ...], reason: str) -> tuple[int, LayerMove]:
     position = node.tap if 0 <= node.tap < len(taps) else len(taps)
     tap = taps[position].tap if position < len(taps) else None
     return position, LayerMove(

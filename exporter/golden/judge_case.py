@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from exporter.core.tensors import PlannedTap
 from exporter.golden.outcome import CaseOutcome, LayerMove, OutputMove, State
 from exporter.golden.sketch import STATS, Sketch, distance, is_floating, sketch, slack
-from exporter.golden.values import Expected, GoldenCase, GoldenOutput, GoldenTap
+from exporter.golden.values import Expected, GoldenCase, GoldenOutput
 from exporter.parity.reshaped import merges_or_splits
 
 _UNIT = 2.0**-24
@@ -48,7 +49,7 @@ class Judged:
 
 def judge_case(
     case: GoldenCase,
-    taps: tuple[GoldenTap, ...],
+    taps: tuple[PlannedTap, ...],
     observed: Observed,
     structure: tuple[LayerMove, ...] = (),
 ) -> CaseOutcome:
@@ -136,7 +137,7 @@ def judge_coverage(
 
 
 def _unsure_outputs(
-    moves: list[OutputMove], found: list[tuple[int, LayerMove]], taps: tuple[GoldenTap, ...]
+    moves: list[OutputMove], found: list[tuple[int, LayerMove]], taps: tuple[PlannedTap, ...]
 ) -> int:
     """How many outputs moved; large ones are known by their sketch alone. At least 1."""
     names = {move.name for move in moves}
@@ -229,7 +230,7 @@ def _decision(expected: Expected, held: Sketch) -> bool:
     return not expected.sketch.floating and held.shape == expected.sketch.shape
 
 
-def _move(tap: GoldenTap, judged: Judged) -> LayerMove:
+def _move(tap: PlannedTap, judged: Judged) -> LayerMove:
     return LayerMove(
         tap=tap.tap.name,
         module=tap.tap.module,

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter.core.tensors import Arrays
+from exporter.core.tensors import Arrays, PlannedTap
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun, WindowRun
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.golden.judge_case import Observed
 from exporter.golden.sketch import Sketch, sketch
-from exporter.golden.values import GoldenTap
 from exporter.graph.index import GraphIndex
 
 WINDOW_BYTES = 256 << 20
@@ -36,7 +35,7 @@ class Observer:
         self,
         path: Path,
         graph: GraphIndex,
-        taps: Sequence[GoldenTap],
+        taps: Sequence[PlannedTap],
         deployment: Deployment,
         window_bytes: int = WINDOW_BYTES,
     ):
@@ -72,8 +71,8 @@ class Observer:
             )
         return Observed(outputs=outputs, taps=found)
 
-    def _cut(self, elements: Sequence[int]) -> Iterator[list[GoldenTap]]:
-        window: list[GoldenTap] = []
+    def _cut(self, elements: Sequence[int]) -> Iterator[list[PlannedTap]]:
+        window: list[PlannedTap] = []
         held = 0
         for tap, count in zip(self._taps, elements, strict=True):
             if tap.onnx_name not in self._graph.producer:
@@ -87,7 +86,7 @@ class Observer:
             yield window
 
     def _walk(
-        self, inputs: Arrays, windows: Sequence[Sequence[GoldenTap]]
+        self, inputs: Arrays, windows: Sequence[Sequence[PlannedTap]]
     ) -> tuple[dict[str, Sketch], str, str]:
         """Sketches by name; what stopped it, and where."""
         found = dict(self._stored)

@@ -22,7 +22,7 @@ from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.core.artifact import sha256_of
 from exporter.core.errors import GoldenError, UserInputError
-from exporter.core.tensors import Case
+from exporter.core.tensors import Case, PlannedTap
 from exporter.execution.deployment import Deployment
 from exporter.golden.compare_graph import node_prints
 from exporter.golden.compare_interface import interface_of
@@ -32,7 +32,7 @@ from exporter.golden.observe import WINDOW_BYTES, Observer, input_digests
 from exporter.golden.outcome import GOOD, flat_environment
 from exporter.golden.sketch import sketch
 from exporter.golden.store import exists, read_golden, write_golden
-from exporter.golden.values import Expected, Golden, GoldenCase, GoldenOutput, GoldenTap
+from exporter.golden.values import Expected, Golden, GoldenCase, GoldenOutput
 from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
 from exporter.graph.taps import plan_taps
@@ -82,16 +82,9 @@ def record_golden(
     artifacts = Artifacts(folder=run_folder)
     program, inputs, graph = artifacts.program, artifacts.inputs, open_graph(model_path)
     planned = plan_taps(program, graph)
-    dtypes = {op.name: op.dtype for op in program.ops}
+    # A check has no bfloat16: what the file gives in it is float32 there.
     taps = tuple(
-        GoldenTap(
-            tap=held.tap,
-            onnx_name=held.onnx_name,
-            dtype="float32" if dtypes[held.tap.name] == "bfloat16" else dtypes[held.tap.name],
-            fate=held.fate,
-            output=held.output,
-        )
-        for held in planned
+        replace(held, dtype="float32") if held.dtype == "bfloat16" else held for held in planned
     )
     deployment = Deployment(
         provider=report.environment.providers[0],
@@ -189,7 +182,7 @@ class _Recorder:
     """Turns cases into goldens of cases."""
 
     def __init__(
-        self, program: Program, taps: tuple[GoldenTap, ...], policy: Policy, observer: Observer
+        self, program: Program, taps: tuple[PlannedTap, ...], policy: Policy, observer: Observer
     ):
         self._program = program
         self._taps = taps
@@ -236,7 +229,7 @@ class _Recorder:
             )
         return golden
 
-    def _measure(self, tap: GoldenTap, values: OpValues) -> Measurement:
+    def _measure(self, tap: PlannedTap, values: OpValues) -> Measurement:
         """PyTorch against its own float64 run."""
         return measure(
             tap.tap.name,
@@ -247,7 +240,7 @@ class _Recorder:
             natural_scale=natural_scale(tap.tap.op),
         )
 
-    def _expected(self, tap: GoldenTap, values: OpValues, measured: Measurement) -> Expected:
+    def _expected(self, tap: PlannedTap, values: OpValues, measured: Measurement) -> Expected:
         largest, rms = direct_limits(measured, self._policy, tap.tap.module)
         return Expected(
             sketch=sketch(tap.tap.name, values.reference),
@@ -286,7 +279,7 @@ class _Recorder:
             for tap, held in zip(self._taps, expected, strict=True)
         ]
 
-    def _limited(self, tap: GoldenTap, expected: Expected, measured: Measurement) -> Expected:
+    def _limited(self, tap: PlannedTap, expected: Expected, measured: Measurement) -> Expected:
         largest, rms = direct_limits(measured, self._policy, tap.tap.module)
         return replace(expected, limit_max=largest, limit_rms=rms)
 

@@ -29,7 +29,7 @@ from exporter.core.files import clear_parts, replacing
 from exporter.core.lock import locked
 from exporter.core.reading import is_regular, reason
 from exporter.core.spec_row import spec_of, spec_to_json
-from exporter.core.tensors import Tap
+from exporter.core.tensors import PlannedTap, Tap
 from exporter.golden.schema import (
     DOOR,
     CaseRow,
@@ -45,7 +45,6 @@ from exporter.golden.values import (
     Golden,
     GoldenCase,
     GoldenOutput,
-    GoldenTap,
     GraphNode,
     Interface,
     Port,
@@ -270,7 +269,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _tap_row(held: GoldenTap) -> list[Any]:
+def _tap_row(held: PlannedTap) -> list[Any]:
     tap = held.tap
     onnx_name = "" if held.onnx_name == tap.name else held.onnx_name
     return [
@@ -279,9 +278,9 @@ def _tap_row(held: GoldenTap) -> list[Any]:
     ]
 
 
-def _tap_of(row: TapRow) -> GoldenTap:
+def _tap_of(row: TapRow) -> PlannedTap:
     name, onnx_name, module, module_class, op, source, dtype, fate, output = row
-    return GoldenTap(
+    return PlannedTap(
         tap=Tap(name=name, module=module, module_class=module_class, op=op, source=source),
         onnx_name=onnx_name or name,
         dtype=dtype,
@@ -314,7 +313,7 @@ def _case_row(case: GoldenCase, file: str) -> dict[str, Any]:
     }
 
 
-def _case_of(row: CaseRow, raw: bytes, taps: tuple[GoldenTap, ...]) -> GoldenCase:
+def _case_of(row: CaseRow, raw: bytes, taps: tuple[PlannedTap, ...]) -> GoldenCase:
     """One case.
 
     Raises:

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from exporter.core.tensors import Tap, TensorSpec
+from exporter.core.tensors import PlannedTap, TensorSpec
 from exporter.golden.sketch import BUCKETS, DIGEST_BYTES, STATS, Sketch
 
 FORMAT = 1
-FUSED = "fused"
-"""Fate of a tap that the recorded file did not hold and that was seen in one behind it."""
 
 
 Dim = int | str | None
@@ -51,21 +49,6 @@ class Interface:
 
 def _listed(dims: tuple[Dim, ...] | None) -> list[Dim] | None:
     return None if dims is None else list(dims)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoldenTap:
-    """A tap of the program, in its order.
-
-    ``onnx_name`` is its name in a file; ``fate`` what became of it in the file that was judged
-    at recording; ``output`` that it is an output of the graph.
-    """
-
-    tap: Tap
-    onnx_name: str
-    dtype: str
-    fate: str
-    output: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +140,7 @@ class Golden:
     run: Mapping[str, Any]
     inputs: tuple[TensorSpec, ...]
     left_out: tuple[str, ...]
-    taps: tuple[GoldenTap, ...]
+    taps: tuple[PlannedTap, ...]
     nodes: tuple[GraphNode, ...]
     cases: tuple[GoldenCase, ...]
     interface: Interface | None = None
@@ -203,7 +186,7 @@ _COLUMNS = {
 
 
 def unpack_taps(
-    columns: Mapping[str, np.ndarray], taps: tuple[GoldenTap, ...]
+    columns: Mapping[str, np.ndarray], taps: tuple[PlannedTap, ...]
 ) -> tuple[Expected, ...]:
     """The reverse of :func:`pack_taps`.
 

@@ -18,16 +18,12 @@ from pydantic import BaseModel, ConfigDict
 from exporter.core.errors import ArtifactError
 from exporter.core.files import write_text
 from exporter.core.reading import Door
-from exporter.core.tensors import Tap
+from exporter.core.tensors import COMPARED, FUSED, MISSING, MOVED, PlannedTap, Tap
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Op, Program
 from exporter.graph.unwritten_memory import allocates
 
 DOOR = Door(error=ArtifactError, says="the tap map cannot be read", remedy="run the pipeline again")
-COMPARED = "compared"
-FUSED = "fused"
-MISSING = "missing"
-MOVED = "moved"
 _VIEWS = frozenset(
     "view reshape _unsafe_view permute transpose t expand squeeze unsqueeze slice select alias"
     " clone contiguous detach split split_with_sizes unbind chunk getitem narrow _to_copy"
@@ -55,31 +51,6 @@ class TapMap(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
     taps: list[TapRow]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedTap:
-    """A tap and its fate in one ONNX file.
-
-    Attributes:
-        tap: the point in the captured program.
-        onnx_name: the value's name in the file.
-        fate: "compared", "fused" (the value is gone, something that depends on it is compared),
-            "moved" (its name is there and holds another value; something that depends on it is
-            compared) or "missing" (nothing that depends on it is left).
-        into: for a fused or moved tap, the nearest compared tap behind it.
-        renamed: the file's name for the value is another tap's, which numbers have shown.
-        constant: the file holds the value as an initialiser.
-        output: the value is an output of the graph.
-    """
-
-    tap: Tap
-    onnx_name: str
-    fate: str
-    into: str | None = None
-    constant: bool = False
-    output: bool = False
-    renamed: bool = False
 
 
 class Names(StrEnum):
@@ -171,6 +142,7 @@ def plan_taps(
         planned.append(
             PlannedTap(
                 tap=op.tap,
+                dtype=op.dtype,
                 # Its name means another value: nobody may ask the file for this one.
                 onnx_name="" if op.name in joins.moved else name,
                 fate=fate,

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from exporter.core.tensors import COMPARED, PlannedTap
 from exporter.graph.grids import Grid, QuantisedWeight
 from exporter.graph.node_formats import NOTHING, Held, HeldPrecision
 from exporter.graph.program import Op, Program, Ref
 from exporter.graph.repairs.sequence_ops import OWN_TARGETS
-from exporter.graph.taps import COMPARED, PlannedTap
 from exporter.interpret.allowed_ops import moves_elements
 from exporter.interpret.evaluate import call_double, is_floating, widen
 from exporter.interpret.float32_cost import draw_costs

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from exporter.core.tensors import COMPARED, PlannedTap
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, PlannedTap
 from exporter.judge.layer_results import Culprit, JudgedTap, Judgement
 from exporter.parity.nodes_in_float64 import Cause
 from exporter.parity.status import Status

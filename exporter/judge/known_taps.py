@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from exporter.build.artifacts import Artifacts
 from exporter.build.metadata import EXPORT_DIGEST, GRAPH_DIGEST, WEIGHTS_DIGEST
+from exporter.core.tensors import COMPARED
 from exporter.graph.foreign_taps import Agreement, agreeing_taps
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, Names, plan_taps, tap_ops
+from exporter.graph.taps import Names, plan_taps, tap_ops
 from exporter.interpret.allowed_ops import moves_elements
 
 _ELSEWHERE = "the file does not descend from this pipeline's export (its metadata does not say so)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from exporter.core.tensors import PlannedTap
 from exporter.execution.tap_values import Clock
-from exporter.graph.taps import PlannedTap
 from exporter.parity.compare import worse
 from exporter.parity.measurement import Measurement
 from exporter.parity.nodes_in_float64 import Opinion

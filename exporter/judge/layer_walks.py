@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from exporter.core.stages import Stages, Station
 from exporter.core.stopwatch import FILES, METRICS, RUNNING, spent, timed
-from exporter.core.tensors import Case
+from exporter.core.tensors import COMPARED, Case
 from exporter.execution.deployment import Deployment
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_graph
-from exporter.graph.taps import COMPARED, count_fates
+from exporter.graph.taps import count_fates
 from exporter.judge.devices import policy_on
 from exporter.judge.guilty_stage import asks_for_stage, culprit_records, module_of, to_blame
 from exporter.judge.layer_results import LayerLink

@@ -16,13 +16,13 @@ from functools import partial
 
 import numpy as np
 
-from exporter.core.tensors import Case
+from exporter.core.tensors import COMPARED, Case
 from exporter.execution.deployment import Deployment
 from exporter.execution.lockstep import Lockstep, TapValues
 from exporter.graph.exposed import expose_quantised
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, NO_JOINS, Joins, Names, plan_taps
+from exporter.graph.taps import NO_JOINS, Joins, Names, plan_taps
 from exporter.interpret.format_cost import Costs, held_costs
 from exporter.interpret.margins import Margin
 from exporter.judge.culprits import find_culprits, find_findings

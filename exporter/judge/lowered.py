@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from exporter.core.stages import Station
-from exporter.core.tensors import Case
+from exporter.core.tensors import COMPARED, Case, PlannedTap
 from exporter.graph.index import GraphIndex
 from exporter.graph.node_formats import Held, HeldPrecision, native_formats
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
+from exporter.graph.taps import plan_taps
 from exporter.interpret.format_cost import (
     held_by_kind,
     held_of_ops,

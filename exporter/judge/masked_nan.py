@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from exporter.graph.taps import COMPARED, PlannedTap
+from exporter.core.tensors import COMPARED, PlannedTap
 from exporter.judge.layer_results import JudgedTap, Judgement
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status

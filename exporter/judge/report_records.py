@@ -8,8 +8,8 @@ from pathlib import Path
 
 from exporter.build.cached_export import CacheUse
 from exporter.core.artifact import Artifact
-from exporter.core.tensors import Case
-from exporter.graph.taps import COMPARED, MOVED, count_fates
+from exporter.core.tensors import COMPARED, MOVED, Case
+from exporter.graph.taps import count_fates
 from exporter.judge.layer_results import Culprit, JudgedTap, Judgement, LayerLink
 from exporter.judge.links import Link
 from exporter.judge.outputs import OutputResult

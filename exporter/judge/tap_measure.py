@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from exporter.core.tensors import COMPARED, PlannedTap
 from exporter.execution.tap_values import TapValues
 from exporter.graph.node_formats import HeldPrecision
 from exporter.graph.program import Program
-from exporter.graph.taps import COMPARED, PlannedTap
 from exporter.interpret.format_cost import Costs, held_of_ops, shifted_weights
 from exporter.interpret.sliced_linear import LinearSlices
 from exporter.parity.compare import accumulate, measure, measure_exact, same_bits

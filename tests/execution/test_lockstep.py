@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exporter.core.tensors import COMPARED
 from exporter.execution import lockstep as module
 from exporter.execution.deployment import Deployment
 from exporter.execution.lockstep import Lockstep
-from exporter.graph.taps import COMPARED, plan_taps
+from exporter.graph.taps import plan_taps
 from exporter.interpret.run_program import run_program
 from tests.support.toys import index, mixed, mixed_case
 

@@ -8,11 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
+from exporter.core.tensors import COMPARED, PlannedTap
 from exporter.execution import onnx_windows
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import WindowRun
 from exporter.execution.onnx_windows import OnnxWindows
-from exporter.graph.taps import COMPARED, PlannedTap, plan_taps
+from exporter.graph.taps import plan_taps
 from exporter.interpret.evaluate import call, to_array, to_tensor
 from tests.faults.editor import Editor
 from tests.support.toys import index, mixed, mixed_case

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import onnx
 
+from exporter.core.tensors import COMPARED
 from exporter.execution.deployment import Deployment
 from exporter.graph.compare_graphs import diff_structure
 from exporter.graph.difference_kinds import Difference
 from exporter.graph.index import index_graph
-from exporter.graph.taps import COMPARED, plan_taps
+from exporter.graph.taps import plan_taps
 from exporter.judge.layer_results import Judgement, LayerLink
 from exporter.judge.layers import judge_layers
 from exporter.parity.status import Status

@@ -16,14 +16,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.cases.load import load_cases
 from exporter.config import Pipeline, load_pipeline
-from exporter.core.tensors import Axis, Tap, TensorSpec
+from exporter.core.tensors import Axis, PlannedTap, Tap, TensorSpec
 from exporter.execution.deployment import Deployment
 from exporter.golden.compare_graph import node_prints
 from exporter.golden.limits import direct_limits
 from exporter.golden.observe import WINDOW_BYTES, Observer, input_digests
 from exporter.golden.outcome import flat_environment
 from exporter.golden.sketch import sketch
-from exporter.golden.values import Expected, Golden, GoldenCase, GoldenOutput, GoldenTap
+from exporter.golden.values import Expected, Golden, GoldenCase, GoldenOutput
 from exporter.graph.index import index_graph
 from exporter.parity.compare import measure
 from exporter.parity.tolerance import Policy
@@ -46,7 +46,7 @@ ROWS = (
     ("ids", "head", "aten.argmax.default", "int64", True),
 )
 TAPS = tuple(
-    GoldenTap(
+    PlannedTap(
         tap=Tap(name=name, module=module, module_class="Layer", op=op, source=f"net.py:{line}"),
         onnx_name=name,
         dtype=dtype,

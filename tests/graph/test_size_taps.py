@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.core.tensors import Axis, Case, TensorSpec
+from exporter.core.tensors import COMPARED, Axis, Case, TensorSpec
 from exporter.execution.deployment import Deployment
 from exporter.graph.capture import capture
 from exporter.graph.export import Exported, export
 from exporter.graph.index import index_graph
-from exporter.graph.taps import COMPARED, plan_taps
+from exporter.graph.taps import plan_taps
 from exporter.judge.layer_results import LayerLink
 from exporter.judge.layers import judge_layers
 from exporter.parity.status import Status

@@ -8,16 +8,8 @@ from pathlib import Path
 import pytest
 
 from exporter.core.errors import ArtifactError
-from exporter.graph.taps import (
-    COMPARED,
-    FUSED,
-    MISSING,
-    count_fates,
-    plan_taps,
-    read_taps,
-    tap_ops,
-    write_taps,
-)
+from exporter.core.tensors import COMPARED, FUSED, MISSING
+from exporter.graph.taps import count_fates, plan_taps, read_taps, tap_ops, write_taps
 from tests.support.toys import index, mixed
 
 

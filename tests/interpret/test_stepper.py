@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 import exporter
+from exporter.core.tensors import COMPARED
 from exporter.debugging.torch_values import boundary, region_of, truth_of
 from exporter.execution.deployment import Deployment
 from exporter.execution.lockstep import Lockstep
 from exporter.graph.program import Op, Program
-from exporter.graph.taps import COMPARED, plan_taps
+from exporter.graph.taps import plan_taps
 from exporter.interpret.evaluate import call, to_array
 from exporter.interpret.run_program import run_program, run_with_truth, values_of, walk_taps
 from exporter.interpret.stepper import Stepper, behind, last_uses, start_values
