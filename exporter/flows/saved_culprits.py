@@ -1,0 +1,87 @@
+"""Which layers a link that was judged again finds guilty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from exporter.flows.saved_links import measured
+from exporter.parity.nodes_in_float64 import Cause
+from exporter.parity.status import Status
+from exporter.report.comparison import (
+    CulpritRecord,
+    LayerRecord,
+    LinkRecord,
+    TapRecord,
+    VerdictRecord,
+)
+from exporter.report.schema import Report
+
+
+def culprits_of(link: LinkRecord, report: Report) -> list[CulpritRecord]:
+    """One per layer that fails by itself; failing that, the first tap that fails at all.
+
+    Of a link that has not moved they are those that were saved.
+    """
+    saved = [culprit for culprit in report.culprits if culprit.link == link.name]
+    if link == report.link(link.name):
+        return saved
+    known = {culprit.layer: culprit for culprit in saved}
+    found: list[CulpritRecord] = []
+    for layer in link.layers:
+        failing = [
+            (tap, tap.local_verdict)
+            for tap in layer.taps
+            if tap.local_verdict is not None and tap.local_verdict.verdict == Status.FAIL
+        ]
+        if failing:
+            worst_one = max(failing, key=lambda pair: _strain(pair[1]))
+            found.append(_culprit(link, layer, *worst_one, known))
+    if found:
+        return found
+    for layer in link.layers:
+        for tap in layer.taps:
+            free = tap.propagated_verdict
+            if free is not None and free.verdict == Status.FAIL:
+                return [_culprit(link, layer, tap, free, known)]
+    return [culprit for culprit in saved if culprit.cause == Cause.KERNEL]
+
+
+def _strain(verdict: VerdictRecord) -> float:
+    # A failure without a distance (NaN, another shape) is worse than any distance.
+    return math.inf if verdict.strain is None else verdict.strain
+
+
+def _culprit(
+    link: LinkRecord,
+    layer: LayerRecord,
+    tap: TapRecord,
+    decisive: VerdictRecord,
+    known: Mapping[str, CulpritRecord],
+) -> CulpritRecord:
+    if layer.module in known:
+        return known[layer.module]
+    return CulpritRecord(
+        link=link.name,
+        stage="export or simplify",
+        layer=layer.module,
+        op=tap.op,
+        tap=tap.name,
+        source=tap.source,
+        case=tap.case,
+        local_error=_error(tap.local),
+        propagated_error=_error(tap.propagated),
+        ratio=decisive.ratio,
+        limit=decisive.limit,
+        who=decisive.who,
+        reason=decisive.reason,
+    )
+
+
+def _error(measurement: Mapping[str, Any] | None) -> float | None:
+    if measurement is None:
+        return None
+    held = measured(measurement)
+    distance = held.actual or held.direct
+    return distance.max_abs if distance else None
