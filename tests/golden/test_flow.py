@@ -15,6 +15,7 @@ from exporter.config.run_options import RunOptions
 from exporter.core.artifact import sha256_of
 from exporter.core.errors import GoldenError
 from exporter.flows import golden as golden_flow
+from exporter.flows import golden_file
 from exporter.golden.diff import diff_goldens
 from exporter.golden.store import MANIFEST, read_golden, write_golden
 from exporter.models.user_code import _MARK as MARK
@@ -161,7 +162,7 @@ def test_a_stale_file_in_the_run_folder_is_not_what_is_checked(tmp_path, monkeyp
         exported.append(options.folder(pipeline))
         return made.write_onnx(tmp_path, name="fresh.onnx")
 
-    monkeypatch.setattr(golden_flow, "_export", export)
+    monkeypatch.setattr(golden_file, "_export", export)
     assert check(tmp_path) == 0 and exported == [run]
     model = made.model()
     model.metadata_props.add(key="export_verify.graph_digest", value=pipeline.graph_digest)
@@ -170,7 +171,7 @@ def test_a_stale_file_in_the_run_folder_is_not_what_is_checked(tmp_path, monkeyp
     write_report(passing(pipeline, path), run / "report.json")
     changed = []
     monkeypatch.setattr("exporter.graph.wrap.wrap", lambda pipeline: None)
-    monkeypatch.setattr(golden_flow, "changed_since", lambda *held: ", ".join(changed))
+    monkeypatch.setattr(golden_file, "changed_since", lambda *held: ", ".join(changed))
     assert check(tmp_path) == 0 and exported == [run] * 2
     changed.append("weights")
     assert check(tmp_path) == 0 and exported == [run] * 3

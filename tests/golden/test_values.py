@@ -23,7 +23,8 @@ FULL = TensorSpec(
 
 def test_every_field_of_a_specification_comes_back():
     plain = TensorSpec(name="", dtype="", shape=())
-    same = [f.name for f in fields(FULL) if getattr(FULL, f.name) == getattr(plain, f.name)]
+    saved = [f.name for f in fields(FULL) if f.name != "below"]  # found anew, never saved
+    same = [name for name in saved if getattr(FULL, name) == getattr(plain, name)]
     assert not same, f"give these another value than their default: {same}"
     assert spec_of(SpecRow.model_validate_json(json.dumps(spec_to_json(FULL)))) == FULL
 
