@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch._guards import TracingContext
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from exporter.core.errors import StageError
@@ -136,4 +137,4 @@ def _users_line() -> str | None:
 
 
 def _is_tracing() -> bool:
-    return torch.compiler.is_exporting() or torch._guards.TracingContext.try_get() is not None
+    return torch.compiler.is_exporting() or TracingContext.try_get() is not None

@@ -11,6 +11,8 @@ the backward direction begins there. Computed by torch's own packed kernels; ONN
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import _VF, Tensor
 from torch.nn.utils.rnn import pack_padded_sequence as _pack
@@ -35,7 +37,7 @@ def lstm_of_lengths(
     bidirectional: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """LSTM; see this module."""
-    packed = _pack(x, lengths.cpu(), enforce_sorted=False)
+    packed: Any = _pack(x, lengths.cpu(), enforce_sorted=False)
     order = packed.sorted_indices
     hx = (h.index_select(1, order), c.index_select(1, order))
     data, h_n, c_n = _VF.lstm(
@@ -87,7 +89,7 @@ def _one_state(
     num_layers: int,
     bidirectional: bool,
 ) -> tuple[Tensor, Tensor]:
-    packed = _pack(x, lengths.cpu(), enforce_sorted=False)
+    packed: Any = _pack(x, lengths.cpu(), enforce_sorted=False)
     data, h_n = kernel(  # type: ignore[operator]
         packed.data, packed.batch_sizes, h.index_select(1, packed.sorted_indices), params,
         has_biases, num_layers, 0.0, False, bidirectional,
@@ -95,7 +97,7 @@ def _one_state(
     return _unpacked(packed, data, x.shape[0]), h_n.index_select(1, packed.unsorted_indices)
 
 
-def _unpacked(packed: torch.nn.utils.rnn.PackedSequence, data: Tensor, frames: int) -> Tensor:
+def _unpacked(packed: Any, data: Tensor, frames: int) -> Tensor:
     return _pad(packed._replace(data=data), total_length=frames)[0]
 
 
