@@ -28,8 +28,8 @@ LENGTHS = "_lengths"
 def example_sizes(pipeline: Pipeline) -> dict[str, int]:
     """Size of every symbolic axis of a user's own model while it is traced.
 
-    What ``axes.NAME.example`` says; else a size of its own, at least 2 (0 and 1 would be baked
-    in) and within the axis's limits.
+    What ``axes.NAME.example`` says; else a size of its own, at least 2 and of multiples at least
+    two (0 and 1 would be baked in), within the axis's limits.
     """
     sizes: dict[str, int] = {}
     names = [size for spec in pipeline.inputs.values() for size in spec.shape]
@@ -38,10 +38,13 @@ def example_sizes(pipeline: Pipeline) -> dict[str, int]:
         if axis is not None and axis.example is not None:
             sizes[name] = axis.example
             continue
-        lowest = max(axis.minimum if axis else 1, 2)
+        step = axis.multiple_of if axis else 1
+        # Once a step alone is a 1 as well, which would be baked in.
+        most = axis.maximum if axis else None
+        steps = 2 * step if most is None or most >= 2 * step else 2
+        lowest = max(axis.minimum if axis else 1, steps)
         highest = axis.maximum if axis and axis.maximum is not None else lowest + 10 * _ROOM
         room = 1 if name in _FEW else _ROOM
-        step = axis.multiple_of if axis else 1
         highest = highest if axis and axis.maximum is not None else max(highest, 4 * step)
         first = lowest + room + len(sizes)
         wanted = [first + -first % step, *range(highest, lowest - 1, -1)]

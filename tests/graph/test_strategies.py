@@ -220,6 +220,20 @@ def test_a_true_limit_to_multiples_becomes_the_axis_and_names_the_line(tmp_path)
     agrees(found, wrapped, 20, [20, 5])
 
 
+def test_rows_that_are_multiples_are_traced_with_more_than_one_of_them(tmp_path):
+    yaml = YAML.replace("axes:\n", "axes:\n  batch: {multiple_of: 4}\n")
+    wrapped = model(
+        tmp_path,
+        "groups = x.reshape(-1, 4, x.shape[1], 4)\n"
+        f"return (groups + groups.mean(1, keepdim=True)).reshape(x.shape) + {ADDED}",
+        yaml=yaml,
+    )
+    assert wrapped.sizes["batch"] >= 8
+    found = capture_openly(wrapped)
+    agrees(found, wrapped, 9, [9, 5, 2, 7])
+    agrees(found, wrapped, 11, [3] * 12)
+
+
 def test_a_module_that_imports_when_it_is_asked_is_not_asked(tmp_path):
     wrapped = model(tmp_path, LENGTHS["int of the longest"])
 
