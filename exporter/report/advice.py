@@ -31,8 +31,9 @@ _STAGE_HINTS = {
     "simplify": "Write 'export: {{simplify: false}}' into {file} to ship the file as it was"
     " exported, or install another onnxsim",
     "ship": "The file could not be written: look at the space and the rights of the folder",
-    "run onnxruntime": "onnxruntime refuses the file: try another 'export.opset' in {file}, and"
-    " without 'export.simplify'",
+    "run onnxruntime": "onnxruntime refuses the file: where it has no kernel for an op (bfloat16 on"
+    " the CPU), keep that op in float32, or name another provider under 'deploy' in {file}; else try"
+    " another 'export.opset', and without 'export.simplify'",
 }
 
 
