@@ -32,8 +32,8 @@ _STAGE_HINTS = {
     " exported, or install another onnxsim",
     "ship": "The file could not be written: look at the space and the rights of the folder",
     "run onnxruntime": "onnxruntime refuses the file: where it has no kernel for an op (bfloat16 on"
-    " the CPU), keep that op in float32, or name another provider under 'deploy' in {file}; else try"
-    " another 'export.opset', and without 'export.simplify'",
+    " the CPU), keep that op in float32, or name another provider under 'deploy' in {file}; or"
+    " try another 'export.opset', and without 'export.simplify'",
 }
 
 
