@@ -292,11 +292,12 @@ def _inner(hint: Any, part: str) -> Any:
         inside = typing.get_args(one)
         if isinstance(one, type) and not inside:
             return _hints(one).get(part)
-        if typing.get_origin(one) is None or not inside:
+        origin = typing.get_origin(one)
+        if not isinstance(origin, type) or not inside:
             continue
-        if typing.get_origin(one) is tuple and Ellipsis not in inside and part.isdigit():
+        if origin is tuple and Ellipsis not in inside and part.isdigit():
             return inside[int(part)] if int(part) < len(inside) else None
-        return inside[-1 if issubclass(typing.get_origin(one), Mapping) else 0]
+        return inside[-1 if issubclass(origin, Mapping) else 0]
     return None
 
 

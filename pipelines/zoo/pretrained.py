@@ -52,6 +52,10 @@ class Speaker(nn.Module):
     HOP = 160
     MELS = 40
 
+    mels: Tensor
+    window: Tensor
+    waves: Tensor
+
     def __init__(self, spectrum: str = "products") -> None:
         super().__init__()
         import librosa

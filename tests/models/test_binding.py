@@ -141,8 +141,10 @@ def test_too_few_names_and_missing_names_are_errors():
 def test_layers_are_a_cache_where_the_parameter_says_so_and_a_list_where_it_does_not():
     transformers = pytest.importorskip("transformers.cache_utils")
 
-    def annotated(x, cache: transformers.DynamicCache | None = None):
+    def annotated(x, cache: Any = None):
         return cache
+
+    annotated.__annotations__["cache"] = transformers.DynamicCache | None
 
     def bare(x, cache):
         return cache

@@ -53,7 +53,7 @@ def test_resemblyzers_spectrogram_and_weights_are_its_packages(speech, name):
     ours = model(name)
     audio, encoder = (sys.modules[f"resemblyzer.{part}"] for part in ("audio", "voice_encoder"))
     held = torch.load(
-        Path(encoder.__file__).parent / "pretrained.pt", map_location="cpu", weights_only=False
+        Path(str(encoder.__file__)).parent / "pretrained.pt", map_location="cpu", weights_only=False
     )
     state = ours.state_dict()
     kept = {key: value for key, value in held["model_state"].items() if f"model.net.{key}" in state}
