@@ -170,3 +170,11 @@ def test_sizes_for_which_there_is_no_memory(monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(ConfigError, match="more memory than this machine") as told:
         wrap(load_pipeline(path))
     assert "model" in (told.value.where or "")
+
+
+@pytest.mark.parametrize("dtype", ["[float32]", "{a: 1}", "null", "3", "complex"])
+def test_a_dtype_that_is_none(tmp_path: Path, dtype: str):
+    path = tmp_path / "looks_up.yaml"
+    path.write_text(YAML.replace("dtype: int64", f"dtype: {dtype}"))
+    with pytest.raises(ConfigError, match="dtype"):
+        load_pipeline(path)

@@ -142,11 +142,12 @@ class InputSpec(Section):
     @classmethod
     def _complex_is_pairs(cls, data: Any) -> Any:
         """``dtype: complex64`` with a shape is that shape and an axis of two reals."""
-        if not isinstance(data, dict) or data.get("dtype") not in _PAIRS:
+        dtype = data.get("dtype") if isinstance(data, dict) else None
+        if not isinstance(dtype, str) or dtype not in _PAIRS:
             return data
         shape = data.get("shape")
         shape = [*shape, 2] if isinstance(shape, list | tuple) else shape
-        return {**data, "dtype": _PAIRS[data["dtype"]], "shape": shape, "pairs": True}
+        return {**data, "dtype": _PAIRS[dtype], "shape": shape, "pairs": True}
 
     @model_validator(mode="after")
     def _pairs_are_two_reals(self) -> InputSpec:

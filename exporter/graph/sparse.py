@@ -14,8 +14,8 @@ from onnx import numpy_helper
 
 from exporter.core.errors import ArtifactError
 
-MOST_BYTES = 1 << 31
-"""More than one message can hold."""
+MOST_BYTES = 1 << 29
+"""Of all dense forms of a file together; each is copied twice as the file is read."""
 
 
 def make_dense(path: Path, model: onnx.ModelProto) -> None:
@@ -24,19 +24,23 @@ def make_dense(path: Path, model: onnx.ModelProto) -> None:
     Raises:
         ArtifactError: one is damaged, lies outside of the file, or is too large when dense.
     """
+    left = MOST_BYTES
     for sparse in model.graph.sparse_initializer:
-        model.graph.initializer.append(_dense(path, sparse))
+        dense = _dense(path, sparse, left)
+        left -= len(dense.raw_data)
+        model.graph.initializer.append(dense)
     del model.graph.sparse_initializer[:]
     for node in model.graph.node:
         if node.op_type != "Constant":
             continue
         for attribute in node.attribute:
             if attribute.name == "sparse_value":
-                dense = _dense(path, attribute.sparse_tensor)
+                dense = _dense(path, attribute.sparse_tensor, left)
+                left -= len(dense.raw_data)
                 attribute.CopyFrom(onnx.helper.make_attribute("value", dense))
 
 
-def _dense(path: Path, sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+def _dense(path: Path, sparse: onnx.SparseTensorProto, most: int) -> onnx.TensorProto:
     name, dims = sparse.values.name, tuple(sparse.dims)
     where = f"{path}: sparse initializer '{name}'"
     remedy = "write it as a dense initializer"
@@ -45,7 +49,7 @@ def _dense(path: Path, sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
     try:
         values = numpy_helper.to_array(sparse.values).reshape(-1)
         places = numpy_helper.to_array(sparse.indices)
-        if min(dims, default=0) < 0 or math.prod(dims) * values.itemsize > MOST_BYTES:
+        if min(dims, default=0) < 0 or math.prod(dims) * values.itemsize > most:
             raise ArtifactError(f"its shape {list(dims)} is too large", where=where, remedy=remedy)
         if places.ndim == 2:
             rows = tuple(places.T)
@@ -56,6 +60,6 @@ def _dense(path: Path, sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
         if len(np.unique(places)) != len(places):
             raise ValueError("one place has two values")
         dense[places] = values
-    except (ValueError, IndexError, TypeError, KeyError) as error:
+    except (ValueError, IndexError, TypeError, KeyError, MemoryError) as error:
         raise ArtifactError(f"it is damaged ({error})", where=where, remedy=remedy) from error
     return numpy_helper.from_array(dense.reshape(dims), name)

@@ -13,6 +13,7 @@ from exporter.core.errors import ArtifactError
 from exporter.execution.onnx_runs import FileRun
 from exporter.golden.check import check_golden
 from exporter.golden.store import write_golden
+from exporter.graph import sparse
 from exporter.graph.onnx_file import open_graph, read_model
 from tests.golden import made
 
@@ -88,3 +89,18 @@ def test_damage_is_refused(tmp_path: Path, what: str):
     with pytest.raises(ArtifactError, match=words) as caught:
         read_model(path)
     assert caught.value.remedy and "W2" in str(caught.value)
+
+
+def test_many_that_are_too_large_together_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model = with_sparse(ONE, np.array([1]), (96, 50))
+    one = model.graph.sparse_initializer[0]
+    for number in range(3):
+        model.graph.sparse_initializer.append(one)
+        model.graph.sparse_initializer[-1].values.name = f"more_{number}"
+    monkeypatch.setattr(sparse, "MOST_BYTES", 4 * 96 * 50 * 4)
+    sparse.make_dense(tmp_path, type(model).FromString(model.SerializeToString()))
+    monkeypatch.setattr(sparse, "MOST_BYTES", 4 * 96 * 50 * 4 - 1)
+    with pytest.raises(ArtifactError, match="too large"):
+        sparse.make_dense(tmp_path, model)
