@@ -23,7 +23,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from exporter.parity.compare import Distance, Measurement, measure
+from exporter.parity.compare import measure
+from exporter.parity.measurement import Distance, Measurement
 from exporter.parity.tolerance import FORMATS, Policy, natural_scale
 from exporter.parity.verdict import judge
 

@@ -17,8 +17,7 @@ from exporter.core.errors import ConfigError, ModelError
 from exporter.core.tensors import Axis, Case, TensorSpec
 from exporter.graph.wrap import wrap
 from exporter.interpret.eager import on_case, run_eager, run_plain
-from exporter.models.metavoice import input_specs
-from exporter.models.metavoice_settings import Settings
+from exporter.models.metavoice import Settings, input_specs
 from tests.support.metavoice import TINY
 
 ROOT = Path(__file__).resolve().parents[1]

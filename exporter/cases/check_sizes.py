@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.core.errors import ConfigError
-from exporter.core.tensors import Axis, TensorSpec
+from exporter.core.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline
@@ -58,13 +58,7 @@ def check_limits(
             axis = limits.get(name) if isinstance(name, str) else None
             if axis is None or axis.takes(size):
                 continue
-            declared = pipeline.axes.get(axis.name)
-            written = declared is not None and not Axis(
-                name=axis.name,
-                minimum=declared.minimum,
-                maximum=declared.maximum,
-                multiple_of=declared.multiple_of,
-            ).takes(size)
+            written = axis.name in pipeline.axes and not pipeline.axis(axis.name).takes(size)
             source = "as its axes say" if written else "as was found in the model"
             raise ConfigError(
                 f"'{spec.name}' has {size} {axis.name}; what is exported takes"

@@ -55,18 +55,6 @@ def example_sizes(pipeline: Pipeline) -> dict[str, int]:
     return sizes
 
 
-def bound_sizes(
-    pipeline: Pipeline, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]
-) -> dict[str, int]:
-    """``sizes``, corrected by the arrays that are already there."""
-    bound = dict(sizes)
-    for name, array in arrays.items():
-        if name in pipeline.inputs:
-            pairs = zip(pipeline.inputs[name].shape, array.shape, strict=False)
-            bound |= {axis: size for axis, size in pairs if isinstance(axis, str)}
-    return bound
-
-
 def default_array(pipeline: Pipeline, name: str, sizes: Mapping[str, int]) -> np.ndarray:
     """One input as its own ``draw`` (or the rule above) says.
 

@@ -12,7 +12,7 @@ import numpy as np
 from exporter.cases.audio_input import WAVEFORM, recorded_array, recorded_input
 from exporter.cases.check_names import check_names
 from exporter.cases.check_sizes import check_elements, check_limits, check_values
-from exporter.cases.defaults import LENGTHS, bound_sizes, default_array, example_sizes
+from exporter.cases.defaults import LENGTHS, default_array, example_sizes
 from exporter.cases.draw import draw
 from exporter.cases.steps import cut_calls
 from exporter.cases.written_values import check_shapes, filled, value_array
@@ -104,7 +104,7 @@ def _load(pipeline: Pipeline, specs: Mapping[str, TensorSpec], position: int) ->
             arrays[name] = initial_state(spec, known)
         elif name in pipeline.inputs:
             # A user's own input that the case leaves out, in the sizes of those that it gives.
-            arrays[name] = default_array(pipeline, name, bound_sizes(pipeline, arrays, sizes))
+            arrays[name] = default_array(pipeline, name, {**sizes, **_sizes(specs, arrays)})
             origin[name] = f"{name}: as the pipeline's inputs say"
         else:
             raise _missing(pipeline, config.name, spec, position)

@@ -51,35 +51,24 @@ def resolve(path: Path, chain: tuple[Path, ...] = ()) -> tuple[Resolved, list[Pr
     if EXTENDS not in tree.content:
         return own, problems
     line = tree.places[(EXTENDS,)].line
-    where = f"{shown}:{line}: {EXTENDS}"
+
+    def refused(problem: str, remedy: str) -> tuple[Resolved, list[Problem]]:
+        where = f"{shown}:{line}: {EXTENDS}"
+        return own, [*problems, Problem(where=where, problem=problem, remedy=remedy)]
+
     if not isinstance(base, str) or not base.strip():
-        wrong = Problem(
-            where=where,
-            problem="'extends' names one file",
-            remedy="write for example: extends: sensevoice.yaml",
-        )
-        return own, [*problems, wrong]
+        return refused("'extends' names one file", "write for example: extends: sensevoice.yaml")
     try:
         target = path_of(path.parent / path_of(base))
     except ValueError as error:
-        wrong = Problem(where=where, problem=f"this is no path: {error}", remedy="name one file")
-        return own, [*problems, wrong]
+        return refused(f"this is no path: {error}", "name one file")
     seen = (*chain, path)
     if _identity(target) in {_identity(item) for item in seen}:
         circle = " -> ".join(show(item) for item in (*seen, target))
-        wrong = Problem(
-            where=where,
-            problem=f"files extend each other in a circle: {circle}",
-            remedy="break the circle",
-        )
-        return own, [*problems, wrong]
+        return refused(f"files extend each other in a circle: {circle}", "break the circle")
     if not is_regular(target):
-        wrong = Problem(
-            where=where,
-            problem=f"there is no file '{base[:200]}' to extend",
-            remedy=f"the path counts from the folder of this file: {show(path.parent)}",
-        )
-        return own, [*problems, wrong]
+        remedy = f"the path counts from the folder of this file: {show(path.parent)}"
+        return refused(f"there is no file '{base[:200]}' to extend", remedy)
     parent, inherited = resolve(target, seen)
     return _merge(parent, own), [*inherited, *problems]
 

@@ -16,6 +16,7 @@ from exporter.config.schema import Capture, Deployed, Export, Features, Model, P
 from exporter.config.section import Many, Name, Section
 from exporter.config.yaml_tree import Keys, Place, dotted
 from exporter.core.artifact import sha256_of
+from exporter.core.tensors import Axis
 
 GRAPH_SECTIONS = (
     "model",
@@ -144,6 +145,12 @@ class Pipeline(Section):
             if place is not None:
                 return f"{place.file}:{place.line}: {dotted(keys)}"
         return f"{self.file}: {dotted(keys)}"
+
+    def axis(self, name: str) -> Axis:
+        """What is declared of a symbolic axis of a user's own model."""
+        declared = self.axes.get(name)
+        limits = {} if declared is None else declared.model_dump(exclude={"example"})
+        return Axis(name=name, **limits)
 
     @property
     def switched_off_contracts(self) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ class Memo:
         found = self._kept.get(key)
         return None if found is None else dict(found)
 
-    def put(self, key: Hashable, outputs: dict[str, np.ndarray]) -> None:
+    def put(self, key: Hashable, outputs: Arrays) -> None:
         """Keep outputs; the arrays become read-only."""
         if sum(value.nbytes for value in outputs.values()) > _LARGEST_ENTRY:
             return

@@ -233,15 +233,6 @@ class OnnxSide:
         return None
 
 
-def no_file(reason: str) -> OnnxSide:
-    """A target without an ONNX file, and why."""
-
-    def make() -> OnnxFile:
-        raise StageError("export", reason)
-
-    return OnnxSide(make)
-
-
 def opened(
     path: Path,
     *,

@@ -87,15 +87,54 @@ class ContractResult:
         )
 
 
-def not_run(name: str, side: str, reason: str, **details: Any) -> ContractResult:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a contract, or a part of it, says of one side; its verdict is given in the end.
+
+    Attributes:
+        details: what is found on the way, as ``ContractResult.details``; may be added to.
+    """
+
+    name: str
+    side: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def passed(self, observed: str, limit: str, reason: str) -> ContractResult:
+        """It is kept."""
+        return self._said(Status.PASS, reason, observed=observed, limit=limit)
+
+    def failed(
+        self,
+        observed: str,
+        limit: str,
+        reason: str,
+        *,
+        where: Location | None,
+        advice: str,
+        status: Status = Status.FAIL,
+    ) -> ContractResult:
+        """It is broken, and where."""
+        figures = {"observed": observed, "limit": limit, "where": where, "advice": advice}
+        return self._said(status, reason, **figures)
+
+    def not_run(self, reason: str) -> ContractResult:
+        """It could not be looked at, and why."""
+        return self._said(Status.NOT_RUN, reason)
+
+    def not_applicable(self, reason: str) -> ContractResult:
+        """It means nothing for this target, and why."""
+        return self._said(Status.NOT_APPLICABLE, reason)
+
+    def _said(self, status: Status, reason: str, **figures: Any) -> ContractResult:
+        held = {"name": self.name, "side": self.side, "details": self.details}
+        return ContractResult(status=status, reason=reason, **held, **figures)
+
+
+def not_run(name: str, side: str, reason: str) -> ContractResult:
     """A contract that could not be looked at, and why."""
-    return ContractResult(
-        name=name, side=side, status=Status.NOT_RUN, reason=reason, details=details
-    )
+    return Answer(name, side).not_run(reason)
 
 
-def not_applicable(name: str, side: str, reason: str, **details: Any) -> ContractResult:
+def not_applicable(name: str, side: str, reason: str) -> ContractResult:
     """A contract that means nothing for this target, and why."""
-    return ContractResult(
-        name=name, side=side, status=Status.NOT_APPLICABLE, reason=reason, details=details
-    )
+    return Answer(name, side).not_applicable(reason)

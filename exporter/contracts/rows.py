@@ -12,7 +12,7 @@ is taken over the whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def varied_rows(
     return rows
 
 
-def alike(target: Target, rows: list[dict[str, np.ndarray]]) -> list[str]:
+def alike(target: Target, rows: Sequence[Arrays]) -> list[str]:
     """Inputs with a batch in which all rows are equal, because no other value is known."""
     lengths = set(target.lengths.values())
     return [

@@ -7,15 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from exporter.config import Pipeline
+from exporter.config.section import Section
 from exporter.core.errors import ConfigError
 
 S = TypeVar("S", bound="ContractSettings")
-T = TypeVar("T")
-Many = Annotated[tuple[T, ...], Strict(False)]
-"""A YAML list; its items stay strict."""
 
 
 def _in_words(text: str) -> str:
@@ -42,10 +40,8 @@ class Named:
     kind: Literal["input", "output", "axis"]
 
 
-class ContractSettings(BaseModel):
-    """Base: frozen, unknown keys and values of another type are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class ContractSettings(Section):
+    """Base of the options of every contract."""
 
     required: bool = True
     """False: ``not run`` does not fail the run."""

@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from exporter.contracts.locate.recorder import raised_in
 from exporter.contracts.memo import Memo, digest_of
 from exporter.contracts.onnx_side import OnnxSide
+from exporter.contracts.result import Location
 from exporter.contracts.state import Snapshot
 from exporter.core.errors import ExportVerifyError
 from exporter.core.stopwatch import RUNNING, timed
 from exporter.core.tensors import BATCH_NAMES, Arrays, Case, TensorSpec
+from exporter.interpret.eager_float64 import call_in_double
 from exporter.interpret.evaluate import to_tensor
 
 
@@ -107,7 +110,7 @@ class Target:
         Raises:
             ForwardError: the module raised.
         """
-        tensors = {name: as_tensor(inputs[name]) for name in self.input_names}
+        tensors = self.tensors(inputs)
         snapshot = self.snapshot
         self._count(tensors)
         try:
@@ -120,12 +123,21 @@ class Target:
             if not keep_state:
                 snapshot.restore()
 
+    def tensors(self, inputs: Arrays | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Fresh tensors of the module's inputs, in call order."""
+        return {name: as_tensor(inputs[name]) for name in self.input_names}
+
+    def double(self, inputs: Arrays, *, rounded: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Outputs of the module in float64, as ``call_in_double`` has them and raises."""
+        snapshot = self.snapshot
+        try:
+            return self.named(call_in_double(self.module, self.tensors(inputs), rounded=rounded))
+        finally:
+            snapshot.restore()
+
     def torch(self, inputs: Arrays, *, keep_state: bool = False) -> dict[str, np.ndarray]:
         """Outputs of PyTorch by name; bfloat16 comes back as float32."""
-        return {
-            name: as_array(value)
-            for name, value in self.named(self.call(inputs, keep_state=keep_state)).items()
-        }
+        return self.arrays(self.call(inputs, keep_state=keep_state))
 
     def recall(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """As ``torch``, of an earlier run on equal inputs and as many threads where there was one.
@@ -137,9 +149,17 @@ class Target:
 
     def remember(self, inputs: Arrays, returned: Any) -> dict[str, np.ndarray]:
         """Keep what a run from the state before the first call returned, for ``recall``."""
-        outputs = {name: as_array(value) for name, value in self.named(returned).items()}
+        outputs = self.arrays(returned)
         self._memo.put((torch.get_num_threads(), digest_of(inputs)), outputs)
         return outputs
+
+    def arrays(self, returned: Any) -> dict[str, np.ndarray]:
+        """What ``module`` returned, as output name -> array."""
+        return {name: as_array(value) for name, value in self.named(returned).items()}
+
+    def raised_at(self, error: ForwardError) -> Location:
+        """Which part of the module raised, and on which line."""
+        return raised_in(self.module, error.__cause__ or error)
 
     def named(self, returned: Any) -> dict[str, Tensor]:
         """What ``module`` returned, as output name -> tensor."""

@@ -1,4 +1,4 @@
-"""Values that every floor shares: tensor specifications, taps and windows of activations.
+"""Values that every floor shares: tensor specifications, taps and cases.
 
 Arrays at this floor are ``numpy.ndarray``; dtypes are numpy names (``"float32"``, ``"int64"``,
 ``"bool"``) and ``"bfloat16"``, which numpy does not know.
@@ -6,9 +6,10 @@ Arrays at this floor are ``numpy.ndarray``; dtypes are numpy names (``"float32"`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -74,6 +75,17 @@ class TensorSpec:
     initial: float | None = None
     idle: bool = False
     below: int | None = None
+
+    @classmethod
+    def of(cls, name: str, dtype: str, *sizes: int | Axis, **more: Any) -> TensorSpec:
+        """A spec whose shape is given axis by axis: a size, or the symbolic axis itself.
+
+        Args:
+            more: further attributes of ``TensorSpec``.
+        """
+        shape = tuple(size.name if isinstance(size, Axis) else size for size in sizes)
+        axes = tuple(size for size in sizes if isinstance(size, Axis))
+        return cls(name=name, dtype=dtype, shape=shape, axes=axes, **more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,15 +172,3 @@ class Case:
     def entire(self) -> Arrays:
         """The inputs of a case as if it were one call."""
         return self.inputs if self.whole is None else self.whole
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """A run of consecutive taps held in memory at the same time."""
-
-    index: int
-    values: Arrays
-
-
-Activations = Iterator[Window]
-"""Activations are walked window by window; no one ever holds all of them."""

@@ -15,6 +15,7 @@ from exporter.debugging.pair import Pair
 from exporter.graph.difference_kinds import ABSENT, Difference, Kind
 from exporter.graph.index import GraphIndex
 
+_NOWHERE = Tap(name="", module="", module_class="", op="", source="")
 KERNEL, GRAPH, INPUT, ADDED_UP = "kernel", "graph", "input", "added up"
 """Kinds beyond those of ``difference_kinds.Kind``: found by numbers."""
 
@@ -63,17 +64,9 @@ def at_tap(tap: Tap, kind: str, *clauses: str, **more: Any) -> Finding:
     Args:
         more: further attributes of ``Finding``.
     """
-    texts = {"node": "", "thing": "", "expected": "", "actual": "", **more}
-    return Finding(
-        kind=kind,
-        layer=tap.module,
-        op=tap.op,
-        tap=tap.name,
-        source=tap.source,
-        clauses=clauses,
-        shown=True,
-        **texts,
-    )
+    texts = {"node": "", "thing": "", "expected": "", "actual": "", "shown": True, **more}
+    place = {"layer": tap.module, "op": tap.op, "tap": tap.name, "source": tap.source}
+    return Finding(kind=kind, clauses=clauses, **place, **texts)
 
 
 def from_difference(pair: Pair, at: Located, rows: tuple[Row, ...]) -> Finding:
@@ -83,27 +76,15 @@ def from_difference(pair: Pair, at: Located, rows: tuple[Row, ...]) -> Finding:
         rows: failing taps whose piece holds the difference.
     """
     d = _in_own_words(pair, at)
-    tap = at.taps[0].tap if at.taps else None
-    shown = bool(rows)
+    tap = at.taps[0].tap if at.taps else _NOWHERE
     clauses = describe(pair, d)
     if len(at.taps) > 1:
         clauses += (f"also read for {', '.join(repr(t.tap.name) for t in at.taps[1:4])}",)
-    if not shown:
+    if not rows:
         clauses += ("no number shows it on this case",)
-    return Finding(
-        kind=d.kind,
-        layer=tap.module if tap else "",
-        op=tap.op if tap else "",
-        tap=tap.name if tap else "",
-        source=tap.source if tap else "",
-        node=f"{d.op} '{d.node}'" if d.op else "the whole file",
-        thing=d.name,
-        expected=d.expected,
-        actual=d.actual,
-        clauses=clauses,
-        shown=shown,
-        located=at,
-    )
+    node = f"{d.op} '{d.node}'" if d.op else "the whole file"
+    both = {"thing": d.name, "expected": d.expected, "actual": d.actual}
+    return at_tap(tap, d.kind, *clauses, node=node, shown=bool(rows), located=at, **both)
 
 
 def _in_own_words(pair: Pair, at: Located) -> Difference:
@@ -140,39 +121,33 @@ def describe(pair: Pair, d: Difference) -> tuple[str, ...]:
 
 
 def _both(d: Difference, where: str) -> str:
-    both = f"{d.actual} in the file, {d.expected} as exported"
-    if d.kind is Kind.ATTRIBUTE:
-        return f"attribute '{d.name}' of {where} differs: {both}"
-    if d.kind in (Kind.WEIGHT, Kind.CONSTANT):
-        share = f" ({d.count:,} of {d.size:,} elements differ)" if d.count and d.size else ""
-        return f"{d.kind} '{d.name}' of {where} differs: {both}{share}"
-    if d.kind is Kind.DTYPE:
-        return f"dtype of '{d.name}', read by {where}, differs: {both}"
-    if d.kind is Kind.SHAPE:
-        return f"shape of '{d.name}', read by {where}, differs: {both}"
-    if d.kind is Kind.NODE_MISSING:
-        return f"{where} is missing: {both}"
-    if d.kind is Kind.OP_CHANGED:
-        return f"{where} is another operator: {both}"
-    if d.kind is Kind.INPUTS_CHANGED:
-        return _changed_input(d, where, both)
-    if d.kind is Kind.OUTPUTS_CHANGED:
-        return f"outputs of {where} differ: {both}"
-    if d.kind is Kind.INTERFACE:
-        return f"{d.name} of the graph differs: {both}"
-    return f"{d.kind} '{d.name}' differs: {both}"
+    stored = f"{d.kind} '{d.name}' of {where} differs"
+    said = {
+        Kind.WEIGHT: stored,
+        Kind.CONSTANT: stored,
+        Kind.ATTRIBUTE: f"attribute '{d.name}' of {where} differs",
+        Kind.DTYPE: f"dtype of '{d.name}', read by {where}, differs",
+        Kind.SHAPE: f"shape of '{d.name}', read by {where}, differs",
+        Kind.NODE_MISSING: f"{where} is missing",
+        Kind.OP_CHANGED: f"{where} is another operator",
+        Kind.INPUTS_CHANGED: _changed_input(d, where),
+        Kind.OUTPUTS_CHANGED: f"outputs of {where} differ",
+        Kind.INTERFACE: f"{d.name} of the graph differs",
+    }
+    what = said.get(d.kind, f"{d.kind} '{d.name}' differs")
+    counted = said.get(d.kind) == stored and d.count and d.size
+    share = f" ({d.count:,} of {d.size:,} elements differ)" if counted else ""
+    return f"{what}: {d.actual} in the file, {d.expected} as exported{share}"
 
 
-def _changed_input(d: Difference, where: str, both: str) -> str:
+def _changed_input(d: Difference, where: str) -> str:
     was_constant, is_constant = d.stored
     baked = is_constant and not was_constant and d.expected != ABSENT
     if baked and d.op in _SHAPED:
-        return f"a shape is baked in: {d.name} of {where} was computed, now is constant: {both}"
+        return f"a shape is baked in: {d.name} of {where} was computed, now is constant"
     if baked:
-        return f"{d.name} of {where} was computed, now is constant (baked in): {both}"
-    if d.actual == ABSENT:
-        return f"{d.name} of {where} is missing: {both}"
-    return f"{d.name} of {where} differs: {both}"
+        return f"{d.name} of {where} was computed, now is constant (baked in)"
+    return f"{d.name} of {where} {'is missing' if d.actual == ABSENT else 'differs'}"
 
 
 _SHAPED = frozenset(

@@ -81,14 +81,7 @@ def _node_strain(pair: Pair, index: int, values: dict[str, np.ndarray]) -> float
     outputs = [n for n in node.output if n in values]
     if not outputs or any(n not in values for n in reads):
         return 0.0
-    window = cut_window(
-        graph,
-        (index,),
-        keep=outputs,
-        pending=(),
-        forced=frozenset(),
-        dtypes={n: values[n].dtype for n in reads},
-    )
+    window = cut_window(graph, (index,), keep=outputs, dtypes={n: values[n].dtype for n in reads})
     try:
         found = WindowRun(window, graph, pair.deployment).run(values)
     except OnnxStoppedError:

@@ -87,15 +87,9 @@ class Isolated:
         """The model that computes ``rows``, every tap in ``forced`` fed from outside."""
         rows = tuple(rows)
         names = [row.planned.onnx_name for row in rows]
-        nodes = sorted({i for name in names for i in piece_of(graph, name, forced)})
-        return cut_window(
-            graph,
-            tuple(nodes),
-            keep=names,
-            pending=(),
-            forced=forced,
-            dtypes={name: value.dtype for name, value in self.feeds.items()},
-        )
+        nodes = tuple(sorted({i for name in names for i in piece_of(graph, name, forced)}))
+        dtypes = {name: value.dtype for name, value in self.feeds.items()}
+        return cut_window(graph, nodes, keep=names, forced=forced, dtypes=dtypes)
 
 
 def isolate(pair: Pair, taps: Iterable[PlannedTap], *, also: Iterable[str] = ()) -> Isolated:
@@ -141,10 +135,9 @@ def isolate(pair: Pair, taps: Iterable[PlannedTap], *, also: Iterable[str] = ())
         entering={n: reference[n] for n in program.inputs},
     )
     results, errors = _run(pair, held, [row for row in rows if row.nodes])
-    judged = tuple(
-        _judged(pair, held, row, results.get(row.planned.onnx_name), errors) for row in rows
-    )
-    return replace(held, rows=judged)
+    given = [(row, row.planned.onnx_name) for row in rows]
+    judged = (_judged(pair, held, row, results.get(n), errors.get(n)) for row, n in given)
+    return replace(held, rows=tuple(judged))
 
 
 def shapes_in_file(pair: Pair) -> StoredShapes:
@@ -218,28 +211,17 @@ def first_line(error: BaseException) -> str:
 
 
 def _judged(
-    pair: Pair,
-    held: Isolated,
-    row: Row,
-    actual: np.ndarray | None,
-    errors: Mapping[str, str],
+    pair: Pair, held: Isolated, row: Row, actual: np.ndarray | None, refused: str | None
 ) -> Row:
-    refused = errors.get(row.planned.onnx_name)
     if refused is not None:
-        name = row.planned.tap.name
-        verdict = Verdict(
-            name=name, status=Status.FAIL, who=Who.ONNX, reason=f"onnxruntime stops: {refused}"
-        )
-        return _with(row, None, verdict)
+        name, reason = row.planned.tap.name, f"onnxruntime stops: {refused}"
+        verdict = Verdict(name=name, status=Status.FAIL, who=Who.ONNX, reason=reason)
+        return replace(row, verdict=verdict)
     if row.planned.constant:
         actual = pair.actual.array(row.planned.onnx_name)
     if actual is None or row.planned.tap.name not in held.truth:
         return row
     measured, verdict = judge_value(pair, held, row, actual)
-    return _with(row, measured, verdict)
-
-
-def _with(row: Row, measured: Measurement | None, verdict: Verdict) -> Row:
     return replace(row, measurement=measured, verdict=verdict)
 
 

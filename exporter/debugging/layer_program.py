@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,17 +52,8 @@ def layer_program(
 def _with_sizes(op: Op, sizes: Mapping[str, Any]) -> Op:
     if not any(name in sizes for name in op.refs()):
         return op
-    return Op(
-        name=op.name,
-        target=op.target,
-        args=_replaced(op.args, sizes),
-        kwargs={key: _replaced(value, sizes) for key, value in op.kwargs.items()},
-        kind=op.kind,
-        dtype=op.dtype,
-        module=op.module,
-        module_class=op.module_class,
-        source=op.source,
-    )
+    kwargs = {key: _replaced(value, sizes) for key, value in op.kwargs.items()}
+    return replace(op, args=_replaced(op.args, sizes), kwargs=kwargs)
 
 
 def _replaced(value: Any, sizes: Mapping[str, Any]) -> Any:

@@ -71,14 +71,8 @@ def _free(pair: Pair, taps: Sequence[PlannedTap]) -> dict[str, np.ndarray]:
     names = [t.onnx_name for t in taps]
     nodes = Partition(graph).take(names)
     inputs = {n: np.asarray(pair.case.inputs[n], order="C") for n in graph.inputs}
-    window = cut_window(
-        graph,
-        nodes,
-        keep=names,
-        pending=(),
-        forced=frozenset(),
-        dtypes={n: v.dtype for n, v in inputs.items()},
-    )
+    dtypes = {n: v.dtype for n, v in inputs.items()}
+    window = cut_window(graph, nodes, keep=names, dtypes=dtypes)
     way = Deployment(provider=pair.deployment.provider, threads=pair.deployment.threads)
     return WindowRun(window, graph, way).run(inputs)
 

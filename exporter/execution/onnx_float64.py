@@ -87,7 +87,6 @@ class Conv(OpRun):
         dilations: Any = None, group: Any = None, kernel_shape: Any = None,
         pads: Any = None, strides: Any = None,
     ) -> tuple[np.ndarray]:  # fmt: skip
-        import torch
         from torch.nn import functional
 
         axes = X.ndim - 2
@@ -97,12 +96,9 @@ class Conv(OpRun):
             pads = _same(X.shape[2:], kernel, strides, dilations, auto_pad)
         elif auto_pad == "VALID" or not pads:
             pads = [0] * 2 * axes
-        x = functional.pad(torch.from_numpy(np.array(X)), _torch_pads(pads))
+        x, weight, bias = _tensors(X, W, B)
+        x = functional.pad(x, _torch_pads(pads))
         run = (functional.conv1d, functional.conv2d, functional.conv3d)[axes - 1]
-        weight, bias = (
-            torch.from_numpy(np.array(W)),
-            None if B is None else torch.from_numpy(np.array(B)),
-        )
         found = run(x, weight, bias, stride=strides, dilation=dilations, groups=group or 1)
         return (found.numpy(),)
 
@@ -115,7 +111,6 @@ class ConvTranspose(OpRun):
         dilations: Any = None, group: Any = None, kernel_shape: Any = None,
         output_padding: Any = None, output_shape: Any = None, pads: Any = None, strides: Any = None,
     ) -> tuple[np.ndarray]:  # fmt: skip
-        import torch
         from torch.nn import functional
 
         axes = X.ndim - 2
@@ -126,14 +121,8 @@ class ConvTranspose(OpRun):
         run = (
             functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d,
         )[axes - 1]  # fmt: skip
-        weight, bias = (
-            torch.from_numpy(np.array(W)),
-            None if B is None else torch.from_numpy(np.array(B)),
-        )
-        whole = run(
-            torch.from_numpy(np.array(X)), weight, None, stride=strides, dilation=dilations,
-            groups=group or 1,
-        )  # fmt: skip
+        x, weight, bias = _tensors(X, W, B)
+        whole = run(x, weight, None, stride=strides, dilation=dilations, groups=group or 1)
         # What is added behind may lie beyond the last product: there are zeros.
         whole = functional.pad(whole, _torch_pads([0] * axes + list(more)))
         for axis in range(axes):
@@ -142,6 +131,12 @@ class ConvTranspose(OpRun):
         if bias is not None:
             whole = whole + bias.reshape(-1, *[1] * axes)
         return (whole.contiguous().numpy(),)
+
+
+def _tensors(*arrays: Any) -> list[Any]:
+    import torch
+
+    return [None if array is None else torch.from_numpy(np.array(array)) for array in arrays]
 
 
 def _torch_pads(pads: Sequence[int]) -> list[int]:

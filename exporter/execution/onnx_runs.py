@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,6 +29,22 @@ def _do_not_spin(options: ort.SessionOptions) -> None:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
 
+def _opened(
+    model: onnx.ModelProto | bytes | Path,
+    options: ort.SessionOptions,
+    deployment: Deployment,
+    refused: Callable[[Exception], Exception],
+) -> ort.InferenceSession:
+    """As ``open_session``; ``refused`` makes the error of a model that onnxruntime refuses."""
+    try:
+        with timed(SESSIONS):
+            return open_session(model, options, deployment)
+    except UserInputError:
+        raise
+    except Exception as error:
+        raise refused(error) from error
+
+
 class FileRun:
     """A shipped file, loaded as a user would load it."""
 
@@ -38,19 +55,15 @@ class FileRun:
             ArtifactError: onnxruntime refuses the file (its message is kept).
         """
         self.deployment = deployment or Deployment()
-        try:
-            with timed(SESSIONS):
-                self._session = open_session(
-                    path, session_options(self.deployment), self.deployment
-                )
-        except UserInputError:
-            raise
-        except Exception as error:
-            raise ArtifactError(
+
+        def refused(error: Exception) -> ArtifactError:
+            return ArtifactError(
                 f"onnxruntime refuses the file: {str(error)[:800]}",
                 where=str(path),
                 remedy="check the file with onnx.checker; debug names the node",
-            ) from error
+            )
+
+        self._session = _opened(path, session_options(self.deployment), self.deployment, refused)
         self.inputs = tuple(value.name for value in self._session.get_inputs())
         self.outputs = tuple(value.name for value in self._session.get_outputs())
 
@@ -93,13 +106,7 @@ class WindowRun:
                 held[name] = ort_value(graph.array(name))
         self._values = [held[name] for name in window.weights]
         options.add_external_initializers(list(window.weights), self._values)
-        try:
-            with timed(SESSIONS):
-                self._session = open_session(window.model, options, deployment)
-        except UserInputError:
-            raise
-        except Exception as error:
-            raise stopped_by(error) from error
+        self._session = _opened(window.model, options, deployment, stopped_by)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs of the window by name."""
@@ -140,16 +147,12 @@ class PartRun:
         options.enable_cpu_mem_arena = arena and options.enable_cpu_mem_arena
         key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(key, str(folder.resolve()))
-        try:
-            with timed(SESSIONS):
-                self._session = open_session(part.model, options, deployment)
-        except UserInputError:
-            raise
-        except Exception as error:
-            raise ArtifactError(
-                f"onnxruntime refuses a part of the file: {str(stopped_by(error))[:800]}",
-                where=str(folder),
-            ) from error
+
+        def refused(error: Exception) -> ArtifactError:
+            what = f"onnxruntime refuses a part of the file: {str(stopped_by(error))[:800]}"
+            return ArtifactError(what, where=str(folder))
+
+        self._session = _opened(part.model, options, deployment, refused)
 
     def run(
         self, feeds: Mapping[str, np.ndarray], *, release: bool = False
@@ -160,14 +163,10 @@ class PartRun:
         return {n: np.array(value) for n, value in zip(self.outputs, results, strict=True)}
 
 
-def _run(
-    session: ort.InferenceSession,
-    names: list[str] | None,
-    feeds: Mapping[str, np.ndarray],
-    options: ort.RunOptions | None = None,
-) -> list[np.ndarray]:
+def _run(*given: Any) -> list[np.ndarray]:
+    """As ``_computed``, timed."""
     with timed(RUNNING):
-        return _computed(session, names, feeds, options)
+        return _computed(*given)
 
 
 def _computed(

@@ -134,14 +134,8 @@ class Pieces:
             elif read not in graph.initializers:
                 feeds[read] = np.asarray(self._inputs[read])
         made = [value for value in graph.nodes[index].output if value]
-        window = cut_window(
-            graph,
-            (index,),
-            keep=made,
-            pending=(),
-            forced=frozenset(),
-            dtypes={read: value.dtype for read, value in feeds.items()},
-        )
+        dtypes = {read: value.dtype for read, value in feeds.items()}
+        window = cut_window(graph, (index,), keep=made, dtypes=dtypes)
         feeds = {read: feeds[read] for read in window.inputs}
         exact = run_double(standalone(window, graph), feeds).values
         found = WindowRun(window, graph, deployment).run(feeds)
@@ -171,14 +165,8 @@ class Pieces:
             }
         except KeyError as error:
             return DoubleRun(values={}, why=f"the value of {error} is not at hand")
-        window = cut_window(
-            graph,
-            nodes,
-            keep=[onnx_name],
-            pending=(),
-            forced=self._cut,
-            dtypes={read: value.dtype for read, value in feeds.items()},
-        )
+        dtypes = {read: value.dtype for read, value in feeds.items()}
+        window = cut_window(graph, nodes, keep=[onnx_name], forced=self._cut, dtypes=dtypes)
         feeds = {read: feeds[read] for read in window.inputs}
         found = run_double(standalone(window, graph), feeds)
         value = next(iter(found.values.values()), None)

@@ -15,6 +15,7 @@ from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.contracts import ContractResult, Target, declared_settings, run_contracts
 from exporter.contracts.make_target import target_from_wrapped
+from exporter.contracts.onnx_side import opened
 from exporter.core.errors import ConfigError
 from exporter.core.stages import Stages
 from exporter.core.tensors import Case
@@ -48,19 +49,20 @@ def contract_target(
             asks for the file.
         graph, session: the shipped file as it is open already.
     """
+    file = None
+    if artifacts is not None:
+        program = artifacts.program if artifacts.complete else None
+        known = {"taps": artifacts.taps, "program": program, "deployment": deployment}
+        file = opened(artifacts.shipped, **known, graph=graph, session=session)
     return target_from_wrapped(
         wrapped,
         cases,
         name=pipeline.name,
-        file=artifacts.shipped if artifacts else None,
-        taps=artifacts.taps if artifacts else {},
-        program=artifacts.program if artifacts and artifacts.complete else None,
+        file=file,
         deployment=deployment,
+        opset=pipeline.export.opset,
         sweep=pipeline.lengths,
         thorough=thorough,
-        opset=pipeline.export.opset,
-        graph=graph,
-        session=session,
     )
 
 

@@ -96,9 +96,9 @@ def cut_window(
     nodes: tuple[int, ...],
     *,
     keep: Iterable[str],
-    pending: Iterable[str],
-    forced: frozenset[str],
     dtypes: Mapping[str, np.dtype],
+    pending: Iterable[str] = (),
+    forced: frozenset[str] = frozenset(),
     feed_matrices: bool = False,
     in_place: bool = False,
 ) -> WindowGraph:

@@ -250,17 +250,11 @@ def _waveform_inputs(pipeline: Pipeline, batched: bool) -> tuple[TensorSpec, ...
     samples = Axis(name="num_samples", minimum=1)
     unit = f"samples at {pipeline.sample_rate_hz} Hz"
     if not batched:
-        shape: tuple[str, ...] = ("num_samples",)
-        return (
-            TensorSpec(name="waveform", dtype="float32", shape=shape, axes=(samples,), unit=unit),
-        )
+        return (TensorSpec.of("waveform", "float32", samples, unit=unit),)
     batch = Axis(name="batch", minimum=1)
-    shape = ("batch", "num_samples")
     return (
-        TensorSpec(name="waveform", dtype="float32", shape=shape, axes=(batch, samples), unit=unit),
-        TensorSpec(
-            name="waveform_lengths", dtype="int64", shape=("batch",), axes=(batch,), unit=unit
-        ),
+        TensorSpec.of("waveform", "float32", batch, samples, unit=unit),
+        TensorSpec.of("waveform_lengths", "int64", batch, unit=unit),
     )
 
 
@@ -274,21 +268,11 @@ def _speech_outputs(pipeline: Pipeline, built: Built, batched: bool) -> dict[str
             axes=tuple(rows if axis.name == "rows" else axis for axis in spec.axes),
         )
     if not batched:
-        specs["segments"] = TensorSpec(
-            name="segments",
-            dtype="int64",
-            shape=("num_segments", 2),
-            axes=(rows,),
-            discrete=True,
-            unit="start and end in samples",
-        )
-        specs["speech_probs"] = TensorSpec(
-            name="speech_probs",
-            dtype="float32",
-            shape=("num_vad_frames",),
-            axes=(Axis(name="num_vad_frames", minimum=1),),
-            unit=f"probability per {FRAME_SAMPLES[pipeline.sample_rate_hz]} samples",
-        )
+        frames = Axis(name="num_vad_frames", minimum=1)
+        each = f"probability per {FRAME_SAMPLES[pipeline.sample_rate_hz]} samples"
+        ends = {"discrete": True, "unit": "start and end in samples"}
+        specs["segments"] = TensorSpec.of("segments", "int64", rows, 2, **ends)
+        specs["speech_probs"] = TensorSpec.of("speech_probs", "float32", frames, unit=each)
     return specs
 
 

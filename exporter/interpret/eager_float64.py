@@ -30,7 +30,7 @@ from exporter.core.tensors import Arrays, TensorSpec
 from exporter.graph.kept_state import KeptState
 from exporter.graph.unwritten_memory import allocates
 from exporter.interpret.decisions import SEED, Decisions, DecisionsDifferError, Replay, seeded
-from exporter.interpret.evaluate import to_array
+from exporter.interpret.evaluate import to_array, torch_threads
 from exporter.interpret.float64_kernels import conv1d
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
@@ -122,14 +122,9 @@ class _WholeRecurrences(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in _RECURRENT:
             return func(*args, **kwargs)
-        threads = torch.get_num_threads()
         # A step is a few microseconds of work; threads that wait for each other cost more.
-        torch.set_num_threads(1)
-        try:
-            with _disable_current_modes():
-                return func(*[_widened(value) for value in args], **kwargs)
-        finally:
-            torch.set_num_threads(threads)
+        with torch_threads(1), _disable_current_modes():
+            return func(*[_widened(value) for value in args], **kwargs)
 
 
 _RECURRENT = frozenset({torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu})

@@ -33,7 +33,7 @@ _WIDER = {
 def call(op: Op, lookup: Lookup) -> Any:
     """Evaluate ``op`` as captured; ``lookup`` gives the value behind each reference."""
     args, kwargs = operands_of(op, lookup)
-    with _recurrent_threads(op):
+    with _threads_for(op):
         return _resolved(resolve(op.target)(*args, **kwargs))
 
 
@@ -56,26 +56,28 @@ def call_double(op: Op, lookup: Lookup) -> Any:
     kwargs = {key: _resolve(arg, wide, widen_dtypes=True) for key, arg in op.kwargs.items()}
     kernel = DOUBLE_KERNELS.get(op.target) or resolve(op.target)
     # Creation ops without a dtype follow the default dtype, so the result is widened as well.
-    with _recurrent_threads(op):
+    with _threads_for(op):
         return _resolved(widen(kernel(*args, **kwargs)))
 
 
-@contextlib.contextmanager
-def _recurrent_threads(op: Op) -> Iterator[None]:
+def _threads_for(op: Op) -> contextlib.AbstractContextManager[None]:
     """One thread for recurrent ops.
 
     A step is a few microseconds of work; on a busy machine the barrier between steps costs a
     hundred times that.
     """
-    if op.target not in _RECURRENT:
-        yield
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    return torch_threads(1) if op.target in _RECURRENT else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run torch with some number of threads; the old number is put back."""
+    saved = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(saved)
 
 
 def widen(value: Any) -> Any:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from exporter.core.tensors import PlannedTap
 from exporter.execution.tap_values import Clock
-from exporter.parity.compare import worse
 from exporter.parity.measurement import Measurement
+from exporter.parity.merge import worse
 from exporter.parity.nodes_in_float64 import Opinion
 from exporter.parity.status import BEYOND_BY_ITSELF, Status, severity, worst
 from exporter.parity.verdict import Verdict

@@ -16,8 +16,9 @@ from exporter.graph.node_formats import HeldPrecision
 from exporter.graph.program import Program
 from exporter.interpret.format_cost import Costs, held_of_ops, shifted_weights
 from exporter.interpret.sliced_linear import LinearSlices
-from exporter.parity.compare import accumulate, measure, measure_exact, same_bits
+from exporter.parity.compare import measure, measure_exact, same_bits
 from exporter.parity.measurement import Distance, Measurement, Role
+from exporter.parity.merge import accumulate
 from exporter.parity.tolerance import Policy, declared_formats, natural_scale
 
 

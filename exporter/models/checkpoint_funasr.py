@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from exporter.config import Pipeline
 from exporter.config.foreign_yaml import read_foreign_yaml
-from exporter.core.errors import ConfigError, WeightsError
+from exporter.core.errors import WeightsError
 from exporter.core.reading import Door, reason
-from exporter.models.funasr_layouts import Layout
-from exporter.models.weights import read_model_pt
+from exporter.core.tensors import TensorSpec
+from exporter.models.built import Built
+from exporter.models.stated import refuse_other, same, same_rate, same_setting
+from exporter.models.weights import (
+    WeightsSource,
+    describe_weights,
+    load_strictly,
+    read_model_pt,
+    seed_module,
+    weights_of,
+)
 from exporter.speech.cmvn import read_am_mvn
 
 S = TypeVar("S", bound=BaseModel)
@@ -41,6 +50,27 @@ _FRONTEND = {
     "lfr_m": ("lfr_m", 1),
     "lfr_n": ("lfr_n", 1),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a checkpoint of one kind of model states, and where.
+
+    Attributes:
+        kind: the class that ``config.yaml`` names.
+        sections: sections of ``config.yaml`` that hold settings -> what our names of them have in
+            front.
+        fixed: per section, keys that a pipeline cannot choose and the only value supported.
+        sizes: settings that FunASR itself takes from tokenizer and front end -> the tensor of
+            ``model.pt`` and its axis that tell them.
+        defaults: what FunASR takes for settings that ``config.yaml`` leaves out, by our names.
+    """
+
+    kind: str
+    sections: Mapping[str, str]
+    fixed: Mapping[str, Mapping[str, Any]]
+    sizes: Mapping[str, tuple[str, int]]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +106,7 @@ class Checkpoint:
             if key in type(settings).model_fields
         }
         for key in settings.model_fields_set & known.keys():
-            ours = getattr(settings, key)
-            if ours != known[key]:
-                raise ConfigError(
-                    f"{key} is {ours!r}, but the checkpoint says {known[key]!r}",
-                    where=pipeline.where("model", "settings", key),
-                    remedy=f"remove the setting or write {key}: {known[key]!r}",
-                )
+            same_setting(pipeline, key, getattr(settings, key), known[key])
         try:
             return type(settings).model_validate(
                 {**settings.model_dump(exclude_unset=True), **known}
@@ -125,12 +149,7 @@ def read_checkpoint(folder: Path, *, layout: Layout, pipeline: Pipeline) -> Chec
                 remedy="give the whole checkpoint folder",
             )
     for section, fixed in layout.fixed.items():
-        stated = config.section(section)
-        for key, only in fixed.items():
-            if stated.get(key, only) != only:
-                raise WeightsError(
-                    f"{section}.{key} is {stated[key]!r}; only {only!r} is supported", where=where
-                )
+        refuse_other(config.section(section), fixed, where, prefix=f"{section}.")
     _same_features(config.section("frontend_conf"), where, pipeline)
     described = (
         dict(layout.defaults)
@@ -158,6 +177,53 @@ def read_checkpoint(folder: Path, *, layout: Layout, pipeline: Pipeline) -> Chec
         statistics=statistics,
         tokens=tokens,
     )
+
+
+Recogniser = tuple[nn.Module, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
+"""A module, its inputs besides the features, and its outputs."""
+
+
+def build_recogniser(
+    pipeline: Pipeline, settings: S, layout: Layout, made: Callable[[S], Recogniser]
+) -> Built:
+    """A recogniser on features, with the weights that a pipeline names.
+
+    Args:
+        made: makes the module, without weights, at what checkpoint and pipeline set.
+    """
+    source = weights_of(pipeline)
+    settings, checkpoint = merged(settings, source, layout, pipeline)
+    module, inputs, outputs = made(settings)
+    fill(module, checkpoint, pipeline)
+    module.eval().requires_grad_(False)
+    return Built(
+        module=module,
+        takes="features",
+        feature_size=settings.model_dump()["input_size"],
+        inputs=inputs,
+        outputs=outputs,
+        weights=describe_weights(module, source),
+        tokens=checkpoint.tokens if checkpoint else None,
+        statistics=checkpoint.statistics if checkpoint else None,
+    )
+
+
+def merged(
+    settings: S, source: WeightsSource, layout: Layout, pipeline: Pipeline
+) -> tuple[S, Checkpoint | None]:
+    """The settings with what the checkpoint states, if there is one, and the checkpoint."""
+    if source.folder is None:
+        return settings, None
+    checkpoint = read_checkpoint(source.folder, layout=layout, pipeline=pipeline)
+    return checkpoint.merged(settings, pipeline), checkpoint
+
+
+def fill(module: nn.Module, checkpoint: Checkpoint | None, pipeline: Pipeline) -> None:
+    """Give a module the checkpoint's weights, or seeded ones."""
+    if checkpoint is None:
+        seed_module(module, pipeline.model.seed)
+    else:
+        load_strictly(module, read_model_pt(checkpoint.model_pt), where=str(checkpoint.model_pt))
 
 
 def _sizes(model_pt: Path, layout: Layout) -> dict[str, int]:
@@ -204,21 +270,10 @@ def _read_config(path: Path) -> Config:
 
 
 def _same_features(frontend: dict[str, Any], where: str, pipeline: Pipeline) -> None:
-    rate = frontend.get("fs", 16000)
-    if rate != pipeline.sample_rate_hz:
-        raise ConfigError(
-            f"the sample rate is {pipeline.sample_rate_hz}, but {where} says {rate}",
-            where=pipeline.where("sample_rate_hz"),
-            remedy=f"write sample_rate_hz: {rate}",
-        )
+    same_rate(pipeline, frontend.get("fs", 16000), where)
     for theirs, (ours, default) in _FRONTEND.items():
         stated, used = frontend.get(theirs, default), getattr(pipeline.features, ours)
-        if stated != used:
-            raise ConfigError(
-                f"{ours} is {used!r}, but {where} says {stated!r}",
-                where=pipeline.where("features", ours),
-                remedy=f"write {ours}: {stated}",
-            )
+        same(pipeline, ("features", ours), used, stated, f"{where} says")
 
 
 def read_tokens(folder: Path, vocab_size: int) -> tuple[str, ...] | None:

@@ -16,8 +16,9 @@ import yaml
 
 from exporter.config import Pipeline
 from exporter.config.foreign_yaml import read_foreign_yaml
-from exporter.core.errors import ConfigError, WeightsError
+from exporter.core.errors import WeightsError
 from exporter.core.reading import Door
+from exporter.models.stated import same_rate, same_setting
 
 _DOOR = Door(
     error=WeightsError,
@@ -27,15 +28,9 @@ _DOOR = Door(
 )
 HYPERPARAMS, EMBEDDING = "hyperparams.yaml", "embedding_model.ckpt"
 _MEL = ("n_mel_channels", "n_fft", "win_length", "hop_length", "mel_fmin", "mel_fmax")
-_NETWORK = (
-    "channels",
-    "kernel_sizes",
-    "dilations",
-    "groups",
-    "attention_channels",
-    "res2net_scale",
-    "se_channels",
-    "lin_neurons",
+_NETWORK = tuple(
+    "channels kernel_sizes dilations groups attention_channels res2net_scale se_channels "
+    "lin_neurons".split()
 )
 # What the graph is written for; other values need another graph.
 _FIXED = {
@@ -93,21 +88,9 @@ def check_hyperparams(folder: Path, settings: Mapping[str, Any], pipeline: Pipel
     network = stated.get("embedding_model")
     if isinstance(network, Mapping):
         found |= {key: _resolved(network[key], stated) for key in _NETWORK if key in network}
-    rate = stated.get("sample_rate", pipeline.sample_rate_hz)
-    if rate != pipeline.sample_rate_hz:
-        raise ConfigError(
-            f"the sample rate is {pipeline.sample_rate_hz}, but {file} says {rate}",
-            where=pipeline.where("sample_rate_hz"),
-            remedy=f"write sample_rate_hz: {rate}",
-        )
+    same_rate(pipeline, stated.get("sample_rate", pipeline.sample_rate_hz), file)
     for key, theirs in found.items():
-        ours = settings[key]
-        if (list(ours) if isinstance(ours, tuple) else ours) != theirs:
-            raise ConfigError(
-                f"{key} is {ours!r}, but {file} says {theirs!r}",
-                where=pipeline.where("model", "settings", key),
-                remedy=f"write {key}: {theirs}",
-            )
+        same_setting(pipeline, key, settings[key], theirs, f"{file} says")
 
 
 def _check_fixed(stated: Mapping[str, Any], file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Greedy CTC decoding as array operations, so that it exports."""
+"""Greedy CTC decoding, and dropping entries of rows, as array operations, so that they export."""
 
 from __future__ import annotations
 
@@ -27,9 +27,25 @@ def greedy_ctc(logits: Tensor, lengths: Tensor, blank: int = 0) -> tuple[Tensor,
     before = torch.cat([torch.full_like(best[:, :1], blank), best[:, :-1]], dim=1)
     place = torch.arange(best.shape[1], device=best.device)
     kept = (best != before) & (best != blank) & (place < lengths.unsqueeze(1))
+    return moved_to_front(best, kept)
+
+
+def moved_to_front(values: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Move what is kept of each row to its front, in order.
+
+        values    7 9 2 5
+        kept      + - - +
+        result    7 5 -1 -1,  2
+
+    Args:
+        values: ``[R, N]`` int64.
+        kept: ``[R, N]`` bool.
+
+    Returns:
+        ``[R, N]`` int64, padded with -1; how many were kept, ``[R]`` int64.
+    """
     seen = kept.to(torch.int64).cumsum(1)
-    # Frames that are not kept all write -1 into one column too many, which is then cut off.
-    target = torch.where(kept, seen - 1, best.shape[1])
-    label = torch.where(kept, best, -1)
-    wide = torch.full_like(torch.cat([best, best[:, :1]], dim=1), -1)
-    return wide.scatter(1, target, label)[:, :-1], seen[:, -1]
+    # What is dropped all writes -1 into one column too many, which is then cut off.
+    target = torch.where(kept, seen - 1, values.shape[1])
+    wide = torch.full_like(torch.cat([values, values[:, :1]], dim=1), -1)
+    return wide.scatter(1, target, torch.where(kept, values, -1))[:, :-1], seen[:, -1]

@@ -15,23 +15,23 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import Field, Strict, model_validator
 from torch import Tensor, nn
 
 from exporter.config import Pipeline
-from exporter.core.errors import MissingPackageError
+from exporter.config.section import Section
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
 from exporter.models.checkpoint_speechbrain import EMBEDDING, check_hyperparams
 from exporter.models.ecapa_layers import EcapaEmbedding
 from exporter.models.settings import MOST_WIDTH, read_settings
-from exporter.models.upstream import quiet_upstream
+from exporter.models.upstream import upstream_package
 from exporter.models.weights import (
     describe_weights,
     load_strictly,
     read_model_pt,
-    resolve_weights,
     seed_module,
+    weights_of,
 )
 from exporter.speech.mel import MelSpectrogram
 
@@ -43,10 +43,8 @@ Many = Annotated[
 ]
 
 
-class Settings(BaseModel):
+class Settings(Section):
     """``model.settings``; the defaults are the published size. Names are SpeechBrain's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     n_mel_channels: int = Field(default=80, ge=1, le=MOST_WIDTH)
     n_fft: int = Field(default=1024, ge=2, le=MOST_WIDTH)
@@ -123,8 +121,7 @@ def build(pipeline: Pipeline) -> Built:
         MissingPackageError: speechbrain is not installed.
     """
     settings = read_settings(Settings, pipeline)
-    where = pipeline.where("model", "weights")
-    source = resolve_weights(pipeline.model.weights, seed=pipeline.model.seed, where=where)
+    source = weights_of(pipeline)
     normalizer, upstream = upstream_modules(settings)
     if source.folder is None:
         seed_module(upstream, pipeline.model.seed)
@@ -159,15 +156,9 @@ def upstream_modules(settings: Settings) -> tuple[Any, Any]:
     Raises:
         MissingPackageError: speechbrain, or what it needs, is not installed.
     """
-    try:
-        with quiet_upstream():
-            from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
-            from speechbrain.processing.features import InputNormalization
-    except (ImportError, OSError) as error:  # OSError: torchaudio's library of another torch
-        raise MissingPackageError(
-            f"ecapa_mel needs the package speechbrain ({error})",
-            remedy="install it with: scripts/install-upstream speechbrain",
-        ) from error
+    with upstream_package("ecapa_mel", "speechbrain", "scripts/install-upstream speechbrain"):
+        from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+        from speechbrain.processing.features import InputNormalization
     with torch.device("meta"):
         network = ECAPA_TDNN(
             input_size=settings.n_mel_channels,
@@ -188,33 +179,18 @@ def _inputs(sample_rate_hz: int) -> tuple[TensorSpec, ...]:
     samples = Axis(name="num_samples", minimum=SHORTEST)
     unit = f"samples at {sample_rate_hz} Hz"
     return (
-        TensorSpec(
-            name="waveform",
-            dtype="float32",
-            shape=("batch", "num_samples"),
-            axes=(batch, samples),
-            unit=unit,
-        ),
-        TensorSpec(
-            name="waveform_lengths", dtype="int64", shape=("batch",), axes=(batch,), unit=unit
-        ),
+        TensorSpec.of("waveform", "float32", batch, samples, unit=unit),
+        TensorSpec.of("waveform_lengths", "int64", batch, unit=unit),
     )
 
 
 def _outputs(settings: Settings) -> tuple[TensorSpec, ...]:
     batch, frames = Axis(name="batch", minimum=1), Axis(name="num_frames", minimum=1)
+    unit = f"natural logarithm, a frame per {settings.hop_length} samples"
     return (
-        TensorSpec(
-            name="embedding", dtype="float32", shape=("batch", settings.lin_neurons), axes=(batch,)
-        ),
-        TensorSpec(
-            name="log_mel",
-            dtype="float32",
-            shape=("batch", settings.n_mel_channels, "num_frames"),
-            axes=(batch, frames),
-            unit=f"natural logarithm, a frame per {settings.hop_length} samples",
-        ),
-        TensorSpec(name="frames", dtype="int64", shape=("batch",), axes=(batch,), discrete=True),
+        TensorSpec.of("embedding", "float32", batch, settings.lin_neurons),
+        TensorSpec.of("log_mel", "float32", batch, settings.n_mel_channels, frames, unit=unit),
+        TensorSpec.of("frames", "int64", batch, discrete=True),
     )
 
 

@@ -137,20 +137,7 @@ def input_specs(
 
 
 def _axes(pipeline: Pipeline) -> dict[str, Axis]:
-    found = {}
-    for name in example_sizes(pipeline):
-        limits = pipeline.axes.get(name)
-        found[name] = (
-            Axis(name=name)
-            if limits is None
-            else Axis(
-                name=name,
-                minimum=limits.minimum,
-                maximum=limits.maximum,
-                multiple_of=limits.multiple_of,
-            )
-        )
-    return found
+    return {name: pipeline.axis(name) for name in example_sizes(pipeline)}
 
 
 def _call(factory: Any, pipeline: Pipeline, where: str) -> nn.Module:

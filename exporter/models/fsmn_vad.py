@@ -12,14 +12,15 @@ silence states leave. Two graphs are made of it (``model.settings.streaming``):
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from exporter.config import Features, Pipeline
-from exporter.core.errors import ConfigError, MissingPackageError
+from exporter.config.section import Section
+from exporter.core.errors import ConfigError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
-from exporter.models.checkpoint_funasr import Layout, read_checkpoint
+from exporter.models.checkpoint_funasr import Layout, fill, merged
 from exporter.models.fsmn_vad_stream import (
     FsmnScores,
     FsmnVadStream,
@@ -29,14 +30,8 @@ from exporter.models.fsmn_vad_stream import (
 )
 from exporter.models.import_alone import import_alone
 from exporter.models.settings import MOST_LAYERS, MOST_WIDTH, read_settings
-from exporter.models.upstream import quiet_upstream
-from exporter.models.weights import (
-    describe_weights,
-    load_strictly,
-    read_model_pt,
-    resolve_weights,
-    seed_module,
-)
+from exporter.models.upstream import FUNASR, upstream_package
+from exporter.models.weights import describe_weights, weights_of
 from exporter.speech.cmvn import Cmvn, seeded_cmvn
 from exporter.speech.fbank import KaldiFbank
 
@@ -48,10 +43,8 @@ LAYOUT = Layout(
 )
 
 
-class Settings(BaseModel):
+class Settings(Section):
     """``model.settings``; the defaults are the published size. Names are FunASR's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     streaming: bool = True
     input_dim: int = Field(default=400, ge=1, le=MOST_WIDTH)
@@ -82,19 +75,12 @@ def build(pipeline: Pipeline) -> Built:
         MissingPackageError: funasr is not installed.
     """
     settings = read_settings(Settings, pipeline)
-    where = pipeline.where("model", "weights")
-    source = resolve_weights(pipeline.model.weights, seed=pipeline.model.seed, where=where)
-    checkpoint = None
+    source = weights_of(pipeline)
     if source.folder is not None:
         _need_features(pipeline)
-        checkpoint = read_checkpoint(source.folder, layout=LAYOUT, pipeline=pipeline)
-        settings = checkpoint.merged(settings, pipeline)
+    settings, checkpoint = merged(settings, source, LAYOUT, pipeline)
     scores = FsmnScores(upstream_encoder(settings, pipeline), settings.sil_pdf_ids)
-    named = nn.ModuleDict({"encoder": scores.encoder})
-    if checkpoint is None:
-        seed_module(named, pipeline.model.seed)
-    else:
-        load_strictly(named, read_model_pt(checkpoint.model_pt), where=str(checkpoint.model_pt))
+    fill(nn.ModuleDict({"encoder": scores.encoder}), checkpoint, pipeline)
     statistics = checkpoint.statistics if checkpoint else None
     if not settings.streaming:
         scores.eval().requires_grad_(False)
@@ -133,14 +119,8 @@ def upstream_encoder(settings: Settings, pipeline: Pipeline) -> nn.Module:
             where=pipeline.where("model", "settings", "rorder"),
             remedy="write rstride: 1",
         )
-    try:
-        with quiet_upstream():
-            FSMN = import_alone("funasr.models.fsmn_vad_streaming.encoder").FSMN
-    except ImportError as error:
-        raise MissingPackageError(
-            f"FSMN-VAD needs the package funasr ({error})",
-            remedy="install it with: pip install funasr kaldi-native-fbank",
-        ) from error
+    with upstream_package("FSMN-VAD", *FUNASR):
+        FSMN = import_alone("funasr.models.fsmn_vad_streaming.encoder").FSMN
     with torch.device("meta"):
         return FSMN(**settings.model_dump(exclude={"streaming", "sil_pdf_ids"}))
 
@@ -192,25 +172,7 @@ def batch_outputs(settings: Settings) -> tuple[TensorSpec, ...]:
     """Specs of what a batch of recordings gives."""
     rows, steps = Axis(name="rows", minimum=1), Axis(name="num_scores", minimum=1)
     return (
-        TensorSpec(
-            name="scores",
-            dtype="float32",
-            shape=("rows", "num_scores", settings.output_dim),
-            axes=(rows, steps),
-        ),
-        TensorSpec(
-            name="speech_probs",
-            dtype="float32",
-            shape=("rows", "num_scores"),
-            axes=(rows, steps),
-            unit="probability per 10 ms",
-        ),
-        TensorSpec(
-            name="score_lengths",
-            dtype="int64",
-            shape=("rows",),
-            axes=(rows,),
-            discrete=True,
-            unit="scores in use",
-        ),
+        TensorSpec.of("scores", "float32", rows, steps, settings.output_dim),
+        TensorSpec.of("speech_probs", "float32", rows, steps, unit="probability per 10 ms"),
+        TensorSpec.of("score_lengths", "int64", rows, discrete=True, unit="scores in use"),
     )

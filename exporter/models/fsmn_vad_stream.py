@@ -157,26 +157,13 @@ def stream_inputs(
     """
     kept, unit = Axis(name="num_kept", minimum=0), f"samples at {sample_rate_hz} Hz"
     samples = Axis(name="num_samples", minimum=1)
+    before = f"{unit} that the chunk before kept"
     return (
-        TensorSpec(
-            name="waveform", dtype="float32", shape=("num_samples",), axes=(samples,), unit=unit
-        ),
-        TensorSpec(
-            name="final", dtype="int64", shape=(), choices={"more_follows": MORE, "end": END}
-        ),
-        TensorSpec(
-            name="samples",
-            dtype="float32",
-            shape=("num_kept",),
-            axes=(kept,),
-            unit=f"{unit} that the chunk before kept",
-            initial=0.0,
-        ),
-        TensorSpec(name="steps", dtype="int64", shape=(), unit="scores given so far", initial=0.0),
-        *(
-            TensorSpec(name=f"cache_{layer}", initial=0.0, **_cache(cache))
-            for layer in range(layers)
-        ),
+        TensorSpec.of("waveform", "float32", samples, unit=unit),
+        TensorSpec.of("final", "int64", choices={"more_follows": MORE, "end": END}),
+        TensorSpec.of("samples", "float32", kept, unit=before, initial=0.0),
+        TensorSpec.of("steps", "int64", unit="scores given so far", initial=0.0),
+        *(_memory(f"cache_{layer}", cache, initial=0.0) for layer in range(layers)),
     )
 
 
@@ -184,22 +171,17 @@ def stream_outputs(cache: tuple[int, ...], layers: int, states: int) -> tuple[Te
     """Specs of scores, and of what the next chunk takes."""
     steps, kept = Axis(name="num_scores", minimum=0), Axis(name="num_kept_next", minimum=0)
     return (
-        TensorSpec(name="scores", dtype="float32", shape=("num_scores", states), axes=(steps,)),
-        TensorSpec(
-            name="speech_probs",
-            dtype="float32",
-            shape=("num_scores",),
-            axes=(steps,),
-            unit="probability per 10 ms",
-        ),
-        TensorSpec(name="next_samples", dtype="float32", shape=("num_kept_next",), axes=(kept,)),
-        TensorSpec(name="next_steps", dtype="int64", shape=(), discrete=True),
-        *(TensorSpec(name=f"next_cache_{layer}", **_cache(cache)) for layer in range(layers)),
+        TensorSpec.of("scores", "float32", steps, states),
+        TensorSpec.of("speech_probs", "float32", steps, unit="probability per 10 ms"),
+        TensorSpec.of("next_samples", "float32", kept),
+        TensorSpec.of("next_steps", "int64", discrete=True),
+        *(_memory(f"next_cache_{layer}", cache) for layer in range(layers)),
     )
 
 
-def _cache(shape: tuple[int, ...]) -> dict[str, Any]:
-    return {"dtype": "float32", "shape": shape, "unit": "memory of the layer, oldest first"}
+def _memory(name: str, shape: tuple[int, ...], **more: Any) -> TensorSpec:
+    unit = "memory of the layer, oldest first"
+    return TensorSpec.of(name, "float32", *shape, unit=unit, **more)
 
 
 def stream_example(cache: tuple[int, ...], layers: int) -> dict[str, Tensor]:

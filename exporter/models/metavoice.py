@@ -17,19 +17,49 @@ zeros are no speaker at all).
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from exporter.config import Pipeline
+from exporter.config.section import Section
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
-from exporter.models.metavoice_checkpoint import read_checkpoint, resolve
-from exporter.models.metavoice_settings import SHORTEST_CACHE, Settings
-from exporter.models.settings import read_settings
-from exporter.models.weights import describe_weights, load_strictly, seed_module
+from exporter.models.metavoice_checkpoint import read_checkpoint
+from exporter.models.settings import MOST_LAYERS, MOST_WIDTH, read_settings
+from exporter.models.weights import describe_weights, load_strictly, seed_module, weights_of
 
+SHORTEST_CACHE = 8
 EXAMPLE = {"batch": 2, "num_tokens": 6, "cache_length": 24}
+
+
+class Settings(Section):
+    """``model.settings``; the defaults are "metavoice-1B". Names are upstream's."""
+
+    n_layer: int = Field(default=24, ge=1, le=MOST_LAYERS)
+    n_head: int = Field(default=16, ge=1, le=MOST_WIDTH)
+    dim: int = Field(default=2048, ge=1, le=MOST_WIDTH)
+    intermediate_size: int = Field(default=5632, ge=1, le=MOST_WIDTH)
+    vocab_size: int = Field(default=2562, ge=2, le=MOST_WIDTH)
+    block_size: int = Field(default=2048, ge=SHORTEST_CACHE, le=MOST_WIDTH)
+    speaker_emb_dim: int = Field(default=256, ge=1, le=MOST_WIDTH)
+    norm_eps: float = Field(default=1e-5, gt=0)
+    dtype: Literal["float32", "float16"] = "float32"
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Settings:
+        if self.dim % self.n_head:
+            raise ValueError(f"dim {self.dim} is no multiple of n_head {self.n_head}")
+        return self
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.dim // self.n_head
 
 
 class RMSNorm(nn.RMSNorm):
@@ -183,8 +213,7 @@ def build(pipeline: Pipeline) -> Built:
         WeightsError: the checkpoint is missing or does not fit.
     """
     settings = read_settings(Settings, pipeline)
-    where = pipeline.where("model", "weights")
-    source = resolve(pipeline.model.weights, seed=pipeline.model.seed, where=where)
+    source = weights_of(pipeline, files=True)
     module = on_meta(settings)
     if source.folder is None:
         seed_module(module, pipeline.model.seed)
@@ -211,50 +240,28 @@ def on_meta(settings: Settings) -> MetaVoice:
 
 def input_specs(settings: Settings) -> tuple[TensorSpec, ...]:
     """Specs of the inputs, in call order."""
-    batch, cache = Axis(name="batch"), Axis(name="cache_length", minimum=SHORTEST_CACHE)
-    shape = (settings.n_layer, "batch", settings.n_head, "cache_length", settings.head_dim)
-    kept = {"dtype": settings.dtype, "shape": shape, "axes": (batch, cache), "initial": 0.0}
+    batch, tokens = Axis(name="batch"), Axis(name="num_tokens")
+    cache = Axis(name="cache_length", minimum=SHORTEST_CACHE)
+    shape = (settings.n_layer, batch, settings.n_head, cache, settings.head_dim)
+    ids = f"token id below {settings.vocab_size}"
+    nobody = "speaker embedding; zeros for no speaker"
     return (
-        TensorSpec(
-            name="tokens",
-            dtype="int64",
-            shape=("batch", "num_tokens"),
-            axes=(batch, Axis(name="num_tokens")),
-            unit=f"token id below {settings.vocab_size}",
-            below=settings.vocab_size,
+        TensorSpec.of("tokens", "int64", batch, tokens, unit=ids, below=settings.vocab_size),
+        TensorSpec.of("speaker", settings.dtype, batch, settings.speaker_emb_dim, unit=nobody),
+        TensorSpec.of("start", "int64", unit="tokens before this call", below=settings.block_size),
+        *(
+            TensorSpec.of(name, settings.dtype, *shape, initial=0.0, unit="one slot per position")
+            for name in ("keys", "values")
         ),
-        TensorSpec(
-            name="speaker",
-            dtype=settings.dtype,
-            shape=("batch", settings.speaker_emb_dim),
-            axes=(batch,),
-            unit="speaker embedding; zeros for no speaker",
-        ),
-        TensorSpec(
-            name="start",
-            dtype="int64",
-            shape=(),
-            unit="tokens before this call",
-            below=settings.block_size,
-        ),
-        TensorSpec(name="keys", unit="one slot per position", **kept),
-        TensorSpec(name="values", unit="one slot per position", **kept),
     )
 
 
 def output_specs(settings: Settings) -> tuple[TensorSpec, ...]:
     """Specs of the results."""
-    inputs = {spec.name: spec for spec in input_specs(settings)}
-    tokens, keys = inputs["tokens"], inputs["keys"]
+    tokens, _, _, *kept = input_specs(settings)
     return (
-        TensorSpec(
-            name="logits",
-            dtype=settings.dtype,
-            shape=("batch", "num_tokens", settings.vocab_size),
-            axes=tokens.axes,
-        ),
-        TensorSpec(name="next_keys", dtype=keys.dtype, shape=keys.shape, axes=keys.axes),
-        TensorSpec(name="next_values", dtype=keys.dtype, shape=keys.shape, axes=keys.axes),
+        TensorSpec.of("logits", settings.dtype, *tokens.axes, settings.vocab_size),
+        *(replace(spec, name=f"next_{spec.name}", unit="", initial=None) for spec in kept),
     )
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from exporter.config import Pipeline
-from exporter.core.errors import ConfigError, WeightsError
-from exporter.models.metavoice_settings import Settings
-from exporter.models.weights import WeightsSource, checkpoint_path, read_pt, resolve_weights
+from exporter.config.section import Section
+from exporter.core.errors import WeightsError
+from exporter.models.stated import refuse_other, same_setting
+from exporter.models.weights import read_pt
 
 FILE = "first_stage.pt"
 _COMPILED = "_orig_mod."
@@ -52,19 +53,7 @@ _FIXED = {
 }
 
 
-def resolve(text: str, *, seed: int, where: str) -> WeightsSource:
-    """As ``resolve_weights``, but a single file is a checkpoint too.
-
-    Raises:
-        WeightsError: there is no such checkpoint.
-    """
-    file = checkpoint_path(text, where)
-    if file.is_file():
-        return WeightsSource(kind="folder", label=text, folder=file)
-    return resolve_weights(text, seed=seed, where=where)
-
-
-def read_checkpoint(path: Path, settings: Settings, pipeline: Pipeline) -> dict[str, Tensor]:
+def read_checkpoint(path: Path, settings: Section, pipeline: Pipeline) -> dict[str, Tensor]:
     """Read the tensors of a first stage by the names of ``MetaVoice``.
 
     Args:
@@ -99,15 +88,11 @@ def renamed(name: str) -> str:
     return name
 
 
-def _compare(stated: Any, settings: Settings, file: Path, pipeline: Pipeline) -> None:
+def _compare(stated: Any, settings: Section, file: Path, pipeline: Pipeline) -> None:
     """Compare ``model_args`` with the settings; a checkpoint without it is judged by shapes."""
     if not isinstance(stated, Mapping):
         return
-    for key, only in _FIXED.items():
-        if stated.get(key, only) != only:
-            raise WeightsError(
-                f"{key} is {stated[key]!r}; only {only!r} is supported", where=str(file)
-            )
+    refuse_other(stated, _FIXED, file)
     vocabulary = stated.get("vocab_sizes")
     sizes = {ours: stated[theirs] for theirs, ours in _SIZES.items() if theirs in stated}
     if isinstance(vocabulary, list | tuple):
@@ -117,10 +102,4 @@ def _compare(stated: Any, settings: Settings, file: Path, pipeline: Pipeline) ->
             )
         sizes["vocab_size"] = vocabulary[0]
     for key, value in sizes.items():
-        ours = getattr(settings, key)
-        if ours != value:
-            raise ConfigError(
-                f"{key} is {ours!r}, but the checkpoint says {value!r}",
-                where=pipeline.where("model", "settings", key),
-                remedy=f"write {key}: {value!r}",
-            )
+        same_setting(pipeline, key, getattr(settings, key), value)

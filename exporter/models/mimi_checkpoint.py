@@ -17,16 +17,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from exporter.config import Pipeline
-from exporter.core.errors import ConfigError, WeightsError
+from exporter.core.errors import WeightsError
 from exporter.core.files import name_of_open, open_regular
 from exporter.core.reading import reason
-from exporter.models.weights import (
-    DAMAGED_SAFETENSORS,
-    DOOR,
-    WeightsSource,
-    checkpoint_path,
-    resolve_weights,
-)
+from exporter.models.stated import refuse_other, same_rate, same_setting
+from exporter.models.weights import DAMAGED_SAFETENSORS, DOOR
 
 _TENSORS = replace(DOOR, says="this is no readable safetensors file")
 KYUTAI, TRANSFORMERS = "decoder.model.", "decoder.layers."
@@ -49,18 +44,6 @@ _FIXED = {
     "trim_right_ratio": 1.0,
     "audio_channels": 1,
 }
-
-
-def resolve(text: str, *, seed: int, where: str) -> WeightsSource:
-    """As ``resolve_weights``, but a single file is a checkpoint too.
-
-    Raises:
-        WeightsError: there is no such checkpoint.
-    """
-    file = checkpoint_path(text, where)
-    if file.is_file():
-        return WeightsSource(kind="folder", label=text, folder=file)
-    return resolve_weights(text, seed=seed, where=where)
 
 
 def read_decoder(path: Path, names: Mapping[str, str]) -> tuple[dict[str, Tensor], Path]:
@@ -125,23 +108,8 @@ def check_config(path: Path, settings: Mapping[str, Any], pipeline: Pipeline) ->
     if config.get("model_type", "mimi") != "mimi":
         # A folder of moshi: its config.json describes the language model.
         return
-    for key, only in _FIXED.items():
-        if config.get(key, only) != only:
-            raise WeightsError(
-                f"{key} is {config[key]!r}; only {only!r} is supported", where=str(file)
-            )
-    rate = config.get("sampling_rate", pipeline.sample_rate_hz)
-    if rate != pipeline.sample_rate_hz:
-        raise ConfigError(
-            f"the sample rate is {pipeline.sample_rate_hz}, but {file} says {rate}",
-            where=pipeline.where("sample_rate_hz"),
-            remedy=f"write sample_rate_hz: {rate}",
-        )
+    refuse_other(config, _FIXED, file)
+    same_rate(pipeline, config.get("sampling_rate", pipeline.sample_rate_hz), file)
     for theirs, ours in _CONFIG.items():
-        stated, used = config.get(theirs), settings[ours]
-        if stated is not None and stated != (list(used) if isinstance(used, tuple) else used):
-            raise ConfigError(
-                f"{ours} is {used!r}, but {file} says {theirs} is {stated!r}",
-                where=pipeline.where("model", "settings", ours),
-                remedy=f"write {ours}: {stated}",
-            )
+        if (stated := config.get(theirs)) is not None:
+            same_setting(pipeline, ours, settings[ours], stated, f"{file} says {theirs} is")

@@ -17,26 +17,24 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import Field, Strict
 from torch import Tensor, nn
 
 from exporter.config import Pipeline
-from exporter.core.errors import MissingPackageError
+from exporter.config.section import Section
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
-from exporter.models.mimi_checkpoint import check_config, read_decoder, resolve
+from exporter.models.mimi_checkpoint import check_config, read_decoder
 from exporter.models.mimi_layers import by_moshi_names, convolutions
 from exporter.models.mimi_stream import NEXT, StreamingMimiDecoder
 from exporter.models.seeding import seed_weights
 from exporter.models.settings import MOST_LAYERS, MOST_WIDTH, read_settings
-from exporter.models.upstream import quiet_upstream
-from exporter.models.weights import describe_weights, load_strictly
+from exporter.models.upstream import upstream_package
+from exporter.models.weights import describe_weights, load_strictly, weights_of
 
 
-class Settings(BaseModel):
+class Settings(Section):
     """``model.settings``; the defaults are the published size. Names of sizes are moshi's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     implementation: Literal["moshi", "transformers"] = "moshi"
     streaming: bool = False
@@ -78,8 +76,7 @@ def build(pipeline: Pipeline) -> Built:
         MissingPackageError: moshi, or transformers, is not installed.
     """
     settings = read_settings(Settings, pipeline)
-    where = pipeline.where("model", "weights")
-    source = resolve(pipeline.model.weights, seed=pipeline.model.seed, where=where)
+    source = weights_of(pipeline, files=True)
     decoder = upstream_decoder(settings)
     named = by_moshi_names(decoder)
     if source.folder is None:
@@ -94,7 +91,7 @@ def build(pipeline: Pipeline) -> Built:
         module=module,
         takes="tensors",
         inputs=(_frames(settings), *_states(module, "")),
-        outputs=(_waveform(settings, pipeline.sample_rate_hz), *_states(module, NEXT)),
+        outputs=(_waveform(pipeline.sample_rate_hz), *_states(module, NEXT)),
         weights=describe_weights(named, source),
     )
 
@@ -112,14 +109,8 @@ def upstream_decoder(settings: Settings) -> Any:
 
 
 def _moshi(settings: Settings) -> Any:
-    try:
-        with quiet_upstream():
-            from moshi.modules.seanet import SEANetDecoder
-    except ImportError as error:
-        raise MissingPackageError(
-            f"implementation 'moshi' needs the package moshi ({error})",
-            remedy="install it with: scripts/install-upstream moshi",
-        ) from error
+    with upstream_package("implementation 'moshi'", "moshi", "scripts/install-upstream moshi"):
+        from moshi.modules.seanet import SEANetDecoder
     sizes = settings.model_dump(exclude={"implementation", "streaming", "ratios"})
     return SEANetDecoder(
         channels=1,
@@ -135,15 +126,10 @@ def _moshi(settings: Settings) -> Any:
 
 
 def _transformers(settings: Settings) -> Any:
-    try:
-        with quiet_upstream():
-            from transformers import MimiConfig
-            from transformers.models.mimi.modeling_mimi import MimiDecoder
-    except ImportError as error:
-        raise MissingPackageError(
-            f"implementation 'transformers' needs the package transformers ({error})",
-            remedy="install it with: scripts/install-upstream transformers",
-        ) from error
+    install = "scripts/install-upstream transformers"
+    with upstream_package("implementation 'transformers'", "transformers", install):
+        from transformers import MimiConfig
+        from transformers.models.mimi.modeling_mimi import MimiDecoder
     return MimiDecoder(
         MimiConfig(
             hidden_size=settings.dimension,
@@ -170,39 +156,29 @@ def transformers_names(decoder: Any) -> dict[str, str]:
     return names
 
 
-def _axes() -> tuple[Axis, Axis]:
-    return Axis(name="batch", minimum=1), Axis(name="frames", minimum=1)
+_BATCH = Axis(name="batch", minimum=1)
 
 
 def _frames(settings: Settings) -> TensorSpec:
-    return TensorSpec(
-        name="z",
-        dtype="float32",
-        shape=("batch", settings.dimension, "frames"),
-        axes=_axes(),
-        unit="codec frames behind the decoder's transformer and upsampling",
-    )
+    frames = Axis(name="frames", minimum=1)
+    unit = "codec frames behind the decoder's transformer and upsampling"
+    return TensorSpec.of("z", "float32", _BATCH, settings.dimension, frames, unit=unit)
 
 
-def _waveform(settings: Settings, sample_rate_hz: int) -> TensorSpec:
-    return TensorSpec(
-        name="waveform",
-        dtype="float32",
-        shape=("batch", 1, "num_samples"),
-        axes=(_axes()[0], Axis(name="num_samples", minimum=1)),
-        unit=f"samples at {sample_rate_hz} Hz",
-    )
+def _waveform(sample_rate_hz: int) -> TensorSpec:
+    samples = Axis(name="num_samples", minimum=1)
+    unit = f"samples at {sample_rate_hz} Hz"
+    return TensorSpec.of("waveform", "float32", _BATCH, 1, samples, unit=unit)
 
 
 def _states(module: nn.Module, prefix: str) -> tuple[TensorSpec, ...]:
     if not isinstance(module, StreamingMimiDecoder):
         return ()
     return tuple(
-        TensorSpec(
-            name=prefix + item.state,
-            dtype="float32",
-            shape=("batch", item.channels, item.carried),
-            axes=(_axes()[0],),
+        TensorSpec.of(
+            prefix + item.state,
+            "float32",
+            *(_BATCH, item.channels, item.carried),
             initial=None if prefix else 0.0,
             unit=f"carried by {item.name.rpartition('.')[0]}; zeros before the first chunk",
         )

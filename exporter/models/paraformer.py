@@ -17,27 +17,19 @@ from itertools import chain
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from exporter.config import Pipeline
-from exporter.core.errors import MissingPackageError
+from exporter.config.section import Section
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
-from exporter.models.checkpoint_funasr import Checkpoint, read_checkpoint
+from exporter.models.checkpoint_funasr import Layout, Recogniser, build_recogniser
 from exporter.models.cif import CifPredictor, fire
-from exporter.models.funasr_layouts import PARAFORMER
+from exporter.models.ctc import moved_to_front
 from exporter.models.import_alone import import_alone
-from exporter.models.kept import moved_to_front
 from exporter.models.settings import MOST_LAYERS, MOST_WIDTH, read_settings
-from exporter.models.upstream import quiet_upstream
-from exporter.models.weights import (
-    describe_weights,
-    load_strictly,
-    read_model_pt,
-    resolve_weights,
-    seed_module,
-)
+from exporter.models.upstream import FUNASR, upstream_package
 
 _REGISTERED = (
     "funasr.models.paraformer.cif_predictor",
@@ -45,15 +37,41 @@ _REGISTERED = (
     "funasr.models.sanm.encoder",
 )
 """They register the classes that are asked for by name."""
+LAYOUT = Layout(
+    kind="Paraformer",
+    sections={"encoder_conf": "", "decoder_conf": "decoder_", "predictor_conf": ""},
+    fixed={
+        "encoder_conf": {
+            "input_layer": "pe",
+            "normalize_before": True,
+            "concat_after": False,
+            "selfattention_layer_type": "sanm",
+            "positionwise_layer_type": "linear",
+        },
+        "decoder_conf": {"normalize_before": True, "concat_after": False, "input_layer": "embed"},
+        "predictor_conf": {"threshold": 1.0},
+        "model_conf": {"ctc_weight": 0.0, "share_embedding": False},
+    },
+    sizes={
+        "vocab_size": ("decoder.output_layer.weight", 0),
+        "input_size": ("encoder.encoders0.0.norm1.weight", 0),
+    },
+    defaults={
+        "output_size": 256,
+        "num_blocks": 6,
+        "decoder_num_blocks": 6,
+        "decoder_att_layer_num": 6,
+        "decoder_kernel_size": 21,
+        "tail_threshold": 0.0,
+    },
+)
 
 
-class Settings(BaseModel):
+class Settings(Section):
     """``model.settings``; the defaults are the published size.
 
     Names are FunASR's, those of the decoder with ``decoder_`` in front.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     input_size: int = Field(default=560, ge=4, le=MOST_WIDTH)
     vocab_size: int = Field(default=8404, ge=4, le=MOST_WIDTH)
@@ -170,43 +188,19 @@ def build(pipeline: Pipeline) -> Built:
         WeightsError: the checkpoint is missing or does not fit.
         MissingPackageError: funasr is not installed.
     """
-    settings = read_settings(Settings, pipeline)
-    where = pipeline.where("model", "weights")
-    source = resolve_weights(pipeline.model.weights, seed=pipeline.model.seed, where=where)
-    checkpoint: Checkpoint | None = None
-    if source.folder is not None:
-        checkpoint = read_checkpoint(source.folder, layout=PARAFORMER, pipeline=pipeline)
-        settings = checkpoint.merged(settings, pipeline)
-    module = ParaformerRecogniser(upstream_model(settings))
-    if checkpoint is None:
-        seed_module(module, pipeline.model.seed)
-    else:
-        load_strictly(module, read_model_pt(checkpoint.model_pt), where=str(checkpoint.model_pt))
-    module.eval().requires_grad_(False)
-    return Built(
-        module=module,
-        takes="features",
-        feature_size=settings.input_size,
-        inputs=(),
-        outputs=output_specs(settings),
-        weights=describe_weights(module, source),
-        tokens=checkpoint.tokens if checkpoint else None,
-        statistics=checkpoint.statistics if checkpoint else None,
-    )
+
+    def made(settings: Settings) -> Recogniser:
+        return ParaformerRecogniser(upstream_model(settings)), (), output_specs(settings)
+
+    return build_recogniser(pipeline, read_settings(Settings, pipeline), LAYOUT, made)
 
 
 def upstream_model(settings: Settings) -> Any:
     """Return FunASR's ``Paraformer`` on the meta device: shapes, but no memory yet."""
-    try:
-        with quiet_upstream():
-            for name in _REGISTERED:
-                import_alone(name)
-            upstream = import_alone("funasr.models.paraformer.model")
-    except ImportError as error:
-        raise MissingPackageError(
-            f"Paraformer needs the package funasr ({error})",
-            remedy="install it with: pip install funasr kaldi-native-fbank",
-        ) from error
+    with upstream_package("Paraformer", *FUNASR):
+        for name in _REGISTERED:
+            import_alone(name)
+        upstream = import_alone("funasr.models.paraformer.model")
     with torch.device("meta"):
         return upstream.Paraformer(
             encoder="SANMEncoder",
@@ -242,22 +236,10 @@ def output_specs(settings: Settings) -> tuple[TensorSpec, ...]:
     """Return the specs of what the recogniser returns, one row per row of features."""
     rows = Axis(name="rows", minimum=1)
     tokens = Axis(name="num_tokens", minimum=1)
-    lengths = {"dtype": "int64", "shape": ("rows",), "axes": (rows,), "discrete": True}
+    fired, ids = "embeddings that fired", "token id, -1 behind the last"
     return (
-        TensorSpec(
-            name="logits",
-            dtype="float32",
-            shape=("rows", "num_tokens", settings.vocab_size),
-            axes=(rows, tokens),
-        ),
-        TensorSpec(name="logit_lengths", unit="embeddings that fired", **lengths),
-        TensorSpec(
-            name="token_ids",
-            dtype="int64",
-            shape=("rows", "num_tokens"),
-            axes=(rows, tokens),
-            discrete=True,
-            unit="token id, -1 behind the last",
-        ),
-        TensorSpec(name="token_lengths", unit="tokens", **lengths),
+        TensorSpec.of("logits", "float32", rows, tokens, settings.vocab_size),
+        TensorSpec.of("logit_lengths", "int64", rows, discrete=True, unit=fired),
+        TensorSpec.of("token_ids", "int64", rows, tokens, discrete=True, unit=ids),
+        TensorSpec.of("token_lengths", "int64", rows, discrete=True, unit="tokens"),
     )

@@ -13,34 +13,36 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from exporter.config import Pipeline
-from exporter.core.errors import MissingPackageError
+from exporter.config.section import Section
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
-from exporter.models.checkpoint_funasr import Checkpoint, read_checkpoint
+from exporter.models.checkpoint_funasr import Layout, Recogniser, build_recogniser
 from exporter.models.ctc import greedy_ctc
-from exporter.models.funasr_layouts import SENSE_VOICE
 from exporter.models.import_alone import import_alone
 from exporter.models.settings import MOST_LAYERS, MOST_WIDTH, read_settings
-from exporter.models.upstream import quiet_upstream
-from exporter.models.weights import (
-    describe_weights,
-    load_strictly,
-    read_model_pt,
-    resolve_weights,
-    seed_module,
-)
+from exporter.models.upstream import FUNASR, upstream_package
 
 PROMPT_FRAMES = 4
+LAYOUT = Layout(
+    kind="SenseVoiceSmall",
+    sections={"encoder_conf": ""},
+    fixed={
+        "encoder_conf": {
+            "normalize_before": True,
+            "concat_after": False,
+            "selfattention_layer_type": "sanm",
+        }
+    },
+    sizes={"vocab_size": ("ctc.ctc_lo.weight", 0), "input_size": ("embed.weight", 1)},
+)
 
 
-class Settings(BaseModel):
+class Settings(Section):
     """``model.settings``; the defaults are the published size. Names are FunASR's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     input_size: int = Field(default=560, ge=4, le=MOST_WIDTH)
     vocab_size: int = Field(default=25055, ge=2, le=MOST_WIDTH)
@@ -109,42 +111,18 @@ def build(pipeline: Pipeline) -> Built:
         WeightsError: the checkpoint is missing or does not fit.
         MissingPackageError: funasr is not installed.
     """
-    settings = read_settings(Settings, pipeline)
-    where = pipeline.where("model", "weights")
-    source = resolve_weights(pipeline.model.weights, seed=pipeline.model.seed, where=where)
-    checkpoint: Checkpoint | None = None
-    if source.folder is not None:
-        checkpoint = read_checkpoint(source.folder, layout=SENSE_VOICE, pipeline=pipeline)
-        settings = checkpoint.merged(settings, pipeline)
-    upstream = upstream_model(settings)
-    module = SenseVoiceRecogniser(upstream)
-    if checkpoint is None:
-        seed_module(module, pipeline.model.seed)
-    else:
-        load_strictly(module, read_model_pt(checkpoint.model_pt), where=str(checkpoint.model_pt))
-    module.eval().requires_grad_(False)
-    return Built(
-        module=module,
-        takes="features",
-        feature_size=settings.input_size,
-        inputs=prompt_inputs(upstream),
-        outputs=output_specs(settings),
-        weights=describe_weights(module, source),
-        tokens=checkpoint.tokens if checkpoint else None,
-        statistics=checkpoint.statistics if checkpoint else None,
-    )
+
+    def made(settings: Settings) -> Recogniser:
+        upstream = upstream_model(settings)
+        return SenseVoiceRecogniser(upstream), prompt_inputs(upstream), output_specs(settings)
+
+    return build_recogniser(pipeline, read_settings(Settings, pipeline), LAYOUT, made)
 
 
 def upstream_model(settings: Settings) -> Any:
     """Return FunASR's ``SenseVoiceSmall`` on the meta device: shapes, but no memory yet."""
-    try:
-        with quiet_upstream():
-            upstream = import_alone("funasr.models.sense_voice.model")
-    except ImportError as error:
-        raise MissingPackageError(
-            f"SenseVoice needs the package funasr ({error})",
-            remedy="install it with: pip install funasr kaldi-native-fbank",
-        ) from error
+    with upstream_package("SenseVoice", *FUNASR):
+        upstream = import_alone("funasr.models.sense_voice.model")
     encoder = settings.model_dump(exclude={"input_size", "vocab_size"})
     with torch.device("meta"):
         return upstream.SenseVoiceSmall(
@@ -167,21 +145,10 @@ def upstream_model(settings: Settings) -> Any:
 
 def prompt_inputs(upstream: Any) -> tuple[TensorSpec, ...]:
     """Return the specs of ``language`` and ``text_norm`` with upstream's names of their values."""
-    return (
-        TensorSpec(
-            name="language",
-            dtype="int64",
-            shape=(),
-            choices=dict(upstream.lid_dict),
-            unit="row of the prompt embedding",
-        ),
-        TensorSpec(
-            name="text_norm",
-            dtype="int64",
-            shape=(),
-            choices=dict(upstream.textnorm_dict),
-            unit="row of the prompt embedding",
-        ),
+    rows = {"language": upstream.lid_dict, "text_norm": upstream.textnorm_dict}
+    return tuple(
+        TensorSpec.of(name, "int64", choices=dict(known), unit="row of the prompt embedding")
+        for name, known in rows.items()
     )
 
 
@@ -189,24 +156,10 @@ def output_specs(settings: Settings) -> tuple[TensorSpec, ...]:
     """Return the specs of what the recogniser returns, one row per row of features."""
     rows = Axis(name="rows", minimum=1)
     frames = Axis(name="num_frames", minimum=PROMPT_FRAMES + 1)
-    lengths = {"dtype": "int64", "shape": ("rows",), "axes": (rows,), "discrete": True}
+    length, ids = "frames of 60 ms, the prompt's four included", "token id, -1 behind the last"
     return (
-        TensorSpec(
-            name="logits",
-            dtype="float32",
-            shape=("rows", "num_frames", settings.vocab_size),
-            axes=(rows, frames),
-        ),
-        TensorSpec(
-            name="logit_lengths", unit="frames of 60 ms, the prompt's four included", **lengths
-        ),
-        TensorSpec(
-            name="token_ids",
-            dtype="int64",
-            shape=("rows", "num_frames"),
-            axes=(rows, frames),
-            discrete=True,
-            unit="token id, -1 behind the last",
-        ),
-        TensorSpec(name="token_lengths", unit="tokens", **lengths),
+        TensorSpec.of("logits", "float32", rows, frames, settings.vocab_size),
+        TensorSpec.of("logit_lengths", "int64", rows, discrete=True, unit=length),
+        TensorSpec.of("token_ids", "int64", rows, frames, discrete=True, unit=ids),
+        TensorSpec.of("token_lengths", "int64", rows, discrete=True, unit="tokens"),
     )

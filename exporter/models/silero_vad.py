@@ -18,10 +18,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from exporter.config import Pipeline
+from exporter.config.section import Section
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
@@ -43,10 +44,8 @@ PACKAGE = "package"
 JIT_NAME = "silero_vad.jit"
 
 
-class Settings(BaseModel):
+class Settings(Section):
     """``model.settings``: how probabilities become segments; defaults are silero-vad's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     threshold: float = Field(default=0.5, gt=0, lt=1)
     negative_threshold: float | None = Field(default=None, gt=0, lt=1)
@@ -180,28 +179,13 @@ def _jit_in(folder: Path, where: str | None) -> Path:
 
 def input_specs(network: SileroNetwork) -> tuple[TensorSpec, ...]:
     """Specs of waveform and state."""
+    samples, unit = Axis(name="num_samples", minimum=1), f"samples at {network.sample_rate_hz} Hz"
+    state, context = "h and c of the LSTM before the first frame", "samples before the first frame"
+    size = network.context_samples
     return (
-        TensorSpec(
-            name="waveform",
-            dtype="float32",
-            shape=("num_samples",),
-            axes=(Axis(name="num_samples", minimum=1),),
-            unit=f"samples at {network.sample_rate_hz} Hz",
-        ),
-        TensorSpec(
-            name="state",
-            dtype="float32",
-            shape=(2, 1, HIDDEN),
-            unit="h and c of the LSTM before the first frame",
-            initial=0.0,
-        ),
-        TensorSpec(
-            name="context",
-            dtype="float32",
-            shape=(network.context_samples,),
-            unit="samples before the first frame",
-            initial=0.0,
-        ),
+        TensorSpec.of("waveform", "float32", samples, unit=unit),
+        TensorSpec.of("state", "float32", 2, 1, HIDDEN, unit=state, initial=0.0),
+        TensorSpec.of("context", "float32", size, unit=context, initial=0.0),
     )
 
 
@@ -209,32 +193,11 @@ def output_specs(network: SileroNetwork) -> tuple[TensorSpec, ...]:
     """Specs of everything that the model returns."""
     frames = Axis(name="num_vad_frames", minimum=1)
     segments = Axis(name="num_segments", minimum=0)
+    each, ends = f"probability per {network.frame_samples} samples", "start and end in samples"
+    state, context = "state behind the last frame", "the last samples of the last frame"
     return (
-        TensorSpec(
-            name="speech_probs",
-            dtype="float32",
-            shape=("num_vad_frames",),
-            axes=(frames,),
-            unit=f"probability per {network.frame_samples} samples",
-        ),
-        TensorSpec(
-            name="segments",
-            dtype="int64",
-            shape=("num_segments", 2),
-            axes=(segments,),
-            discrete=True,
-            unit="start and end in samples",
-        ),
-        TensorSpec(
-            name="next_state",
-            dtype="float32",
-            shape=(2, 1, HIDDEN),
-            unit="state behind the last frame",
-        ),
-        TensorSpec(
-            name="next_context",
-            dtype="float32",
-            shape=(network.context_samples,),
-            unit="the last samples of the last frame",
-        ),
+        TensorSpec.of("speech_probs", "float32", frames, unit=each),
+        TensorSpec.of("segments", "int64", segments, 2, discrete=True, unit=ends),
+        TensorSpec.of("next_state", "float32", 2, 1, HIDDEN, unit=state),
+        TensorSpec.of("next_context", "float32", network.context_samples, unit=context),
     )

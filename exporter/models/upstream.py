@@ -12,6 +12,11 @@ from types import ModuleType
 
 import torch
 
+from exporter.core.errors import MissingPackageError
+
+FUNASR = ("funasr", "pip install funasr kaldi-native-fbank")
+"""The package, and how it is installed."""
+
 
 @contextlib.contextmanager
 def quiet_upstream() -> Iterator[None]:
@@ -35,6 +40,21 @@ def quiet_upstream() -> Iterator[None]:
         root.handlers[:] = handlers
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def upstream_package(who: str, package: str, install: str) -> Iterator[None]:
+    """As ``quiet_upstream``, for a block that imports a package which need not be there.
+
+    Raises:
+        MissingPackageError: it is not, or lacks what it needs itself; says how to install it.
+    """
+    try:
+        with quiet_upstream():
+            yield
+    except (ImportError, OSError) as error:  # OSError: torchaudio's library of another torch
+        what = f"{who} needs the package {package} ({error})"
+        raise MissingPackageError(what, remedy=f"install it with: {install}") from error
 
 
 def settle_placeholders(names: set[str]) -> None:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from exporter.config import Pipeline
 from exporter.core.errors import UserInputError, WeightsError
 from exporter.core.files import name_of_open, open_regular
 from exporter.core.reading import Door, is_regular, path_of, reason
@@ -54,13 +55,24 @@ class WeightsSource:
     folder: Path | None = None
 
 
-def resolve_weights(text: str, *, seed: int, where: str | None = None) -> WeightsSource:
+def weights_of(pipeline: Pipeline, *, files: bool = False) -> WeightsSource:
+    """``resolve_weights`` of what a pipeline names."""
+    where = pipeline.where("model", "weights")
+    return resolve_weights(
+        pipeline.model.weights, seed=pipeline.model.seed, where=where, files=files
+    )
+
+
+def resolve_weights(
+    text: str, *, seed: int, where: str | None = None, files: bool = False
+) -> WeightsSource:
     """Turn ``seeded``, a folder or ``hub:ORG/NAME@REVISION`` into something to read.
 
     Args:
         text: the value of ``model.weights``.
         seed: for ``seeded``.
         where: file, line and key that gave it.
+        files: a single file is a checkpoint too.
 
     Raises:
         WeightsError: no such folder, no revision, or the hub cannot be reached. There is no
@@ -71,7 +83,7 @@ def resolve_weights(text: str, *, seed: int, where: str | None = None) -> Weight
     if text.startswith("hub:"):
         return WeightsSource(kind="folder", label=text, folder=_download(text, where))
     folder = checkpoint_path(text, where)
-    if not folder.is_dir():
+    if not folder.is_dir() and not (files and folder.is_file()):
         what = "is a file" if folder.exists() else "does not exist"
         raise WeightsError(
             f"the checkpoint folder '{text}' {what}",
@@ -194,32 +206,17 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str)
     """
     state = _without_prefix(state, set(module.state_dict()))
     wanted = module.state_dict()
+    both = [name for name in wanted if name in state]
+    sizes = {n: (list(state[n].shape), list(wanted[n].shape)) for n in both}
+    other = [f"{n} {held} instead of {size}" for n, (held, size) in sizes.items() if held != size]
+    packed = [n for n in both if not _is_plain(state[n])]
+    sound = [n for n, (held, size) in sizes.items() if held == size and n not in packed]
     problems = [
         *_listed("missing", [name for name in wanted if name not in state]),
         *_listed("unexpected", [name for name in state if name not in wanted]),
-        *_listed(
-            "of another shape",
-            [
-                f"{name} {list(state[name].shape)} instead of {list(wanted[name].shape)}"
-                for name in wanted
-                if name in state and state[name].shape != wanted[name].shape
-            ],
-        ),
-        *_listed(
-            "no plain numbers",
-            [name for name in wanted if name in state and not _is_plain(state[name])],
-        ),
-        *_listed(
-            "not finite",
-            [
-                name
-                for name, held in wanted.items()
-                if name in state
-                and state[name].shape == held.shape
-                and _is_plain(state[name])
-                and not bool(torch.isfinite(state[name]).all())
-            ],
-        ),
+        *_listed("of another shape", other),
+        *_listed("no plain numbers", packed),
+        *_listed("not finite", [n for n in sound if not bool(torch.isfinite(state[n]).all())]),
     ]
     if problems:
         raise WeightsError(

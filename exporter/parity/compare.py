@@ -15,19 +15,6 @@ from exporter.parity import one_pass
 from exporter.parity.distance import distances, sum_of_squares, walk
 from exporter.parity.literals import without_literals
 from exporter.parity.measurement import Distance, Index, Measurement, Role
-from exporter.parity.merge import accumulate, worse
-
-__all__ = [
-    "Distance",
-    "Measurement",
-    "accumulate",
-    "as_pairs",
-    "is_complex",
-    "measure",
-    "measure_exact",
-    "same_bits",
-    "worse",
-]
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
 # numpy itself has no bfloat16 and no float8: the package that adds them gives kind "V".

@@ -8,18 +8,9 @@ from dataclasses import replace
 
 from exporter.parity.measurement import Distance, Index, Measurement
 
-_COUNTS = (
-    "nan_truth",
-    "nan_expected",
-    "nan_actual",
-    "nan_mismatch",
-    "inf_truth",
-    "inf_expected",
-    "inf_actual",
-    "inf_mismatch",
-    "inf_mismatch_expected",
-    "inf_mismatch_actual",
-    "mismatches",
+_COUNTS = tuple(
+    "nan_truth nan_expected nan_actual nan_mismatch inf_truth inf_expected inf_actual "
+    "inf_mismatch inf_mismatch_expected inf_mismatch_actual mismatches".split()
 )
 
 

@@ -9,29 +9,11 @@ from pathlib import Path
 
 from exporter.report.schema import EnvironmentRecord
 
-PACKAGES = (
-    "torch",
-    "onnx",
-    "onnxruntime-gpu",
-    "onnxruntime",
-    "onnxsim",
-    "onnxscript",
-    "onnx-ir",
-    "numpy",
-    "funasr",
-    "silero-vad",
+PACKAGES = tuple(
+    "torch onnx onnxruntime-gpu onnxruntime onnxsim onnxscript onnx-ir numpy funasr "
+    "silero-vad".split()
 )
-_FLAGS = (
-    "avx",
-    "avx2",
-    "fma",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "amx_bf16",
-    "asimd",
-)
+_FLAGS = tuple("avx avx2 fma avx512f avx512_vnni avx512_bf16 amx_int8 amx_bf16 asimd".split())
 
 
 def describe_environment(threads: int, providers: tuple[str, ...]) -> EnvironmentRecord:

@@ -1,8 +1,15 @@
-"""The report for a pull request: verdict, three tables, details folded away, below 60 kB."""
+"""The report for a pull request: verdict, three tables, details folded away, below 60 kB.
+
+``templates/report.md.jinja`` is the page; here is how it shows names and figures, and its length.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from exporter.parity.status import is_failing
 from exporter.report.advice import SEEDED, next_steps
@@ -35,210 +42,64 @@ def render_markdown(report: Report) -> str:
     return _fit(_render(report, 1, 20))
 
 
+@cache
+def _page(rows: int, cell: int) -> Environment:
+    page = Environment(  # noqa: S701 - this is no HTML: every name goes through a filter
+        loader=PackageLoader("exporter.report", "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.filters |= {
+        "name": lambda text: code(shorten(text, cell)) if str(text) else "",
+        "words": lambda text: markdown(shorten(text, 2 * cell)),
+        "upto": lambda text, length: markdown(shorten(text, length)),
+        "md": markdown,
+        "figure": figure,
+        "times": times,
+        "taps": taps_of,
+        "verdict": _verdict,
+    }
+    page.tests["text"] = lambda line: bool(line.strip())
+    page.globals["row"] = lambda *cells: f"| {' | '.join(cells)} |"
+    page.globals["bullets"] = lambda lines, most=rows: _bullets(lines, most)
+    macros = page.get_template("macros.md.jinja").module
+    page.globals |= {name: getattr(macros, name) for name in ("table", "details", "listed")}
+    return page
+
+
 def _render(report: Report, rows: int, cell: int) -> str:
-    def name(text: object) -> str:
-        return code(shorten(text, cell)) if str(text) else ""
-
-    def words(text: object) -> str:
-        return markdown(shorten(text, 2 * cell))
-
-    parts = [
-        f"## {words(verdict_line(report))}: {name(report.pipeline.name)}",
-        f"**{markdown(shorten(report.headline, 600))}**",
-        # Commands to paste: with the paths of a deep folder in them they are long, and useless cut.
-        _bullets([markdown(shorten(step, 2400)) for step in next_steps(report)], rows),
-    ]
-    if report.pipeline.weights.seeded:
-        parts.append(f"> **{markdown(SEEDED)}**")
-    parts += [
-        _stopped(report, name),
-        _links(report, rows, name, words),
-        _layers(report, name),
-        _contracts(report, rows, name, words),
-        _golden(report, rows, name, words),
-        _details("Culprits", len(report.culprits), _culprits(report, rows, name, words)),
-        _details("Structure", len(report.structure), _structure(report, rows, name)),
-        _details("Outputs", len(report.outputs), _outputs(report, rows, name, words)),
-        _details("Tokens", *_tokens(report, rows, cell)),
-        _details("Not checked", *_lines(report.not_checked, rows, words)),
-        _details("Devices", *_lines(deployment_lines(report.deployments), rows, words)),
-        _details("Findings", *_lines(finding_lines(report), rows, words)),
-        _details("Notes", *_lines(report.notes, rows, words)),
-        _details("Artifacts and environment", 1, _environment(report, rows, name, words)),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-_Show = Callable[[object], str]
-
-
-def _stopped(report: Report, name: _Show) -> str:
-    held = report.stopped
-    if held is None:
-        return ""
-    lines = [markdown(shorten(line, 600)) for line in held.detail.splitlines() if line.strip()]
-    where = f" at {name(held.where)}" if held.where else ""
-    return "\n\n".join(
-        [
-            f"### Stage {name(held.stage)} stopped{where}",
-            _bullets(lines, 10),
-            f"Had done their work before it: {markdown(', '.join(held.finished) or 'none')}.",
-        ]
-    )
-
-
-def _links(report: Report, rows: int, name: _Show, words: _Show) -> str:
-    return _table(
-        "Links",
-        ("link", "compared", "taps", "verdict", "reason"),
-        [
-            (
-                name(link.name),
-                words(f"{link.expected} → {link.actual}"),
-                words(taps_of(link)),
-                _verdict(link.verdict),
-                words("" if link.verdict == "pass" else link.reason),
-            )
-            for link in report.links[:rows]
-        ],
-        len(report.links),
-    )
-
-
-def _layers(report: Report, name: _Show) -> str:
-    taps = worst_taps(report, _WORST)
-    return _table(
-        "Worst layers",
-        ("layer", "op", "source", "error", "error / limit", "verdict"),
-        [
-            (
-                name(tap.layer or "(root)"),
-                name(tap.op),
-                name(tap.source),
-                markdown(
-                    f"{figure(tap.propagated)} added up"
-                    if tap.adds_up
-                    else f"{figure(tap.local)} alone"
-                ),
-                markdown(times(tap.decisive_strain)),
-                _verdict(tap.verdict),
-            )
-            for tap in taps
-        ],
-        len(taps),
-    )
-
-
-def _contracts(report: Report, rows: int, name: _Show, words: _Show) -> str:
-    return _table(
-        "Contracts",
-        ("contract", "side", "verdict", "observed", "limit", "where, why"),
-        [
-            (
-                name(held.name),
-                words(held.side),
-                _verdict(held.verdict),
-                words(held.observed or ""),
-                words(held.limit or ""),
-                words(": ".join(s for s in (held.where, held.reason, held.advice) if s)),
-            )
-            for held in report.contracts[:rows]
-        ],
-        len(report.contracts),
-    )
-
-
-def _golden(report: Report, rows: int, name: _Show, words: _Show) -> str:
-    return _table(
-        "Golden",
-        ("case", "state", "verdict", "first layer", "observed", "limit", "why"),
-        [
-            (
-                name(held.case),
-                words(held.state),
-                _verdict(held.verdict),
-                name(held.first_layer or ""),
-                words("" if held.observed is None else figure(held.observed)),
-                words("" if held.limit is None else figure(held.limit)),
-                words(held.reason),
-            )
-            for held in report.golden[:rows]
-        ],
-        len(report.golden),
-    )
-
-
-def _culprits(report: Report, rows: int, name: _Show, words: _Show) -> str:
-    return _table(
-        "",
-        ("link", "layer", "op", "source", "who", "local error", "limit", "reason"),
-        [
-            (
-                name(held.link),
-                name(held.layer),
-                name(held.op),
-                name(held.source),
-                words(held.who or ""),
-                markdown(figure(held.local_error)),
-                markdown(figure(held.limit)),
-                words(held.reason),
-            )
-            for held in report.culprits[:rows]
-        ],
-        len(report.culprits),
-    )
-
-
-def _structure(report: Report, rows: int, name: _Show) -> str:
-    return _table(
-        "",
-        ("what", "node", "name", "exported", "in the file"),
-        [
-            tuple(name(s) for s in (held.kind, held.node, held.name, held.expected, held.actual))
-            for held in report.structure[:rows]
-        ],
-        len(report.structure),
-    )
-
-
-def _outputs(report: Report, rows: int, name: _Show, words: _Show) -> str:
-    held = output_rows(report)
-    return _table(
-        "",
-        ("link", "output", "worst difference", "cosine", "verdict", "case"),
-        [
-            (
-                name(row.link),
-                name(row.name),
-                words(row.difference),
-                words(row.cosine),
-                _verdict(row.verdict),
-                name(row.case),
-            )
-            for row in held[: 2 * rows]
-        ],
-        len(held),
-    )
-
-
-def _tokens(report: Report, rows: int, cell: int) -> tuple[int, str]:
-    lines = [
+    page = _page(rows, cell)
+    tokens = [
         f"{code(shorten(case.name, cell))}: {markdown(shorten(line, 200))}"
         for case in report.cases
         for line in (case.text or [])[:rows]
     ]
-    return len(lines), _bullets(lines, rows)
+    held = {
+        "report": report,
+        "most": rows,
+        "verdict_line": verdict_line(report),
+        "steps": next_steps(report),
+        "seeded": SEEDED,
+        "worst": worst_taps(report, _WORST),
+        "outputs": output_rows(report),
+        "tokens": tokens,
+        "devices": deployment_lines(report.deployments),
+        "findings": finding_lines(report),
+        "environment": _environment(report, rows, page.filters),
+    }
+    template = page.get_template("report.md.jinja")
+    context = template.new_context(held)
+    parts = ("".join(block(context)).strip() for block in template.blocks.values())
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _lines(lines: Sequence[str], rows: int, words: _Show) -> tuple[int, str]:
-    return len(lines), _bullets([words(line) for line in lines], rows)
-
-
-def _environment(report: Report, rows: int, name: _Show, words: _Show) -> str:
+def _environment(report: Report, rows: int, shown: Mapping[str, Any]) -> list[str]:
+    name, words = shown["name"], shown["words"]
     weights = report.pipeline.weights
-    versions = report.environment.versions
+    versions = list(report.environment.versions.items())[:rows]
     took = report.timings.get("total")
-    lines = [
+    return [
         *(
             f"{name(held.path)}: {size(held.bytes)}, sha256 {name(held.sha256[:16])}"
             for held in report.artifacts
@@ -246,29 +107,16 @@ def _environment(report: Report, rows: int, name: _Show, words: _Show) -> str:
         f"weights: {words(weights.source)}, digest {name(weights.digest[:16])}",
         f"limit: {figure(report.policy.factor)} times float32 rounding,"
         f" {words(report.policy.precision)}, {len(report.policy.overrides)} overrides",
-        ", ".join(f"{words(key)} {words(value)}" for key, value in list(versions.items())[:rows]),
+        ", ".join(f"{words(key)} {words(value)}" for key, value in versions),
         f"Python {words(report.environment.python)}, {words(report.environment.platform)},"
-        f" {report.environment.threads} threads,"
-        f" {words(', '.join(report.environment.providers))}",
+        f" {report.environment.threads} threads, {words(', '.join(report.environment.providers))}",
         f"export-verify {words(report.tool_version)}"
         + (f", {seconds(took)} in all" if took is not None else ""),
     ]
-    return _bullets(lines, rows)
 
 
 def _verdict(verdict: str) -> str:
     return f"**{markdown(verdict)}**" if is_failing(verdict) else markdown(verdict)
-
-
-def _table(title: str, head: Sequence[str], body: Iterable[Sequence[str]], total: int) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in body]
-    if not lines:
-        return ""
-    left_out = total - len(lines)
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *lines]
-    if left_out > 0:
-        lines += ["", f"... and {left_out:,} more in `report.json`"]
-    return "\n".join([f"### {title}", "", *lines] if title else lines)
 
 
 def _bullets(lines: Sequence[str], rows: int) -> str:
@@ -276,13 +124,6 @@ def _bullets(lines: Sequence[str], rows: int) -> str:
     if len(lines) > rows:
         shown.append(f"- ... and {len(lines) - rows:,} more in `report.json`")
     return "\n".join(shown)
-
-
-def _details(title: str, count: int, body: str) -> str:
-    if not body:
-        return ""
-    number = f" ({count:,})" if count > 1 else ""
-    return f"<details><summary>{title}{number}</summary>\n\n{body}\n\n</details>"
 
 
 def _fit(text: str) -> str:

@@ -22,28 +22,10 @@ _NAME = 200
 _REASON = 400
 _MAX_CURVE = 4_000
 _MAX_WAVEFORMS = 12
-_FLOATS = (
-    "local",
-    "propagated",
-    "noise",
-    "limit",
-    "propagated_limit",
-    "strain",
-    "propagated_strain",
-    "ratio",
+_FLOATS = tuple(
+    "local propagated noise limit propagated_limit strain propagated_strain ratio".split()
 )
-_WORDS = (
-    "layer",
-    "layer_class",
-    "op",
-    "source",
-    "fate",
-    "case",
-    "verdict",
-    "alone",
-    "who",
-    "dtype",
-)
+_WORDS = tuple("layer layer_class op source fate case verdict alone who dtype".split())
 
 
 def payload(report: Report) -> dict[str, Any]:

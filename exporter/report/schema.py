@@ -224,11 +224,6 @@ class Report(Record):
         return next((link for link in self.links if link.name == name), None)
 
 
-def report_schema() -> dict[str, Any]:
-    """JSON schema of report.json."""
-    return Report.model_json_schema()
-
-
 def write_report(report: Report, path: Path) -> None:
     """Write atomically; NaN and Inf are strings, so any JSON reader can read it."""
     # Not json.dumps of a dump: only pydantic's own writer turns NaN and Inf into words.

@@ -1,4 +1,4 @@
-"""Silero VAD as plain modules: a whole recording in one pass, or a stream in chunks.
+"""Silero VAD as plain modules: its network, and a whole recording in one pass.
 
 The network and its weights are the ones inside ``silero_vad.jit`` of the silero-vad package,
 which is what ``silero_vad.load_silero_vad()`` and FunASR run. The package's safetensors file

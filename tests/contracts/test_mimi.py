@@ -17,7 +17,6 @@ from exporter.contracts import ContractResult, run_contracts
 from exporter.contracts.causality.rounding import without_coarse_arithmetic
 from exporter.contracts.compare.noise import noise_of
 from exporter.contracts.make_target import target_from_wrapped
-from exporter.contracts.onnx_side import no_file
 from exporter.contracts.target import Target
 from exporter.graph.wrap import wrap
 from tests.support.mimi import (
@@ -27,6 +26,7 @@ from tests.support.mimi import (
     to_tf32,
     trim_wrongly,
 )
+from tests.support.target_from_module import no_file
 
 IMPLEMENTATIONS = ("moshi", "transformers")
 CAUSALITY = {"causality": {"lookahead_samples": 0}}

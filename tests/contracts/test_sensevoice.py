@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.contracts import run_contracts
-from exporter.contracts.onnx_side import no_file
 from exporter.contracts.target import Target
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.flows.check import check, contracts_exit_code
 from exporter.graph.wrap import wrap
-from tests.support.target_from_module import target_from_module
+from tests.support.target_from_module import no_file, target_from_module
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 UPSTREAM = "funasr/models/sense_voice/model.py"

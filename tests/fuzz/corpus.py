@@ -95,7 +95,7 @@ def _checkpoints(folder: Path) -> None:
 
 
 def _metavoice(folder: Path, support: Any) -> None:
-    from exporter.models.metavoice_settings import Settings
+    from exporter.models.metavoice import Settings
 
     folder.mkdir()
     settings = Settings.model_validate(support.TINY)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.parity.compare import Measurement, measure
+from exporter.parity.compare import measure
+from exporter.parity.measurement import Measurement
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import Verdict, judge
 

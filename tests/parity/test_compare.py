@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from exporter.parity import distance
-from exporter.parity.compare import Distance, Measurement, accumulate, measure, measure_exact, worse
+from exporter.parity.compare import measure, measure_exact
+from exporter.parity.measurement import Distance, Measurement
+from exporter.parity.merge import accumulate, worse
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import judge

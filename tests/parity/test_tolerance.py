@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from exporter.core.errors import ConfigError
-from exporter.parity.compare import Distance, Measurement
+from exporter.parity.measurement import Distance, Measurement
 from exporter.parity.status import Status
 from exporter.parity.tolerance import (
     FORMATS,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.parity.compare import Distance, Measurement, measure_exact
+from exporter.parity.compare import measure_exact
+from exporter.parity.measurement import Distance, Measurement
 from exporter.parity.status import Status, Who
 from exporter.parity.tolerance import Override, Policy
 from exporter.parity.verdict import apart, judge, judge_discrete

@@ -10,9 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from exporter.contracts.dtype.onnx import dynamic_shapes
-from exporter.contracts.onnx_side import OnnxSide, exported, no_file
+from exporter.contracts.onnx_side import OnnxFile, OnnxSide, exported
 from exporter.contracts.target import Target
+from exporter.core.errors import StageError
 from exporter.core.tensors import Case, TensorSpec
+
+
+def no_file(reason: str) -> OnnxSide:
+    """A target without an ONNX file, and why."""
+
+    def make() -> OnnxFile:
+        raise StageError("export", reason)
+
+    return OnnxSide(make)
 
 
 def target_from_module(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.contracts import run_contracts
-from exporter.contracts.onnx_side import no_file, opened
+from exporter.contracts.onnx_side import opened
 from exporter.contracts.result import ContractResult
 from exporter.contracts.target import Target
 from exporter.core.errors import StageError
@@ -35,7 +35,7 @@ from exporter.models.weights import seed_module
 from exporter.report.schema import read_report
 from tests.support.paraformer_checkpoint import ids_of_text, write_checkpoint
 from tests.support.pipelines import TINY_PARAFORMER, paraformer
-from tests.support.target_from_module import draw_example, target_from_module
+from tests.support.target_from_module import draw_example, no_file, target_from_module
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / "pipelines" / "paraformer_batch_tiny.yaml"

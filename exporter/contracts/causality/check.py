@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-import numpy as np
 from pydantic import Field
 
 from exporter.contracts.causality.onnx import check as check_onnx
@@ -35,6 +34,7 @@ from exporter.contracts.result import (
 from exporter.contracts.settings import ContractSettings, Named, Reason
 from exporter.contracts.streaming.check import Streaming, streaming_result
 from exporter.contracts.target import ForwardError, Target, TimeAxis
+from exporter.core.tensors import Arrays
 
 NAME = "causality"
 _WAVEFORM_STEPS = (15_360, 7_680, 3_840)
@@ -153,7 +153,7 @@ def make_plan(target: Target, settings: Settings) -> Plan | str:
 def _plan(
     target: Target,
     axis: TimeAxis,
-    full: dict[str, np.ndarray],
+    full: Arrays,
     sizes: tuple[int, int],
     declared: dict[str, int],
     skipped: dict[str, str],

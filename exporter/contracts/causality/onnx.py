@@ -12,10 +12,9 @@ from exporter.contracts.compare.differ import Difference, differ
 from exporter.contracts.compare.noise import Noise, distance
 from exporter.contracts.locate.first import first_value
 from exporter.contracts.probes import other_future
-from exporter.contracts.result import ONNX, ContractResult, not_applicable, not_run
+from exporter.contracts.result import ONNX, Answer, ContractResult, not_applicable, not_run
 from exporter.contracts.target import Target
 from exporter.core.errors import OnnxStoppedError
-from exporter.parity.status import Status
 
 NAME = "causality"
 
@@ -47,48 +46,34 @@ def check(target: Target, plan: Plan, laws: Mapping[str, Law], noise: Noise) -> 
         index = law.past(plan.cut - declared, prefix[name].shape)
         left, right = prefix[name][index], base[name][index]
         away = differ(left, right, noise, name)
-        said = f"{distance(left, right):.3g}" if away is None else away.text("short", "whole")
-        rows[name] = {"declared": declared, "lookahead": steps, "prefix_difference": said}
+        shown = f"{distance(left, right):.3g}" if away is None else away.text("short", "whole")
+        rows[name] = {"declared": declared, "lookahead": steps, "prefix_difference": shown}
         if steps > declared:
             leaks[name] = steps
         if away is not None:
             moved[name] = away
     worst = max(rows.values(), key=lambda row: row["lookahead"])
-    shared: dict[str, Any] = {"name": NAME, "side": ONNX, "details": {"outputs": rows}}
-    shared["observed"] = f"lookahead {worst['lookahead']} steps, past compared bit by bit"
-    shared["limit"] = f"lookahead {worst['declared']} steps"
+    said = Answer(NAME, ONNX, {"outputs": rows})
+    observed = f"lookahead {worst['lookahead']} steps, past compared bit by bit"
+    limit = f"lookahead {worst['declared']} steps"
     if leaks:
         name = max(leaks, key=lambda key: leaks[key])
-        return ContractResult(
-            status=Status.FAIL,
-            reason=f"really not causal: '{name}' changes with the future, {leaks[name]} steps "
+        return said.failed(
+            observed,
+            limit,
+            f"really not causal: '{name}' changes with the future, {leaks[name]} steps "
             f"ahead, {plan.declared[name]} declared",
-            where=_first(target, plan, (plan.full, changed, short)),
+            where=first_value(target, (plan.full, changed, short), leak_judge(plan)),
             advice="mask the future in the exported graph, or declare the lookahead",
-            **shared,
         )
     if moved:
         name, away = max(moved.items(), key=lambda item: item[1].strain)
-        said = f"prefix {away.text('in the short input', 'in the whole')}"
-        shared |= {"observed": said, "limit": away.limit_text}
-        return ContractResult(
-            status=Status.FAIL,
-            reason=f"'{name}' depends on how long the input is, not on what the future holds",
-            where=_first_prefix(target, plan, short, noise),
+        judge = prefix_judge(plan, noise, plan.cut, max(plan.declared.values()))
+        return said.failed(
+            f"prefix {away.text('in the short input', 'in the whole')}",
+            away.limit_text,
+            f"'{name}' depends on how long the input is, not on what the future holds",
+            where=first_value(target, (short, plan.full), judge),
             advice="look for a length, maximum or mean that is taken over the whole input",
-            **shared,
         )
-    return ContractResult(
-        status=Status.PASS, reason="another future leaves the past equal bit by bit", **shared
-    )
-
-
-def _first(target: Target, plan: Plan, runs: tuple[Any, Any, Any]) -> Any:
-    found = first_value(target, runs, leak_judge(plan))
-    return found.place if found else None
-
-
-def _first_prefix(target: Target, plan: Plan, short: Any, noise: Noise) -> Any:
-    judge = prefix_judge(plan, noise, plan.cut, max(plan.declared.values()))
-    found = first_value(target, (short, plan.full), judge)
-    return found.place if found else None
+    return said.passed(observed, limit, "another future leaves the past equal bit by bit")

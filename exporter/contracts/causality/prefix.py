@@ -14,8 +14,7 @@ from exporter.contracts.compare.differ import differ
 from exporter.contracts.compare.noise import Noise, distance, scale_of
 from exporter.contracts.locate.first import outputs_of
 from exporter.contracts.locate.recorder import Call
-from exporter.contracts.target import Target, as_array, as_tensor
-from exporter.interpret.eager_float64 import call_in_double
+from exporter.contracts.target import Target, as_array
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,14 +133,10 @@ def _confirm_in_double(
     values = []
     for size in (found.prefix_at or plan.cut, plan.steps):
         inputs = plan.full if size == plan.steps else plan.prefix(target, size)
-        tensors = {key: as_tensor(inputs[key]) for key in target.input_names}
         try:
-            returned = call_in_double(target.module, tensors)
+            values.append(as_array(target.double(inputs)[name]))
         except Exception:  # noqa: BLE001 - no float64 run means no confirmation, and says so
             return
-        finally:
-            target.snapshot.restore()
-        values.append(as_array(target.named(returned)[name]))
     index = law.past((found.prefix_at or plan.cut) - found.declared, values[0].shape)
     found.double = distance(values[0][index], values[1][index])
     # float64 rounds 2^29 times finer; the share allowed is the same.

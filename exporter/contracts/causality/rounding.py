@@ -17,8 +17,7 @@ from dataclasses import replace
 import torch
 
 from exporter.contracts.compare.noise import Noise, noise_inputs
-from exporter.contracts.target import Target, as_tensor
-from exporter.interpret.eager_float64 import call_in_double
+from exporter.contracts.target import Target
 
 EXPLAINED = 256.0
 """Times the modelled cost that orders of addition and approximations of functions explain."""
@@ -32,14 +31,8 @@ def without_coarse_arithmetic(target: Target, noise: Noise) -> Noise:
     if not noise.shares:
         return noise
     inputs = noise_inputs(target)
-    ordered = {name: as_tensor(inputs[name]) for name in target.input_names}
-    try:
-        truth, rounded = (
-            target.named(call_in_double(target.module, ordered, rounded=rounded))
-            for rounded in (None, getattr(torch, noise.number_format))
-        )
-    finally:
-        target.snapshot.restore()
+    truth = target.double(inputs)
+    rounded = target.double(inputs, rounded=getattr(torch, noise.number_format))
     shares = dict(noise.shares)
     for name, exact in truth.items():
         scale = float(exact.abs().max()) if exact.is_floating_point() and exact.numel() else 0.0

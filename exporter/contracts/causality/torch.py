@@ -13,19 +13,12 @@ from exporter.contracts.causality.cudnn import backend_note, check_backends
 from exporter.contracts.causality.plan import Plan
 from exporter.contracts.causality.prefix import OutputFindings, sweep_prefixes
 from exporter.contracts.compare.align import Law, first_difference, learn_law
-from exporter.contracts.compare.noise import Noise, distance, noise_of, scale_of
-from exporter.contracts.locate.first import (
-    Judge,
-    Objection,
-    locate,
-    outputs_of,
-    record,
-    shared_keys,
-)
+from exporter.contracts.compare.noise import Noise, noise_of
+from exporter.contracts.locate.first import Judge, locate, outputs_of, record, shared_keys
 from exporter.contracts.locate.recorder import Call
 from exporter.contracts.probes import other_future
-from exporter.contracts.result import TORCH, ContractResult
-from exporter.contracts.target import Target, as_tensor, as_view
+from exporter.contracts.result import TORCH, ContractResult, Location, not_applicable
+from exporter.contracts.target import Target, as_view
 from exporter.core.stopwatch import RUNNING, timed
 from exporter.parity.status import Status
 
@@ -67,13 +60,8 @@ def check(target: Target, plan: Plan) -> tuple[ContractResult, dict[str, Law], N
             outputs[name] = OutputFindings(declared=declared)
     output_laws = {name: laws[f"output:{name}"] for name in outputs}
     if not outputs:
-        result = ContractResult(
-            name=NAME,
-            side=TORCH,
-            status=Status.NOT_APPLICABLE,
-            reason=_listed(skipped),
-        )
-        return result, output_laws, noise
+        why = "; ".join(f"{name}: {why}" for name, why in skipped.items())
+        return not_applicable(NAME, TORCH, why), output_laws, noise
     for name, found in outputs.items():
         key = f"output:{name}"
         found.future = _lookahead(laws[key], plan.cut, base[key], future[key], prefix[key])
@@ -152,7 +140,7 @@ def _gradient(
     if target.spec(name).discrete:
         found.gradient_why = "the output is discrete"
         return
-    tensors = {key: as_tensor(plan.full[key]) for key in target.input_names}
+    tensors = target.tensors(plan.full)
     leaf = tensors[plan.axis.input]
     if not leaf.is_floating_point():
         found.gradient_why = "the input is discrete"
@@ -210,13 +198,14 @@ def _verdict(
     inputs: tuple[Any, Any],
     laws: Mapping[str, Law],
     noise: Noise,
-) -> tuple[Status, str, Any, str | None]:
+) -> tuple[Status, str, Location | None, str | None]:
     base, prefix, future = runs
     prefix_inputs, changed = inputs
     leaking = {name: found for name, found in outputs.items() if found.leaks}
     if leaking:
         name, worst = max(leaking.items(), key=lambda item: item[1].lookahead)
-        place = _first_leak(target, plan, (base, future, prefix), changed, prefix_inputs)
+        fed = (plan.full, changed, prefix_inputs)
+        place = locate(target, fed, (base, future, prefix), leak_judge(plan))
         steps = "step" if worst.lookahead == 1 else "steps"
         everything = sees_everything(worst, plan, laws[f"output:{name}"])
         reach = " (all that the probe holds)" if everything else ""
@@ -234,8 +223,7 @@ def _verdict(
     if not differing:
         return Status.PASS, "no output sees more than it declares", None, None
     name, worst = max(differing.items(), key=lambda item: item[1].prefix)
-    found = _first_prefix_difference(target, plan, worst, laws, noise)
-    place = found.place if found else None
+    place = _first_prefix_difference(target, plan, worst, laws, noise)
     if worst.double is not None and worst.double <= worst.double_limit:
         return (
             Status.FAIL,
@@ -273,13 +261,12 @@ def leak_judge(plan: Plan) -> Judge:
     future and on the prefix."""
     allowed = max(plan.declared.values())
 
-    def judge(_key: str, values: tuple[np.ndarray, ...]) -> str | None:
+    def judge(_key: str, values: tuple[np.ndarray, ...]) -> bool:
         base, future, prefix = values
         law = learn_law((plan.steps, plan.cut), (base.shape, prefix.shape))
         if law is None or not law.follows:
-            return None
-        steps = lookahead_of(law, plan.cut, base, future, prefix.shape)
-        return f"sees {steps} steps ahead" if steps > allowed else None
+            return False
+        return lookahead_of(law, plan.cut, base, future, prefix.shape) > allowed
 
     return judge
 
@@ -289,25 +276,15 @@ def prefix_judge(
 ) -> Judge:
     """Objects to what differs beyond rounding; for runs on the first ``size`` steps and on all."""
 
-    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> bool:
         part, base = values
         law = (laws or {}).get(key) or learn_law((size, plan.steps), (part.shape, base.shape))
         if law is None or not law.follows:
-            return None
+            return False
         index = law.past(size - declared, part.shape)
-        left, right = part[index], base[index]
-        gap = distance(left, right)
-        limit = noise.limit(key, scale_of(left, right), left.size)
-        return f"differs by {gap:.3g}" if gap > limit else None
+        return not noise.explains(key, part[index], base[index])
 
     return judge
-
-
-def _first_leak(
-    target: Target, plan: Plan, runs: tuple[dict[str, Call], ...], changed: Any, short: Any
-) -> Any:
-    found = locate(target, (plan.full, changed, short), runs, leak_judge(plan))
-    return found.place if found else None
 
 
 def _first_prefix_difference(
@@ -316,7 +293,7 @@ def _first_prefix_difference(
     worst: OutputFindings,
     laws: Mapping[str, Law],
     noise: Noise,
-) -> Objection | None:
+) -> Location | None:
     size = worst.prefix_at or plan.cut
     short_inputs = plan.prefix(target, size)
     short, whole = record(target, short_inputs), record(target, plan.full)
@@ -348,7 +325,3 @@ def _backend_rows(backends: Mapping[str, Mapping[str, float]] | str) -> Any:
 
 def _figure(value: float | None) -> float | str | None:
     return str(value) if value is not None and not math.isfinite(value) else value
-
-
-def _listed(reasons: Mapping[str, str]) -> str:
-    return "; ".join(f"{name}: {why}" for name, why in reasons.items())

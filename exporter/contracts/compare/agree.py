@@ -36,8 +36,8 @@ class Disagreement:
 def disagreement(
     target: Target,
     inputs: Arrays,
-    left: dict[str, np.ndarray],
-    right: dict[str, np.ndarray],
+    left: Arrays,
+    right: Arrays,
     noise: Noise,
     *,
     fragile_agrees: bool = False,
@@ -64,10 +64,7 @@ def disagreement(
 
 
 def _all(
-    left: dict[str, np.ndarray],
-    right: dict[str, np.ndarray],
-    noise: Noise,
-    natural: Mapping[str, float],
+    left: Arrays, right: Arrays, noise: Noise, natural: Mapping[str, float]
 ) -> list[Disagreement]:
     found = []
     for name, value in left.items():
@@ -115,12 +112,7 @@ class _Moved:
         self._generator = np.random.Generator(np.random.PCG64(3))
         self._runs: list[dict[str, np.ndarray]] = []
 
-    def explain(
-        self,
-        differing: list[Disagreement],
-        left: dict[str, np.ndarray],
-        right: dict[str, np.ndarray],
-    ) -> bool:
+    def explain(self, differing: list[Disagreement], left: Arrays, right: Arrays) -> bool:
         """They move as far (within a factor of two): then neither side can be called wrong.
 
         Every further run can only excuse more, so the first that does ends it.

@@ -55,6 +55,10 @@ class Difference:
             return f"{self.limit:.3g}"
         return "equal"
 
+    def moves(self, here: str, there: str) -> str:
+        """As ``text``, without the limit that is told beside it."""
+        return f"moves by {self.gap:.3g}" if self.kind is Kind.VALUES else self.text(here, there)
+
     def text(self, here: str = "", there: str = "") -> str:
         """A clause with the array as its target: ``moves by 0.2``, ``is [3] and [4] there``.
 

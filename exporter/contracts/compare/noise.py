@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from exporter.contracts.locate.recorder import Call, Recorder
 from exporter.contracts.probes import probe, resize, take_row
 from exporter.contracts.result import Location
-from exporter.contracts.target import Target, as_tensor, as_view
+from exporter.contracts.target import Target, as_view
 from exporter.core.tensors import Arrays
-from exporter.interpret.eager_float64 import call_in_double, copied_in_double
+from exporter.interpret.eager_float64 import copied_in_double
 from exporter.parity.tolerance import FORMATS, Policy, widened
 
 _POLICY = Policy()
@@ -80,6 +80,10 @@ class Noise:
         least = max(unit * self.scales.get(key, 0.0), 1e-30)
         return _POLICY.factor * max(self.shares.get(key, 0.0), floor) * max(scale, least)
 
+    def explains(self, key: str, left: np.ndarray, right: np.ndarray) -> bool:
+        """Whether rounding explains how two arrays differ."""
+        return distance(left, right) <= self.limit(key, scale_of(left, right), left.size)
+
 
 def measure_noise(target: Target, inputs: Arrays) -> Noise:
     """One float32 and one float64 run with records; keeps numbers, not values."""
@@ -87,12 +91,11 @@ def measure_noise(target: Target, inputs: Arrays) -> Noise:
     if copied_in_double(target.module) > _MOST_COPIED:
         why = "not measured: the model is too large for a float64 copy; the floor holds"
         return Noise(why=why, number_format=held)
-    target.snapshot  # noqa: B018 - the state before the first call
     single: list[Call] = []
     with Recorder(target.module, take=single.append):
         returned = target.call(inputs)
     target.remember(inputs, returned)
-    single += _outputs(target, returned)
+    single += _outputs(target.named(returned))
     known = {call.key: call.value for call in single}
     shares: dict[str, float] = {}
 
@@ -103,16 +106,13 @@ def measure_noise(target: Target, inputs: Arrays) -> Noise:
             shares[call.key] = share
 
     try:
-        tensors = {name: as_tensor(inputs[name]) for name in target.input_names}
         with Recorder(target.module, take=compare, copies=False):
-            wide = call_in_double(target.module, tensors)
+            wide = target.double(inputs)
     except Exception as error:  # noqa: BLE001 - upstream code may insist on float32
         why = f"not measured: the module does not run in float64 ({error}); floor holds"
         return Noise(why=why, number_format=held)
-    finally:
-        target.snapshot.restore()
     scales = {}
-    for call in _outputs(target, wide):
+    for call in _outputs(wide):
         compare(call)
         scales[call.key] = scale_of(as_view(call.value))
     why = f"{held} against float64 on the probe"
@@ -149,11 +149,8 @@ def noise_inputs(target: Target) -> dict[str, np.ndarray]:
     return take_row(target, inputs, 0) if target.batch is not None else inputs
 
 
-def _outputs(target: Target, returned: object) -> list[Call]:
-    return [
-        Call(key=name, place=Location(), value=value.detach())
-        for name, value in target.named(returned).items()
-    ]
+def _outputs(named: Mapping[str, Tensor]) -> list[Call]:
+    return [Call(key=n, place=Location(), value=v.detach()) for n, v in named.items()]
 
 
 def _share(value: Tensor, truth: Tensor) -> float | None:

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from exporter.config.section import Many
 from exporter.contracts.compare.align import reversals
-from exporter.contracts.compare.noise import Noise, distance, noise_of, scale_of
+from exporter.contracts.compare.noise import Noise, distance, noise_of
 from exporter.contracts.determinism.onnx import check_onnx
 from exporter.contracts.determinism.repeats import (
     AFTER_OTHER,
@@ -33,17 +34,15 @@ from exporter.contracts.determinism.repeats import (
     unrelated,
     verdict,
 )
-from exporter.contracts.locate.first import first_layer, locate, record
+from exporter.contracts.locate.first import Judge, first_layer, locate, record
 from exporter.contracts.locate.recorder import ModuleStack, calling_line
 from exporter.contracts.probes import probe, short_probe
-from exporter.contracts.result import (
-    TORCH,
-    ContractResult,
-    Location,
-)
-from exporter.contracts.settings import ContractSettings, Many
+from exporter.contracts.result import TORCH, ContractResult, Location
+from exporter.contracts.settings import ContractSettings
 from exporter.contracts.state import held_tensors
 from exporter.contracts.target import Target
+from exporter.core.tensors import Arrays
+from exporter.interpret.evaluate import torch_threads
 
 NAME = "determinism"
 
@@ -102,7 +101,7 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
 
 
 def _torch(
-    target: Target, settings: Settings, inputs: dict[str, np.ndarray], noise: Noise
+    target: Target, settings: Settings, inputs: Arrays, noise: Noise
 ) -> tuple[Finding | None, list[str]]:
     """Run the tests in turn; the first that fails ends it."""
     tests = [TWICE, AFTER_OTHER]
@@ -112,7 +111,7 @@ def _torch(
     if bad is not None:
         second = compare(first, target.torch(inputs), noise, bitwise=settings.bitwise)
         if second is not None:
-            where = drawing[0] if drawing else _locate(target, inputs, inputs)
+            where = drawing[0] if drawing else _first_moved(target, inputs)
             advice = (
                 "switch dropout and dither off for inference, or draw the noise outside and pass it"
             )
@@ -137,20 +136,13 @@ def _torch(
     return None, tests
 
 
-def _with_threads(
-    target: Target, inputs: dict[str, np.ndarray], count: int
-) -> dict[str, np.ndarray]:
-    with threads(count):
+def _with_threads(target: Target, inputs: Arrays, count: int) -> dict[str, np.ndarray]:
+    with torch_threads(count):
         return target.recall(inputs)
 
 
 def _after_other(
-    target: Target,
-    settings: Settings,
-    inputs: dict[str, np.ndarray],
-    other: dict[str, np.ndarray],
-    first: dict[str, np.ndarray],
-    noise: Noise,
+    target: Target, settings: Settings, inputs: Arrays, other: Arrays, first: Arrays, noise: Noise
 ) -> tuple[Moved | None, list[Location]]:
     """B, then A again, with the state kept; declared caches are reset in between.
 
@@ -166,11 +158,7 @@ def _after_other(
 
 
 def _first_stale(
-    target: Target,
-    settings: Settings,
-    inputs: dict[str, np.ndarray],
-    other: dict[str, np.ndarray],
-    noise: Noise,
+    target: Target, settings: Settings, inputs: Arrays, other: Arrays, noise: Noise
 ) -> Location | None:
     """The first layer that still remembers another input."""
     clean = record(target, inputs)
@@ -178,8 +166,13 @@ def _first_stale(
         target.torch(other, keep_state=True)
         reset()
         stale = record(target, inputs)
-    found = first_layer((clean, stale), _judge(noise, bitwise=settings.bitwise))
-    return found.place if found else None
+    return first_layer((clean, stale), _judge(noise, bitwise=settings.bitwise))
+
+
+def _first_moved(target: Target, inputs: Arrays) -> Location | None:
+    """The first layer, and the op in it, that gives something else the second time."""
+    runs = (record(target, inputs), record(target, inputs))
+    return locate(target, (inputs, inputs), runs, _judge(Noise(), bitwise=True))
 
 
 @contextlib.contextmanager
@@ -204,7 +197,7 @@ def _caches_reset(target: Target, settings: Settings) -> Iterator[Callable[[], N
 
 
 def _batch_order(
-    target: Target, inputs: dict[str, np.ndarray], noise: Noise, tests: list[str]
+    target: Target, inputs: Arrays, noise: Noise, tests: list[str]
 ) -> tuple[Moved | None, Location | None]:
     if target.batch is None:
         return None, None
@@ -220,43 +213,19 @@ def _batch_order(
         return None, None
     runs = (record(target, batch), record(target, reversed_batch))
 
-    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> bool:
         a, b = values
         if a.dtype.kind in "biu" or a.shape != b.shape:
-            return None
+            return False
         if not any(size and size % rows == 0 for size in a.shape):
-            return None
-        gap = min(distance(a, turned) for turned in reversals(b, rows, None))
-        return "differs" if gap > noise.limit(key, scale_of(a, b), a.size) else None
+            return False
+        return not any(noise.explains(key, a, turned) for turned in reversals(b, rows, None))
 
-    found = locate(target, (batch, reversed_batch), runs, judge)
-    return bad, found.place if found else None
+    return bad, locate(target, (batch, reversed_batch), runs, judge)
 
 
-def _judge(noise: Noise, *, bitwise: bool) -> Callable[..., str | None]:
-    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
-        gap = distance(values[0], values[1])
-        scale = scale_of(*values)
-        limit = 0.0 if bitwise else noise.limit(key, scale, values[0].size)
-        return f"differs by {gap:.3g}" if gap > limit else None
+def _judge(noise: Noise, *, bitwise: bool) -> Judge:
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> bool:
+        return distance(*values) > 0.0 if bitwise else not noise.explains(key, *values)
 
     return judge
-
-
-def _locate(
-    target: Target, first: dict[str, np.ndarray], second: dict[str, np.ndarray]
-) -> Location | None:
-    runs = (record(target, first), record(target, second))
-    found = locate(target, (first, second), runs, _judge(Noise(), bitwise=True))
-    return found.place if found else None
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Run torch with some number of threads; the old number is put back."""
-    saved = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(saved)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 
-import numpy as np
-
 from exporter.contracts.compare.noise import Noise, distance
 from exporter.contracts.determinism.repeats import (
     AFTER_OTHER,
@@ -25,19 +23,13 @@ from exporter.contracts.probes import short_probe
 from exporter.contracts.result import ONNX, ContractResult, Location, not_run
 from exporter.contracts.target import Target
 from exporter.core.errors import OnnxStoppedError
+from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
 
 NAME = "determinism"
 _LEFTOVER = "remove the random node: it is a training leftover"
 _RANDOM = frozenset(
-    {
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-        "Bernoulli",
-        "Multinomial",
-    }
+    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial".split()
 )
 
 
@@ -57,11 +49,7 @@ def random_nodes(target: Target) -> list[Location]:
 
 
 def check_onnx(
-    target: Target,
-    bitwise: bool,
-    threads: tuple[int, ...],
-    inputs: dict[str, np.ndarray],
-    noise: Noise,
+    target: Target, bitwise: bool, threads: tuple[int, ...], inputs: Arrays, noise: Noise
 ) -> ContractResult:
     """Run the same tests as on the PyTorch side on the file."""
     if target.onnx.problem is not None:
@@ -127,12 +115,12 @@ def _deployments(target: Target, threads: tuple[int, ...]) -> list[Deployment]:
     return wanted
 
 
-def _order(target: Target, batch: dict[str, np.ndarray], noise: Noise) -> Moved | None:
+def _order(target: Target, batch: Arrays, noise: Noise) -> Moved | None:
     left, right = target.onnx.run(batch), target.onnx.run(turned_batch(target, batch))
     return compare_turned(target, left, right, row_count(target, batch), noise)
 
 
-def _first_value(target: Target, inputs: dict[str, np.ndarray]) -> Location | None:
+def _first_value(target: Target, inputs: Arrays) -> Location | None:
     for name, (left, right) in target.onnx.walk((inputs, inputs)):
         if distance(left, right) > 0.0:
             return target.onnx.place(name)

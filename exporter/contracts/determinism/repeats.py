@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporter.contracts.compare.align import reversals
-from exporter.contracts.compare.differ import Difference, Kind, differ
+from exporter.contracts.compare.differ import Difference, differ
 from exporter.contracts.compare.noise import Noise
 from exporter.contracts.probes import other_future, replaced, stack_rows, take_row
-from exporter.contracts.result import ContractResult, Location
+from exporter.contracts.result import Answer, ContractResult, Location
 from exporter.contracts.rows import varied_rows
 from exporter.contracts.target import Target
-from exporter.parity.status import Status
+from exporter.core.tensors import Arrays
 
 NAME = "determinism"
 TWICE = "two runs"
@@ -39,19 +39,19 @@ class Finding:
     advice: str
 
 
-def batch_of(target: Target, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def batch_of(target: Target, inputs: Arrays) -> dict[str, np.ndarray]:
     """A batch of three rows that differ in every input."""
     one = take_row(target, inputs, 0)
     return stack_rows(target, varied_rows(target, one, _ROWS, axis=target.time_axis()))
 
 
-def turned_batch(target: Target, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def turned_batch(target: Target, batch: Arrays) -> dict[str, np.ndarray]:
     """The same rows in reversed order."""
     rows = [take_row(target, batch, k) for k in range(row_count(target, batch))]
     return stack_rows(target, rows[::-1])
 
 
-def row_count(target: Target, batch: dict[str, np.ndarray]) -> int:
+def row_count(target: Target, batch: Arrays) -> int:
     """Rows of a batch; 0 without a batch axis."""
     for spec in target.inputs:
         position = target.batch_position(spec.name)
@@ -60,7 +60,7 @@ def row_count(target: Target, batch: dict[str, np.ndarray]) -> int:
     return 0
 
 
-def unrelated(target: Target, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def unrelated(target: Target, inputs: Arrays) -> dict[str, np.ndarray]:
     """Other values of the same shapes."""
     axis = target.time_axis()
     if axis is not None:
@@ -69,9 +69,7 @@ def unrelated(target: Target, inputs: dict[str, np.ndarray]) -> dict[str, np.nda
     return {spec.name: replaced(inputs[spec.name], spec, generator, 1.0) for spec in target.inputs}
 
 
-def compare(
-    left: dict[str, np.ndarray], right: dict[str, np.ndarray], noise: Noise, *, bitwise: bool
-) -> Moved | None:
+def compare(left: Arrays, right: Arrays, noise: Noise, *, bitwise: bool) -> Moved | None:
     """The first output that differs; ``None`` when none does."""
     for name, value in left.items():
         found = differ(value, right[name], noise, name, bitwise=bitwise)
@@ -81,11 +79,7 @@ def compare(
 
 
 def compare_turned(
-    target: Target,
-    left: dict[str, np.ndarray],
-    right: dict[str, np.ndarray],
-    rows: int,
-    noise: Noise,
+    target: Target, left: Arrays, right: Arrays, rows: int, noise: Noise
 ) -> Moved | None:
     """The first output that is not what it was with its rows in another order.
 
@@ -108,30 +102,14 @@ def compare_turned(
 def verdict(side: str, found: Finding | None, tests: list[str], bitwise: bool) -> ContractResult:
     """One result from what the tests found."""
     limit = "bit by bit" if bitwise else "within float32 noise"
+    said = Answer(NAME, side, {"tests": tests})
     if found is None:
-        return ContractResult(
-            name=NAME,
-            side=side,
-            status=Status.PASS,
-            observed="no output moves",
-            limit=limit,
-            reason="; ".join(tests),
-            details={"tests": tests},
-        )
+        return said.passed("no output moves", limit, "; ".join(tests))
     moved = found.moved.difference
-    observed = (
-        f"'{found.moved.output}' moves by {moved.gap:.3g}"
-        if moved.kind is Kind.VALUES
-        else f"'{found.moved.output}' {moved.text('in one run', 'in the other')}"
-    )
-    return ContractResult(
-        name=NAME,
-        side=side,
-        status=Status.FAIL,
-        observed=observed,
-        limit=moved.limit_text if moved.limit else limit,
+    return said.failed(
+        f"'{found.moved.output}' {moved.moves('in one run', 'in the other')}",
+        moved.limit_text if moved.limit else limit,
+        f"{found.test} differ" if found.test == TWICE else f"differs: {found.test}",
         where=found.where,
         advice=found.advice,
-        reason=f"{found.test} differ" if found.test == TWICE else f"differs: {found.test}",
-        details={"tests": tests},
     )

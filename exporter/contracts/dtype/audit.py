@@ -29,81 +29,19 @@ CASTING_WRITE = "casting write"
 
 _CASTS = frozenset({"to", "float", "half", "bfloat16", "double", "type", "type_as", "clone_to"})
 _WRITES = frozenset(
-    {
-        "copy_",
-        "__setitem__",
-        "index_copy_",
-        "index_put_",
-        "scatter_",
-        "masked_scatter_",
-        "slice_scatter",
-        "index_add_",
-        "index_copy",
-        "scatter",
-        "add_",
-        "mul_",
-        "sub_",
-        "div_",
-    }
+    "copy_ __setitem__ index_copy_ index_put_ scatter_ masked_scatter_ slice_scatter index_add_ "
+    "index_copy scatter add_ mul_ sub_ div_".split()
 )
 _ARITHMETIC = frozenset({"add_", "sub_", "mul_", "div_"})
 _STRICT = frozenset(
-    {
-        "linear",
-        "matmul",
-        "__matmul__",
-        "__rmatmul__",
-        "mm",
-        "bmm",
-        "addmm",
-        "baddbmm",
-        "einsum",
-        "conv1d",
-        "conv2d",
-        "conv_transpose1d",
-        "scaled_dot_product_attention",
-        "lstm",
-        "gru",
-        "multi_head_attention_forward",
-        "layer_norm",
-        "batch_norm",
-        "group_norm",
-        "embedding_bag",
-        "instance_norm",
-        "rms_norm",
-        "bilinear",
-        "prelu",
-    }
+    "linear matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm einsum conv1d conv2d "
+    "conv_transpose1d scaled_dot_product_attention lstm gru multi_head_attention_forward "
+    "layer_norm batch_norm group_norm embedding_bag instance_norm rms_norm bilinear prelu".split()
 )
 _HARMLESS = frozenset(
-    {
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "__eq__",
-        "__ne__",
-        "__lt__",
-        "__gt__",
-        "__le__",
-        "__ge__",
-        "isclose",
-        "allclose",
-        "equal",
-        "to_dense",
-        "expand_as",
-        "view_as",
-        "reshape_as",
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "empty_like",
-        "rand_like",
-        "randn_like",
-        "new_zeros",
-    }
+    "eq ne lt le gt ge __eq__ __ne__ __lt__ __gt__ __le__ __ge__ isclose allclose equal "
+    "to_dense expand_as view_as reshape_as zeros_like ones_like full_like empty_like rand_like "
+    "randn_like new_zeros".split()
 )
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "scaled_dot_product_attention": ("query", "key", "value", "attn_mask"),
@@ -161,9 +99,8 @@ class DtypeAudit(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", str(func))
-        operands = dict(_operands(name, args, kwargs))
-        dtypes = {label: tensor.dtype for label, tensor in operands.items()}
-        mixed = len(set(dtypes.values())) > 1
+        operands = dict(_operands(args, kwargs))
+        mixed = len({tensor.dtype for tensor in operands.values()}) > 1
         try:
             result = func(*args, **kwargs)
         except RuntimeError as error:
@@ -195,7 +132,7 @@ class DtypeAudit(TorchFunctionMode):
             if judged and any(_loses(tensor.dtype, written.dtype) for tensor in others):
                 self._log(CASTING_WRITE, name, operands, written.dtype, "")
             return
-        out = next((t.dtype for _, t in flat_tensors(result, "")), None)
+        out = _dtype_of(result)
         if name in _STRICT:
             if not self._autocast and not (name.endswith("_norm") and out == first.dtype):
                 self._log(MIXED, name, operands, out, "")
@@ -229,25 +166,13 @@ class DtypeAudit(TorchFunctionMode):
         shown = {_label(label, labels): _name(t.dtype) for label, t in operands.items()}
         if kind == CASTING_WRITE and result is not None:
             target = result
-        odd = [_label(k, labels) for k, t in operands.items() if t.dtype != target]
+        odd = {_label(k, labels): t for k, t in operands.items() if t.dtype != target}
         # Of the odd operands, those that are not weights are cheaper to cast than to reload.
-        light = [
-            _label(k, labels)
-            for k, t in operands.items()
-            if t.dtype != target and not isinstance(t, torch.nn.Parameter)
-        ]
+        light = [label for label, t in odd.items() if not isinstance(t, torch.nn.Parameter)]
         repair = f"cast {' and '.join(light or odd)} with .to({target}) before {name}"
         place = Location(module=self._stack.current, op=name, source=calling_line())
-        self.events.append(
-            Event(
-                kind=kind,
-                place=place,
-                dtypes=shown,
-                result="" if result is None else _name(result),
-                repair=repair,
-                message=message,
-            )
-        )
+        said = {"result": "" if result is None else _name(result), "message": message}
+        self.events.append(Event(kind=kind, place=place, dtypes=shown, repair=repair, **said))
 
     def _repaired(
         self, func: Any, name: str, args: Any, kwargs: Any, operands: dict[str, Tensor]
@@ -265,13 +190,10 @@ class DtypeAudit(TorchFunctionMode):
         return func(*tree_map(cast, args), **tree_map(cast, kwargs))
 
 
-def _operands(name: str, args: Any, kwargs: Any) -> Iterator[tuple[str, Tensor]]:
+def _operands(args: Any, kwargs: Any) -> Iterator[tuple[str, Tensor]]:
     """Floating tensors with at least one axis that a call reads, by position or name."""
-    for position, value in enumerate(args):
-        for label, tensor in flat_tensors(value, str(position)):
-            if tensor.is_floating_point() and tensor.dim():
-                yield label, tensor
-    for key, value in kwargs.items():
+    given = [*((str(position), value) for position, value in enumerate(args)), *kwargs.items()]
+    for key, value in given:
         for label, tensor in flat_tensors(value, key):
             if tensor.is_floating_point() and tensor.dim():
                 yield label, tensor

@@ -24,6 +24,8 @@ from exporter.contracts.dtype.audit import ERROR, MIXED, DtypeAudit, Event
 from exporter.contracts.dtype.convert import converted, input_dtype
 from exporter.contracts.dtype.onnx import check_onnx
 from exporter.contracts.dtype.overflow import (
+    ADVICE,
+    LIMIT,
     Finiteness,
     Overflow,
     find_overflow,
@@ -32,13 +34,18 @@ from exporter.contracts.dtype.overflow import (
 )
 from exporter.contracts.dtype.scope import Part, scoped
 from exporter.contracts.dtype.settings import Settings
-from exporter.contracts.locate.raised import place_in
-from exporter.contracts.locate.recorder import ModuleStack, flat_tensors
+from exporter.contracts.locate.recorder import ModuleStack, flat_tensors, raised_in
 from exporter.contracts.probes import probe
-from exporter.contracts.result import SIDES, TORCH, ContractResult, Location, not_applicable
+from exporter.contracts.result import (
+    SIDES,
+    TORCH,
+    Answer,
+    ContractResult,
+    Location,
+    not_applicable,
+)
 from exporter.contracts.target import Target
 from exporter.graph.torch_refusal import lacks_kernel
-from exporter.parity.status import Status
 
 NAME = "dtype"
 
@@ -141,7 +148,7 @@ def _audit(module: nn.Module, args: tuple[Any, ...], precision: str, found: Find
                 found.stopped = None
             except Exception as error:  # noqa: BLE001 - the refusal of an op is the finding
                 text = (str(error).splitlines() or [""])[0][:200]
-                found.stopped = place_in(copy, error)
+                found.stopped = raised_in(copy, error)
                 found.stopped_why = text
                 if device == "meta":
                     found.stopped_why = f"not possible on the meta device: {text}"
@@ -182,7 +189,7 @@ def _run(
             if lacks_kernel(text):
                 found.ran = f"not run (this machine: {text})"
                 return
-            found.raised = place_in(low, error)
+            found.raised = raised_in(low, error)
             found.ran = f"raises: {text}"
             return
         finally:
@@ -227,47 +234,33 @@ def _verdict(found: list[Findings], scope: str) -> ContractResult:
         for item in found
     }
     bad = next((item for item in found if item.bad), None)
-    shared: dict[str, Any] = {"name": NAME, "side": TORCH, "details": details}
+    said = Answer(NAME, TORCH, details)
     if bad is None:
         errors = [f"{i.precision} {i.error:.2g}" for i in found if i.error is not None]
-        return ContractResult(
-            status=Status.PASS,
-            observed="0 events" + (f"; relative error {', '.join(errors)}" if errors else ""),
-            limit="0 events",
-            reason=", ".join(item.precision for item in found) + (f" in {scope}" if scope else ""),
-            **shared,
-        )
+        observed = "0 events" + (f"; relative error {', '.join(errors)}" if errors else "")
+        where = f" in {scope}" if scope else ""
+        return said.passed(observed, "0 events", ", ".join(i.precision for i in found) + where)
     if bad.events:
         first = bad.events[0]
         # The first event is the cause; what people see is an attention or a product that refuses.
         later = [e for e in bad.events[1:] if e.kind in (ERROR, MIXED)]
         later.sort(key=lambda e: "attention" not in e.place.op)
         symptom = f"; later {later[0]}" if later else ""
-        return ContractResult(
-            status=Status.FAIL,
-            observed=f"{len(bad.events)} event(s) at {bad.precision}",
-            limit="0 events",
-            where=first.place,
-            advice=first.repair,
-            reason=f"{first}" + (f": {first.message}" if first.message else "") + symptom,
-            **shared,
-        )
+        reason = f"{first}" + (f": {first.message}" if first.message else "") + symptom
+        count = f"{len(bad.events)} event(s) at {bad.precision}"
+        return said.failed(count, "0 events", reason, where=first.place, advice=first.repair)
     if bad.overflow is not None:
-        return ContractResult(
-            status=Status.FAIL,
-            observed=f"a value of {bad.overflow.value:.6g} at {bad.precision}",
-            limit="65504, the largest float16",
+        return said.failed(
+            f"a value of {bad.overflow.value:.6g} at {bad.precision}",
+            LIMIT,
+            f"float16 overflows on the golden inputs: {bad.overflow}",
             where=bad.overflow.place,
-            advice="keep this layer in float32, or scale its input down",
-            reason=f"float16 overflows on the golden inputs: {bad.overflow}",
-            **shared,
+            advice=ADVICE,
         )
-    return ContractResult(
-        status=Status.FAIL,
-        observed=f"an error at {bad.precision}",
-        limit="runs",
+    return said.failed(
+        f"an error at {bad.precision}",
+        "runs",
+        bad.ran if bad.raised else bad.stopped_why,
         where=bad.raised or bad.stopped,
         advice="cast the operands of this call to one dtype",
-        reason=bad.ran if bad.raised else bad.stopped_why,
-        **shared,
     )

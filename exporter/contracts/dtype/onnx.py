@@ -8,7 +8,7 @@ the float32 graph's own values on the golden inputs.
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,25 @@ import onnx
 import torch
 
 from exporter.contracts.dtype.convert import converted, input_dtype
+from exporter.contracts.dtype.overflow import ADVICE, LARGEST, LIMIT
 from exporter.contracts.dtype.retype import retyped
 from exporter.contracts.dtype.scope import Part
 from exporter.contracts.dtype.settings import Settings
 from exporter.contracts.onnx_side import OnnxSide, exported
 from exporter.contracts.probes import probe
-from exporter.contracts.result import ONNX, ContractResult, Location, not_applicable, not_run
+from exporter.contracts.result import (
+    ONNX,
+    Answer,
+    ContractResult,
+    Location,
+    not_applicable,
+    not_run,
+)
 from exporter.contracts.target import Target
 from exporter.core.errors import ArtifactError, OnnxStoppedError, StageError
 from exporter.core.tensors import TensorSpec
-from exporter.parity.status import Status
 
 NAME = "dtype"
-LARGEST = 65504.0
 _SMALL_MODEL = 20_000_000
 
 
@@ -39,30 +45,27 @@ def check_onnx(target: Target, settings: Settings, part: Part) -> ContractResult
     if not wanted and not built:
         why = "autocast is a mode of PyTorch; its graph is exported as it runs, in float32"
         return not_applicable(NAME, ONNX, why)
-    details: dict[str, Any] = {}
+    said = Answer(NAME, ONNX)
     problem = target.onnx.problem
     if built:
-        if problem is not None and "as_built" in settings.precisions and not wanted:
-            return _refused("as_built", target.onnx, details)
+        if problem is not None and not wanted:
+            return _refused(said, "as_built", target.onnx)
         if problem is None:
             bad = _type_problem(target.onnx.file.graph.model)
-            details["as_built"] = bad or "type-checks"
+            said.details["as_built"] = bad or "type-checks"
             if bad:
-                return _failed("as_built", bad, _node_place(target, bad), details)
+                return _failed(said, "as_built", bad, _node_place(target, bad))
     for precision in wanted:
-        result = _at(target, settings, part, precision, problem, details)
+        result = _at(target, settings, part, precision, problem, said)
         if result is not None:
             return result
-    if problem is not None and not details:
-        return not_run(NAME, ONNX, f"no ONNX file: {problem}")
-    return ContractResult(
-        name=NAME,
-        side=ONNX,
-        status=Status.PASS,
-        observed="type-checks" + (", nothing beyond float16" if "float16" in wanted else ""),
-        limit="strict type inference; 65504" if "float16" in wanted else "strict type inference",
-        reason=", ".join([*wanted, *(["as_built"] if built else [])]),
-        details=details,
+    if problem is not None and not said.details:
+        return said.not_run(f"no ONNX file: {problem}")
+    low = "float16" in wanted
+    return said.passed(
+        "type-checks" + (", nothing beyond float16" if low else ""),
+        "strict type inference" + ("; 65504" if low else ""),
+        ", ".join([*wanted, *(["as_built"] if built else [])]),
     )
 
 
@@ -72,24 +75,24 @@ def _at(
     part: Part,
     precision: str,
     problem: str | None,
-    details: dict[str, Any],
+    said: Answer,
 ) -> ContractResult | None:
     count = sum(parameter.numel() for parameter in target.module.parameters())
     small = part.whole and count <= _SMALL_MODEL
     again = settings.export if settings.export is not None else small or target.thorough
     if again and part.whole:
-        result = _export(target, precision, problem, details)
+        result = _export(target, precision, problem, said)
         if result is not None:
             return result
     elif problem is not None:
         return not_run(NAME, ONNX, f"no ONNX file: {problem}")
     else:
         bad = _type_problem(retyped(target.onnx.file.graph, precision, _names(target, part)))
-        details[f"{precision}: retyped graph"] = bad or "type-checks"
+        said.details[f"{precision}: retyped graph"] = bad or "type-checks"
         if bad:
-            return _failed(precision, bad, _node_place(target, bad), details)
+            return _failed(said, precision, bad, _node_place(target, bad))
     if precision == "float16" and problem is None:
-        return _overflow(target, part, details)
+        return _overflow(target, part, said)
     return None
 
 
@@ -98,40 +101,32 @@ def _names(target: Target, part: Part) -> frozenset[str] | None:
     if part.whole:
         return None
     taps = target.onnx.file.taps
-    inside = {
-        name
-        for name, tap in taps.items()
-        if tap.module == part.path or tap.module.startswith(f"{part.path}.")
-    }
-    return frozenset(inside)
+    return frozenset(n for n, tap in taps.items() if f"{tap.module}.".startswith(f"{part.path}."))
 
 
 def _export(
-    target: Target, precision: str, problem: str | None, details: dict[str, Any]
+    target: Target, precision: str, problem: str | None, said: Answer
 ) -> ContractResult | None:
     """Export the converted module, type-check the file, run it."""
     if problem is not None:
-        return not_run(NAME, ONNX, f"no ONNX file even in float32: {problem}", **details)
-    low = tuple(
-        dataclasses.replace(spec, dtype=precision if spec.dtype == "float32" else spec.dtype)
-        for spec in target.inputs
-    )
-    outputs = tuple(
-        dataclasses.replace(spec, dtype=precision if spec.dtype == "float32" else spec.dtype)
-        for spec in target.outputs
+        return said.not_run(f"no ONNX file even in float32: {problem}")
+    low, outputs = (
+        tuple(replace(s, dtype=precision) if s.dtype == "float32" else s for s in specs)
+        for specs in (target.inputs, target.outputs)
     )
     if target.example is None:
-        return not_run(NAME, ONNX, "there is no example to trace", **details)
+        return said.not_run("there is no example to trace")
     example = {name: input_dtype(v, precision, "cpu") for name, v in target.example.items()}
     module = converted(target.module, precision, device="cpu")
     side = exported(module, low, outputs, example, dynamic_shapes(low), load=False)
     if side.problem is not None:
-        return _refused(precision, side, details)
+        return _refused(said, precision, side)
     bad = _type_problem(side.file.graph.model)
-    details[f"{precision}: exported file"] = bad or "type-checks"
+    said.details[f"{precision}: exported file"] = bad or "type-checks"
     if bad:
         place = side.place(_named_in(side.file.graph.model, bad) or "")
-        return _failed(precision, bad, place, details)
+        return _failed(said, precision, bad, place)
+    ran = f"{precision}: onnxruntime"
     if precision == "float16":
         inputs = {
             name: value.astype(np.float16) if value.dtype == np.float32 else value
@@ -139,11 +134,11 @@ def _export(
         }
         try:
             side.run(inputs)
-            details[f"{precision}: onnxruntime"] = "runs"
+            said.details[ran] = "runs"
         except (OnnxStoppedError, ArtifactError) as error:
-            details[f"{precision}: onnxruntime"] = f"not run ({str(error)[:200]})"
+            said.details[ran] = f"not run ({str(error)[:200]})"
     else:
-        details[f"{precision}: onnxruntime"] = "not run (numpy has no bfloat16)"
+        said.details[ran] = "not run (numpy has no bfloat16)"
     return None
 
 
@@ -169,7 +164,7 @@ def _node_place(target: Target, message: str) -> Location | None:
     return target.onnx.place(name) if name else None
 
 
-def _overflow(target: Target, part: Part, details: dict[str, Any]) -> ContractResult | None:
+def _overflow(target: Target, part: Part, said: Answer) -> ContractResult | None:
     """Finite float32 values beyond float16 on the golden inputs; constants are told apart."""
     graph = target.onnx.file.graph
     inside = _names(target, part)
@@ -181,9 +176,8 @@ def _overflow(target: Target, part: Part, details: dict[str, Any]) -> ContractRe
             if peak > LARGEST:
                 large_constants[name] = peak
     if large_constants:
-        details["constants that become infinite in float16"] = dict(
-            list(large_constants.items())[:10]
-        )
+        first = dict(list(large_constants.items())[:10])
+        said.details["constants that become infinite in float16"] = first
     masks = {abs(value) for value in large_constants.values()}
     cases = range(len(target.cases)) if target.thorough else range(1)
     names = [n for n in target.onnx.value_names() if inside is None or n in inside]
@@ -197,51 +191,30 @@ def _overflow(target: Target, part: Part, details: dict[str, Any]) -> ContractRe
             peak = float(finite.max(initial=0.0))
             worst = max(worst, peak)
             if peak > LARGEST:
-                details["largest value"] = peak
-                return ContractResult(
-                    name=NAME,
-                    side=ONNX,
-                    status=Status.FAIL,
-                    observed=f"a value of {peak:.6g}",
-                    limit="65504, the largest float16",
-                    where=target.onnx.place(name),
-                    advice="keep this layer in float32, or scale its input down",
-                    reason=f"float16 overflows at '{name}' on case {target.cases[case].name}",
-                    details=details,
-                )
-    details["largest value"] = worst
+                said.details["largest value"] = peak
+                reason = f"float16 overflows at '{name}' on case {target.cases[case].name}"
+                where = target.onnx.place(name)
+                observed = f"a value of {peak:.6g}"
+                return said.failed(observed, LIMIT, reason, where=where, advice=ADVICE)
+    said.details["largest value"] = worst
     return None
 
 
-def _refused(precision: str, side: OnnxSide, details: dict[str, Any]) -> ContractResult:
+def _refused(said: Answer, precision: str, side: OnnxSide) -> ContractResult:
     source = side.refusal.source if isinstance(side.refusal, StageError) else ""
-    return ContractResult(
-        name=NAME,
-        side=ONNX,
-        status=Status.FAIL,
-        observed=f"no file at {precision}",
-        limit="exports at that precision",
+    return said.failed(
+        f"no file at {precision}",
+        "exports at that precision",
+        str(side.refusal)[:600],
         where=Location(source=source) if source else None,
         advice="cast the operands of this call to one dtype",
-        reason=str(side.refusal)[:600],
-        details=details,
     )
 
 
-def _failed(
-    precision: str, bad: str, where: Location | None, details: dict[str, Any]
-) -> ContractResult:
-    return ContractResult(
-        name=NAME,
-        side=ONNX,
-        status=Status.FAIL,
-        observed=f"does not type-check at {precision}",
-        limit="strict type inference",
-        where=where,
-        advice="insert the cast that the operator's type list asks for",
-        reason=bad,
-        details=details,
-    )
+def _failed(said: Answer, precision: str, bad: str, where: Location | None) -> ContractResult:
+    advice = "insert the cast that the operator's type list asks for"
+    observed = f"does not type-check at {precision}"
+    return said.failed(observed, "strict type inference", bad, where=where, advice=advice)
 
 
 def dynamic_shapes(inputs: tuple[TensorSpec, ...]) -> dict[str, dict[int, Any]]:

@@ -16,6 +16,8 @@ from exporter.contracts.locate.recorder import Call, ModuleStack, OpRecorder, Re
 from exporter.contracts.result import Location
 
 LARGEST = 65504.0
+LIMIT = "65504, the largest float16"
+ADVICE = "keep this layer in float32, or scale its input down"
 _MASKING = ("masked_fill", "where", "full", "fill", "scalar_tensor", "zeros", "ones", "_to_copy")
 
 
@@ -64,7 +66,7 @@ class Finiteness:
 def run_and_watch(module: nn.Module, args: Sequence[Any]) -> Finiteness:
     """Run a module on copies of its arguments and watch what every part returns."""
     with torch.no_grad(), watching(module) as seen:
-        module(*_copies(args))
+        module(*tree_map(_copied, args))
     return seen
 
 
@@ -109,10 +111,6 @@ def find_overflow(
     return None
 
 
-def _copies(args: Sequence[Any]) -> list[Any]:
-    return [_copied(arg) for arg in args]
-
-
 def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
 
@@ -144,9 +142,9 @@ def _op(
 
     with torch.no_grad():
         with ModuleStack(low) as stack, OpRecorder(stack, layer.module, take=take):
-            low(*_copies(low_args))
+            low(*tree_map(_copied, low_args))
         with ModuleStack(full) as stack, OpRecorder(stack, layer.module, take=measure):
-            full(*_copies(full_args))
+            full(*tree_map(_copied, full_args))
     if not bad:
         return layer, 0.0
     place = bad[0].place

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from exporter.contracts.target import Target, as_tensor
+from exporter.contracts.target import Target
 from exporter.core.tensors import Arrays
 
 
@@ -44,7 +44,7 @@ def scoped(
     """
     restore = target.snapshot.restore
     if not path:
-        args = tuple(as_tensor(inputs[name]) for name in target.input_names)
+        args = tuple(target.tensors(inputs).values())
         return Part(module=target.module, args=args, path="", whole=True, restore=restore)
     try:
         module = target.module.get_submodule(path)

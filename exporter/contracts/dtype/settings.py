@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from exporter.contracts.settings import ContractSettings, Many
+from exporter.config.section import Many
+from exporter.contracts.settings import ContractSettings
 
 Precision = Literal["float16", "bfloat16", "autocast_float16", "autocast_bfloat16", "as_built"]
 

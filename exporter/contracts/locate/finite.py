@@ -31,11 +31,10 @@ def first_op_not_finite(
         row: the one of ``rows`` whose input is not finite, so that it may stay so.
     """
 
-    def judge(op: str, values: tuple[np.ndarray, ...]) -> str | None:
-        return "not finite" if _spoiled(op, values[0], row, rows) else None
+    def judge(op: str, values: tuple[np.ndarray, ...]) -> bool:
+        return _spoiled(op, values[0], row, rows)
 
-    found = first_op(target, (inputs,), "", judge)
-    return found.place if found else None
+    return first_op(target, (inputs,), "", judge)
 
 
 def first_value_not_finite(
@@ -43,12 +42,10 @@ def first_value_not_finite(
 ) -> Location | None:
     """The same in the ONNX file."""
 
-    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
-        op = target.onnx.place(key).op
-        return "not finite" if _spoiled(op, values[0], row, rows) else None
+    def judge(key: str, values: tuple[np.ndarray, ...]) -> bool:
+        return _spoiled(target.onnx.place(key).op, values[0], row, rows)
 
-    found = first_value(target, (inputs,), judge)
-    return found.place if found else None
+    return first_value(target, (inputs,), judge)
 
 
 def _spoiled(op: str, value: np.ndarray, row: int | None, rows: int) -> bool:

@@ -1,13 +1,13 @@
 """Find the first layer, and in it the first op, where runs that should agree do not.
 
 The same search serves every contract: record a few runs, walk the records in the order in which
-they were computed, and ask a judge about each. The judge returns ``None`` for "fine".
+they were computed, and ask a judge about each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,19 +17,10 @@ from exporter.contracts.target import ForwardError, Target, as_array, as_view
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
 
-Judge = Callable[[str, tuple[np.ndarray, ...]], str | None]
-"""(key, one value per run) -> what is wrong, or None."""
+Judge = Callable[[str, tuple[np.ndarray, ...]], bool]
+"""(key, one value per run) -> whether something is wrong."""
 
 _MOST_OP_RECORDS = 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Objection:
-    """The first place that a judge objects to, and what it said."""
-
-    place: Location
-    key: str
-    what: str
 
 
 def record(target: Target, inputs: Arrays) -> dict[str, Call]:
@@ -69,18 +60,15 @@ def shared_keys(runs: Sequence[dict[str, Call]]) -> list[str]:
     ]
 
 
-def first_layer(runs: Sequence[dict[str, Call]], judge: Judge) -> Objection | None:
+def first_layer(runs: Sequence[dict[str, Call]], judge: Judge) -> Location | None:
     """The first recorded module whose results the judge objects to."""
     for key in shared_keys(runs):
-        what = judge(key, tuple(as_view(run[key].value) for run in runs))
-        if what is not None:
-            return Objection(place=runs[0][key].place, key=key, what=what)
+        if judge(key, tuple(as_view(run[key].value) for run in runs)):
+            return runs[0][key].place
     return None
 
 
-def first_op(
-    target: Target, inputs: Sequence[Arrays], scope: str, judge: Judge
-) -> Objection | None:
+def first_op(target: Target, inputs: Sequence[Arrays], scope: str, judge: Judge) -> Location | None:
     """The first op inside a module whose results the judge objects to.
 
     ``None`` also when the runs do not call the same ops (a branch was taken differently).
@@ -98,9 +86,8 @@ def first_op(
     if len({tuple(call.key for call in run) for run in runs}) != 1:
         return None
     for calls in zip(*runs, strict=True):
-        what = judge(calls[0].place.op, tuple(as_view(call.value) for call in calls))
-        if what is not None:
-            return Objection(place=calls[0].place, key=calls[0].key, what=what)
+        if judge(calls[0].place.op, tuple(as_view(call.value) for call in calls)):
+            return calls[0].place
     return None
 
 
@@ -109,7 +96,7 @@ def locate(
     inputs: Sequence[Arrays],
     runs: Sequence[dict[str, Call]],
     judge: Judge,
-) -> Objection | None:
+) -> Location | None:
     """First layer, refined to the op where that is possible.
 
     Args:
@@ -119,23 +106,17 @@ def locate(
     layer = first_layer(runs, judge)
     if layer is None:
         return first_op(target, inputs, "", judge)
-    op = first_op(target, inputs, layer.place.module, judge)
-    if op is None:
-        return layer
-    place = op.place
-    if not place.source:
-        place = Location(module=place.module, op=place.op, source=layer.place.source)
-    return Objection(place=place, key=layer.key, what=layer.what)
+    op = first_op(target, inputs, layer.module, judge)
+    return layer if op is None else replace(op, source=op.source or layer.source)
 
 
-def first_value(target: Target, inputs: Sequence[Arrays], judge: Judge) -> Objection | None:
+def first_value(target: Target, inputs: Sequence[Arrays], judge: Judge) -> Location | None:
     """The first value of the ONNX file that the judge objects to; ``None`` also when the file
     cannot be run piece by piece."""
     try:
         for name, values in target.onnx.walk(tuple(inputs)):
-            what = judge(name, values)
-            if what is not None:
-                return Objection(place=target.onnx.place(name), key=name, what=what)
+            if judge(name, values):
+                return target.onnx.place(name)
     except OnnxStoppedError:
         return None
     return None

@@ -159,6 +159,22 @@ def flat_tensors(value: Any, label: str) -> Iterator[tuple[str, Tensor]]:
             yield from flat_tensors(item, f"{label}[{index}]")
 
 
+def raised_in(module: nn.Module, error: BaseException) -> Location:
+    """Innermost part of a module, and line outside of torch, of an error of its forward."""
+    names = {id(part): path for path, part in module.named_modules()}
+    path, op, source = "", "", ""
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        owner = frame.f_locals.get("self")
+        if id(owner) in names:
+            path, op = names[id(owner)], type(owner).__name__
+        if is_user_code(frame.f_code.co_filename):
+            source = f"{shortened(frame.f_code.co_filename)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return Location(module=path, op=op, source=source)
+
+
 def calling_line() -> str:
     """``file:line`` of the innermost frame that is neither torch's nor ours, "" without one."""
     frame = sys._getframe(1)

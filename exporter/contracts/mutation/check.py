@@ -12,26 +12,29 @@ not. The captured program says what it was (after decompositions, before which i
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from exporter.contracts.mutation.mutated import Mutated, matches
+from exporter.config.section import Many
 from exporter.contracts.mutation.onnx import CALLS, Calls, check_onnx
-from exporter.contracts.mutation.write_watch import FirstChange, Write, WriteWatch
-from exporter.contracts.probes import probe
-from exporter.contracts.result import (
-    TORCH,
-    ContractResult,
-    Location,
+from exporter.contracts.mutation.write_watch import (
+    FirstChange,
+    Mutated,
+    Write,
+    WriteWatch,
+    matches,
 )
-from exporter.contracts.settings import ContractSettings, Many
+from exporter.contracts.probes import probe
+from exporter.contracts.result import TORCH, Answer, ContractResult, Location
+from exporter.contracts.settings import ContractSettings
 from exporter.contracts.state import ATTRIBUTE, BUFFER, checksum, held_tensors
-from exporter.contracts.target import ForwardError, Target, as_array, as_tensor
+from exporter.contracts.target import ForwardError, Target
 from exporter.core.stopwatch import RUNNING, timed
-from exporter.parity.status import Status
+from exporter.core.tensors import Arrays
 
 NAME = "mutation"
 
@@ -52,16 +55,11 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
     inputs = probe(target)
     found, calls = find_mutations(target, inputs)
-    torch_result = _verdict(found, settings)
-    onnx_result = check_onnx(
-        target, inputs, found, calls, settings.caches, settings.dropped_by_export
-    )
-    return torch_result, onnx_result
+    allowed = settings.caches, settings.dropped_by_export
+    return _verdict(found, settings), check_onnx(target, inputs, found, calls, *allowed)
 
 
-def find_mutations(
-    target: Target, inputs: dict[str, np.ndarray]
-) -> tuple[list[Mutated], Calls | ForwardError]:
+def find_mutations(target: Target, inputs: Arrays) -> tuple[list[Mutated], Calls | ForwardError]:
     """Run once, list what was written to, inputs first, and call it again with the state kept.
 
     Returns:
@@ -74,45 +72,34 @@ def find_mutations(
     target.snapshot  # noqa: B018 - state is saved before the first write
     more = CALLS - 1 if target.onnx.problem is None else 0  # exports, on demand, what is clean
     state = {held.name: held for held in held_tensors(target.module)}
-    sums = {name: checksum(held.tensor) for name, held in state.items()}
-    versions = {name: held.tensor._version for name, held in state.items()}
-    tensors = {name: as_tensor(inputs[name]) for name in target.input_names}
-    copies = {name: checksum(value) for name, value in tensors.items()}
-    counted = {name: value._version for name, value in tensors.items()}
-    watched = {**{n: h.tensor for n, h in state.items()}, **tensors}
-    layouts = {name: _layout(value) for name, value in watched.items()}
+    tensors = target.tensors(inputs)
+    watched = {name: held.tensor for name, held in state.items()} | tensors
+    # By identity: an input may have the name of a buffer.
+    values = [*(held.tensor for held in state.values()), *tensors.values()]
+    before = {id(v): (v._version, checksum(v), _layout(v)) for v in values}
     watch, first = _run_watched(target, tensors, watched)
     writes = watch.writes
 
-    def written(name: str, version: int) -> bool:
-        return watched[name]._version - watch.reshaped[name] != version
+    def changed(name: str, value: Tensor) -> str:
+        version, content, layout = before[id(value)]
+        counted = value._version - watch.reshaped[name] != version
+        return _how(counted, checksum(value) != content, _layout(value) != layout)
 
     after = {held.name: held for held in held_tensors(target.module)}
-    found: list[Mutated] = []
-    for name, value in tensors.items():
-        how = _how(
-            written(name, counted[name]),
-            checksum(value) != copies[name],
-            _layout(value) != layouts[name],
-        )
-        if how:
-            found.append(Mutated(name=name, kind="input", how=how, where=_place(name, writes)))
+    found = [
+        Mutated(name=name, kind="input", how=how, where=_place(name, writes))
+        for name, value in tensors.items()
+        if (how := changed(name, value))
+    ]
     for name, held in state.items():
         now = after.get(name)
-        replaced = now is None or now.tensor is not held.tensor
-        how = _how(
-            written(name, versions[name]),
-            checksum(held.tensor) != sums[name],
-            _layout(held.tensor) != layouts[name],
-        )
-        if replaced and held.kind != ATTRIBUTE and not how:
+        another = now is None or now.tensor is not held.tensor
+        how = changed(name, held.tensor)
+        if another and held.kind != ATTRIBUTE and not how:
             how = "another tensor was assigned"
         if how:
             where = _place(name, writes)
-            if not where.module:
-                where = Location(
-                    module=where.module or held.module, op=where.op, source=where.source
-                )
+            where = where if where.module else replace(where, module=held.module)
             found.append(Mutated(name=name, kind=held.kind, how=how, where=where))
     calls = _later_calls(target, inputs, first, more)
     return _with_places(target, inputs, found), calls
@@ -130,9 +117,7 @@ def _how(counted: bool, content: bool, layout: bool) -> str:
     return "it was written to, with the values that it had" if counted else ""
 
 
-def _later_calls(
-    target: Target, inputs: dict[str, np.ndarray], first: dict[str, np.ndarray], more: int
-) -> Calls | ForwardError:
+def _later_calls(target: Target, inputs: Arrays, first: Arrays, more: int) -> Calls | ForwardError:
     """The first call's outputs and those of more calls on the state that it left; then the state
     is put back."""
     try:
@@ -155,71 +140,43 @@ def _run_watched(
             shapes = {name: tuple(value.shape) for name, value in tensors.items()}
             target.snapshot.restore()
             raise ForwardError(error, shapes) from error
-    return watch, {name: as_array(v) for name, v in target.named(returned).items()}
+    return watch, target.arrays(returned)
 
 
 def _place(name: str, writes: list[Write]) -> Location:
     return next((write.place for write in writes if write.name == name), Location())
 
 
-def _with_places(
-    target: Target, inputs: dict[str, np.ndarray], found: list[Mutated]
-) -> list[Mutated]:
+def _with_places(target: Target, inputs: Arrays, found: list[Mutated]) -> list[Mutated]:
     """Writes that no op showed (numpy, ``.data``, other libraries): the module they happened in."""
     blind = [item.name for item in found if not item.where.op]
     if not blind:
         return found
-    tensors = {name: as_tensor(inputs[name]) for name in target.input_names}
+    tensors = target.tensors(inputs)
     watched = {held.name: held.tensor for held in held_tensors(target.module)} | tensors
     change = FirstChange(target.module, {name: watched[name] for name in blind})
     with change, torch.no_grad(), timed(RUNNING):
         target.module(*tensors.values())
     target.snapshot.restore()
     return [
-        item
-        if item.where.op
-        else Mutated(
-            name=item.name,
-            kind=item.kind,
-            how=item.how,
-            where=change.places.get(item.name, item.where),
-        )
+        item if item.where.op else replace(item, where=change.places.get(item.name, item.where))
         for item in found
     ]
 
 
 def _verdict(found: list[Mutated], settings: Settings) -> ContractResult:
     bad = [item for item in found if not matches(item.name, settings.caches)]
-    details = {
-        "written": [
-            {"name": m.name, "kind": m.kind, "how": m.how, "where": str(m.where)} for m in found
-        ],
-        "declared": list(settings.caches),
-    }
+    said = Answer(NAME, TORCH)
+    said.details["written"] = [asdict(item) | {"where": str(item.where)} for item in found]
+    said.details["declared"] = list(settings.caches)
     if not bad:
         declared = f", {len(found)} declared caches are" if found else ""
-        return ContractResult(
-            name=NAME,
-            side=TORCH,
-            status=Status.PASS,
-            observed="0 undeclared writes",
-            limit="0",
-            reason=f"nothing is written to{declared}",
-            details=details,
-        )
+        return said.passed("0 undeclared writes", "0", f"nothing is written to{declared}")
     first = bad[0]
     advice = {
         "input": f"compute on a copy of '{first.name}' (out of place, or .clone() first)",
         BUFFER: f"make '{first.name}' an input and an output, or declare it under caches",
     }.get(first.kind, f"do not write to '{first.name}' in forward")
-    return ContractResult(
-        name=NAME,
-        side=TORCH,
-        status=Status.FAIL,
-        observed=f"{len(bad)} undeclared write(s)",
-        limit="0",
-        where=first.where,
-        advice=advice,
-        reason=f"{first.kind} '{first.name}': {first.how}",
-        details=details,
-    )
+    reason = f"{first.kind} '{first.name}': {first.how}"
+    count = f"{len(bad)} undeclared write(s)"
+    return said.failed(count, "0", reason, where=first.where, advice=advice)

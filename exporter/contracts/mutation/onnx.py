@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from exporter.contracts.compare.noise import distance, noise_of, scale_of
-from exporter.contracts.mutation.mutated import Mutated, matches
-from exporter.contracts.result import ONNX, ContractResult, Location, not_run
+from exporter.contracts.mutation.write_watch import Mutated, matches
+from exporter.contracts.result import ONNX, Answer, ContractResult, Location
 from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import OnnxStoppedError, StageError
+from exporter.core.tensors import Arrays
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
 from exporter.graph.program import Program
 from exporter.interpret.allowed_ops import resolve
-from exporter.parity.status import Status
 
 NAME = "mutation"
 CALLS = 3
-Calls = tuple[dict[str, np.ndarray], ...]
+Calls = tuple[Arrays, ...]
 """Outputs of calls in a row, each on the state that the one before left."""
 _ADVICE = "make this state an input and an output of the graph, or it is lost after every call"
 
 
 def check_onnx(
     target: Target,
-    inputs: dict[str, np.ndarray],
+    inputs: Arrays,
     found: list[Mutated],
     calls: Calls | ForwardError,
     caches: tuple[str, ...],
@@ -43,39 +42,31 @@ def check_onnx(
     # A write to an input is state that is lost only where it is a declared cache.
     writes = [item for item in found if item.kind != "input" or matches(item.name, caches)]
     lost = [item for item in writes if not matches(item.name, accepted)]
-    details: dict[str, Any] = {"written by PyTorch": [item.name for item in found]}
+    said = Answer(NAME, ONNX, {"written by PyTorch": [item.name for item in found]})
     if target.onnx.problem is not None:
-        return _without_file(target, lost, accepted, details)
+        return _without_file(target, lost, accepted, said)
     file = target.onnx.file
     if file.program is not None:
         writing = _writing_ops(file.program)
-        details["ops of the captured program that write"] = writing
+        said.details["ops of the captured program that write"] = writing
         if writing:
-            return _dropped(writing[0], Location(op=writing[0]), details)
+            return _dropped(said, writing[0], Location(op=writing[0]))
     try:
         if isinstance(calls, ForwardError):
             raise calls
-        gap, limit, name = _several_calls(target, inputs, calls, details)
+        gap, limit, name = _several_calls(target, inputs, calls, said.details)
     except (OnnxStoppedError, ForwardError) as error:
-        return not_run(NAME, ONNX, f"several calls in a row do not run: {error}", **details)
+        return said.not_run(f"several calls in a row do not run: {error}")
     if not gap <= limit:
         names = ", ".join(item.name for item in lost) or "some state"
         if lost or not writes:
             where = lost[0].where if lost else Location(value=name)
-            return _dropped(
-                f"{names}; '{name}' of call 2 or 3 differs by {gap:.3g}", where, details
-            )
+            what = f"{names}; '{name}' of call 2 or 3 differs by {gap:.3g}"
+            return _dropped(said, what, where)
     if lost:
-        return _dropped(", ".join(item.name for item in lost), lost[0].where, details)
-    return ContractResult(
-        name=NAME,
-        side=ONNX,
-        status=Status.PASS,
-        observed="0 mutations dropped",
-        limit="0",
-        reason=f"the graph writes to nothing, and {CALLS} calls in a row agree with PyTorch",
-        details=details,
-    )
+        return _dropped(said, ", ".join(item.name for item in lost), lost[0].where)
+    reason = f"the graph writes to nothing, and {CALLS} calls in a row agree with PyTorch"
+    return said.passed("0 mutations dropped", "0", reason)
 
 
 def _writing_ops(program: Program) -> list[str]:
@@ -88,7 +79,7 @@ def _writing_ops(program: Program) -> list[str]:
 
 
 def _several_calls(
-    target: Target, inputs: dict[str, np.ndarray], calls: Calls, details: dict[str, Any]
+    target: Target, inputs: Arrays, calls: Calls, details: dict[str, Any]
 ) -> tuple[float, float, str]:
     """Largest difference between PyTorch, keeping its state, and ONNX, over a few calls.
 
@@ -115,36 +106,28 @@ def _several_calls(
 
 
 def _without_file(
-    target: Target, lost: list[Mutated], accepted: tuple[str, ...], details: dict[str, Any]
+    target: Target, lost: list[Mutated], accepted: tuple[str, ...], said: Answer
 ) -> ContractResult:
     """The model was refused; the captured program still says what would have been dropped."""
-    problem = target.onnx.problem or ""
+    problem = f"no ONNX file: {target.onnx.problem}"
     try:
         captured = target.onnx.captured()
     except StageError as error:
-        return not_run(NAME, ONNX, f"no ONNX file: {error}", **details)
+        return said.not_run(f"no ONNX file: {error}")
     if captured is None:
-        return not_run(NAME, ONNX, f"no ONNX file: {problem}", **details)
+        return said.not_run(problem)
     with torch.no_grad(), keep_recurrent_ops(), quiet_exporter():
         signature = captured.run_decompositions({}).graph_signature
     mutated = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
-    details["captured program writes to"] = mutated
+    said.details["captured program writes to"] = mutated
     mutated = [name for name in mutated if not matches(name, accepted)]
     if not mutated:
-        return not_run(NAME, ONNX, f"no ONNX file: {problem}", **details)
+        return said.not_run(problem)
     where = next((item.where for item in lost if item.name in mutated), Location(value=mutated[0]))
-    return _dropped(", ".join(mutated), where, details)
+    return _dropped(said, ", ".join(mutated), where)
 
 
-def _dropped(what: str, where: Location, details: dict[str, Any]) -> ContractResult:
-    return ContractResult(
-        name=NAME,
-        side=ONNX,
-        status=Status.FAIL,
-        observed=f"dropped: {what}",
-        limit="no write is dropped",
-        where=where,
-        advice=_ADVICE,
-        reason="the export drops a write silently: the first call agrees, later ones do not",
-        details=details,
-    )
+def _dropped(said: Answer, what: str, where: Location) -> ContractResult:
+    reason = "the export drops a write silently: the first call agrees, later ones do not"
+    limit = "no write is dropped"
+    return said.failed(f"dropped: {what}", limit, reason, where=where, advice=_ADVICE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -19,6 +20,28 @@ from exporter.contracts.locate.recorder import (
 )
 from exporter.contracts.result import Location
 from exporter.contracts.state import checksum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutated:
+    """One tensor that a forward changed.
+
+    Attributes:
+        name: input, or state.
+        kind: "input", "parameter", "buffer", "attribute".
+        how: what gave it away.
+        where: module, op and line.
+    """
+
+    name: str
+    kind: str
+    how: str
+    where: Location
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """True when a name matches one of the declared patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from exporter.contracts.probes import (
 )
 from exporter.contracts.rows import alike, varied_rows
 from exporter.contracts.target import Target, TimeAxis
+from exporter.core.tensors import Arrays
 
 GARBAGE = 1000.0
 """Padding is this much larger than the input's own peak."""
@@ -80,7 +82,7 @@ def make_utterances(
 def _batch(
     target: Target,
     axis: TimeAxis,
-    alone: list[dict[str, np.ndarray]],
+    alone: Sequence[Arrays],
     sizes: tuple[int, ...],
     order: tuple[int, ...],
     padded: int,
@@ -96,12 +98,7 @@ def _batch(
 
 
 def _padded(
-    target: Target,
-    axis: TimeAxis,
-    row: dict[str, np.ndarray],
-    size: int,
-    padded: int,
-    fill: str,
+    target: Target, axis: TimeAxis, row: Arrays, size: int, padded: int, fill: str
 ) -> dict[str, np.ndarray]:
     """One utterance with ``padded`` steps; lengths stay, masks end in False."""
     generator = np.random.Generator(np.random.PCG64(size))
@@ -159,7 +156,7 @@ def _of_one_length(
     )
 
 
-def _alike(target: Target, rows: list[dict[str, np.ndarray]]) -> tuple[str, ...]:
+def _alike(target: Target, rows: Sequence[Arrays]) -> tuple[str, ...]:
     return tuple(
         f"rows that differ in '{name}' (no other value of it is known)"
         for name in alike(target, rows)

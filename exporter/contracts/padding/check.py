@@ -10,7 +10,7 @@ that layer. Garbage is large and finite: NaN would alarm on every mask that mult
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,21 @@ from pydantic import Field
 from exporter.contracts.compare.align import readings_of
 from exporter.contracts.compare.differ import Difference, Kind, differ
 from exporter.contracts.compare.noise import Noise, distance, measure_noise, noise_of
-from exporter.contracts.locate.first import first_value, locate, outputs_of, record, shared_keys
+from exporter.contracts.locate.first import (
+    Judge,
+    first_value,
+    locate,
+    outputs_of,
+    record,
+    shared_keys,
+)
 from exporter.contracts.locate.recorder import Call
 from exporter.contracts.padding.batches import Batch, Utterances, make_utterances
 from exporter.contracts.result import (
     ONNX,
     SIDES,
     TORCH,
+    Answer,
     ContractResult,
     Location,
     not_applicable,
@@ -35,7 +43,7 @@ from exporter.contracts.result import (
 from exporter.contracts.settings import ContractSettings, Named
 from exporter.contracts.target import ForwardError, Target, as_view
 from exporter.core.errors import OnnxStoppedError
-from exporter.parity.status import Status
+from exporter.core.tensors import Arrays
 
 NAME = "padding"
 
@@ -110,12 +118,8 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     if axis is None or target.batch_position(axis.input) is None:
         why = "no batched input has an axis along which it could be padded"
         return tuple(not_applicable(NAME, side, why) for side in SIDES)
-    given = make_utterances(
-        target,
-        axis,
-        pad_longest=settings.pad_longest,
-        without_lengths=settings.without_lengths,
-    )
+    options = {"pad_longest": settings.pad_longest, "without_lengths": settings.without_lengths}
+    given = make_utterances(target, axis, **options)
     noise = RowNoise(target, given, Noise())
     try:
         noise = RowNoise(target, given, noise_of(target))
@@ -133,35 +137,26 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
 
 
 def _refused(side: str, given: Utterances, text: str) -> ContractResult:
-    return ContractResult(
-        name=NAME,
-        side=side,
-        status=Status.FAIL,
-        observed="an error",
-        limit="every batch runs",
+    return Answer(NAME, side, {"batches": [batch.label for batch in given.batches]}).failed(
+        "an error",
+        "every batch runs",
+        f"utterances alone or in a padded batch do not run: {text}",
         where=Location(),
         advice="accept batches padded beyond their longest utterance, or set pad_longest: false",
-        reason=f"utterances alone or in a padded batch do not run: {text}",
-        details={"batches": [batch.label for batch in given.batches]},
     )
 
 
 def _torch(target: Target, given: Utterances, noise: RowNoise) -> ContractResult:
     alone = [record(target, row) for row in given.alone]
     batches = [record(target, batch.inputs) for batch in given.batches]
-    leak = _worst(
-        given,
-        [outputs_of(run) for run in alone],
-        [outputs_of(run) for run in batches],
-        noise,
-    )
+    single, whole = ([outputs_of(run) for run in runs] for runs in (alone, batches))
+    leak = _worst(given, single, whole, noise)
     inner = None if leak else _inner(given, alone, batches, noise)
     place = None
     if leak:
-        index = given.batches.index(leak.batch)
         inputs = (given.alone[leak.row], leak.batch.inputs)
-        runs = (alone[leak.row], batches[index])
-        place = _located(lambda judge: locate(target, inputs, runs, judge), leak, noise)
+        runs = (alone[leak.row], batches[given.batches.index(leak.batch)])
+        place = locate(target, inputs, runs, _judge(leak.batch, leak.row, noise))
     elif inner is not None and all(spec.discrete for spec in target.outputs):
         leak, place = inner
     details: dict[str, Any] = {}
@@ -177,15 +172,12 @@ def _onnx(target: Target, given: Utterances, noise: RowNoise) -> ContractResult:
     place = None
     if leak:
         inputs = (given.alone[leak.row], leak.batch.inputs)
-        place = _located(lambda judge: first_value(target, inputs, judge), leak, noise)
+        place = first_value(target, inputs, _judge(leak.batch, leak.row, noise))
     return _result(ONNX, given, leak, place, noise, {})
 
 
 def _worst(
-    given: Utterances,
-    alone: list[dict[str, np.ndarray]],
-    batches: list[dict[str, np.ndarray]],
-    noise: RowNoise,
+    given: Utterances, alone: Sequence[Arrays], batches: Sequence[Arrays], noise: RowNoise
 ) -> Leak | None:
     """The leak that is furthest over its limit, in any output, batch and row."""
     worst: tuple[float, Leak] | None = None
@@ -213,25 +205,19 @@ def _pair(
     return single, best
 
 
-def _judge(batch: Batch, row: int, noise: RowNoise) -> Callable[..., str | None]:
-    place = batch.order.index(row)
-
-    def judge(key: str, values: tuple[np.ndarray, ...]) -> str | None:
-        single, whole = values
-        if single.dtype.kind in "biu":
-            return None
-        pair = _pair(single, whole, len(batch.order), place)
-        if pair is None or not pair[0].size:
-            return None
-        away = noise.differ(row, *pair, key)
-        return None if away is None else away.text()
-
-    return judge
+def _judge(batch: Batch, row: int, noise: RowNoise) -> Judge:
+    return lambda key, values: _moved_inside(batch, row, noise, key, values) is not None
 
 
-def _located(search: Callable[..., Any], leak: Leak, noise: RowNoise) -> Any:
-    found = search(_judge(leak.batch, leak.row, noise))
-    return found.place if found else None
+def _moved_inside(
+    batch: Batch, row: int, noise: RowNoise, key: str, values: tuple[np.ndarray, ...]
+) -> Difference | None:
+    """How a layer's float result on a row moves in a batch; ``None`` where it does not."""
+    single, whole = values
+    if single.dtype.kind in "biu":
+        return None
+    pair = _pair(single, whole, len(batch.order), batch.order.index(row))
+    return None if pair is None or not pair[0].size else noise.differ(row, *pair, key)
 
 
 def _inner(
@@ -243,15 +229,12 @@ def _inner(
     """The first layer that differs although no output does."""
     for batch, found in zip(given.batches, batches, strict=True):
         for row in batch.order:
-            judge = _judge(batch, row, noise)
             for key in shared_keys((alone[row], found)):
                 values = (as_view(alone[row][key].value), as_view(found[key].value))
-                if judge(key, values) is not None:
-                    place = alone[row][key].place
-                    pair = _pair(*values, len(batch.order), batch.order.index(row))
-                    away = None if pair is None else noise.differ(row, *pair, key)
-                    if away is not None:
-                        return Leak(batch=batch, row=row, output=key, difference=away), place
+                away = _moved_inside(batch, row, noise, key, values)
+                if away is not None:
+                    leak = Leak(batch=batch, row=row, output=key, difference=away)
+                    return leak, alone[row][key].place
     return None
 
 
@@ -263,8 +246,7 @@ def _result(
     noise: RowNoise,
     details: dict[str, Any],
 ) -> ContractResult:
-    details = {
-        **details,
+    details |= {
         "utterance_lengths": list(given.sizes),
         "padded_to": given.padded,
         "batches": [batch.label for batch in given.batches],
@@ -272,29 +254,15 @@ def _result(
     }
     if given.skipped:
         details["not checked"] = list(given.skipped)
+    said = Answer(NAME, side, details)
     if leak is None:
-        return ContractResult(
-            name=NAME,
-            side=side,
-            status=Status.PASS,
-            observed="no valid value moves beyond rounding",
-            limit="float32 noise per layer",
-            reason=f"{len(given.alone)} utterances alone and in {len(given.batches)} batches",
-            details=details,
-        )
-    return ContractResult(
-        name=NAME,
-        side=side,
-        status=Status.FAIL,
-        observed=f"{leak.output} of utterance {leak.row} {_moved(leak.difference)}",
-        limit=leak.difference.limit_text,
+        count = f"{len(given.alone)} utterances alone and in {len(given.batches)} batches"
+        return said.passed("no valid value moves beyond rounding", "float32 noise per layer", count)
+    return said.failed(
+        f"{leak.output} of utterance {leak.row} {leak.difference.moves('alone', 'there')}",
+        leak.difference.limit_text,
+        f"utterance {leak.row} ({given.sizes[leak.row]} steps) differs from itself alone in "
+        f"the batch '{leak.batch.label}'",
         where=place,
         advice=leak.batch.advice,
-        reason=f"utterance {leak.row} ({given.sizes[leak.row]} steps) differs from itself alone in "
-        f"the batch '{leak.batch.label}'",
-        details=details,
     )
-
-
-def _moved(away: Difference) -> str:
-    return f"moves by {away.gap:.3g}" if away.kind is Kind.VALUES else away.text("alone", "there")

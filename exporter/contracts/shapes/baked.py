@@ -23,6 +23,7 @@ from exporter.contracts.shapes.baked_trial import Agrees, Trial, sizes_that_move
 from exporter.contracts.shapes.sizes import SweepAxis
 from exporter.contracts.state import checksum, held_tensors
 from exporter.contracts.target import Target
+from exporter.core.tensors import Arrays
 from exporter.graph.index import GraphIndex
 
 _LEAST_TABLE = 9
@@ -42,8 +43,8 @@ def find_baked(
     target: Target,
     axes: Sequence[SweepAxis],
     *,
-    good: dict[str, np.ndarray],
-    bad: dict[str, np.ndarray],
+    good: Arrays,
+    bad: Arrays,
     agrees: Agrees,
     stops_at: str,
     at_example: bool = False,

@@ -12,27 +12,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
+from exporter.config.section import Many
 from exporter.contracts.compare.agree import Disagreement, disagreement
 from exporter.contracts.compare.noise import Noise, noise_of
 from exporter.contracts.locate.finite import first_op_not_finite, not_finite
-from exporter.contracts.locate.raised import place_of
 from exporter.contracts.result import (
     ONNX,
     SIDES,
     TORCH,
+    Answer,
     ContractResult,
     Location,
     not_applicable,
-    not_run,
 )
-from exporter.contracts.settings import ContractSettings, Many, Named
+from exporter.contracts.settings import ContractSettings, Named
 from exporter.contracts.shapes.baked import find_baked
 from exporter.contracts.shapes.sizes import SweepAxis, at_size, example_inputs, sweep_axes
 from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import OnnxStoppedError, StageError
+from exporter.core.tensors import Arrays
 from exporter.parity.status import Status
 
 NAME = "shapes"
@@ -86,7 +86,7 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
                 left = target.torch(inputs) if axis.time else target.recall(inputs)
             except ForwardError as error:
                 row["torch"] = f"raises: {error.text}"
-                where = place_of(target, error)
+                where = target.raised_at(error)
                 torch_bad.append(Bad(axis=axis.name, size=size, what=row["torch"], where=where))
                 continue
             wrong, where = shape_problem(target, inputs, left), None
@@ -111,12 +111,7 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
 
 
 def _onnx_at(
-    target: Target,
-    axis: SweepAxis,
-    size: int,
-    inputs: dict[str, np.ndarray],
-    left: dict[str, np.ndarray],
-    noise: Noise,
+    target: Target, axis: SweepAxis, size: int, inputs: Arrays, left: Arrays, noise: Noise
 ) -> Bad | None:
     try:
         right = target.onnx.run(inputs) if axis.time else target.onnx.recall(inputs)
@@ -131,9 +126,7 @@ def _onnx_at(
     return Bad(axis=axis.name, size=size, what=f"{wrong}, as in PyTorch") if wrong else None
 
 
-def shape_problem(
-    target: Target, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]
-) -> str | None:
+def shape_problem(target: Target, inputs: Arrays, outputs: Arrays) -> str | None:
     """What contradicts the declared shapes of the outputs; ``None`` when nothing does."""
     sizes: dict[str, int] = {}
     for spec in target.inputs:
@@ -158,33 +151,21 @@ def shape_problem(
 def _verdict(
     side: str, bad: list[Bad], axes: list[SweepAxis], details: dict[str, Any]
 ) -> ContractResult:
+    said = Answer(NAME, side, details)
     count = sum(len(axis.sizes) for axis in axes)
     if not bad:
         listed = "; ".join(f"{axis.name} {list(axis.sizes)}" for axis in axes)
-        return ContractResult(
-            name=NAME,
-            side=side,
-            status=Status.PASS,
-            observed=f"{count} of {count} sizes right",
-            limit="all",
-            reason=listed,
-            details=details,
-        )
-    first = bad[0]
-    hard = [item for item in bad if item.status is Status.FAIL]
-    first = hard[0] if hard else first
-    return ContractResult(
-        name=NAME,
-        side=side,
-        status=Status.FAIL if hard else Status.AMBIGUOUS,
-        observed=f"{len(bad)} of {count} sizes wrong",
-        limit="0",
+        return said.passed(f"{count} of {count} sizes right", "all", listed)
+    first = next((item for item in bad if item.status is Status.FAIL), bad[0])
+    return said.failed(
+        f"{len(bad)} of {count} sizes wrong",
+        "0",
+        f"{first.axis} = {first.size}: {first.what}",
         where=first.where,
         advice="derive the size from the input, or narrow the declared range of the axis"
         if side == TORCH
         else "take this value from the input's shape in forward, so that it is traced",
-        reason=f"{first.axis} = {first.size}: {first.what}",
-        details=details,
+        status=first.status,
     )
 
 
@@ -212,7 +193,7 @@ def _onnx_verdict(
     except ForwardError:
         return result
 
-    def agrees(outputs: dict[str, np.ndarray]) -> bool:
+    def agrees(outputs: Arrays) -> bool:
         away = disagreement(target, inputs, left, outputs, noise or Noise())
         return away is None or away.fragile
 
@@ -246,17 +227,13 @@ def _wrong_at_example(target: Target, axis: SweepAxis, noise: Noise) -> bool:
 
 def _without_file(refusal: Exception | None, details: dict[str, Any]) -> ContractResult:
     """An export that was refused because an axis became a constant is a finding."""
-    problem = str(refusal)
+    said, problem = Answer(NAME, ONNX, details), str(refusal)[:600]
     if isinstance(refusal, StageError) and refusal.frozen:
-        return ContractResult(
-            name=NAME,
-            side=ONNX,
-            status=Status.FAIL,
-            observed="a dynamic axis is a constant",
-            limit="every declared axis is symbolic",
+        return said.failed(
+            "a dynamic axis is a constant",
+            "every declared axis is symbolic",
+            problem,
             where=Location(source=refusal.source),
             advice="derive the size from the input's shape, without int() or a Python loop",
-            reason=problem[:600],
-            details=details,
         )
-    return not_run(NAME, ONNX, f"no ONNX file: {problem[:600]}", **details)
+    return said.not_run(f"no ONNX file: {problem}")

@@ -16,30 +16,29 @@ import numpy as np
 
 from exporter.contracts.compare.agree import disagreement
 from exporter.contracts.compare.differ import shown
-from exporter.contracts.compare.noise import Noise, noise_of
+from exporter.contracts.compare.noise import Noise, distance, noise_of, scale_of
 from exporter.contracts.locate.finite import first_op_not_finite, first_value_not_finite, not_finite
-from exporter.contracts.locate.raised import place_of
 from exporter.contracts.probes import probe
 from exporter.contracts.result import (
     ONNX,
     SIDES,
     TORCH,
+    Answer,
     ContractResult,
     Location,
     not_applicable,
     not_run,
 )
-from exporter.contracts.silence.program_values import first_disagreement
 from exporter.contracts.silence.settings import Settings
 from exporter.contracts.silence.signals import Signal, make_signals
 from exporter.contracts.silence.unsteady import STEADY, Unsteady, unsteady
 from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import OnnxStoppedError
+from exporter.core.tensors import Arrays
+from exporter.interpret.run_program import values_of
 from exporter.parity.status import Status
 
 NAME = "silence"
-
-
 _GUARD = "guard this op against inputs without signal or without frames"
 _EPSILON = (
     "what is left of such a signal is rounding, and this makes it large: add an epsilon or a floor"
@@ -110,17 +109,11 @@ def _run_torch(target: Target, signal: Signal) -> dict[str, np.ndarray]:
     except ForwardError as error:
         if signal.refusable:
             raise _Bad(f"refused: {error.text}", None, "", Status.NOT_APPLICABLE) from error
-        where = place_of(target, error)
+        where = target.raised_at(error)
         raise _Bad(f"raises {error.kind}: {error.text}", where, _GUARD) from error
 
 
-def _torch(
-    target: Target,
-    signal: Signal,
-    settings: Settings,
-    found: dict[str, np.ndarray],
-    noise: Noise,
-) -> _Row:
+def _torch(target: Target, signal: Signal, settings: Settings, found: Arrays, noise: Noise) -> _Row:
     bad = _not_finite(target, found, signal, settings)
     if bad is not None:
         where = first_op_not_finite(target, signal.inputs, **_spoiled_row(signal))
@@ -134,11 +127,7 @@ def _torch(
 
 
 def _onnx(
-    target: Target,
-    signal: Signal,
-    settings: Settings,
-    left: dict[str, np.ndarray] | None,
-    noise: Noise,
+    target: Target, signal: Signal, settings: Settings, left: Arrays | None, noise: Noise
 ) -> _Row:
     try:
         found = target.onnx.run(signal.inputs)
@@ -159,7 +148,7 @@ def _onnx(
     elif left is not None:
         different = disagreement(target, signal.inputs, left, found, noise, fragile_agrees=True)
         if different is not None and not different.fragile:
-            where = _first_different(target, signal)
+            where = _first_disagreement(target, signal.inputs)
             raise _Bad(f"PyTorch and ONNX disagree: {different.text()}", where, _COMPARE)
         shaky = None
         if different is not None and signal.name in STEADY:
@@ -175,9 +164,7 @@ def _said(shaky: Unsteady, settings: Settings) -> str:
     raise _Bad(shaky.text(), shaky.where, f"{_EPSILON}, or declare steady: report")
 
 
-def _same_numbers(
-    left: dict[str, np.ndarray], right: dict[str, np.ndarray], signal: Signal
-) -> str | None:
+def _same_numbers(left: Arrays, right: Arrays, signal: Signal) -> str | None:
     """With NaN or Inf in: equal shapes, and what is no number on one side is none on the other.
 
     What PyTorch made of an infinity and a clip in ONNX has stopped is returned, to be said only.
@@ -208,9 +195,7 @@ def _advice(signal: Signal) -> str:
     return "replace NaN and Inf at the entrance (torch.nan_to_num), or keep rows apart"
 
 
-def _not_finite(
-    target: Target, found: dict[str, np.ndarray], signal: Signal, settings: Settings
-) -> str | None:
+def _not_finite(target: Target, found: Arrays, signal: Signal, settings: Settings) -> str | None:
     """What is NaN or infinite and ought not to be."""
     if signal.finite or settings.non_finite == "finite":
         return not_finite(found)
@@ -225,7 +210,7 @@ def _not_finite(
     return None
 
 
-def _expected(found: dict[str, np.ndarray], signal: Signal, settings: Settings) -> None:
+def _expected(found: Arrays, signal: Signal, settings: Settings) -> None:
     expected = {str(tried): wanted for tried, wanted in settings.expect.items()}
     for name, wanted in expected.get(signal.name, {}).items():
         value = found.get(name)
@@ -241,16 +226,32 @@ def _spoiled_row(signal: Signal) -> dict[str, Any]:
     return {} if signal.finite else {"row": signal.row, "rows": signal.rows}
 
 
-def _first_different(target: Target, signal: Signal) -> Location | None:
-    """The first ONNX value that differs from the captured program's, where there is one."""
-    file = target.onnx.file
-    if file.program is None:
+def _first_disagreement(target: Target, inputs: Arrays) -> Location | None:
+    """The first ONNX value that is further from the program's than rounding explains.
+
+    ``None`` also without a program. All its tensors are held, so this is for short probes.
+    """
+    program = target.onnx.file.program
+    if program is None:
         return None
-    name = first_disagreement(target, signal.inputs)
-    return None if name is None else target.onnx.place(name)
+    tensors = {op.name for op in program.ops if op.kind == "tensor"}
+    try:
+        values, _ = values_of(program, inputs, tensors)
+    except RuntimeError:
+        return None
+    by_onnx_name = {program.onnx_name(name): value for name, value in values.items()}
+    noise = Noise()
+    for name, (found,) in target.onnx.walk((inputs,), names=target.onnx.value_names()):
+        if name not in by_onnx_name:
+            continue
+        wanted = by_onnx_name[name].detach().numpy()
+        limit = 100 * noise.limit("", scale_of(wanted, found), max(1, wanted.size))
+        if not distance(np.asarray(wanted), found) <= limit:
+            return target.onnx.place(name)
+    return None
 
 
-def _summary(found: dict[str, np.ndarray]) -> str:
+def _summary(found: Arrays) -> str:
     parts = []
     for name, value in found.items():
         if not value.size:
@@ -266,27 +267,14 @@ def _summary(found: dict[str, np.ndarray]) -> str:
 
 
 def _verdict(side: str, bad: list[tuple[str, _Bad]], rows: dict[str, _Row]) -> ContractResult:
-    details = {"signals": {name: row.shown for name, row in rows.items()}}
+    said = Answer(NAME, side, {"signals": {name: row.shown for name, row in rows.items()}})
     if not bad:
-        said = [f"said only: {name}: {row.said}" for name, row in rows.items() if row.said]
-        return ContractResult(
-            name=NAME,
-            side=side,
-            status=Status.PASS,
-            observed=f"{len(rows)} signals as declared",
-            limit="no NaN, no crash, both sides agree",
-            reason="; ".join([", ".join(rows), *said]),
-            details=details,
+        told = [f"said only: {name}: {row.said}" for name, row in rows.items() if row.said]
+        return said.passed(
+            f"{len(rows)} signals as declared",
+            "no NaN, no crash, both sides agree",
+            "; ".join([", ".join(rows), *told]),
         )
     name, first = bad[0]
-    return ContractResult(
-        name=NAME,
-        side=side,
-        status=Status.FAIL,
-        observed=f"{len(bad)} of {len(rows)} signals",
-        limit="0",
-        where=first.where,
-        advice=first.advice,
-        reason=f"{name}: {first.what}",
-        details=details,
-    )
+    count, reason = f"{len(bad)} of {len(rows)} signals", f"{name}: {first.what}"
+    return said.failed(count, "0", reason, where=first.where, advice=first.advice)

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from exporter.contracts.settings import ContractSettings, Many, Named
+from exporter.config.section import Many
+from exporter.contracts.settings import ContractSettings, Named
 
 SignalName = Literal["silence", "constant", "square", "click", "faint", "nan", "inf", "empty"]
 

@@ -10,6 +10,7 @@ from exporter.contracts.probes import resize, short_steps, stack_rows, take_row
 from exporter.contracts.rows import varied_rows
 from exporter.contracts.silence.settings import Settings
 from exporter.contracts.target import Target, TimeAxis
+from exporter.core.tensors import Arrays
 
 _SQUARE_PERIOD = 160
 _SHARE_OF_PROBE = 4
@@ -36,7 +37,7 @@ class Signal:
 
 
 def make_signals(
-    target: Target, axis: TimeAxis, inputs: dict[str, np.ndarray], settings: Settings
+    target: Target, axis: TimeAxis, inputs: Arrays, settings: Settings
 ) -> list[Signal]:
     """The signals that the settings ask for."""
     spec_shape = inputs[axis.input].shape
@@ -72,13 +73,11 @@ def make_signals(
     return signals
 
 
-def _with(
-    inputs: dict[str, np.ndarray], axis: TimeAxis, values: np.ndarray
-) -> dict[str, np.ndarray]:
+def _with(inputs: Arrays, axis: TimeAxis, values: np.ndarray) -> dict[str, np.ndarray]:
     return {**inputs, axis.input: np.ascontiguousarray(values, dtype=inputs[axis.input].dtype)}
 
 
-def _broken(target: Target, axis: TimeAxis, inputs: dict[str, np.ndarray], name: str) -> Signal:
+def _broken(target: Target, axis: TimeAxis, inputs: Arrays, name: str) -> Signal:
     """One value in the middle is NaN or Inf; with a batch, in the second of three rows."""
     value = np.nan if name == "nan" else np.inf
     batch = target.batch_position(axis.input)

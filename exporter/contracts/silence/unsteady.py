@@ -16,9 +16,9 @@ from exporter.contracts.compare.noise import Noise, distance, scale_of
 from exporter.contracts.locate.first import record, shared_keys
 from exporter.contracts.locate.recorder import Call, Recorder
 from exporter.contracts.result import Location
-from exporter.contracts.target import ForwardError, Target, as_array, as_tensor
+from exporter.contracts.target import ForwardError, Target, as_array
 from exporter.core.tensors import Arrays
-from exporter.interpret.eager_float64 import call_in_double, copied_in_double
+from exporter.interpret.eager_float64 import copied_in_double
 
 STEADY = ("silence", "constant")
 """Signals that do not move: a mean or a spread of theirs is rounding."""
@@ -64,8 +64,11 @@ def unsteady(
     """
     if copied_in_double(target.module) > _MOST_COPIED:
         return None
-    double = _in_double(target, inputs)
-    if double is None or any(double[name].shape != value.shape for name, value in single.items()):
+    try:
+        double = {name: as_array(value) for name, value in target.double(inputs).items()}
+    except Exception:  # noqa: BLE001 - upstream code may insist on float32
+        return None
+    if any(double[name].shape != value.shape for name, value in single.items()):
         return None
     for name, value in single.items():
         if value.dtype.kind in "biu" and not np.array_equal(value, double[name]):
@@ -90,17 +93,6 @@ def unsteady(
     return None
 
 
-def _in_double(target: Target, inputs: Arrays) -> dict[str, np.ndarray] | None:
-    tensors = {name: as_tensor(inputs[name]) for name in target.input_names}
-    try:
-        returned = call_in_double(target.module, tensors)
-    except Exception:  # noqa: BLE001 - upstream code may insist on float32
-        return None
-    finally:
-        target.snapshot.restore()
-    return {name: as_array(value) for name, value in target.named(returned).items()}
-
-
 def _first_layer(target: Target, inputs: Arrays) -> Location | None:
     """The first module that makes something large of it."""
     try:
@@ -108,12 +100,8 @@ def _first_layer(target: Target, inputs: Arrays) -> Location | None:
     except ForwardError:
         return None
     double: dict[str, Call] = {}
-    tensors = {name: as_tensor(inputs[name]) for name in target.input_names}
-    try:
-        with Recorder(target.module, take=lambda call: double.__setitem__(call.key, call)):
-            call_in_double(target.module, tensors)
-    finally:
-        target.snapshot.restore()
+    with Recorder(target.module, take=lambda call: double.__setitem__(call.key, call)):
+        target.double(inputs)
     for key in shared_keys((single, double)):
         value, wide = as_array(single[key].value), as_array(double[key].value)
         if value.dtype.kind != "f" or value.shape != wide.shape or not value.size:

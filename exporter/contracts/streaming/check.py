@@ -11,23 +11,24 @@ where it cannot be, the check was not run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import Field
 
+from exporter.config.section import Many
 from exporter.contracts.compare.differ import Difference, Kind, differ
 from exporter.contracts.compare.noise import Noise, noise_of
 from exporter.contracts.probes import probe, resize, stack_rows, take_row
-from exporter.contracts.result import TORCH, ContractResult, Location, not_run
+from exporter.contracts.result import TORCH, Answer, ContractResult, Location, not_run
 from exporter.contracts.rows import varied_rows
-from exporter.contracts.settings import ContractSettings, Many, Named, Reason
+from exporter.contracts.settings import ContractSettings, Named, Reason
 from exporter.contracts.target import ForwardError, Target, TimeAxis
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
-from exporter.parity.status import Status
 
 NAME = "causality.streaming"
+_LIMIT = "chunks equal the whole"
 _ROWS = 2
 _LEFT_CONTEXT = (
     "hand over every sample of left context and every recurrent state between chunks, each in its"
@@ -76,18 +77,6 @@ class Streaming(ContractSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Streamed:
-    """What streaming gave: status, the figures, and for a failure the output and the way out."""
-
-    status: Status
-    reason: str
-    figures: Mapping[str, str] = field(default_factory=dict)
-    output: str = ""
-    advice: str = ""
-    observed: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Chunks:
     """Outputs of all calls of one stream, per output, and the state after the last."""
 
@@ -101,40 +90,30 @@ def streaming_result(target: Target, settings: Streaming, side: str) -> Contract
     if side != TORCH and target.onnx.problem is not None:
         return not_run(NAME, side, f"no ONNX file: {target.onnx.problem}")
     try:
-        found = check_streaming(target, settings, side)
+        return replace(check_streaming(target, settings, side), limit=_LIMIT)
     except ForwardError as error:
         return not_run(NAME, side, f"the module does not run on the probe: {error}")
-    failed = found.status is Status.FAIL
-    return ContractResult(
-        name=NAME,
-        side=side,
-        status=found.status,
-        reason=found.reason,
-        observed=found.observed or None,
-        limit="chunks equal the whole",
-        where=Location(op="streaming state", value=found.output) if failed else None,
-        advice=found.advice or None,
-        details={"streaming": dict(found.figures)},
-    )
 
 
-def check_streaming(target: Target, settings: Streaming, side: str) -> Streamed:
+def check_streaming(target: Target, settings: Streaming, side: str) -> ContractResult:
     """Run a whole input at once and in chunks, with the state handed on; compare outputs.
 
     Raises:
         ForwardError: the module does not run on a short probe.
     """
+    figures: dict[str, str] = {}
+    said = Answer(NAME, side, {"streaming": figures})
     axis = target.time_axis(settings.input, settings.axis)
     if axis is None:
-        return Streamed(status=Status.NOT_APPLICABLE, reason="no time axis")
+        return said.not_applicable("no time axis")
     forgotten = [s.name for s in target.inputs if s.initial is not None]
     forgotten = [name for name in forgotten if name not in settings.state]
     if forgotten:
-        return Streamed(
-            status=Status.FAIL,
-            reason=f"the state '{forgotten[0]}' is not handed on",
-            observed=f"{len(forgotten)} state(s) without an output",
-            output=forgotten[0],
+        return said.failed(
+            f"{len(forgotten)} state(s) without an output",
+            _LIMIT,
+            f"the state '{forgotten[0]}' is not handed on",
+            where=_state(forgotten[0]),
             advice=f"add it under state: {{{forgotten[0]}: the output that holds it}}",
         )
     streamed = [
@@ -143,49 +122,41 @@ def check_streaming(target: Target, settings: Streaming, side: str) -> Streamed:
         if spec.name not in settings.not_streamed and spec.name not in settings.state.values()
     ]
     if not streamed:
-        return _not_run("no output but states is streamed, so nothing would be compared")
+        return said.not_run("no output but states is streamed, so nothing would be compared")
     run = target.torch if side == TORCH else target.onnx.run
     whole = _whole(target, settings, axis)
     noise = noise_of(target)
-    figures: dict[str, str] = {}
     calls: list[str] = []
     for size in settings.chunks:
         try:
             longer = _long_enough(target, whole, axis, size, run)
             if longer is None:
                 steps = whole[axis.input].shape[axis.position]
-                return _not_run(
+                return said.not_run(
                     f"a chunk of {size} takes the whole input of {steps} steps, and a longer one"
-                    " does not run: give a longer first case, or smaller chunks",
-                    figures,
+                    " does not run: give a longer first case, or smaller chunks"
                 )
             offline = run(longer)
             chunks = _in_chunks(target, settings, longer, axis, size, run)
         except (ForwardError, OnnxStoppedError) as error:
-            return Streamed(
-                status=Status.FAIL,
-                reason=f"a chunk does not run: {error}",
-                observed="an error",
-                advice="accept chunks of this size, or name other sizes under chunks",
-                figures=figures,
-            )
+            why = f"a chunk does not run: {error}"
+            advice = "accept chunks of this size, or name other sizes under chunks"
+            return said.failed("an error", _LIMIT, why, where=_state(""), advice=advice)
         calls.append(f"{size} ({chunks.calls} calls)")
         bad = _compared(target, settings, axis, size, chunks, offline, noise, figures)
         if bad is not None:
-            return bad
+            output, found, advice = bad
+            why = f"in chunks of {size}, '{output}' {found.text('in chunks', 'offline')}"
+            return said.failed(why, _LIMIT, why, where=_state(output), advice=advice)
         if not any(value.size for name in streamed for value in chunks.parts[name]):
-            return _not_run(f"in chunks of {size} no output holds a value", figures)
+            return said.not_run(f"in chunks of {size} no output holds a value")
     rows = f", {_ROWS} rows that differ" if target.batch is not None else ""
-    return Streamed(
-        status=Status.PASS,
-        reason=f"chunk by chunk equals offline: chunks of {', '.join(calls)}{rows}",
-        observed=f"{len(calls)} chunk sizes equal the whole",
-        figures=figures,
-    )
+    reason = f"chunk by chunk equals offline: chunks of {', '.join(calls)}{rows}"
+    return said.passed(f"{len(calls)} chunk sizes equal the whole", _LIMIT, reason)
 
 
-def _not_run(reason: str, figures: Mapping[str, str] | None = None) -> Streamed:
-    return Streamed(status=Status.NOT_RUN, reason=reason, figures=figures or {})
+def _state(output: str) -> Location:
+    return Location(op="streaming state", value=output)
 
 
 def _whole(target: Target, settings: Streaming, axis: TimeAxis) -> dict[str, np.ndarray]:
@@ -258,8 +229,8 @@ def _compared(
     offline: Mapping[str, np.ndarray],
     noise: Noise,
     figures: dict[str, str],
-) -> Streamed | None:
-    """The first output, then the first state, that is not what the whole gives."""
+) -> tuple[str, Difference, str] | None:
+    """The first output, then the first state, that is not what the whole gives; and the advice."""
     for name, parts in chunks.parts.items():
         if name in settings.not_streamed or name in settings.state.values():
             continue
@@ -269,12 +240,11 @@ def _compared(
         found = _judged(name, size, joined, offline[name], noise, figures)
         if found is not None:
             first = None if along is None else (along, parts[0].shape[along])
-            advice = _advice(found, joined, offline[name], first)
-            return _failed(name, size, found, advice, figures)
+            return name, found, _advice(found, joined, offline[name], first)
     for name, output in settings.state.items():
         found = _judged(output, size, chunks.state[name], offline[output], noise, figures)
         if found is not None:
-            return _failed(output, size, found, _LEFT_CONTEXT, figures)
+            return output, found, _LEFT_CONTEXT
     return None
 
 
@@ -290,15 +260,6 @@ def _judged(
     key = f"{name}, chunks of {size}"
     figures[key] = "equal within rounding" if found is None else found.text("in chunks", "offline")
     return found
-
-
-def _failed(
-    name: str, size: int, found: Difference, advice: str, figures: dict[str, str]
-) -> Streamed:
-    said = f"in chunks of {size}, '{name}' {found.text('in chunks', 'offline')}"
-    return Streamed(
-        status=Status.FAIL, reason=said, observed=said, figures=figures, output=name, advice=advice
-    )
 
 
 def _advice(
