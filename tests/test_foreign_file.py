@@ -143,11 +143,9 @@ def test_a_missing_layer_does_not_pass_because_names_have_moved(judged: Any, fol
     assert report.culprits
 
 
-def test_without_metadata_and_names_only_outputs_are_compared_and_the_report_says_so(
-    judged: Any, folder: Path
-):
-    judged("renamed")
-    path = stripped(folder, "renamed")
+def renamed(folder: Path, name: str) -> Path:
+    """The file of a name with neither metadata nor names."""
+    path = stripped(folder, name)
     model = onnx.load(path)
     ends = {value.name for value in [*model.graph.input, *model.graph.output]}
     names = {
@@ -161,12 +159,39 @@ def test_without_metadata_and_names_only_outputs_are_compared_and_the_report_say
         node.output[:] = [names.get(name, name) for name in node.output]
     del model.graph.value_info[:]
     onnx.save(model, path)
-    report = judge_file(folder, path)
+    return path
+
+
+def joined_sentence(report: Report) -> str:
+    found = [note for note in report.notes if "joined with this pipeline's own file" in note]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_without_metadata_and_names_values_are_joined_by_what_they_compute(
+    judged: Any, folder: Path
+):
+    judged("renamed")
+    report = judge_file(folder, renamed(folder, "renamed"))
     assert report.exit_code == 0
-    assert "only its outputs are compared" in taps_sentence(report)
-    assert "outputs only" in report.headline
-    assert any(line.startswith("layers:") for line in report.not_checked)
-    assert not any(link.layers for link in report.links)
+    said = re.search(r"(\d+) of its (\d+) floating values are joined", joined_sentence(report))
+    assert said is not None
+    assert int(said[1]) >= 0.8 * int(said[2])
+    assert "by structure" in joined_sentence(report)
+    assert layers(report).compared > 50
+    assert not any(line.startswith("layers:") for line in report.not_checked)
+
+
+def test_a_fault_in_a_file_without_names_is_found_in_its_layer(judged: Any, folder: Path):
+    def change(module: nn.Module) -> None:
+        weight = module.get_parameter("model.encoder.fsmn.2.affine.linear.weight")
+        with torch.no_grad():
+            weight[3, 5] *= 1.5
+
+    judged("renamed_weight", change=change)
+    report = judge_file(folder, renamed(folder, "renamed_weight"))
+    assert report.exit_code == 1
+    assert report.culprits[0].layer == "model.encoder.fsmn.2.affine.linear"
 
 
 def test_the_pipelines_own_file_is_compared_by_name(folder: Path, judged: Any):

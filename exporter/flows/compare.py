@@ -35,6 +35,7 @@ from exporter.joining.joined import Join, Joined, Proof
 from exporter.joining.measured import Measured, measure_joined
 from exporter.joining.modules import modules_of
 from exporter.joining.pieces_in_words import altered, rewritten
+from exporter.joining.precision import WITHIN
 from exporter.joining.same_interface import check_outputs, inputs_of_other, read_case
 from exporter.parity.compare import measure
 from exporter.parity.exit_code import Decision, decide
@@ -45,8 +46,6 @@ from exporter.report.progress import Progress
 from exporter.report.two_files import AlteredRow, OutputRow, TwoFiles, ValueRow
 
 _SEEDS = (11, 23)
-_WITHIN = {"float32": FLOAT32, "float16": 2e-2, "bfloat16": 1e-1, "int8": 2e-1}
-"""How near two values have to be in float64 to be one, by the precision of the files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +115,7 @@ class _Comparison:
                 sets,
                 self.folder,
                 inputs_of_actual=self.inputs_of_b,
-                within=_WITHIN[self.options.precision],
+                within=WITHIN[self.options.precision],
             )
             stage.result(f"{len(joined.joins)} joined")
         rows: dict[str, ValueRow] = {}

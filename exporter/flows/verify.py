@@ -35,6 +35,7 @@ from exporter.judge.chain import Chain, Subject
 from exporter.judge.chain_result import ChainResult
 from exporter.judge.changes import structure_records
 from exporter.judge.interface import interface_problems
+from exporter.judge.joined_taps import joined_taps
 from exporter.judge.known_taps import known_taps
 from exporter.judge.links import CAPTURED, Link
 from exporter.judge.lowered import lowered_as_declared
@@ -131,6 +132,9 @@ def _verified(
         wrapped = narrowed(wrapped, own.program)
         loaded = load_cases(pipeline, wrapped.inputs, ready.cases)
         taps = known_taps(artifact.metadata, given, own)
+        if not taps.tapped:
+            with progress.stage("join its values"):
+                taps = joined_taps(taps, given, own, loaded, pipeline.parity.precision)
         tapped = taps.tapped
         notes.insert(0, taps.note)
         subject = Subject(
@@ -142,6 +146,7 @@ def _verified(
             expected_taps=taps.expected,
             known_taps=taps.known,
             names=taps.names,
+            joins=taps.joins,
             tapped=tapped,
             states=wrapped.states,
         )

@@ -62,6 +62,8 @@ class Names(StrEnum):
     """The file says where its values come from; a tool may have rewritten it since."""
     BARE = "bare"
     """Nothing but the names themselves."""
+    PROVED = "proved"
+    """Numbers, value by value, whatever the names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

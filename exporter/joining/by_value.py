@@ -187,6 +187,7 @@ class Joiner:
             proof=proof,
             layout=match.layout,
             distance=match.distance,
+            shapes=(self.values_a[match.name][0].shape, self.values_b[name][0].shape),
         )
         self.identity[name] = self._root_digest(match.name)
         self.ambiguous.discard(name)

@@ -74,8 +74,10 @@ class Join:
         expected, actual: its names there.
         how: what led to it. proof: what the numbers have shown.
         layout: how the actual file holds it.
+        shapes: of both, on the first set of inputs.
         distance: relative rms distance of the two, the larger of all sets of inputs; with
             everything in front as the expected file has it.
+        shapes: of the expected and the actual value, on the first set of inputs.
     """
 
     expected: str
@@ -84,6 +86,7 @@ class Join:
     proof: Proof
     layout: Layout = AS_IT_IS
     distance: float = 0.0
+    shapes: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

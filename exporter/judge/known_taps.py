@@ -11,7 +11,7 @@ from exporter.core.tensors import COMPARED
 from exporter.graph.foreign_taps import Agreement, agreeing_taps
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
-from exporter.graph.taps import Names, plan_taps, tap_ops
+from exporter.graph.taps import NO_JOINS, Joins, Names, plan_taps, tap_ops
 from exporter.interpret.allowed_ops import moves_elements
 
 _ELSEWHERE = "the file does not descend from this pipeline's export (its metadata does not say so)"
@@ -29,6 +29,7 @@ class KnownTaps:
             behind it fails.
         names: what vouches for the names.
         note: the same in one sentence, for the report.
+        joins: as for ``plan_taps``.
     """
 
     descends: bool
@@ -37,6 +38,7 @@ class KnownTaps:
     expected: frozenset[str]
     names: Names
     note: str
+    joins: Joins = NO_JOINS
 
 
 def known_taps(metadata: Mapping[str, str], given: GraphIndex, own: Artifacts) -> KnownTaps:
@@ -56,7 +58,7 @@ def known_taps(metadata: Mapping[str, str], given: GraphIndex, own: Artifacts) -
             descends=True,
             tapped=bool(survived),
             known=None,
-            expected=_held(own, computed=False),
+            expected=held_taps(own, computed=False),
             names=Names.KEPT,
             note=f"the file descends from this pipeline's export: {how}",
         )
@@ -66,7 +68,7 @@ def known_taps(metadata: Mapping[str, str], given: GraphIndex, own: Artifacts) -
             descends=False,
             tapped=True,
             known=agreed.taps,
-            expected=_held(own, computed=True),
+            expected=held_taps(own, computed=True),
             names=Names.KEPT,
             note=f"{_ELSEWHERE}, but torch.onnx.export has written into it where its nodes come"
             f" from: {len(agreed.taps)} of {len(tap_ops(own.program))} values have name, module"
@@ -77,7 +79,7 @@ def known_taps(metadata: Mapping[str, str], given: GraphIndex, own: Artifacts) -
             descends=False,
             tapped=True,
             known=survived,
-            expected=_held(own, computed=True),
+            expected=held_taps(own, computed=True),
             names=Names.BARE,
             note=f"{_ELSEWHERE} and says of no node where it comes from; {count} have names of"
             " this pipeline's program and are compared where numbers bear these out",
@@ -107,7 +109,7 @@ def _descends(metadata: Mapping[str, str], own: Artifacts) -> bool:
     return all(key in own.metadata and metadata.get(key) == own.metadata[key] for key in keys)
 
 
-def _held(own: Artifacts, *, computed: bool) -> frozenset[str]:
+def held_taps(own: Artifacts, *, computed: bool) -> frozenset[str]:
     """Taps of the pipeline's own file; without those that only move elements, if ``computed``.
 
     Exporters differ in which of these they leave out.

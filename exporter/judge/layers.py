@@ -67,10 +67,11 @@ def judge_subject(
         budget=budget,
         expected_taps=subject.expected_taps,
         known_taps=subject.known_taps,
+        joins=subject.joins,
         progress=progress,
     )
     link = judge_with()
-    if subject.names is Names.OURS or not link.in_question:
+    if subject.names in (Names.OURS, Names.PROVED) or not link.in_question:
         return link
     return settle_names(
         subject, graph, cases[0], link, judge_with, deployment=deployment, budget=budget

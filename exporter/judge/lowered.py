@@ -62,7 +62,7 @@ class LoweredFiles:
 
     def __init__(self, subject: Subject, policy: Policy):
         self._program = subject.program
-        self._known = subject.known_taps
+        self._known, self._joins = subject.known_taps, subject.joins
         self._tapped = subject.tapped
         self._native = declared_formats(policy)
         self._asked = policy.precision != "float32" or not subject.tapped
@@ -92,7 +92,7 @@ class LoweredFiles:
         return self._found[key]
 
     def _look(self, graph: GraphIndex) -> tuple[tuple[str, ...], Mapping[str, Held], _Planned]:
-        planned = plan_taps(self._program, graph, self._known) if self._tapped else ()
+        planned = plan_taps(self._program, graph, self._known, self._joins) if self._tapped else ()
         cut = [t.onnx_name for t in planned if t.fate == COMPARED and not t.constant]
         held = HeldPrecision(graph, cut, native_formats(self._program))
         names = [name for output in graph.outputs for name in held.behind(output, self._native)]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from exporter.core.stages import Station
 from exporter.core.tensors import TensorSpec
 from exporter.graph.program import Program
-from exporter.graph.taps import Names
+from exporter.graph.taps import NO_JOINS, Joins, Names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,7 @@ class Subject:
             known to hold (see ``judge_layers``).
         names: what vouches for the last file's names. Of a file that is not ours it is for
             numbers to show what they hold (see ``judge.doubtful_names``).
+        joins: values of the last file that numbers have shown to be taps, under other names.
         tapped: False when the last file's values cannot be told apart: outputs only.
         states: output -> the input that takes it in the next call, for cases in several calls.
         sizes: how inputs of other sizes are made; None where that is not known.
@@ -52,6 +53,7 @@ class Subject:
     expected_taps: frozenset[str] = frozenset()
     known_taps: frozenset[str] | None = None
     names: Names = Names.OURS
+    joins: Joins = NO_JOINS
     tapped: bool = True
     states: Mapping[str, str] = field(default_factory=dict)
     sizes: Sizes | None = None

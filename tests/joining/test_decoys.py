@@ -27,7 +27,7 @@ def test_no_decoy_is_joined_with_a_wrong_value(tmp_path: Path):
     wrong, share, roles = _found(range(40), tmp_path)
     assert not wrong, "\n".join(wrong)
     # Not by joining nothing.
-    assert share > 0.9
+    assert share > 0.85
     assert roles > 5
 
 
@@ -35,7 +35,7 @@ def test_no_decoy_is_joined_with_a_wrong_value(tmp_path: Path):
 def test_of_two_hundred_decoys_none_is_joined_with_a_wrong_value(tmp_path: Path):
     wrong, share, _ = _found(range(1000, 1200), tmp_path)
     assert not wrong, "\n".join(wrong)
-    assert share > 0.9
+    assert share > 0.85
 
 
 def test_a_wrong_join_would_be_seen(tmp_path: Path):
