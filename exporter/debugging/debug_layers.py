@@ -128,7 +128,10 @@ def _choose(
         chosen: Layer = find_layer(pair, layer)
         return (Suspect(layer=chosen),)
     if pair.own:
-        return of_report(pair)
+        reported = of_report(pair)
+        # A case that the run did not have is known to nobody yet.
+        if reported or pair.case.name in {case.name for case in pair.report.cases}:
+            return reported
     with progress.stage("find culprits") as stage:
         found = of_file(pair, located, budget=budget, progress=progress.phase)
         stage.result(f"{len(found)} layer(s), {len(located)} structural difference(s)")

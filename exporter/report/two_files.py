@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from exporter.parity.status import needs_a_word
+from exporter.parity.status import GOOD, needs_a_word
 from exporter.report.comparison import Record
 from exporter.report.rows import VERDICT_STYLES
 from exporter.report.safe_text import path_end, printable, shorten, times
@@ -155,7 +155,7 @@ def _values(report: TwoFiles, most: int) -> Table | None:
     rows = sorted(
         report.values, key=lambda row: max(row.local_strain or 0.0, row.propagated_strain or 0.0)
     )[::-1]
-    wrong = [row for row in rows if row.local not in ("pass", "finding")]
+    wrong = [row for row in rows if row.local not in GOOD]
     shown = (wrong or rows)[:most]
     if not shown:
         return None
