@@ -96,11 +96,7 @@ def read_settings(kind: type[S], options: Any, *, name: str, pipeline: Pipeline 
         ConfigError: an unknown option or a value of another kind.
     """
     try:
-        # As everywhere in the YAML, ``key: null`` gives a key its default.
-        given = {} if options is None else options
-        if isinstance(given, dict):
-            given = {key: value for key, value in given.items() if value is not None}
-        return kind.model_validate(given)
+        return kind.model_validate({} if options is None else options)
     except ValidationError as error:
         problems = []
         for item in error.errors():

@@ -41,6 +41,12 @@ def test_an_unknown_option_names_the_ones_that_exist() -> None:
         declared_settings({"causality": {"lookahed": 3}})
 
 
+def test_a_sentence_cut_at_its_comma_is_an_unknown_option() -> None:
+    """``{not_applicable: one at a time, there is no batch}`` is two keys, the second one null."""
+    with pytest.raises(ConfigError, match="there is no batch"):
+        declared_settings({"padding": {"not_applicable": "one", "there is no batch": None}})
+
+
 def test_an_option_of_another_type() -> None:
     with pytest.raises(ConfigError, match="contracts.determinism.bitwise"):
         declared_settings({"determinism": {"bitwise": "yes"}})
