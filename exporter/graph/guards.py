@@ -61,6 +61,21 @@ class Guard:
         text = _special(self.condition, axes) or _text(self.condition, axes)
         return f"{text} (asked at {self.source})" if self.source else text
 
+    @property
+    def leaves_out_one_size(self) -> bool:
+        """True of ``size != 1`` and its like: one size of one axis takes another way.
+
+        A run at that size has tried all of it.
+        """
+        tree = self.condition
+        if not isinstance(tree, tuple) or len(tree) != 3 or _HEADS.get(tree[0]) is not operator.ne:
+            return False
+        sides = (tree[1], tree[2]), (tree[2], tree[1])
+        return any(
+            isinstance(size, tuple) and size[0] == "size" and isinstance(number, int)
+            for size, number in sides
+        )
+
     def inputs(self) -> frozenset[tuple[str, int]]:
         """The sizes that it speaks of, as input and axis."""
         return frozenset(_sizes(self.condition))

@@ -47,7 +47,10 @@ def _fault_of(
         and result.case == run.case.name
         and result.verdict.status is Status.FAIL
     ]
-    guard = next((guard for guard in run.broken if guard.by_model), None)
+    agrees = not failed and not run.stopped
+    # A way that one size alone takes is tried as a whole by a case of that size.
+    tried = [g for g in run.broken if agrees and g.leaves_out_one_size]
+    guard = next((g for g in run.broken if g.by_model and g not in tried), None)
     if guard is not None:
         also = f": {_difference(_worst(failed))}" if failed else ""
         if run.stopped:
@@ -68,9 +71,14 @@ def _fault_of(
     return ""
 
 
-def truth_notes(runs: Sequence[CaseRun]) -> list[str]:
-    """What a report says of how float64 came about, and of guards that only torch asked."""
-    notes = []
+def truth_notes(runs: Sequence[CaseRun], inputs: Sequence[TensorSpec]) -> list[str]:
+    """What a report says of how float64 came about, and of ways that a capture did not take."""
+    axes = {spec.name: spec.shape for spec in inputs}
+    left = [g for run in runs for g in run.broken if g.by_model and g.leaves_out_one_size]
+    notes = [
+        f"captured for {words}: at that size the module takes another way"
+        for words in sorted({guard.words(axes) for guard in left})
+    ]
     for doubt in dict.fromkeys(run.doubt for run in runs if run.doubt):
         names = ", ".join(run.case.name for run in runs if run.doubt == doubt)
         notes.append(

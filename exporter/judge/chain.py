@@ -31,7 +31,7 @@ from exporter.judge.report_records import link_record, output_record, walk_notes
 from exporter.judge.subject import Subject
 from exporter.judge.sweep import Swept, sweep
 from exporter.parity.rollup import Rollup, rollup
-from exporter.parity.status import Status, worst
+from exporter.parity.status import Status, is_good, worst
 from exporter.parity.tolerance import Policy
 from exporter.report.comparison import OWN_STATE, CulpritRecord, DeploymentRecord
 
@@ -87,16 +87,22 @@ class Chain:
         runs = self._run_pytorch([*cases, *sized], proof)
         cases = [*cases, *(run.case for run in runs if run.second_call)]
         cases = [case for case in cases if case.name not in self._unrun]
-        self._files.run(runs, self._own)
-        results = [result for run in runs for result in self._judge_outputs(run)]
         swept = self._sweep()
-        results += swept.results
+        self._files.run([*runs, *swept.held], self._own)
+        results = [result for run in runs for result in self._judge_outputs(run)]
+        at_sizes = self._files_at(swept.held)
+        results += [*swept.results, *at_sizes]
+        wrong = {r.case for r in at_sizes if r.verdict.status is Status.FAIL}
+        cases += [run.case for run in swept.held if run.case.name in wrong][:1]
         walk = self._subject.tapped and bool(cases)
         walked = self._walks.judge(cases, min_coverage) if walk else None
-        results = self._settled(results, runs, walked[0].decisions if walked else {})
+        every = [*runs, *swept.held]
+        results = self._settled(results, every, walked[0].decisions if walked else {})
         if walked is None or not walked[0].culprits:
-            able = [run.case for run in [*runs, *swept.runs] if not run.stopped]
+            able = [run.case for run in [*every, *swept.runs] if not run.stopped]
             results = second_opinion(self._subject.program, results, able, self._policy)
+        tried = swept.notes(results)
+        results = swept.without_doubt(results)
         if proofs is not None and proof is None and not self._files.stopped:
             clean = [run.case for run in runs if not run.written]
             if {case.name for case in sized} <= {case.name for case in clean}:
@@ -111,7 +117,7 @@ class Chain:
         culprits: list[CulpritRecord] = []
         findings: list[CulpritRecord] = []
         notes = [] if proof is None else [proof.note(self._front())]
-        notes += [*truth_notes(runs), *swept.notes()]
+        notes += [*truth_notes(runs, self._subject.inputs), *tried]
         if walked is not None:
             layers, record, status = walked
             links.insert(len(links) - len(self._deployments), record)
@@ -164,13 +170,20 @@ class Chain:
             return Swept()
 
         def judge(run: CaseRun) -> list[OutputResult]:
-            self._unrun |= {run.case.name}  # no layers are walked there
             return self._judge_one(run, link, run.stations[EAGER], run.stations[CAPTURED])
 
         with self._stages.stage("other sizes") as stage:
             found = sweep(self._subject, sizes, judge)
-            stage.result(f"{len(found.agreed)} agree, {len(found.runs)} do not")
+            stage.result(f"{len(found.held)} agree, {len(found.runs)} do not")
+        # No layers are walked where the program is not the module.
+        self._unrun |= {run.case.name for run in found.runs}
         return found
+
+    def _files_at(self, held: Sequence[CaseRun]) -> list[OutputResult]:
+        """What is not good of the files at sizes of our choice; the rest is a note."""
+        front = Link(expected=EAGER, actual=CAPTURED).name
+        found = (result for run in held for result in self._judge_outputs(run))
+        return [r for r in found if r.link != front and not is_good(r.verdict.status)]
 
     def _output_links(self) -> list[Link]:
         eager = [EAGER] if self._subject.module is not None else []

@@ -1,8 +1,9 @@
-"""Sizes that are chosen to break a capture: the module against the captured program, outputs only.
+"""Sizes that are chosen to break a file: the outputs of every link, from the module on.
 
-A capture may have frozen what the example's sizes happened to be. The sizes of the cases are few,
-and often like the example's, so others are tried by themselves: odd ones, primes, the smallest and
-largest that an axis may have, a row alone, and those beside the numbers that the capture rests on.
+A capture may have frozen what the example's sizes happened to be, and an exporter may round sizes
+in another way than Python. The sizes of the cases are few, and often like the example's, so others
+are tried by themselves: odd ones, primes, the smallest and largest that an axis may have, a row
+alone, and those beside the numbers that the capture rests on.
 Only a user's own model is tried, whose inputs can be made at any size, and only while that is
 cheap. A size at which the module itself stops shows nothing.
 """
@@ -19,10 +20,9 @@ from torch import Tensor
 from exporter.core.tensors import Axis, Case, TensorSpec
 from exporter.graph.guards import Guard
 from exporter.judge.case_run import CaseRun, run_once
-from exporter.judge.links import CAPTURED, EAGER
 from exporter.judge.outputs import OutputResult
 from exporter.judge.subject import Sizes, Subject
-from exporter.parity.status import Status
+from exporter.parity.status import Status, is_good
 
 _MOST_SIZES = 12
 _SECONDS = 4.0
@@ -37,16 +37,17 @@ Judge = Callable[[CaseRun], list[OutputResult]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What a sweep found.
+    """What a sweep found of the captured program.
 
     Attributes:
         runs, results: of the sizes at which the program is not the module.
-        agreed: sizes at which it is. left: sizes that were not tried, for want of time.
+        held: runs at the sizes at which it is; files are held against them.
+        left: sizes that were not tried, for want of time.
     """
 
     runs: tuple[CaseRun, ...] = ()
     results: tuple[OutputResult, ...] = ()
-    agreed: tuple[str, ...] = ()
+    held: tuple[CaseRun, ...] = ()
     left: tuple[str, ...] = ()
 
     def differing(self, results: Sequence[OutputResult]) -> list[CaseRun]:
@@ -54,13 +55,22 @@ class Swept:
         bad = {r.case for r in results if r.verdict.status is Status.FAIL}
         return [run for run in self.runs if run.stopped or run.case.name in bad]
 
-    def notes(self) -> list[str]:
-        """What a report says of it."""
+    def without_doubt(self, results: Sequence[OutputResult]) -> list[OutputResult]:
+        """``results`` without the decisions that are in doubt at a size of our choice.
+
+        They say nothing of the file, and nobody asked for that size: it is not among those that
+        agree, and that is all.
+        """
+        own = {run.case.name for run in self.held}
+        return [r for r in results if r.case not in own or r.verdict.status is not Status.AMBIGUOUS]
+
+    def notes(self, results: Sequence[OutputResult]) -> list[str]:
+        """What a report says of it; ``results`` with those in doubt."""
+        other = {r.case for r in results if not is_good(r.verdict.status)}
+        agreed = [run.case.name for run in self.held if run.case.name not in other]
         found = []
-        if self.agreed:
-            found.append(
-                f"{EAGER} -> {CAPTURED}, outputs only, also agrees at {'; '.join(self.agreed)}"
-            )
+        if agreed:
+            found.append(f"outputs of every link also agree at {'; '.join(agreed)}")
         if self.left:
             found.append(f"not tried, the model is slow: {'; '.join(self.left)}")
         return found
@@ -76,13 +86,13 @@ def sweep(subject: Subject, sizes: Sizes, judge: Judge) -> Swept:
     began = time.perf_counter()
     runs: list[CaseRun] = []
     results: list[OutputResult] = []
-    agreed: list[str] = []
+    held: list[CaseRun] = []
     longest = 0.0
     for number, at in enumerate(wanted):
         here = time.perf_counter()
         if here - began + longest > _SECONDS:
             left = tuple(_label(each) for each in wanted[number:])
-            return Swept(runs=tuple(runs), results=tuple(results), agreed=tuple(agreed), left=left)
+            return Swept(runs=tuple(runs), results=tuple(results), held=tuple(held), left=left)
         run = _run(subject, sizes.make, at)
         if run is not None:
             found = judge(run)
@@ -90,9 +100,9 @@ def sweep(subject: Subject, sizes: Sizes, judge: Judge) -> Swept:
                 runs.append(run)
                 results += found
             else:
-                agreed.append(_label(at))
+                held.append(run)
         longest = max(longest, time.perf_counter() - here)
-    return Swept(runs=tuple(runs), results=tuple(results), agreed=tuple(agreed))
+    return Swept(runs=tuple(runs), results=tuple(results), held=tuple(held))
 
 
 def _run(subject: Subject, make: Make, at: Mapping[str, int]) -> CaseRun | None:

@@ -57,6 +57,19 @@ def test_padding_frozen_away(tmp_path: Path) -> Told:
     return told(write(tmp_path / "padded", SIZE.replace("BODY", body + "return y.mean(1)")))
 
 
+@way("another branch at one length alone", says="holds only for frames != 50")
+def test_one_length(tmp_path: Path) -> Told:
+    body = "y = self.mix(x)\n        return -y if x.shape[1] == 50 else y"
+    return told(write(tmp_path / "fifty", SIZE.replace("BODY", body)))
+
+
+def test_a_branch_at_one_length_that_is_the_same_function_passes(tmp_path: Path) -> None:
+    body = "y = self.mix(x)\n        return 2.0 * y if x.shape[1] == 50 else y + y"
+    report = report_of(write(tmp_path / "same", SIZE.replace("BODY", body)))
+    assert report.exit_code == 0, report.headline
+    assert any("takes another way" in note for note in report.notes)
+
+
 @way("another branch at an odd length", says="'one' has 51")
 def test_another_branch(tmp_path: Path) -> Told:
     body = "return self.mix(x) if x.shape[1] % 2 == 0 else -self.mix(x)"
@@ -166,7 +179,7 @@ def test_lengths_that_use_the_mask(tmp_path: Path) -> Told:
 def test_sizes_that_were_tried_are_said(tmp_path: Path) -> None:
     report = report_of(write(tmp_path / "tried", SIZE.replace("BODY", "return self.mix(x)")))
     assert report.exit_code == 0, report.headline
-    (note,) = [note for note in report.notes if "also agrees at" in note]
+    (note,) = [note for note in report.notes if "also agree at" in note]
     assert "frames 41" in note and "batch 1" in note and "frames 4;" in note
 
 

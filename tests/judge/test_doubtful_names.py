@@ -105,12 +105,14 @@ def test_without_metadata_a_folded_layer_is_not_blamed_either(run: Run):
     assert list(fates(report).values()).count("compared") > 40
 
 
-def test_a_file_whose_values_have_other_names_is_compared_by_its_outputs_and_says_so(run: Run):
+def test_a_file_whose_values_have_other_names_is_joined_by_what_they_compute(run: Run):
     report = run.verify(run.through(optimised.renamed))
-    assert "outputs only" in report.headline
-    assert any("none of its values has kept its name" in note for note in report.notes)
-    assert any(line.startswith("layers:") for line in report.not_checked)
-    assert not any(link.layers for link in report.links)
+    assert report.exit_code == 0, report.headline
+    assert list(fates(report).values()).count("compared") > 40
+    fault = optimised.set_weight("model.blocks.0.conv.weight", (3, 2, 1), 1.5)
+    report = run.verify(run.through(optimised.renamed, run.changed(fault)))
+    assert report.exit_code == 1
+    assert layers_at_fault(report) == {"model.blocks.0.conv"}
 
 
 def test_names_that_two_values_have_exchanged_are_no_fault_without_metadata(run: Run):

@@ -49,6 +49,14 @@ def wrong(x, rate, scale):  # forgets the scale
     return op.Add(x, op.Sin(op.Mul(rate, x)))
 
 
+def wrong_when_long(x, rate, scale):  # beyond the example's frames and the case's alone
+    frames = op.Gather(op.Shape(x), op.Constant(value_int=1))
+    long = op.Greater(frames, op.Constant(value_int=12))
+    factor = op.Where(long, op.Constant(value_float=2.0), op.Constant(value_float=1.0))
+    turned = op.Mul(op.Sin(op.Mul(rate, x)), op.CastLike(factor, x))
+    return op.Add(x, op.Mul(turned, op.CastLike(op.Constant(value_float=scale), x)))
+
+
 LIMIT = 3
 """
 YAML = """\
@@ -94,6 +102,17 @@ def test_a_wrong_translation_fails_at_its_op(tmp_path):
     assert code == 1 and report is not None and report.verdict == "fail"
     first = report.culprits[0]
     assert (first.op, first.stage) == ("export_verify_tests.snake.default", "export")
+
+
+def test_a_translation_that_is_wrong_at_sizes_that_no_case_has(tmp_path):
+    code, report = run(tmp_path, "snakes:wrong_when_long")
+    assert code == 1 and report is not None and report.verdict == "fail"
+    wrong = [link.name for link in report.links if link.verdict == "fail"]
+    # The program is the module there; the file is not, and it is looked into at such a size.
+    assert wrong[0] == "captured -> exported"
+    first = report.culprits[0]
+    assert (first.op, first.stage) == ("export_verify_tests.snake.default", "export")
+    assert not any("batch 3, frames 13" in note for note in report.notes if "also agree" in note)
 
 
 def test_an_op_that_was_corrected_is_the_one_that_counts(tmp_path, monkeypatch):
