@@ -26,7 +26,7 @@ def test_its_pipeline_loads_and_shows_every_section_that_a_speech_pipeline_has(t
     text = block.replace("../golden", str(ROOT / "golden"))
     pipeline = load_pipeline(write(tmp_path, text))
     assert pipeline.parity.overrides[0].reason
-    only_own_models = {"inputs", "axes", "states", "description"}
+    only_own_models = {"inputs", "axes", "states", "description", "capture"}
     assert set(Pipeline.model_fields) - only_own_models <= set(re.findall(r"^(\w+):", block, re.M))
 
 

@@ -194,8 +194,9 @@ class _Comparison:
 
     def _row(self, item: Measured, case: str, modules: Mapping[str, str]) -> ValueRow:
         join = item.join
-        local = _kernel_or_graph(judge(item.local, self.policy), join)
-        free = judge(item.propagated, self.policy)
+        layer = modules.get(join.expected, modules.get(join.actual, ""))
+        local = _kernel_or_graph(judge(item.local, self.policy, layer=layer), join)
+        free = judge(item.propagated, self.policy, layer=layer)
         discrete = item.propagated.kind == "discrete"
         if discrete and free.status is Status.FAIL and local.status is Status.PASS:
             # It decides as the truth does on the truth's values: what is in front differs.
@@ -205,7 +206,7 @@ class _Comparison:
         return ValueRow(
             expected=join.expected,
             actual=join.actual,
-            layer=modules.get(join.expected, modules.get(join.actual, "")),
+            layer=layer,
             op=self.b.nodes[self.b.producer[join.actual]].op_type,
             how=join.how.value,
             proof=join.proof.value,
@@ -235,7 +236,7 @@ class _Comparison:
                     actual=found.get(name),
                     role="output",
                 )
-                verdict = judge(measured, self.policy)
+                verdict = judge(measured, self.policy, layer="")  # no layer has a limit of its own
                 rows.append(
                     OutputRow(
                         name=name,

@@ -38,7 +38,8 @@ class Model(nn.Module):
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory):
-    """The same model written by hand: a file that says nothing of where its values come from."""
+    """The same function written by hand: a file that says nothing of where its values come from,
+    and has none of them, its hidden units stand in another order."""
     folder = tmp_path_factory.mktemp("stranger")
     path = write(folder, CODE)
     report_of(path)
@@ -60,6 +61,16 @@ def stranger(tmp_path_factory: pytest.TempPathFactory):
         for held in (node.input, node.output):
             held[:] = [renamed.get(name, name) for name in held]
     del model.graph.value_info[:]
+    order = np.array([3, 0, 6, 1, 7, 2, 5, 4])
+    for held in model.graph.initializer:
+        value = onnx.numpy_helper.to_array(held)
+        moved = {
+            "val_0": lambda: value[:, order],
+            "model.a.bias": lambda: value[order],
+            "val_2": lambda: value[order],
+        }.get(held.name)
+        if moved is not None:
+            held.CopyFrom(onnx.numpy_helper.from_array(moved().copy(), held.name))
     onnx.save(model, folder / "stranger.onnx")
     return folder
 

@@ -95,7 +95,7 @@ def test_an_attribute_that_holds_itself_ends():
 
 def test_it_is_the_same_in_every_process():
     code = (
-        "from tests.graph.test_module_state import Scaled\n"
+        "from tests.graph.test_module_digest import Scaled\n"
         "from exporter.graph.module_digest import module_state\n"
         "print(module_state(Scaled()))"
     )
