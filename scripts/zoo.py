@@ -271,7 +271,7 @@ def elsewhere(
             **wrapped.sizes,
             **dict(item for drawn in drawings for item in (drawn.sizes or {}).items()),
         }
-        for drawings in (case.random.values() for case in pipeline.cases)
+        for drawings in ((case.random or {}).values() for case in pipeline.cases)
     ]
     for at in (*own, *_sizes(wrapped.sizes, axes, limits)):
         label = ", ".join(f"{key} {value}" for key, value in at.items())
