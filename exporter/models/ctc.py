@@ -47,5 +47,7 @@ def moved_to_front(values: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     seen = kept.to(torch.int64).cumsum(1)
     # What is dropped all writes -1 into one column too many, which is then cut off.
     target = torch.where(kept, seen - 1, values.shape[1])
+    # In this order: goldens hold the nodes of the graph as they were traced.
+    label = torch.where(kept, values, -1)
     wide = torch.full_like(torch.cat([values, values[:, :1]], dim=1), -1)
-    return wide.scatter(1, target, torch.where(kept, values, -1))[:, :-1], seen[:, -1]
+    return wide.scatter(1, target, label)[:, :-1], seen[:, -1]

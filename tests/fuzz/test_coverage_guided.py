@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fuzz(name: str, begin: Path) -> tuple[int, str]:
     command = [sys.executable, "-m", "tests.fuzz.coverage_guided", name, str(begin)]
-    command += [f"-max_total_time={SECONDS}", "-seed=1", "-rss_limit_mb=4096", "-timeout=60"]
+    # A process counts the most memory that the one had which started it.
+    most = 4096 + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    command += [f"-max_total_time={SECONDS}", "-seed=1", f"-rss_limit_mb={most}", "-timeout=60"]
+    command += ["-malloc_limit_mb=4096"]
     done = subprocess.run(
         [*command, "-max_len=200000", f"-artifact_prefix={begin}/"],
         cwd=ROOT,

@@ -175,7 +175,8 @@ def legacy_export(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     folder, *release = sys.argv[1:]
-    sys.path[:0] = [*release, str(Path(__file__).parents[2])]
+    # Ours first: old releases have a package "tests" of their own.
+    sys.path[:0] = [str(Path(__file__).parents[2]), *release]
     warnings.simplefilter("ignore")
     import speechbrain
 
