@@ -308,7 +308,7 @@ def _sizes(
         if all(within(name, size) for name, size in at.items()):
             yield at
     for name, size in example.items():
-        others = (1, size + 2) if name in _BATCH else (size - 1, size + 1, 2 * size + 1)
+        others = (1, size + 2) if name in _BATCH else (size - 1, size + 1, 2 * size, 2 * size + 1)
         for other in others:
             if within(name, other):
                 yield {**example, name: other}
