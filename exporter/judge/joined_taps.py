@@ -53,8 +53,10 @@ def joined_taps(
                 folder,
                 within=WITHIN[FLOAT32],
             )
-    except ExportVerifyError:
-        return taps
+    except ExportVerifyError as error:
+        why = str(error).partition("\n")[0]
+        said = f"{taps.note}; its values could not be joined by what they compute: {why}"
+        return replace(taps, note=said)
     tap_of = {own.program.onnx_name(op.name): op.name for op in tap_ops(own.program)}
     names: dict[str, str] = {}
     for join in joined.joins:

@@ -7,6 +7,8 @@ from pathlib import Path
 import onnx
 import pytest
 
+from exporter.core.errors import OnnxStoppedError
+from exporter.judge import joined_taps
 from exporter.report.schema import Report
 from tests.support import optimised
 from tests.support.optimised import KEEP_NAMES, Run, Tool, fates
@@ -113,6 +115,18 @@ def test_a_file_whose_values_have_other_names_is_joined_by_what_they_compute(run
     report = run.verify(run.through(optimised.renamed, run.changed(fault)))
     assert report.exit_code == 1
     assert layers_at_fault(report) == {"model.blocks.0.conv"}
+
+
+def test_values_that_could_not_be_joined_are_said(run: Run, monkeypatch: pytest.MonkeyPatch):
+    def stopped(*_: object, **__: object) -> None:
+        raise OnnxStoppedError("not enough memory for its values")
+
+    monkeypatch.setattr(joined_taps, "join_graphs", stopped)
+    report = run.verify(run.through(optimised.renamed))
+    assert "outputs only" in report.headline
+    assert any("could not be joined" in n and "not enough memory" in n for n in report.notes)
+    assert any(line.startswith("layers:") for line in report.not_checked)
+    assert not any(link.layers for link in report.links)
 
 
 def test_names_that_two_values_have_exchanged_are_no_fault_without_metadata(run: Run):
