@@ -71,6 +71,8 @@ def _tensors(folder: Path) -> None:
         state = toy_model.build().state_dict()
     finally:
         sys.path.remove(str(folder / TOY))
+        # Another folder's model of that name is not this one.
+        sys.modules.pop("toy_model", None)
     save_file(state, to / "toy.safetensors")
     torch.save(state, to / "toy.pt")
     torch.save(state, to / "legacy.pt", _use_new_zipfile_serialization=False)

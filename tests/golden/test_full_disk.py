@@ -6,7 +6,6 @@ import contextlib
 import os
 import resource
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,9 +42,7 @@ def filled(folder: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    # Another folder's model of that name, which another test of this process may have imported.
-    monkeypatch.delitem(sys.modules, "toy_model", raising=False)
+def words(tmp_path: Path) -> list[str]:
     yaml = toy_project.project(tmp_path / "toy")
     run = [str(yaml), "--trust", "--output-dir", str(tmp_path / "out"), "--quiet"]
     return ["golden", "record", *run, "--reason", "a test"]
