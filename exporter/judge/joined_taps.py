@@ -18,12 +18,10 @@ from exporter.graph.taps import Joins, Names, tap_ops
 from exporter.joining import Join, Joined, join_graphs
 from exporter.joining.interface_inputs import perturbed
 from exporter.joining.joined import AS_IT_IS, How, Proof
-from exporter.joining.precision import WITHIN
 from exporter.judge.known_taps import KnownTaps, held_taps
 from exporter.parity.reshaped import merges_or_splits
 
 _SEED = 23
-FLOAT32 = "float32"
 
 
 def joined_taps(
@@ -39,7 +37,7 @@ def joined_taps(
         ``taps`` itself where nothing but outputs can be joined.
     """
     # What a lowered value may cost is known of layers, not of what a quantiser puts beside them.
-    if precision != FLOAT32 or not cases or set(given.inputs) != set(own.graph.inputs):
+    if precision != "float32" or not cases or set(given.inputs) != set(own.graph.inputs):
         return taps
     inputs = min(
         (case.inputs for case in cases), key=lambda held: sum(v.size for v in held.values())
@@ -51,11 +49,9 @@ def joined_taps(
                 given,
                 [inputs, perturbed(inputs, _SEED)],
                 folder,
-                within=WITHIN[FLOAT32],
             )
     except ExportVerifyError as error:
-        why = str(error).partition("\n")[0]
-        said = f"{taps.note}; its values could not be joined by what they compute: {why}"
+        said = f"{taps.note}; its values could not be joined by what they compute: {error}"
         return replace(taps, note=said)
     tap_of = {own.program.onnx_name(op.name): op.name for op in tap_ops(own.program)}
     names: dict[str, str] = {}
