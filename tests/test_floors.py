@@ -38,7 +38,7 @@ FLOORS = (
     floor("config", "config", "pydantic yaml"),
     floor("cache", "cache", "numpy platformdirs"),
     floor("parity", "parity", "ml_dtypes numba numpy"),
-    floor("cases", "cases", "numpy soundfile"),
+    floor("cases", "cases", "kaldiio numpy safetensors soundfile"),
     floor("speech", "speech", "numpy torch silero_vad"),
     floor("models", "models", ANY),
     floor(

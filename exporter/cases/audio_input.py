@@ -96,7 +96,7 @@ def _named(name: str, case: Case, specs: Mapping[str, TensorSpec], where: str) -
             where=where,
             remedy="give one of the two",
         )
-    if not _takes_mono(spec):
+    if not takes_mono(spec):
         raise ConfigError(
             f"'{name}' ({spec.dtype}, shape {list(spec.shape)}) cannot take a recording",
             where=where,
@@ -106,7 +106,7 @@ def _named(name: str, case: Case, specs: Mapping[str, TensorSpec], where: str) -
     return spec
 
 
-def _takes_mono(spec: TensorSpec) -> bool:
+def takes_mono(spec: TensorSpec) -> bool:
     """Floats, one axis of samples, and every other axis a batch or of one element."""
     if spec.dtype not in _FLOATS or not 1 <= len(spec.shape) <= _MOST_AXES:
         return False
@@ -115,8 +115,8 @@ def _takes_mono(spec: TensorSpec) -> bool:
 
 
 def _has_samples(spec: TensorSpec) -> bool:
-    """As ``_takes_mono``, with a last axis that varies and is no batch: what needs no name."""
-    if not _takes_mono(spec) or _samples_axis(spec) != len(spec.shape) - 1:
+    """As ``takes_mono``, with a last axis that varies and is no batch: what needs no name."""
+    if not takes_mono(spec) or _samples_axis(spec) != len(spec.shape) - 1:
         return False
     last, rest = spec.shape[-1], spec.shape[:-1]
     varies = isinstance(last, str) and last not in BATCH_NAMES

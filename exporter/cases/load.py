@@ -14,9 +14,11 @@ from exporter.cases.check_names import check_names
 from exporter.cases.check_sizes import check_elements, check_limits, check_values
 from exporter.cases.defaults import LENGTHS, default_array, example_sizes
 from exporter.cases.draw import draw
+from exporter.cases.file_input import file_array
 from exporter.cases.steps import cut_calls
 from exporter.cases.written_values import check_shapes, filled, value_array
 from exporter.config import Pipeline
+from exporter.config.inputs import FileInput
 from exporter.core.errors import ConfigError, UserInputError
 from exporter.core.tensors import BATCH_NAMES, EMPTY, Case, TensorSpec
 
@@ -71,13 +73,18 @@ def _load(pipeline: Pipeline, specs: Mapping[str, TensorSpec], position: int) ->
     places |= {name: pipeline.where(*where, "random", name) for name in config.random or {}}
     places |= {name: pipeline.where(*where, "inputs", name) for name in config.inputs}
     recorded = _recorded(pipeline, specs, position)
-    written = {
-        name: value_array(specs[name], value, places[name]) for name, value in config.inputs.items()
-    }
+    origin: dict[str, str] = {}
+    written: dict[str, np.ndarray] = {}
+    for name, value in config.inputs.items():
+        if isinstance(value, FileInput):
+            written[name], origin[name] = file_array(
+                value, specs[name], places[name], sample_rate_hz=pipeline.sample_rate_hz
+            )
+        else:
+            written[name] = value_array(specs[name], value, places[name])
     arrays = {
         name: array for name, array in written.items() if array.ndim == len(specs[name].shape)
     }
-    origin: dict[str, str] = {}
     # What is written out row by row decides how many rows the others have.
     sizes = {**example_sizes(pipeline), **_sizes(specs, arrays)}
     if recorded is not None and config.recording is not None:

@@ -190,8 +190,20 @@ class Audio(Section):
     input: str = Field(description="the input of floats that takes its samples")
 
 
+class FileInput(Section):
+    """A file that holds an input: an array, or a recording."""
+
+    file: Path = Field(
+        strict=False,
+        description=".npy, .npz, .safetensors, a Kaldi .ark, or a mono .wav or .flac",
+    )
+    key: str | None = Field(
+        default=None, description="which array, in a file that holds several", max_length=1000
+    )
+
+
 class Case(Section):
-    """One set of golden inputs: a recording, or values drawn from a seed."""
+    """One set of golden inputs: a recording, values drawn from a seed, or files of arrays."""
 
     name: Name
     audio: Annotated[Path, Strict(False)] | Audio | None = Field(
@@ -201,9 +213,12 @@ class Case(Section):
     random: dict[str, Draw] | None = Field(
         default=None, min_length=1, description="one draw per input"
     )
-    inputs: dict[str, str | int | float | bool | Many[int | float | bool | str]] = Field(
-        default_factory=dict,
-        description="the other inputs, by value or by name of a choice; a list: one per row",
+    inputs: dict[str, str | int | float | bool | Many[int | float | bool | str] | FileInput] = (
+        Field(
+            default_factory=dict,
+            description="the other inputs, by value or by name of a choice; a list: one per row;"
+            " {file: PATH, key: NAME}: from a file",
+        )
     )
     expect_empty: Many[str] = Field(
         default=(), description="outputs that have no elements on this case"
@@ -214,11 +229,17 @@ class Case(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Case:
-        if (self.audio is None) == (self.random is None):
+        neither = self.audio is None and self.random is None
+        if (neither and not self.files) or (self.audio is not None and self.random is not None):
             raise ValueError(
                 "give either 'audio' (a recording) or 'random' (seeded values), not both"
             )
         return self
+
+    @property
+    def files(self) -> dict[str, FileInput]:
+        """The inputs that come from files, by name."""
+        return {name: held for name, held in self.inputs.items() if isinstance(held, FileInput)}
 
     @property
     def recording(self) -> Path | None:

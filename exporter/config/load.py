@@ -13,6 +13,7 @@ from exporter.config.error_messages import explain
 from exporter.config.extends import Resolved, resolve, show
 from exporter.config.pipeline import Pipeline, bind
 from exporter.config.problems import Problem, raise_all
+from exporter.config.yaml_tree import dotted
 from exporter.core.errors import ConfigError
 from exporter.core.reading import is_regular, path_of
 
@@ -60,7 +61,7 @@ def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Probl
     if isinstance(content.get("cases"), list):
         cases = []
         for index, case in enumerate(content["cases"]):
-            cases.append(_with_recording(resolved, index, case, problems))
+            cases.append(_with_files(resolved, index, case, problems))
         content["cases"] = cases
     model = content.get("model")
     if isinstance(model, Mapping) and isinstance(model.get("weights"), str):
@@ -76,16 +77,36 @@ def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Probl
     return content, problems
 
 
-def _with_recording(
+def _with_files(
     resolved: Resolved, index: int, case: Any, problems: list[Problem]
 ) -> dict[str, Any]:
-    """A case with the absolute path of its recording; ``problems`` gets one that is not there."""
-    given = case.get("audio") if isinstance(case, dict) else None
-    named = isinstance(given, dict)
+    """A case with the absolute paths of its files; ``problems`` gets those that are not there."""
+    if not isinstance(case, dict):
+        return case
+    found = dict(case)
+    audio = case.get("audio")
+    if isinstance(audio, dict | str):
+        found["audio"] = _with_path(resolved, ("cases", index, "audio"), audio, problems)
+    inputs = case.get("inputs")
+    if isinstance(inputs, dict):
+        found["inputs"] = {
+            name: _with_path(resolved, ("cases", index, "inputs", name), held, problems)
+            if isinstance(held, dict)
+            else held
+            for name, held in inputs.items()
+        }
+    return found
+
+
+def _with_path(
+    resolved: Resolved, keys: tuple[str | int, ...], given: Any, problems: list[Problem]
+) -> Any:
+    """A path, or a section with the key ``file``, with the path made absolute."""
     text = given.get("file") if isinstance(given, dict) else given
     if not isinstance(text, str):
-        return case
-    keys = ("cases", index, "audio", *(("file",) if named else ()))
+        return given
+    if isinstance(given, dict):
+        keys = (*keys, "file")
     place = resolved.places[keys]
     folder = resolved.folders[place.file]
     try:
@@ -93,16 +114,17 @@ def _with_recording(
     except ValueError as error:
         path, why = folder, f": {error}"
     if why or not is_regular(path):
+        kind = "recording" if keys[2] == "audio" else "file"
         problems.append(
             Problem(
-                where=f"{place.file}:{place.line}: cases[{index}].audio{'.file' if named else ''}",
-                problem=f"there is no recording '{text[:200]}'{why}",
+                where=f"{place.file}:{place.line}: {dotted(keys)}",
+                problem=f"there is no {kind} '{text[:200]}'{why}",
                 remedy=f"the path counts from {show(folder)}",
             )
         )
     else:
         path = path.resolve()
-    return {**case, "audio": {**given, "file": path} if isinstance(given, dict) else path}
+    return {**given, "file": path} if isinstance(given, dict) else path
 
 
 def _weights(text: str, folder: Path) -> str:

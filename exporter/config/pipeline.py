@@ -205,6 +205,9 @@ class Pipeline(Section):
                 digest = sha256_of(case.recording) if found else "missing"
                 named = case.recorded_input
                 dumped["audio"] = digest if named is None else {"file": digest, "input": named}
+            for name, held in case.files.items():
+                digest = sha256_of(held.file) if held.file.is_file() else "missing"
+                dumped["inputs"][name] = {"file": digest, "key": held.key}
         text = json.dumps({name: whole[name] for name in sorted(whole)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
