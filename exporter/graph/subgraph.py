@@ -31,6 +31,11 @@ OWN = "::own"
 _REPEATED = frozenset({"SplitToSequence", "SequenceConstruct", "SequenceEmpty"})
 # Kernels that compute the same whether an operand is a constant or not (windows never prepack).
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
+_HANDED_TYPES = frozenset(
+    getattr(onnx.TensorProto, name)
+    for name in "FLOAT DOUBLE FLOAT16 BFLOAT16 BOOL".split()
+    + [f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
+)
 _FED_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
@@ -157,8 +162,8 @@ def cut_window(
         body.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
         del weights[name]
     tensors = [graph.initializers[name] for name in weights]
-    body.initializer.extend(tensors if in_place else map(_reference, tensors))
-    kept = () if in_place else tuple(t.name for t in tensors if not _is_small(t))
+    body.initializer.extend(tensors if in_place else (_declared(graph, t) for t in tensors))
+    kept = () if in_place else tuple(t.name for t in tensors if not _stays(t))
     return WindowGraph(model=model, inputs=tuple(inputs), outputs=outputs, weights=kept, fed=fed)
 
 
@@ -177,16 +182,27 @@ def _is_matrix(graph: GraphIndex, name: str) -> bool:
     return all(n.op_type in _PRODUCTS and n.domain in ("", "ai.onnx") for n in readers)
 
 
+def _stays(tensor: onnx.TensorProto) -> bool:
+    """True for a weight that stands in the window's own model: small, or of no format of numpy's.
+
+    onnxruntime is handed memory by numpy's formats (and bfloat16): no text, four bits or float8.
+    """
+    return _is_small(tensor) or tensor.data_type not in _HANDED_TYPES
+
+
 def _is_small(tensor: onnx.TensorProto) -> bool:
     # By shape: the bytes of a large tensor may have been moved out of the protobuf.
     external = tensor.data_location == onnx.TensorProto.EXTERNAL
     return not external and int(np.prod(tensor.dims, dtype=np.int64)) < 256
 
 
-def _reference(tensor: onnx.TensorProto) -> onnx.TensorProto:
-    """The declaration of a weight whose bytes are handed to the session in memory."""
+def _declared(graph: GraphIndex, tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """A weight that stays, or the declaration of one whose bytes the session is handed."""
     if _is_small(tensor):
         return tensor
+    if _stays(tensor):
+        # Its bytes may have been moved out of the protobuf.
+        return numpy_helper.from_array(graph.array(tensor.name), tensor.name)
     slim = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
     point(slim, "in-memory", 0, 0)
     return slim

@@ -210,3 +210,33 @@ def test_a_window_computes_the_same_with_fed_matrices(level: str, dtype: type[np
 
 def _inputs(found: WindowGraph) -> list[onnx.ValueInfoProto]:
     return list(found.model.graph.input)
+
+
+def stored_as(dtype: int) -> onnx.ModelProto:
+    """A large weight of a format that numpy lacks, read by the first node."""
+    if dtype == onnx.TensorProto.STRING:
+        words = helper.make_tensor("w", dtype, [320], [b"yes", b"no"] * 160)
+        nodes = [
+            helper.make_node("Gather", ["w", "x"], ["v"]),
+            helper.make_node("Equal", ["v", "one"], ["y"]),
+        ]
+        tensors = [words, helper.make_tensor("one", dtype, [], [b"yes"])]
+    else:
+        weight = helper.make_tensor("w", dtype, [320], [1.0, 2.0] * 160)
+        nodes = [
+            helper.make_node("DequantizeLinear", ["w", "scale"], ["v"]),
+            helper.make_node("Gather", ["v", "x"], ["y"]),
+        ]
+        tensors = [weight, helper.make_tensor("scale", onnx.TensorProto.FLOAT, [], [0.5])]
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.INT64, ["n"])
+    graph = helper.make_graph(nodes, "g", [x], [helper.make_empty_tensor_value_info("y")], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
+
+
+@pytest.mark.parametrize("kind", ["STRING", "INT4", "UINT4", "FLOAT8E4M3FN", "FLOAT8E5M2"])
+def test_a_large_weight_that_numpy_has_no_format_for_stays_in_the_window(kind: str):
+    graph = index(stored_as(getattr(onnx.TensorProto, kind)))
+    window = cut_window(graph, (0, 1), keep=["y"], dtypes={"x": np.dtype(np.int64)})
+    run = WindowRun(window, graph, Deployment(threads=1))
+    found = run.run({"x": np.array([0, 301], np.int64)})["y"]
+    assert found.tolist() == ([True, False] if kind == "STRING" else [0.5, 1.0])
