@@ -14,6 +14,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY, RUN, GOLDEN, TENSORS, AUDIO = "toy", "run", "golden", "tensors", "audio"
+ARRAYS = "arrays"
 _DONE = "done.json"
 
 
@@ -24,6 +25,7 @@ def make_corpus(folder: Path) -> Path:
     tensors/    weights of the toy, as .safetensors and .pt
     sensevoice/ fsmn/ paraformer/ mimi/ metavoice/   checkpoints, with a pipeline.yaml each
     audio/      mono.wav, mono.flac
+    arrays/     x.npy, x.npz, x.safetensors, x.ark, text.ark, packed.ark: inputs of the toy
     """
     if (folder / _DONE).is_file():
         return folder
@@ -33,6 +35,7 @@ def make_corpus(folder: Path) -> Path:
     _tensors(folder)
     _checkpoints(folder)
     _audio(folder / AUDIO)
+    _arrays(folder / ARRAYS)
     (folder / _DONE).write_text(json.dumps({"made": True}))
     return folder
 
@@ -120,3 +123,18 @@ def _audio(folder: Path) -> None:
     soundfile.write(folder / "mono.wav", samples, 16000, subtype="PCM_16")
     soundfile.write(folder / "mono.flac", samples, 16000)
     soundfile.write(folder / "float.wav", samples, 16000, subtype="FLOAT")
+
+
+def _arrays(folder: Path) -> None:
+    import kaldiio
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    frames = np.random.default_rng(1).normal(size=(20, 16)).astype(np.float32)
+    np.save(folder / "x.npy", frames[None])
+    np.savez_compressed(folder / "x.npz", x=frames[None], other=np.arange(4))
+    save_file({"x": frames[None], "other": frames}, folder / "x.safetensors")
+    held = {"x": frames, "other": frames[:3], "one": frames[0]}
+    kaldiio.save_ark(str(folder / "x.ark"), held)
+    kaldiio.save_ark(str(folder / "text.ark"), {"x": frames, "other": frames}, text=True)
+    kaldiio.save_ark(str(folder / "packed.ark"), {"x": frames}, compression_method=2)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
-from tests.fuzz import checkpoints, onnx_files, plain_files
+from tests.fuzz import array_files, checkpoints, onnx_files, plain_files
 from tests.fuzz.attempt import Attempt, Make
 
 KINDS: Mapping[str, tuple[Make, int]] = {
     "yaml": (plain_files.yaml_file, 26),
     "audio": (plain_files.audio_file, 6),
+    "arrays": (array_files.array_file, 6),
     "report": (plain_files.report_file, 10),
     "program": (plain_files.program_files, 6),
     "golden": (plain_files.golden_files, 10),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.corpus import AUDIO, RUN, TENSORS, TOY, make_corpus
+from tests.fuzz.corpus import ARRAYS, AUDIO, RUN, TENSORS, TOY, make_corpus
 from tests.fuzz.test_fuzz import READERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +30,10 @@ HEALTHY = {
     "x.safetensors": f"{TENSORS}/toy.safetensors",
     "am.mvn": "sensevoice/am.mvn",
     "x.wav": f"{AUDIO}/mono.wav",
+    "array.npy": f"{ARRAYS}/x.npy",
+    "array.npz": f"{ARRAYS}/x.npz",
+    "array.safetensors": f"{ARRAYS}/x.safetensors",
+    "array.ark": f"{ARRAYS}/packed.ark",
 }
 """What each reader's inputs begin with, below the corpus."""
 SECONDS, LEAST = 12, 50

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from exporter.cases.array_file import read_array
 from exporter.cases.audio import read_waveform
 from exporter.config import load_pipeline
 from exporter.config.foreign_yaml import read_foreign_yaml
@@ -33,6 +34,12 @@ from tests.fuzz.mutate import changed_bytes, changed_tree
 from tests.fuzz.worker import attempt
 
 DOOR = Door(error=UserInputError, says="cannot be read", remedy="give another one")
+
+
+def _array(path: Path) -> object:
+    return read_array(path, None)
+
+
 READERS = {
     "x.yaml": load_pipeline,
     "config.yaml": lambda path: read_foreign_yaml(DOOR, path),
@@ -45,6 +52,7 @@ READERS = {
     "x.safetensors": read_safetensors,
     "am.mvn": read_am_mvn,
     "x.wav": lambda path: read_waveform(path, 16000),
+    **{f"array.{kind}": _array for kind in ("npy", "npz", "safetensors", "ark")},
 }
 PLAIN = st.recursive(
     st.none()
