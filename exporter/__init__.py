@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
     from exporter.flows.check import check
     from exporter.flows.debug import debug
+    from exporter.flows.one_call import export, verify
     from exporter.flows.run import run
-    from exporter.flows.verify import verify
     from exporter.report.schema import Report
     from exporter.runtime import SpeechRunner
 
@@ -26,6 +26,7 @@ __all__ = [
     "__version__",
     "check",
     "debug",
+    "export",
     "load_pipeline",
     "run",
     "verify",
@@ -37,9 +38,10 @@ _HOMES = {
     "SpeechRunner": "exporter.runtime",
     "check": "exporter.flows.check",
     "debug": "exporter.flows.debug",
+    "export": "exporter.flows.one_call",
     "load_pipeline": "exporter.config",
     "run": "exporter.flows.run",
-    "verify": "exporter.flows.verify",
+    "verify": "exporter.flows.one_call",
 }
 
 

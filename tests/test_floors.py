@@ -41,6 +41,7 @@ FLOORS = (
     floor("cases", "cases", "kaldiio numpy safetensors soundfile"),
     floor("speech", "speech", "numpy torch silero_vad"),
     floor("models", "models", ANY),
+    floor("draft", "draft", "numpy torch"),
     floor(
         "graph",
         "graph",
@@ -54,7 +55,7 @@ FLOORS = (
         "records",
         "report.schema report.safe_text report.environment report.deployments report.digest"
         " report.beside report.overall_verdict report.comparison",
-        "pydantic",
+        "pandas pydantic",
     ),
     floor("judge", "judge", "numpy onnx onnx_ir torch"),
     floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),

@@ -15,7 +15,10 @@ import exporter
 from exporter.config.run_options import RunOptions
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = {"Report", "RunOptions", "SpeechRunner", "check", "debug", "load_pipeline", "run", "verify"}
+NAMES = {
+    *("Report", "RunOptions", "SpeechRunner"),
+    *("check", "debug", "export", "load_pipeline", "run", "verify"),
+}
 
 
 def fresh(code: str) -> str:

@@ -7,6 +7,7 @@ to be described; any guess would be wrong for a model that looks them up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _ROOM = 11
 _FEW = ("batch", "B", "rows")
 LENGTHS = "_lengths"
+_COUNTS = re.compile(r"(?:(?P<stem>.+)_|i)?(?:lengths?|lens?)")
 
 
 def example_sizes(pipeline: Pipeline) -> dict[str, int]:
@@ -119,14 +121,16 @@ def _lengths(pipeline: Pipeline, axis: str, size: int, shape: tuple[int, ...]) -
 def length_axis(pipeline: Pipeline, name: str) -> str | None:
     """The axis that lengths count: the last symbolic one of the input that they are named after.
 
-    ``x_lengths`` are of ``x`` or ``xs``; ``lengths`` of the only other input that has such an axis.
+    ``x_lengths`` (``x_lens``, ``x_length``, ``x_len``) are of ``x`` or ``xs``; ``lengths``, and
+    those of a name that no input has, of the only other input that has such an axis.
     """
-    stem = name.removesuffix(LENGTHS)
-    if not f"_{name}".endswith(LENGTHS):
+    match = _COUNTS.fullmatch(name)
+    if match is None:
         return None
+    stem = match["stem"] or ""
     known = {key: spec for key, spec in pipeline.inputs.items() if key != name}
     measured = known.get(stem) or known.get(f"{stem}s")
-    if measured is None and name == LENGTHS[1:]:
+    if measured is None:
         long = [spec for spec in known.values() if sum(isinstance(s, str) for s in spec.shape) > 1]
         measured = long[0] if len(long) == 1 else None
     if measured is None:

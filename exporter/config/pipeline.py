@@ -90,6 +90,7 @@ class Pipeline(Section):
     _file: str = PrivateAttr(default="")
     _factory_folder: Path | None = PrivateAttr(default=None)
     _trusted: bool = PrivateAttr(default=False)
+    _module: Any = PrivateAttr(default=None)
 
     @field_validator("deploy", mode="before")
     @classmethod
@@ -167,6 +168,17 @@ class Pipeline(Section):
     def factory_folder(self) -> Path:
         """Folder of the file that sets ``model.factory``; its modules are found there first."""
         return self._factory_folder or Path.cwd()
+
+    @property
+    def module(self) -> Any:
+        """The ``nn.Module`` itself, of a pipeline that was made for one; else None."""
+        return self._module
+
+    def with_module(self, module: Any) -> Pipeline:
+        """The same pipeline for a module that is there: nothing is imported, no code is trusted."""
+        copy = self.with_trust()
+        copy._module = module
+        return copy
 
     def with_trust(self) -> Pipeline:
         """Return the same pipeline, allowed to run its factory, as ``--trust`` does."""

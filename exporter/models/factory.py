@@ -17,7 +17,8 @@ import contextlib
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,9 +70,10 @@ def build(pipeline: Pipeline) -> Built:
     sizes = example_sizes(pipeline)
     example = _tensors(pipeline, sizes, 0)
     place = f"{folder}|{target}"
-    with importable(folder):
+    given = pipeline.module
+    with contextlib.nullcontext() if given is not None else importable(folder):
         with recorded(place):
-            factory = find_callable(target, folder, where=where)
+            factory = _factory(pipeline, target, folder, where)
             module = _call(factory, pipeline, where)
             translations = load_translations(pipeline, folder)
         source = _load_weights(module, pipeline)
@@ -138,6 +140,13 @@ def input_specs(
 
 def _axes(pipeline: Pipeline) -> dict[str, Axis]:
     return {name: pipeline.axis(name) for name in example_sizes(pipeline)}
+
+
+def _factory(pipeline: Pipeline, target: str, folder: Path, where: str) -> Callable[..., Any]:
+    """What the YAML names; of a pipeline that was made for a module, what gives that module."""
+    if pipeline.module is not None:
+        return lambda: pipeline.module
+    return find_callable(target, folder, where=where)
 
 
 def _call(factory: Any, pipeline: Pipeline, where: str) -> nn.Module:

@@ -54,7 +54,7 @@ def flat_results(returned: Any, named: Sequence[str]) -> dict[str, Any]:
     Raises:
         UnnamedError: their number is another one than that of the names.
     """
-    leaves = list(_leaves(returned, ()))
+    leaves = list(leaves_by_path(returned))
     paths = [".".join(path) for path, _ in leaves]
     values = [_as_tensor(value) for _, value in leaves]
     spoken = isinstance(returned, Mapping) or _fields(returned) is not None
@@ -100,7 +100,7 @@ def by_name(returned: Any, names: Sequence[str]) -> Mapping[str, Any]:
 
 def leaves(returned: Any) -> list[Any]:
     """All values of what a model returned, without their names."""
-    return [value for _, value in _leaves(returned, ())]
+    return [value for _, value in leaves_by_path(returned)]
 
 
 def _fields(value: Any) -> list[str] | None:
@@ -112,7 +112,8 @@ def _fields(value: Any) -> list[str] | None:
     return None
 
 
-def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves_by_path(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All values of lists, tuples, dicts, records and caches, with the way to each."""
     fields, cache = _fields(value), cache_parts(value)
     if cache is not None:
         parts = cache
@@ -127,4 +128,4 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
         return
     for name, inside in parts:
         if inside is not None:
-            yield from _leaves(inside, (*path, name))
+            yield from leaves_by_path(inside, (*path, name))

@@ -6,14 +6,16 @@ are ``None`` when they were not measured.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
-from exporter.core.errors import ArtifactError
+from exporter.core.errors import ArtifactError, MissingPackageError
 from exporter.core.files import write_text
 from exporter.core.reading import Door, first_problem
+from exporter.parity.measurement import Measurement
 from exporter.report.comparison import (
     CulpritRecord,
     DeploymentRecord,
@@ -21,6 +23,7 @@ from exporter.report.comparison import (
     OutputRecord,
     Record,
     StructureRecord,
+    VerdictRecord,
 )
 
 SCHEMA_VERSION = "1.0"
@@ -186,6 +189,62 @@ class StoppedRecord(Record):
     trace: str = Field("", description="file with the whole traceback")
 
 
+_COLUMNS = (
+    *("kind", "link", "case", "name", "module", "op", "source", "verdict", "reason"),
+    *("error", "limit", "strain", "ratio"),
+    *("propagated_error", "propagated_limit", "propagated_strain"),
+)
+
+
+def _output_row(held: OutputRecord) -> dict[str, Any]:
+    found = {
+        "kind": "output",
+        "link": held.link,
+        "case": held.case,
+        "name": held.name,
+        "module": held.layer,
+        "verdict": held.verdict.verdict,
+        "reason": held.verdict.reason,
+        **_judged("propagated_", held.measurement, held.verdict),
+    }
+    return {name: found.get(name) for name in _COLUMNS}
+
+
+def _tap_rows(links: Sequence[LinkRecord]) -> Iterator[dict[str, Any]]:
+    for link in links:
+        for layer in link.layers:
+            for tap in layer.taps:
+                local = tap.local_verdict
+                found = {
+                    "kind": "value",
+                    "link": link.name,
+                    "case": tap.case,
+                    "name": tap.name,
+                    "module": layer.module,
+                    "op": tap.op,
+                    "source": tap.source,
+                    "verdict": tap.verdict,
+                    "reason": local.reason if local else tap.fate,
+                    **_judged("", tap.local, local),
+                    **_judged("propagated_", tap.propagated, tap.propagated_verdict),
+                    "ratio": local.ratio if local else None,
+                }
+                yield {name: found.get(name) for name in _COLUMNS}
+
+
+def _judged(
+    prefix: str, saved: Mapping[str, Any] | None, verdict: VerdictRecord | None
+) -> dict[str, float | None]:
+    distance = None
+    if saved is not None:
+        distance = Measurement.from_json({"name": "", **saved}).actual
+    return {
+        f"{prefix}error": distance.max_abs if distance else None,
+        f"{prefix}limit": verdict.limit if verdict else None,
+        f"{prefix}strain": verdict.strain if verdict else None,
+    }
+
+
 class Report(Record):
     """The whole of report.json."""
 
@@ -222,6 +281,32 @@ class Report(Record):
     def link(self, name: str) -> LinkRecord | None:
         """A link by name."""
         return next((link for link in self.links if link.name == name), None)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per compared thing, worst case: outputs of every link, then values inside.
+
+        ``error`` is the largest absolute difference to float64 PyTorch, ``limit`` what is allowed,
+        ``strain`` error over limit; those of a value inside are the layer's alone, on PyTorch's
+        own inputs, and ``propagated_`` those of a whole run. None: not measured.
+        """
+        return [*map(_output_row, self.outputs), *_tap_rows(self.links)]
+
+    def to_dataframe(self) -> Any:
+        """``rows`` as a ``pandas.DataFrame``.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            if error.name != "pandas":
+                raise
+            raise MissingPackageError(
+                "pandas is not installed, and a data frame needs it",
+                remedy="pip install pandas, or take Report.rows(): the same as a list of dicts",
+            ) from error
+        return pandas.DataFrame(self.rows(), columns=list(_COLUMNS))
 
 
 def write_report(report: Report, path: Path) -> None:
