@@ -38,7 +38,9 @@ FLOORS = (
     floor("config", "config", "pydantic yaml"),
     floor("cache", "cache", "numpy platformdirs"),
     floor("parity", "parity", "ml_dtypes numba numpy"),
-    floor("cases", "cases", "kaldiio numpy safetensors soundfile"),
+    floor("cases", "cases", "kaldiio numpy pydantic safetensors soundfile"),
+    floor("drivers", "drivers", "numpy"),
+    floor("metrics", "metrics", "jiwer numpy"),
     floor("speech", "speech", "numpy torch silero_vad"),
     floor("models", "models", ANY),
     floor("draft", "draft", "numpy torch"),
@@ -54,7 +56,8 @@ FLOORS = (
     floor(
         "records",
         "report.schema report.safe_text report.environment report.deployments report.digest"
-        " report.beside report.overall_verdict report.comparison",
+        " report.beside report.overall_verdict report.comparison report.system"
+        " report.system_verdict",
         "pandas pydantic",
     ),
     floor("judge", "judge", "numpy onnx onnx_ir torch"),
@@ -62,6 +65,7 @@ FLOORS = (
     floor("golden", "golden", "numpy onnx pydantic safetensors torch"),
     floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),
     floor("debugging", "debugging", "numpy onnx onnx_ir rich safetensors torch"),
+    floor("systems", "systems", "numpy pydantic sentencepiece tokenizers torch"),
     floor("flows", "flows", "numpy onnx onnx_ir torch"),
     floor(
         "outside",

@@ -1,12 +1,14 @@
-"""``export-verify run``: export a pipeline, simplify it, judge it."""
+"""``export-verify run``: export a pipeline or a system, simplify it, judge it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from exporter.commands import _options as common
+from exporter.commands._system import is_a_system, only_of_systems, run_a_system
 
 if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
@@ -14,15 +16,28 @@ if TYPE_CHECKING:
 
 @click.command()
 @common.pipeline_argument
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    help="Of a system: JSON lines of recordings and texts, run after its cases.",
+)
 @common.run_options(
     "output_dir cases all_cases audio weights provider threads memory_budget golden_dir cache trust"
 )
 @common.verbosity_options
-def command(pipeline_path: str, options: RunOptions, quiet: bool, verbose: bool) -> int:
+def command(
+    pipeline_path: str, options: RunOptions, manifest: Path | None, quiet: bool, verbose: bool
+) -> int:
     """Export PIPELINE as one ONNX graph and judge every stage and layer of it.
+
+    PIPELINE may be a system of several graphs: then each is, and all of them under their driver.
 
     Exits 0 when everything that the pipeline declares ran and passed.
     """
+    if is_a_system(pipeline_path):
+        return run_a_system(pipeline_path, options, manifest=manifest, quiet=quiet, verbose=verbose)
+    if manifest is not None:
+        raise only_of_systems("--manifest", pipeline_path)
     pipeline = common.open_pipeline(pipeline_path, options)
 
     from exporter.flows.run import run

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from exporter.commands import _options as common
+from exporter.commands._system import is_a_system, named_files, run_a_system
+from exporter.core.errors import UserInputError
 
 if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
@@ -17,11 +19,11 @@ if TYPE_CHECKING:
 @common.pipeline_argument
 @click.option(
     "--onnx",
-    "onnx_path",
+    "onnx_paths",
     required=True,
-    type=click.Path(path_type=Path),
+    multiple=True,
     metavar="FILE",
-    help="The file to judge.",
+    help="The file to judge; of a system GRAPH=FILE, repeatable.",
 )
 @click.option(
     "--changed-on-purpose",
@@ -33,14 +35,20 @@ if TYPE_CHECKING:
 @common.verbosity_options
 def command(
     pipeline_path: str,
-    onnx_path: Path,
+    onnx_paths: tuple[str, ...],
     changed_on_purpose: bool,
     options: RunOptions,
     quiet: bool,
     verbose: bool,
 ) -> int:
     """Judge an ONNX file against PIPELINE, layer by layer where its taps are known."""
+    if is_a_system(pipeline_path):
+        files = named_files(onnx_paths)
+        return run_a_system(pipeline_path, options, files=files, quiet=quiet, verbose=verbose)
     pipeline = common.open_pipeline(pipeline_path, options)
+    if len(onnx_paths) > 1:
+        raise UserInputError("--onnx: a pipeline is one file", remedy="give the option once")
+    onnx_path = Path(onnx_paths[0])
     common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
 
     from exporter.flows.verify import verify

@@ -21,7 +21,11 @@ _MISSING = "this key is missing"
 
 
 def explain(
-    error: ValidationError, content: Mapping[str, Any], places: Mapping[Keys, Place], file: str
+    error: ValidationError,
+    content: Mapping[str, Any],
+    places: Mapping[Keys, Place],
+    file: str,
+    root: type[BaseModel] = Pipeline,
 ) -> list[Problem]:
     """Turn a failed validation into problems, one per key.
 
@@ -30,6 +34,7 @@ def explain(
         content: the merged YAML.
         places: line of each key.
         file: name of the outermost file, for keys that no file gives.
+        root: what the whole of it is.
     """
     found: dict[Keys, Problem] = {}
     items: list[Any] = list(error.errors(include_url=False))
@@ -37,7 +42,7 @@ def explain(
         if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
             continue  # its items failed, each with an error of its own
         keys = _keys_in_yaml(item, content)
-        keys, problem, remedy = _words(item, keys)
+        keys, problem, remedy = _words(item, keys, root)
         if keys in found:  # the members of a union fail one by one
             first = found[keys]
             if remedy not in first.remedy:
@@ -46,7 +51,7 @@ def explain(
             continue
         found[keys] = Problem(where=_where(keys, places, file), problem=problem, remedy=remedy)
     misspelt = {
-        (*keys[:-1], _near(keys)) for keys, item in found.items() if item.problem == _UNKNOWN
+        (*keys[:-1], _near(keys, root)) for keys, item in found.items() if item.problem == _UNKNOWN
     }
     return [
         item for keys, item in found.items() if item.problem != _MISSING or keys not in misspelt
@@ -70,16 +75,16 @@ def _keys_in_yaml(item: Any, content: Any) -> Keys:
     return tuple(keys)
 
 
-def _words(item: Any, keys: Keys) -> tuple[Keys, str, str]:
+def _words(item: Any, keys: Keys, root: type[BaseModel]) -> tuple[Keys, str, str]:
     kind, given = item["type"], item["input"]
     if kind == "extra_forbidden":
-        return keys, _UNKNOWN, _hint(keys)
+        return keys, _UNKNOWN, _hint(keys, root)
     if kind == "missing":
-        return keys, _MISSING, f"add '{keys[-1]}:'{_purpose(keys)}"
+        return keys, _MISSING, f"add '{keys[-1]}:'{_purpose(keys, root)}"
     if kind == "value_error":
         text = str(item["ctx"]["error"])
         head, _, rest = text.partition(": ")
-        if not keys and rest and head in Pipeline.model_fields:
+        if not keys and rest and head in root.model_fields:
             return (head,), rest, f"see '{head}' in the README's section on pipelines"
         return keys, text, "correct this section"
     problem = f"{_shown(given)} is not possible here"
@@ -96,49 +101,49 @@ def _words(item: Any, keys: Keys) -> tuple[Keys, str, str]:
     said = item["msg"].replace("Input should be", "it should be")
     said = said.replace("a valid tuple", "a list").replace("valid dictionary", "mapping of keys")
     said = re.sub(r" or instance of \w+", "", said)
-    return keys, problem, f"{said}{_purpose(keys)}"
+    return keys, problem, f"{said}{_purpose(keys, root)}"
 
 
-def _purpose(keys: Keys) -> str:
+def _purpose(keys: Keys, root: type[BaseModel]) -> str:
     if not keys:
         return ""
-    for section, rest in _sections(keys[:-1]):
+    for section, rest in _sections(keys[:-1], root):
         if not rest and keys[-1] in section.model_fields:
             text = section.model_fields[str(keys[-1])].description
             return f" ({text})" if text else ""
     return ""
 
 
-def _known(keys: Keys) -> list[str]:
+def _known(keys: Keys, root: type[BaseModel]) -> list[str]:
     known: list[str] = []
-    for section, rest in _sections(keys[:-1]):
+    for section, rest in _sections(keys[:-1], root):
         if not rest:
             known = list(section.model_fields)
     return known
 
 
-def _near(keys: Keys) -> str | None:
+def _near(keys: Keys, root: type[BaseModel]) -> str | None:
     """The known key that an unknown one was probably meant to be."""
-    return next(iter(difflib.get_close_matches(str(keys[-1]), _known(keys), n=1)), None)
+    return next(iter(difflib.get_close_matches(str(keys[-1]), _known(keys, root), n=1)), None)
 
 
-def _hint(keys: Keys) -> str:
-    near = _near(keys)
+def _hint(keys: Keys, root: type[BaseModel]) -> str:
+    near = _near(keys, root)
     if near is not None:
         return f"did you mean '{near}'?"
     elsewhere = [
         name
-        for name, field in Pipeline.model_fields.items()
+        for name, field in root.model_fields.items()
         for section in _inside(field.annotation)
         if keys[-1] in section.model_fields and len(keys) == 1
     ]
     hint = f"it belongs under '{elsewhere[0]}'; " if elsewhere else ""
-    return f"{hint}known here: {', '.join(_known(keys))}"
+    return f"{hint}known here: {', '.join(_known(keys, root))}"
 
 
-def _sections(keys: Keys) -> Iterator[tuple[type[BaseModel], Keys]]:
-    """Walk from the pipeline down along keys: each section, and the keys that are left."""
-    section: type[BaseModel] = Pipeline
+def _sections(keys: Keys, root: type[BaseModel]) -> Iterator[tuple[type[BaseModel], Keys]]:
+    """Walk from the root down along keys: each section, and the keys that are left."""
+    section = root
     rest = keys
     yield section, rest
     while rest:

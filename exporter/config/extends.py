@@ -47,14 +47,28 @@ def resolve(path: Path, chain: tuple[Path, ...] = ()) -> tuple[Resolved, list[Pr
     shown = show(path)
     tree, problems = read_yaml(path, shown)
     own = Resolved(content=dict(tree.content), places=tree.places, folders={shown: path.parent})
-    base = own.content.pop(EXTENDS, None)
-    if EXTENDS not in tree.content:
-        return own, problems
-    line = tree.places[(EXTENDS,)].line
+    found, more = extended(own, path, chain)
+    return found, [*problems, *more]
+
+
+def extended(
+    own: Resolved, path: Path, chain: tuple[Path, ...] = ()
+) -> tuple[Resolved, list[Problem]]:
+    """What a file, or a section of one, says, on top of what its ``extends`` names.
+
+    Args:
+        own: its content, ``extends`` included; that is taken out.
+        path: of the file. chain: files that led here, outermost first.
+    """
+    shown = show(path)
+    if EXTENDS not in own.content:
+        return own, []
+    base = own.content.pop(EXTENDS)
+    line = own.places[(EXTENDS,)].line
 
     def refused(problem: str, remedy: str) -> tuple[Resolved, list[Problem]]:
         where = f"{shown}:{line}: {EXTENDS}"
-        return own, [*problems, Problem(where=where, problem=problem, remedy=remedy)]
+        return own, [Problem(where=where, problem=problem, remedy=remedy)]
 
     if not isinstance(base, str) or not base.strip():
         return refused("'extends' names one file", "write for example: extends: sensevoice.yaml")
@@ -70,7 +84,7 @@ def resolve(path: Path, chain: tuple[Path, ...] = ()) -> tuple[Resolved, list[Pr
         remedy = f"the path counts from the folder of this file: {show(path.parent)}"
         return refused(f"there is no file '{base[:200]}' to extend", remedy)
     parent, inherited = resolve(target, seen)
-    return _merge(parent, own), [*inherited, *problems]
+    return merged(parent, own), inherited
 
 
 def show(path: Path) -> str:
@@ -88,7 +102,8 @@ def _identity(path: Path) -> Path:
         return path
 
 
-def _merge(parent: Resolved, child: Resolved) -> Resolved:
+def merged(parent: Resolved, child: Resolved) -> Resolved:
+    """What ``child`` says on top of ``parent``."""
     replaced: list[Keys] = []
     content = _merge_mappings(parent.content, child.content, (), replaced)
     kept = {

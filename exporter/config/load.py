@@ -30,8 +30,21 @@ def load_pipeline(path: str | Path, *, trust: bool = False) -> Pipeline:
     Raises:
         ConfigError: all that is wrong, each with ``file:line: key.path`` and what would be right.
     """
+    path = yaml_path(path)
+    resolved, problems = resolve(path)
+    raise_all(show(path), problems)
+    bound = pipeline_of(resolved, show(path))
+    return bound.with_trust() if trust else bound
+
+
+def yaml_path(path: str | Path) -> Path:
+    """The path of a YAML that a user gave.
+
+    Raises:
+        ConfigError: no file can have it.
+    """
     try:
-        path = path_of(path)
+        return path_of(path)
     except ValueError as error:
         shown = str(path)[:200]
         raise ConfigError(
@@ -39,9 +52,17 @@ def load_pipeline(path: str | Path, *, trust: bool = False) -> Pipeline:
             where=shown.encode(errors="replace").decode(),
             remedy="give the path of a pipeline YAML; 'export-verify list' shows some",
         ) from error
-    shown = show(path)
-    resolved, problems = resolve(path)
-    raise_all(shown, problems)
+
+
+def pipeline_of(resolved: Resolved, shown: str) -> Pipeline:
+    """What a file, or a section of one, says, as a pipeline.
+
+    Args:
+        shown: the outermost file, as messages name it.
+
+    Raises:
+        ConfigError: as ``load_pipeline``.
+    """
     content, problems = _with_absolute_paths(resolved)
     written = Braces(content, resolved.places)
     content, places, problems = written.content, written.places, [*problems, *written.problems]
@@ -51,18 +72,11 @@ def load_pipeline(path: str | Path, *, trust: bool = False) -> Pipeline:
         raise_all(shown, [*explain(error, content, places, shown), *problems])
         raise  # an error without items is a bug of ours
     raise_all(shown, problems)
-    bound = bind(pipeline, file=shown, places=places, folders=resolved.folders)
-    return bound.with_trust() if trust else bound
+    return bind(pipeline, file=shown, places=places, folders=resolved.folders)
 
 
 def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Problem]]:
-    content = dict(resolved.content)
-    problems = []
-    if isinstance(content.get("cases"), list):
-        cases = []
-        for index, case in enumerate(content["cases"]):
-            cases.append(_with_files(resolved, index, case, problems))
-        content["cases"] = cases
+    content, problems = with_case_files(resolved)
     model = content.get("model")
     if isinstance(model, Mapping) and isinstance(model.get("weights"), str):
         place = resolved.places[("model", "weights")]
@@ -74,6 +88,18 @@ def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Probl
             problems.append(Problem(where=where, problem=f"no path: {error}", remedy=remedy))
             weights = "seeded"
         content["model"] = {**model, "weights": weights}
+    return content, problems
+
+
+def with_case_files(resolved: Resolved) -> tuple[dict[str, Any], list[Problem]]:
+    """The content with the absolute paths of its cases' files."""
+    content = dict(resolved.content)
+    problems: list[Problem] = []
+    if isinstance(content.get("cases"), list):
+        cases = []
+        for index, case in enumerate(content["cases"]):
+            cases.append(_with_files(resolved, index, case, problems))
+        content["cases"] = cases
     return content, problems
 
 

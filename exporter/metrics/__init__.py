@@ -1,0 +1,1 @@
+"""Differences as people judge them: of text, sound and speakers. What they mean is not decided."""

@@ -1,0 +1,117 @@
+"""The verdict of a whole system: graphs, calls, results and the manifest decide together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.parity.exit_code import decide
+from exporter.parity.status import Status, is_differing, severity, status_of
+from exporter.report.system import ResultRecord, SystemReport
+
+
+def concluded_system(report: SystemReport) -> SystemReport:
+    """The report with error rate, verdict, exit code and headline that its parts give.
+
+    A token that differs fails, unless all of them together stay within the rate that is declared:
+    then it is a finding. What was not driven, called or compared never passes.
+    """
+    rate = _rate(report.results)
+    if rate is not None and 0.0 < rate <= report.max_token_error_rate:
+        report = report.model_copy(
+            update={"results": [_allowed(result, rate, report) for result in report.results]}
+        )
+    found = list(_statuses(report))
+    unsure = sum(status_of(held.verdict.verdict) is Status.AMBIGUOUS for held in report.results)
+    unsure += sum(status is Status.AMBIGUOUS for status, _, of in found if of == "manifest")
+    decision = decide(
+        [(status, required) for status, required, _ in found],
+        ambiguous=unsure or None,
+        ambiguous_cap=report.max_ambiguous,
+    )
+    update = {
+        "token_error_rate": rate,
+        "verdict": decision.status.value,
+        "exit_code": decision.exit_code,
+    }
+    report = report.model_copy(update=update)
+    return report.model_copy(update={"headline": _headline(report)})
+
+
+def _rate(results: list[ResultRecord]) -> float | None:
+    """Token errors per token of PyTorch's, over all results; None where no tokens came."""
+    tokens = [held for result in results for held in result.errors if held.unit == "token"]
+    length = sum(held.length for held in tokens)
+    count = sum(held.substitutions + held.deletions + held.insertions for held in tokens)
+    return count / max(1, length) if tokens else None
+
+
+def _allowed(result: ResultRecord, rate: float, report: SystemReport) -> ResultRecord:
+    differs = any(held.unit == "token" and held.rate > 0 for held in result.errors)
+    others = any(is_differing(held.verdict) for held in result.outputs.values())
+    if status_of(result.verdict.verdict) is not Status.FAIL or not differs or others:
+        return result
+    why = (
+        f"{result.verdict.reason}; token error rate {rate:.4g} over all cases, declared:"
+        f" {report.max_token_error_rate:g}"
+    )
+    verdict = result.verdict.model_copy(update={"verdict": Status.FINDING.value, "reason": why})
+    return result.model_copy(update={"verdict": verdict})
+
+
+def _statuses(report: SystemReport) -> Iterator[tuple[Status, bool, str]]:
+    for graph in report.graphs:
+        yield status_of(graph.verdict), graph.required, "graph"
+        if not graph.calls:
+            yield Status.NOT_RUN, True, "graph"
+    for calls in report.calls:
+        yield status_of(calls.verdict.verdict), True, "calls"
+    for result in report.results:
+        yield status_of(result.verdict.verdict), True, "result"
+    if not any(_shows(result) for result in report.results):
+        yield Status.NOT_RUN, True, "result"
+    if report.manifest is not None:
+        yield status_of(report.manifest.verdict.verdict), True, "manifest"
+
+
+def _shows(result: ResultRecord) -> bool:
+    """True where something was compared: an empty hypothesis shows nothing, declared or not."""
+    return status_of(result.verdict.verdict) is not Status.EMPTY_AS_DECLARED
+
+
+def _headline(report: SystemReport) -> str:
+    for graph in report.graphs:
+        if status_of(graph.verdict) is not Status.PASS and graph.required:
+            return f"graph '{graph.name}' by itself: {graph.verdict}: {graph.headline}"
+    bad = [held for held in report.calls if severity(held.verdict.verdict) > _FINE]
+    if bad:
+        first = max(bad, key=lambda held: severity(held.verdict.verdict))
+        layer = f" in {first.layer}" if first.layer else ""
+        return (
+            f"graph '{first.graph}'{layer}: call {first.worst_call} of case '{first.case}',"
+            f" {first.output} ({first.link}): {first.verdict.verdict}: {first.verdict.reason}"
+        )
+    idle = [graph.name for graph in report.graphs if not graph.calls]
+    if idle:
+        return f"graph '{idle[0]}' was never called: nothing was shown of the system"
+    wrong = [held for held in report.results if severity(held.verdict.verdict) > _FINE]
+    if wrong:
+        worst = max(wrong, key=lambda held: severity(held.verdict.verdict))
+        return f"case '{worst.case}': {worst.verdict.verdict}: {worst.verdict.reason}"
+    if not any(_shows(result) for result in report.results):
+        return "every hypothesis is empty: nothing was compared"
+    if (
+        report.manifest is not None
+        and status_of(report.manifest.verdict.verdict) is not Status.PASS
+    ):
+        return f"manifest: {report.manifest.verdict.verdict}: {report.manifest.verdict.reason}"
+    calls = sum(graph.calls for graph in report.graphs)
+    tokens = sum(len(held.tokens or ()) for held in report.results)
+    said = f"{tokens} tokens equal" if tokens else "what comes out agrees"
+    rows = "" if report.manifest is None else f"; {report.manifest.verdict.reason}"
+    return (
+        f"{len(report.graphs)} graphs agree by themselves and in {calls} calls of the driver;"
+        f" {said} on {len(report.results)} result(s){rows}"
+    )
+
+
+_FINE = severity(Status.FINDING)

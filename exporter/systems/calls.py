@@ -1,0 +1,246 @@
+"""Every call of every graph in a drive, judged on the inputs that PyTorch's own drive gave it.
+
+A difference in the end can come from any call of any graph, and errors travel: through a cache,
+through tokens. Here each call is fed PyTorch's values, so that the graph that is wrong is wrong by
+itself, at the call at which it is. The worst call of a graph is then judged as a case of any
+pipeline is, layer by layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from exporter.build.artifacts import Artifacts
+from exporter.core.errors import ExportVerifyError, OnnxStoppedError
+from exporter.core.stages import Stages, Station
+from exporter.core.tensors import Arrays, Case, TensorSpec
+from exporter.drivers.graph import DriverStoppedError, Graph
+from exporter.execution.onnx_runs import FileRun
+from exporter.graph.onnx_file import open_artifact
+from exporter.interpret.eager import run_eager
+from exporter.interpret.run_program import run_with_truth
+from exporter.judge.chain import Chain, Subject
+from exporter.judge.chain_result import ChainResult
+from exporter.judge.known_taps import known_taps
+from exporter.judge.links import CAPTURED, EAGER, Link
+from exporter.judge.report_records import verdict_record
+from exporter.parity.compare import measure
+from exporter.parity.status import Status, Who, is_differing, is_good, severity
+from exporter.parity.tolerance import Policy
+from exporter.parity.verdict import judge
+from exporter.parity.verdict_record import Verdict
+from exporter.report.system import CallsRecord
+from exporter.systems.opened import OpenedGraph
+from exporter.systems.sides import as_declared, side
+
+Sessions = Mapping[str, Mapping[str, FileRun]]
+"""Label of a deployment -> graph -> its open file."""
+
+
+@dataclass(slots=True)
+class _Worst:
+    """The worst call so far of one output over one link."""
+
+    calls: int = 0
+    at: int = 0
+    verdict: Verdict | None = None
+
+    def take(self, verdict: Verdict) -> bool:
+        """Count a call; True when it is the worst so far."""
+        self.calls += 1
+        rank = _rank(verdict)
+        if self.verdict is not None and rank <= _rank(self.verdict):
+            return False
+        self.at, self.verdict = self.calls - 1, verdict
+        return True
+
+
+def _rank(verdict: Verdict) -> tuple[int, float]:
+    return severity(verdict.status), verdict.strain or 0.0
+
+
+@dataclass(slots=True)
+class CallJudge:
+    """Runs PyTorch's side of a drive, and judges each call as it comes; keeps no values.
+
+    Args:
+        graphs: opened. sessions: of every deployment.
+        case: name of the case. empty: outputs that may be empty on it.
+    """
+
+    graphs: Mapping[str, OpenedGraph]
+    sessions: Sessions
+    case: str
+    empty: Collection[str] = ()
+    _worst: dict[tuple[str, str, str], _Worst] = field(default_factory=dict)
+    _inputs: dict[str, tuple[tuple[int, float], Arrays]] = field(default_factory=dict)
+    _layers: dict[str, ChainResult] = field(default_factory=dict)
+
+    def side(self) -> dict[str, Graph]:
+        """The float32 side, watched."""
+        return side(self.graphs, {name: self._caller(held) for name, held in self.graphs.items()})
+
+    def count(self, graph: str) -> int:
+        """Calls of a graph."""
+        return max((w.calls for (name, _, _), w in self._worst.items() if name == graph), default=0)
+
+    def _caller(self, held: OpenedGraph):  # noqa: ANN202 - a driver's ``Call``
+        return lambda arrays: self._called(held, as_declared(held, arrays))
+
+    def _called(self, held: OpenedGraph, arrays: Arrays) -> Arrays:
+        eager = run_eager(held.module, held.inputs, held.outputs, arrays)
+        try:
+            reference, wide = run_with_truth(held.program, arrays)
+        except ExportVerifyError:
+            raise
+        except Exception as error:  # whatever torch raises at a size that the capture cannot take
+            raise DriverStoppedError(
+                f"the captured program stops where the module does not: {_first_line(error)}",
+                graph=held.name,
+            ) from error
+        truth = wide if eager.truth is None else eager.truth
+        self._judge(
+            held, Link(expected=EAGER, actual=CAPTURED), arrays, truth, eager.outputs, reference
+        )
+        for label, sessions in self.sessions.items():
+            link = Link(expected=CAPTURED, actual=label)
+            try:
+                actual: Arrays = sessions[held.name].run(arrays)
+            except OnnxStoppedError as error:
+                self._stopped(held, link, arrays, str(error))
+                continue
+            self._judge(held, link, arrays, truth, reference, actual)
+        return reference
+
+    def _judge(
+        self,
+        held: OpenedGraph,
+        link: Link,
+        arrays: Arrays,
+        truth: Arrays,
+        reference: Arrays,
+        actual: Arrays,
+    ) -> None:
+        for spec in held.outputs:
+            verdict = self._verdict(held, spec, truth, reference, actual)
+            self._take(held, link, spec, arrays, verdict)
+
+    def _verdict(
+        self, held: OpenedGraph, spec: TensorSpec, truth: Arrays, reference: Arrays, actual: Arrays
+    ) -> Verdict:
+        name = spec.name
+        measured = measure(
+            name,
+            truth=truth.get(name),
+            reference=reference.get(name),
+            actual=actual.get(name),
+            role="output",
+        )
+        declared = name in self.empty or f"{held.name}.{name}" in self.empty
+        # A cache that holds nothing before the first token holds nothing on every side.
+        declared = declared and measured.elements == 0
+        return judge(measured, held.policy, empty_declared=declared)
+
+    def _stopped(self, held: OpenedGraph, link: Link, arrays: Arrays, why: str) -> None:
+        for spec in held.outputs:
+            verdict = Verdict(
+                name=spec.name,
+                status=Status.FAIL,
+                who=Who.ONNX,
+                reason=f"onnxruntime stops where PyTorch does not: {why}",
+            )
+            self._take(held, link, spec, arrays, verdict)
+
+    def _take(
+        self, held: OpenedGraph, link: Link, spec: TensorSpec, arrays: Arrays, verdict: Verdict
+    ) -> None:
+        worst = self._worst.setdefault((held.name, spec.name, link.name), _Worst())
+        if not worst.take(verdict) or is_good(verdict.status):
+            return
+        kept = self._inputs.get(held.name)
+        if kept is None or _rank(verdict) > kept[0]:
+            copied = {name: np.array(value) for name, value in arrays.items()}
+            self._inputs[held.name] = (_rank(verdict), copied)
+
+    def settle(self, folders: Mapping[str, Artifacts], budget: int, progress: Stages) -> None:
+        """Judge the worst call of each graph that is not good, layer by layer.
+
+        What a distance alone says of one of many calls is a first opinion: decisions with their
+        margins, and what float32 costs by several draws, are looked at as for any case.
+        """
+        for name, (_, arrays) in self._inputs.items():
+            held = self.graphs[name]
+            self._layers[name] = _judged_as_a_case(held, arrays, folders[name], budget, progress)
+
+    def records(self) -> list[CallsRecord]:
+        """One row per graph, output and link."""
+        return [self._record(key, worst) for key, worst in self._worst.items()]
+
+    def _record(self, key: tuple[str, str, str], worst: _Worst) -> CallsRecord:
+        graph, output, link = key
+        verdict = worst.verdict
+        if verdict is None:
+            raise AssertionError("a row without a call")
+        layers = self._layers.get(graph)
+        record, layer = verdict_record(verdict), ""
+        if layers is not None and is_differing(verdict.status):
+            layer = next((f"{c.layer} [{c.op}]" for c in layers.culprits), "")
+            if layers.status is not Status.FAIL and verdict.strain is not None:
+                why = f"{verdict.reason}; judged as a case of its own: {layers.status.value}"
+                record = record.model_copy(update={"verdict": layers.status.value, "reason": why})
+            elif layers.status is Status.AMBIGUOUS:
+                why = f"{verdict.reason}; a decision that is within rounding in float64"
+                record = record.model_copy(update={"verdict": layers.status.value, "reason": why})
+        return CallsRecord(
+            case=self.case,
+            graph=graph,
+            output=output,
+            link=link,
+            calls=worst.calls,
+            verdict=record,
+            worst_call=worst.at,
+            layer=layer,
+        )
+
+
+def _judged_as_a_case(
+    held: OpenedGraph, arrays: Arrays, own: Artifacts, budget: int, progress: Stages
+) -> ChainResult:
+    artifact, given = open_artifact(held.onnx)
+    taps = known_taps(artifact.metadata, given, own)
+    subject = Subject(
+        module=held.module,
+        program=held.program,
+        inputs=held.inputs,
+        outputs=held.outputs,
+        stations=(Station(name="given", path=held.onnx, stage="given file"),),
+        expected_taps=taps.expected,
+        known_taps=taps.known,
+        names=taps.names,
+        joins=taps.joins,
+        tapped=taps.tapped,
+        states=held.states,
+    )
+    chain = Chain(subject, held.policy, held.deployments, budget, progress)
+    return chain.judge((Case(name="call", inputs=arrays, origin="a call of the system"),), (), None)
+
+
+def judged_arrays(
+    truth: Arrays, reference: Arrays, actual: Arrays, policy: Policy, empty: Collection[str]
+) -> dict[str, Verdict]:
+    """Verdicts on what comes out of a whole drive; every side ran on its own values."""
+    found = {}
+    for name, value in reference.items():
+        measured = measure(
+            name, truth=truth.get(name), reference=value, actual=actual.get(name), role="output"
+        )
+        declared = measured.elements == 0 and {name, name.partition(".")[2]} & set(empty)
+        found[name] = judge(measured, policy, empty_declared=bool(declared))
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

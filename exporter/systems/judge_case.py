@@ -1,0 +1,344 @@
+"""One case of a system: both sides driven, every call judged, what comes out judged as it is read.
+
+float32 PyTorch, call by call beside ONNX   ->  which graph is wrong by itself, at which call
+ONNX on its own values                      ->  tokens, text, sound: what a user gets
+float64 PyTorch                             ->  the truth of what comes out as numbers
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from exporter.build.artifacts import Artifacts
+from exporter.build.build import users_code
+from exporter.config.system import System, Waveforms
+from exporter.core.errors import ExportVerifyError, OnnxStoppedError
+from exporter.core.stages import Stages
+from exporter.core.tensors import Arrays, Case
+from exporter.drivers import DRIVERS, Decider, DriverStoppedError, Graph, Outcome
+from exporter.judge.report_records import verdict_record
+from exporter.metrics.embedding import cosine
+from exporter.metrics.text import Errors, character_errors, token_errors, word_errors
+from exporter.metrics.waveform import heard
+from exporter.parity.status import Status, Who, severity, status_of, worst
+from exporter.parity.verdict_record import Verdict
+from exporter.report.comparison import VerdictRecord
+from exporter.report.system import (
+    CallsRecord,
+    DifferenceRecord,
+    ErrorsRecord,
+    HeardRecord,
+    ResultRecord,
+)
+from exporter.systems.calls import CallJudge, Sessions, judged_arrays
+from exporter.systems.differences import Explained, Sides, explain_difference
+from exporter.systems.opened import OpenedGraph
+from exporter.systems.sides import float32_side, float64_side, onnx_side
+from exporter.systems.tokenizer import Detokenize
+
+TOKENS = "tokens"
+"""What ``expect_empty`` of a case calls the hypothesis."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A system with everything that is needed to run it.
+
+    Attributes:
+        folders: of each graph's own run. budget: bytes that compared values may hold.
+        decode: makes text of tokens; None where nothing is known of them.
+    """
+
+    system: System
+    graphs: Mapping[str, OpenedGraph]
+    sessions: Sessions
+    folders: Mapping[str, Artifacts]
+    budget: int
+    progress: Stages
+    decode: Detokenize | None = None
+
+    def drive(self, graphs: dict[str, Graph], case: Arrays, decider: Decider) -> Outcome:
+        """The declared driver on one side."""
+        driver = self.system.driver
+        return DRIVERS[driver.kind](driver, graphs, case, decider)
+
+    @contextlib.contextmanager
+    def users_code(self):  # noqa: ANN201 - a context manager of nothing
+        """Where the graphs' own modules run: what stops one is said with its file and line."""
+        with contextlib.ExitStack() as stack:
+            for graph in self.graphs.values():
+                stack.enter_context(users_code(graph.pipeline))
+            yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedCase:
+    """What was found on one case.
+
+    Attributes:
+        results: one per deployment. calls: of every graph. counts: calls by graph.
+        expected, actual: outcomes of PyTorch and of the first deployment; None where one stopped.
+    """
+
+    results: tuple[ResultRecord, ...]
+    calls: tuple[CallsRecord, ...]
+    counts: Mapping[str, int]
+    expected: Outcome | None = None
+    actual: Outcome | None = None
+
+
+def judge_case(bench: Bench, case: Case) -> JudgedCase:
+    """Drive and judge one case.
+
+    Raises:
+        ModelError: a graph's own module stops on what the system gives it.
+    """
+    empty = case.expect_empty
+    calls = CallJudge(bench.graphs, bench.sessions, case.name, empty)
+    decider = Decider()
+    try:
+        with bench.users_code():
+            expected = bench.drive(calls.side(), case.inputs, decider)
+            calls.settle(bench.folders, bench.budget, bench.progress)
+    except DriverStoppedError as error:
+        # With no result of PyTorch's there is nothing to hold ONNX against.
+        why = f"PyTorch's own drive stops in '{error.graph}': {error}"
+        stopped = [_failed(case, label, why, Who.PYTORCH) for label in bench.sessions]
+        return _judged(bench, calls, stopped)
+    truth: Arrays = {}
+    if expected.arrays:
+        truth = bench.drive(float64_side(bench.graphs), case.inputs, Decider(decider.made)).arrays
+    results: list[ResultRecord] = []
+    actuals: list[Outcome | None] = []
+    for label, sessions in bench.sessions.items():
+        side = onnx_side(bench.graphs, sessions)
+        try:
+            actual = bench.drive(side, case.inputs, Decider())
+        except (DriverStoppedError, OnnxStoppedError, KeyError, ValueError) as error:
+            who = f" in '{error.graph}'" if isinstance(error, DriverStoppedError) else ""
+            results.append(_failed(case, label, f"ONNX stops{who}: {error}", Who.ONNX))
+            actuals.append(None)
+            continue
+        actuals.append(actual)
+        results.append(_result(bench, case, label, side, (expected, actual, truth), decider))
+    results = [_excused(result, calls) for result in results]
+    judged = _judged(bench, calls, results)
+    return replace(judged, expected=expected, actual=actuals[0])
+
+
+def quick_case(bench: Bench, case: Case) -> tuple[Outcome, Outcome] | None:
+    """Tokens of PyTorch and of the first deployment; None where a side stops or gives none.
+
+    For many cases: where both say the same there is nothing to explain.
+    """
+    first = next(iter(bench.sessions.values()))
+    try:
+        expected = bench.drive(float32_side(bench.graphs), case.inputs, Decider())
+        if expected.tokens is None:
+            return None
+        return expected, bench.drive(onnx_side(bench.graphs, first), case.inputs, Decider())
+    except (ExportVerifyError, KeyError, ValueError, RuntimeError):
+        return None  # ``judge_case`` says why
+
+
+def _judged(bench: Bench, calls: CallJudge, results: Sequence[ResultRecord]) -> JudgedCase:
+    return JudgedCase(
+        results=tuple(results),
+        calls=tuple(calls.records()),
+        counts={name: calls.count(name) for name in bench.graphs},
+    )
+
+
+def _result(
+    bench: Bench,
+    case: Case,
+    label: str,
+    side: dict[str, Graph],
+    outcomes: tuple[Outcome, Outcome, Arrays],
+    decider: Decider,
+) -> ResultRecord:
+    expected, actual, truth = outcomes
+    graphs = list(bench.graphs.values())
+    verdicts = judged_arrays(
+        truth, expected.arrays, actual.arrays, graphs[-1].policy, case.expect_empty
+    )
+    told = ResultRecord(
+        case=case.name,
+        deployment=label,
+        verdict=VerdictRecord(verdict=Status.NOT_RUN.value),
+        outputs={name: verdict_record(verdict) for name, verdict in verdicts.items()},
+    )
+    statuses = [(verdict.status, f"{name}: {verdict.reason}") for name, verdict in verdicts.items()]
+    if expected.tokens is not None and actual.tokens is not None:
+        explained = None
+        if expected.tokens != actual.tokens:
+            sides = Sides(
+                float32=float32_side(bench.graphs), float64=float64_side(bench.graphs), onnx=side
+            )
+
+            def again(which: dict[str, Graph], led: Decider) -> Outcome:
+                return bench.drive(which, case.inputs, led)
+
+            policy = _widest(graphs).policy
+            explained = explain_difference(again, sides, expected, decider.made, policy)
+        status, reason = _of_tokens(expected.tokens, actual.tokens, explained, case.expect_empty)
+        statuses.append((status, reason))
+        told = told.model_copy(
+            update=read_tokens(expected.tokens, actual.tokens, bench.decode)
+            | {"differences": list(explained.differences) if explained else []}
+        )
+    extra, more = _as_people_judge(bench.system, expected.arrays, actual.arrays)
+    statuses += more
+    status, reason = max(statuses, key=lambda pair: severity(pair[0]), default=_NOTHING)
+    who = Who.ONNX if status is Status.FAIL else Who.BOTH_WITHIN_ROUNDING
+    verdict = VerdictRecord(verdict=status.value, who=who.value, reason=reason)
+    return told.model_copy(update={"verdict": verdict, **extra})
+
+
+_NOTHING = (Status.NOT_RUN, "nothing came out")
+
+
+def _widest(graphs: Sequence[OpenedGraph]) -> OpenedGraph:
+    return max(graphs, key=lambda held: held.policy.factor)
+
+
+def _of_tokens(
+    expected: Sequence[int],
+    actual: Sequence[int],
+    explained: Explained | None,
+    empty: Collection[str],
+) -> tuple[Status, str]:
+    if not expected and not actual:
+        if TOKENS in empty:
+            return Status.EMPTY_AS_DECLARED, "no token on both sides, as the case declares"
+        remedy = f"say 'expect_empty: [{TOKENS}]' where that is right"
+        return Status.NOT_RUN, f"no token on both sides: nothing was compared; {remedy}"
+    if TOKENS in empty:
+        return Status.FAIL, f"declared to be empty, but {len(expected)} tokens came"
+    if explained is None:
+        return Status.PASS, f"all {len(expected)} tokens equal"
+    last: DifferenceRecord | None = explained.differences[-1] if explained.differences else None
+    if last is None:
+        return (
+            Status.FAIL,
+            "other tokens, and no choice of the driver explains it: a graph gave them",
+        )
+    where = f"{last.what} {last.at} of '{last.graph}'"
+    if explained.ties_only:
+        ties = len(explained.differences)
+        return Status.AMBIGUOUS, f"{ties} choice(s) differ, first at {where}: {last.reason}"
+    return Status.FAIL, f"other tokens, decided at {where}: {last.reason}"
+
+
+def read_tokens(
+    expected: Sequence[int], actual: Sequence[int], decode: Detokenize | None
+) -> dict[str, object]:
+    """Tokens, text and errors of a result, as fields of its record."""
+    errors = [token_errors(expected, actual)]
+    found: dict[str, object] = {"tokens": list(expected), "onnx_tokens": list(actual)}
+    if decode is not None:
+        texts = decode(expected), decode(actual)
+        found |= {"text": texts[0], "onnx_text": texts[1]}
+        errors += [character_errors(*texts), word_errors(*texts)]
+    return {**found, "errors": [errors_record(held) for held in errors]}
+
+
+def errors_record(errors: Errors) -> ErrorsRecord:
+    """Errors as plain values."""
+    return ErrorsRecord(
+        unit=errors.unit,
+        substitutions=errors.substitutions,
+        deletions=errors.deletions,
+        insertions=errors.insertions,
+        length=errors.length,
+        rate=errors.rate,
+        alignment=errors.alignment,
+    )
+
+
+def _as_people_judge(
+    system: System, expected: Arrays, actual: Arrays
+) -> tuple[dict[str, object], list[tuple[Status, str]]]:
+    """Sound and embeddings among what came out, and what fails in them."""
+    judge = system.judge
+    found: dict[str, object] = {}
+    statuses: list[tuple[Status, str]] = []
+    if judge.waveforms is not None:
+        sounds = [
+            _heard(judge.waveforms, name, expected, actual) for name in judge.waveforms.outputs
+        ]
+        found["heard"] = [record for record, _ in sounds if record is not None]
+        statuses += [status for _, status in sounds]
+    if judge.embeddings is not None:
+        name = judge.embeddings.output
+        both = _named(expected, name), _named(actual, name)
+        value = None if both[0] is None or both[1] is None else cosine(both[0], both[1])
+        found["cosine"] = value
+        least = judge.embeddings.min_cosine
+        if value is None:
+            statuses.append(
+                (Status.NOT_RUN, f"'{name}' has no direction: it is zero, or not there")
+            )
+        elif value < least:
+            statuses.append((Status.FAIL, f"cosine {value:.9g} of '{name}' is below {least:g}"))
+    return found, statuses
+
+
+def _heard(
+    config: Waveforms, name: str, expected: Arrays, actual: Arrays
+) -> tuple[HeardRecord | None, tuple[Status, str]]:
+    left, right = _named(expected, name), _named(actual, name)
+    if left is None or right is None:
+        return None, (Status.NOT_RUN, f"no output '{name}' came out")
+    try:
+        found = heard(left, right, config.sample_rate_hz)
+    except ValueError as error:
+        return None, (Status.FAIL, f"'{name}' cannot be heard: {error}")
+    record = HeardRecord(
+        output=name,
+        level_db=found.level_db,
+        si_sdr_db=found.si_sdr_db,
+        log_spectral_distance_db=found.log_spectral_distance_db,
+        max_error=found.max_error,
+    )
+    least = config.min_si_sdr_db
+    if least is not None and (found.si_sdr_db is None or found.si_sdr_db < least):
+        shown = "not measured: silence" if found.si_sdr_db is None else f"{found.si_sdr_db:.2f} dB"
+        return record, (Status.FAIL, f"SI-SDR of '{name}' {shown}, at least {least:g} dB asked")
+    return record, (Status.PASS, "")
+
+
+def _named(arrays: Arrays, name: str) -> np.ndarray | None:
+    """An output by ``graph.output``, or by its own name alone."""
+    if name in arrays:
+        return arrays[name]
+    return next((held for key, held in arrays.items() if key.partition(".")[2] == name), None)
+
+
+def _excused(result: ResultRecord, calls: CallJudge) -> ResultRecord:
+    """A graph that decides within rounding says other tokens: then nobody is wrong.
+
+    Only where the driver itself has chosen nothing differently, and no call of any graph fails.
+    """
+    if status_of(result.verdict.verdict) is not Status.FAIL or result.differences:
+        return result
+    found = worst(status_of(held.verdict.verdict) for held in calls.records())
+    floats = [
+        held
+        for held in result.outputs.values()
+        if held.strain is not None and status_of(held.verdict) is Status.FAIL
+    ]
+    if found is not Status.AMBIGUOUS or floats:
+        return result
+    why = f"{result.verdict.reason}; a graph decides it, within rounding in float64"
+    verdict = result.verdict.model_copy(update={"verdict": Status.AMBIGUOUS.value, "reason": why})
+    return result.model_copy(update={"verdict": verdict})
+
+
+def _failed(case: Case, label: str, why: str, who: Who) -> ResultRecord:
+    verdict = Verdict(name=case.name, status=Status.FAIL, who=who, reason=why)
+    return ResultRecord(case=case.name, deployment=label, verdict=verdict_record(verdict))

@@ -1,0 +1,153 @@
+"""A user's manifest through a system: hundreds of utterances, one after the other.
+
+Memory holds one utterance. Both sides are driven; where they say the same, that is a pass. Where
+they do not, or where what comes out is no tokens, the utterance is judged as a case of the system
+is: every call of every graph, and the choice that differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from exporter.cases.audio import read_waveform
+from exporter.cases.manifest import Utterance, read_manifest
+from exporter.config.inputs import Audio
+from exporter.config.inputs import Case as CaseConfig
+from exporter.core.artifact import sha256_of
+from exporter.core.errors import UserInputError
+from exporter.core.reading import first_problem
+from exporter.core.tensors import Arrays, Case
+from exporter.metrics.text import token_errors, word_errors
+from exporter.parity.status import Status, is_differing, is_good
+from exporter.report.system import ManifestRecord, ResultRecord
+from exporter.systems.case_inputs import system_cases
+from exporter.systems.judge_case import TOKENS, Bench, judge_case, quick_case, read_tokens
+from exporter.systems.manifest_rows import Row, Rows
+from exporter.systems.manifest_summary import summary_of
+
+Tell = Callable[[str, int, int], None]
+
+
+def run_manifest(bench: Bench, path: Path, folder: Path, tell: Tell) -> ManifestRecord:
+    """Run every utterance that has no result yet, and sum up all of them.
+
+    Args:
+        folder: holds the results, ``manifest.jsonl``.
+        tell: is told the utterance, how many are done, and how many there are.
+
+    Raises:
+        ConfigError: a line of the manifest is no utterance; nothing has been run then.
+    """
+    total = sum(1 for _ in read_manifest(path))
+    rows = Rows(folder, _origin(bench, path))
+    for at, utterance in enumerate(read_manifest(path)):
+        if rows.done.get(utterance.number) == utterance.key:
+            continue
+        tell(utterance.name, at, total)
+        rows.add(_row(bench, utterance))
+    return summary_of(bench.system, path, rows, total)
+
+
+def _origin(bench: Bench, path: Path) -> dict[str, str]:
+    files = {f"graph {name}": sha256_of(held.onnx) for name, held in bench.graphs.items()}
+    tokenizer = bench.system.judge.text.tokenizer if bench.system.judge.text else None
+    if tokenizer is not None:
+        files["tokenizer"] = sha256_of(tokenizer)
+    ways = " / ".join(bench.sessions)
+    return {"manifest": sha256_of(path), "system": bench.system.digest, "ways": ways, **files}
+
+
+def _row(bench: Bench, utterance: Utterance) -> Row:
+    told: dict[str, Any] = {
+        "number": utterance.number,
+        "key": utterance.key,
+        "name": utterance.name,
+        "tags": utterance.tags,
+        "said": utterance.text,
+    }
+    try:
+        case, seconds = _case(bench, utterance)
+    except UserInputError as error:
+        return Row(**told, verdict=Status.NOT_RUN.value, reason=str(error))
+    told["seconds"] = seconds
+    quick = quick_case(bench, case)
+    tokens = quick[0].tokens if quick is not None and quick[0].tokens == quick[1].tokens else None
+    if tokens and not utterance.empty:
+        said = _said(bench, utterance, tokens, tokens)
+        reason = f"all {len(tokens)} tokens equal"
+        return Row(**told, verdict=Status.PASS.value, reason=reason, **said)
+    judged = judge_case(bench, case)
+    result = judged.results[0]
+    bad = [held for held in judged.calls if not is_good(held.verdict.verdict)]
+    verdict, reason = result.verdict.verdict, result.verdict.reason
+    if is_good(verdict) and bad:
+        verdict, reason = bad[0].verdict.verdict, f"graph '{bad[0].graph}': {bad[0].verdict.reason}"
+    said = {}
+    if result.tokens is not None and result.onnx_tokens is not None:
+        said = _said(bench, utterance, result.tokens, result.onnx_tokens)
+    outcomes = judged.expected, judged.actual
+    if bench.system.judge.embeddings is not None and outcomes[0] and outcomes[1]:
+        name = bench.system.judge.embeddings.output
+        said["embedding"] = _flat(outcomes[0].arrays, name)
+        said["onnx_embedding"] = _flat(outcomes[1].arrays, name)
+    graphs = sorted({held.graph for held in bad})
+    differs = _differs_alone(result)
+    return Row(**told, verdict=verdict, reason=reason, graphs=graphs, differs=differs, **said)
+
+
+def _differs_alone(result: ResultRecord) -> bool:
+    """True where tokens differ and no number that came out is beyond its limit."""
+    tokens = result.tokens is not None and result.tokens != result.onnx_tokens
+    return tokens and not any(is_differing(held.verdict) for held in result.outputs.values())
+
+
+def _case(bench: Bench, utterance: Utterance) -> tuple[Case, float]:
+    """The utterance as a case, and its length."""
+    system = bench.system
+    default = next(case for case in system.cases if case.name == system.default_case)
+    named = default.recorded_input
+    source = utterance.audio if named is None else Audio(file=utterance.audio, input=named)
+    try:
+        config = CaseConfig(
+            name="utterance",
+            audio=source,
+            inputs={**default.inputs, **utterance.inputs},
+            expect_empty=(TOKENS, *_outputs(bench)) if utterance.empty else (),
+        )
+    except ValidationError as error:
+        raise UserInputError(
+            f"inputs of the line: {first_problem(error)}", where=utterance.name, remedy="correct it"
+        ) from error
+    update = {"cases": (config,), "default_case": config.name}
+    one = system.model_copy(update=update).with_pipelines(system.pipelines)
+    (case,) = system_cases(one, bench.graphs, (config.name,))
+    rate = next(iter(system.pipelines.values())).sample_rate_hz
+    return case, len(read_waveform(utterance.audio, rate)) / rate
+
+
+def _outputs(bench: Bench) -> list[str]:
+    return [spec.name for held in bench.graphs.values() for spec in held.outputs]
+
+
+def _said(
+    bench: Bench, utterance: Utterance, expected: list[int] | tuple[int, ...], actual: Any
+) -> dict[str, Any]:
+    found = read_tokens(expected, actual, bench.decode)
+    errors = token_errors(expected, actual)
+    told: dict[str, Any] = {key: found.get(key) for key in ("tokens", "onnx_tokens")}
+    told |= {"text": found.get("text"), "onnx_text": found.get("onnx_text")}
+    told |= {"token_errors": [errors.count, errors.length], "alignment": errors.alignment}
+    if utterance.text is not None and bench.decode is not None:
+        both = [word_errors(utterance.text, str(found[key])) for key in ("text", "onnx_text")]
+        told["words"] = [both[0].count, both[1].count, both[0].length]
+    return told
+
+
+def _flat(arrays: Arrays, name: str) -> list[float] | None:
+    held = next((v for key, v in arrays.items() if name in (key, key.partition(".")[2])), None)
+    return None if held is None else np.asarray(held, dtype=np.float64).reshape(-1).tolist()

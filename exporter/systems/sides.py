@@ -1,0 +1,69 @@
+"""A system's graphs as callables: float32 PyTorch, float64 PyTorch, and ONNX as deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from exporter.core.tensors import Arrays
+from exporter.drivers.graph import Graph
+from exporter.execution.onnx_runs import FileRun
+from exporter.interpret.run_program import run_program, run_with_truth
+from exporter.systems.opened import OpenedGraph
+
+Call = Callable[[Arrays], Arrays]
+
+
+def side(graphs: Mapping[str, OpenedGraph], calls: Mapping[str, Call]) -> dict[str, Graph]:
+    """Graphs as a driver takes them, each computed by its entry of ``calls``."""
+    return {
+        name: Graph(
+            name=name,
+            inputs={spec.name: spec for spec in held.inputs},
+            outputs=tuple(spec.name for spec in held.outputs),
+            states=held.states,
+            call=calls[name],
+        )
+        for name, held in graphs.items()
+    }
+
+
+def float32_side(graphs: Mapping[str, OpenedGraph]) -> dict[str, Graph]:
+    """The captured programs, in their own precision."""
+
+    def of(held: OpenedGraph) -> Call:
+        return lambda arrays: run_program(held.program, as_declared(held, arrays))
+
+    return side(graphs, {name: of(held) for name, held in graphs.items()})
+
+
+def float64_side(graphs: Mapping[str, OpenedGraph]) -> dict[str, Graph]:
+    """The captured programs in float64; what one graph hands to another stays float64."""
+
+    def of(held: OpenedGraph) -> Call:
+        def call(arrays: Arrays) -> Arrays:
+            wide = {n: a for n, a in arrays.items() if a.dtype == np.float64}
+            return run_with_truth(held.program, as_declared(held, arrays), wide)[1]
+
+        return call
+
+    return side(graphs, {name: of(held) for name, held in graphs.items()})
+
+
+def onnx_side(
+    graphs: Mapping[str, OpenedGraph], sessions: Mapping[str, FileRun]
+) -> dict[str, Graph]:
+    """The files, as onnxruntime runs them."""
+    return side(graphs, {name: sessions[name].run for name in graphs})
+
+
+def as_declared(held: OpenedGraph, arrays: Arrays) -> dict[str, np.ndarray]:
+    """Float64 inputs in the dtype that the graph declares; all else as it is."""
+    dtypes = {spec.name: spec.dtype for spec in held.inputs}
+    return {
+        name: array.astype(dtypes[name])
+        if array.dtype == np.float64 and dtypes[name] != "float64"
+        else array
+        for name, array in arrays.items()
+    }

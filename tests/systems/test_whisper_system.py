@@ -1,0 +1,173 @@
+"""Whisper in two graphs: right as it is exported, and every planted fault found in its graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from exporter.config.load_system import load_system
+from exporter.config.run_options import RunOptions
+from exporter.flows.run_system import bench_of, run_system
+from exporter.parity.status import Status
+from exporter.report.progress import Progress
+from exporter.systems.case_inputs import system_cases
+from exporter.systems.judge_case import JudgedCase, judge_case
+
+pytestmark = pytest.mark.slow
+YAML = Path(__file__).resolve().parents[2] / "pipelines" / "systems" / "whisper_tiny.yaml"
+OPTIONS = RunOptions(trust=True, cache=False, threads=1, all_cases=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    found = tmp_path_factory.mktemp("whisper")
+    report = run_system(YAML, OPTIONS, output_dir=found)
+    assert (report.verdict, report.exit_code) == ("pass", 0), report.headline
+    return found
+
+
+def judged(
+    folder: Path,
+    files: dict[str, Path] | None = None,
+    driver: dict[str, object] | None = None,
+    case: str = "noise_1",
+) -> JudgedCase:
+    """The graphs of a finished run under a driver, with other files in place of some of them."""
+    system = load_system(YAML, trust=True)
+    if driver is not None:
+        system = system.model_copy(update={"driver": system.driver.model_copy(update=driver)})
+        system = system.with_pipelines(load_system(YAML, trust=True).pipelines)
+    bench = bench_of(system, OPTIONS, folder, files or {}, Progress(quiet=True))
+    (loaded,) = system_cases(system, bench.graphs, (case,))
+    return judge_case(bench, loaded)
+
+
+def failing(found: JudgedCase) -> set[str]:
+    return {c.graph for c in found.calls if c.verdict.verdict == Status.FAIL.value}
+
+
+def test_the_report_says_what_each_graph_and_all_of_them_showed(folder):
+    report = json.loads((folder / "system.json").read_text())
+    assert [(g["name"], g["verdict"], g["calls"] > 0) for g in report["graphs"]] == [
+        ("encoder", "pass", True),
+        ("decoder", "pass", True),
+    ]
+    for graph in report["graphs"]:
+        assert (folder / graph["folder"] / "report.json").is_file()
+    assert {held["case"] for held in report["results"]} == {"noise_1", "noise_2"}
+    assert all(held["tokens"] == held["onnx_tokens"] != [] for held in report["results"])
+    assert report["token_error_rate"] == 0.0
+    links = {(c["graph"], c["link"].split(" -> ")[0]) for c in report["calls"]}
+    assert links == {(g, end) for g in ("encoder", "decoder") for end in ("eager", "captured")}
+    assert "PASS" in (folder / "system.md").read_text()
+
+
+def test_a_beam_with_a_penalty_agrees_too(folder):
+    found = judged(folder, driver={"beams": 3, "length_penalty": 0.6})
+    assert [r.verdict.verdict for r in found.results] == ["pass"]
+    assert not failing(found)
+
+
+def weights_of(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    return next(held for held in model.graph.initializer if held.name == name)
+
+
+def changed(held: onnx.TensorProto, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    value = change(numpy_helper.to_array(held).copy())
+    held.CopyFrom(numpy_helper.from_array(value, held.name))
+
+
+def cache_one_place_off(model: onnx.ModelProto) -> None:
+    """Keys of the first layer are put in front of the cache, not behind it."""
+    node = next(n for n in model.graph.node if n.output[0] == "next_cache.0")
+    assert node.op_type == "Concat"
+    node.input[:] = reversed(list(node.input))
+
+
+def cross_attention_of_another_layer(model: onnx.ModelProto) -> None:
+    """Both layers attend to what the second one makes of the encoder's output."""
+    reading = [n for n in model.graph.node if "encoded" in n.input and n.op_type == "MatMul"]
+    assert len(reading) == 4
+    for mine, other in zip(reading[:2], reading[2:], strict=True):
+        mine.input[1] = other.input[1]
+
+
+def position_offset(model: onnx.ModelProto) -> None:
+    held = weights_of(model, "model.decoder.embed_positions.weight")
+    changed(held, lambda table: np.roll(table, -1, axis=0))
+
+
+def weight_changed(model: onnx.ModelProto) -> None:
+    """One element of the last layer, by a thousandth of the largest."""
+
+    def change(weight: np.ndarray) -> np.ndarray:
+        weight[3, 5] += 1e-3 * np.abs(weight).max()
+        return weight
+
+    changed(next(t for t in reversed(model.graph.initializer) if list(t.dims) == [32, 60]), change)
+
+
+def encoder_weight_changed(model: onnx.ModelProto) -> None:
+    changed(
+        next(t for t in model.graph.initializer if list(t.dims) == [32, 64]),
+        lambda weight: weight.astype(np.float16).astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize(
+    ("graph", "plant"),
+    [
+        ("decoder", cache_one_place_off),
+        ("decoder", cross_attention_of_another_layer),
+        ("decoder", position_offset),
+        ("decoder", weight_changed),
+        ("encoder", encoder_weight_changed),
+    ],
+)
+def test_a_planted_fault_is_found_in_its_graph(folder, tmp_path, graph, plant):
+    model = onnx.load(folder / graph / "model.onnx")
+    plant(model)
+    onnx.save(model, tmp_path / "faulty.onnx")
+    found = judged(folder, {graph: tmp_path / "faulty.onnx"})
+    assert failing(found) == {graph}
+    layers = {c.layer for c in found.calls if c.verdict.verdict == Status.FAIL.value}
+    assert layers - {""}
+    if plant is cache_one_place_off:  # the cache of the first call is empty: nothing to see there
+        assert all(c.worst_call > 0 for c in found.calls if c.verdict.verdict == "fail")
+
+
+def test_other_tokens_are_shown_with_the_margin_of_the_first(folder, tmp_path):
+    model = onnx.load(folder / "decoder" / "model.onnx")
+    position_offset(model)
+    onnx.save(model, tmp_path / "faulty.onnx")
+    (result,) = judged(folder, {"decoder": tmp_path / "faulty.onnx"}).results
+    assert result.verdict.verdict == "fail"
+    assert result.tokens != result.onnx_tokens
+    (difference,) = result.differences
+    assert not difference.tie and difference.margin > difference.noise
+    assert difference.graph == "decoder"
+    assert result.errors[0].rate > 0 and "HYP" in result.errors[0].alignment
+
+
+def test_a_file_of_nan_is_never_green(folder, tmp_path):
+    model = onnx.load(folder / "decoder" / "model.onnx")
+    held = weights_of(model, "model.decoder.embed_positions.weight")
+    changed(held, lambda table: table * np.float32(np.nan))
+    onnx.save(model, tmp_path / "faulty.onnx")
+    found = judged(folder, {"decoder": tmp_path / "faulty.onnx"})
+    assert failing(found) == {"decoder"}
+    assert [r.verdict.verdict for r in found.results] == ["fail"]
+
+
+def test_nothing_said_on_both_sides_is_not_green(folder):
+    others = tuple(token for token in range(60) if token != 2)
+    found = judged(folder, driver={"begin_suppress": others})
+    (result,) = found.results
+    assert result.tokens == result.onnx_tokens == []
+    assert result.verdict.verdict == "not run"
