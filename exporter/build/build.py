@@ -25,16 +25,19 @@ from exporter.build.cached_export import (
     keep,
     take,
 )
+from exporter.build.frozen_trace import frozen_axis
 from exporter.build.metadata import EXPORT_DIGEST, VALUE_NAMES, metadata_of
 from exporter.cache.store import Store
 from exporter.config import Pipeline
 from exporter.core.artifact import Artifact
-from exporter.core.errors import ConfigError, ModelError
+from exporter.core.errors import ConfigError, ModelError, StageError
 from exporter.core.stages import Stages, Station
 from exporter.core.stopwatch import FILES, MODULE, timed
 from exporter.execution.memory import trim
-from exporter.graph.export import check_interface, export
+from exporter.graph.export import Exported, check_interface, export
 from exporter.graph.index import index_graph
+from exporter.graph.legacy import fall_back as legacy
+from exporter.graph.legacy.fall_back import FallBack, and_legacy, fall_back, with_words
 from exporter.graph.onnx_file_writer import store_exported, store_shipped
 from exporter.graph.program import Program
 from exporter.graph.program_file import save_program
@@ -172,14 +175,30 @@ def _cached(
     return made, kept
 
 
-def _capture(pipeline: Pipeline, wrapped: Wrapped, stages: Stages) -> Captured:
+def _capture(pipeline: Pipeline, wrapped: Wrapped, stages: Stages) -> Captured | FallBack:
     with _stopping(pipeline, "capture"), users_code(pipeline), stages.stage("capture") as stage:
-        found = capture_openly(wrapped, without=pipeline.capture.without)
+        try:
+            found = capture_openly(wrapped, without=pipeline.capture.without)
+        except StageError as error:
+            found = _fall_back(pipeline, wrapped, error)
         stage.result(_ops(found))
     return found
 
 
-def _ops(found: Captured) -> str:
+def _fall_back(pipeline: Pipeline, wrapped: Wrapped, error: StageError) -> FallBack:
+    """The legacy exporter's file of a user's own model; else the refusal."""
+    if pipeline.model.factory is None or pipeline.capture.fallback == "none":
+        raise error
+    found = fall_back(wrapped, error, pipeline.export.opset, place=place_of)
+    frozen = frozen_axis(wrapped, found.exported.program)
+    if frozen:
+        raise and_legacy(error, f"a trace helps no further: {frozen}") from error.__cause__
+    return found
+
+
+def _ops(found: Captured | FallBack) -> str:
+    if isinstance(found, FallBack):
+        return f"{len(found.exported.program.ops)} ops; FALL-BACK: {legacy.NAME}"
     ops = f"{sum(n.op == 'call_function' for n in found.program.graph.nodes)} ops"
     return f"{ops}; {found.strategy}" if found.strategy else ops
 
@@ -190,34 +209,21 @@ def make(
     folder: Path,
     stages: Stages,
     base: Mapping[str, str],
-    found: Captured | None = None,
+    found: Captured | FallBack | None = None,
 ) -> Made:
     """Capture (if that is not done yet), export, simplify and ship; see ``build``."""
     if found is None:
         found = _capture(pipeline, wrapped, stages)
-    captured = found.program
     said = {"capture": _ops(found)}
     with _stopping(pipeline, "export"), users_code(pipeline), stages.stage("export") as stage:
-        result = export(
-            captured,
-            inputs=wrapped.inputs,
-            outputs=wrapped.outputs,
-            opset=pipeline.export.opset,
-            names_of_torch=VALUE_NAMES in base,
-            translations=translations_of(wrapped.module),
-        )
-        limits = {
-            name: (axis.minimum, axis.maximum, axis.multiple_of)
-            for name, axis in found.axes.items()
-        }
-        program = replace(result.program, limits=limits, notes=found.notes, guards=found.guards)
-        program = replace(program, specs=narrowed(wrapped, program).inputs)
+        result = _exported(pipeline, wrapped, found, names_of_torch=VALUE_NAMES in base)
+        program = replace(result.program, specs=narrowed(wrapped, result.program).inputs)
         outside = pipeline.export.external_data
         clear_exported(folder)
         exported, model = store_exported(result.model, folder / EXPORTED, base, outside=outside)
         write_taps(plan_taps(program, index_graph(model, folder)), folder / TAPS)
         save_program(program, folder / PROGRAM)
-        said["export"] = f"{exported.nodes} nodes, opset {pipeline.export.opset}"
+        said["export"] = f"{exported.nodes} nodes, opset {_opset(model)}"
         if result.left:
             said["export"] += f"; decomposed by torch: {result.left}"
         stage.result(said["export"])
@@ -248,6 +254,34 @@ def make(
         simplified=simplified,
         said=said,
     )
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(held.version for held in model.opset_import if not held.domain)
+
+
+def _exported(
+    pipeline: Pipeline, wrapped: Wrapped, found: Captured | FallBack, *, names_of_torch: bool
+) -> Exported:
+    """The captured program in ONNX, with what was found when it was captured."""
+    if isinstance(found, FallBack):
+        return with_words(found)
+    try:
+        result = export(
+            found.program,
+            inputs=wrapped.inputs,
+            outputs=wrapped.outputs,
+            opset=pipeline.export.opset,
+            names_of_torch=names_of_torch,
+            translations=translations_of(wrapped.module),
+        )
+    except StageError as error:
+        return with_words(_fall_back(pipeline, wrapped, error))
+    limits = {
+        name: (axis.minimum, axis.maximum, axis.multiple_of) for name, axis in found.axes.items()
+    }
+    program = replace(result.program, limits=limits, notes=found.notes, guards=found.guards)
+    return replace(result, program=program)
 
 
 def _stopping(pipeline: Pipeline, stage: str) -> contextlib.AbstractContextManager[None]:

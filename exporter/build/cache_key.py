@@ -29,6 +29,7 @@ import exporter
 from exporter.cache.entry import canonical
 from exporter.config import Pipeline
 from exporter.graph.capture_digest import capture_digest
+from exporter.graph.legacy.fall_back import FallBack
 from exporter.graph.module_digest import module_state
 from exporter.graph.strategies import Captured
 from exporter.graph.wrap import Wrapped
@@ -47,7 +48,7 @@ def key_parts(
     pipeline: Pipeline,
     wrapped: Wrapped,
     metadata: Mapping[str, str],
-    captured: Captured | None = None,
+    captured: Captured | FallBack | None = None,
 ) -> dict[str, str]:
     """Digests of everything that decides the files of an export.
 
@@ -146,7 +147,9 @@ def _is_marked(module: object) -> bool:
     return bool(getattr(module, "__dict__", {}).get(MARK))
 
 
-def _capture(captured: Captured) -> str:
+def _capture(captured: Captured | FallBack) -> str:
+    if isinstance(captured, FallBack):
+        return _digest(captured.digest, captured.why)
     found = (sorted(captured.axes.items()), captured.strategy, captured.notes)
     return _digest(capture_digest(captured.program), repr(found))
 

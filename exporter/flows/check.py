@@ -16,13 +16,11 @@ from exporter.config.run_options import RunOptions
 from exporter.contracts import ContractResult, Target, declared_settings, run_contracts
 from exporter.contracts.make_target import target_from_wrapped
 from exporter.contracts.onnx_side import opened
-from exporter.contracts.runner import CONTRACTS
 from exporter.core.errors import ConfigError
 from exporter.core.stages import Stages
 from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun
-from exporter.flows.check_file import check_file
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_artifact
 from exporter.graph.wrap import Wrapped, narrowed, wrap
@@ -126,11 +124,8 @@ def check(
             where=pipeline.where("contracts"),
             remedy="add a 'contracts' section, or name one with --contract",
         )
-    if pipeline.file_alone is not None:
-        results = check_file(pipeline, options, settings, progress, thorough)
-    else:
-        with options.taken(pipeline, progress, writes=False):
-            results = _checked(pipeline, options, settings, progress, thorough)
+    with options.taken(pipeline, progress, writes=False):
+        results = _checked(pipeline, options, settings, progress, thorough)
     return contract_records(pipeline, results, only=contracts or None)
 
 
@@ -165,11 +160,6 @@ def _checked(
             stage.result(", ".join(f"{item.side}: {item.status}" for item in found))
         results += found
     return results
-
-
-def left_out(records: Sequence[ContractRecord]) -> list[str]:
-    """Contracts that say nothing because the pipeline does not declare them."""
-    return sorted(set(CONTRACTS) - {record.contract for record in records})
 
 
 def contracts_exit_code(records: Sequence[ContractRecord]) -> int:

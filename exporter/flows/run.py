@@ -177,6 +177,7 @@ def _judged(ready: Prepared, progress: Stages) -> Report:
         notes=[*built.wrapped.notes, *_simplifier_note(built), *_cache_notes(built)],
         not_checked=list(_not_checked(built, result)),
         made_of=built.made_of,
+        fallback=built.program.fallback,
         layers=pipeline.layers or "required",
         cache=cache_record(built.cache),
     )
@@ -252,6 +253,11 @@ def _not_checked(built: Built, result: ChainResult) -> Iterator[str]:
     if result.proof is not None:
         cases = ", ".join(result.proof.cases)
         yield f"{cases}: the links in front of model.onnx, not run again (see the notes)"
+    if built.program.fallback:
+        yield (
+            "sizes at which a trace does not hold: torch.export would have found them; here some"
+            " were tried (see the notes)"
+        )
     if built.simplified and not result.culprits:
         yield (
             "layers of exported.onnx: its outputs only (its layers are walked when one of"

@@ -99,7 +99,7 @@ def _verified(
     problems = interface_problems(given, wrapped)
     notes = _certificate_note(onnx)
     structure: list[StructureRecord] = []
-    tapped = False
+    tapped, fallback = False, ""
     if problems:
         result = _not_comparable(problems)
     else:
@@ -129,7 +129,7 @@ def _verified(
             )
             write_reports(report, folder)
             return report
-        wrapped = narrowed(wrapped, own.program)
+        wrapped, fallback = narrowed(wrapped, own.program), own.program.fallback
         loaded = load_cases(pipeline, wrapped.inputs, ready.cases)
         taps = known_taps(artifact.metadata, given, own)
         if not taps.tapped:
@@ -173,6 +173,7 @@ def _verified(
         not_checked=() if tapped else ("layers: the file's values cannot be told apart by name",),
         timings={**progress.timings, "total": time.perf_counter() - began},
         structure=structure,
+        fallback=fallback,
         layers=pipeline.layers or ("required" if pipeline.min_coverage else "wanted"),
         finished_run=finished_run,
     )

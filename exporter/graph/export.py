@@ -113,16 +113,32 @@ def export(
         raise StageError("export", "torch.onnx.export returned nothing")
     model = result.model
     program = from_exported(result.exported_program, names, tuple(spec.name for spec in inputs))
-    program = _apart_from_outputs(program, model)
     for node in model.graph.all_nodes():
         for key in _DROPPED_METADATA:
             node.metadata_props.pop(key, None)
         # "<function sym_max at 0x7f83...>": the same export must be the same bytes tomorrow.
         for key, value in list(node.metadata_props.items()):
             node.metadata_props[key] = _ADDRESS.sub("", value)
+    program = checked_interface(model, program, inputs, outputs)
+    return Exported(model=model, program=program, left="; ".join(left))
+
+
+def checked_interface(
+    model: ir.Model,
+    program: Program,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+) -> Program:
+    """Name the axes of a file that was just made, and check it; returns its program, values inside
+    that are called like an output renamed in both.
+
+    Raises:
+        StageError: as of ``check_interface``, or a weight is called like an output.
+    """
+    program = _apart_from_outputs(program, model)
     _name_axes(model, inputs, outputs)
     check_interface(model, inputs, outputs, stage="export")
-    return Exported(model=model, program=program, left="; ".join(left))
+    return program
 
 
 def _unknown_op(captured: torch.export.ExportedProgram, known: Translations) -> StageError | None:

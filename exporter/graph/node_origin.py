@@ -75,7 +75,11 @@ def source_of_trace(trace: str) -> str:
     frames = [frame for frame in frames if "/torch/fx/" not in frame[0]]
     if not frames:
         return ""
-    path, line = frames[-1]
+    return short_place(*frames[-1])
+
+
+def short_place(path: str, line: str | int | None) -> str:
+    """``file:line``, relative to the file's package."""
     for marker in ("site-packages/", "dist-packages/"):
         if marker in path:
             return f"{path.split(marker, 1)[1]}:{line}"

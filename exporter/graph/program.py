@@ -93,6 +93,7 @@ class Program:
         guards: what the capture rests on; inputs in it have the names of ``inputs``.
         specs: of the inputs, with the sizes that their axes were found to take and the values
             that states begin with; () for a program that no pipeline was built to.
+        fallback: of a trace of the legacy exporter: why there is no program of torch.export; "".
     """
 
     inputs: tuple[str, ...]
@@ -105,6 +106,7 @@ class Program:
     notes: tuple[str, ...] = ()
     guards: tuple[Guard, ...] = ()
     specs: tuple[TensorSpec, ...] = ()
+    fallback: str = ""
 
     def onnx_name(self, name: str) -> str:
         """Name of a value in the ONNX graph (outputs carry their public name there)."""

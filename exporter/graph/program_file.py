@@ -77,6 +77,7 @@ class ProgramRow(BaseModel):
     notes: list[str] = []
     guards: list[GuardRow] = []
     specs: list[SpecRow] = []
+    fallback: str = ""
     ops: list[OpRow]
 
 
@@ -106,6 +107,7 @@ def save_program(program: Program, folder: Path) -> None:
             "limits": dict(program.limits),
             "notes": program.notes,
             "specs": [spec_to_json(spec) for spec in program.specs],
+            **({"fallback": program.fallback} if program.fallback else {}),
             "guards": [dataclasses.asdict(guard) for guard in program.guards],
             "ops": [_op_to_json(op) for op in program.ops],
         }
@@ -146,6 +148,7 @@ def load_program(folder: Path) -> Program:
         notes=tuple(rows.notes),
         guards=guards,
         specs=tuple(spec_of(row) for row in rows.specs),
+        fallback=rows.fallback,
     )
     problem = next(_problems(program), None)
     if problem is not None:

@@ -82,7 +82,12 @@ def sweep(subject: Subject, sizes: Sizes, judge: Judge) -> Swept:
     Args:
         judge: judges the first link of a run.
     """
-    wanted = list(chosen_sizes(subject.inputs, sizes.example, subject.program.guards))
+    program = subject.program
+    wanted = list(chosen_sizes(subject.inputs, sizes.example, program.guards))
+    if program.fallback:
+        # Nothing has limited the axes of a trace: what is known to break it comes first.
+        broken = breaking_sizes(subject.inputs, sizes.example, program.guards)
+        wanted = [*broken, *(at for at in wanted if at not in broken)]
     began = time.perf_counter()
     runs: list[CaseRun] = []
     results: list[OutputResult] = []
@@ -149,6 +154,34 @@ def chosen_sizes(
         if rank == 0:
             add({**example, **{name: way[0] for name, way in ways.items() if way}})
     yield from found[:_MOST_SIZES]
+
+
+def breaking_sizes(
+    inputs: Sequence[TensorSpec], example: Mapping[str, int], guards: Sequence[Guard]
+) -> list[dict[str, int]]:
+    """For each guard the size nearest to the example, of one axis moved alone, that breaks it."""
+    axes = {axis.name: axis for spec in inputs for axis in spec.axes if axis.name in example}
+    found: list[dict[str, int]] = []
+    for guard in guards:
+        speaks_of = {
+            str(spec.shape[number])
+            for spec in inputs
+            for name, number in guard.inputs()
+            if name == spec.name
+        }
+        for name in sorted(speaks_of & set(axes)):
+            axis, at = axes[name], example[name]
+            most = _LARGEST if axis.maximum is None else min(_LARGEST, axis.maximum)
+            for size in sorted(range(1, most + 1), key=lambda size: abs(size - at)):
+                sizes = {**example, name: size}
+                shapes = {
+                    spec.name: [sizes.get(s, 0) if isinstance(s, str) else s for s in spec.shape]
+                    for spec in inputs
+                }
+                if axis.takes(size) and not guard.holds(shapes):
+                    found.append(sizes)
+                    break
+    return [at for number, at in enumerate(found) if at not in found[:number]]
 
 
 def _of_axis(axis: Axis, example: int, near: set[int]) -> list[int]:

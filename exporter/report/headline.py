@@ -13,6 +13,7 @@ from exporter.report.kernels import kernel_sentence
 from exporter.report.schema import CHECK_REPLACED, CheckRecord, ContractRecord, Report
 
 _BRIEF = 300
+_FALLBACK = "torch.export refuses the model; of the legacy exporter's file, a trace"
 _WRONG = {
     Who.ONNX.value: "ONNX is wrong",
     Who.PYTORCH.value: "PyTorch is the worse one",
@@ -24,7 +25,7 @@ def headline_of(report: Report) -> str:
     if report.stopped is not None:
         at = f" at {report.stopped.where}" if report.stopped.where else ""
         return f"stage '{report.stopped.stage}' stopped{at}: {brief(report.stopped.detail)}"
-    return headline(
+    said = headline(
         report.links,
         report.culprits,
         report.structure,
@@ -34,6 +35,7 @@ def headline_of(report: Report) -> str:
         report.findings,
         weak=_weak(report),
     )
+    return f"{_FALLBACK}: {said}" if report.fallback else said
 
 
 def headline(

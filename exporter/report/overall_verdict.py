@@ -42,6 +42,8 @@ def verdict_line(report: Report) -> str:
     """The verdict as every page begins with it: a pass of outputs alone is not the same pass."""
     only = report.links and all(not link.compared for link in report.links)
     said = report.verdict.upper()
+    if report.fallback:
+        said = f"{said}, fall-back file of the legacy exporter"
     return f"{said}, outputs only" if only and report.verdict == Status.PASS else said
 
 

@@ -254,6 +254,9 @@ class Report(Record):
     exit_code: int = Field(description="0 pass, 1 parity failed")
     headline: str
     stopped: StoppedRecord | None = None
+    fallback: str = Field(
+        default="", description="of a file of the legacy exporter: why torch.export has made none"
+    )
     pipeline: PipelineRecord
     options: list[str] = []  # lead other commands to this run: --output-dir, --weights, --trust
     # False where the output folder holds no finished run, which 'debug' starts from.

@@ -32,17 +32,12 @@ _STATISTICS = "compute nothing over the batch axis (BatchNorm in eval, no statis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One batch: which utterance is in which row, and what to do when it fails.
-
-    Attributes:
-        moved: how far its inputs are from those of the utterances alone.
-    """
+    """One batch: which utterance is in which row, and what to do when it fails."""
 
     label: str
     order: tuple[int, ...]
     inputs: dict[str, np.ndarray]
     advice: str
-    moved: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,13 +145,7 @@ def _of_one_length(
     ]
     if np.issubdtype(one[axis.input].dtype, np.floating):
         batches.append(
-            Batch(
-                label="silence of 1e-12 for 0",
-                order=(3,),
-                inputs=faint,
-                advice=_GUESS,
-                moved=float(np.abs(faint[axis.input] - zeros[axis.input]).max(initial=0.0)),
-            )
+            Batch(label="silence of 1e-12 for 0", order=(3,), inputs=faint, advice=_GUESS)
         )
     return Utterances(
         alone=alone,
