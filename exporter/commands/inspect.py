@@ -15,6 +15,11 @@ from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 @click.option(
     "--require-certificate", is_flag=True, help="Exit 1 when FILE holds no certificate at all."
 )
+@click.option(
+    "--kernels/--no-kernels",
+    default=None,
+    help="Which operators and types have kernels.  [default: of a file without certificate]",
+)
 @click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text")
 @click.option(
     "--digests",
@@ -43,6 +48,7 @@ from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 def command(
     onnx_path: Path,
     require_certificate: bool,
+    kernels: bool | None,
     output_format: str,
     digests: bool,
     verify_signature: bool,
@@ -51,7 +57,7 @@ def command(
     signature: Path | None,
     quiet: bool,
 ) -> int:
-    """Print inputs, outputs, dynamic axes and certificate of an ONNX file, and check its digests.
+    """Print what an ONNX file takes, is made of and is known to suffer from; check its certificate.
 
     \b
     Exits 0 when the file is as it was certified and its verdict is pass,
@@ -74,7 +80,7 @@ def command(
         signature_line,
     )
 
-    found = inspect(onnx_path)
+    found = inspect(onnx_path, kernels=kernels)
     if digests:
         click.echo(signing.digests(onnx_path, found.external), nl=False)
         return EXIT_PASS

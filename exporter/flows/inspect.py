@@ -1,6 +1,8 @@
-"""Look at an ONNX file: what goes in and out, and whether its certificate still holds.
+"""Look at an ONNX file, whoever made it: what goes in and out, what it is made of, known traps,
+and whether its certificate still holds.
 
-Needs onnx, neither PyTorch nor onnxruntime.
+Needs onnx, neither PyTorch nor onnxruntime; without the latter it is not known which kernels there
+are.
 """
 
 from __future__ import annotations
@@ -12,7 +14,11 @@ import onnx
 
 from exporter.build.metadata import INPUT_CHOICES
 from exporter.core.errors import ArtifactError, UserInputError
+from exporter.execution.kernels import PROVIDERS, kernels_of, support_of
+from exporter.graph.anatomy import anatomy_of
 from exporter.graph.certificate import PREFIX, Checked, check_certificate
+from exporter.graph.onnx_file import open_graph
+from exporter.graph.traps import traps_of
 from exporter.report.digest import report_digest
 from exporter.report.inspection import CHANGED, INTACT, NONE, Inspection, Value
 from exporter.report.schema import read_report
@@ -20,8 +26,12 @@ from exporter.report.schema import read_report
 _MOST_JSON = 1 << 20
 
 
-def inspect(path: Path) -> Inspection:
+def inspect(path: Path, *, kernels: bool | None = None) -> Inspection:
     """Read a file and hold it against its certificate.
+
+    Args:
+        kernels: ask onnxruntime which kernels it has; by default of a file without certificate,
+            which nobody has run yet.
 
     Raises:
         ArtifactError: the file cannot be read.
@@ -30,6 +40,8 @@ def inspect(path: Path) -> Inspection:
     contents = checked.contents
     graph, metadata = contents.model.graph, contents.metadata
     choices = _choices(metadata.get(INPUT_CHOICES, ""))
+    typed = _with_types(path)
+    anatomy = anatomy_of(typed)
     external = sum((path.parent / name).stat().st_size for name in contents.external)
     state = NONE if checked.certificate is None else INTACT if checked.intact else CHANGED
     return Inspection(
@@ -49,8 +61,30 @@ def inspect(path: Path) -> Inspection:
         bytes=contents.size + external,
         weight_bytes=contents.weight_bytes,
         external=contents.external,
+        producer=_producer(contents.model),
+        anatomy=anatomy,
+        traps=traps_of(typed),
+        support=tuple(support_of(typed, kernels_of(name), name) for name in PROVIDERS)
+        if kernels or (kernels is None and checked.certificate is None)
+        else (),
         metadata={k: v for k, v in metadata.items() if not k.startswith(PREFIX)},
     )
+
+
+def _with_types(path: Path) -> onnx.ModelProto:
+    """The model with the types of its values, as far as they can be inferred."""
+    model = open_graph(path).model
+    try:
+        return onnx.shape_inference.infer_shapes(model)
+    except (onnx.shape_inference.InferenceError, ValueError):
+        return model
+
+
+def _producer(model: onnx.ModelProto) -> str:
+    words = [model.producer_name, model.producer_version]
+    named = " ".join(word for word in words if word)
+    described = [model.domain, f"model version {model.model_version}" * bool(model.model_version)]
+    return "; ".join(word for word in (named, *described) if word)
 
 
 def _value(held: onnx.ValueInfoProto, choices: dict[str, dict[str, int]]) -> Value:

@@ -9,12 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporter.report.safe_text import shorten, size
 
+if TYPE_CHECKING:
+    from exporter.execution.kernels import Support
+    from exporter.graph.anatomy import Anatomy
+    from exporter.graph.traps import Sprung
+
 INTACT, CHANGED, NONE = "intact", "changed", "no certificate"
 _MOST = 40
+_MOST_OPS = 12
 _VALUE = 300
 _MOST_JSON = 1 << 20
 
@@ -41,6 +47,9 @@ class Inspection:
             nothing to hold them against.
         report: whether the report.json beside the file is the certified one; "" when there is
             none or no certificate.
+        producer: who made it, as it says.
+        anatomy: nodes and weights by operator and type; traps: of the catalogue; support: per
+            provider, which operators have kernels.
         metadata: what else the file says of itself.
     """
 
@@ -60,6 +69,10 @@ class Inspection:
     bytes: int
     weight_bytes: int
     external: tuple[str, ...]
+    producer: str
+    anatomy: Anatomy
+    traps: tuple[Sprung, ...]
+    support: tuple[Support, ...]
     metadata: Mapping[str, str]
 
     @property
@@ -84,7 +97,63 @@ def inspection_json(found: Inspection, signed: Any = None) -> str:
 
 def inspection_lines(found: Inspection) -> list[str]:
     """The same for a person; the first line says what there is to know."""
-    return [*_head(found), *_values(found), *_certificate(found), *_metadata(found)]
+    made_of = [*anatomy_lines(found), *trap_lines(found), *support_lines(found)]
+    return [*_head(found), *_values(found), *made_of, *_certificate(found), *_metadata(found)]
+
+
+def anatomy_lines(found: Inspection) -> Iterator[str]:
+    """Nodes and weights, by operator and by type."""
+    held = found.anatomy
+    yield "operators"
+    for row in held.ops[:_MOST_OPS]:
+        name = row.op if not row.domain else f"{row.domain}::{row.op}"
+        inside = f", {row.inside:,} of them in branches" if row.inside else ""
+        weights = f"  weights {size(row.bytes)}" if row.bytes else ""
+        yield f"  {shorten(name, 60)}  {row.nodes:,}{inside}{weights}"
+    if len(held.ops) > _MOST_OPS:
+        rest = held.ops[_MOST_OPS:]
+        yield f"  ... and {sum(row.nodes for row in rest):,} nodes of {len(rest)} others"
+    yield "weights"
+    for row in held.weights:
+        yield f"  {row.dtype:<9} {row.elements:,} in {row.tensors:,} tensors, {size(row.bytes)}"
+    if held.unread:
+        yield f"  not read by any node: {held.unread:,}, {size(held.unread_bytes)}"
+    yield from (f"  {shorten(text, _VALUE)}" for text in held.formats)
+    for title, names in (
+        ("custom operators, which need a library", held.custom),
+        ("operators of onnxruntime's own", held.contrib),
+        ("functions of the file", held.functions),
+    ):
+        if names:
+            yield f"{title}: {shorten(', '.join(names[:_MOST]), 2 * _VALUE)}"
+
+
+def trap_lines(found: Inspection) -> Iterator[str]:
+    """Known traps, or that none is known."""
+    yield "known traps" if found.traps else "known traps: none of the catalogue"
+    for trap in found.traps:
+        names = shorten(", ".join(trap.nodes[:3]), 120)
+        more = f" and {len(trap.nodes) - 3:,} more" if len(trap.nodes) > 3 else ""
+        yield f"  {trap.says}"
+        yield f"    at {names}{more}"
+
+
+def support_lines(found: Inspection) -> Iterator[str]:
+    """Which operators and types have kernels, per provider."""
+    if found.support:
+        yield "kernels of this onnxruntime"
+    for held in found.support:
+        if held.why:
+            yield f"  {held.provider}: not known ({shorten(held.why, _VALUE)})"
+            continue
+        missing = dict(held.missing or {})
+        listed = ", ".join(f"{name} x {n}" for name, n in list(missing.items())[:_MOST_OPS])
+        lacking = sum(missing.values())
+        said = f"none for {lacking:,}: {listed}" if missing else "all have one"
+        out = held.written_out
+        apart = f"; written out of others: {', '.join(out[:_MOST_OPS])}" if out else ""
+        loose = f"; the types of {held.untyped:,} are not known" if held.untyped else ""
+        yield f"  {held.provider}: {held.nodes:,} nodes, {shorten(said, 2 * _VALUE)}{apart}{loose}"
 
 
 def signature_line(good: bool, signer: str, detail: str) -> str:
@@ -108,14 +177,20 @@ def _head(found: Inspection) -> Iterator[str]:
         yield f"{path}: certified {verdict}, and unchanged since"
         yield f"  {shorten((found.certificate or {}).get('headline', ''), 2 * _VALUE)}"
     opsets = ", ".join(f"{shorten(d, 60)} {v}" for d, v in list(found.opsets.items())[:_MOST])
-    yield f"  opset {opsets}; IR version {found.ir_version}"
+    made = f"; made by {shorten(found.producer, 120)}" if found.producer else ""
+    yield f"  opset {opsets}; IR version {found.ir_version}{made}"
     yield (
-        f"  {found.nodes:,} nodes, {found.initializers:,} initialisers of"
+        f"  {found.nodes:,} nodes{_inside(found)}, {found.initializers:,} initialisers of"
         f" {size(found.weight_bytes)}, {size(found.bytes)} in all"
     )
     if found.external:
         names = ", ".join(shorten(name, 100) for name in found.external[:_MOST])
         yield f"  weights lie beside it in {names}"
+
+
+def _inside(found: Inspection) -> str:
+    inside = sum(row.inside for row in found.anatomy.ops)
+    return f" and {inside:,} more in branches" if inside else ""
 
 
 def _values(found: Inspection) -> Iterator[str]:

@@ -25,12 +25,10 @@ from exporter.contracts.target import Target
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
+from exporter.graph.traps import RANDOM
 
 NAME = "determinism"
 _LEFTOVER = "remove the random node: it is a training leftover"
-_RANDOM = frozenset(
-    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial".split()
-)
 
 
 def random_nodes(target: Target) -> list[Location]:
@@ -42,7 +40,7 @@ def random_nodes(target: Target) -> list[Location]:
         on = training and (
             node.input[2] not in graph.initializers or bool(graph.array(node.input[2]).any())
         )
-        if node.op_type in _RANDOM or on:
+        if node.op_type in RANDOM or on:
             place = target.onnx.place(node.output[0])
             found.append(dataclasses.replace(place, op=node.op_type, node=node.name))
     return found
