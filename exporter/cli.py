@@ -21,6 +21,7 @@ import click
 
 import exporter.commands
 from exporter import __version__
+from exporter.commands._child import Words
 from exporter.core.disk import disk_error
 from exporter.core.errors import (
     EXIT_PASS,
@@ -90,10 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     let_waiting_threads_sleep()
     _let_anything_be_printed()
     try:
+        words = sys.argv[1:] if arguments is None else list(arguments)
         result: Any = cli.main(
-            args=None if arguments is None else list(arguments),
-            prog_name="export-verify",
-            standalone_mode=False,
+            args=words, prog_name="export-verify", standalone_mode=False, obj=Words(words)
         )
         # What stays in the buffer until Python ends would fail where nobody looks.
         sys.stdout.flush()

@@ -190,3 +190,32 @@ def require_file(path: Path, option: str, remedy: str) -> None:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise UserInputError(f"{option}: '{path}' {what}", remedy=remedy)
+
+
+def axis_size(text: str) -> tuple[str, int]:
+    """``frames=40`` of ``--size``.
+
+    Raises:
+        UserInputError: it is no such pair.
+    """
+    name, _, number = text.rpartition("=")
+    if not name or not number.isdigit() or int(number) < 1:
+        raise UserInputError(
+            f"--size: '{text}' is no AXIS=N", remedy="for example --size frames=40"
+        )
+    return name, int(number)
+
+
+def with_file(pipeline: Pipeline, path: Path) -> Pipeline:
+    """A YAML that describes a file, for another file of the same interface.
+
+    Raises:
+        UserInputError: it describes no file.
+    """
+    if pipeline.file_alone is None:
+        raise UserInputError(
+            "this pipeline has a model of PyTorch and describes no file",
+            where=pipeline.where("model"),
+            remedy=f"'export-verify init {path}' writes one; 'verify' holds a file against PyTorch",
+        )
+    return pipeline.with_file(path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from exporter.commands import _options as common
+from exporter.commands._child import in_a_child
 from exporter.parity.status import Status
 
 if TYPE_CHECKING:
@@ -15,7 +17,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@common.pipeline_argument
+@click.argument("pipeline_path", metavar="[PIPELINE]", type=click.Path(), required=False)
+@click.option(
+    "--onnx",
+    "onnx_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Check this file alone, whoever made it: contracts that need no PyTorch.",
+)
+@click.option(
+    "--inputs",
+    "inputs_path",
+    type=click.Path(path_type=Path),
+    metavar="YAML",
+    help="What 'init' wrote of FILE.  [default: found anew]",
+)
 @click.option(
     "--contract",
     "contracts",
@@ -28,7 +44,9 @@ if TYPE_CHECKING:
 @common.run_options("case output_dir weights threads trust")
 @common.verbosity_options
 def command(
-    pipeline_path: str,
+    pipeline_path: str | None,
+    onnx_path: Path | None,
+    inputs_path: Path | None,
     contracts: tuple[str, ...],
     thorough: bool,
     as_json: bool,
@@ -39,14 +57,34 @@ def command(
     """Check properties of PIPELINE beyond equal outputs: causality, padding, mutation, ...
 
     Uses the file of a finished run in the output folder where it is of this pipeline, and
-    exports in memory otherwise. Exits 0 when all required contracts pass.
+    exports in memory otherwise. With --onnx, or a PIPELINE that init wrote, a file is checked that
+    nothing of PyTorch is known of; what cannot be asked of a file is said. Exits 0 when all
+    required contracts pass.
     """
-    pipeline = common.open_pipeline(pipeline_path, options, writes=False)
+    if (pipeline_path is None) == (onnx_path is None):
+        raise click.UsageError("Give PIPELINE, or --onnx FILE.")
+    if inputs_path is not None and onnx_path is None:
+        raise click.UsageError("--inputs describes the FILE of --onnx.")
+    if onnx_path is not None:
+        common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
+    pipeline = None
+    given = pipeline_path or inputs_path
+    if given is not None:
+        pipeline = common.open_pipeline(str(given), options, writes=False)
+        pipeline = pipeline if onnx_path is None else common.with_file(pipeline, onnx_path)
+    file = onnx_path if pipeline is None else pipeline.file_alone
+    if file is not None:
+        code = in_a_child(file)
+        if code is not None:
+            return code
 
-    from exporter.flows.check import check, contracts_exit_code
+    from exporter.flows.check import check, contracts_exit_code, left_out
+    from exporter.flows.init_file import described_pipeline
     from exporter.report.progress import Progress
 
     with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
+        if pipeline is None:
+            pipeline = described_pipeline(cast(Path, onnx_path), progress)
         records = check(pipeline, contracts or None, options, progress=progress, thorough=thorough)
     if as_json:
         rows = [record.model_dump(mode="json") for record in records]
@@ -68,4 +106,8 @@ def command(
         if verbose:
             details = json.dumps(record.details, indent=2, default=str)
             click.echo("\n".join(f"    {line}" for line in details.splitlines()))
+    if pipeline.file_alone is not None and not quiet:
+        click.echo("not checked: whether the file computes what its model does; nobody has it here")
+        if left := left_out(records):
+            click.echo(f"not checked, not declared: {', '.join(left)}")
     return contracts_exit_code(records)

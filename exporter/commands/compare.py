@@ -79,7 +79,7 @@ def command(
     if case is not None:
         common.require_file(case, "--case", "give an .npz with an array for every input")
     pair = (truth, other or truth) if side == "A" else (other or truth, truth)
-    held = dict(_size(text) for text in sizes)
+    held = dict(common.axis_size(text) for text in sizes)
 
     from exporter.flows.compare import CompareOptions, compare
     from exporter.report.progress import Progress
@@ -100,12 +100,3 @@ def command(
     else:
         print_two_files(report, verbose=verbose, quiet=quiet)
     return report.exit_code
-
-
-def _size(text: str) -> tuple[str, int]:
-    name, _, number = text.rpartition("=")
-    if not name or not number.isdigit() or int(number) < 1:
-        raise UserInputError(
-            f"--size: '{text}' is no AXIS=N", remedy="for example --size frames=40"
-        )
-    return name, int(number)

@@ -88,6 +88,23 @@ def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Probl
             problems.append(Problem(where=where, problem=f"no path: {error}", remedy=remedy))
             weights = "seeded"
         content["model"] = {**model, "weights": weights}
+    if isinstance(model, Mapping) and isinstance(model.get("onnx"), str):
+        place = resolved.places[("model", "onnx")]
+        folder = resolved.folders[place.file]
+        try:
+            path, why = path_of(folder / path_of(model["onnx"])), ""
+        except ValueError as error:
+            path, why = folder, f": {error}"
+        if why or not is_regular(path):
+            problems.append(
+                Problem(
+                    where=f"{place.file}:{place.line}: model.onnx",
+                    problem=f"there is no file '{model['onnx'][:200]}'{why}",
+                    remedy=f"the path counts from {show(folder)}",
+                )
+            )
+        else:
+            content["model"] = {**content["model"], "onnx": str(path.resolve())}
     return content, problems
 
 

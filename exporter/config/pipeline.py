@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from exporter.config.inputs import Audio, AxisSize, Case, InputSpec
 from exporter.config.schema import Capture, Deployed, Export, Features, Model, Parity, Vad
@@ -47,7 +55,9 @@ class Pipeline(Section):
     inputs: dict[str, InputSpec] = Field(
         default_factory=dict, description="named inputs of a user's own model, in order"
     )
-    outputs: Many[Name] = Field(min_length=1, description="outputs of the shipped graph, in order")
+    outputs: Many[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field(
+        min_length=1, description="outputs of the shipped graph, in order"
+    )
     states: dict[str, str] = Field(
         default_factory=dict,
         description="output -> input that takes it in the next call; a known model has its own",
@@ -121,8 +131,14 @@ class Pipeline(Section):
             raise ValueError(
                 f"default_case: there is no case '{self.default_case}'; cases: {', '.join(names)}"
             )
-        if self.model.factory is not None and not self.inputs:
-            raise ValueError("inputs: a model with a 'factory' needs its named inputs here")
+        if self.model.kind is None and not self.inputs:
+            source = "factory" if self.model.onnx is None else "file"
+            raise ValueError(f"inputs: a model with a '{source}' needs its named inputs here")
+        if self.model.onnx is None:
+            _check_names(self.outputs)
+        unknown = set(self.model.names) - {*self.inputs, *self.outputs}
+        if unknown:
+            raise ValueError(f"model.names: no input or output is called '{min(unknown)}'")
         if self.export.custom_translation and self.model.factory is None:
             raise ValueError(
                 "export.custom_translation: it is for a model of your own, built by a 'factory'"
@@ -196,6 +212,11 @@ class Pipeline(Section):
         return {case.name: case for case in self.cases}[name]
 
     @property
+    def file_alone(self) -> Path | None:
+        """The ONNX file of a pipeline that has no PyTorch; None for one that has."""
+        return None if self.model.onnx is None else Path(self.model.onnx)
+
+    @property
     def digest(self) -> str:
         """sha256 over everything that the pipeline says; recordings count by their content."""
         return self.section_digest(*(set(type(self).model_fields) - {"description"}))
@@ -221,12 +242,20 @@ class Pipeline(Section):
             for name, held in case.files.items():
                 digest = sha256_of(held.file) if held.file.is_file() else "missing"
                 dumped["inputs"][name] = {"file": digest, "key": held.key}
+        if self.file_alone is not None and "model" in whole:
+            found = self.file_alone.is_file()
+            whole["model"]["onnx"] = sha256_of(self.file_alone) if found else "missing"
         text = json.dumps({name: whole[name] for name in sorted(whole)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def with_weights(self, weights: str) -> Pipeline:
         """Return the same pipeline with other weights, as ``--weights`` does."""
         return self.model_copy(update={"model": self.model.model_copy(update={"weights": weights})})
+
+    def with_file(self, path: Path) -> Pipeline:
+        """Return the same description of another ONNX file, as ``--onnx`` does."""
+        model = self.model.model_copy(update={"onnx": str(path.resolve())})
+        return self.model_copy(update={"model": model})
 
     def with_recording(self, name: str, audio: Path) -> Pipeline:
         """Return the pipeline with one more case; its other inputs are the default case's."""
@@ -235,6 +264,20 @@ class Pipeline(Section):
         source = audio if named is None else Audio(file=audio, input=named)
         case = Case(name=name, audio=source, inputs=default.inputs)
         return self.model_copy(update={"cases": (*self.cases, case)})
+
+
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+
+
+def _check_names(outputs: tuple[str, ...]) -> None:
+    """What is exported here is called as files may be; a stranger's file calls it as it likes."""
+    for name in outputs:
+        try:
+            _NAME.validate_python(name)
+        except ValidationError as error:
+            raise ValueError(
+                f"outputs: '{name}' is no name: letters, digits, _ . - and no digit in front"
+            ) from error
 
 
 def bind(

@@ -40,11 +40,29 @@ class Model(Section):
     settings: dict[str, Any] = Field(
         default_factory=dict, description="the model's own; checked by its file in exporter/models"
     )
+    onnx: str | None = Field(
+        default=None,
+        min_length=1,
+        description="an ONNX file alone, whoever made it: nothing of PyTorch is at hand",
+        exclude_if=lambda path: path is None,
+    )
+    names: dict[str, str] = Field(
+        default_factory=dict,
+        description="of an ONNX file: name here -> name of the input or output in the file",
+        exclude_if=lambda names: not names,
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
-        if (self.kind is None) == (self.factory is None):
-            raise ValueError("give either 'kind' (a known model) or 'factory' (your own), not both")
+        if sum(source is not None for source in (self.kind, self.factory, self.onnx)) != 1:
+            raise ValueError(
+                "give either 'kind' (a known model) or 'factory' (your own), not both; or 'onnx',"
+                " a file alone"
+            )
+        if self.names and self.onnx is None:
+            raise ValueError("'names' are those of an ONNX file: give 'onnx'")
+        if len(set(self.names.values())) != len(self.names):
+            raise ValueError("names: two names stand for one of the file's")
         if self.factory is None and self.method != "forward":
             raise ValueError("'method' is for a model of your own, built by a 'factory'")
         return self

@@ -27,8 +27,10 @@ from exporter.execution.onnx_windows import OnnxWindows
 from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.index import GraphIndex, index_graph
+from exporter.graph.node_origin import origin_of
 from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
+from exporter.joining.modules import legacy_scope
 from exporter.models.custom_translation import translations_of
 
 _TAPS_PER_WINDOW = 96
@@ -64,6 +66,7 @@ class OnnxSide:
         session: the file as ``deployment`` has it, where it is loaded already.
         capture_only: captures without translating; for contracts that need the program of a
             model that cannot be translated.
+        names: name that is used here -> the file's, of inputs and outputs that it calls otherwise.
     """
 
     def __init__(
@@ -74,7 +77,10 @@ class OnnxSide:
         capture_only: Callable[[], torch.export.ExportedProgram] | None = None,
         load: bool = True,
         session: FileRun | None = None,
+        names: Mapping[str, str] | None = None,
     ):
+        self.names = names or {}
+        self._ours = {theirs: ours for ours, theirs in self.names.items()}
         self.deployment = deployment or Deployment()
         self._make = make
         self._capture_only = capture_only
@@ -142,7 +148,11 @@ class OnnxSide:
         if wanted not in self._runs:
             self._runs[wanted] = FileRun(self.file.path, wanted)
         self.forwards += 1
-        return self._runs[wanted].run(inputs)
+        found = self._runs[wanted].run(self._theirs(inputs))
+        return {self._ours.get(name, name): value for name, value in found.items()}
+
+    def _theirs(self, inputs: Arrays) -> Arrays:
+        return {self.names.get(name, name): value for name, value in inputs.items()}
 
     def recall(self, inputs: Arrays, deployment: Deployment | None = None) -> dict[str, np.ndarray]:
         """As ``run``, of an earlier run on equal inputs where there was one; not for what asks
@@ -177,7 +187,11 @@ class OnnxSide:
         graph = self.file.graph
         walks = [
             OnnxWindows(
-                graph, run, self.deployment, taps=frozenset(wanted), sessions=self._sessions
+                graph,
+                self._theirs(run),
+                self.deployment,
+                taps=frozenset(wanted),
+                sessions=self._sessions,
             )
             for run in runs
         ]
@@ -202,8 +216,9 @@ class OnnxSide:
             return Location(value=name)
         found = file.graph.nodes[node]
         near = self._nearest_tap(node)
+        origin = origin_of(found)
         # Legacy tracing writes the module path into the names of nodes: /layers.0/conv/Conv.
-        traced = ".".join(found.name.split("/")[1:-1]) if found.name.startswith("/") else ""
+        traced = legacy_scope(found.name) if origin is None else origin.module
         return Location(
             module=near.module if near else traced,
             op=found.op_type,
@@ -241,11 +256,13 @@ def opened(
     deployment: Deployment | None = None,
     graph: GraphIndex | None = None,
     session: FileRun | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> OnnxSide:
     """The file of a finished run, or anybody's file.
 
     Args:
         graph, session: the file as it is open already; each is made when it is not given.
+        names: as of ``OnnxSide``.
     """
 
     def make() -> OnnxFile:
@@ -253,7 +270,7 @@ def opened(
             held = graph or open_graph(path)
         return OnnxFile(path=path, graph=held, taps=taps or {}, program=program)
 
-    return OnnxSide(make, deployment=deployment, session=session)
+    return OnnxSide(make, deployment=deployment, session=session, names=names)
 
 
 def exported(

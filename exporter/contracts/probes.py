@@ -139,6 +139,11 @@ def other_future(
     return changed
 
 
+def is_option(spec: TensorSpec, array: np.ndarray) -> bool:
+    """One number that is no signal, as a sample rate is: which others are valid nobody says."""
+    return array.size == 1 and array.dtype.kind in "iu" and not (spec.choices or spec.axes)
+
+
 def replaced(
     part: np.ndarray, spec: TensorSpec, generator: np.random.Generator, scale: float
 ) -> np.ndarray:

@@ -22,6 +22,7 @@ CONTRACTS: dict[str, str] = {
     "determinism": "exporter.contracts.determinism.check",
     "shapes": "exporter.contracts.shapes.check",
     "silence": "exporter.contracts.silence.check",
+    "reset": "exporter.contracts.reset.check",
 }
 """Name in the YAML -> module."""
 

@@ -63,6 +63,10 @@ class Target:
         sweep: declared sizes of an axis or an input, for the shapes contract.
         probe_size: steps of the time axis that probes use at most.
         thorough: look at more, without regard to cost.
+        beside: what ``module`` is called in sentences.
+        windows: a signal without an axis that varies is a window of that size, to be filled
+            with other signals whole.
+        states: output that holds state after a call -> the input that takes it in the next.
     """
 
     name: str
@@ -77,6 +81,9 @@ class Target:
     sweep: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     probe_size: int | None = None
     thorough: bool = False
+    beside: str = "PyTorch"
+    windows: bool = False
+    states: Mapping[str, str] = field(default_factory=dict)
     steps_run: int = 0
     forwards: int = 0
 
@@ -213,6 +220,23 @@ class Target:
                     minimum=limits.minimum if limits else 1,
                     maximum=limits.maximum if limits else None,
                 )
+        return None
+
+    def signal_axis(self, name: str | None = None, axis: str | None = None) -> TimeAxis | None:
+        """``time_axis``, or where inputs are windows the last axis of the first one of floats;
+        its name is "" then: no size of it can be chosen."""
+        found = self.time_axis(name, axis)
+        if found is not None or not self.windows:
+            return found
+        for spec in self.inputs:
+            last = spec.shape[-1] if spec.shape else 0
+            signal = spec.dtype.startswith(("float", "bfloat")) and spec.initial is None
+            states = set(self.states.values())
+            if not signal or spec.name in states or name not in (None, spec.name):
+                continue
+            if isinstance(last, int) and last > 1:
+                at = len(spec.shape) - 1
+                return TimeAxis(input=spec.name, name="", position=at, minimum=last, maximum=last)
         return None
 
     def batch_position(self, name: str) -> int | None:

@@ -13,16 +13,22 @@ from collections.abc import Iterator, Sequence
 
 from exporter.core.interrupts import undone
 
+_GUARDED: list[bool] = []
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOOK_SECONDS = 0.5
 
 
 @contextlib.contextmanager
-def child_process(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+def child_process(
+    command: Sequence[str],
+    *,
+    stdout: int | None = subprocess.PIPE,
+    stderr: int | None = subprocess.DEVNULL,
+) -> Iterator[subprocess.Popen[str]]:
     """A process in a group of its own, which is ended with all that it has started.
 
     Its standard output is text in UTF-8, for the block to read; it gets no input, and what it
-    says on standard error is dropped.
+    says on standard error is dropped. ``stdout`` and ``stderr`` are otherwise as Popen's.
 
     Raises:
         OSError: it cannot be started.
@@ -30,8 +36,8 @@ def child_process(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     child = subprocess.Popen(  # noqa: S603 - commands are made by this package
         command,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
         text=True,
         encoding="utf-8",
         errors="replace",
@@ -44,8 +50,9 @@ def child_process(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     finally:
         _end_group(child)
         child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def _end_group(child: subprocess.Popen[str]) -> None:
@@ -56,6 +63,16 @@ def _end_group(child: subprocess.Popen[str]) -> None:
             os.killpg(child.pid, signal.SIGKILL)
         else:
             child.kill()
+
+
+def guard() -> None:
+    """Called by a child whose end is told in words by whoever started it."""
+    _GUARDED.append(True)
+
+
+def guarded() -> bool:
+    """Whether this process is such a child: it may run what might end it."""
+    return bool(_GUARDED)
 
 
 def end_with_parent(parent: int) -> None:

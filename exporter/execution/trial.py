@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.core.children import child_process, end_with_parent
+from exporter.core.children import child_process, end_with_parent, guarded
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.core.files import temporary_folder
 from exporter.core.tensors import Arrays, Case
@@ -113,6 +113,8 @@ def try_file(
     Raises:
         ArtifactError: the child died, or came to a limit; says which, and at what.
     """
+    if guarded() and command is None:
+        return  # this process is such a child itself
     limits = limits or Limits.of_this_machine()
     command = command or [sys.executable, "-P", "-c", _CHILD, str(_ROOT)]
     with temporary_folder() as folder:
@@ -156,7 +158,7 @@ def _watch(child: subprocess.Popen[str], path: Path, limits: Limits) -> None:
         if time.monotonic() - began > limits.step_seconds:
             what = f"did not end within {limits.step_seconds:g} s"
             raise _stopped(path, what, step, raise_it=SECONDS)
-        taken = _resident_bytes(child.pid)
+        taken = resident_bytes(child.pid)
         if limits.bytes is not None and taken > limits.bytes:
             what = f"took more than the {limits.bytes / 2**30:.1f} GiB of memory that {limits.why}"
             raise _stopped(path, what, step, raise_it=MEMORY)
@@ -186,6 +188,22 @@ def _stopped(path: Path, what: str, step: str, *, raise_it: str = "") -> Artifac
     )
 
 
+def stopped(
+    path: Path, *, signal_number: int | None = None, limits: Limits | None = None
+) -> ArtifactError:
+    """Why a process in which a whole command looks at a file was ended, in words.
+
+    Args:
+        signal_number: of what it died. limits: the one of the memory that it came to.
+    """
+    if signal_number is not None:
+        why = " (the system was short of memory, or somebody ended it)" * (signal_number == 9)
+        return _stopped(path, f"died of {_signal(signal_number)}{why}", "was at work on it")
+    held = limits or Limits()
+    what = f"took more than the {(held.bytes or 0) / 2**30:.1f} GiB of memory that {held.why}"
+    return _stopped(path, what, "was at work on it", raise_it=MEMORY)
+
+
 def _signal(number: int) -> str:
     try:
         return signal.Signals(number).name
@@ -193,8 +211,8 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def _resident_bytes(process: int) -> int:
-    """Memory of a process; 0 where the system does not tell."""
+def resident_bytes(process: int) -> int:
+    """Resident memory of a process; 0 where the system does not tell."""
     try:
         pages = Path(f"/proc/{process}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
@@ -216,7 +234,7 @@ def _free_bytes() -> int | None:
 
 def child(folder_name: str) -> None:
     """Do the job that lies in a folder; what onnxruntime raises ends it early, and well."""
-    _no_core_dump()
+    no_core_dump()
     folder = Path(folder_name)
     job = json.loads((folder / _JOB).read_text(encoding="utf-8"))
     end_with_parent(job["parent"])
@@ -281,7 +299,8 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _no_core_dump() -> None:
+def no_core_dump() -> None:
+    """A crash that is expected leaves no image of its memory."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 

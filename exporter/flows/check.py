@@ -16,11 +16,13 @@ from exporter.config.run_options import RunOptions
 from exporter.contracts import ContractResult, Target, declared_settings, run_contracts
 from exporter.contracts.make_target import target_from_wrapped
 from exporter.contracts.onnx_side import opened
+from exporter.contracts.runner import CONTRACTS
 from exporter.core.errors import ConfigError
 from exporter.core.stages import Stages
 from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun
+from exporter.flows.check_file import check_file
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_artifact
 from exporter.graph.wrap import Wrapped, narrowed, wrap
@@ -124,8 +126,11 @@ def check(
             where=pipeline.where("contracts"),
             remedy="add a 'contracts' section, or name one with --contract",
         )
-    with options.taken(pipeline, progress, writes=False):
-        results = _checked(pipeline, options, settings, progress, thorough)
+    if pipeline.file_alone is not None:
+        results = check_file(pipeline, options, settings, progress, thorough)
+    else:
+        with options.taken(pipeline, progress, writes=False):
+            results = _checked(pipeline, options, settings, progress, thorough)
     return contract_records(pipeline, results, only=contracts or None)
 
 
@@ -160,6 +165,11 @@ def _checked(
             stage.result(", ".join(f"{item.side}: {item.status}" for item in found))
         results += found
     return results
+
+
+def left_out(records: Sequence[ContractRecord]) -> list[str]:
+    """Contracts that say nothing because the pipeline does not declare them."""
+    return sorted(set(CONTRACTS) - {record.contract for record in records})
 
 
 def contracts_exit_code(records: Sequence[ContractRecord]) -> int:

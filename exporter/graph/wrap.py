@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from exporter.cases.check_sizes import check_elements
 from exporter.config import Pipeline, Vad
-from exporter.core.errors import ConfigError
+from exporter.core.errors import ConfigError, UserInputError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.graph.named_graph import NamedGraph
 from exporter.graph.program import Program
@@ -77,6 +77,13 @@ def wrap(pipeline: Pipeline) -> Wrapped:
         WeightsError: the checkpoint cannot be used.
         MissingPackageError: an upstream package is not installed.
     """
+    if pipeline.file_alone is not None:
+        raise UserInputError(
+            "this pipeline is an ONNX file alone: there is no PyTorch to hold it against",
+            where=pipeline.where("model", "onnx"),
+            remedy="check, golden, compare, debug and inspect take it; run and verify need"
+            " model.kind or model.factory",
+        )
     with memory_named(pipeline):
         kind = pipeline.model.kind
         if kind is None:

@@ -20,6 +20,7 @@ class Disagreement:
 
     Attributes:
         difference: how it differs.
+        beside: what ONNX was held against.
         fragile: PyTorch itself, when its input moves by rounding, gives results that are as far
             apart, takes as many decisions otherwise, or finds another number of things.
     """
@@ -27,10 +28,11 @@ class Disagreement:
     output: str
     difference: Difference
     fragile: bool = False
+    beside: str = "PyTorch"
 
     def text(self) -> str:
         """A sentence: which output, and what differs."""
-        return f"'{self.output}' {self.difference.text('in PyTorch', 'in ONNX')}"
+        return f"'{self.output}' {self.difference.text(f'in {self.beside}', 'in ONNX')}"
 
 
 def disagreement(
@@ -55,12 +57,12 @@ def disagreement(
     moved = _Moved(target, inputs)
     found = _all(left, right, noise, natural)
     if found and fragile_agrees and moved.explain(found, left, right):
-        return replace(found[0], fragile=True)
+        return replace(found[0], fragile=True, beside=target.beside)
     if any(item.difference.kind is Kind.VALUES for item in found):
         found = _all(left, right, measure_noise(target, inputs), natural)
     if not found:
         return None
-    return replace(found[0], fragile=moved.explain(found, left, right))
+    return replace(found[0], fragile=moved.explain(found, left, right), beside=target.beside)
 
 
 def _all(
@@ -92,7 +94,7 @@ _MOVING = frozenset(
 def natural_scale_of(target: Target, output: str) -> float:
     """Range of the op that computes an output, for ops that are accurate in absolute terms
     (a probability, see ``exporter.parity.tolerance``); 0.0 for all others."""
-    graph = target.onnx.file.graph
+    graph, output = target.onnx.file.graph, target.onnx.names.get(output, output)
     while True:
         node = graph.producer.get(output)
         if node is None:

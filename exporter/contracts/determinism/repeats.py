@@ -9,7 +9,13 @@ import numpy as np
 from exporter.contracts.compare.align import reversals
 from exporter.contracts.compare.differ import Difference, differ
 from exporter.contracts.compare.noise import Noise
-from exporter.contracts.probes import other_future, replaced, stack_rows, take_row
+from exporter.contracts.probes import (
+    is_option,
+    other_future,
+    replaced,
+    stack_rows,
+    take_row,
+)
 from exporter.contracts.result import Answer, ContractResult, Location
 from exporter.contracts.rows import varied_rows
 from exporter.contracts.target import Target
@@ -66,7 +72,12 @@ def unrelated(target: Target, inputs: Arrays) -> dict[str, np.ndarray]:
     if axis is not None:
         return other_future(target, inputs, axis, 0, scale=1.0, seed=11)
     generator = np.random.Generator(np.random.PCG64(11))
-    return {spec.name: replaced(inputs[spec.name], spec, generator, 1.0) for spec in target.inputs}
+    return {
+        spec.name: inputs[spec.name]
+        if is_option(spec, inputs[spec.name])
+        else replaced(inputs[spec.name], spec, generator, 1.0)
+        for spec in target.inputs
+    }
 
 
 def compare(left: Arrays, right: Arrays, noise: Noise, *, bitwise: bool) -> Moved | None:

@@ -38,8 +38,12 @@ NAME = "dtype"
 _SMALL_MODEL = 20_000_000
 
 
-def check_onnx(target: Target, settings: Settings, part: Part) -> ContractResult:
-    """Check the file at every declared precision that a file can have."""
+def check_onnx(target: Target, settings: Settings, part: Part | None) -> ContractResult:
+    """Check the file at every declared precision that a file can have.
+
+    Args:
+        part: of the module; ``None`` where there is none, and ``as_built`` is all that is asked.
+    """
     wanted = [p for p in settings.precisions if p in ("float16", "bfloat16")]
     built = "as_built" in settings.precisions
     if not wanted and not built:
@@ -55,7 +59,7 @@ def check_onnx(target: Target, settings: Settings, part: Part) -> ContractResult
             said.details["as_built"] = bad or "type-checks"
             if bad:
                 return _failed(said, "as_built", bad, _node_place(target, bad))
-    for precision in wanted:
+    for precision in wanted if part is not None else ():
         result = _at(target, settings, part, precision, problem, said)
         if result is not None:
             return result

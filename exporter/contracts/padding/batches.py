@@ -32,12 +32,17 @@ _STATISTICS = "compute nothing over the batch axis (BatchNorm in eval, no statis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One batch: which utterance is in which row, and what to do when it fails."""
+    """One batch: which utterance is in which row, and what to do when it fails.
+
+    Attributes:
+        moved: how far its inputs are from those of the utterances alone.
+    """
 
     label: str
     order: tuple[int, ...]
     inputs: dict[str, np.ndarray]
     advice: str
+    moved: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +150,13 @@ def _of_one_length(
     ]
     if np.issubdtype(one[axis.input].dtype, np.floating):
         batches.append(
-            Batch(label="silence of 1e-12 for 0", order=(3,), inputs=faint, advice=_GUESS)
+            Batch(
+                label="silence of 1e-12 for 0",
+                order=(3,),
+                inputs=faint,
+                advice=_GUESS,
+                moved=float(np.abs(faint[axis.input] - zeros[axis.input]).max(initial=0.0)),
+            )
         )
     return Utterances(
         alone=alone,

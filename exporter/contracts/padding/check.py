@@ -46,6 +46,8 @@ from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
 
 NAME = "padding"
+_GAIN = 1e3
+"""How much a model may make of a change of its input of 1e-12."""
 
 
 class Settings(ContractSettings):
@@ -111,7 +113,7 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
     if settings.lengths:
         target.lengths = settings.lengths
-    axis = target.time_axis(settings.input, settings.axis)
+    axis = target.signal_axis(settings.input, settings.axis)
     if target.batch is None:
         why = "the graph has no batch axis, nothing is ever padded"
         return tuple(not_applicable(NAME, side, why) for side in SIDES)
@@ -188,7 +190,11 @@ def _worst(
                 if pair is None:
                     continue
                 away = noise.differ(row, *pair, name)
-                if away is not None and (worst is None or away.strain > worst[0]):
+                if (
+                    away is not None
+                    and not _follows(away, batch)
+                    and (worst is None or away.strain > worst[0])
+                ):
                     leak = Leak(batch=batch, row=row, output=name, difference=away)
                     worst = (away.strain, leak)
     return worst[1] if worst else None
@@ -217,7 +223,15 @@ def _moved_inside(
     if single.dtype.kind in "biu":
         return None
     pair = _pair(single, whole, len(batch.order), batch.order.index(row))
-    return None if pair is None or not pair[0].size else noise.differ(row, *pair, key)
+    if pair is None or not pair[0].size:
+        return None
+    away = noise.differ(row, *pair, key)
+    return None if away is None or _follows(away, batch) else away
+
+
+def _follows(away: Difference, batch: Batch) -> bool:
+    """Whether an output moves as its input was moved: a state that is the input's own end."""
+    return away.kind is Kind.VALUES and away.gap <= _GAIN * batch.moved
 
 
 def _inner(

@@ -75,7 +75,7 @@ def find_baked(
             place=place,
             what=f"node '{graph.nodes[node].name}' ({graph.nodes[node].op_type}) holds the "
             f"constant {_shown(graph.array(name))} of the example: with the size of this run in"
-            " its place the file agrees with PyTorch",
+            f" its place the file agrees with {target.beside}",
             candidates=listed,
         )
     place = target.onnx.place_of_node(stops_at)

@@ -123,7 +123,7 @@ def _onnx_at(
         status = Status.AMBIGUOUS if found.fragile else Status.FAIL
         return Bad(axis=axis.name, size=size, what=found.text(), status=status)
     wrong = not_finite(right)
-    return Bad(axis=axis.name, size=size, what=f"{wrong}, as in PyTorch") if wrong else None
+    return Bad(axis=axis.name, size=size, what=f"{wrong}, as in {target.beside}") if wrong else None
 
 
 def shape_problem(target: Target, inputs: Arrays, outputs: Arrays) -> str | None:

@@ -69,7 +69,7 @@ class _Row:
 
 def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
-    axis = target.time_axis(settings.input, settings.axis)
+    axis = target.signal_axis(settings.input, settings.axis)
     if axis is None or not target.spec(axis.input).dtype.startswith(("float", "bfloat")):
         why = "no input is a signal of floating values"
         return tuple(not_applicable(NAME, side, why) for side in SIDES)
@@ -142,14 +142,18 @@ def _onnx(
         raise _Bad(bad, where, _advice(signal))
     _expected(found, signal, settings)
     if left is not None and not signal.finite:
-        said = None if settings.non_finite == "report" else _same_numbers(left, found, signal)
+        said = (
+            None
+            if settings.non_finite == "report"
+            else _same_numbers(target.beside, left, found, signal)
+        )
         if said is not None:
             return _Row(text=_summary(found), said=said)
     elif left is not None:
         different = disagreement(target, signal.inputs, left, found, noise, fragile_agrees=True)
         if different is not None and not different.fragile:
             where = _first_disagreement(target, signal.inputs)
-            raise _Bad(f"PyTorch and ONNX disagree: {different.text()}", where, _COMPARE)
+            raise _Bad(f"{target.beside} and ONNX disagree: {different.text()}", where, _COMPARE)
         shaky = None
         if different is not None and signal.name in STEADY:
             shaky = unsteady(target, signal.inputs, left, noise, found)
@@ -164,7 +168,7 @@ def _said(shaky: Unsteady, settings: Settings) -> str:
     raise _Bad(shaky.text(), shaky.where, f"{_EPSILON}, or declare steady: report")
 
 
-def _same_numbers(left: Arrays, right: Arrays, signal: Signal) -> str | None:
+def _same_numbers(beside: str, left: Arrays, right: Arrays, signal: Signal) -> str | None:
     """With NaN or Inf in: equal shapes, and what is no number on one side is none on the other.
 
     What PyTorch made of an infinity and a clip in ONNX has stopped is returned, to be said only.
@@ -172,7 +176,8 @@ def _same_numbers(left: Arrays, right: Arrays, signal: Signal) -> str | None:
     for name, value in left.items():
         other = right[name]
         if value.shape != other.shape:
-            what = f"'{name}' is {list(value.shape)} in PyTorch and {list(other.shape)} in ONNX"
+            shapes = f"{list(value.shape)} in {beside} and {list(other.shape)} in ONNX"
+            what = f"'{name}' is {shapes}"
             raise _Bad(what, None, _advice(signal))
         if value.dtype.kind != "f":
             continue
@@ -182,7 +187,7 @@ def _same_numbers(left: Arrays, right: Arrays, signal: Signal) -> str | None:
             continue
         at = int(np.flatnonzero(worse if worse.any() else better)[0])
         here, there = shown(value.reshape(-1)[at]), shown(other.reshape(-1)[at])
-        what = f"'{name}' is {here} in PyTorch and {there} in ONNX"
+        what = f"'{name}' is {here} in {beside} and {there} in ONNX"
         if worse.any() or signal.name == "nan":
             raise _Bad(what, None, f"{_advice(signal)}, or declare non_finite: report")
         return what

@@ -60,7 +60,7 @@ def make_signals(
     for name in settings.signals:
         if name in shapes:
             signals.append(Signal(name=name, inputs=_with(inputs, axis, shapes[name])))
-        elif name == "empty":
+        elif name == "empty" and axis.name:  # a window of one size is never empty
             empty = resize(target, inputs, axis, 0)
             signals.append(Signal(name=name, inputs=empty, refusable=axis.minimum > 0))
         elif name in ("nan", "inf") and settings.non_finite != "skip":

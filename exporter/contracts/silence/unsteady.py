@@ -36,13 +36,14 @@ class Unsteady:
     double: float
     onnx: float | None
     where: Location | None
+    beside: str = "PyTorch"
 
     def text(self) -> str:
         """One clause with all figures."""
         third = "" if self.onnx is None else f" and {self.onnx:.3g} in ONNX"
         return (
-            f"'{self.output}' is {self.single:.3g} in float32 PyTorch, {self.double:.3g} in float64"
-            f"{third}"
+            f"'{self.output}' is {self.single:.3g} in float32 {self.beside}, {self.double:.3g} in"
+            f" float64{third}"
         )
 
 
@@ -89,6 +90,7 @@ def unsteady(
             double=float(wide.reshape(-1)[at]),
             onnx=here,
             where=_first_layer(target, inputs),
+            beside=target.beside,
         )
     return None
 

@@ -1,0 +1,134 @@
+"""Tiny ONNX files as strangers make them: odd names, no metadata, axes without names; and faults.
+
+x [?, ?, 3]  --+-- last two frames of the call before in front -- Conv of 3 frames -- Tanh -- y
+cache [?, 2, 3]/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+X, CACHE, Y, NEW = "serving/x:0", "cache:0", "serving/y:0", "new_cache:0"
+FAULTS = {
+    "sees_ahead": "causality",
+    "mixes_rows": "padding",
+    "draws": "determinism",
+    "divides_by_level": "silence",
+    "ends_at_300": "shapes",
+    "cache_unread": "reset",
+    "cache_grows": "reset",
+}
+"""What is wrong with a file -> the contract that must say so."""
+
+
+def save(
+    path: Path,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: dict[str, tuple[int, Sequence[int | str | None]]],
+    outputs: Sequence[str],
+    weights: dict[str, np.ndarray] | None = None,
+    opset: int = 17,
+) -> Path:
+    """A checked file of these nodes; outputs say nothing of their shape."""
+    given = [helper.make_tensor_value_info(name, *kind) for name, kind in inputs.items()]
+    held = [numpy_helper.from_array(np.asarray(v), k) for k, v in (weights or {}).items()]
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    graph = helper.make_graph(list(nodes), "main", given, made, held)
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="elsewhere")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(path))
+    return path
+
+
+def stream(path: Path, fault: str = "", seed: int = 0) -> Path:
+    """The file above; ``fault`` is a key of ``FAULTS``."""
+    random = np.random.default_rng(seed)
+    node = helper.make_node
+    weights = {
+        "w": (0.4 * random.standard_normal((3, 3, 3))).astype(np.float32),
+        "b": np.zeros(3, np.float32),
+        "minus2": np.array([-3 if fault == "cache_grows" else -2]),
+        "end": np.array([2**40]),
+        "one": np.array([1]),
+        "small": np.array(0.01, np.float32),
+        "table": random.standard_normal((300, 3)).astype(np.float32),
+        "zero": np.array([0]),
+    }
+    in_front = "nothing" if fault == "cache_unread" else CACHE
+    nodes = [
+        node("Mul", [CACHE, "none"], ["nothing"]),
+        node("Concat", [in_front, X], ["long"], axis=1),
+        node("Slice", ["long", "minus2", "end", "one"], [NEW]),
+        node("Transpose", ["long"], ["turned"], perm=[0, 2, 1]),
+        node("Conv", ["turned", "w", "b"], ["conv"], name="/encoder/conv/Conv"),
+        node("Transpose", ["conv"], ["back"], perm=[0, 2, 1]),
+    ]
+    weights["none"] = np.array(0.0, np.float32)
+    last = "back"
+    extra: dict[str, list[onnx.NodeProto]] = {
+        "sees_ahead": [
+            node("ReduceMean", ["back"], ["mean"], axes=[1], name="/encoder/norm/ReduceMean"),
+            node("Add", ["back", "mean"], ["bad"], name="/encoder/norm/Add"),
+        ],
+        "mixes_rows": [
+            node("ReduceMean", ["back"], ["mean"], axes=[0], name="/encoder/norm/ReduceMean"),
+            node("Sub", ["back", "mean"], ["bad"], name="/encoder/norm/Sub"),
+        ],
+        "draws": [
+            node("RandomNormalLike", ["back"], ["noise"], name="/encoder/dither/RandomNormalLike"),
+            node("Mul", ["noise", "small"], ["little"]),
+            node("Add", ["back", "little"], ["bad"]),
+        ],
+        "divides_by_level": [
+            node("ReduceL2", ["back"], ["level"], axes=[2], name="/encoder/level/ReduceL2"),
+            node("Div", ["back", "level"], ["bad"], name="/encoder/level/Div"),
+        ],
+        "ends_at_300": [
+            node("Shape", [X], ["sizes"]),
+            node("Slice", ["sizes", "one", "two", "zero"], ["frames"]),
+            node("Slice", ["table", "zero", "frames", "zero"], ["positions"]),
+            node("Add", ["back", "positions"], ["bad"], name="/encoder/positions/Add"),
+        ],
+    }
+    if fault in extra:
+        nodes += extra[fault]
+        last = "bad"
+    weights["two"] = np.array([2])
+    nodes.append(node("Tanh", [last], [Y]))
+    given = {
+        X: (TensorProto.FLOAT, [None, None, 3]),
+        CACHE: (TensorProto.FLOAT, [None, 2, 3]),
+    }
+    return save(path, nodes, given, [Y, NEW], weights)
+
+
+def waveform(path: Path) -> Path:
+    """[rows, samples] and lengths -> a level per row of what the lengths say is in use."""
+    node = helper.make_node
+    nodes = [
+        node("Shape", ["audio"], ["sizes"]),
+        node("Gather", ["sizes", "one"], ["samples"]),
+        node("Range", ["zero", "samples", "step"], ["places"]),
+        node("Unsqueeze", ["audio_len", "last"], ["ends"]),
+        node("Less", ["places", "ends"], ["mask"]),
+        node("Where", ["mask", "audio", "nothing"], ["kept"]),
+        node("ReduceSumSquare", ["kept"], ["level"], axes=[1], keepdims=0),
+    ]
+    weights = {
+        "one": np.array(1),
+        "zero": np.array(0),
+        "step": np.array(1),
+        "last": np.array([1]),
+        "nothing": np.array(0.0, np.float32),
+    }
+    given = {
+        "audio": (TensorProto.FLOAT, ["n0", "t0"]),
+        "audio_len": (TensorProto.INT64, ["n0"]),
+    }
+    return save(path, nodes, given, ["level"], weights)
