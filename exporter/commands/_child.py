@@ -2,7 +2,8 @@
 
     parent                                     child
     imports little, starts the command     ->  does it: opens, runs and cuts the file
-    watches its memory, hands on its words     ends with its exit code, or is ended
+    watches its memory, hands on its words     ends with its exit code, or is ended;
+                                               one run of a graph that never ends ends it
 
 A file that crashes onnxruntime, in whatever session or window of it, is then a sentence; one that
 takes all memory is stopped before the machine is.
@@ -22,7 +23,14 @@ from typing import IO, TextIO
 
 import click
 
-from exporter.core.children import child_process, end_with_parent, guard, guarded
+from exporter.core.children import (
+    EXIT_STUCK,
+    child_process,
+    end_when_stuck,
+    end_with_parent,
+    guard,
+    guarded,
+)
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from exporter.commands import _child; "
@@ -56,11 +64,12 @@ class Words:
 
 def become(parent: int) -> None:
     """Called by the child, before it does the same command once more."""
-    from exporter.execution.trial import no_core_dump
+    from exporter.execution.trial import Limits, no_core_dump
 
     no_core_dump()
     end_with_parent(parent)
     guard()
+    end_when_stuck(Limits.of_this_machine().step_seconds)
 
 
 def _all_own(paths: Sequence[Path]) -> bool:
@@ -84,6 +93,8 @@ def _watched(arguments: Sequence[str], paths: Sequence[Path]) -> int:
             except subprocess.TimeoutExpired:
                 if limits.bytes is not None and resident_bytes(running.pid) > limits.bytes:
                     raise stopped(place, limits=limits) from None
+    if code == EXIT_STUCK:
+        raise stopped(place, limits=limits, stuck=True)
     if code < 0:
         raise stopped(place, signal_number=-code)
     return code

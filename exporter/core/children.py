@@ -16,6 +16,11 @@ from exporter.core.interrupts import undone
 _GUARDED: list[bool] = []
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOOK_SECONDS = 0.5
+_STEPS: dict[int, float] = {}
+"""Since when each thread is in a step that may never end."""
+
+EXIT_STUCK = 124
+"""Exit code of a child of which one step did not end; ``timeout`` of coreutils has it as well."""
 
 
 @contextlib.contextmanager
@@ -73,6 +78,29 @@ def guard() -> None:
 def guarded() -> bool:
     """Whether this process is such a child: it may run what might end it."""
     return bool(_GUARDED)
+
+
+def end_when_stuck(seconds: float) -> None:
+    """Called by a guarded child: end it with ``EXIT_STUCK`` when one step takes longer."""
+    threading.Thread(target=_end_when_stuck, args=(seconds,), daemon=True).start()
+
+
+@contextlib.contextmanager
+def watched_step() -> Iterator[None]:
+    """What may never come back: a graph of somebody else's that is loaded or run."""
+    thread = threading.get_ident()
+    _STEPS[thread] = time.monotonic()
+    try:
+        yield
+    finally:
+        _STEPS.pop(thread, None)
+
+
+def _end_when_stuck(seconds: float) -> None:
+    while True:
+        time.sleep(_LOOK_SECONDS)
+        if any(time.monotonic() - began > seconds for began in list(_STEPS.values())):
+            os._exit(EXIT_STUCK)
 
 
 def end_with_parent(parent: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
+from exporter.core.children import watched_step
 from exporter.core.errors import UserInputError
 from exporter.execution.deployment import CPU, CUDA_DEFAULTS, PROVIDERS, Deployment
 
@@ -59,7 +60,8 @@ def open_session(
     """
     given = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
     given = str(given) if isinstance(given, Path) else given
-    session = ort.InferenceSession(given, options, providers=session_providers(deployment))
+    with watched_step():
+        session = ort.InferenceSession(given, options, providers=session_providers(deployment))
     check_providers(session.get_providers(), deployment)
     return session
 

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from exporter.core.children import watched_step
 from exporter.core.errors import OnnxStoppedError
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -44,6 +45,16 @@ def run_session(
     Raises:
         Exception: what onnxruntime raises.
     """
+    with watched_step():
+        return _run(session, names, feeds, options)
+
+
+def _run(
+    session: ort.InferenceSession,
+    names: Sequence[str] | None,
+    feeds: Mapping[str, np.ndarray],
+    options: ort.RunOptions | None,
+) -> list[np.ndarray]:
     kinds = {value.name: value.type for value in session.get_outputs()}
     wanted = list(kinds) if names is None else list(names)
     coarse = {value.name for value in session.get_inputs() if value.type == _FOREIGN}

@@ -189,17 +189,25 @@ def _stopped(path: Path, what: str, step: str, *, raise_it: str = "") -> Artifac
 
 
 def stopped(
-    path: Path, *, signal_number: int | None = None, limits: Limits | None = None
+    path: Path,
+    *,
+    signal_number: int | None = None,
+    limits: Limits | None = None,
+    stuck: bool = False,
 ) -> ArtifactError:
     """Why a process in which a whole command looks at a file was ended, in words.
 
     Args:
-        signal_number: of what it died. limits: the one of the memory that it came to.
+        signal_number: of what it died. limits: those that it had. stuck: it came to the one of
+            a step's time, and not to that of memory.
     """
     if signal_number is not None:
         why = " (the system was short of memory, or somebody ended it)" * (signal_number == 9)
         return _stopped(path, f"died of {_signal(signal_number)}{why}", "was at work on it")
     held = limits or Limits()
+    if stuck:
+        what = f"was not through a step after {held.step_seconds:g} s"
+        return _stopped(path, what, "was at work on it", raise_it=SECONDS)
     what = f"took more than the {(held.bytes or 0) / 2**30:.1f} GiB of memory that {held.why}"
     return _stopped(path, what, "was at work on it", raise_it=MEMORY)
 

@@ -256,6 +256,21 @@ def test_memory_without_end_is_stopped(
     assert "0.1 GiB of memory that EXPORT_VERIFY_TRIAL_GIB allows" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["init"], ["check", "--onnx"]])
+def test_a_loop_without_end_is_stopped(
+    command: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXPORT_VERIFY_TRIAL_SECONDS", "2")
+    assert main([*command, str(files.endless(tmp_path / "endless.onnx"))]) == 2
+    said = capsys.readouterr().err
+    assert "not through a step after 2 s" in said
+    assert "EXPORT_VERIFY_TRIAL_SECONDS" in said
+
+
 def test_digests_of_other_pipelines_do_not_move():
     """What a golden carries: new keys count only where they are used."""
     tiny = load_pipeline(Path(__file__).parents[2] / "pipelines" / "silero_vad_tiny.yaml")

@@ -22,6 +22,8 @@ KINDS: Mapping[str, tuple[Make, int]] = {
     "verify": (onnx_files.verify, 5),
     "golden check": (onnx_files.golden_check, 5),
     "debug": (onnx_files.debug, 4),
+    "alone": (onnx_files.alone, 4),
+    "manifest": (plain_files.manifest_file, 4),
 }
 
 

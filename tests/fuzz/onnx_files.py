@@ -75,3 +75,12 @@ def debug(draw: Random, corpus: Path, work: Path) -> Attempt:
     layer = draw.choice((["--layer", "blocks.0.inner"], ["--layer", "conv"], ["--all"], []))
     words = ["debug", *_toy(corpus, work), "--onnx", str(path), *layer]
     return Attempt(argv=[*words, "--bundles", str(work / "bundles")], folder=work)
+
+
+def alone(draw: Random, corpus: Path, work: Path) -> Attempt:
+    """``init FILE.onnx`` and ``check --onnx``: nothing but the file is known."""
+    path = edited(draw, corpus, work)
+    words = draw.choice(
+        (["init", str(path), "-o", str(work / "x.yaml")], ["check", "--onnx", str(path)])
+    )
+    return Attempt(argv=[*words, "-q"], folder=work)

@@ -288,3 +288,31 @@ def _other_arrays(draw: Random, data: bytes) -> bytes:
                 new()
             )
     return save(arrays)
+
+
+def manifest_file(draw: Random, corpus: Path, work: Path) -> Attempt:
+    """A manifest of recordings: its lines as trees, or its bytes."""
+    shutil.copy(corpus / AUDIO / "mono.wav", work)
+    lines = [
+        {"audio": "mono.wav", "text": "good morning", "speaker": "ann", "noise_db": 10},
+        {"audio_filepath": "mono.wav", "duration": 0.1, "id": 3, "tags": {"room": "small"}},
+        {"audio": "mono.wav", "inputs": {"language": "zh"}, "expect_empty": True},
+    ]
+    path = work / "manifest.jsonl"
+    if draw.random() < 0.7:
+        at = draw.randrange(len(lines))
+        texts = [as_json(changed_tree(draw, x) if i == at else x) for i, x in enumerate(lines)]
+        path.write_text("\n".join(texts), errors="surrogatepass")
+    else:
+        path.write_bytes(changed_bytes(draw, "\n".join(map(json.dumps, lines)).encode()))
+
+    def read() -> None:
+        from exporter.cases.audio import read_waveform
+        from exporter.cases.manifest import read_manifest
+
+        for utterance in read_manifest(path):
+            read_waveform(utterance.audio, 16000)
+
+    system = ROOT / "pipelines" / "systems" / "whisper_tiny.yaml"
+    argv = ["run", str(system), "--trust", "--manifest", str(path), "-q"]
+    return Attempt(argv=[*argv, "--output-dir", str(work / "out")], call=read, folder=work)

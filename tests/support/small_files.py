@@ -132,3 +132,22 @@ def waveform(path: Path) -> Path:
         "audio_len": (TensorProto.INT64, ["n0"]),
     }
     return save(path, nodes, given, ["level"], weights)
+
+
+def endless(path: Path) -> Path:
+    """y = x, behind a loop that does not end."""
+    node, info = helper.make_node, helper.make_tensor_value_info
+    body = helper.make_graph(
+        [node("Identity", ["on"], ["still"]), node("Add", ["held", "one"], ["more"])],
+        "body",
+        [info("i", TensorProto.INT64, []), info("on", TensorProto.BOOL, []),
+         info("held", TensorProto.FLOAT, [])],
+        [info("still", TensorProto.BOOL, []), info("more", TensorProto.FLOAT, [])],
+    )  # fmt: skip
+    nodes = [
+        node("ReduceMax", ["x"], ["first"], keepdims=0),
+        node("Loop", ["", "true", "first"], ["last"], body=body),
+        node("Add", ["x", "last"], ["y"]),
+    ]
+    weights = {"true": np.array(True), "one": np.array(1, np.float32)}
+    return save(path, nodes, {"x": (TensorProto.FLOAT, ["n", 3])}, ["y"], weights)
