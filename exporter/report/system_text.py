@@ -80,7 +80,13 @@ def print_system(
     head = Text(shorten(report.headline, 600), "bold")
     title = Text(f" {report.verdict.upper()} ", style)
     console.print(
-        Panel(head, title=title, title_align="left", subtitle=report.name, border_style=style)
+        Panel(
+            head,
+            title=title,
+            title_align="left",
+            subtitle=Text(printable(report.name)),
+            border_style=style,
+        )
     )
     if quiet:
         return
@@ -102,7 +108,13 @@ def _graphs(report: SystemReport) -> Table:
         strains = [calls.verdict.strain for calls in held if calls.verdict.strain is not None]
         strain = f"{figure(max(strains))} of its limit" if strains else ""
         own = Text(graph.verdict, VERDICT_STYLES.get(graph.verdict, "bold red"))
-        table.add_row(Text(graph.name), own, str(graph.calls), strain, Text(graph.folder))
+        table.add_row(
+            Text(printable(graph.name)),
+            own,
+            str(graph.calls),
+            strain,
+            Text(printable(graph.folder)),
+        )
     return table
 
 
@@ -112,14 +124,16 @@ def _results(report: SystemReport, console: Console) -> None:
         word = held.verdict.verdict
         told = shorten(held.verdict.reason, 200)
         own = Text(word, VERDICT_STYLES.get(word, "bold red"))
-        table.add_row(Text(held.case), Text(held.deployment), own, Text(told))
+        table.add_row(Text(printable(held.case)), Text(printable(held.deployment)), own, Text(told))
     console.print(table)
     for held in report.results:
         if held.text is not None and held.verdict.verdict == Status.PASS.value:
-            console.print(Text(f"{held.case}: {shorten(held.text, 300)}"))
+            console.print(Text(f"{printable(held.case)}: {shorten(held.text, 300)}"))
         for errors in held.errors:
             if errors.alignment:
-                console.print(Text(f"{held.case}, {errors.unit} errors {errors.rate:.4g}"))
+                console.print(
+                    Text(f"{printable(held.case)}, {errors.unit} errors {errors.rate:.4g}")
+                )
                 for line in errors.alignment.splitlines()[:12]:
                     console.print(Text(f"    {shorten(line, 200)}"))
 

@@ -56,7 +56,7 @@ class Rows:
     def __init__(self, folder: Path, origin: dict[str, str]):
         self._path = folder / ROWS
         self._origin = origin
-        self.done: dict[int, str] = Field(default_factory=dict)
+        self.done: dict[int, str] = {}
         self._take_up()
         self.taken_up = len(self.done)
 
