@@ -50,6 +50,7 @@ FLOORS = (
         "google ml_dtypes numpy onnx onnx_ir onnxscript onnxsim pydantic safetensors torch",
     ),
     floor("interpret", "interpret", "numba numpy torch"),
+    floor("features", "features", "numpy soundfile torch"),
     floor("execution", "execution", "ml_dtypes numpy onnx onnxruntime safetensors torch"),
     floor("joining", "joining", "numpy onnx"),
     floor("build", "build", "onnx onnx_ir torch"),

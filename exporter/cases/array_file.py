@@ -54,7 +54,19 @@ def read_array(path: Path, key: str | None) -> np.ndarray:
     Raises:
         UserInputError: the file cannot be read, has no such key, or needs one to be named.
     """
-    kind = _KINDS.get(path.suffix.lower())
+    return _one_of(path, _KINDS.get(path.suffix.lower()), key)
+
+
+def read_kaldi(path: Path, key: str | None = None) -> np.ndarray:
+    """One matrix or vector of a Kaldi archive, or of a file of one without a key, any ending.
+
+    Raises:
+        UserInputError: as ``read_array``.
+    """
+    return _one_of(path, _KINDS[".ark"], key)
+
+
+def _one_of(path: Path, kind: _Kind | None, key: str | None) -> np.ndarray:
     if kind is None:
         raise _DOOR.bad(path, f"'{path.suffix}' is no ending that says how")
     data = _DOOR.bytes(path)
@@ -162,13 +174,22 @@ _SAFETENSORS = {
 
 
 def _ark_keys(data: bytes) -> list[str]:
-    return list(_ark_entries(data))
+    return [] if _has_no_key(data) else list(_ark_entries(data))
+
+
+def _has_no_key(data: bytes) -> bool:
+    """A matrix in a file by itself, as ``copy-matrix`` writes it; it is held against its size."""
+    if not data.startswith(b"\0B") and not data[:64].lstrip().startswith(b"["):
+        return False
+    if _ark_end(data, 0, "the matrix") != len(data):
+        raise ValueError("something stands behind the matrix")
+    return True
 
 
 def _ark(data: bytes, key: str) -> np.ndarray:
     from kaldiio import matio
 
-    start = _ark_entries(data)[key]
+    start = _ark_entries(data)[key] if key else 0
     stream = io.BytesIO(data[start:])
     found = _MATRIX.match(data, start)
     if found is None:

@@ -2,8 +2,9 @@
 
 Conversion to float32: integers are divided by two to the number of their bits minus one (int16:
 ``/ 32768``, int24: ``/ 8388608``, 8-bit WAV is unsigned and is shifted to be signed first), so
-they lie in [-1, 1); floats are taken as they are, even beyond 1. Nothing is resampled, mixed
-down or normalised: what the user's own preparation should do is not guessed. A WAV that is
+they lie in [-1, 1); floats are taken as they are, even beyond 1. Nothing is resampled unless the
+case says so, and nothing mixed down or normalised: what the user's own preparation should do is not
+guessed. A WAV that is
 shorter than its header says is read as far as it goes, since programs that write to a pipe leave
 such headers.
 """
@@ -46,7 +47,19 @@ def read_waveform(path: str | Path, sample_rate_hz: int) -> np.ndarray:
         AudioError: the file is missing, not audio, damaged, empty, not mono, of another sample
             rate, or has NaN or infinite samples.
     """
-    path = Path(path)
+    return _read(Path(path), sample_rate_hz)[0]
+
+
+def read_any_rate(path: str | Path) -> tuple[np.ndarray, int]:
+    """The same of a recording at any sample rate, with its rate in Hz.
+
+    Raises:
+        AudioError: as ``read_waveform``, but for the rate.
+    """
+    return _read(Path(path), None)
+
+
+def _read(path: Path, sample_rate_hz: int | None) -> tuple[np.ndarray, int]:
     where = str(path)
     if not is_regular(path):
         kind = "is a folder" if path.is_dir() else "does not exist"
@@ -71,11 +84,12 @@ def read_waveform(path: str | Path, sample_rate_hz: int) -> np.ndarray:
             where=where,
             remedy=f"mix it down: sox {path.name} mono.wav remix -",
         )
-    if found_hz != sample_rate_hz:
+    if sample_rate_hz is not None and found_hz != sample_rate_hz:
         raise AudioError(
             f"is sampled at {found_hz} Hz, the pipeline takes {sample_rate_hz} Hz",
             where=where,
-            remedy=f"resample it: sox {path.name} -r {sample_rate_hz} resampled.wav",
+            remedy=f"resample it: sox {path.name} -r {sample_rate_hz} resampled.wav; or declare it:"
+            f" audio: {{file: {path.name}, input: NAME, resample: sinc}}",
         )
     if len(samples) == 0:
         raise AudioError("holds no samples", where=where, remedy="give a recording with sound")
@@ -95,4 +109,4 @@ def read_waveform(path: str | Path, sample_rate_hz: int) -> np.ndarray:
             where=where,
             remedy="repair the recording; a float WAV was probably written by a broken program",
         )
-    return waveform
+    return waveform, found_hz

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter.cases.audio import read_waveform
+from exporter.cases.audio import read_any_rate, read_waveform
+from exporter.cases.resample import sinc
 from exporter.config.inputs import Case
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import BATCH_NAMES, TensorSpec
@@ -68,13 +69,22 @@ def recorded_input(
     )
 
 
-def recorded_array(path: Path, spec: TensorSpec, sample_rate_hz: int, rows: int) -> np.ndarray:
+def recorded_array(
+    path: Path, spec: TensorSpec, sample_rate_hz: int, rows: int, *, resample: bool = False
+) -> np.ndarray:
     """The recording as ``spec`` wants it: every axis but that of the samples is 1 or ``rows``.
+
+    Args:
+        resample: bring another sample rate to the pipeline's; without it, it is refused.
 
     Raises:
         AudioError: it cannot be used, see ``read_waveform``.
     """
-    samples = read_waveform(path, sample_rate_hz)
+    if resample:
+        found, found_hz = read_any_rate(path)
+        samples = found if found_hz == sample_rate_hz else sinc(found, found_hz, sample_rate_hz)
+    else:
+        samples = read_waveform(path, sample_rate_hz)
     along = _samples_axis(spec)
     shape = [rows if isinstance(size, str) else 1 for size in spec.shape]
     shape[along] = len(samples)

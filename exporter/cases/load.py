@@ -89,7 +89,10 @@ def _load(pipeline: Pipeline, specs: Mapping[str, TensorSpec], position: int) ->
     sizes = {**example_sizes(pipeline), **_sizes(specs, arrays)}
     if recorded is not None and config.recording is not None:
         rows = max([1, *(n for axis, n in _sizes(specs, arrays).items() if axis in BATCH_NAMES)])
-        array = recorded_array(config.recording, recorded, pipeline.sample_rate_hz, rows)
+        array = recorded_array(
+            *(config.recording, recorded, pipeline.sample_rate_hz, rows),
+            resample=config.resample is not None,
+        )
         arrays[recorded.name] = array
         places[recorded.name] = pipeline.where(*where, "audio")
         taken = "" if recorded.name == WAVEFORM else f" as '{recorded.name}'"

@@ -188,6 +188,12 @@ class Audio(Section):
 
     file: Path = Field(strict=False, description="a mono recording at the pipeline's sample rate")
     input: str = Field(description="the input of floats that takes its samples")
+    resample: Literal["sinc"] | None = Field(
+        default=None,
+        description="how a recording at another rate comes to the pipeline's, outside of the graph:"
+        " a windowed sinc, as torchaudio's; null: it is refused",
+        exclude_if=lambda way: way is None,  # digests without it stay what they were
+    )
 
 
 class FileInput(Section):
@@ -245,6 +251,11 @@ class Case(Section):
     def recording(self) -> Path | None:
         """The recording of this case, if it has one."""
         return self.audio.file if isinstance(self.audio, Audio) else self.audio
+
+    @property
+    def resample(self) -> str | None:
+        """How the recording is brought to the pipeline's sample rate; None: it has it."""
+        return self.audio.resample if isinstance(self.audio, Audio) else None
 
     @property
     def recorded_input(self) -> str | None:

@@ -238,7 +238,7 @@ class Pipeline(Section):
                 found = case.recording.is_file()
                 digest = sha256_of(case.recording) if found else "missing"
                 named = case.recorded_input
-                dumped["audio"] = digest if named is None else {"file": digest, "input": named}
+                dumped["audio"] = digest if named is None else {**dumped["audio"], "file": digest}
             for name, held in case.files.items():
                 digest = sha256_of(held.file) if held.file.is_file() else "missing"
                 dumped["inputs"][name] = {"file": digest, "key": held.key}

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from exporter.cases.array_file import read_kaldi
 from exporter.core.errors import WeightsError
 from exporter.core.reading import Door
 
@@ -15,6 +16,12 @@ _DOOR = Door(
     error=WeightsError,
     says="cannot read the normalisation statistics",
     remedy="give the am.mvn text file of the checkpoint",
+    most_bytes=16 << 20,
+)
+_SUMS = Door(
+    error=WeightsError,
+    says="cannot be read as statistics of features",
+    remedy="give FunASR's am.mvn, Kaldi's cmvn.ark or cmvn stats, or WeNet's global_cmvn",
     most_bytes=16 << 20,
 )
 
@@ -71,6 +78,45 @@ def read_am_mvn(path: str | Path) -> tuple[Tensor, Tensor]:
     if len(shift) != len(scale):
         raise _malformed(f"{len(shift)} shifts but {len(scale)} scales", path, None)
     return torch.from_numpy(shift), torch.from_numpy(scale)
+
+
+def read_statistics(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read fixed statistics in any of the forms that toolkits write.
+
+    FunASR's ``am.mvn``; Kaldi's accumulated sums, ``[2, D + 1]``, binary or text, with a key or
+    without (``compute-cmvn-stats``); WeNet's JSON of the same sums.
+
+    Returns:
+        shift ``[D]`` and scale ``[D]``, float64: ``(x + shift) * scale``.
+
+    Raises:
+        UserInputError: the file is none of these, or its sums are no statistics.
+    """
+    path = Path(path)
+    head = _SUMS.bytes(path)[:4096].lstrip()
+    if head.startswith(b"<"):
+        shift, scale = read_am_mvn(path)
+        return shift.double().numpy(), scale.double().numpy()
+    if head.startswith(b"{"):
+        held = _SUMS.json(path)
+        try:
+            sums = np.array(held["mean_stat"], np.float64)
+            squares = np.array(held["var_stat"], np.float64)
+            count = float(held["frame_num"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _SUMS.bad(path, "mean_stat, var_stat and frame_num are not there") from error
+    else:
+        table = read_kaldi(path).astype(np.float64)
+        if table.ndim != 2 or len(table) != 2 or table.shape[1] < 2:
+            raise _SUMS.bad(path, f"shape {list(table.shape)} is not [2, D + 1]")
+        sums, squares, count = table[0, :-1], table[1, :-1], float(table[0, -1])
+    if sums.ndim != 1 or sums.shape != squares.shape or not count > 0:
+        raise _SUMS.bad(path, "its sums have other sizes, or no frames were counted")
+    mean = sums / count
+    variance = squares / count - mean * mean
+    if not np.isfinite(mean).all() or not (variance > 0).all():
+        raise _SUMS.bad(path, "a variance is not above zero")
+    return -mean, 1.0 / np.sqrt(variance)
 
 
 def seeded_cmvn(dim: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -56,6 +56,7 @@ class KaldiFbank(nn.Module):
         super().__init__()
         self.num_mels = num_mels
         self.sample_rate_hz = sample_rate_hz
+        self.window = window
         self.frame_samples = int(sample_rate_hz * frame_length_ms / 1000)
         self.shift_samples = int(sample_rate_hz * frame_shift_ms / 1000)
         if self.frame_samples < 2 or self.shift_samples < 1:

@@ -1,0 +1,30 @@
+"""A recording at another sample rate, brought to that of a pipeline outside of the graph."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def sinc(waveform: np.ndarray, from_hz: int, to_hz: int, *, zeros: int = 6) -> np.ndarray:
+    """Windowed sinc with a Hann window, rolled off at 0.99, as ``torchaudio.functional.resample``.
+
+    Args:
+        waveform: ``[N]``. zeros: zero crossings on either side.
+
+    Returns:
+        ``[ceil(N * to_hz / from_hz)]`` float64. Source: J. O. Smith, Digital Audio Resampling,
+        https://ccrma.stanford.edu/~jos/resample.
+    """
+    common = math.gcd(from_hz, to_hz)
+    down, up = from_hz // common, to_hz // common
+    base = min(down, up) * 0.99
+    width = math.ceil(zeros * down / base)
+    index = np.arange(-width, width + down) / down
+    at = (index[None, :] - np.arange(up)[:, None] / up) * base
+    at = np.clip(at, -zeros, zeros)
+    kernels = np.sinc(at) * np.cos(at * np.pi / zeros / 2) ** 2 * base / down
+    padded = np.pad(waveform.astype(np.float64), (width, width + down))
+    rows = np.lib.stride_tricks.sliding_window_view(padded, kernels.shape[1])[::down]
+    return (rows @ kernels.T).reshape(-1)[: math.ceil(up * len(waveform) / down)]
