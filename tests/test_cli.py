@@ -29,7 +29,7 @@ def failing(monkeypatch):
     """Make ``list`` end with an error."""
 
     def install(error: BaseException) -> None:
-        def callback() -> None:
+        def callback(**given: object) -> None:
             raise error
 
         from exporter.commands import list as list_command

@@ -28,6 +28,7 @@ from torch import nn
 import exporter
 from exporter.cache.entry import canonical
 from exporter.config import Pipeline
+from exporter.core.runtimes import installed_runtimes
 from exporter.graph.capture_digest import capture_digest
 from exporter.graph.legacy.fall_back import FallBack
 from exporter.graph.module_digest import module_state
@@ -72,6 +73,7 @@ def key_parts(
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that make the files, and the kind of machine."""
     found = {name: _version(name) for name in _VERSIONED}
+    found |= installed_runtimes()
     return {**found, "python": platform.python_version(), "machine": platform.machine()}
 
 

@@ -8,7 +8,7 @@ to be described; any guess would be wrong for a model that looks them up.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,15 +124,22 @@ def length_axis(pipeline: Pipeline, name: str) -> str | None:
     ``x_lengths`` (``x_lens``, ``x_length``, ``x_len``) are of ``x`` or ``xs``; ``lengths``, and
     those of a name that no input has, of the only other input that has such an axis.
     """
+    shapes = {key: spec.shape for key, spec in pipeline.inputs.items()}
+    measured = counted_input(name, shapes)
+    if measured is None:
+        return None
+    return next((size for size in reversed(shapes[measured]) if isinstance(size, str)), None)
+
+
+def counted_input(name: str, shapes: Mapping[str, Sequence[int | str]]) -> str | None:
+    """The input whose steps another one counts, by its name; None where it counts nothing."""
     match = _COUNTS.fullmatch(name)
     if match is None:
         return None
+    known = {key: shape for key, shape in shapes.items() if key != name}
     stem = match["stem"] or ""
-    known = {key: spec for key, spec in pipeline.inputs.items() if key != name}
-    measured = known.get(stem) or known.get(f"{stem}s")
-    if measured is None:
-        long = [spec for spec in known.values() if sum(isinstance(s, str) for s in spec.shape) > 1]
-        measured = long[0] if len(long) == 1 else None
-    if measured is None:
-        return None
-    return next((size for size in reversed(measured.shape) if isinstance(size, str)), None)
+    for key in (stem, f"{stem}s"):
+        if key in known:
+            return key
+    long = [key for key, held in known.items() if sum(isinstance(s, str) for s in held) > 1]
+    return long[0] if len(long) == 1 else None

@@ -49,6 +49,18 @@ golden_dir_option = click.option(
 )
 
 
+format_option = click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="json: all of it on standard output, for programs.",
+)
+junit_option = click.option(
+    "--junit", type=click.Path(path_type=Path), help="Write JUnit XML there."
+)
+
+
 def _cases_option(text: str) -> Callable[[F], F]:
     return click.option(
         "--case",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from exporter.core.disk import refuse_undecodable
 from exporter.core.errors import EXIT_PARITY_FAILED, UserInputError
@@ -13,6 +16,16 @@ from exporter.core.output_folder import check_output_folder
 if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
     from exporter.config.system import System
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """How a command shows what it found: the options of the same names."""
+
+    output_format: str = "text"
+    junit: Path | None = None
+    quiet: bool = False
+    verbose: bool = False
 
 
 def is_a_system(path: str) -> bool:
@@ -26,17 +39,22 @@ def is_a_system(path: str) -> bool:
 def run_a_system(
     path: str,
     options: RunOptions,
+    shown: Shown,
     *,
     manifest: Path | None = None,
     files: Mapping[str, Path] | None = None,
-    quiet: bool = False,
-    verbose: bool = False,
 ) -> int:
     """Run a system, print what was found, and return the exit code.
 
     Raises:
         UserInputError: YAML, options or files cannot be used.
     """
+    if shown.junit is not None:
+        raise UserInputError(
+            "--junit is for a single pipeline, and this is a system of graphs",
+            where=path,
+            remedy="leave it out; --format json holds all of a system's report",
+        )
     system = _opened(path, options)
     for name in files or {}:
         if name not in system.pipelines:
@@ -49,9 +67,13 @@ def run_a_system(
 
     folder = system_folder(system, options)
     check_output_folder(folder, keep=False)
-    with Progress(quiet=quiet, verbose=verbose) as progress:
+    as_json = shown.output_format == "json"
+    with Progress(quiet=shown.quiet or as_json, verbose=shown.verbose) as progress:
         report = run_system(system, options, progress=progress, files=files, manifest=manifest)
-    print_system(report, folder=folder, quiet=quiet)
+    if as_json:
+        click.echo(report.model_dump_json(indent=1))
+    else:
+        print_system(report, folder=folder, quiet=shown.quiet)
     return report.exit_code if report.exit_code else _clean(report.verdict)
 
 

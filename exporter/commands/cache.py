@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
+from exporter.commands import _options as common
 from exporter.core.errors import EXIT_PASS
 
 _UNIT = 1e9
@@ -21,11 +24,24 @@ def command() -> None:
 
 
 @command.command()
-def info() -> int:
+@common.format_option
+def info(output_format: str) -> int:
     """Where the cache lies, how full it is, and what it holds."""
     from exporter.cache.store import open_store
 
     store = open_store()
+    if output_format == "json":
+        held = (
+            None
+            if store is None
+            else [
+                {"key": e.key, "bytes": e.bytes, "made": e.made, "used": e.used_at, "of": e.label}
+                for e in store.entries()
+            ]
+        )
+        place = None if store is None else str(store.root)
+        click.echo(json.dumps({"folder": place, "exports": held}, indent=1, default=str))
+        return EXIT_PASS
     if store is None:
         click.echo("the cache is off")
         return EXIT_PASS

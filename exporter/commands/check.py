@@ -10,6 +10,8 @@ import click
 
 from exporter.commands import _options as common
 from exporter.commands._child import in_a_child
+from exporter.commands._show import on_github, show_on_github
+from exporter.core.files import write_text
 from exporter.parity.status import Status
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
     help="A contract, declared or not. Repeatable.  [default: all that PIPELINE declares]",
 )
 @click.option("--thorough", is_flag=True, help="More sizes, orders and cases, whatever they cost.")
-@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@click.option("--json", "as_json", is_flag=True, hidden=True, help="As --format json.")
+@common.format_option
+@common.junit_option
 @common.run_options("case output_dir weights threads trust")
 @common.verbosity_options
 def command(
@@ -50,6 +54,8 @@ def command(
     contracts: tuple[str, ...],
     thorough: bool,
     as_json: bool,
+    output_format: str,
+    junit: Path | None,
     options: RunOptions,
     quiet: bool,
     verbose: bool,
@@ -61,6 +67,8 @@ def command(
     nothing of PyTorch is known of; what cannot be asked of a file is said. Exits 0 when all
     required contracts pass.
     """
+    as_json = as_json or output_format == "json"
+    common.junit_place(junit)
     if (pipeline_path is None) == (onnx_path is None):
         raise click.UsageError("Give PIPELINE, or --onnx FILE.")
     if inputs_path is not None and onnx_path is None:
@@ -80,12 +88,20 @@ def command(
 
     from exporter.flows.check import check, contracts_exit_code, left_out
     from exporter.flows.init_file import described_pipeline
+    from exporter.report.github import contract_annotations, contracts_summary
+    from exporter.report.junit import render_contracts_junit
     from exporter.report.progress import Progress
 
     with Progress(quiet=quiet or as_json, verbose=verbose) as progress:
         if pipeline is None:
             pipeline = described_pipeline(cast(Path, onnx_path), progress)
         records = check(pipeline, contracts or None, options, progress=progress, thorough=thorough)
+    if junit is not None:
+        write_text(junit, render_contracts_junit(pipeline.name, records))
+    if on_github():
+        annotations = list(contract_annotations(records, pipeline.name, str(given or onnx_path)))
+        summary = contracts_summary(records, pipeline.name)
+        show_on_github(annotations, summary, "json" if as_json else "text")
     if as_json:
         rows = [record.model_dump(mode="json") for record in records]
         click.echo(json.dumps(rows, indent=1, allow_nan=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     help="Folder for the bundles.  [default: debug/ in the run's folder]",
 )
 @common.run_options("case output_dir weights provider threads memory_budget trust")
+@common.format_option
 @common.verbosity_options
 def command(
     pipeline_path: str,
@@ -45,6 +47,7 @@ def command(
     issue: bool,
     bundles: Path | None,
     options: RunOptions,
+    output_format: str,
     quiet: bool,
     verbose: bool,
 ) -> int:
@@ -67,11 +70,11 @@ def command(
     )
 
     from exporter.debugging.readme import render_issue
-    from exporter.debugging.show import print_debugged
+    from exporter.debugging.show import debugged_json, print_debugged
     from exporter.flows.debug import debug
     from exporter.report.progress import Progress
 
-    with Progress(quiet=quiet or issue, verbose=verbose) as progress:
+    with Progress(quiet=quiet or issue or output_format == "json", verbose=verbose) as progress:
         result = debug(
             pipeline,
             options,
@@ -81,7 +84,9 @@ def command(
             all_culprits=all_culprits,
             bundles=bundles,
         )
-    if issue and result.diagnoses:
+    if output_format == "json":
+        click.echo(json.dumps(debugged_json(result), indent=1, default=str))
+    elif issue and result.diagnoses:
         for found in result.diagnoses:
             click.echo(render_issue(result.pair, found))
     else:

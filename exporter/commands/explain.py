@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -12,7 +13,8 @@ from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 
 @click.command()
 @click.argument("report_path", metavar="REPORT", type=click.Path(path_type=Path))
-def command(report_path: Path) -> int:
+@common.format_option
+def command(report_path: Path, output_format: str) -> int:
     """Say in sentences what REPORT (a report.json, or its folder) found.
 
     Exits 0 when it could be read, whatever its verdict; 1 when a file beside it is not the one
@@ -31,6 +33,17 @@ def command(report_path: Path) -> int:
 
     saved = read_report(report_path)
     report = held_against_files(saved, report_path)
+    code = EXIT_PARITY_FAILED if len(report.checks) > len(saved.checks) else EXIT_PASS
+    if output_format == "json":
+        held = {
+            "verdict": report.verdict,
+            "headline": report.headline,
+            "found": findings(report),
+            "next": next_steps(report),
+            "not_checked": report.not_checked,
+        }
+        click.echo(json.dumps(held, indent=1))
+        return code
     click.echo(f"{verdict_line(report)}: {printable(report.pipeline.name)}")
     click.echo(printable(report.headline))
     for title, lines in (
@@ -42,4 +55,4 @@ def command(report_path: Path) -> int:
             click.echo(f"\n{title}")
         for line in lines:
             click.echo(f"  {line}")
-    return EXIT_PARITY_FAILED if len(report.checks) > len(saved.checks) else EXIT_PASS
+    return code

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from exporter.commands import _options as common
+from exporter.commands._show import on_github, show_on_github
 from exporter.core.disk import writable_folder
 from exporter.core.errors import EXIT_PASS, GoldenError
-from exporter.core.files import append_text, write_text
+from exporter.core.files import write_text
 
 if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
-
-format_option = click.option(
-    "--format", "output_format", type=click.Choice(["text", "json"]), default="text"
-)
 
 
 @click.group()
@@ -80,8 +76,8 @@ def record(
     help="The file to check.  [default: the run folder's model.onnx, or a new export]",
 )
 @common.run_options("golden_dir output_dir golden_cases threads provider weights trust")
-@format_option
-@click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML there.")
+@common.format_option
+@common.junit_option
 @common.verbosity_options
 def check(
     pipeline_path: str,
@@ -122,19 +118,16 @@ def check(
         click.echo("\n".join(lines[:1] if quiet else lines))
     if junit is not None:
         write_text(junit, shown.golden_junit(outcome))
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        # A program that reads JSON from standard output must not find annotations in it.
-        for line in shown.golden_annotations(outcome, pipeline_path):
-            click.echo(line, err=output_format == "json")
-        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            append_text(Path(summary), shown.golden_summary(outcome))
+    if on_github():
+        annotations = shown.golden_annotations(outcome, pipeline_path)
+        show_on_github(annotations, shown.golden_summary(outcome), output_format)
     return outcome.exit_code
 
 
 @command.command()
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@format_option
+@common.format_option
 def diff(old: Path, new: Path, output_format: str) -> int:
     """Compare two goldens (folders): facts, outputs, layers.
 
@@ -153,7 +146,7 @@ def diff(old: Path, new: Path, output_format: str) -> int:
 
 @command.command(name="list")
 @common.golden_dir_option
-@format_option
+@common.format_option
 def list_(golden_dir: Path, output_format: str) -> int:
     """Show the goldens of a folder; one that was tampered with makes it exit 2."""
     import json

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from exporter.commands import _options as common
+from exporter.commands._show import show_report
 
 
 @click.command()
@@ -16,12 +17,22 @@ from exporter.commands import _options as common
     type=click.FloatRange(min=1, min_open=True),
     help="Times float32 PyTorch's own error that ONNX may be off.  [default: the report's]",
 )
+@common.format_option
+@common.junit_option
 @common.verbosity_options
-def command(report_path: Path, factor: float | None, quiet: bool, verbose: bool) -> int:
+def command(
+    report_path: Path,
+    factor: float | None,
+    output_format: str,
+    junit: Path | None,
+    quiet: bool,
+    verbose: bool,
+) -> int:
     """Judge the figures in REPORT (a report.json, or its folder) with other limits.
 
     What no limit moves stays as it was found. The files beside REPORT must be those that it judged.
     """
+    common.junit_place(junit)
     if report_path.is_dir():
         report_path = report_path / "report.json"
     common.require_file(report_path, "REPORT", "run the pipeline first, or give its report.json")
@@ -29,9 +40,15 @@ def command(report_path: Path, factor: float | None, quiet: bool, verbose: bool)
     from exporter.flows.judge import rejudge
     from exporter.report.beside import held_against_files
     from exporter.report.schema import read_report
-    from exporter.report.terminal import print_report
 
     report = held_against_files(read_report(report_path), report_path)
     report = rejudge(report, factor=factor)
-    print_report(report, output_dir=report_path.parent, verbose=verbose, quiet=quiet)
+    show_report(
+        report,
+        folder=report_path.parent,
+        output_format=output_format,
+        junit=junit,
+        quiet=quiet,
+        verbose=verbose,
+    )
     return report.exit_code

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
+from exporter.commands import _options as common
 from exporter.core.errors import ConfigError
 
 _BESIDE_PACKAGE = Path(__file__).resolve().parents[2] / "pipelines"
 
 
 @click.command()
-def command() -> None:
+@common.format_option
+def command(output_format: str) -> None:
     """Show the models that a pipeline can name, and the pipelines in pipelines/."""
     from exporter.models import MODELS
 
+    if output_format == "json":
+        folder = pipelines_folder()
+        paths = sorted(folder.glob("*.yaml")) if folder else []
+        held = {"models": sorted(MODELS), "pipelines": {str(p): _summary(p) for p in paths}}
+        click.echo(json.dumps(held, indent=1))
+        return
     click.echo("models (model.kind in a pipeline)")
     for name in sorted(MODELS):
         click.echo(f"  {name}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from exporter.commands import _options as common
-from exporter.commands._system import is_a_system, only_of_systems, run_a_system
+from exporter.commands._show import show_report
+from exporter.commands._system import Shown, is_a_system, only_of_systems, run_a_system
 
 if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
@@ -24,27 +25,45 @@ if TYPE_CHECKING:
 @common.run_options(
     "output_dir cases all_cases audio weights provider threads memory_budget golden_dir cache trust"
 )
+@common.format_option
+@common.junit_option
 @common.verbosity_options
 def command(
-    pipeline_path: str, options: RunOptions, manifest: Path | None, quiet: bool, verbose: bool
+    pipeline_path: str,
+    options: RunOptions,
+    manifest: Path | None,
+    output_format: str,
+    junit: Path | None,
+    quiet: bool,
+    verbose: bool,
 ) -> int:
     """Export PIPELINE as one ONNX graph and judge every stage and layer of it.
 
     PIPELINE may be a system of several graphs: then each is, and all of them under their driver.
 
-    Exits 0 when everything that the pipeline declares ran and passed.
+    Exits 0 when everything that the pipeline declares ran and passed. On GitHub Actions it also
+    prints annotations and writes a job summary.
     """
+    common.junit_place(junit)
     if is_a_system(pipeline_path):
-        return run_a_system(pipeline_path, options, manifest=manifest, quiet=quiet, verbose=verbose)
+        shown = Shown(output_format=output_format, junit=junit, quiet=quiet, verbose=verbose)
+        return run_a_system(pipeline_path, options, shown, manifest=manifest)
     if manifest is not None:
         raise only_of_systems("--manifest", pipeline_path)
     pipeline = common.open_pipeline(pipeline_path, options)
 
     from exporter.flows.run import run
     from exporter.report.progress import Progress
-    from exporter.report.terminal import print_report
 
-    with Progress(quiet=quiet, verbose=verbose) as progress:
+    with Progress(quiet=quiet or output_format == "json", verbose=verbose) as progress:
         report = run(pipeline, options, progress=progress)
-    print_report(report, output_dir=options.folder(pipeline), verbose=verbose, quiet=quiet)
+    show_report(
+        report,
+        folder=options.folder(pipeline),
+        output_format=output_format,
+        junit=junit,
+        quiet=quiet,
+        verbose=verbose,
+        file=pipeline_path,
+    )
     return report.exit_code

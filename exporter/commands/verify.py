@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from exporter.commands import _options as common
-from exporter.commands._system import is_a_system, named_files, run_a_system
+from exporter.commands._show import show_report
+from exporter.commands._system import Shown, is_a_system, named_files, run_a_system
 from exporter.core.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -32,19 +33,28 @@ if TYPE_CHECKING:
     " changed is listed, and numbers judge.",
 )
 @common.run_options("output_dir cases all_cases audio weights provider threads memory_budget trust")
+@common.format_option
+@common.junit_option
 @common.verbosity_options
 def command(
     pipeline_path: str,
     onnx_paths: tuple[str, ...],
     changed_on_purpose: bool,
     options: RunOptions,
+    output_format: str,
+    junit: Path | None,
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Judge an ONNX file against PIPELINE, layer by layer where its taps are known."""
+    """Judge an ONNX file against PIPELINE, layer by layer where its taps are known.
+
+    On GitHub Actions it also prints annotations and writes a job summary.
+    """
+    common.junit_place(junit)
     if is_a_system(pipeline_path):
         files = named_files(onnx_paths)
-        return run_a_system(pipeline_path, options, files=files, quiet=quiet, verbose=verbose)
+        shown = Shown(output_format=output_format, junit=junit, quiet=quiet, verbose=verbose)
+        return run_a_system(pipeline_path, options, shown, files=files)
     pipeline = common.open_pipeline(pipeline_path, options)
     if len(onnx_paths) > 1:
         raise UserInputError("--onnx: a pipeline is one file", remedy="give the option once")
@@ -53,12 +63,19 @@ def command(
 
     from exporter.flows.verify import verify
     from exporter.report.progress import Progress
-    from exporter.report.terminal import print_report
 
-    with Progress(quiet=quiet, verbose=verbose) as progress:
+    with Progress(quiet=quiet or output_format == "json", verbose=verbose) as progress:
         report = verify(
             pipeline, onnx_path, options, progress=progress, changed_on_purpose=changed_on_purpose
         )
     folder = options.folder(pipeline) / "verify"
-    print_report(report, output_dir=folder, verbose=verbose, quiet=quiet)
+    show_report(
+        report,
+        folder=folder,
+        output_format=output_format,
+        junit=junit,
+        quiet=quiet,
+        verbose=verbose,
+        file=pipeline_path,
+    )
     return report.exit_code

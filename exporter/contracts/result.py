@@ -80,6 +80,7 @@ class ContractResult:
             observed=self.observed,
             limit=self.limit,
             where=None if self.where is None else str(self.where),
+            source="" if self.where is None else self.where.source,
             advice=self.advice,
             reason=self.reason,
             required=required,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from exporter.cases.defaults import counted_input
 from exporter.contracts.locate.recorder import raised_in
 from exporter.contracts.memo import Memo, digest_of
 from exporter.contracts.onnx_side import OnnxSide
@@ -99,6 +100,14 @@ class Target:
                 for suffix in ("_mask", "_lengths")
                 if f"{spec.name}{suffix}" in names
             }
+        if not self.lengths:
+            shapes = {spec.name: spec.shape for spec in self.inputs}
+            counts = {
+                counted_input(spec.name, shapes): spec.name
+                for spec in self.inputs
+                if "int" in spec.dtype and len(spec.shape) == 1
+            }
+            self.lengths = {key: name for key, name in counts.items() if key is not None}
         if self.batch is None:
             # Rows that come in groups of several are no items of their own.
             found = [

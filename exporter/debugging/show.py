@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -42,6 +44,32 @@ def print_debugged(
         console.print(_text(f"{len(result.waiting)} more culprit(s), see --all: {names}{more}"))
     for remark in result.remarks:
         console.print(_text(f"note: {remark}", "dim"))
+
+
+def debugged_json(result: Debugged) -> dict[str, Any]:
+    """The findings of each layer and where its bundle lies, for programs."""
+    return {
+        "layers": [
+            {
+                "layer": found.layer.name,
+                "findings": [
+                    {
+                        "kind": finding.kind,
+                        "text": finding.text,
+                        "op": finding.op,
+                        "tap": finding.tap,
+                        "source": finding.source,
+                        "node": finding.node,
+                    }
+                    for finding in found.findings
+                ],
+                "bundle": str(bundle.folder),
+            }
+            for found, bundle in zip(result.diagnoses, result.bundles, strict=True)
+        ],
+        "waiting": list(result.waiting),
+        "remarks": list(result.remarks),
+    }
 
 
 def _print_layer(

@@ -97,6 +97,9 @@ def resized(
                 value = value.index_select(at, torch.arange(size) % value.shape[at])
         found[name] = value
     for name, (owner, at) in lengths.items():
+        rows = sizes.get((owner, 0))
+        if rows is not None and (name, 0) not in sizes:
+            found[name] = found[name][torch.arange(rows) % found[name].shape[0]]
         size = sizes.get((owner, at))
         if size is not None:
             before = values[owner].shape[at]
@@ -118,18 +121,19 @@ def lengths_of(values: Values) -> dict[str, Place]:
             if owner == name or other.dim() < 2 or other.shape[0] != value.shape[0]:
                 continue
             at = [n for n in range(1, other.dim()) if other.shape[n] == int(value.max())]
-            if at:
-                found.setdefault(name, (owner, at[0]))
+            if at and (name not in found or name.startswith(owner)):
+                found[name] = (owner, at[0])
     return found
 
 
-def find_axes(mover: Mover) -> tuple[FoundAxis, ...]:
-    """All sizes of the example that may vary."""
+def find_axes(mover: Mover, fixed: frozenset[Place] = frozenset()) -> tuple[FoundAxis, ...]:
+    """All sizes of the example that may vary, but for those that are ``fixed``."""
     _out_of_one(mover)
     groups: dict[int, list[Place]] = {}
     for name, value in mover.values.items():
         for at, size in enumerate(value.shape):
-            if size > 1:
+            # One length per row: it goes with the rows, also where nobody reads it.
+            if size > 1 and (name, at) not in fixed and name not in mover.lengths:
                 groups.setdefault(size, []).append((name, at))
     found: list[tuple[tuple[Place, ...], int]] = []
     for places in groups.values():
@@ -140,7 +144,11 @@ def find_axes(mover: Mover) -> tuple[FoundAxis, ...]:
     }
     found.sort(key=lambda item: order[item[0][0]])
     taken: set[str] = set()
-    return tuple(_named(mover, places, step, taken) for places, step in found)
+    axes: list[FoundAxis] = []
+    for places, step in found:
+        counts = [(n, 0) for n, (owner, _) in mover.lengths.items() if (owner, 0) in places]
+        axes.append(_named(mover, (*places, *counts), step, taken))
+    return tuple(axes)
 
 
 def given_axes(mover: Mover, given: Mapping[str, object]) -> tuple[FoundAxis, ...]:

@@ -55,12 +55,14 @@ def draft_of(
     outputs: Sequence[str] | None = None,
     draws: Mapping[str, Mapping[str, Any]] | None = None,
     said: Mapping[str, str] | None = None,
+    fixed: frozenset[Place] = frozenset(),
 ) -> Draft:
     """Run a module on its example and at other sizes.
 
     Args:
         dynamic_axes: as torch.onnx.export takes them; None: they are found.
         outputs: names for what it returns, in order; None: its own, else ``output``.
+        draws, said: of inputs of which more is known. fixed: sizes that are not to vary.
 
     Raises:
         ModelError: it does not run on the example.
@@ -72,7 +74,7 @@ def draft_of(
     found = output_names(returned, list(values)) if outputs is None else tuple(outputs)
     lengths = lengths_of(values)
     mover = Mover(subject.run, values, lengths)
-    axes = find_axes(mover) if dynamic_axes is None else given_axes(mover, dynamic_axes)
+    axes = find_axes(mover, fixed) if dynamic_axes is None else given_axes(mover, dynamic_axes)
     drawn = {name: draw_like(value) for name, value in values.items() if name not in lengths}
     return Draft(
         values=mover.values,

@@ -49,6 +49,24 @@ def check_provider(name: str) -> str:
     return name
 
 
+def tried_providers() -> dict[str, str]:
+    """Every provider that a pipeline can name: "" where a session was made on it, else why not."""
+    built, present = set(ort.get_available_providers()), present_providers()
+    found = {}
+    for name, full in PROVIDERS.items():
+        if full not in built:
+            found[name] = "this build of onnxruntime has it not"
+        elif name not in present:
+            found[name] = "there is no such device here"
+        else:
+            try:
+                _try(name)
+                found[name] = ""
+            except UserInputError as error:
+                found[name] = error.render()
+    return found
+
+
 @cache
 def _try(name: str) -> None:
     """Make the smallest session on a provider, once per process.

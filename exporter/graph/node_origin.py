@@ -15,6 +15,13 @@ import onnx
 _PREFIX = "pkg.torch.onnx."
 _NO_MODULE = "_empty_nn_module_stack"
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_TORCH = re.compile(r"(site|dist)-packages/torch/")
+_CALLERS = (
+    "exporter/models/binding.py",
+    "exporter/graph/named_graph.py",
+    "exporter/draft/values.py",
+)
+"""Where this package calls a user's module; in front of it there is nothing of the user's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +77,17 @@ def _texts(written: str | None) -> list[str]:
 
 
 def source_of_trace(trace: str) -> str:
-    """``file:line`` of a stack trace's innermost frame, relative to its package; "" without one."""
-    frames = _FRAME.findall(trace)
-    frames = [frame for frame in frames if "/torch/fx/" not in frame[0]]
+    """``file:line`` of the user's statement in a stack trace; "" without one.
+
+    That is the innermost frame that is neither torch's nor what calls a user's module here; the
+    innermost of all where the module itself is torch's. Relative to its package.
+    """
+    frames = [frame for frame in _FRAME.findall(trace) if "/torch/fx/" not in frame[0]]
     if not frames:
         return ""
-    return short_place(*frames[-1])
+    outside = [frame for frame in frames if not _TORCH.search(frame[0])]
+    users = [frame for frame in outside if not frame[0].endswith(_CALLERS)]
+    return short_place(*(users or frames)[-1])
 
 
 def short_place(path: str, line: str | int | None) -> str:

@@ -56,7 +56,16 @@ def default_memory_budget() -> int:
     More would not be faster: smaller windows use memory again that is there already.
     """
     try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        total = total_memory()
     except (ValueError, OSError):
         total = 8 << 30
     return max(128 << 20, min(1 << 30, total // 48))
+
+
+def total_memory() -> int:
+    """Bytes of this machine's memory.
+
+    Raises:
+        ValueError, OSError: the system does not tell.
+    """
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

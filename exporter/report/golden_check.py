@@ -20,6 +20,7 @@ from exporter.golden.outcome import (
     status_of,
 )
 from exporter.parity.status import Status
+from exporter.report.github import annotation
 from exporter.report.junit import render_golden_junit
 from exporter.report.safe_text import figure, markdown, printable, times
 from exporter.report.schema import GoldenRecord
@@ -184,22 +185,12 @@ def golden_annotations(outcome: CheckOutcome, file: str) -> list[str]:
         if record.verdict != Status.PASS.value:
             title = f"golden {outcome.pipeline}, {record.case}: {record.state}"
             text = "\n".join(part for part in (record.reason, record.advice) if part)
-            lines.append(_command("error", file, title, text))
+            lines.append(annotation("error", file, title, text))
     if not lines and outcome.environment:
         title = f"golden {outcome.pipeline}: environment moved"
         text = f"the numbers are {outcome.numbers}; {_environment(outcome)}"
-        lines.append(_command("warning", file, title, text))
+        lines.append(annotation("warning", file, title, text))
     return lines
-
-
-def _command(kind: str, file: str, title: str, text: str) -> str:
-    """A workflow command; what would end it or start another is escaped."""
-    body = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    pairs = []
-    for key, value in (("file", file), ("title", title)):
-        safe = value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-        pairs.append(f"{key}={safe.replace(':', '%3A').replace(',', '%2C')}")
-    return f"::{kind} {','.join(pairs)}::{body}"
 
 
 def golden_summary(outcome: CheckOutcome) -> str:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as Xml
 from exporter.parity.status import Status, holds, is_good
 from exporter.report.advice import next_steps
 from exporter.report.safe_text import figure, printable
-from exporter.report.schema import GoldenRecord, Report
+from exporter.report.schema import ContractRecord, GoldenRecord, Report
 
 
 def render_junit(report: Report) -> str:
@@ -35,6 +35,20 @@ def render_golden_junit(pipeline: str, records: Sequence[GoldenRecord]) -> str:
     return _document(pipeline, cases, None)
 
 
+def render_contracts_junit(pipeline: str, records: Sequence[ContractRecord]) -> str:
+    """Return JUnit XML of contracts that were checked on their own."""
+    cases = [_contract_case(pipeline, record) for record in records]
+    if not cases:
+        cases = [_case(pipeline, "contract", "contracts", "not run", "nothing was checked")]
+    return _document(pipeline, cases, None)
+
+
+def _contract_case(pipeline: str, held: ContractRecord) -> Xml.Element:
+    detail = ". ".join(s for s in (held.where, held.reason, held.advice) if s)
+    label = f"{held.name} [{held.side}]"
+    return _case(pipeline, "contract", label, held.verdict, detail, required=held.required)
+
+
 def _document(pipeline: str, cases: Sequence[Xml.Element], total: float | None) -> str:
     suite = Xml.Element("testsuite")
     suite.extend(cases)
@@ -58,9 +72,7 @@ def _cases(report: Report) -> Iterator[Xml.Element]:
         needed = report.policy.required
         yield _case(name, "link", link.name, verdict, link.reason, required=needed)
     for held in report.contracts:
-        detail = ". ".join(s for s in (held.where, held.reason, held.advice) if s)
-        label = f"{held.name} [{held.side}]"
-        yield _case(name, "contract", label, held.verdict, detail, required=held.required)
+        yield _contract_case(name, held)
     for check in report.checks:
         yield _case(name, "check", check.code, check.verdict, check.reason, required=check.required)
     for golden in report.golden:

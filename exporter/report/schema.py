@@ -116,6 +116,7 @@ class ContractRecord(Record):
     observed: str | None = None
     limit: str | None = None
     where: str | None = None
+    source: str = Field(default="", description="file:line of what breaks it, if known")
     advice: str | None = None
     reason: str = ""
     required: bool = True

@@ -1,0 +1,55 @@
+"""The line that a layer is said to stand at is the user's, not that of torch's own layer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from exporter.graph.named_graph import NamedGraph
+from exporter.graph.node_origin import source_of_trace
+from exporter.graph.program import source_of
+
+HERE = "/home/me/model/encoder.py"
+TORCH = "/env/lib/python3.11/site-packages/torch/nn/modules/linear.py"
+UPSTREAM = "/env/lib/python3.11/site-packages/funasr/models/encoder.py"
+GLUE = "/src/exporter/models/binding.py"
+
+
+def trace(*frames: tuple[str, int]) -> str:
+    return "\n".join(f'  File "{file}", line {line}, in forward\n    x' for file, line in frames)
+
+
+@pytest.mark.parametrize(
+    ("frames", "found"),
+    [
+        ([(HERE, 12), (HERE, 6), (TORCH, 134)], "me/model/encoder.py:6"),
+        ([(UPSTREAM, 40), (TORCH, 134)], "funasr/models/encoder.py:40"),
+        ([(GLUE, 97), (TORCH, 134)], "torch/nn/modules/linear.py:134"),
+        ([(GLUE, 97), (HERE, 3)], "me/model/encoder.py:3"),
+        ([("/home/me/torch/nn/mine.py", 5), (TORCH, 134)], "torch/nn/mine.py:5"),
+        ([], ""),
+    ],
+)
+def test_the_innermost_frame_outside_of_torch_is_the_source(frames, found):
+    assert source_of_trace(trace(*frames)) == found
+
+
+class Block(nn.Module):
+    """Torch's layers in a container of torch's."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.LayerNorm(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Any."""
+        return self.layers(x)
+
+
+def test_every_layer_of_a_real_capture_stands_at_a_line_of_the_module():
+    graph = NamedGraph(Block(), inputs=["x"], returns=["y"], outputs=["y"])
+    program = torch.export.export(graph, (torch.randn(2, 4),), strict=False)
+    sources = {source_of(n) for n in program.graph.nodes if n.op == "call_function"}
+    line = Block.forward.__code__.co_firstlineno + 2
+    assert sources == {f"tests/graph/test_source_lines.py:{line}"}
