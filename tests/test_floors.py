@@ -86,7 +86,7 @@ LIGHT = frozenset(
 )
 RUNS_FILES = frozenset(
     f"golden.{name}"
-    for name in ("check", "compare_graph", "compare_interface", "observe", "record")
+    for name in ("check", "compare_graph", "compare_interface", "observe", "record", "record_file")
 )
 """The part of a light floor that opens ONNX files; the rest of it judges what is saved."""
 COMPILED = "parity.compiled_loops"

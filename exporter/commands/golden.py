@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from exporter.commands import _options as common
+from exporter.commands._child import in_a_child
 from exporter.commands._show import on_github, show_on_github
 from exporter.core.disk import writable_folder
 from exporter.core.errors import EXIT_PASS, GoldenError
 from exporter.core.files import write_text
 
 if TYPE_CHECKING:
+    from exporter.config import Pipeline
     from exporter.config.run_options import RunOptions
 
 
@@ -29,7 +32,14 @@ def command() -> None:
 
 
 @command.command()
-@common.pipeline_argument
+@click.argument("pipeline_path", metavar="[PIPELINE]", type=click.Path(), required=False)
+@click.option(
+    "--onnx",
+    "onnx_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Record what this file gives, of which nobody has the PyTorch; the golden is marked.",
+)
 @click.option("--reason", required=True, help="Why; kept in the manifest.")
 @click.option(
     "--from-run", is_flag=True, help="Take the run in the output folder instead of a new one."
@@ -37,15 +47,30 @@ def command() -> None:
 @common.run_options("golden_dir output_dir golden_cases threads weights trust")
 @common.verbosity_options
 def record(
-    pipeline_path: str,
+    pipeline_path: str | None,
+    onnx_path: Path | None,
     reason: str,
     from_run: bool,
     options: RunOptions,
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Run PIPELINE and, if everything agrees, record its golden (all cases by default)."""
-    pipeline = common.open_pipeline(pipeline_path, options)
+    """Run PIPELINE and, if everything agrees, record its golden (all cases by default).
+
+    A PIPELINE that 'init' wrote of a file, or --onnx FILE, records what that file gives.
+    """
+    if pipeline_path is None and onnx_path is None:
+        raise click.UsageError("Give PIPELINE, or --onnx FILE, or both.")
+    if onnx_path is not None:
+        common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
+    pipeline = None
+    if pipeline_path is not None:
+        pipeline = common.open_pipeline(pipeline_path, options, writes=False)
+        pipeline = pipeline if onnx_path is None else common.with_file(pipeline, onnx_path)
+    file = onnx_path if pipeline is None else pipeline.file_alone
+    if file is not None:
+        return _record_file(file, pipeline, reason, options, quiet, verbose)
+    pipeline = common.open_pipeline(str(pipeline_path), options)
     writable_folder(options.golden_dir, "--golden-dir", keep=False)
 
     from exporter.flows import golden as golden_flow
@@ -61,6 +86,36 @@ def record(
     was = "replaced" if replaced else "recorded"
     click.echo(
         f"{was} {folder}: {len(golden.cases)} cases, {len(golden.taps)} layers' values,"
+        f" {golden_bytes(folder):,} bytes, sha256 {golden.digest[:12]}"
+    )
+    return EXIT_PASS
+
+
+def _record_file(
+    file: Path,
+    pipeline: Pipeline | None,
+    reason: str,
+    options: RunOptions,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    code = in_a_child(file)
+    if code is not None:
+        return code
+    writable_folder(options.golden_dir, "--golden-dir", keep=False)
+
+    from exporter.flows.golden import record_file
+    from exporter.flows.init_file import described_pipeline
+    from exporter.golden.store import golden_bytes
+    from exporter.golden.values import NOT_VOUCHED
+    from exporter.report.progress import Progress
+
+    with Progress(quiet=quiet, verbose=verbose) as progress:
+        pipeline = pipeline or described_pipeline(file, progress)
+        golden = record_file(pipeline, options, reason=reason, progress=progress)
+    folder = options.golden_dir / pipeline.name
+    click.echo(
+        f"recorded {folder} ({NOT_VOUCHED}): {len(golden.cases)} cases, {len(golden.taps)} values,"
         f" {golden_bytes(folder):,} bytes, sha256 {golden.digest[:12]}"
     )
     return EXIT_PASS
@@ -144,6 +199,12 @@ def diff(old: Path, new: Path, output_format: str) -> int:
     return EXIT_PARITY_FAILED if found.moved else EXIT_PASS
 
 
+def _judged(row: Mapping[str, Any]) -> str:
+    from exporter.golden.values import NOT_VOUCHED
+
+    return f"judged {row['verdict']}" if row["vouched"] else NOT_VOUCHED
+
+
 @command.command(name="list")
 @common.golden_dir_option
 @common.format_option
@@ -173,6 +234,7 @@ def list_(golden_dir: Path, output_format: str) -> int:
                 "bytes": golden_bytes(folder),
                 "reason": golden.reason,
                 "verdict": golden.judged["verdict"],
+                "vouched": golden.vouched,
                 "sha256": golden.digest,
             }
         )
@@ -183,7 +245,7 @@ def list_(golden_dir: Path, output_format: str) -> int:
     for row in rows if output_format == "text" else ():
         text = row.get("problem") or (
             f"{len(row['cases'])} cases, {row['taps']} layers' values, {row['bytes']:,} bytes,"
-            f" judged {row['verdict']}, sha256 {row['sha256'][:12]}: {row['reason']}"
+            f" {_judged(row)}, sha256 {row['sha256'][:12]}: {row['reason']}"
         )
         click.echo(f"{row['name']:<28} {text}")
     return code

@@ -34,11 +34,16 @@ Specs = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenFile:
-    """A file alone, opened: what it takes and gives at several sizes was seen by running it."""
+    """A file alone, opened: what it takes and gives at several sizes was seen by running it.
+
+    Attributes:
+        inputs: as the YAML has them. specs: as contracts see them, and outputs.
+    """
 
     path: Path
     graph: GraphIndex
     module: FileModule
+    inputs: tuple[TensorSpec, ...]
     specs: Specs
 
 
@@ -60,7 +65,13 @@ def open_file_alone(pipeline: Pipeline, threads: int = 0) -> OpenFile:
     module = FileModule(
         path, graph, tuple(pipeline.inputs), pipeline.outputs, pipeline.model.names, threads
     )
-    return OpenFile(path=path, graph=graph, module=module, specs=file_specs(pipeline, module))
+    return OpenFile(
+        path=path,
+        graph=graph,
+        module=module,
+        inputs=input_specs(pipeline),
+        specs=file_specs(pipeline, module),
+    )
 
 
 def check_file(
@@ -75,7 +86,7 @@ def check_file(
     with progress.stage("open the file") as stage:
         opened = open_file_alone(pipeline, deployment.threads)
         stage.result(f"{len(opened.graph.nodes)} nodes")
-    cases = load_cases(pipeline, input_specs(pipeline), choose_cases(pipeline, options.cases))
+    cases = load_cases(pipeline, opened.inputs, choose_cases(pipeline, options.cases))
     target = target_of_file(
         pipeline,
         opened.graph,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.disk import writable_folder
-from exporter.core.errors import ExportVerifyError, GoldenError
+from exporter.core.errors import ExportVerifyError, GoldenError, UserInputError
 from exporter.core.stages import Stages
 from exporter.flows.golden_file import changed_since, present_file
 from exporter.golden.outcome import CheckOutcome, State
@@ -66,6 +66,8 @@ def _checked(
     folder, run_folder = options.golden_dir / pipeline.name, options.folder(pipeline)
     file = onnx
     notes: tuple[str, ...] = ()
+    if file is None and pipeline.file_alone is not None:
+        file = pipeline.file_alone
     if file is None and exists(folder):
         file, notes = present_file(pipeline, options, progress)
     outcome = check_golden(
@@ -79,6 +81,9 @@ def _checked(
         options=options.words(pipeline),
         try_first=onnx is not None,
     )
+    if outcome.problem is State.MISSING and pipeline.file_alone is not None:
+        words = ["export-verify", "golden", "record", pipeline.file]
+        return replace(outcome, advice=f"{shlex.join(words)} --reason TEXT")
     if outcome.problem is State.MISSING:
         return _with_candidate(outcome, pipeline, folder, options, progress)
     return replace(outcome, notes=(*notes, *outcome.notes))
@@ -112,8 +117,49 @@ def record(
     writable_folder(folder.parent, "golden folder")
     if folder.exists():
         writable_folder(folder, "golden folder")
+    if pipeline.file_alone is not None:
+        raise UserInputError(
+            "this pipeline is an ONNX file alone", remedy="record_file records what a file gives"
+        )
     with options.taken(pipeline, progress):
         return _recorded(pipeline, options, folder, reason, from_run, progress)
+
+
+def record_file(
+    pipeline: Pipeline,
+    options: RunOptions,
+    *,
+    reason: str,
+    progress: Stages | None = None,
+) -> Golden:
+    """Record what an ONNX file alone gives; the golden is marked as not vouched for by PyTorch.
+
+    Raises:
+        ArtifactError, ConfigError, GoldenError: the file, its YAML, or what it gives is no good.
+    """
+    from exporter.flows.check_file import open_file_alone
+    from exporter.golden.record_file import golden_of_file
+    from exporter.golden.store import read_golden, write_golden
+
+    progress = progress or Progress(quiet=True)
+    folder = options.golden_dir / pipeline.name
+    writable_folder(folder.parent, "golden folder")
+    with progress.stage("open the file") as stage:
+        opened = open_file_alone(pipeline, options.threads or 0)
+        stage.result(f"{len(opened.graph.nodes)} nodes")
+    with progress.stage("record golden") as stage:
+        golden = golden_of_file(
+            pipeline,
+            opened.graph,
+            opened.inputs,
+            reason=reason,
+            replaces=read_golden(folder).digest if exists(folder) else "",
+            cases=options.cases,
+            threads=options.threads,
+            progress=progress.phase,
+        )
+        stage.result(f"{len(golden.cases)} cases, {len(golden.taps)} values")
+        return write_golden(golden, folder)
 
 
 def _recorded(

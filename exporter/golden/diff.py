@@ -70,6 +70,7 @@ def _facts(old: Golden, new: Golden) -> list[tuple[str, str, str]]:
             "graph digest": golden.graph_digest[:12],
             "weights": f"{golden.weights['source']} {str(golden.weights['digest'])[:12]}",
             "reason": golden.reason,
+            "vouched for by": "PyTorch" if golden.vouched else "nobody: a file gave it",
             "tool": golden.tool_version,
             **_flat("environment", golden.environment),
             **_flat("run", golden.run),

@@ -121,6 +121,7 @@ class CheckOutcome:
         environment: what has changed; said apart from the numbers.
         structure: differences of the graph to the one that was judged at recording.
         structure_decides: False when a package that makes the graph has another version now.
+        vouched: False for a golden that was recorded from a file alone.
         notes: facts that decide nothing.
         advice: what to do next.
     """
@@ -136,6 +137,7 @@ class CheckOutcome:
     max_ambiguous: int = 0
     problem: State | None = None
     reason: str = ""
+    vouched: bool = True
     notes: tuple[str, ...] = ()
     advice: str = ""
 

@@ -12,6 +12,10 @@ from exporter.core.tensors import PlannedTap, TensorSpec
 from exporter.golden.sketch import BUCKETS, DIGEST_BYTES, STATS, Sketch
 
 FORMAT = 1
+VOUCHED_BY, FILE_ITSELF = "vouched_by", "the file itself"
+"""Entry of ``judged`` in a golden that no PyTorch has vouched for."""
+NOT_VOUCHED = "not vouched for by PyTorch"
+"""How such a golden is marked wherever it is shown."""
 
 
 Dim = int | str | None
@@ -145,6 +149,11 @@ class Golden:
     cases: tuple[GoldenCase, ...]
     interface: Interface | None = None
     digest: str = field(default="")
+
+    @property
+    def vouched(self) -> bool:
+        """True where PyTorch gave the values; False for what a file gave of itself."""
+        return self.judged.get(VOUCHED_BY) != FILE_ITSELF
 
     def case(self, name: str) -> GoldenCase | None:
         """A case by name."""

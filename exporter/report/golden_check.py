@@ -19,6 +19,7 @@ from exporter.golden.outcome import (
     State,
     status_of,
 )
+from exporter.golden.values import NOT_VOUCHED
 from exporter.parity.status import Status
 from exporter.report.github import annotation
 from exporter.report.junit import render_golden_junit
@@ -37,7 +38,7 @@ def golden_records(outcome: CheckOutcome) -> list[GoldenRecord]:
                 state=outcome.state.value,
                 verdict=status_of(outcome.state).value,
                 moved=[],
-                reason=outcome.reason,
+                reason="; ".join([*_mark(outcome), *filter(None, [outcome.reason])]),
                 advice=outcome.advice or None,
             )
         ]
@@ -62,7 +63,7 @@ def _record(outcome: CheckOutcome, case: CaseOutcome) -> GoldenRecord:
         first_layer=layer_name(first) if first else None,
         observed=first.observed if first else worst.observed if worst else None,
         limit=first.limit if first else worst.limit if worst else None,
-        reason="; ".join(_sentences(outcome, case)),
+        reason="; ".join([*_mark(outcome), *_sentences(outcome, case)]),
         advice=outcome.advice or None,
     )
 
@@ -74,14 +75,22 @@ def golden_headline(outcome: CheckOutcome) -> str:
     case = max(outcome.cases, key=lambda held: ORDER.index(held.state))
     if outcome.state in GOOD:
         count = f"{len(outcome.cases)} case(s)"
-        return f"golden '{outcome.pipeline}' {outcome.state.value}: {count} as recorded"
+        marked = "".join(f", {text}" for text in _mark(outcome))
+        return f"golden '{outcome.pipeline}' {outcome.state.value}: {count} as recorded{marked}"
     bad = sum(held.state not in GOOD for held in outcome.cases)
     more = f" (and {bad - 1} more case(s))" if bad > 1 else ""
     said = [
         *(f"output '{move.name}' {move.reason}" for move in case.outputs[:1]),
         *([_first_layer(case.first)] if case.first is not None else []),
     ]
-    return f"golden '{case.case}' {case.state.value}: {'; '.join(said) or case.reason}{more}"
+    marked = "".join(f" ({text})" for text in _mark(outcome))
+    what = "; ".join(said) or case.reason
+    return f"golden '{case.case}' {case.state.value}: {what}{more}{marked}"
+
+
+def _mark(outcome: CheckOutcome) -> list[str]:
+    """What stands beside every verdict of a golden that a file gave of itself."""
+    return [] if outcome.vouched else [NOT_VOUCHED]
 
 
 def _first_layer(first: LayerMove) -> str:
@@ -113,7 +122,8 @@ def _environment(outcome: CheckOutcome) -> str:
 
 def golden_lines(outcome: CheckOutcome) -> list[str]:
     """Lines for a terminal; numbers and environment are said apart."""
-    lines = [f"golden {outcome.pipeline}: {outcome.state.value}"]
+    marked = "".join(f" ({text})" for text in _mark(outcome))
+    lines = [f"golden {outcome.pipeline}: {outcome.state.value}{marked}"]
     if outcome.reason:
         lines.append(f"  {outcome.reason}")
     if outcome.cases:
@@ -198,6 +208,7 @@ def golden_summary(outcome: CheckOutcome) -> str:
     lines = [
         f"### Golden {markdown(outcome.pipeline)}: {markdown(outcome.state.value)}",
         "",
+        *(f"{markdown(text)}." for text in _mark(outcome)),
         f"Environment: {markdown(_environment(outcome) or 'as recorded')}. "
         f"Graph: {markdown(_structure(outcome))}.",
         "",
