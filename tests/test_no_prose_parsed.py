@@ -69,7 +69,6 @@ FOREIGN: dict[str, str] = {
     "joining/interface_inputs.py:_size": "names of axes in a file of somebody else's",
     "joining/interface_inputs.py:_values": "names of inputs in a file of somebody else's",
     "graph/node_origin.py:_scopes": "torch's exporter: name and class of a module, in metadata",
-    "graph/program.py:_apart": "torch: names of its higher-order operators",
     "graph/torch_refusal.py:refusal_of": _TORCH,
     "graph/torch_refusal.py:freezes_an_axis": _TORCH,
     "graph/torch_refusal.py:lacks_kernel": _TORCH,

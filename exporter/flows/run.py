@@ -258,6 +258,9 @@ def _not_checked(built: Built, result: ChainResult) -> Iterator[str]:
             "sizes at which a trace does not hold: torch.export would have found them; here some"
             " were tried (see the notes)"
         )
+    inside = sum(len(block.ops) for op in built.program.ops for block in op.blocks())
+    if inside:
+        yield f"{inside} values inside of loops and branches: what these give is compared"
     if built.simplified and not result.culprits:
         yield (
             "layers of exported.onnx: its outputs only (its layers are walked when one of"

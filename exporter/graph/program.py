@@ -28,13 +28,34 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Ops that are run by another op: one way of a ``cond``, one turn of a loop.
+
+    Attributes:
+        inputs: names that its operands have inside. outputs: what it returns, ``Ref`` or scalars.
+    """
+
+    inputs: tuple[str, ...]
+    ops: tuple[Op, ...]
+    outputs: tuple[Any, ...]
+
+    def refs(self) -> Iterator[str]:
+        """Names that are read inside and made outside."""
+        made = set(self.inputs)
+        for op in self.ops:
+            yield from (name for name in op.refs() if name not in made)
+            made.add(op.name)
+        yield from (name for name in _refs_in(self.outputs) if name not in made)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Op:
     """One call of the program.
 
     Attributes:
         name: name of its value; the ONNX exporter gives the ONNX value the same name.
         target: ``aten.linear.default``, ``operator.getitem``, ``math.ceil`` ...
-        args, kwargs: scalars, ``Ref``, dtypes, and (nested) tuples of these.
+        args, kwargs: scalars, ``Ref``, dtypes, ``Block``, and (nested) tuples of these.
         kind: "tensor", "tensors" (a tuple, read through getitem) or "size" (an integer).
         dtype: numpy name of a tensor's dtype; "int64" for a size that is an integer; "" else.
         module, module_class, source: where in the model it was called.
@@ -62,6 +83,10 @@ class Op:
     def refs(self) -> Iterator[str]:
         """Names that this op reads, in order, with repetitions."""
         return iter(self._refs)
+
+    def blocks(self) -> Iterator[Block]:
+        """What it runs, of a branch or a loop."""
+        return (arg for arg in self.args if isinstance(arg, Block))
 
     @property
     def tap(self) -> Tap:
@@ -129,6 +154,8 @@ def renamed_ops(program: Program, names: Mapping[str, str]) -> Program:
 def _refs_in(value: Any) -> Iterator[str]:
     if isinstance(value, Ref):
         yield value.name
+    elif isinstance(value, Block):
+        yield from value.refs()
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from _refs_in(item)
@@ -167,7 +194,7 @@ def from_exported(
                 ops.append(op)
         elif node.op == "output":
             outputs = tuple(arg.name for arg in node.args[0])
-        elif node.op != "placeholder":
+        elif node.op != "placeholder" and not (is_block(node) and _is_run_by_known(node)):
             raise StageError(
                 "capture", f"'{node.name}': {node.op} nodes are not supported", remedy=_apart(node)
             )
@@ -225,32 +252,6 @@ def _check_writes(exported: torch.export.ExportedProgram) -> None:
             )
     what = f"the model writes to {', '.join(written)} while it runs"
     raise StageError("capture", what, remedy=remedy)
-
-
-def _apart(node: torch.fx.Node) -> str | None:
-    """What to do about a part of a graph that is a graph of its own."""
-    for user in node.users:
-        at = source_of(user)
-        where = f" ({at})" if "/" in at else ""
-        if "while_loop" in str(user.target):
-            return (
-                f"a while_loop{where} is a graph of its own, of which no layer could be compared:"
-                " write it out, a step per turn, where their number is known; else export one turn"
-                " and loop outside, with what it hands on as 'states'"
-            )
-        if "cond" in str(user.target):
-            return (
-                f"a cond{where} is two graphs of which one runs: compute both and choose with"
-                " torch.where"
-            )
-        if getattr(user.target, "namespace", "") == "higher_order":
-            return (
-                f"what torch calls {user.target}{where} is a graph of its own, of which no layer"
-                " could be compared: write it out with plain operators; where it is a loop over an"
-                " axis, take a recurrent layer of torch.nn, or export one turn and loop outside,"
-                " with what it hands on as 'states'"
-            )
-    return None
 
 
 def _relabelled(op: Op, labels: Mapping[str, str]) -> Op:
@@ -316,6 +317,8 @@ def target_name(target: Any) -> str:
     """Stable name of a call target: ``aten.add.Tensor``, ``operator.mul``, ``torch.sym_max``."""
     if isinstance(target, torch._ops.OpOverload):
         return str(target)
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return f"higher_order.{target.name()}"
     module = getattr(target, "__module__", "") or ""
     name = getattr(target, "__name__", str(target))
     return f"{module.lstrip('_')}.{name}"
@@ -323,13 +326,58 @@ def target_name(target: Any) -> str:
 
 def _encode(node: torch.fx.Node, arg: Any) -> Any:
     if isinstance(arg, torch.fx.Node):
-        return Ref(arg.name)
+        return block_of(arg) if is_block(arg) else Ref(arg.name)
     if isinstance(arg, (tuple, list)):
         return tuple(_encode(node, item) for item in arg)
     plain = (int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
     if arg is None or isinstance(arg, plain):
         return arg
     raise StageError("capture", f"'{node.name}': argument of type {type(arg).__name__}")
+
+
+_RUN_BLOCKS = frozenset({"cond", "while_loop", "scan"})
+
+
+def _is_run_by_known(node: torch.fx.Node) -> bool:
+    return all(getattr(user.target, "__name__", "") in _RUN_BLOCKS for user in node.users)
+
+
+def _apart(node: torch.fx.Node) -> str | None:
+    """What to do about a part of a graph that is a graph of its own."""
+    for user in node.users:
+        if getattr(user.target, "namespace", "") == "higher_order":
+            at = source_of(user)
+            where = f" ({at})" if "/" in at else ""
+            return (
+                f"what torch calls {user.target}{where} is a graph of its own, of which no layer"
+                " could be compared: write it out with plain operators; where it is a loop over an"
+                " axis, take a recurrent layer of torch.nn, or export one turn and loop outside,"
+                " with what it hands on as 'states'"
+            )
+    return None
+
+
+def is_block(node: torch.fx.Node) -> bool:
+    """Whether a node of a program stands for a graph of its own."""
+    return node.op == "get_attr" and isinstance(_held(node), torch.fx.GraphModule)
+
+
+def _held(node: torch.fx.Node) -> Any:
+    return getattr(node.graph.owning_module, str(node.target), None)
+
+
+def block_of(node: torch.fx.Node) -> Block:
+    """The graph that a node stands for."""
+    nodes = list(_held(node).graph.nodes)
+    (output,) = (inner for inner in nodes if inner.op == "output")
+    returned = output.args[0]
+    returned = returned if isinstance(returned, (tuple, list)) else (returned,)
+    ops = [_op_of(inner) for inner in nodes if inner.op == "call_function"]
+    return Block(
+        inputs=tuple(inner.name for inner in nodes if inner.op == "placeholder"),
+        ops=tuple(op for op in ops if op is not None),
+        outputs=tuple(_encode(output, value) for value in returned),
+    )
 
 
 def _module_of(node: torch.fx.Node) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from exporter.core.files import name_of_open, open_regular, replacing, write_tex
 from exporter.core.reading import Door, reason
 from exporter.core.spec_row import SpecRow, spec_of, spec_to_json
 from exporter.graph.guards import Guard, check_tree
-from exporter.graph.program import Op, Program, Ref
+from exporter.graph.program import Block, Op, Program, Ref
 
 FORMAT = 2
 DOOR = Door(
@@ -45,6 +45,16 @@ class OpRow(BaseModel):
     module_class: str
     source: str
     empty: bool = False
+
+
+class BlockRow(BaseModel):
+    """Ops that another op runs."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    inputs: list[str]
+    ops: list[OpRow]
+    outputs: list[Any]
 
 
 class GuardRow(BaseModel):
@@ -234,6 +244,10 @@ _TORCH_KINDS: dict[str, type] = {
 def _to_json(value: Any) -> Any:
     if isinstance(value, Ref):
         return {"ref": value.name}
+    if isinstance(value, Block):
+        ops = [_op_to_json(op) for op in value.ops]
+        outputs = [_to_json(item) for item in value.outputs]
+        return {"block": {"inputs": value.inputs, "ops": ops, "outputs": outputs}}
     if isinstance(value, tuple):
         return [_to_json(item) for item in value]
     if isinstance(value, torch.device):
@@ -253,6 +267,13 @@ def _from_json(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, text),) = value.items()
+    if kind == "block":
+        held = BlockRow.model_validate(text)
+        return Block(
+            inputs=tuple(held.inputs),
+            ops=tuple(_op_of(row) for row in held.ops),
+            outputs=tuple(_from_json(item) for item in held.outputs),
+        )
     if not isinstance(text, str):
         raise ValueError(f"a {kind} is no {type(text).__name__}")
     if kind == "ref":

@@ -16,6 +16,7 @@ from exporter.core.errors import ArtifactError
 from exporter.graph.program import Program
 from exporter.graph.repairs.sequence_ops import OWN_TARGETS
 from exporter.graph.unwritten_memory import allocates
+from exporter.interpret.control_flow import CONTROL_FLOW
 from exporter.models.custom_translation import TRUSTED
 from exporter.parity.tolerance import natural_scale
 
@@ -85,6 +86,8 @@ def resolve(target: str) -> Callable[..., Any]:
 def _found(target: str) -> Callable[..., Any]:
     if target in _SCALAR_FUNCTIONS:
         return _SCALAR_FUNCTIONS[target]
+    if target in CONTROL_FLOW:
+        return CONTROL_FLOW[target]
     namespace, _, rest = target.partition(".")
     name, _, overload = rest.partition(".")
     known = namespace in ("aten", "prims") or target in OWN_TARGETS or target in TRUSTED

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from exporter.interpret.control_flow import OpMode
 
 SEED = 0
 """Of the numbers that a run draws."""
@@ -54,15 +55,14 @@ class Decisions:
     draws: list[str] = field(default_factory=list)
 
 
-class Recording(TorchDispatchMode):
+class Recording(OpMode):
     """Watches a run and notes its decisions; changes nothing."""
 
     def __init__(self) -> None:
         super().__init__()
         self.decisions = Decisions()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+    def op(self, func: Any, args: Any, kwargs: Any) -> Any:
         found = func(*args, **kwargs)
         if is_drawn(func, args):
             self.decisions.draws.append(str(func))

@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 
 from exporter.core.stopwatch import RUNNING, timed
 from exporter.core.tensors import Arrays, TensorSpec
 from exporter.graph.kept_state import KeptState
 from exporter.graph.unwritten_memory import allocates
+from exporter.interpret.control_flow import OpMode
 from exporter.interpret.decisions import SEED, Decisions, DecisionsDifferError, Replay, seeded
 from exporter.interpret.evaluate import to_array, torch_threads
 from exporter.interpret.float64_kernels import conv1d
@@ -45,7 +46,7 @@ _BITS = torch.ops.aten.view.dtype
 _CONVOLUTION = torch.ops.aten.convolution.default
 
 
-class _Widen(TorchDispatchMode):
+class _Widen(OpMode):
     def __init__(
         self, rounded: torch.dtype | None, kept: Collection[Tensor], replay: Replay | None
     ) -> None:
@@ -56,8 +57,7 @@ class _Widen(TorchDispatchMode):
         self._replay = replay
         self.narrow: set[str] = set()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+    def op(self, func: Any, args: Any, kwargs: Any) -> Any:
         found = self._computed(func, args, kwargs)
         if self._replay is None:
             return found

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from exporter.graph.program import Op, Ref
+from exporter.graph.program import Block, Op, Ref
 from exporter.graph.repairs.sequence_ops import OWN_TARGETS
 from exporter.interpret.allowed_ops import resolve
 from exporter.interpret.float64_kernels import DOUBLE_KERNELS
@@ -28,6 +30,20 @@ _WIDER = {
     torch.bfloat16: torch.float64,
     torch.complex64: torch.complex128,
 }
+
+
+_TAKEN: ContextVar[set[int]] = ContextVar("taken")
+
+
+@contextlib.contextmanager
+def ways_taken() -> Iterator[set[int]]:
+    """Collect the ids of the blocks that are run inside."""
+    found: set[int] = set()
+    token = _TAKEN.set(found)
+    try:
+        yield found
+    finally:
+        _TAKEN.reset(token)
 
 
 def call(op: Op, lookup: Lookup) -> Any:
@@ -99,20 +115,37 @@ def _resolved(value: Any) -> Any:
 
 
 def is_floating(value: Any) -> bool:
-    """True for a floating or complex tensor, or a list or tuple whose first tensor is one."""
+    """True for a floating or complex tensor, or a list or tuple that has one."""
     if isinstance(value, torch.Tensor):
         return value.is_floating_point() or value.is_complex()
-    return isinstance(value, (list, tuple)) and bool(value) and is_floating(value[0])
+    return isinstance(value, (list, tuple)) and any(is_floating(item) for item in value)
 
 
 def _resolve(arg: Any, lookup: Lookup, *, widen_dtypes: bool = False) -> Any:
     if isinstance(arg, Ref):
         return lookup(arg.name)
+    if isinstance(arg, Block):
+        return partial(_run_block, arg, lookup, call_double if widen_dtypes else call)
     if isinstance(arg, tuple):
         return [_resolve(item, lookup, widen_dtypes=widen_dtypes) for item in arg]
     if widen_dtypes and isinstance(arg, torch.dtype):
         return _WIDER.get(arg, arg)
     return arg
+
+
+def _run_block(
+    block: Block, lookup: Lookup, evaluate: Callable[[Op, Lookup], Any], *values: Any
+) -> list[Any]:
+    """Run ops that another op runs, on operands of theirs; what comes from outside is looked up."""
+    _TAKEN.get(set()).add(id(block))
+    inside = dict(zip(block.inputs, values, strict=True))
+
+    def find(name: str) -> Any:
+        return inside[name] if name in inside else lookup(name)
+
+    for op in block.ops:
+        inside[op.name] = evaluate(op, find)
+    return [_resolve(item, find) for item in block.outputs]
 
 
 def to_tensor(array: np.ndarray) -> torch.Tensor:

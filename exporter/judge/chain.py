@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from exporter.core.stages import Stages, Station
 from exporter.core.tensors import Arrays, Case
 from exporter.execution.deployment import CPU, Deployment
+from exporter.interpret.evaluate import ways_taken
 from exporter.judge.ambiguity import doubtful_cases, settle
 from exporter.judge.capture_fault import capture_fault, truth_notes
 from exporter.judge.case_run import CaseRun, run_cases, tokens_of
@@ -30,6 +31,7 @@ from exporter.judge.randomness import with_randomness
 from exporter.judge.report_records import link_record, output_record, walk_notes
 from exporter.judge.subject import Subject
 from exporter.judge.sweep import Swept, sweep
+from exporter.judge.ways import ways_not_taken
 from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status, is_good, worst
 from exporter.parity.tolerance import Policy
@@ -84,10 +86,12 @@ class Chain:
         What is proved of the lengths already is not run again; see ``length_proofs``.
         """
         proof = proofs.find(sized) if proofs is not None else None
-        runs = self._run_pytorch([*cases, *sized], proof)
+        with ways_taken() as taken:
+            runs = self._run_pytorch([*cases, *sized], proof)
         cases = [*cases, *(run.case for run in runs if run.second_call)]
         cases = [case for case in cases if case.name not in self._unrun]
-        swept = self._sweep()
+        with ways_taken() as more:
+            swept = self._sweep()
         self._files.run([*runs, *swept.held], self._own)
         results = [result for run in runs for result in self._judge_outputs(run)]
         at_sizes = self._files_at(swept.held)
@@ -155,6 +159,7 @@ class Chain:
             notes=notes,
             proof=proof,
             deployments=self._devices(runs, results),
+            checks=ways_not_taken(self._subject.program, taken | more),
         )
 
     def _run_pytorch(self, cases: Sequence[Case], proof: LengthProof | None) -> list[CaseRun]:

@@ -35,6 +35,7 @@ CHECK_REPLACED = "file replaced"
 CHECK_LAYERS = "layers"
 """No value inside of the file was compared, and the pipeline requires it."""
 CHECK_EMPTY = "empty"  # nothing was compared: whatever could have been holds no element
+CHECK_WAYS = "ways"  # a branch or a loop of which no case has run a part
 CHECK_OTHER = "other"  # the run failed for a reason that none of its records carries
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from exporter.config.section import Many
 from exporter.contracts.compare.align import reversals
@@ -42,6 +41,7 @@ from exporter.contracts.settings import ContractSettings
 from exporter.contracts.state import held_tensors
 from exporter.contracts.target import Target
 from exporter.core.tensors import Arrays
+from exporter.interpret.control_flow import OpMode
 from exporter.interpret.evaluate import torch_threads
 
 NAME = "determinism"
@@ -61,7 +61,7 @@ class Settings(ContractSettings):
     caches: Many[str] = ()
 
 
-class RandomOps(TorchDispatchMode):
+class RandomOps(OpMode):
     """Collects ops that draw random numbers."""
 
     def __init__(self, stack: ModuleStack):
@@ -69,11 +69,11 @@ class RandomOps(TorchDispatchMode):
         self._stack = stack
         self.places: list[Location] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def op(self, func: Any, args: Any, kwargs: Any) -> Any:
         if torch.Tag.nondeterministic_seeded in func.tags and not _is_off(func, args):
             place = Location(module=self._stack.current, op=str(func), source=calling_line())
             self.places.append(place)
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def _is_off(func: Any, args: Any) -> bool:

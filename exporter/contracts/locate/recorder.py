@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from exporter.contracts.result import Location
+from exporter.interpret.control_flow import OpMode
 
 _TORCH = str(Path(torch.__file__ or "").parent)
 _OURS = str(Path(__file__).parents[1])
@@ -114,7 +114,7 @@ class Recorder(ModuleStack):
             self._take(Call(key=label, place=place, value=kept))
 
 
-class OpRecorder(TorchDispatchMode):
+class OpRecorder(OpMode):
     """Records every op that runs while ``scope`` (a module path) is running.
 
     Args:
@@ -133,8 +133,8 @@ class OpRecorder(TorchDispatchMode):
         self._take = take or self.calls.append
         self._count = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        returned = func(*args, **(kwargs or {}))
+    def op(self, func: Any, args: Any, kwargs: Any) -> Any:
+        returned = func(*args, **kwargs)
         if self._scope and self._scope not in self._stack.paths:
             return returned
         self._count += 1

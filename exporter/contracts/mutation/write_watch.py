@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from exporter.contracts.locate.recorder import (
     ModuleStack,
@@ -20,6 +19,7 @@ from exporter.contracts.locate.recorder import (
 )
 from exporter.contracts.result import Location
 from exporter.contracts.state import checksum
+from exporter.interpret.control_flow import OpMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Write:
     place: Location
 
 
-class WriteWatch(TorchDispatchMode):
+class WriteWatch(OpMode):
     """Collects writes to the memory of watched tensors, through whatever view.
 
     An op that changes the shape of a tensor in place (``unsqueeze_``, ``transpose_``, ``t_``,
@@ -85,8 +85,7 @@ class WriteWatch(TorchDispatchMode):
         super().__exit__(*args)
         self._stack.__exit__(*args)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+    def op(self, func: Any, args: Any, kwargs: Any) -> Any:
         if func._schema.is_mutable:
             for position, argument in enumerate(func._schema.arguments):
                 if argument.alias_info is None or not argument.alias_info.is_write:
