@@ -22,7 +22,7 @@ WORDS = (
 VOICES = ("en-gb", "en-us", "de", "es")
 SPEEDS = (120, 160, 220)
 NOISE_DB = (None, 30, 15)
-GAINS_DB = (0, -12, -24)
+GAINS_DB = (0, -6, -12)
 
 
 def utterance(number: int, folder: Path, work: Path) -> dict[str, object]:

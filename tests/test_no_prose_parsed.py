@@ -45,6 +45,7 @@ FOREIGN: dict[str, str] = {
     "cache/place.py:cache_size": _USER,
     "commands/_options.py:convert": _USER,
     "config/load.py:_weights": _USER,
+    "config/load_system.py:load_graph": _USER,
     "draft/guess.py:_try": "a module that refuses: numbers in what it says are tried, not believed",
     "draft/guess.py:_take_named": "a module that refuses: parameters that it names are tried",
     "models/factory.py:_state": _USER,

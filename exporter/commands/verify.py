@@ -58,7 +58,7 @@ def command(
     pipeline = common.open_pipeline(pipeline_path, options)
     if len(onnx_paths) > 1:
         raise UserInputError("--onnx: a pipeline is one file", remedy="give the option once")
-    onnx_path = Path(onnx_paths[0])
+    onnx_path = Path(next(iter(onnx_paths)))
     common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
 
     from exporter.flows.verify import verify

@@ -6,6 +6,27 @@ from typing import Any
 
 from exporter.config.extends import EXTENDS
 from exporter.config.pipeline import Pipeline
+from exporter.config.system import System
+
+
+def system_schema() -> dict[str, Any]:
+    """Return the schema of a system's YAML (JSON Schema, draft 2020-12).
+
+    Its graphs are pipelines, or paths of their files; loading it checks them.
+    """
+    schema = System.model_json_schema()
+    required = schema.pop("required")
+    schema["properties"] = {
+        EXTENDS: {"type": "string", "description": "another system's YAML that this one builds on"},
+        **schema["properties"],
+    }
+    schema["if"] = {"required": [EXTENDS]}
+    schema["else"] = {"required": required}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "export-verify system",
+        **{key: value for key, value in schema.items() if key != "title"},
+    }
 
 
 def pipeline_schema() -> dict[str, Any]:

@@ -16,8 +16,11 @@ from exporter.config.pipeline import Pipeline
 from exporter.config.problems import Problem, raise_all
 from exporter.config.system import GRAPHS, System, bind_system
 from exporter.config.yaml_tree import Keys
+from exporter.core.errors import ConfigError
 
 _COMMON = "common"
+GRAPH_MARK = "#"
+"""Between the path of a system's YAML and the name of one of its graphs."""
 _TOKENIZER: Keys = ("judge", "text", "tokenizer")
 
 
@@ -29,6 +32,29 @@ def is_system(path: str | Path) -> bool:
     """
     resolved, problems = resolve(yaml_path(path))
     return not problems and GRAPHS in resolved.content
+
+
+def load_graph(path: str | Path) -> Pipeline:
+    """The pipeline of a YAML, or of one graph of a system: ``whisper_tiny.yaml#decoder``.
+
+    Raises:
+        ConfigError: as ``load_pipeline``; it is a system and no graph is named, or none of this
+            name is there.
+    """
+    file, mark, name = str(path).rpartition(GRAPH_MARK)
+    if mark and not yaml_path(path).exists():
+        system = load_system(file)
+        if name in system.pipelines:
+            return system.pipelines[name]
+        problem = f"there is no graph '{name}'"
+        raise ConfigError(problem, where=file, remedy=f"graphs: {', '.join(system.pipelines)}")
+    if is_system(path):
+        raise ConfigError(
+            "this is a system of several graphs, and this command takes one",
+            where=str(path),
+            remedy=f"name one of them: {path}{GRAPH_MARK}NAME; 'run' and 'verify' take systems",
+        )
+    return load_pipeline(path)
 
 
 def load_system(path: str | Path, *, trust: bool = False) -> System:
@@ -81,8 +107,10 @@ def _root(content: Mapping[str, Any]) -> type[BaseModel]:
 def _with_tokenizer(content: dict[str, Any], resolved: Resolved) -> dict[str, Any]:
     """The tokenizer's path counts from the folder of the file that sets it."""
     judge = content.get("judge")
-    text = judge.get("text") if isinstance(judge, dict) else None
-    given = text.get("tokenizer") if isinstance(text, dict) else None
+    if not isinstance(judge, dict) or not isinstance(judge.get("text"), dict):
+        return content
+    text = judge["text"]
+    given = text.get("tokenizer")
     if not isinstance(given, str):
         return content
     file = resolved.folders[resolved.places[_TOKENIZER].file] / given
@@ -105,7 +133,7 @@ def _graph(resolved: Resolved, name: str, shown: str, system: str) -> Pipeline:
     found, problems = extended(own, file)
     raise_all(shown, problems)
     found.content.setdefault("name", f"{system}_{name}")
-    return pipeline_of(found, shown)
+    return pipeline_of(found, f"{shown}{GRAPH_MARK}{name}")
 
 
 def _section(resolved: Resolved, keys: Keys) -> Resolved:

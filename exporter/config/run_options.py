@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from exporter.config.load import load_pipeline
+from exporter.config.load_system import load_graph
 from exporter.config.pipeline import Pipeline
 from exporter.core.errors import UserInputError
 from exporter.core.output_folder import output_folder
@@ -83,7 +83,7 @@ class RunOptions(BaseModel):
             UserInputError: it names code to run, and nobody has said that it may.
         """
         if not isinstance(pipeline, Pipeline):
-            pipeline = load_pipeline(pipeline)
+            pipeline = load_graph(pipeline)
         if self.trust:
             pipeline = pipeline.with_trust()
         if pipeline.model.factory is not None and not pipeline.trusted:

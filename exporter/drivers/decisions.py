@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from exporter.core.tensors import EMPTY
 from exporter.drivers.graph import DriverStoppedError
 
 Chosen = tuple[int, ...]
@@ -31,7 +30,7 @@ class Decider:
     """
 
     def __init__(
-        self, led: Mapping[int, Chosen] | Sequence[Chosen] = EMPTY, watched: int | None = None
+        self, led: Mapping[int, Chosen] | Sequence[Chosen] = (), watched: int | None = None
     ) -> None:
         self._led = led if isinstance(led, Mapping) else dict(enumerate(led))
         self._watched = watched

@@ -95,7 +95,7 @@ class Outcome:
 
     tokens: tuple[int, ...] | None = None
     score: float | None = None
-    arrays: Arrays = field(default_factory=lambda: EMPTY)
+    arrays: Arrays = field(default_factory=dict)
 
 
 class Pool:

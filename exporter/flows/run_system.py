@@ -12,6 +12,7 @@ import torch
 from exporter import __version__
 from exporter.build.artifacts import Artifacts
 from exporter.cases.load import choose_cases
+from exporter.cases.manifest import read_manifest
 from exporter.config.load_system import load_system
 from exporter.config.run_options import RunOptions
 from exporter.config.system import System
@@ -76,6 +77,8 @@ def run_system(
     system = system.with_pipelines(pipelines)
     progress = progress or Progress(quiet=True)
     first = next(iter(pipelines.values()))
+    for _ in () if manifest is None else read_manifest(manifest):
+        pass  # what is wrong with a line is said now, not when all graphs have been made
     names = choose_cases(system.on_cases(first), options.cases, all_cases=options.all_cases)
     folder = system_folder(system, options)
     with output_folder(folder, pipeline=system.name, say=progress.note):
@@ -178,7 +181,7 @@ def _together(
         max_token_error_rate=system.judge.max_token_error_rate,
         max_ambiguous=system.max_ambiguous,
         notes=notes,
-        not_checked=_not_checked(reports),
+        not_checked=_not_checked(reports, manifest),
         timings={},
     )
     return concluded_system(report)
@@ -247,7 +250,12 @@ def _providers(system: System, options: RunOptions) -> tuple[str, ...]:
     return tuple(dict.fromkeys(way.provider for way in ways))
 
 
-def _not_checked(reports: Mapping[str, Report]) -> list[str]:
-    """What no graph's own report shows, each line once."""
-    lines = (line for report in reports.values() for line in report.not_checked)
+def _not_checked(reports: Mapping[str, Report], manifest: Path | None) -> list[str]:
+    """What neither a graph's own report nor the drive shows, each line once."""
+    lines = [line for report in reports.values() for line in report.not_checked]
+    if manifest is not None:
+        lines.append(
+            "manifest: the eager modules and float64, where both sides say the same tokens; the"
+            " captured programs were held against ONNX"
+        )
     return list(dict.fromkeys(lines))

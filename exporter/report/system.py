@@ -6,10 +6,23 @@ from typing import Any
 
 from pydantic import Field
 
+from exporter.parity.status import Status, Who
 from exporter.report.comparison import Record, VerdictRecord
 from exporter.report.schema import EnvironmentRecord
 
 SYSTEM_VERSION = "1.0"
+
+
+def stated(status: Status, reason: str = "", who: Who | None = None) -> VerdictRecord:
+    """A verdict that rests on no distance."""
+    return VerdictRecord(
+        verdict=status.value,
+        who=None if who is None else who.value,
+        ratio=None,
+        limit=None,
+        strain=None,
+        reason=reason,
+    )
 
 
 class GraphRecord(Record):

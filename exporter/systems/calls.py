@@ -9,7 +9,7 @@ pipeline is, layer by layer.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,7 +28,8 @@ from exporter.judge.known_taps import known_taps
 from exporter.judge.links import CAPTURED, EAGER, Link
 from exporter.judge.report_records import verdict_record
 from exporter.parity.compare import measure
-from exporter.parity.status import Status, Who, is_differing, is_good, severity
+from exporter.parity.measurement import Measurement
+from exporter.parity.status import Status, Who, is_differing, severity
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import judge
 from exporter.parity.verdict_record import Verdict
@@ -140,9 +141,7 @@ class CallJudge:
             role="output",
         )
         declared = name in self.empty or f"{held.name}.{name}" in self.empty
-        # A cache that holds nothing before the first token holds nothing on every side.
-        declared = declared and measured.elements == 0
-        return judge(measured, held.policy, empty_declared=declared)
+        return _judged(measured, held.policy, declared)
 
     def _stopped(self, held: OpenedGraph, link: Link, arrays: Arrays, why: str) -> None:
         for spec in held.outputs:
@@ -158,7 +157,7 @@ class CallJudge:
         self, held: OpenedGraph, link: Link, spec: TensorSpec, arrays: Arrays, verdict: Verdict
     ) -> None:
         worst = self._worst.setdefault((held.name, spec.name, link.name), _Worst())
-        if not worst.take(verdict) or is_good(verdict.status):
+        if not worst.take(verdict) or not is_differing(verdict.status):
             return
         kept = self._inputs.get(held.name)
         if kept is None or _rank(verdict) > kept[0]:
@@ -237,9 +236,20 @@ def judged_arrays(
         measured = measure(
             name, truth=truth.get(name), reference=value, actual=actual.get(name), role="output"
         )
-        declared = measured.elements == 0 and {name, name.partition(".")[2]} & set(empty)
-        found[name] = judge(measured, policy, empty_declared=bool(declared))
+        declared = bool({name, name.partition(".")[2]} & set(empty))
+        found[name] = _judged(measured, policy, declared)
     return found
+
+
+def _judged(measured: Measurement, policy: Policy, declared: bool) -> Verdict:
+    """The verdict on one output; what is empty on both sides, undeclared, was not compared."""
+    found = judge(measured, policy, empty_declared=declared and measured.elements == 0)
+    alike = measured.problem is None and measured.shape_expected == measured.shape_actual
+    same = alike and measured.dtype_expected == measured.dtype_actual
+    if declared or measured.elements or not same:
+        return found
+    why = f"empty on both sides, shape {measured.shape_expected}, and no case declares it"
+    return replace(found, status=Status.NOT_RUN, reason=f"{why}: nothing was compared")
 
 
 def _first_line(error: Exception) -> str:

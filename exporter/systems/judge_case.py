@@ -26,13 +26,13 @@ from exporter.metrics.text import Errors, character_errors, token_errors, word_e
 from exporter.metrics.waveform import heard
 from exporter.parity.status import Status, Who, severity, status_of, worst
 from exporter.parity.verdict_record import Verdict
-from exporter.report.comparison import VerdictRecord
 from exporter.report.system import (
     CallsRecord,
     DifferenceRecord,
     ErrorsRecord,
     HeardRecord,
     ResultRecord,
+    stated,
 )
 from exporter.systems.calls import CallJudge, Sessions, judged_arrays
 from exporter.systems.differences import Explained, Sides, explain_difference
@@ -169,7 +169,7 @@ def _result(
     told = ResultRecord(
         case=case.name,
         deployment=label,
-        verdict=VerdictRecord(verdict=Status.NOT_RUN.value),
+        verdict=stated(Status.NOT_RUN),
         outputs={name: verdict_record(verdict) for name, verdict in verdicts.items()},
     )
     statuses = [(verdict.status, f"{name}: {verdict.reason}") for name, verdict in verdicts.items()]
@@ -186,7 +186,7 @@ def _result(
             policy = _widest(graphs).policy
             explained = explain_difference(again, sides, expected, decider.made, policy)
         status, reason = _of_tokens(expected.tokens, actual.tokens, explained, case.expect_empty)
-        statuses.append((status, reason))
+        statuses.insert(0, (status, reason))
         told = told.model_copy(
             update=read_tokens(expected.tokens, actual.tokens, bench.decode)
             | {"differences": list(explained.differences) if explained else []}
@@ -195,7 +195,7 @@ def _result(
     statuses += more
     status, reason = max(statuses, key=lambda pair: severity(pair[0]), default=_NOTHING)
     who = Who.ONNX if status is Status.FAIL else Who.BOTH_WITHIN_ROUNDING
-    verdict = VerdictRecord(verdict=status.value, who=who.value, reason=reason)
+    verdict = stated(status, reason, who)
     return told.model_copy(update={"verdict": verdict, **extra})
 
 

@@ -14,7 +14,7 @@ from exporter.metrics.embedding import verify_pairs
 from exporter.parity.exit_code import decide
 from exporter.parity.status import Status, is_good, status_of
 from exporter.report.comparison import VerdictRecord
-from exporter.report.system import BucketRecord, ErrorsRecord, ManifestRecord, PairsRecord
+from exporter.report.system import BucketRecord, ErrorsRecord, ManifestRecord, PairsRecord, stated
 from exporter.systems.manifest_rows import Row, Rows
 
 _ENDS = (1, 2, 5, 10, 20, 60)
@@ -158,7 +158,7 @@ def _verdict(
     decision = decide(
         statuses, ambiguous=counts.get(Status.AMBIGUOUS), ambiguous_cap=system.max_ambiguous
     )
-    return VerdictRecord(verdict=decision.status.value, reason=reason)
+    return stated(decision.status, reason)
 
 
 def _pairs(system: System, held: list[tuple[list[float], list[float], str]]) -> PairsRecord | None:
@@ -171,14 +171,14 @@ def _pairs(system: System, held: list[tuple[list[float], list[float], str]]) -> 
         found = verify_pairs(sides[0], sides[1], [row[2] for row in held])
     if found is None or found.expected_eer is None:
         why = f"no pairs of one and of two '{config.same}': equal error was not measured"
-        verdict = VerdictRecord(verdict=Status.NOT_RUN.value, reason=why)
+        verdict = stated(Status.NOT_RUN, why)
     else:
         status = Status.PASS if found.flipped <= config.max_flipped_pairs else Status.FAIL
         why = (
             f"equal error {found.expected_eer:.4g} (PyTorch), {found.actual_eer:.4g} (ONNX);"
             f" {found.flipped} of {found.pairs} pairs are decided otherwise"
         )
-        verdict = VerdictRecord(verdict=status.value, reason=why)
+        verdict = stated(status, why)
     return PairsRecord(
         pairs=0 if found is None else found.pairs,
         same=0 if found is None else found.same,

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config.load_system import is_system, load_system
+from exporter.config.json_schema import system_schema
+from exporter.config.load_system import is_system, load_graph, load_system
+from exporter.config.run_options import RunOptions
 from exporter.core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,3 +91,23 @@ def test_a_mistake_is_said_with_its_place(tmp_path, old, new, said):
     text = SYSTEM[::-1].replace(old[::-1], new[::-1], 1)[::-1]
     with pytest.raises(ConfigError, match=said):
         load_system(written(tmp_path, text))
+
+
+def test_a_graph_of_a_system_is_a_pipeline_of_other_commands(tmp_path):
+    path = written(tmp_path)
+    held = load_graph(f"{path}#first")
+    assert held.name == "both_first" and held.file.endswith("system.yaml#first")
+    assert load_graph(tmp_path / "second.yaml").name == "second"
+    assert RunOptions(trust=True).opened(f"{path}#first").trusted
+    with pytest.raises(ConfigError, match="name one of them: .*#NAME"):
+        load_graph(path)
+    with pytest.raises(ConfigError, match="there is no graph 'third'"):
+        load_graph(f"{path}#third")
+    with pytest.raises(ConfigError):
+        load_graph(f"{tmp_path}/none.yaml#first")
+
+
+def test_the_schema_knows_every_driver():
+    schema = system_schema()
+    assert {"Attention", "Transducer", "Ctc", "Loop", "Chain"} <= set(schema["$defs"])
+    assert "extends" in schema["properties"]
