@@ -20,6 +20,7 @@ ALLOWED = {
     ("contracts/onnx_side.py", "exported.make"): "into a temporary folder that is kept open",
     ("core/disk.py", "writable_folder"): "a probe of its own name, taken away again",
     ("execution/trial.py", "_write_job"): "into a temporary folder of its only caller",
+    ("execution/releases.py", "_run"): "into a temporary folder of its only caller",
     (
         "graph/copy_with_digest.py",
         "copy_and_digest",

@@ -10,40 +10,51 @@ judge    by the limits of everywhere: the truth is one file in float64, and what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from exporter.core.errors import UserInputError
 from exporter.core.files import temporary_folder
 from exporter.core.stages import Stages
-from exporter.core.tensors import Case
+from exporter.core.tensors import Arrays, Case
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun
 from exporter.execution.ort_session import LEVELS
+from exporter.execution.releases import run_release
 from exporter.execution.trial import try_file
 from exporter.graph.certificate import is_own
+from exporter.graph.exposed import expose_stored
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_graph
+from exporter.graph.unrounded import unrounded
 from exporter.joining import join_graphs
 from exporter.joining.digests import Digests
-from exporter.joining.evaluate import Values, evaluate
-from exporter.joining.interface_inputs import drawn_sets, inputs_of, perturbed
+from exporter.joining.evaluate import Values
+from exporter.joining.interface_inputs import (
+    calibrated,
+    drawn_sets,
+    inputs_of,
+    perturbed,
+    rounded_for,
+)
 from exporter.joining.join import FLOAT32
 from exporter.joining.joined import Join, Joined, Proof
-from exporter.joining.measured import Measured, measure_joined
+from exporter.joining.measured import Measured, Sides, inputs_for, measure_joined
 from exporter.joining.modules import modules_of
 from exporter.joining.pieces_in_words import altered, rewritten
-from exporter.joining.precision import WITHIN
 from exporter.joining.same_interface import check_outputs, inputs_of_other, read_case
 from exporter.parity.compare import measure
-from exporter.parity.exit_code import Decision, decide
+from exporter.parity.exit_code import decide
 from exporter.parity.status import Status, Who, severity
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import Verdict, judge
 from exporter.report.progress import Progress
 from exporter.report.two_files import AlteredRow, OutputRow, TwoFiles, ValueRow
+from exporter.report.two_files_headline import two_files_headline
 
 _SEEDS = (11, 23)
 
@@ -59,6 +70,7 @@ class CompareOptions:
         level, threads: of onnxruntime, for outputs.
         levels, all_threads: judge the outputs on every level of optimisation, on one thread and
             on all, as well.
+        releases: other releases of onnxruntime whose outputs are judged as well.
     """
 
     case: Path | None = None
@@ -68,6 +80,7 @@ class CompareOptions:
     threads: int = 0
     levels: bool = False
     all_threads: bool = False
+    releases: tuple[str, ...] = ()
 
 
 def compare(
@@ -97,17 +110,20 @@ class _Comparison:
         self.progress = progress
         with progress.stage("read the files") as stage:
             self.a = open_graph(truth)
-            self.b = self.a if truth == other else open_graph(other)
+            # Values that a file gives to nobody in floats are looked at in floats.
+            self.b = self.a if truth == other else expose_stored(open_graph(other))
             stage.result(f"{len(self.a.nodes)} and {len(self.b.nodes)} nodes")
         self.inputs_of_b = inputs_of_other(self.a, self.b, self.paths)
         check_outputs(self.a, self.b, other)
         self.policy = Policy(precision=options.precision)
         self.deployment = Deployment(level=options.level, threads=options.threads)
         self.notes: list[str] = []
+        self.refused: dict[str, str] = {}
 
     def report(self) -> TwoFiles:
         sets, judged = self._inputs()
-        self._try(sets[:judged])
+        released = self._released(sets[:judged])
+        exact = Values(self.folder)
         with self.progress.stage("join the values") as stage:
             joined = join_graphs(
                 self.a,
@@ -115,20 +131,33 @@ class _Comparison:
                 sets,
                 self.folder,
                 inputs_of_actual=self.inputs_of_b,
-                within=WITHIN[self.options.precision],
+                exact=exact,
             )
             stage.result(f"{len(joined.joins)} joined")
         rows: dict[str, ValueRow] = {}
-        outputs: list[OutputRow] = []
+        outputs: dict[tuple[str, str], OutputRow] = {}
         modules = modules_of(self.a) or modules_of(self.b)
         for number, inputs in enumerate(sets[:judged]):
             name = f"case {number + 1}"
             with self.progress.stage(f"measure {name}") as stage:
-                for row in self._values(joined, inputs, name, modules):
-                    held = rows.get(row.actual)
-                    if held is None or severity(row.verdict) > severity(held.verdict):
-                        rows[row.actual] = row
-                outputs += self._outputs(inputs, name)
+                sides = measure_joined(
+                    self.a,
+                    self.b,
+                    joined,
+                    inputs,
+                    partial(exact.one, at=number),
+                    self.folder,
+                    inputs_of_actual=self.inputs_of_b,
+                    deployment=replace(self.deployment, level="disable"),
+                )
+                for item in sides.values:
+                    row = self._row(item, name, modules, rounds=sides.costs is not None)
+                    _keep_worse(rows, row.actual, row)
+                found = [(d.label(), FileRun(self.paths[1], d)) for d in self._deployments()]
+                runs = {label: run.run(self._for_b(inputs)) for label, run in found}
+                runs |= {label: held[number] for label, held in released.items()}
+                for row in self._outputs(runs, partial(exact.one, at=number), sides, name):
+                    _keep_worse(outputs, (row.name, row.deployment), row)
                 stage.result("")
         changed = [
             AlteredRow(
@@ -137,65 +166,58 @@ class _Comparison:
                 words=item.words(),
                 fails=True,
             )
-            for item in altered(self.a, self.b, joined)
+            for item in altered(self.a, self._as_meant(joined), joined)
         ]
-        return self._report(joined, list(rows.values()), outputs, changed, judged)
+        return self._report(joined, list(rows.values()), list(outputs.values()), changed, judged)
+
+    def _as_meant(self, joined: Joined) -> GraphIndex:
+        """The judged file with the constants that it was rounded from; itself in float32."""
+        if joined.restored is None:
+            return self.b
+        return unrounded(self.b, constants=joined.restored.arrays).graph
 
     # -- inputs -----------------------------------------------------------------------------------
 
     def _inputs(self) -> tuple[list[dict[str, np.ndarray]], int]:
         """Sets of inputs, and how many of them are judged; all are used to join."""
+        fit = partial(rounded_for, graph=self.b, names=self.inputs_of_b)
         if self.options.case is not None:
-            given = read_case(self.options.case, self.a.inputs)
+            given = fit(read_case(self.options.case, self.a.inputs))
             self.notes.append("joined on the given case and on the same case with other floats")
-            return [given, perturbed(given, _SEEDS[1])], 1
-        specs = inputs_of(self.a, self.paths[0])
-        runs = [
-            (FileRun(self.paths[0], self.deployment), {name: name for name in self.a.inputs}),
-            (FileRun(self.paths[1], self.deployment), self.inputs_of_b),
-        ]
-        return drawn_sets(specs, runs, _SEEDS, self.options.sizes or {}), len(_SEEDS)
+            self._run([given])
+            return [given, fit(perturbed(given, _SEEDS[1]))], 1
+        specs = calibrated(inputs_of(self.a, self.paths[0]), self.b, self.inputs_of_b)
+        found = drawn_sets(specs, self._run, _SEEDS, self.options.sizes or {}, fit)
+        return found, len(_SEEDS)
 
-    def _try(self, sets: Sequence[Mapping[str, np.ndarray]]) -> None:
-        for path, names in zip(self.paths, (None, self.inputs_of_b), strict=True):
-            if is_own(path) or (path == self.paths[0] and names is not None):
-                continue
-            held = names or {name: name for name in self.a.inputs}
+    def _run(self, sets: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Run both files; one that this program did not make, in a child before it is run here."""
+        sides = [(self.paths[0], self.a, {name: name for name in self.a.inputs})]
+        if self.paths[0] != self.paths[1]:
+            sides.append((self.paths[1], self.b, self.inputs_of_b))
+        for path, graph, names in sides:
             cases = [
-                Case(
-                    name=f"case {at + 1}",
-                    inputs={name: inputs[ours] for name, ours in held.items()},
-                    origin="compare",
-                )
-                for at, inputs in enumerate(sets)
+                Case(name=f"case {at + 1}", inputs=inputs_for(graph, x, names), origin="compare")
+                for at, x in enumerate(sets)
             ]
-            with self.progress.stage("try the file"):
-                try_file(path, [self.deployment], cases)
+            if not is_own(path):
+                with self.progress.stage("try the file"):
+                    try_file(path, [self.deployment], cases)
+            run = FileRun(path, self.deployment)
+            for case in cases:
+                if any(value.size == 0 for value in run.run(case.inputs).values()):
+                    raise UserInputError("an output is empty")
 
     # -- measuring --------------------------------------------------------------------------------
 
-    def _values(
-        self,
-        joined: Joined,
-        inputs: Mapping[str, np.ndarray],
-        case: str,
-        modules: Mapping[str, str],
-    ) -> list[ValueRow]:
-        found = measure_joined(
-            self.a,
-            self.b,
-            joined,
-            inputs,
-            self.folder,
-            inputs_of_actual=self.inputs_of_b,
-            deployment=replace(self.deployment, level="disable"),
-        )
-        return [self._row(item, case, modules) for item in found]
-
-    def _row(self, item: Measured, case: str, modules: Mapping[str, str]) -> ValueRow:
+    def _row(
+        self, item: Measured, case: str, modules: Mapping[str, str], *, rounds: bool
+    ) -> ValueRow:
         join = item.join
         layer = modules.get(join.expected, modules.get(join.actual, ""))
-        local = _kernel_or_graph(judge(item.local, self.policy, layer=layer), join)
+        local = judge(item.local, self.policy, layer=layer)
+        # Of a file that rounds, it is not the file's own numbers that agree in float64.
+        local = local if rounds else _kernel_or_graph(local, join)
         free = judge(item.propagated, self.policy, layer=layer)
         discrete = item.propagated.kind == "discrete"
         if discrete and free.status is Status.FAIL and local.status is Status.PASS:
@@ -220,34 +242,59 @@ class _Comparison:
             case=case,
         )
 
-    def _outputs(self, inputs: Mapping[str, np.ndarray], case: str) -> list[OutputRow]:
-        values = evaluate(self.a, [inputs], Values(self.folder)).values
-        reference = FileRun(self.paths[0], replace(self.deployment, level="disable")).run(inputs)
-        theirs = {name: inputs[ours] for name, ours in self.inputs_of_b.items()}
-        rows = []
-        for deployment in self._deployments():
-            found = FileRun(self.paths[1], deployment).run(theirs)
+    def _for_b(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        return inputs_for(self.b, inputs, self.inputs_of_b)
+
+    def _released(self, sets: Sequence[Mapping[str, np.ndarray]]) -> dict[str, list[Arrays]]:
+        """Outputs under other releases, by label and case; {} where one could not run the file."""
+        found: dict[str, list[Arrays]] = {}
+        cases = [self._for_b(inputs) for inputs in sets]
+        for release in self.options.releases:
+            label = f"onnxruntime {release}"
+            with self.progress.stage(label) as stage:
+                run = run_release(
+                    release,
+                    self.paths[1],
+                    cases,
+                    level=self.options.level,
+                    threads=self.options.threads,
+                )
+                stage.result(run.why)
+            found[label] = list(run.outputs) or [{} for _ in cases]
+            if run.why:
+                self.refused[label] = run.why
+        return found
+
+    def _outputs(
+        self,
+        runs: Mapping[str, Arrays],
+        exact: Callable[[str], np.ndarray | None],
+        sides: Sides,
+        case: str,
+    ) -> Iterator[OutputRow]:
+        for label, found in runs.items():
             for name in self.b.outputs:
-                exact = values.get(name)
                 measured = measure(
                     name,
-                    truth=None if exact is None else exact[0],
-                    reference=reference.get(name),
+                    truth=exact(name),
+                    reference=sides.reference.get(name),
                     actual=found.get(name),
                     role="output",
                 )
+                if sides.costs is not None:
+                    measured = sides.costs.output(name, measured)
                 verdict = judge(measured, self.policy, layer="")  # no layer has a limit of its own
-                rows.append(
-                    OutputRow(
-                        name=name,
-                        deployment=deployment.label(),
-                        verdict=verdict.status.value,
-                        strain=verdict.strain,
-                        reason=verdict.reason if verdict.strain is None else _strained(verdict),
-                        case=case,
-                    )
+                if label in self.refused:
+                    why = f"{label} does not run the file: {self.refused[label]}"
+                    verdict = replace(verdict, status=Status.NOT_RUN, reason=why)
+                yield OutputRow(
+                    name=name,
+                    deployment=label,
+                    verdict=verdict.status.value,
+                    strain=verdict.strain,
+                    reason=verdict.reason if verdict.strain is None else _strained(verdict),
+                    case=case,
                 )
-        return rows
 
     def _deployments(self) -> list[Deployment]:
         found = [self.deployment]
@@ -298,7 +345,7 @@ class _Comparison:
             other=str(self.paths[1]),
             verdict=decision.status.value,
             exit_code=decision.exit_code,
-            headline=_headline(decision, same_graph, first, changed, values, outputs),
+            headline=two_files_headline(decision, same_graph, first, changed, values, outputs),
             same_graph=same_graph,
             joined=joined.counts,
             candidates=joined.candidates,
@@ -310,35 +357,17 @@ class _Comparison:
             rewritten=words,
             first=first,
             cases=[f"case {at + 1}" for at in range(judged)],
-            deployments=[deployment.label() for deployment in self._deployments()],
+            deployments=list(dict.fromkeys(row.deployment for row in outputs)),
             notes=self.notes,
             not_checked=not_checked,
         )
 
 
-def _headline(
-    decision: Decision,
-    same_graph: bool,
-    first: ValueRow | None,
-    changed: Sequence[AlteredRow],
-    values: Sequence[ValueRow],
-    outputs: Sequence[OutputRow],
-) -> str:
-    if decision.status is Status.PASS:
-        graph = "same graph" if same_graph else "other graph"
-        return f"same function, {graph}: {len(values)} values and {len(outputs)} outputs agree"
-    if first is None:
-        bad = next((row for row in outputs if row.verdict != Status.PASS.value), None)
-        where = f" at output '{bad.name}' ({bad.deployment})" if bad else ""
-        return f"not shown to be the same function: {decision.status.value}{where}"
-    where = f"'{first.actual}' ({first.op})"
-    if first.layer:
-        where = f"layer {first.layer}, {where}"
-    said = next((row.words for row in changed if row.value == first.actual), "")
-    if not said:
-        strain = first.local_strain if first.local == Status.FAIL.value else first.propagated_strain
-        said = first.reason if strain is None else f"error is {strain:.3g} times its limit"
-    return f"not the same function: first in {where}: {said}"
+def _keep_worse(rows: dict, key: object, row: ValueRow | OutputRow) -> None:
+    """One row per value and per output: its worst case."""
+    held = rows.get(key)
+    if held is None or severity(row.verdict) > severity(held.verdict):
+        rows[key] = row
 
 
 def _strained(verdict: Verdict) -> str:

@@ -134,7 +134,7 @@ def _verified(
         taps = known_taps(artifact.metadata, given, own)
         if not taps.tapped:
             with progress.stage("join its values"):
-                taps = joined_taps(taps, given, own, loaded, pipeline.parity.precision)
+                taps = joined_taps(taps, given, own, loaded)
         tapped = taps.tapped
         notes.insert(0, taps.note)
         subject = Subject(

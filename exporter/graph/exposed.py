@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import onnx
 
+from exporter.graph.grids import result_grid, result_names
 from exporter.graph.index import GraphIndex, with_nodes
 
 _SUFFIX = "::again"
+_REAL = "::real"
 
 
 def expose_quantised(graph: GraphIndex) -> GraphIndex:
@@ -46,6 +48,26 @@ def expose_quantised(graph: GraphIndex) -> GraphIndex:
     return with_nodes(graph, tuple(nodes))
 
 
+def expose_stored(graph: GraphIndex) -> GraphIndex:
+    """The same, where the file gives no float of an integer value: it is given here.
+
+    Only of what QLinear operators compute, on a constant grid.
+    """
+    given = {n.input[0] for n in graph.nodes if n.op_type == "DequantizeLinear"}
+    nodes: list[onnx.NodeProto] = []
+    for at, node in enumerate(graph.nodes):
+        nodes.append(node)
+        name = node.output[0] if node.output else ""
+        grid = result_names(node)
+        if grid is None or name in given or not graph.consumers.get(name):
+            continue
+        if result_grid(graph, at) is not None:
+            real = f"{name}{_REAL}"
+            reads = [name, *grid]
+            nodes.append(onnx.helper.make_node("DequantizeLinear", reads, [real], name=real))
+    return expose_quantised(with_nodes(graph, tuple(nodes)))
+
+
 def _reading(node: onnx.NodeProto, floats: dict[str, onnx.NodeProto]) -> onnx.NodeProto:
     if not any(name in floats for name in node.input):
         return node
@@ -59,9 +81,9 @@ def _reading(node: onnx.NodeProto, floats: dict[str, onnx.NodeProto]) -> onnx.No
 
 def _pair(dequantise: onnx.NodeProto) -> list[onnx.NodeProto]:
     """The DequantizeLinear, and what takes its float back to the same integers."""
-    back = onnx.NodeProto(
-        op_type="QuantizeLinear", domain=dequantise.domain, name=f"{dequantise.name}{_SUFFIX}"
-    )
+    # Nodes need no name, but no two may have the same.
+    name = f"{dequantise.name or dequantise.output[0]}{_SUFFIX}"
+    back = onnx.NodeProto(op_type="QuantizeLinear", domain=dequantise.domain, name=name)
     back.input.extend([dequantise.output[0], *dequantise.input[1:]])
     back.output.append(dequantise.input[0] + _SUFFIX)
     back.attribute.extend(item for item in dequantise.attribute if item.name == "axis")

@@ -220,15 +220,33 @@ def _mean(
     return float(rows.mean()), float(np.broadcast_to(steps, channels).mean())
 
 
-def result_grid(graph: GraphIndex, at: int) -> Grid | None:
-    """The grid on which a QLinear operator gives its result; None for other nodes."""
-    node = graph.nodes[at]
+def result_names(node: onnx.NodeProto) -> tuple[str, str] | None:
+    """Names of the scale and the zero point of a QLinear operator's result; None for others."""
     if not (node.op_type.startswith("QLinear") or node.op_type == "QGemm"):
         return None
+    if node.op_type == "QLinearConcat":
+        return node.input[0], node.input[1]
     named = [name for name in node.input if name]
     if node.op_type == "QLinearConv":
         named = named[:8]  # a bias may follow
-    scale, zero = named[-2:]
+    return named[-2], named[-1]
+
+
+def result_grid(graph: GraphIndex, at: int) -> Grid | None:
+    """The grid on which a QLinear operator gives its result; None for other nodes."""
+    names = result_names(graph.nodes[at])
+    return None if names is None else _grid_of(graph, *names)
+
+
+def input_grid(graph: GraphIndex, at: int) -> Grid | None:
+    """The constant grid on which a QuantizeLinear stores a value; None for other nodes."""
+    node = graph.nodes[at]
+    if node.op_type != "QuantizeLinear" or len(node.input) < 3:
+        return None
+    return _grid_of(graph, node.input[1], node.input[2])
+
+
+def _grid_of(graph: GraphIndex, scale: str, zero: str) -> Grid | None:
     if not {scale, zero} <= graph.initializers.keys():
         return None
     kind = INTEGER_BITS.get(graph.initializers[zero].data_type)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -32,8 +33,10 @@ from exporter.graph.grids import (
     weights_of,
 )
 from exporter.graph.index import GraphIndex
-from exporter.graph.program import Program
 from exporter.graph.value_types import value_types
+
+if TYPE_CHECKING:
+    from exporter.graph.program import Program
 
 # Show elements of their first input and compute nothing: a value behind them is still that value.
 _MOVES = frozenset(

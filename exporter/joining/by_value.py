@@ -5,7 +5,7 @@ The state of one joining: what both files compute, what is joined and what is no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,16 +34,21 @@ class Joiner:
         expected: GraphIndex,
         actual: GraphIndex,
         inputs: Sequence[Arrays],
+        exact: Values | None,
         folder: Path,
         inputs_of_actual: Mapping[str, str] | None,
         within: float,
+        hidden: Collection[str] = (),
+        rounded: Collection[str] = (),
     ):
-        self.within = within
+        self.within, self._rounded = within, frozenset(rounded)
+        self.hidden = frozenset(hidden)
         names = inputs_of_actual or {name: name for name in actual.inputs}
         self.inputs = [{name: held[names[name]] for name in actual.inputs} for held in inputs]
         self.a, self.b = Flow(expected), Flow(actual)
         self.digests, self.digests_b = Digests(expected), Digests(actual, names)
-        self.values_a, self.values_b = Values(folder), Values(folder)
+        self.values_a = Values(folder) if exact is None else exact
+        self.values_b = Values(folder)
         self.missing = evaluate(expected, inputs, self.values_a).missing
         self.missing |= evaluate(actual, self.inputs, self.values_b).missing
         self._modules = modules_of(expected)
@@ -66,7 +71,11 @@ class Joiner:
         """Whether a value of B is a floating one that depends on what goes in."""
         arrays = self.values_b.get(name)
         return (
-            name in self.b.variable and arrays is not None and arrays[0].dtype.kind not in "biuOSU"
+            name in self.b.variable
+            and name not in self.hidden
+            and self.digests_b.root(name) not in self.b.graph.inputs
+            and arrays is not None
+            and arrays[0].dtype.kind not in "biuOSU"
         )
 
     # -- by value ---------------------------------------------------------------------------------
@@ -77,14 +86,38 @@ class Joiner:
             arrays = self.values_b.get(name)
             if name not in self.b.variable or name in self.joins or arrays is None:
                 continue
+            if name in self.hidden:
+                continue
             held = sketch(arrays)
             if held is None:
                 continue
             # Further out than what counts as one: what is nearly as near is a rival.
             near = self.bank.near(held, arrays, _MARGIN * self.within)
             self.ambiguous.discard(name)
+            shown = self.digests_b.root(name)
+            if shown in self.b.graph.inputs:
+                # An input in another shape or type: what agrees with it by chance it is not.
+                given = self.digests_b.of(shown)
+                near = [match for match in near if self._root_digest(match.name) == given]
             if near and near[0].distance <= self.within:
-                self._decide(name, near)
+                if self._is_rounded(name):
+                    self.ambiguous.add(name)  # it agrees although its constants do not
+                else:
+                    self._decide(name, near)
+
+    def _is_rounded(self, name: str) -> bool:
+        """Whether a constant enters behind the nearest joined values that is A's own nowhere."""
+        if not self._rounded:
+            return False
+        seen, stack = {name}, [name]
+        while stack:
+            for read in self.b.reads(stack.pop()):
+                if read in self._rounded:
+                    return True
+                if read not in seen and read not in self.joins:
+                    seen.add(read)
+                    stack.append(read)
+        return False
 
     def _decide(self, name: str, near: list[Match]) -> None:
         rivals = [m for m in near if m.distance <= max(_MARGIN * near[0].distance, _FLOOR)]
@@ -96,6 +129,11 @@ class Joiner:
         best = min(chosen, key=lambda match: self._preference(name, match))
         how = self._how(name, best.name, settled=not same)
         self.take(name, best, how, Proof.VALUE)
+
+    def has_double(self, a: str) -> bool:
+        """Whether a value of A can hardly be told from another one of A's that is not the same."""
+        near = self.bank.near(self.sketches[a], self.values_a[a], _MARGIN * self.within)
+        return not self._one_function(near)
 
     def _equal(self, rivals: list[Match]) -> bool:
         """Whether some values of A hold the same numbers."""

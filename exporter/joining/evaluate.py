@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ STRETCH = 64
 IN_MEMORY = 1 << 30
 """Bytes of values that are held in memory; what comes on top lies in a folder."""
 _LARGE = 1 << 16
+_FILES = count()
 _EXACT = Deployment(level="disable", threads=1)
 _SEQUENCES = frozenset({"SplitToSequence", "SequenceConstruct", "SequenceEmpty"})
 
@@ -37,18 +39,26 @@ class Values:
     def __init__(self, folder: Path, *, bound: int = IN_MEMORY):
         self.folder = folder
         self._left = bound
-        self._held: dict[str, list[np.ndarray]] = {}
-        self._files = 0
+        self._held: dict[str, list[np.ndarray | Path]] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._held
 
     def __getitem__(self, name: str) -> list[np.ndarray]:
-        return self._held[name]
+        # Mapped anew each time: what is mapped counts as memory of this process.
+        return [
+            np.load(held, mmap_mode="r") if isinstance(held, Path) else held
+            for held in self._held[name]
+        ]
 
     def get(self, name: str) -> list[np.ndarray] | None:
         """The arrays of a value; None where it was not computed."""
-        return self._held.get(name)
+        return self[name] if name in self._held else None
+
+    def one(self, name: str, at: int = 0) -> np.ndarray | None:
+        """The array of a value on one set of inputs; None where it was not computed."""
+        held = self.get(name)
+        return None if held is None else held[at]
 
     def names(self) -> Iterable[str]:
         return self._held.keys()
@@ -57,14 +67,14 @@ class Values:
         """Hold the arrays of a value, in place of any that were there."""
         self._held[name] = [self._keep(array) for array in arrays]
 
-    def _keep(self, array: np.ndarray) -> np.ndarray:
+    def _keep(self, array: np.ndarray) -> np.ndarray | Path:
         self._left -= array.nbytes
-        if self._left > 0 or array.nbytes < _LARGE or array.dtype.hasobject:
+        # What numpy has no name for (bfloat16) it cannot write.
+        if self._left > 0 or array.nbytes < _LARGE or array.dtype.kind in "OV":
             return array
-        self._files += 1
-        path = self.folder / f"{id(self)}_{self._files}.npy"
+        path = self.folder / f"{next(_FILES)}.npy"
         np.save(path, array)
-        return np.load(path, mmap_mode="r")
+        return path
 
 
 @dataclass(slots=True)

@@ -6,30 +6,35 @@ are drawn as a normal signal of 0.1, lengths are sizes that were drawn, rates 16
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
-from exporter.core.errors import ExportVerifyError, UserInputError
-from exporter.core.tensors import BATCH_NAMES
-from exporter.execution.onnx_runs import FileRun
+from exporter.core.errors import OnnxStoppedError, UserInputError
+from exporter.core.tensors import BATCH_NAMES, Arrays
+from exporter.graph.grids import input_grid
 from exporter.graph.index import GraphIndex
 
 _LONG = ((33, 24), (160, 128), (512, 512), (1600, 1280), (16000, 12800))
 _WAVEFORM = (16000, 12800)
 _RATE = 16000
+_LOUDNESS = 0.1
+_PEAKS = 7.0
+"""From the smallest to the largest of a few thousand normal draws, in units of their deviation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An input: name, numpy dtype, and sizes or names of axes."""
+    """An input: name, numpy dtype, sizes or names of axes, and how loud it is drawn."""
 
     name: str
     dtype: np.dtype
     shape: tuple[int | str, ...]
+    loudness: float = _LOUDNESS
 
 
 def inputs_of(graph: GraphIndex, path: Path) -> tuple[Input, ...]:
@@ -54,17 +59,51 @@ def inputs_of(graph: GraphIndex, path: Path) -> tuple[Input, ...]:
     return tuple(found)
 
 
+def calibrated(
+    specs: Sequence[Input], graph: GraphIndex, names: Mapping[str, str]
+) -> tuple[Input, ...]:
+    """The same inputs as loud as a file that stores them on a constant grid was made for.
+
+    Args:
+        names: input of ``graph`` -> name of a spec.
+    """
+    spans = {
+        names[name]: grid.ends[1] - grid.ends[0]
+        for name in graph.inputs
+        for at in graph.consumers.get(name, ())
+        if (grid := input_grid(graph, at)) is not None
+    }
+    return tuple(
+        replace(spec, loudness=spans[spec.name] / _PEAKS) if spec.name in spans else spec
+        for spec in specs
+    )
+
+
+def rounded_for(
+    inputs: Mapping[str, np.ndarray], graph: GraphIndex, names: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """Inputs that a file which takes float16 can be given as they are; ``names`` as above."""
+    kinds = {names.get(v.name): v.type.tensor_type.elem_type for v in graph.model.graph.input}
+    found = dict(inputs)
+    for name, array in inputs.items():
+        if kinds.get(name) in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(kinds[name])
+            found[name] = array.astype(dtype).astype(array.dtype)
+    return found
+
+
 def drawn_sets(
     specs: Sequence[Input],
-    runs: Sequence[tuple[FileRun, Mapping[str, str]]],
+    run: Callable[[Sequence[Arrays]], None],
     seeds: Sequence[int],
     sizes: Mapping[str, int],
+    fit: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
 ) -> list[dict[str, np.ndarray]]:
     """One set of inputs per seed on which all files run; other sizes in the second where they may.
 
     Args:
-        runs: files, each with its inputs' names -> those of ``specs``.
-        sizes: of axes, as the user gives them.
+        run: runs all files on the sets; raises where one of them cannot.
+        sizes: of axes, as the user gives them. fit: what a file makes of a set before it runs.
 
     Raises:
         UserInputError: no sizes were found on which the files run.
@@ -76,10 +115,10 @@ def drawn_sets(
                 found = []
                 for at, seed in enumerate(seeds):
                     long = first if at % 2 == 0 else second
-                    found.append(_draw(specs, seed, batch, long, sizes))
-                    _run_all(runs, found[-1])
+                    found.append(fit(_draw(specs, seed, batch, long, sizes)))
+                run(found)
                 return found
-            except ExportVerifyError as error:
+            except (OnnxStoppedError, UserInputError) as error:
                 why = str(error).splitlines()[0][:200]
     raise UserInputError(
         f"no inputs were found on which both files run: {why}",
@@ -106,15 +145,6 @@ def _tries(specs: Sequence[Input]) -> list[tuple[int, int]]:
         for spec in specs
     )
     return [_WAVEFORM, *_LONG[:-1]] if waveform else list(_LONG)
-
-
-def _run_all(
-    runs: Sequence[tuple[FileRun, Mapping[str, str]]], inputs: Mapping[str, np.ndarray]
-) -> None:
-    for run, names in runs:
-        outputs = run.run({name: inputs[names[name]] for name in run.inputs})
-        if any(value.size == 0 for value in outputs.values()):
-            raise UserInputError("an output is empty")
 
 
 def _draw(
@@ -147,7 +177,7 @@ def _values(
     if spec.dtype.kind == "b":
         return random.random(shape) < 0.8
     if spec.dtype.kind not in "iu":
-        return (0.1 * random.standard_normal(shape)).astype(spec.dtype)
+        return (spec.loudness * random.standard_normal(shape)).astype(spec.dtype)
     if "len" in words or "size" in words:
         lengths = np.full(shape, long)
         lengths.reshape(-1)[1:] = max(1, (3 * long) // 4)

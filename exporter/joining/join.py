@@ -7,6 +7,11 @@ Every value of both files is computed in float64 on two or more sets of inputs.
                       behind it, with a weight or another joined value in between; that of several
                       values of A which does so further is taken, and none where two do
 
+A file in a lower precision is computed without its roundings: in the real numbers that its integers
+and short floats stand for (``graph.unrounded``), its constants those of A that they were rounded
+from (``restored``). What it computes then is A's own to the last digits, and nothing has to be
+taken for near enough.
+
 What agrees with several values is settled by structure alone: the same operator on the same
 weights and the same joined values. A name never settles it, for a tool may have moved it. Values
 that are the same function of the same inputs (see ``digests``) are one value here.
@@ -17,10 +22,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from exporter.core.tensors import Arrays
 from exporter.graph.index import GraphIndex
+from exporter.graph.unrounded import holds_less, unrounded
 from exporter.joining.by_value import Joiner
+from exporter.joining.evaluate import Values
 from exporter.joining.joined import Joined
+from exporter.joining.restored import restore
 from exporter.joining.roles import Roles
 
 FLOAT32 = 1e-6
@@ -35,6 +45,7 @@ def join_graphs(
     *,
     inputs_of_actual: Mapping[str, str] | None = None,
     within: float = FLOAT32,
+    exact: Values | None = None,
 ) -> Joined:
     """Join the values of ``actual`` with those of ``expected``.
 
@@ -42,15 +53,24 @@ def join_graphs(
         inputs: two or more sets, by the names of ``expected``.
         folder: for values that memory has no room for.
         inputs_of_actual: input of ``actual`` -> input of ``expected``; the same names by default.
-        within: relative rms distance of two values that are one; more than ``FLOAT32`` where a
-            file is in a lower precision.
+        within: relative rms distance of two values that are one.
+        exact: filled with the values of ``expected`` in float64, one array per set of inputs.
 
     Raises:
         ValueError: fewer than two sets of inputs.
     """
     if len(inputs) < 2:
         raise ValueError("one set of inputs proves nothing: give two")
-    joiner = Joiner(expected, actual, inputs, folder, inputs_of_actual, within)
+    restored, cut_off = None, frozenset[str]()
+    plain, hidden, rounded = actual, frozenset[str](), frozenset[str]()
+    if holds_less(actual) and not holds_less(expected):
+        restored = restore(expected, unrounded(actual).stored)
+        held = unrounded(actual, constants=restored.arrays)
+        cut_off = held.cut_off
+        plain, hidden, rounded = held.graph, held.hidden, held.as_stored
+    joiner = Joiner(
+        expected, plain, inputs, exact, folder, inputs_of_actual, within, hidden, rounded
+    )
     joiner.match(joiner.b.order)
     joiner.check_outputs()
     Roles(joiner).find()
@@ -63,4 +83,10 @@ def join_graphs(
         alone=tuple(name for name in lost if name not in joiner.ambiguous),
         candidates=len(floating),
         missing=joiner.missing,
+        restored=restored,
+        cut_off=frozenset(name for name in cut_off if _crosses_zero(joiner.values_b.get(name))),
     )
+
+
+def _crosses_zero(arrays: Sequence[np.ndarray] | None) -> bool:
+    return any(array.min(initial=0) < 0 < array.max(initial=0) for array in arrays or ())

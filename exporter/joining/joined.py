@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from exporter.joining.restored import Restored
+
 
 class How(StrEnum):
     """What led to a join; numbers have proved every one of them."""
@@ -100,6 +102,9 @@ class Joined:
         alone: further floating values of the actual file that agree with none.
         candidates: floating values of the actual file that depend on its inputs.
         missing: values of either file that nothing could compute in float64 -> why.
+        cut_off: values of the actual file that go below zero, where a quantiser has taken the Relu
+            away: nobody reads what is there.
+        restored: constants of an actual file in a lower precision; None where it is in none.
     """
 
     joins: tuple[Join, ...]
@@ -107,6 +112,8 @@ class Joined:
     alone: tuple[str, ...]
     candidates: int
     missing: dict[str, str]
+    restored: Restored | None = None
+    cut_off: frozenset[str] = frozenset()
 
     @property
     def counts(self) -> dict[str, int]:

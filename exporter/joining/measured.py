@@ -9,17 +9,19 @@ propagated  the actual file on its own values
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from onnx import helper
 
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.graph.index import GraphIndex
 from exporter.joining.evaluate import Values, evaluate
+from exporter.joining.format_costs import FormatCosts
 from exporter.joining.joined import Join, Joined
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Measurement
@@ -27,6 +29,8 @@ from exporter.parity.tolerance import natural_scale
 
 _WINDOW = 200
 """Values in one window."""
+IN_MEMORY = 1 << 28
+"""Bytes of one side's values that are held in memory; there are five sides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,45 +42,116 @@ class Measured:
     propagated: Measurement
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """Both files on one case.
+
+    Attributes:
+        values: the joined values, in the order of the actual file.
+        reference: outputs of the expected file in float32, by name.
+        costs: what the formats of the actual file cost; None where it holds none.
+    """
+
+    values: list[Measured]
+    reference: Mapping[str, np.ndarray]
+    costs: FormatCosts | None
+
+
 def measure_joined(
     expected: GraphIndex,
     actual: GraphIndex,
     joined: Joined,
     inputs: Arrays,
+    exact: Callable[[str], np.ndarray | None],
     folder: Path,
     *,
     inputs_of_actual: Mapping[str, str],
     deployment: Deployment,
-) -> list[Measured]:
-    """Measure the joined values of two files, in the order of the actual one.
+) -> Sides:
+    """Measure the joined values of two files.
 
     Args:
         inputs: one case, by the names of ``expected``. folder: for what memory has no room for.
+        exact: gives a value of ``expected`` in float64 on this case.
         inputs_of_actual: input of ``actual`` -> input of ``expected``.
         deployment: how both are run in windows.
     """
     joins = [join for join in joined.joins if join.expected in expected.producer]
     cut = _names(expected, joins, "expected")
-    reference = _free(expected, inputs, cut, deployment)
-    truth_free = evaluate(expected, [inputs], Values(folder)).values
-    forced = {name: [array] for name, array in reference.items()}
-    truth_local = evaluate(expected, [inputs], Values(folder), forced=forced).values
-    theirs = {name: inputs[ours] for name, ours in inputs_of_actual.items()}
+    cut += [name for name in expected.outputs if name in expected.producer and name not in cut]
+    reference = _walked(_windows(expected, inputs, deployment, cut), cut, folder)
+    forced = _Fed({name: name for name in cut}, reference.one)
+    truth = Values(folder, bound=IN_MEMORY)
+    evaluate(expected, [inputs], truth, forced=forced)
+    theirs = inputs_for(actual, inputs, inputs_of_actual)
     own = _names(actual, joins, "actual")
-    free = _free(actual, theirs, own, deployment)
+    free = _walked(_windows(actual, theirs, deployment, own), own, folder)
     by_name = {join.actual: join for join in joins}
 
+    def laid_out(name: str) -> np.ndarray:
+        join = by_name[name]
+        return join.layout.apply(_known(reference, join.expected), _known(free, name).shape)
+
     def supply(name: str) -> np.ndarray:
-        join, held = by_name[name], free[name]
-        return join.layout.apply(reference[join.expected], held.shape).astype(held.dtype)
+        return laid_out(name).astype(_known(free, name).dtype)
 
     usable = [n for n in own if n in free and by_name[n].expected in reference]
-    local = _forced(actual, theirs, own, frozenset(usable), supply, deployment)
+    walk = _windows(actual, theirs, deployment, own, frozenset(usable), supply)
+    local = _walked(walk, usable, folder)
+    costs = None
+    if joined.restored is not None:
+        costs = FormatCosts(
+            expected, actual, joined.restored, theirs, _Fed(dict.fromkeys(usable), laid_out), folder
+        )
     found = []
     for join in joins:
-        alone = _measure(actual, join, truth_local, reference, local)
-        along = _measure(actual, join, truth_free, reference, free)
+        alone = _measure(actual, join, truth.one(join.expected), reference, local)
+        along = _measure(actual, join, exact(join.expected), reference, free)
+        if costs is not None:
+            alone, along = costs.tell(join.actual, alone, along)
         found.append(Measured(join=join, local=alone, propagated=along))
+    outputs = {name: _known(reference, name) for name in expected.outputs if name in reference}
+    return Sides(values=found, reference=outputs, costs=costs)
+
+
+def inputs_for(actual: GraphIndex, inputs: Arrays, names: Mapping[str, str]) -> Arrays:
+    """The inputs by the actual file's names, in its dtypes.
+
+    Args:
+        names: input of ``actual`` -> input of the other file.
+    """
+    kinds = {v.name: v.type.tensor_type.elem_type for v in actual.model.graph.input}
+    found = {}
+    for name, ours in names.items():
+        array = np.asarray(inputs[ours])
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kinds[name]))
+        found[name] = array.astype(dtype) if array.dtype.kind == "f" else array
+    return found
+
+
+class _Fed(Mapping[str, Sequence[np.ndarray]]):
+    """Values that are fed, read when they are asked for."""
+
+    def __init__(self, names: Mapping[str, object], read: Callable[[str], np.ndarray | None]):
+        self._names, self._read = names, read
+
+    def __getitem__(self, name: str) -> Sequence[np.ndarray]:
+        found = self._read(name) if name in self._names else None
+        if found is None:
+            raise KeyError(name)
+        return [found]
+
+    def __iter__(self):
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _known(values: Values, name: str) -> np.ndarray:
+    found = values.one(name)
+    if found is None:
+        raise KeyError(name)
     return found
 
 
@@ -85,49 +160,31 @@ def _names(graph: GraphIndex, joins: Sequence[Join], side: str) -> list[str]:
     return sorted({getattr(join, side) for join in joins}, key=lambda name: order[name])
 
 
-def _free(
-    graph: GraphIndex, inputs: Arrays, names: Sequence[str], deployment: Deployment
-) -> dict[str, np.ndarray]:
-    walk = OnnxWindows(graph, inputs, deployment, taps=frozenset(names))
-    return _walked(walk, names)
-
-
-def _forced(
+def _windows(
     graph: GraphIndex,
     inputs: Arrays,
-    names: Sequence[str],
-    fed: frozenset[str],
-    supply: object,
     deployment: Deployment,
-) -> dict[str, np.ndarray]:
-    walk = OnnxWindows(
-        graph,
-        inputs,
-        deployment,
-        taps=frozenset(names),
-        forced=fed,
-        supply=supply,  # type: ignore[arg-type]
-    )
-    return _walked(walk, [name for name in names if name in fed])
+    names: Sequence[str],
+    fed: frozenset[str] = frozenset(),
+    supply: Callable[[str], np.ndarray] | None = None,
+) -> OnnxWindows:
+    taps = frozenset(names)
+    return OnnxWindows(graph, inputs, deployment, taps=taps, forced=fed, supply=supply)
 
 
-def _walked(walk: OnnxWindows, names: Sequence[str]) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+def _walked(walk: OnnxWindows, names: Sequence[str], folder: Path) -> Values:
+    found = Values(folder, bound=IN_MEMORY)
     for start in range(0, len(names), _WINDOW):
         last = start + _WINDOW >= len(names)
-        found |= walk.advance(names[start : start + _WINDOW], last=last)
+        for name, array in walk.advance(names[start : start + _WINDOW], last=last).items():
+            found.put(name, [array])
     return found
 
 
 def _measure(
-    actual: GraphIndex,
-    join: Join,
-    truth: Values,
-    reference: Mapping[str, np.ndarray],
-    found: Mapping[str, np.ndarray],
+    actual: GraphIndex, join: Join, exact: np.ndarray | None, reference: Values, found: Values
 ) -> Measurement:
-    ours, theirs = reference.get(join.expected), found.get(join.actual)
-    exact = truth.get(join.expected)
+    ours, theirs = reference.one(join.expected), found.one(join.actual)
     stored = None
     if ours is not None and theirs is not None and theirs.size == ours.size:
         stored = theirs.shape if theirs.shape != ours.shape else None
@@ -138,7 +195,7 @@ def _measure(
     output = join.actual in actual.outputs
     measured = measure(
         join.actual,
-        truth=None if exact is None else exact[0],
+        truth=exact,
         reference=ours,
         actual=theirs,
         role="output" if output else "inner",

@@ -146,7 +146,7 @@ def _one_place(
         len(theirs.input),
     ):
         return False
-    for one, other in zip(ours.input, theirs.input, strict=True):
+    for one, other in _operands(expected, actual, ours, theirs):
         if (one in expected.initializers) != (other in actual.initializers):
             return False
         if one in expected.initializers or (not one and not other):
@@ -156,6 +156,21 @@ def _one_place(
     return True
 
 
+def _operands(
+    expected: GraphIndex, actual: GraphIndex, ours: onnx.NodeProto, theirs: onnx.NodeProto
+) -> Iterator[tuple[str, str]]:
+    """What both nodes read; a constant that has several names by its first one."""
+    for one, other in zip(ours.input, theirs.input, strict=True):
+        yield _constant(expected, one), _constant(actual, other)
+
+
+def _constant(graph: GraphIndex, name: str) -> str:
+    at = name
+    while at in graph.producer and graph.nodes[graph.producer[at]].op_type == "Identity":
+        at = graph.nodes[graph.producer[at]].input[0]
+    return at if at in graph.initializers else name
+
+
 def _weights(
     expected: GraphIndex,
     actual: GraphIndex,
@@ -163,7 +178,7 @@ def _weights(
     theirs: onnx.NodeProto,
     join: Join,
 ) -> Iterator[Altered]:
-    for one, other in zip(ours.input, theirs.input, strict=True):
+    for one, other in _operands(expected, actual, ours, theirs):
         if one not in expected.initializers or other not in actual.initializers:
             continue
         left, right = expected.initializers[one], actual.initializers[other]

@@ -70,7 +70,7 @@ class Roles:
         """A value that depends on the inputs and leads to no joined one but by unjoined ones."""
         if name not in self.b.variable or self._proved(name) or name in self.joiner.ambiguous:
             return False
-        if name not in self.joiner.values_b:
+        if name not in self.joiner.values_b or name in self.joiner.hidden:
             return False
         return not self.b.reaches(name, self._proved, lambda made: not self._proved(made))
 
@@ -91,6 +91,10 @@ class Roles:
             if ahead == (second.anchored, second.agreeing, second.overlap) and not same:
                 self.joiner.ambiguous.add(name)
                 return None
+        if self.joiner.has_double(rated[0].name):
+            # Fed the other one, the file would compute the same.
+            self.joiner.ambiguous.add(name)
+            return None
         return rated[0]
 
     def _digest(self, name: str) -> bytes:
@@ -142,6 +146,8 @@ class Roles:
         agreeing = anchored = 0
         anchors = self._anchored(name, nodes)
         for made in held.names():
+            if self.joiner.digests_b.root(made) == self.joiner.digests_b.root(name):
+                continue  # what was fed, in another shape
             if self._agrees(made, held, candidate):
                 agreeing += 1
                 anchored += made in anchors

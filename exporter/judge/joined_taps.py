@@ -25,19 +25,17 @@ _SEED = 23
 
 
 def joined_taps(
-    taps: KnownTaps, given: GraphIndex, own: Artifacts, cases: Sequence[Case], precision: str
+    taps: KnownTaps, given: GraphIndex, own: Artifacts, cases: Sequence[Case]
 ) -> KnownTaps:
     """What is known of the values of ``given`` when it is joined with the run's own file.
 
     Args:
         taps: what names and metadata say: outputs only. cases: the smallest one is run.
-        precision: that the pipeline declares.
 
     Returns:
         ``taps`` itself where nothing but outputs can be joined.
     """
-    # What a lowered value may cost is known of layers, not of what a quantiser puts beside them.
-    if precision != "float32" or not cases or set(given.inputs) != set(own.graph.inputs):
+    if not cases or set(given.inputs) != set(own.graph.inputs):
         return taps
     inputs = min(
         (case.inputs for case in cases), key=lambda held: sum(v.size for v in held.values())
@@ -57,7 +55,9 @@ def joined_taps(
     names: dict[str, str] = {}
     for join in joined.joins:
         tap = tap_of.get(join.expected)
-        if tap is not None and _can_be_fed(join) and tap not in names:
+        # What a quantiser leaves below zero, and nobody reads, is fed to nobody.
+        useful = _can_be_fed(join) and join.actual not in joined.cut_off
+        if tap is not None and useful and tap not in names:
             names[tap] = join.actual
     if not names:
         return taps

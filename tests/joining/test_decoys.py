@@ -10,6 +10,7 @@ import pytest
 from exporter.joining import join_graphs
 from exporter.joining.joined import Proof
 from tests.joining.decoys import drawn, inputs, wrong_joins
+from tests.joining.lowered_decoys import FORMS, lowered
 
 
 def _found(seeds: range, folder: Path) -> tuple[list[str], float, int]:
@@ -60,3 +61,40 @@ def test_one_set_of_inputs_proves_nothing(tmp_path: Path):
     pair = drawn(0)
     with pytest.raises(ValueError, match="give two"):
         join_graphs(pair.expected, pair.actual, inputs(0)[:1], tmp_path)
+
+
+def _found_lowered(seeds: range, form: str, folder: Path) -> tuple[list[str], float]:
+    wrong, shares = [], []
+    for seed in seeds:
+        pair = lowered(seed, form)
+        joined = join_graphs(pair.expected, pair.actual, inputs(seed), folder)
+        wrong += [f"{pair.story}: {said}" for said in wrong_joins(pair, joined)]
+        shares.append(joined.share)
+    return wrong, sum(shares) / len(shares)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_decoy_in_a_lower_precision_is_joined_with_a_wrong_value(tmp_path: Path, form: str):
+    """Twins that a format cannot tell apart are left out, which is a third of all values here."""
+    wrong, share = _found_lowered(range(10), form, tmp_path)
+    assert not wrong, "\n".join(wrong)
+    assert share > 0.4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_of_fifty_decoys_in_each_lower_precision_none_is_joined_with_a_wrong_value(
+    tmp_path: Path, form: str
+):
+    wrong, _ = _found_lowered(range(2000, 2050), form, tmp_path)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(("form", "seed"), [("float16", 19), ("float16", 3), ("qdq", 10)])
+def test_a_branch_that_a_format_has_rounded_away_is_no_other_value(
+    tmp_path: Path, form: str, seed: int
+):
+    """What is left then agrees with the value in front of it, to the last digit."""
+    pair = lowered(seed, form)
+    joined = join_graphs(pair.expected, pair.actual, inputs(seed), tmp_path)
+    assert not list(wrong_joins(pair, joined))

@@ -29,19 +29,31 @@ class _Net(nn.Module):
         return self.net(x, lengths)["logits"]
 
 
-def legacy(folder: Path, name: str = "legacy", opset: int = 17, build: str = "build") -> Path:
-    """Export the net with ``torch.onnx.export(dynamo=False)``."""
+def net(folder: Path, module: str = MODULE, build: str = "build") -> nn.Module:
+    """The net of a module's source, with a tensor for its output."""
     source = folder / "net_module.py"
-    source.write_text(MODULE, encoding="utf-8")
+    source.write_text(module, encoding="utf-8")
     spec = importlib.util.spec_from_file_location("net_module", source)
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    held = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(held)
+    return _Net(getattr(held, build)()).eval()
+
+
+def legacy(
+    folder: Path,
+    name: str = "legacy",
+    opset: int = 17,
+    build: str = "build",
+    module: str = MODULE,
+) -> Path:
+    """Export the net with ``torch.onnx.export(dynamo=False)``."""
+    made = net(folder, module, build)
     path = folder / f"{name}.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Net(getattr(module, build)()).eval(),
+            made,
             (torch.randn(2, 17, 16), torch.tensor([17, 9])),
             str(path),
             dynamo=False,

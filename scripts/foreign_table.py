@@ -1,0 +1,136 @@
+"""Compare what other tools make of a model with the model's own file, healthy and with faults.
+
+    python scripts/foreign_table.py [--models conformer ...] [--tools onnxsim ...] [--write]
+
+Each tool writes a file of each model; into three copies of that file a fault is planted. A row is
+one tool on one model: the share of floating values that ``compare`` joins, and of each of the four
+files whether the verdict is right and, for a fault, whether the first layer named is its own.
+Exits 1 where a faulty file passed, or a healthy one failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("EXPORT_VERIFY_CACHE", "off")
+
+from exporter.flows.compare import CompareOptions, compare  # noqa: E402
+from tests.support import foreign_tools as foreign  # noqa: E402
+
+PAGE = ROOT / "docs" / "foreign.md"
+MARK = "<!-- foreign -->", "<!-- /foreign -->"
+MODELS = {"conformer": foreign.conformer, "LSTM": foreign.recurrent}
+HEAD = "| model | tool | joined | " + " | ".join(foreign.FAULTS) + " | seconds |\n"
+HEAD += "|---|---|--:|" + ":-:|" * len(foreign.FAULTS) + "--:|"
+
+
+@dataclass
+class Row:
+    """A tool on a model: share of values joined, and an answer per file."""
+
+    model: str
+    tool: str
+    joined: float | None = None
+    answers: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def line(self) -> str:
+        share = "-" if self.joined is None else f"{100 * self.joined:.0f} %"
+        answers = [self.answers.get(fault, "-") for fault in foreign.FAULTS]
+        return (
+            f"| {self.model} | {self.tool} | {share} | {' | '.join(answers)} | {self.seconds:.0f} |"
+        )
+
+
+def judged(name: str, tool_name: str, source: foreign.Source) -> Row | None:
+    """One row; None where the tool does not make such a file."""
+    tool, row = foreign.TOOLS[tool_name], Row(name, tool_name)
+    began = time.perf_counter()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            file = tool.make(source)
+    except Exception as error:  # noqa: BLE001 - it is the tool that fails
+        row.answers["healthy"] = f"the tool stops: {type(error).__name__}"
+        return row
+    if file is None:
+        return None
+    truth = source.other if tool.turned and source.other is not None else source.file
+    case = source.file.with_name("case.npz")
+    np.savez(case, **source.cases[-1])
+    for fault in foreign.FAULTS:
+        try:
+            faulty = foreign.planted(source, file, fault)
+        except LookupError:
+            row.answers[fault] = "no place"
+            continue
+        report = compare(truth, faulty, CompareOptions(case=case, precision=tool.precision))
+        if fault == "healthy":
+            lost = len(report.ambiguous) + len(report.alone)
+            row.joined = 1 - lost / report.candidates
+            row.answers[fault] = "passes" if report.exit_code == 0 else f"FAILS: {report.headline}"
+        elif report.exit_code == 0:
+            row.answers[fault] = "PASSES"
+        else:
+            layer = report.first.layer if report.first is not None else "(none)"
+            right = source.layers[fault] in layer
+            row.answers[fault] = "found" if right else f"elsewhere: {layer}"
+    row.seconds = time.perf_counter() - began
+    return row
+
+
+def summary(rows: list[Row]) -> str:
+    """The figures of all rows."""
+    answers = [(fault, said) for row in rows for fault, said in row.answers.items()]
+    planted = [said for fault, said in answers if fault != "healthy" and said != "no place"]
+    healthy = [said for fault, said in answers if fault == "healthy"]
+    shares = [row.joined for row in rows if row.joined is not None]
+    return (
+        f"{healthy.count('passes')} of {len(healthy)} healthy files pass;"
+        f" {len(planted) - planted.count('PASSES')} of {len(planted)} planted faults fail,"
+        f" {planted.count('found')} in their own layer; at least"
+        f" {100 * min(shares, default=0):.0f} % of the values are joined"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--models", nargs="*", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--tools", nargs="*", default=list(foreign.TOOLS), choices=foreign.TOOLS)
+    parser.add_argument("--write", action="store_true", help=f"into {PAGE.relative_to(ROOT)}")
+    options = parser.parse_args()
+    rows: list[Row] = []
+    print(HEAD, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for model in options.models:
+            with contextlib.redirect_stdout(io.StringIO()):
+                source = MODELS[model](Path(folder) / model)
+            for tool in options.tools:
+                row = judged(model, tool, source)
+                if row is not None:
+                    rows.append(row)
+                    print(row.line(), flush=True)
+    print(f"\n{summary(rows)}")
+    if options.write:
+        text = PAGE.read_text(encoding="utf-8")
+        before, _, rest = text.partition(MARK[0])
+        table = "\n".join([HEAD, *(row.line() for row in rows), "", summary(rows)])
+        after = rest.partition(MARK[1])[2]
+        PAGE.write_text(f"{before}{MARK[0]}\n{table}\n{MARK[1]}{after}", encoding="utf-8")
+    said = [said for row in rows for said in row.answers.values()]
+    return int(any(text == "PASSES" or text.startswith("FAILS") for text in said))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,292 @@
+"""What other tools make of a model's file, and faults that are planted into what they have made.
+
+A fault goes into the tool's own file: its weight, in whatever format, is found by its content.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from exporter.graph.onnx_file import open_graph
+from exporter.graph.unrounded import unrounded
+from exporter.joining.restored import restore
+from tests.support import lowered
+from tests.support import other_tools as tools
+
+Cases = Sequence[dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A model's file, and where faults go.
+
+    Attributes:
+        file: by which others are judged. other: the same model from another exporter, where there
+            is one.
+        cases: for calibration, and what is compared. weight: shape of the weight that is made
+            wrong, the first of it; norm: which LayerNormalization. layers: of each fault.
+    """
+
+    file: Path
+    other: Path | None
+    cases: Cases
+    weight: tuple[int, ...]
+    norm: int
+    layers: dict[str, str]
+
+
+RECURRENT = """\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, size=48):
+        super().__init__()
+        self.front = nn.Linear(16, size)
+        self.recurrent = nn.LSTM(size, size, batch_first=True, bidirectional=True)
+        self.norm = nn.LayerNorm(2 * size)
+        self.inner = nn.Linear(2 * size, 80)
+        self.norm_inner = nn.LayerNorm(80)
+        self.head = nn.Linear(80, 24)
+
+    def forward(self, x, lengths):
+        mask = torch.arange(x.shape[1])[None] < lengths[:, None]
+        y, _ = self.recurrent(torch.tanh(self.front(x)))
+        y = self.norm(y * mask[..., None].to(y.dtype))
+        y = self.norm_inner(torch.nn.functional.gelu(self.inner(y)))
+        return {"logits": self.head(y)}
+
+
+def build():
+    torch.manual_seed(0)
+    return Net().eval()
+"""
+
+
+def conformer(folder: Path) -> Source:
+    """Two blocks of a conformer with an LSTM."""
+    return _source(
+        folder,
+        lowered.MODULE,
+        weight=(64, 128),
+        norm=2,
+        layers={"weight": "blocks.0.inner", "epsilon": "blocks.0.norm_forward", "mask": "net"},
+    )
+
+
+def recurrent(folder: Path) -> Source:
+    """A bidirectional LSTM between linear layers."""
+    return _source(
+        folder,
+        RECURRENT,
+        weight=(96, 80),
+        norm=1,
+        layers={"weight": "inner", "epsilon": "norm_inner", "mask": "net"},
+    )
+
+
+def _source(
+    folder: Path, module: str, *, weight: tuple[int, ...], norm: int, layers: dict[str, str]
+) -> Source:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Source(
+        file=tools.legacy(folder, "source", module=module),
+        other=dynamo(folder, module),
+        cases=lowered.calibration(),
+        weight=weight,
+        norm=norm,
+        layers=layers,
+    )
+
+
+def dynamo(folder: Path, module: str) -> Path:
+    """Export the net with ``torch.onnx.export(dynamo=True)``, as torch writes it."""
+    net = tools.net(folder, module)
+    path = folder / "dynamo.onnx"
+    batch, frames = (torch.export.Dim(name, min=2, max=4096) for name in ("batch", "frames"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            net,
+            (torch.randn(2, 17, 16), torch.tensor([17, 9])),
+            str(path),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=["x", "lengths"],
+            output_names=["logits"],
+            dynamic_shapes=({0: batch, 1: frames}, {0: batch}),
+        )
+    return path
+
+
+def _saved(source: Path, name: str, model: onnx.ModelProto) -> Path:
+    path = source.with_name(f"{source.stem}_{name}.onnx")
+    onnx.save(model, path)
+    return path
+
+
+def slimmed(source: Path) -> Path:
+    import onnxslim
+
+    return _saved(source, "slim", onnxslim.slim(onnx.load(source)))
+
+
+def script_optimised(source: Path) -> Path:
+    import onnxscript.optimizer
+
+    return _saved(source, "script", onnxscript.optimizer.optimize(onnx.load(source)))
+
+
+def without_metadata(source: Path) -> Path:
+    model = onnx.load(source)
+    del model.metadata_props[:], model.graph.value_info[:]
+    model.graph.doc_string = model.producer_name = model.producer_version = ""
+    for node in model.graph.node:
+        node.name = node.doc_string = ""
+        del node.metadata_props[:]
+    return _saved(source, "bare", model)
+
+
+def inlined(source: Path) -> Path:
+    """The standard's functions (LayerNormalization, Gelu ...) written as their nodes."""
+    from onnx import inliner
+
+    kinds = [("", kind) for kind in ("LayerNormalization", "Gelu", "Softmax")]
+    return _saved(source, "inlined", inliner.inline_selected_functions2(onnx.load(source), kinds))
+
+
+def half(source: Path) -> Path:
+    from onnxconverter_common import float16
+
+    model = float16.convert_float_to_float16(onnx.load(source), keep_io_types=True)
+    return _saved(source, "float16", model)
+
+
+def quantised(source: Path) -> Path:
+    return lowered.to_dynamic(source, source.with_name(f"{source.stem}_dynamic.onnx"))
+
+
+def calibrated(source: Path, cases: Cases) -> Path:
+    return lowered.to_static(
+        source, source.with_name(f"{source.stem}_qdq.onnx"), cases, qdq=True, per_channel=True
+    )
+
+
+def bits(source: Path) -> Path:
+    return lowered.to_bits(source, source.with_name(f"{source.stem}_bits.onnx"), 8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A tool: makes a file of a source; what that file may hold."""
+
+    make: Callable[[Source], Path | None]
+    precision: str = "float32"
+    turned: bool = False
+    """Judged against the other exporter's file."""
+
+
+def _of(make: Callable[[Path], Path]) -> Callable[[Source], Path]:
+    return lambda source: make(source.file)
+
+
+TOOLS: dict[str, Tool] = {
+    "legacy exporter": Tool(make=lambda s: s.file if s.other else None, turned=True),
+    "dynamo exporter": Tool(make=lambda s: s.other),
+    "onnxsim": Tool(make=_of(tools.simplified)),
+    "onnxslim": Tool(make=_of(slimmed)),
+    "onnxruntime basic": Tool(make=_of(lambda p: tools.optimised(p, "BASIC"))),
+    "onnxruntime extended": Tool(make=_of(lambda p: tools.optimised(p, "EXTENDED"))),
+    "onnxruntime all": Tool(make=_of(lambda p: tools.optimised(p, "ALL"))),
+    "version converter": Tool(make=_of(tools.converted)),
+    "renamed": Tool(make=_of(tools.renamed)),
+    "metadata stripped": Tool(make=_of(without_metadata)),
+    "onnxscript optimizer": Tool(make=_of(script_optimised)),
+    "quantize_dynamic": Tool(make=_of(quantised), precision="int8"),
+    "quantize_static, QDQ": Tool(make=lambda s: calibrated(s.file, s.cases), precision="int8"),
+    "MatMulNBits": Tool(make=_of(bits), precision="int8"),
+    "float16": Tool(make=_of(half), precision="float16"),
+}
+"""By name, as users call them."""
+
+FAULTS = ("healthy", "weight", "epsilon", "mask")
+
+
+def planted(source: Source, file: Path, fault: str) -> Path:
+    """The file with a fault; the file itself for "healthy".
+
+    Raises:
+        LookupError: there is no place for the fault in this file.
+    """
+    if fault == "healthy":
+        return file
+    model = onnx.load(file)
+    {"weight": _weight, "epsilon": _epsilon, "mask": _mask}[fault](source, file, model)
+    path = file.with_name(f"{file.stem}_{fault}.onnx")
+    onnx.save(model, path)
+    return path
+
+
+def _weight(source: Source, file: Path, model: onnx.ModelProto) -> None:
+    """One element; of a weight in integers the row that it is in, of a block its first number."""
+    a = open_graph(source.file)
+    shapes = (source.weight, source.weight[::-1])
+    meant = next(a.array(n) for n, t in a.initializers.items() if tuple(t.dims) in shapes)
+    b = open_graph(file)
+    for name, tensor in b.initializers.items():
+        if tuple(tensor.dims) in shapes and tensor.data_type == onnx.TensorProto.FLOAT:
+            array = b.array(name).copy()
+            if array.shape == meant.shape and np.array_equal(array, meant):
+                array[3, 5] += 0.05
+            elif array.shape == meant.T.shape and np.array_equal(array, meant.T):
+                array[5, 3] += 0.05
+            else:
+                continue
+            return _store(model, name, array)
+    found = restore(a, unrounded(b).stored).arrays
+    for key, held in found.items():
+        if held.shape in shapes and (np.array_equal(held, meant) or np.array_equal(held, meant.T)):
+            name = key.partition("/")[0]
+            array = b.array(name).copy()
+            if array.dtype.kind == "f":
+                array[3, 5] += array.dtype.type(0.05)
+            else:
+                eighth = array.size // 8
+                array.reshape(-1)[:eighth] = np.roll(array.reshape(-1), 7)[:eighth]
+            return _store(model, name, array)
+    raise LookupError("the weight is in no constant of the file")
+
+
+def _store(model: onnx.ModelProto, name: str, array: np.ndarray) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), name))
+            return
+    node = next(n for n in model.graph.node if n.op_type == "Constant" and n.output[0] == name)
+    node.attribute[0].t.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), name))
+
+
+def _epsilon(source: Source, file: Path, model: onnx.ModelProto) -> None:
+    norms = [n for n in model.graph.node if any(a.name == "epsilon" for a in n.attribute)]
+    if len(norms) <= source.norm:
+        raise LookupError("the file has no such normalisation")
+    held = next(a for a in norms[source.norm].attribute if a.name == "epsilon")
+    held.f = 1e-2
+
+
+def _mask(source: Source, file: Path, model: onnx.ModelProto) -> None:
+    other = {"Less": "LessOrEqual", "GreaterOrEqual": "Greater", "Greater": "GreaterOrEqual"}
+    node = next((n for n in model.graph.node if n.op_type in other), None)
+    if node is None:
+        raise LookupError("the file compares nothing")
+    node.op_type = other[node.op_type]
