@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from exporter.debugging.bundle import Bundle
 from exporter.debugging.debug_layers import Debugged
 from exporter.debugging.diagnose import Diagnosis
 from exporter.debugging.isolate import Row
 from exporter.debugging.readme import cells, outcome
-from exporter.report.safe_text import path_end, printable, size
+from exporter.report.console import plain, style_of, tabled
+from exporter.report.safe_text import path_end, size
 
-_STYLES = {"fail": "red", "pass": "green", "ambiguous": "yellow"}
 _MOST_ROWS = 60
 _NARROW, _WIDE = 100, 150
+_LONG = 300
 
 
 def print_debugged(
@@ -41,9 +40,9 @@ def print_debugged(
     if result.waiting:
         names = ", ".join(f"'{name or 'the root module'}'" for name in result.waiting[:8])
         more = f" and {len(result.waiting) - 8} more" if len(result.waiting) > 8 else ""
-        console.print(_text(f"{len(result.waiting)} more culprit(s), see --all: {names}{more}"))
+        console.print(plain(f"{len(result.waiting)} more culprit(s), see --all: {names}{more}"))
     for remark in result.remarks:
-        console.print(_text(f"note: {remark}", "dim"))
+        console.print(plain(f"note: {remark}", "dim"))
 
 
 def debugged_json(result: Debugged) -> dict[str, Any]:
@@ -75,50 +74,44 @@ def debugged_json(result: Debugged) -> dict[str, Any]:
 def _print_layer(
     console: Console, found: Diagnosis, bundle: Bundle, quiet: bool, verbose: bool
 ) -> None:
-    console.rule(_text(found.layer.name or "the root module", "bold"), style="dim", align="left")
+    console.rule(plain(found.layer.name or "the root module", "bold"), style="dim", align="left")
     if not found.findings:
-        console.print(_text("nothing is wrong with this layer", "green"))
+        console.print(plain("nothing is wrong with this layer", "green"))
     for finding in found.findings:
-        line = _text("culprit  ", "bold red")
-        line.append_text(_text(finding.text))
+        line = plain("culprit  ", "bold red")
+        line.append_text(plain(finding.text))
         console.print(line)
         place = [finding.layer, finding.op, finding.source]
-        console.print(_text("         " + "  ".join(item for item in place if item), "dim"))
+        console.print(plain("         " + "  ".join(item for item in place if item), "dim"))
     if quiet:
         return
-    console.print(_ops(found, verbose, console.width))
-    if found.matrix:
-        console.print(_matrix(found))
+    for table in (_ops(found, verbose, console.width), _matrix(found)):
+        if table is not None:
+            console.print(table)
     for remark in found.remarks:
-        console.print(_text(f"note: {remark}", "dim"))
-    console.print(_text(f"bundle: {bundle.folder} ({size(bundle.bytes)})"))
+        console.print(plain(f"note: {remark}", "dim"))
+    console.print(plain(f"bundle: {bundle.folder} ({size(bundle.bytes)})"))
     if bundle.no_torch:
-        console.print(_text(f"note: no torch_layer.pt2: {bundle.no_torch}", "dim"))
+        console.print(plain(f"note: no torch_layer.pt2: {bundle.no_torch}", "dim"))
 
 
-def _ops(found: Diagnosis, verbose: bool, width: int) -> Table:
+def _ops(found: Diagnosis, verbose: bool, width: int) -> Table | None:
     wide, narrow = width >= _WIDE, width < _NARROW
-    table = Table(title="op by op", box=box.SIMPLE, title_justify="left", pad_edge=False)
-    for name in ("tap", "op", *(("onnx",) if wide else ()), "shape"):
-        table.add_column(name, overflow="fold")
-    for name in ("local error", "limit"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    if not narrow:
-        table.add_column("source", overflow="fold")
+    columns = ["tap", "op", *(("onnx",) if wide else ()), "shape", "local error", "limit"]
+    columns += ["verdict", *(() if narrow else ("source",))]
     rows = [row for row in found.held.rows if verbose or row.verdict is not None]
     shown = rows if verbose else _around_failures(rows)
+    texts = []
     for row in shown:
         tap, op, onnx, shape, dtype, error, limit, verdict, wrong, source = cells(row)
-        texts = [tap, op, *((onnx,) if wide else ()), f"{shape} {dtype}".strip(), error, limit]
         said = f"{verdict} ({wrong})" if wrong else verdict
         short = source if wide else path_end(source.rsplit("/", 1)[-1], 28)
-        table.add_row(
-            *map(_text, texts),
-            _text(said, _STYLES.get(verdict, "dim")),
-            *(() if narrow else (_text(short),)),
-        )
-    if len(shown) < len(rows) or narrow:
+        left = (tap, op, *((onnx,) if wide else ()), f"{shape} {dtype}".strip(), error, limit)
+        texts.append((*left, plain(said, style_of(verdict) if verdict else "dim"), short))
+    figures = ("local error", "limit")
+    lengths = dict.fromkeys(columns, _LONG)
+    table = tabled("op by op", lengths, texts, right=figures, whole=(*figures, "verdict"))
+    if table is not None and (len(shown) < len(rows) or narrow):
         hidden = f"{len(rows) - len(shown)} more rows, " if len(shown) < len(rows) else ""
         table.caption = f"{hidden}all columns: the bundle's README.md"
     return table
@@ -134,23 +127,10 @@ def _around_failures(rows: list[Row]) -> list[Row]:
     return [row for row in rows if id(row) in keep]
 
 
-def _matrix(found: Diagnosis) -> Table:
-    table = Table(
-        title="variations (who agrees with float64)",
-        box=box.SIMPLE,
-        title_justify="left",
-        pad_edge=False,
-    )
-    for name in ("variation", "each op", "as one"):
-        table.add_column(name, overflow="fold")
+def _matrix(found: Diagnosis) -> Table | None:
+    columns = dict.fromkeys(("variation", "each op", "as one"), _LONG)
+    rows = []
     for v in found.matrix:
-        both = (v.separate, v.together)
-        table.add_row(
-            v.name, *(_text(outcome(o), "red" if o.agrees is False else "") for o in both)
-        )
-    return table
-
-
-def _text(text: str, style: str = "") -> Text:
-    """Never markup: a name may hold square brackets."""
-    return Text(printable(text), style=style)
+        both = ((outcome(o), "red" if o.agrees is False else "") for o in (v.separate, v.together))
+        rows.append((v.name, *(plain(text, style) for text, style in both)))
+    return tabled("variations (who agrees with float64)", columns, rows)

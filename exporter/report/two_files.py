@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from exporter.parity.status import GOOD, needs_a_word
 from exporter.report.comparison import Record
-from exporter.report.rows import VERDICT_STYLES
-from exporter.report.safe_text import path_end, printable, shorten, times
+from exporter.report.console import plain, print_list, status, style_of, tabled
+from exporter.report.safe_text import path_end, times
 
 _MOST = 12
 
@@ -101,13 +97,13 @@ def print_two_files(
 ) -> None:
     """Print the report; ``quiet`` prints the verdict alone."""
     console = console or Console(highlight=False)
-    style = VERDICT_STYLES.get(report.verdict, "bold red")
-    console.print(Text(f"{report.verdict.upper()}: {printable(report.headline)}", style=style))
+    said = f"{report.verdict.upper()}: {report.headline}"
+    console.print(plain(said, style_of(report.verdict)))
     if quiet:
         return
     most = 10**9 if verbose else _MOST
-    console.print(_plain(f"{report.truth} in float64 is the truth, {report.other} is judged"))
-    console.print(_plain(joined_line(report)))
+    console.print(plain(f"{report.truth} in float64 is the truth, {report.other} is judged"))
+    console.print(plain(joined_line(report)))
     for part in (_outputs(report, most), _values(report, most)):
         if part is not None:
             console.print(part)
@@ -117,8 +113,7 @@ def print_two_files(
         ("notes", report.notes),
         ("not checked", report.not_checked),
     ):
-        for line in _titled(title, lines, most):
-            console.print(_plain(line))
+        print_list(console, title, lines, most, "with --verbose or --format json")
 
 
 def joined_line(report: TwoFiles) -> str:
@@ -134,67 +129,31 @@ def joined_line(report: TwoFiles) -> str:
 
 
 def _outputs(report: TwoFiles, most: int) -> Table | None:
-    if not report.outputs:
-        return None
-    table = _table(
-        "outputs, as deployed", "output", "deployment", "error / limit", "verdict", "why"
-    )
-    for row in report.outputs[:most]:
-        why = row.reason if needs_a_word(row.verdict) else ""
-        table.add_row(
-            _plain(shorten(row.name, 40)),
-            _plain(shorten(row.deployment, 40)),
-            _plain(times(row.strain)),
-            _status(row.verdict),
-            _plain(shorten(why, 120)),
+    columns = {"output": 40, "deployment": 40, "error / limit": 20, "verdict": 20, "why": 120}
+    rows = [
+        (
+            *(row.name, row.deployment, times(row.strain), status(row.verdict)),
+            row.reason if needs_a_word(row.verdict) else "",
         )
-    return table
+        for row in report.outputs[:most]
+    ]
+    return tabled("outputs, as deployed", columns, rows)
 
 
 def _values(report: TwoFiles, most: int) -> Table | None:
-    rows = sorted(
+    ranked = sorted(
         report.values, key=lambda row: max(row.local_strain or 0.0, row.propagated_strain or 0.0)
     )[::-1]
-    wrong = [row for row in rows if row.local not in GOOD]
-    shown = (wrong or rows)[:most]
-    if not shown:
-        return None
+    wrong = [row for row in ranked if row.local not in GOOD]
     title = "values that are wrong by themselves" if wrong else "values, the worst first"
-    table = _table(title, "layer", "value", "op", "alone", "free run", "joined by", "verdict")
-    for row in shown:
-        table.add_row(
-            _plain(path_end(row.layer or "(unknown)", 24)),
-            _plain(path_end(row.actual, 20)),
-            _plain(row.op),
-            _plain(times(row.local_strain)),
-            _plain(times(row.propagated_strain)),
-            _plain(row.how if row.proof == "value" else f"{row.how}, {row.proof}"),
-            _status(row.verdict),
+    columns = {"layer": 24, "value": 20, "op": 80, "alone": 20, "free run": 20}
+    rows = [
+        (
+            *(path_end(row.layer or "(unknown)", 24), path_end(row.actual, 20), row.op),
+            *(times(row.local_strain), times(row.propagated_strain)),
+            row.how if row.proof == "value" else f"{row.how}, {row.proof}",
+            status(row.verdict),
         )
-    return table
-
-
-def _titled(title: str, lines: list[str], most: int) -> Iterator[str]:
-    if lines:
-        yield title
-    for line in lines[:most]:
-        yield f"  {shorten(line, 300)}"
-    if len(lines) > most:
-        yield f"  ... {len(lines) - most:,} more with --verbose or --format json"
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _plain(text: object) -> Text:
-    return Text(printable(text))
-
-
-def _status(verdict: str) -> Text:
-    return Text(verdict, style=VERDICT_STYLES.get(verdict, "bold red"))
+        for row in (wrong or ranked)[:most]
+    ]
+    return tabled(title, {**columns, "joined by": 80, "verdict": 20}, rows)
