@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,9 @@ from exporter.cases.defaults import counted_input
 from exporter.contracts.locate.recorder import raised_in
 from exporter.contracts.memo import Memo, digest_of
 from exporter.contracts.onnx_side import OnnxSide
-from exporter.contracts.result import Location
+from exporter.contracts.result import ONNX, ContractResult, Location, not_run
 from exporter.contracts.state import Snapshot
-from exporter.core.errors import ExportVerifyError
+from exporter.core.errors import ExportVerifyError, OnnxStoppedError
 from exporter.core.stopwatch import RUNNING, timed
 from exporter.core.tensors import BATCH_NAMES, Arrays, Case, TensorSpec
 from exporter.interpret.eager_float64 import call_in_double
@@ -252,6 +252,20 @@ class Target:
         """Position of the batch axis in an input or output; ``None`` without one."""
         shape = self.spec(name).shape
         return shape.index(self.batch) if self.batch in shape else None
+
+
+def on_file(name: str, target: Target, check: Callable[[], ContractResult]) -> ContractResult:
+    """What a contract says of the file: not run where there is none, or where it does not run.
+
+    Args:
+        name: of the contract. check: looks at the file.
+    """
+    if target.onnx.problem is not None:
+        return not_run(name, ONNX, f"no ONNX file: {target.onnx.problem}")
+    try:
+        return check()
+    except OnnxStoppedError as error:
+        return not_run(name, ONNX, f"onnxruntime does not run the probe: {error}")
 
 
 def as_tensor(value: np.ndarray | Tensor) -> Tensor:

@@ -24,16 +24,10 @@ from exporter.contracts.causality.plan import Plan
 from exporter.contracts.causality.torch import check as check_torch
 from exporter.contracts.compare.align import Law
 from exporter.contracts.probes import resize, take_row
-from exporter.contracts.result import (
-    ONNX,
-    SIDES,
-    ContractResult,
-    not_applicable,
-    not_run,
-)
+from exporter.contracts.result import SIDES, ContractResult, not_applicable, not_run
 from exporter.contracts.settings import ContractSettings, Named, Reason
 from exporter.contracts.streaming.check import Streaming, streaming_result
-from exporter.contracts.target import ForwardError, Target, TimeAxis
+from exporter.contracts.target import ForwardError, Target, TimeAxis, on_file
 from exporter.core.tensors import Arrays
 
 NAME = "causality"
@@ -100,9 +94,7 @@ def _both_sides(target: Target, settings: Settings) -> list[ContractResult]:
             " not follow the input"
         )
         return [not_run(NAME, side, why) for side in SIDES]
-    if target.onnx.problem is not None:
-        return [found, not_run(NAME, ONNX, f"no ONNX file: {target.onnx.problem}")]
-    return [found, check_onnx(target, plan, laws, noise)]
+    return [found, on_file(NAME, target, lambda: check_onnx(target, plan, laws, noise))]
 
 
 def _ought_to_follow(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 
+from exporter.contracts.compare.agree import Disagreement
 from exporter.contracts.compare.align import reversals
-from exporter.contracts.compare.differ import Difference, differ
+from exporter.contracts.compare.differ import differ
 from exporter.contracts.compare.noise import Noise
 from exporter.contracts.probes import (
     is_option,
@@ -16,33 +17,14 @@ from exporter.contracts.probes import (
     stack_rows,
     take_row,
 )
-from exporter.contracts.result import Answer, ContractResult, Location
 from exporter.contracts.rows import varied_rows
 from exporter.contracts.target import Target
 from exporter.core.tensors import Arrays
 
-NAME = "determinism"
-TWICE = "two runs"
-AFTER_OTHER = "after an unrelated input"
+Pairs = Iterator[tuple[str, Arrays, Arrays]]
+"""Pairs of runs that ought to be equal, each with the name of the test."""
+
 _ROWS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
-    """An output that differs."""
-
-    output: str
-    difference: Difference
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One comparison that failed."""
-
-    test: str
-    moved: Moved
-    where: Location | None
-    advice: str
 
 
 def batch_of(target: Target, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -80,18 +62,18 @@ def unrelated(target: Target, inputs: Arrays) -> dict[str, np.ndarray]:
     }
 
 
-def compare(left: Arrays, right: Arrays, noise: Noise, *, bitwise: bool) -> Moved | None:
+def compare(left: Arrays, right: Arrays, noise: Noise, *, bitwise: bool) -> Disagreement | None:
     """The first output that differs; ``None`` when none does."""
     for name, value in left.items():
         found = differ(value, right[name], noise, name, bitwise=bitwise)
         if found is not None:
-            return Moved(output=name, difference=found)
+            return Disagreement(output=name, difference=found)
     return None
 
 
 def compare_turned(
     target: Target, left: Arrays, right: Arrays, rows: int, noise: Noise
-) -> Moved | None:
+) -> Disagreement | None:
     """The first output that is not what it was with its rows in another order.
 
     An output without a batch axis of its own may hold rows all the same ([4 x batch, ...]): it
@@ -106,21 +88,5 @@ def compare_turned(
             found = [differ(value, turned, noise, name) for turned in read]
         if all(found):
             worst = min((item for item in found if item), key=lambda item: (item.gap, item.count))
-            return Moved(output=name, difference=worst)
+            return Disagreement(output=name, difference=worst)
     return None
-
-
-def verdict(side: str, found: Finding | None, tests: list[str], bitwise: bool) -> ContractResult:
-    """One result from what the tests found."""
-    limit = "bit by bit" if bitwise else "within float32 noise"
-    said = Answer(NAME, side, {"tests": tests})
-    if found is None:
-        return said.passed("no output moves", limit, "; ".join(tests))
-    moved = found.moved.difference
-    return said.failed(
-        f"'{found.moved.output}' {moved.moves('in one run', 'in the other')}",
-        moved.limit_text if moved.limit else limit,
-        f"{found.test} differ" if found.test == TWICE else f"differs: {found.test}",
-        where=found.where,
-        advice=found.advice,
-    )

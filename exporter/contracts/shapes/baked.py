@@ -93,7 +93,10 @@ def _foreign_table(target: Target, graph: GraphIndex) -> Baked | None:
     }
     for node, names in enumerate(graph.reads):
         for name in names:
-            if name not in graph.initializers or math.prod(_dims(target, name)) < _LEAST_TABLE:
+            if (
+                name not in graph.initializers
+                or math.prod(graph.initializers[name].dims) < _LEAST_TABLE
+            ):
                 continue
             array = np.ascontiguousarray(graph.array(name))
             if array.dtype.kind == "f" and checksum(torch.from_numpy(array)) not in own:
@@ -113,10 +116,6 @@ def _turned(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     yield from (tensor.permute(order) for order in orders)
     if tensor.dim() > 3:
         yield tensor
-
-
-def _dims(target: Target, name: str) -> tuple[int, ...]:
-    return tuple(target.onnx.file.graph.initializers[name].dims)
 
 
 def _constants(graph: GraphIndex, sizes: frozenset[int]) -> list[tuple[int, str]]:

@@ -27,12 +27,11 @@ from exporter.contracts.result import (
     ContractResult,
     Location,
     not_applicable,
-    not_run,
 )
 from exporter.contracts.silence.settings import Settings
 from exporter.contracts.silence.signals import Signal, make_signals
 from exporter.contracts.silence.unsteady import STEADY, Unsteady, unsteady
-from exporter.contracts.target import ForwardError, Target
+from exporter.contracts.target import ForwardError, Target, on_file
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
 from exporter.interpret.run_program import values_of
@@ -95,12 +94,8 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
             except _Bad as bad:
                 onnx_rows[signal.name] = _Row(text=bad.what)
                 onnx_bad.append((signal.name, bad))
-    found = [_verdict(TORCH, torch_bad, torch_rows)]
-    if target.onnx.problem is not None:
-        found.append(not_run(NAME, ONNX, f"no ONNX file: {target.onnx.problem}"))
-    else:
-        found.append(_verdict(ONNX, onnx_bad, onnx_rows))
-    return tuple(found)
+    found = _verdict(TORCH, torch_bad, torch_rows)
+    return found, on_file(NAME, target, lambda: _verdict(ONNX, onnx_bad, onnx_rows))
 
 
 def _run_torch(target: Target, signal: Signal) -> dict[str, np.ndarray]:
