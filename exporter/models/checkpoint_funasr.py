@@ -14,7 +14,7 @@ from exporter.config import Pipeline
 from exporter.config.foreign_yaml import read_foreign_yaml
 from exporter.core.errors import WeightsError
 from exporter.core.reading import Door, reason
-from exporter.core.tensors import TensorSpec
+from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
 from exporter.models.stated import refuse_other, same, same_rate, same_setting
 from exporter.models.weights import (
@@ -205,6 +205,21 @@ def build_recogniser(
         weights=describe_weights(module, source),
         tokens=checkpoint.tokens if checkpoint else None,
         statistics=checkpoint.statistics if checkpoint else None,
+    )
+
+
+def recogniser_outputs(vocab_size: int, steps: Axis, length: str) -> tuple[TensorSpec, ...]:
+    """Specs of what a recogniser returns, one row per row of features.
+
+    Args:
+        steps: of its logits. length: what their number is called.
+    """
+    rows, ids = Axis(name="rows", minimum=1), "token id, -1 behind the last"
+    return (
+        TensorSpec.of("logits", "float32", rows, steps, vocab_size),
+        TensorSpec.of("logit_lengths", "int64", rows, discrete=True, unit=length),
+        TensorSpec.of("token_ids", "int64", rows, steps, discrete=True, unit=ids),
+        TensorSpec.of("token_lengths", "int64", rows, discrete=True, unit="tokens"),
     )
 
 

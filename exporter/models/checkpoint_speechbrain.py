@@ -28,7 +28,7 @@ _DOOR = Door(
 )
 HYPERPARAMS, EMBEDDING = "hyperparams.yaml", "embedding_model.ckpt"
 _MEL = ("n_mel_channels", "n_fft", "win_length", "hop_length", "mel_fmin", "mel_fmax")
-_NETWORK = tuple(
+NETWORK = tuple(
     "channels kernel_sizes dilations groups attention_channels res2net_scale se_channels "
     "lin_neurons".split()
 )
@@ -87,7 +87,7 @@ def check_hyperparams(folder: Path, settings: Mapping[str, Any], pipeline: Pipel
     found = {key: stated[key] for key in _MEL if key in stated}
     network = stated.get("embedding_model")
     if isinstance(network, Mapping):
-        found |= {key: _resolved(network[key], stated) for key in _NETWORK if key in network}
+        found |= {key: _resolved(network[key], stated) for key in NETWORK if key in network}
     same_rate(pipeline, stated.get("sample_rate", pipeline.sample_rate_hz), file)
     for key, theirs in found.items():
         same_setting(pipeline, key, settings[key], theirs, f"{file} says")

@@ -22,7 +22,7 @@ from exporter.config import Pipeline
 from exporter.config.section import Section
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
-from exporter.models.checkpoint_speechbrain import EMBEDDING, check_hyperparams
+from exporter.models.checkpoint_speechbrain import EMBEDDING, NETWORK, check_hyperparams
 from exporter.models.ecapa_layers import EcapaEmbedding
 from exporter.models.settings import MOST_WIDTH, read_settings
 from exporter.models.upstream import upstream_package
@@ -160,17 +160,8 @@ def upstream_modules(settings: Settings) -> tuple[Any, Any]:
         from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
         from speechbrain.processing.features import InputNormalization
     with torch.device("meta"):
-        network = ECAPA_TDNN(
-            input_size=settings.n_mel_channels,
-            channels=list(settings.channels),
-            kernel_sizes=list(settings.kernel_sizes),
-            dilations=list(settings.dilations),
-            groups=list(settings.groups),
-            attention_channels=settings.attention_channels,
-            res2net_scale=settings.res2net_scale,
-            se_channels=settings.se_channels,
-            lin_neurons=settings.lin_neurons,
-        )
+        sizes = settings.model_dump(mode="json", include=set(NETWORK))  # lists, not tuples
+        network = ECAPA_TDNN(input_size=settings.n_mel_channels, **sizes)
     return InputNormalization(norm_type="sentence", std_norm=False), network
 
 

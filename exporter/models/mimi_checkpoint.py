@@ -25,8 +25,7 @@ from exporter.models.weights import DAMAGED_SAFETENSORS, DOOR
 
 _TENSORS = replace(DOOR, says="this is no readable safetensors file")
 KYUTAI, TRANSFORMERS = "decoder.model.", "decoder.layers."
-# Keys of config.json, and settings of this package that must say the same.
-_CONFIG = {
+CONFIG = {
     "hidden_size": "dimension",
     "num_filters": "n_filters",
     "num_residual_layers": "n_residual_layers",
@@ -37,6 +36,7 @@ _CONFIG = {
     "compress": "compress",
     "dilation_growth_rate": "dilation_base",
 }
+"""Sizes in transformers' ``config.json`` -> what they are called in our settings."""
 _FIXED = {
     "use_causal_conv": True,
     "use_conv_shortcut": False,
@@ -110,6 +110,6 @@ def check_config(path: Path, settings: Mapping[str, Any], pipeline: Pipeline) ->
         return
     refuse_other(config, _FIXED, file)
     same_rate(pipeline, config.get("sampling_rate", pipeline.sample_rate_hz), file)
-    for theirs, ours in _CONFIG.items():
+    for theirs, ours in CONFIG.items():
         if (stated := config.get(theirs)) is not None:
             same_setting(pipeline, ours, settings[ours], stated, f"{file} says {theirs} is")

@@ -24,7 +24,7 @@ from exporter.config import Pipeline
 from exporter.config.section import Section
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
-from exporter.models.mimi_checkpoint import check_config, read_decoder
+from exporter.models.mimi_checkpoint import CONFIG, check_config, read_decoder
 from exporter.models.mimi_layers import by_moshi_names, convolutions
 from exporter.models.mimi_stream import NEXT, StreamingMimiDecoder
 from exporter.models.seeding import seed_weights
@@ -130,19 +130,8 @@ def _transformers(settings: Settings) -> Any:
     with upstream_package("implementation 'transformers'", "transformers", install):
         from transformers import MimiConfig
         from transformers.models.mimi.modeling_mimi import MimiDecoder
-    return MimiDecoder(
-        MimiConfig(
-            hidden_size=settings.dimension,
-            num_filters=settings.n_filters,
-            num_residual_layers=settings.n_residual_layers,
-            upsampling_ratios=list(settings.ratios),
-            kernel_size=settings.kernel_size,
-            residual_kernel_size=settings.residual_kernel_size,
-            last_kernel_size=settings.last_kernel_size,
-            compress=settings.compress,
-            dilation_growth_rate=settings.dilation_base,
-        )
-    )
+    sizes = settings.model_dump(mode="json")  # ratios as a list
+    return MimiDecoder(MimiConfig(**{theirs: sizes[ours] for theirs, ours in CONFIG.items()}))
 
 
 def transformers_names(decoder: Any) -> dict[str, str]:

@@ -24,7 +24,12 @@ from exporter.config import Pipeline
 from exporter.config.section import Section
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
-from exporter.models.checkpoint_funasr import Layout, Recogniser, build_recogniser
+from exporter.models.checkpoint_funasr import (
+    Layout,
+    Recogniser,
+    build_recogniser,
+    recogniser_outputs,
+)
 from exporter.models.cif import CifPredictor, fire
 from exporter.models.ctc import moved_to_front
 from exporter.models.import_alone import import_alone
@@ -234,12 +239,5 @@ def _section(settings: Settings, names: str, *, prefix: str = "", **more: Any) -
 
 def output_specs(settings: Settings) -> tuple[TensorSpec, ...]:
     """Return the specs of what the recogniser returns, one row per row of features."""
-    rows = Axis(name="rows", minimum=1)
     tokens = Axis(name="num_tokens", minimum=1)
-    fired, ids = "embeddings that fired", "token id, -1 behind the last"
-    return (
-        TensorSpec.of("logits", "float32", rows, tokens, settings.vocab_size),
-        TensorSpec.of("logit_lengths", "int64", rows, discrete=True, unit=fired),
-        TensorSpec.of("token_ids", "int64", rows, tokens, discrete=True, unit=ids),
-        TensorSpec.of("token_lengths", "int64", rows, discrete=True, unit="tokens"),
-    )
+    return recogniser_outputs(settings.vocab_size, tokens, "embeddings that fired")

@@ -20,7 +20,12 @@ from exporter.config import Pipeline
 from exporter.config.section import Section
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
-from exporter.models.checkpoint_funasr import Layout, Recogniser, build_recogniser
+from exporter.models.checkpoint_funasr import (
+    Layout,
+    Recogniser,
+    build_recogniser,
+    recogniser_outputs,
+)
 from exporter.models.ctc import greedy_ctc
 from exporter.models.import_alone import import_alone
 from exporter.models.settings import MOST_LAYERS, MOST_WIDTH, read_settings
@@ -154,12 +159,6 @@ def prompt_inputs(upstream: Any) -> tuple[TensorSpec, ...]:
 
 def output_specs(settings: Settings) -> tuple[TensorSpec, ...]:
     """Return the specs of what the recogniser returns, one row per row of features."""
-    rows = Axis(name="rows", minimum=1)
     frames = Axis(name="num_frames", minimum=PROMPT_FRAMES + 1)
-    length, ids = "frames of 60 ms, the prompt's four included", "token id, -1 behind the last"
-    return (
-        TensorSpec.of("logits", "float32", rows, frames, settings.vocab_size),
-        TensorSpec.of("logit_lengths", "int64", rows, discrete=True, unit=length),
-        TensorSpec.of("token_ids", "int64", rows, frames, discrete=True, unit=ids),
-        TensorSpec.of("token_lengths", "int64", rows, discrete=True, unit="tokens"),
-    )
+    length = "frames of 60 ms, the prompt's four included"
+    return recogniser_outputs(settings.vocab_size, frames, length)
