@@ -59,7 +59,6 @@ FOREIGN: dict[str, str] = {
     "core/disk.py:disk_error": "the operating system's error inside of another library's",
     "execution/onnx_runs.py:stopped_by": "onnxruntime: its message alone names the node",
     "execution/ort_session.py:missing_library": "the dynamic loader: which library it misses",
-    "execution/trial.py:_free_bytes": "Linux: /proc/meminfo",
     "report/environment.py:cpu_flags": "Linux: /proc/cpuinfo",
     "golden/compare_interface.py:_port_differences": "the placeholder of an axis without a name",
     "graph/capture.py:write": "torch: what it prints beside an error",

@@ -79,7 +79,8 @@ def _all_own(paths: Sequence[Path]) -> bool:
 
 
 def _watched(arguments: Sequence[str], paths: Sequence[Path]) -> int:
-    from exporter.execution.trial import Limits, resident_bytes, stopped
+    from exporter.execution.memory import resident_bytes
+    from exporter.execution.trial import Limits, stopped
 
     limits = Limits.of_this_machine()
     command = [sys.executable, "-P", "-c", _CODE, str(_ROOT), str(os.getpid()), *arguments]
@@ -91,7 +92,8 @@ def _watched(arguments: Sequence[str], paths: Sequence[Path]) -> int:
                 code = running.wait(timeout=_LOOK_SECONDS)
                 break
             except subprocess.TimeoutExpired:
-                if limits.bytes is not None and resident_bytes(running.pid) > limits.bytes:
+                taken = resident_bytes(running.pid) or 0
+                if limits.bytes is not None and taken > limits.bytes:
                     raise stopped(place, limits=limits) from None
     if code == EXIT_STUCK:
         raise stopped(place, limits=limits, stuck=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+import psutil
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
 _LARGEST_THRESHOLD = 32 << 20  # glibc takes no larger one
-_STATM = Path("/proc/self/statm")
 
 
 def trim() -> None:
@@ -78,11 +77,11 @@ class FreedPages:
         self._floor = resident_bytes()
 
 
-def resident_bytes() -> int | None:
-    """Resident memory of this process in bytes; None where the system does not say (not Linux)."""
+def resident_bytes(process: int | None = None) -> int | None:
+    """Resident memory of a process, this one by default; None where nobody can tell."""
     try:
-        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
+        return psutil.Process(process).memory_info().rss
+    except psutil.Error:
         return None
 
 

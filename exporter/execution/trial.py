@@ -30,12 +30,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 
 from exporter.core.children import child_process, end_with_parent, guarded
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.core.files import temporary_folder
 from exporter.core.tensors import Arrays, Case
 from exporter.execution.deployment import Deployment
+from exporter.execution.memory import resident_bytes
 
 if TYPE_CHECKING:
     from exporter.graph.index import GraphIndex
@@ -77,8 +79,7 @@ class Limits:
         seconds, gib = _limit(SECONDS) or cls().step_seconds, _limit(MEMORY)
         if gib is not None:
             return cls(step_seconds=seconds, bytes=int(gib * 2**30), why=f"{MEMORY} allows")
-        free = _free_bytes()
-        kept = None if free is None else int(free * (1 - _KEPT_FREE))
+        kept = int(psutil.virtual_memory().available * (1 - _KEPT_FREE))
         return cls(step_seconds=seconds, bytes=kept)
 
 
@@ -158,7 +159,7 @@ def _watch(child: subprocess.Popen[str], path: Path, limits: Limits) -> None:
         if time.monotonic() - began > limits.step_seconds:
             what = f"did not end within {limits.step_seconds:g} s"
             raise _stopped(path, what, step, raise_it=SECONDS)
-        taken = resident_bytes(child.pid)
+        taken = resident_bytes(child.pid) or 0
         if limits.bytes is not None and taken > limits.bytes:
             what = f"took more than the {limits.bytes / 2**30:.1f} GiB of memory that {limits.why}"
             raise _stopped(path, what, step, raise_it=MEMORY)
@@ -217,24 +218,6 @@ def _signal(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def resident_bytes(process: int) -> int:
-    """Resident memory of a process; 0 where the system does not tell."""
-    try:
-        pages = Path(f"/proc/{process}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def _free_bytes() -> int | None:
-    try:
-        text = Path("/proc/meminfo").read_text()
-        held = next(line for line in text.splitlines() if line.startswith("MemAvailable:"))
-        return int(held.split()[1]) * 1024
-    except (OSError, ValueError, IndexError, StopIteration):
-        return None
 
 
 # -- the child -----------------------------------------------------------------------------------

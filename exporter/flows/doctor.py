@@ -140,10 +140,7 @@ def _threads() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    try:
-        total = f"{total_memory() / _GB:.1f} GB"
-    except (ValueError, OSError):
-        total = "not known here"
+    total = f"{total_memory() / _GB:.1f} GB"
     budget = f"{default_memory_budget() / (1 << 20):.0f} MiB (--memory-budget)"
     yield Finding(part="memory", name="machine", value=total)
     yield Finding(part="memory", name="for compared values", value=budget)

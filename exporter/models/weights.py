@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import re
 import struct
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -234,21 +234,13 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str)
 def seed_module(module: nn.Module, seed: int) -> None:
     """Give a module, also one on the meta device, fixed-seed weights on the CPU."""
     size = sum(held.nbytes for held in (*module.parameters(), *module.buffers()))
-    if size > _memory_bytes():
+    if size > psutil.virtual_memory().total:
         raise WeightsError(
             f"the weights of this model take {size / 2**30:,.0f} GiB, more than this machine has",
             remedy="correct the sizes in its settings, or take a larger machine",
         )
     module.to_empty(device="cpu")
     seed_weights(module, seed)
-
-
-def _memory_bytes() -> int:
-    """Memory of this machine; no limit where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 1 << 62
 
 
 def describe_weights(module: nn.Module, source: WeightsSource) -> WeightsInfo:

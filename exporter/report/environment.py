@@ -7,6 +7,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+import psutil
+
 from exporter.report.schema import EnvironmentRecord
 
 PACKAGES = tuple(
@@ -55,17 +57,9 @@ def default_memory_budget() -> int:
 
     More would not be faster: smaller windows use memory again that is there already.
     """
-    try:
-        total = total_memory()
-    except (ValueError, OSError):
-        total = 8 << 30
-    return max(128 << 20, min(1 << 30, total // 48))
+    return max(128 << 20, min(1 << 30, total_memory() // 48))
 
 
 def total_memory() -> int:
-    """Bytes of this machine's memory.
-
-    Raises:
-        ValueError, OSError: the system does not tell.
-    """
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of this machine's memory."""
+    return psutil.virtual_memory().total
