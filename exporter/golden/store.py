@@ -16,7 +16,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ from exporter.golden.schema import (
     InterfaceRow,
     Manifest,
     OutputRow,
-    PortRow,
     TapRow,
 )
 from exporter.golden.values import (
@@ -53,6 +52,11 @@ from exporter.golden.values import (
 )
 
 MANIFEST = "manifest.json"
+_AS_IT_IS = tuple(
+    "pipeline pipeline_digest graph_digest weights reason replaces tool_version environment judged"
+    " run".split()
+)
+"""Fields of a golden that stand in its manifest as they are."""
 _WAIT_SECONDS = 60.0
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.@-]")
@@ -94,23 +98,14 @@ def _write(golden: Golden, folder: Path) -> Golden:
         rows.append(_case_row(case, name))
     graph = {
         "taps": [_tap_row(tap) for tap in golden.taps],
-        "nodes": [[n.name, n.op, n.form, n.constants, n.tap] for n in golden.nodes],
+        "nodes": [list(astuple(node)) for node in golden.nodes],
     }
     graph_file = _write_data(folder, "graph", "json", json.dumps(graph, indent=0).encode(), files)
     body = {
         "format": FORMAT,
-        "pipeline": golden.pipeline,
-        "pipeline_digest": golden.pipeline_digest,
-        "graph_digest": golden.graph_digest,
-        "weights": dict(golden.weights),
-        "reason": golden.reason,
-        "replaces": golden.replaces,
-        "tool_version": golden.tool_version,
-        "environment": dict(golden.environment),
-        "judged": dict(golden.judged),
-        "run": dict(golden.run),
+        **{name: getattr(golden, name) for name in _AS_IT_IS},
         "inputs": [spec_to_json(spec) for spec in golden.inputs],
-        **({} if golden.interface is None else {"interface": golden.interface.to_json()}),
+        **({} if golden.interface is None else {"interface": _interface_row(golden.interface)}),
         "left_out": list(golden.left_out),
         "graph": graph_file,
         "cases": rows,
@@ -147,24 +142,12 @@ def read_golden(folder: Path) -> Golden:
         # Every digest is right, so whoever wrote this golden wrote it wrong.
         raise DOOR.bad(folder, reason(error)) from error
     return Golden(
-        pipeline=manifest.pipeline,
-        pipeline_digest=manifest.pipeline_digest,
-        graph_digest=manifest.graph_digest,
-        weights=manifest.weights.model_dump(),
-        reason=manifest.reason,
-        replaces=manifest.replaces,
-        tool_version=manifest.tool_version,
-        environment=manifest.environment,
-        judged=manifest.judged.model_dump(),
-        run=manifest.run.model_dump(),
+        **manifest.model_dump(include=set(_AS_IT_IS)),
         inputs=tuple(spec_of(row) for row in manifest.inputs),
         interface=_interface_of(manifest.interface),
         left_out=tuple(manifest.left_out),
         taps=taps,
-        nodes=tuple(
-            GraphNode(name=name, op=op, form=form, constants=constants, tap=tap)
-            for name, op, form, constants, tap in graph.nodes
-        ),
+        nodes=tuple(GraphNode(*row) for row in graph.nodes),
         cases=cases,
         digest=digest,
     )
@@ -353,16 +336,17 @@ def _output_of(row: OutputRow, arrays: Mapping[str, np.ndarray]) -> GoldenOutput
     )
 
 
+def _interface_row(interface: Interface) -> dict[str, Any]:
+    return dict(zip(InterfaceRow.model_fields, astuple(interface), strict=True))
+
+
 def _interface_of(row: InterfaceRow | None) -> Interface | None:
     if row is None:
         return None
-    return Interface(
-        inputs=tuple(_port_of(port) for port in row.inputs),
-        outputs=tuple(_port_of(port) for port in row.outputs),
-        opset=row.opset,
+    inputs, outputs = (
+        tuple(
+            Port(name, dtype, None if dims is None else tuple(dims)) for name, dtype, dims in ports
+        )
+        for ports in (row.inputs, row.outputs)
     )
-
-
-def _port_of(row: PortRow) -> Port:
-    name, dtype, dims = row
-    return Port(name=name, dtype=dtype, dims=None if dims is None else tuple(dims))
+    return Interface(inputs=inputs, outputs=outputs, opset=row.opset)

@@ -22,7 +22,7 @@ Dim = int | str | None
 """A fixed size, the name of an axis, or nothing: an axis of any size without a name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Port:
     """An input or output: numpy's name of its dtype ("" when it is no tensor), and its axes.
 
@@ -42,20 +42,8 @@ class Interface:
     outputs: tuple[Port, ...]
     opset: int
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return {
-            "inputs": [[port.name, port.dtype, _listed(port.dims)] for port in self.inputs],
-            "outputs": [[port.name, port.dtype, _listed(port.dims)] for port in self.outputs],
-            "opset": self.opset,
-        }
 
-
-def _listed(dims: tuple[Dim, ...] | None) -> list[Dim] | None:
-    return None if dims is None else list(dims)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class GraphNode:
     """A node of the file that was judged at recording, known by what it computes.
 
