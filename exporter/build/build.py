@@ -86,6 +86,18 @@ class Built:
         shipped = Station(name="simplified", path=self.shipped.path, stage="simplify")
         return (exported, shipped)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report says of how the files were made."""
+        said, done = list(self.wrapped.notes), self.simplified
+        if done is not None:
+            grew = "; it made the graph larger" if done.grew else ""
+            said.append(
+                f"onnxsim: {done.nodes_before} to {done.nodes_after} nodes, {done.bytes_before:,}"
+                f" to {done.bytes_after:,} bytes of weights{grew}"
+            )
+        return (*said, *(self.cache.notes if self.cache is not None else ()))
+
 
 def build(
     pipeline: Pipeline,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from exporter.build.artifacts import Artifacts
+from exporter.build.build import Built
 from exporter.build.metadata import metadata_of, same_origin
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
@@ -23,9 +25,11 @@ from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun
 from exporter.flows.check_file import check_file
+from exporter.flows.prepare import Prepared
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_artifact
 from exporter.graph.wrap import Wrapped, narrowed, wrap
+from exporter.judge.chain_result import OpenFile
 from exporter.parity.exit_code import decide
 from exporter.parity.status import status_of
 from exporter.report.progress import Progress
@@ -75,6 +79,36 @@ def finished_run(pipeline: Pipeline, wrapped: Wrapped, folder: Path) -> Artifact
         return None
     artifact, _ = open_artifact(found.shipped)
     return found if same_origin(artifact.metadata, metadata_of(pipeline, wrapped)) else None
+
+
+def contracts_of_run(
+    ready: Prepared,
+    built: Built,
+    cases: tuple[Case, ...],
+    progress: Stages,
+    held: OpenFile,
+) -> list[ContractRecord]:
+    """Check what the pipeline declares, on the module and on the file that was just shipped."""
+    pipeline = ready.pipeline
+    if not declared_settings(pipeline.contracts, pipeline=pipeline):
+        return []
+    with progress.stage("contracts") as stage:
+        target = contract_target(
+            pipeline,
+            built.wrapped,
+            cases,
+            built.artifacts,
+            deployment=ready.deployments[0],
+            graph=held.graph,
+            session=held.session,
+        )
+        found = run_contracts(
+            target, pipeline.contracts, progress=progress.phase, pipeline=pipeline
+        )
+        records = contract_records(pipeline, found)
+        counts = Counter(record.verdict for record in records)
+        stage.result(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    return records
 
 
 def contract_records(

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from exporter.build.build import Built, build, users_code
+from exporter.build.build import build, users_code
 from exporter.build.runner_script import write_runner
 from exporter.cache.store import open_store
 from exporter.cases.at_lengths import sized_cases
 from exporter.cases.load import load_cases
 from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
-from exporter.contracts import declared_settings, run_contracts
+from exporter.contracts import declared_settings
 from exporter.core.artifact import sha256_of
 from exporter.core.disk import disk_error
 from exporter.core.errors import ArtifactError, ModelError, StageError
 from exporter.core.stages import Stages
 from exporter.core.stopwatch import FILES, breakdown, collecting, timed
-from exporter.core.tensors import Case
-from exporter.execution.deployment import Deployment
 from exporter.flows.certify import certify_run, uncertify
-from exporter.flows.check import contract_records, contract_target
+from exporter.flows.check import contracts_of_run
 from exporter.flows.prepare import Prepared, prepare
 from exporter.flows.report_parts import judged_report
 from exporter.flows.stopped import (
@@ -37,14 +33,13 @@ from exporter.flows.stopped import (
 )
 from exporter.graph.onnx_file import EXTERNAL_LIMIT
 from exporter.judge.chain import Chain, Subject
-from exporter.judge.chain_result import ChainResult, OpenFile
 from exporter.judge.length_proofs import LengthProofs
 from exporter.judge.links import planned_links
 from exporter.judge.report_records import artifact_record, cache_record, plain_artifact
 from exporter.judge.subject import Sizes
-from exporter.parity.tolerance import Policy, policy_of
+from exporter.parity.tolerance import policy_of
 from exporter.report.progress import Progress
-from exporter.report.schema import ContractRecord, Report
+from exporter.report.schema import Report
 from exporter.report.write import clear_reports, write_reports
 
 
@@ -144,7 +139,7 @@ def _judged(ready: Prepared, progress: Stages) -> Report:
         outputs=built.wrapped.outputs,
         stations=built.stations,
         states=built.wrapped.states,
-        sizes=_sizes(built),
+        sizes=Sizes.of(built.wrapped),
     )
     policy = policy_of(pipeline)
     checked = bool(declared_settings(pipeline.contracts, pipeline=pipeline))
@@ -153,7 +148,7 @@ def _judged(ready: Prepared, progress: Stages) -> Report:
     keep = checked and built.shipped.bytes <= EXTERNAL_LIMIT
     chain = Chain(subject, policy, ready.deployments, ready.budget, progress, keep)
     sized = sized_cases(pipeline, built.wrapped.inputs, loaded)
-    proofs = _proofs(built, policy, ready.deployments[0])
+    proofs = LengthProofs.of(built, policy, ready.deployments[0])
     try:
         with users_code(pipeline):
             result = chain.judge(loaded, sized, pipeline.min_coverage, proofs)
@@ -161,7 +156,7 @@ def _judged(ready: Prepared, progress: Stages) -> Report:
         # The file is our own: there is nothing in it that a user gave.
         what = f"{error.where}: {error.problem}"
         raise StageError(ONNXRUNTIME, what, file=error.where or "") from error
-    contracts = _contracts(ready, built, loaded, progress, chain.open_file())
+    contracts = contracts_of_run(ready, built, loaded, progress, chain.open_file())
     report = judged_report(
         ready,
         loaded,
@@ -174,8 +169,8 @@ def _judged(ready: Prepared, progress: Stages) -> Report:
             artifact_record(built.shipped),
             *(plain_artifact(folder / name, sha256_of(folder / name)) for name in written),
         ],
-        notes=[*built.wrapped.notes, *_simplifier_note(built), *_cache_notes(built)],
-        not_checked=list(_not_checked(built, result)),
+        notes=list(built.notes),
+        not_checked=list(result.not_checked(built.program, simplified=bool(built.simplified))),
         made_of=built.made_of,
         fallback=built.program.fallback,
         layers=pipeline.layers or "required",
@@ -183,86 +178,3 @@ def _judged(ready: Prepared, progress: Stages) -> Report:
     )
     with progress.stage("certify"), timed(FILES):
         return certify_run(report, built.shipped, pipeline, policy, ready.options.golden_dir)
-
-
-def _sizes(built: Built) -> Sizes | None:
-    make, example = built.wrapped.example_at, built.wrapped.sizes
-    return None if make is None else Sizes(make=make, example=example)
-
-
-def _cache_notes(built: Built) -> tuple[str, ...]:
-    return built.cache.notes if built.cache is not None else ()
-
-
-def _proofs(built: Built, policy: Policy, deployment: Deployment) -> LengthProofs | None:
-    """What is proved of this export at its lengths, if it is cached."""
-    if built.store is None or built.cache is None or not built.cache.stored:
-        return None
-    return LengthProofs(
-        built.store,
-        built.cache.key,
-        artifacts=(built.exported.sha256, built.shipped.sha256),
-        outputs=built.wrapped.outputs,
-        policy=policy,
-        deployment=deployment,
-    )
-
-
-def _contracts(
-    ready: Prepared,
-    built: Built,
-    cases: tuple[Case, ...],
-    progress: Stages,
-    held: OpenFile,
-) -> list[ContractRecord]:
-    """Check what the pipeline declares, on the module and on the file that was just shipped."""
-    pipeline = ready.pipeline
-    if not declared_settings(pipeline.contracts, pipeline=pipeline):
-        return []
-    with progress.stage("contracts") as stage:
-        target = contract_target(
-            pipeline,
-            built.wrapped,
-            cases,
-            built.artifacts,
-            deployment=ready.deployments[0],
-            graph=held.graph,
-            session=held.session,
-        )
-        found = run_contracts(
-            target, pipeline.contracts, progress=progress.phase, pipeline=pipeline
-        )
-        records = contract_records(pipeline, found)
-        counts = Counter(record.verdict for record in records)
-        stage.result(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    return records
-
-
-def _simplifier_note(built: Built) -> list[str]:
-    done = built.simplified
-    if done is None:
-        return []
-    grew = "; it made the graph larger" if done.grew else ""
-    return [
-        f"onnxsim: {done.nodes_before} to {done.nodes_after} nodes, {done.bytes_before:,} to"
-        f" {done.bytes_after:,} bytes of weights{grew}"
-    ]
-
-
-def _not_checked(built: Built, result: ChainResult) -> Iterator[str]:
-    if result.proof is not None:
-        cases = ", ".join(result.proof.cases)
-        yield f"{cases}: the links in front of model.onnx, not run again (see the notes)"
-    if built.program.fallback:
-        yield (
-            "sizes at which a trace does not hold: torch.export would have found them; here some"
-            " were tried (see the notes)"
-        )
-    inside = sum(len(block.ops) for op in built.program.ops for block in op.blocks())
-    if inside:
-        yield f"{inside} values inside of loops and branches: what these give is compared"
-    if built.simplified and not result.culprits:
-        yield (
-            "layers of exported.onnx: its outputs only (its layers are walked when one of"
-            " model.onnx fails)"
-        )

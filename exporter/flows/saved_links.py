@@ -61,16 +61,7 @@ def _verdict(
         return saved
     if excused and again.status is not Status.PASS:
         return saved
-    return VerdictRecord(
-        verdict=again.status.value,
-        who=again.who.value,
-        ratio=again.ratio,
-        limit=again.limit.max_abs if again.limit else None,
-        strain=again.strain,
-        reason=again.reason,
-        weak=again.weak,
-        override=again.limit.override.pattern if again.limit and again.limit.override else None,
-    )
+    return VerdictRecord.of(again)
 
 
 def judge_output(output: OutputRecord, policies: Policies) -> OutputRecord:
@@ -126,17 +117,8 @@ def _walked(link: LinkRecord, layers: list[LayerRecord], minimum: float | None) 
 
 def _layer(layer: LayerRecord, policies: Policies) -> LayerRecord:
     taps = [_tap(tap, policies, layer.module) for tap in layer.taps]
-    if taps == layer.taps:
-        return layer
-    held = [status_of(tap.verdict) for tap in taps if tap.local_verdict is not None]
-    return layer.model_copy(
-        update={
-            "taps": taps,
-            "verdict": worst(held).value,
-            "worst_local_strain": _most(tap.local_verdict for tap in taps),
-            "worst_propagated_strain": _most(tap.propagated_verdict for tap in taps),
-        }
-    )
+    same = taps == layer.taps
+    return layer if same else LayerRecord.of(layer.module, layer.module_class, taps)
 
 
 def _tap(tap: TapRecord, policies: Policies, module: str) -> TapRecord:
@@ -148,11 +130,6 @@ def _tap(tap: TapRecord, policies: Policies, module: str) -> TapRecord:
     if changed:
         changed["verdict"] = worst(status_of(item.verdict) for item in changed.values()).value
     return tap.model_copy(update=changed)
-
-
-def _most(verdicts: Iterable[VerdictRecord | None]) -> float | None:
-    strains = [v.strain for v in verdicts if v is not None and v.strain is not None]
-    return max(strains, default=None)
 
 
 def _parity(name: str, saved: VerdictRecord) -> Verdict:

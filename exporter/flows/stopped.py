@@ -16,7 +16,6 @@ from exporter.judge.links import CAPTURED, EAGER, EXPORTED, SIMPLIFIED, Link
 from exporter.models.user_code import place_of
 from exporter.parity.status import Status
 from exporter.report.assemble import build_report
-from exporter.report.comparison import LinkRecord
 from exporter.report.environment import describe_environment
 from exporter.report.headline import brief
 from exporter.report.schema import ContractRecord, Report, StoppedRecord
@@ -65,9 +64,9 @@ def stopped_report(
         words=ready.options.words(pipeline),
         environment=describe_environment(ready.threads, ready.providers),
         links=[
-            _record(link, Status.FAIL, f"{after}: {brief(error.detail)}")
+            link.record(Status.FAIL, f"{after}: {brief(error.detail)}")
             if link == guilty
-            else _record(link, Status.NOT_RUN, after)
+            else link.record(Status.NOT_RUN, after)
             for link in links
         ],
         contracts=contracts,
@@ -96,18 +95,6 @@ def guilty_link(pipeline: Pipeline, error: StageError) -> Link:
     if unsimplified or not pipeline.export.simplify:
         return Link(expected=CAPTURED, actual=EXPORTED)
     return Link(expected=EXPORTED, actual=SIMPLIFIED)
-
-
-def _record(link: Link, status: Status, reason: str) -> LinkRecord:
-    return LinkRecord(
-        name=link.name,
-        expected=link.expected,
-        actual=link.actual,
-        kind=link.kind,
-        level=link.level,
-        verdict=status.value,
-        reason=reason,
-    )
 
 
 def _trace(error: StageError) -> str:

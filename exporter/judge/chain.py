@@ -28,7 +28,7 @@ from exporter.judge.lowered import LoweredFiles
 from exporter.judge.outputs import OutputResult, judge_outputs, output_places, second_opinion
 from exporter.judge.own_state import OwnState, judge_own_state
 from exporter.judge.randomness import with_randomness
-from exporter.judge.report_records import link_record, output_record, walk_notes
+from exporter.judge.report_records import output_record, walk_notes
 from exporter.judge.subject import Subject
 from exporter.judge.sweep import Swept, sweep
 from exporter.judge.ways import ways_not_taken
@@ -116,7 +116,7 @@ class Chain:
         if proof is not None:
             front = self._front()
             rollups = [(proof.on(r) if r.name in front else r, link) for r, link in rollups]
-        links = [link_record(r, link) for r, link in rollups]
+        links = [link.record(r.status, r.reason) for r, link in rollups]
         statuses = [r.status for r, _ in rollups]
         culprits: list[CulpritRecord] = []
         findings: list[CulpritRecord] = []
@@ -145,7 +145,7 @@ class Chain:
                 self._own, link, self._subject.outputs, self._policy, self._places
             )
             results += found
-            links.append(link_record(held, link))
+            links.append(link.record(held.status, held.reason))
             statuses.append(held.status)
         return ChainResult(
             links=links,

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from exporter.core.tensors import Arrays
 from exporter.execution.onnx_runs import FileRun
 from exporter.graph.index import GraphIndex
+from exporter.graph.program import Program
 from exporter.judge.length_proofs import LengthProof
+from exporter.judge.links import Link
 from exporter.parity.status import Status
-from exporter.report.comparison import CulpritRecord, DeploymentRecord, LinkRecord, OutputRecord
-from exporter.report.schema import CheckRecord
+from exporter.report.comparison import (
+    CulpritRecord,
+    DeploymentRecord,
+    LinkRecord,
+    OutputRecord,
+    StructureRecord,
+)
+from exporter.report.schema import CHECK_STRUCTURE, CheckRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +44,46 @@ class ChainResult:
     findings: list[CulpritRecord] = field(default_factory=list)
     deployments: list[DeploymentRecord] = field(default_factory=list)
     checks: list[CheckRecord] = field(default_factory=list)
+
+    @classmethod
+    def failed(cls, link: Link, reason: str) -> ChainResult:
+        """One link that fails, and nothing that could be compared."""
+        nothing: dict[str, Any] = {"outputs": [], "culprits": [], "notes": []}
+        nothing |= {"tokens": {}, "shipped": {}}
+        links, status = [link.record(Status.FAIL, reason)], Status.FAIL
+        return cls(links=links, statuses=[status], status=status, **nothing)
+
+    def not_checked(self, program: Program, *, simplified: bool) -> Iterator[str]:
+        """What was not looked at of the files that a run has made of a program.
+
+        Args:
+            simplified: the last one is.
+        """
+        if self.proof is not None:
+            cases = ", ".join(self.proof.cases)
+            yield f"{cases}: the links in front of model.onnx, not run again (see the notes)"
+        if program.fallback:
+            yield (
+                "sizes at which a trace does not hold: torch.export would have found them; here some"
+                " were tried (see the notes)"
+            )
+        inside = sum(len(block.ops) for op in program.ops for block in op.blocks())
+        if inside:
+            yield f"{inside} values inside of loops and branches: what these give is compared"
+        if simplified and not self.culprits:
+            yield (
+                "layers of exported.onnx: its outputs only (its layers are walked when one of"
+                " model.onnx fails)"
+            )
+
+    def with_structure(self, differences: Sequence[StructureRecord]) -> ChainResult:
+        """A file that says it is our export and is not, fails, if a number shows it or not."""
+        if not differences:
+            return self
+        count = f"{len(differences)} difference(s) of structure"
+        reason = f"{count} to the export that it descends from"
+        check = CheckRecord(code=CHECK_STRUCTURE, verdict=Status.FAIL.value, reason=reason)
+        return replace(self, checks=[*self.checks, check], status=Status.FAIL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

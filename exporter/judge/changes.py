@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from exporter.graph.compare_graphs import diff_structure
 from exporter.graph.difference_kinds import Kind
 from exporter.graph.index import GraphIndex
@@ -41,4 +43,15 @@ def structure_records(
             accepted=on_purpose and not alone,
         )
         for item, alone in pairs
+    ]
+
+
+def purpose_note(structure: Sequence[StructureRecord]) -> list[str]:
+    """What a report says of a file that was changed on purpose."""
+    accepted = sum(item.accepted for item in structure)
+    alone = len(structure) - accepted
+    others = f"; {alone} are explained by no rewriting beside them and fail" if alone else ""
+    return [
+        f"changed on purpose: {accepted} differences to the export that it descends from are "
+        f"judged by numbers{others}"
     ]

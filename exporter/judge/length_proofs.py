@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from exporter.build.build import Built
 from exporter.build.cache_key import package_digest
 from exporter.cache.arrays_as_text import packed, unpacked
 from exporter.cache.entry import canonical
@@ -107,6 +108,15 @@ class LengthProofs:
                 "code": package_digest(),
             }
         )
+
+    @classmethod
+    def of(cls, built: Built, policy: Policy, deployment: Deployment) -> LengthProofs | None:
+        """Those of an export; None where it is not cached."""
+        if built.store is None or built.cache is None or not built.cache.stored:
+            return None
+        files = (built.exported.sha256, built.shipped.sha256)
+        how: dict[str, Any] = {"outputs": built.wrapped.outputs, "policy": policy}
+        return cls(built.store, built.cache.key, artifacts=files, deployment=deployment, **how)
 
     def find(self, sized: Sequence[Case]) -> LengthProof | None:
         """The proof of exactly these cases; None when there is none that can be believed."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from exporter.execution.deployment import Deployment
-from exporter.report.comparison import LAYERS, OUTPUTS, OWN_STATE
+from exporter.parity.status import Status
+from exporter.report.comparison import LAYERS, OUTPUTS, OWN_STATE, LinkRecord
 
 EAGER, CAPTURED, EXPORTED, SIMPLIFIED = "eager", "captured", "exported", "simplified"
 """Stations of the chain, in order; behind them stand the deployments."""
@@ -35,6 +37,12 @@ class Link:
             return f"own state: {self.actual}"
         ends = f"{self.expected} -> {self.actual}"
         return f"layers: {ends}" if self.kind == LAYERS else ends
+
+    def record(self, status: Status, reason: str, **more: Any) -> LinkRecord:
+        """What a report says of it; ``more`` are further fields of the record."""
+        ends = {"expected": self.expected, "actual": self.actual, "level": self.level}
+        verdict = {"verdict": status.value, "reason": reason}
+        return LinkRecord(name=self.name, kind=self.kind, **ends, **verdict, **more)
 
 
 def deployed(station: str, deployment: Deployment, kind: str = OUTPUTS) -> Link:

@@ -11,6 +11,7 @@ from exporter.core.stages import Station
 from exporter.core.tensors import TensorSpec
 from exporter.graph.program import Program
 from exporter.graph.taps import NO_JOINS, Joins, Names
+from exporter.graph.wrap import Wrapped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,12 @@ class Sizes:
 
     make: Callable[[Mapping[str, int]], Mapping[str, Tensor]]
     example: Mapping[str, int]
+
+    @classmethod
+    def of(cls, wrapped: Wrapped) -> Sizes | None:
+        """Those of a user's own model; None of all others."""
+        make = wrapped.example_at
+        return None if make is None else cls(make=make, example=wrapped.sizes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

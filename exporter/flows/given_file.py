@@ -1,0 +1,117 @@
+"""A file that somebody gave, against the pipeline's own run: its taps, the chain, its structure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exporter.build.build import users_code
+from exporter.build.metadata import EXPORT_DIGEST, VALUE_NAMES
+from exporter.cases.at_lengths import sized_cases
+from exporter.cases.load import load_cases
+from exporter.core.artifact import Artifact
+from exporter.core.stages import Stages, Station
+from exporter.core.tensors import Case
+from exporter.execution.trial import try_file
+from exporter.flows.prepare import Prepared
+from exporter.graph.certificate import is_own
+from exporter.graph.index import GraphIndex
+from exporter.graph.wrap import Wrapped, narrowed
+from exporter.judge.chain import Chain, Subject
+from exporter.judge.chain_result import ChainResult
+from exporter.judge.changes import purpose_note, structure_records
+from exporter.judge.joined_taps import joined_taps
+from exporter.judge.known_taps import known_taps
+from exporter.judge.links import CAPTURED, Link
+from exporter.judge.lowered import lowered_as_declared
+from exporter.judge.reference_run import reference_run
+from exporter.parity.tolerance import policy_of
+from exporter.report.comparison import StructureRecord
+
+TO_GIVEN = Link(expected=CAPTURED, actual="given")
+NO_LAYERS = "layers: the file's values cannot be told apart by name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenFile:
+    """What was found of a given file.
+
+    Attributes:
+        cases: what it was judged on. tapped: its layers were compared.
+        notes: how its values are known first, what was changed on purpose behind it.
+        structure: its differences to the export that it says it descends from.
+        fallback: why the program is a trace, or "".
+    """
+
+    result: ChainResult
+    cases: tuple[Case, ...]
+    tapped: bool = False
+    notes: tuple[str, ...] = ()
+    structure: Sequence[StructureRecord] = ()
+    fallback: str = ""
+
+
+def judge_given(
+    ready: Prepared,
+    artifact: Artifact,
+    given: GraphIndex,
+    wrapped: Wrapped,
+    cases: tuple[Case, ...],
+    progress: Stages,
+    changed_on_purpose: bool,
+) -> GivenFile:
+    """Judge a file that takes what the pipeline takes.
+
+    Args:
+        given: the graph of ``artifact``. cases: loaded for the module as it was built.
+
+    Raises:
+        StageError: there is no finished run of the pipeline, and its export stops.
+        ArtifactError: the file cannot be run.
+    """
+    pipeline, policy = ready.pipeline, policy_of(ready.pipeline)
+    if not is_own(artifact.path):
+        with progress.stage("try the file"):
+            try_file(artifact.path, ready.deployments, cases)
+    # Values of a file of somebody else's are known by the names that torch gave them.
+    names_of_torch = EXPORT_DIGEST not in artifact.metadata or VALUE_NAMES in artifact.metadata
+    place = (ready.folder, ready.threads, progress)
+    own = reference_run(pipeline, wrapped, *place, names_of_torch=names_of_torch)
+    wrapped = narrowed(wrapped, own.program)
+    cases = load_cases(pipeline, wrapped.inputs, ready.cases)
+    taps = known_taps(artifact.metadata, given, own)
+    if not taps.tapped:
+        with progress.stage("join its values"):
+            taps = joined_taps(taps, given, own, cases)
+    subject = Subject(
+        module=wrapped.module,
+        program=own.program,
+        inputs=wrapped.inputs,
+        outputs=wrapped.outputs,
+        stations=(Station(name="given", path=artifact.path, stage="given file"),),
+        expected_taps=taps.expected,
+        known_taps=taps.known,
+        names=taps.names,
+        joins=taps.joins,
+        tapped=taps.tapped,
+        states=wrapped.states,
+    )
+    chain = Chain(subject, policy, ready.deployments, ready.budget, progress)
+    sized = sized_cases(pipeline, wrapped.inputs, cases)
+    with users_code(pipeline):
+        result = chain.judge(cases, sized, pipeline.min_coverage)
+    structure: list[StructureRecord] = []
+    notes = [taps.note]
+    if taps.descends:
+        # Whoever declares a lower precision knows that a tool has rewritten the file.
+        on_purpose = changed_on_purpose or lowered_as_declared(own.program, given, policy)
+        structure = structure_records(own.program, own.graph, given, on_purpose=on_purpose)
+        notes += purpose_note(structure) if on_purpose else []
+    return GivenFile(
+        result=result.with_structure([item for item in structure if not item.accepted]),
+        cases=cases,
+        tapped=taps.tapped,
+        notes=tuple(notes),
+        structure=structure,
+        fallback=own.program.fallback,
+    )
