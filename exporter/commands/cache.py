@@ -28,6 +28,7 @@ def command() -> None:
 def info(output_format: str) -> int:
     """Where the cache lies, how full it is, and what it holds."""
     from exporter.cache.store import open_store
+    from exporter.report.safe_text import printable
 
     store = open_store()
     if output_format == "json":
@@ -54,7 +55,7 @@ def info(output_format: str) -> int:
     for entry in entries:
         click.echo(
             f"  {entry.key[:12]}  {entry.bytes / _UNIT:8.3f} GB  made {entry.made}"
-            f"  last used {entry.used_at}  {_printable(entry.label)}"
+            f"  last used {entry.used_at}  {printable(entry.label)}"
         )
     return EXIT_PASS
 
@@ -72,7 +73,3 @@ def clear() -> int:
     stayed = f"; {gone.in_use} in use stayed" if gone.in_use else ""
     click.echo(f"{gone.entries} exports, {gone.bytes / _UNIT:.2f} GB taken away{stayed}")
     return EXIT_PASS
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -23,11 +23,11 @@ from exporter.graph.subgraph import OWN, WindowGraph, cut_window, piece_of
 from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import to_array
 from exporter.interpret.run_program import values_of
-from exporter.parity.compare import measure, measure_exact
+from exporter.judge.layer_results import Judgement
+from exporter.judge.tap_measure import measure_tap
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
-from exporter.parity.tolerance import natural_scale
-from exporter.parity.verdict import Verdict, judge
+from exporter.parity.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,22 +244,12 @@ def judge_value(
     if not row.planned.output:
         reshaped = as_expected(actual, reference.shape)
         actual = actual if reshaped is None else reshaped
-    exact = truth is None and tap.name in held.exact
-    truth = held.truth[tap.name] if truth is None else truth
-    role = "output" if row.planned.output else "inner"
-    if exact or reference.dtype.kind in "biu":
-        measured = measure_exact(tap.name, reference, actual, role)
-    else:
-        measured = measure(
-            tap.name,
-            truth=truth,
-            reference=reference,
-            actual=actual,
-            role=role,
-            natural_scale=natural_scale(shown_targets(pair.program)[tap.name]),
-        )
-    declared = pair.case.expect_empty
-    empty = bool(declared) or row.planned.tap.empty
-    if row.planned.output:
-        empty = row.planned.onnx_name in declared
-    return measured, judge(measured, pair.policy, empty_declared=empty, layer=tap.module)
+    measured = measure_tap(
+        row.planned,
+        truth=held.truth[tap.name] if truth is None else truth,
+        reference=reference,
+        actual=actual,
+        shown=shown_targets(pair.program)[tap.name],
+        exact=truth is None and tap.name in held.exact,
+    )
+    return measured, Judgement.of(measured, row.planned, pair.case, pair.policy).verdict

@@ -17,11 +17,10 @@ from exporter.graph.subgraph import Partition, cut_window
 from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import to_array
 from exporter.interpret.run_program import values_of
+from exporter.judge.layer_results import Judgement
 from exporter.judge.second_opinion import SecondOpinion
-from exporter.parity.compare import measure, measure_exact
+from exporter.judge.tap_measure import measure_tap
 from exporter.parity.status import Status
-from exporter.parity.tolerance import natural_scale
-from exporter.parity.verdict import judge
 
 
 def entering_finding(pair: Pair, held: Isolated, culprits: Sequence[str]) -> Finding | None:
@@ -45,20 +44,14 @@ def entering_finding(pair: Pair, held: Isolated, culprits: Sequence[str]) -> Fin
     shown = shown_targets(pair.program)
     opinion = SecondOpinion(pair.program, pair.case.inputs, pair.policy, names)
     for tap in entering:
-        reference, truth = to_array(plain[tap.tap.name]), to_array(wide[tap.tap.name])
-        actual = values[tap.onnx_name]
-        if reference.dtype.kind in "biu":
-            measured = measure_exact(tap.tap.name, reference, actual)
-        else:
-            measured = measure(
-                tap.tap.name,
-                truth=truth,
-                reference=reference,
-                actual=actual,
-                natural_scale=natural_scale(shown[tap.tap.name]),
-            )
-        empty = bool(pair.case.expect_empty)
-        verdict = judge(measured, pair.policy, empty_declared=empty, layer=tap.tap.module)
+        measured = measure_tap(
+            tap,
+            truth=to_array(wide[tap.tap.name]),
+            reference=to_array(plain[tap.tap.name]),
+            actual=values[tap.onnx_name],
+            shown=shown[tap.tap.name],
+        )
+        verdict = Judgement.of(measured, tap, pair.case, pair.policy).verdict
         # As in a run: PyTorch's single draw of rounding may happen to be good up to here.
         _, verdict = opinion.on(tap.tap.name, measured, verdict)
         if verdict.status is Status.FAIL:

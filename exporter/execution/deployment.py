@@ -52,10 +52,6 @@ class Deployment:
         """The same on the CPU, where exported files are judged before any device is."""
         return Deployment(level=level or self.level, threads=self.threads)
 
-    def without_tf32(self) -> Deployment:
-        """The same with float32 throughout."""
-        return replace(self, tf32=False)
-
     def with_setting(self, key: str, value: str) -> Deployment:
         """The same with another option of the provider."""
         kept = tuple(pair for pair in self.settings if pair[0] != key)
@@ -79,7 +75,7 @@ def other_ways(deployment: Deployment) -> tuple[tuple[Way, Deployment], ...]:
     if deployment.provider == CPU:
         return ()
     ways = [
-        (Way.TF32_OFF, deployment.without_tf32()),
+        (Way.TF32_OFF, replace(deployment, tf32=False)),
         (Way.FIXED_ALGORITHM, deployment.with_setting(*FIXED_ALGORITHM)),
         (Way.OPTIMISATION_OFF, replace(deployment, level="disable")),
         (Way.WITHOUT_DEVICE, deployment.on_cpu()),

@@ -70,7 +70,7 @@ def settle(
         expected_taps: taps that the pipeline's own file holds under their names.
         budget: as for ``Lockstep``.
     """
-    around = _Neighbours(program, planned)
+    around = Neighbours(program, planned)
     lost = {name: tuple(around.lost(name)) for name in suspects}
     wanted = {name for names in lost.values() for name in names}
     held: dict[str, _Held] = {}
@@ -152,8 +152,8 @@ def _distance(sample: np.ndarray, reference: np.ndarray) -> float:
     return float(np.linalg.norm(left[finite] - right[finite])) / scale if scale else np.inf
 
 
-class _Neighbours:
-    """Taps around a tap that the file does not hold, up to the next ones that it holds."""
+class Neighbours:
+    """Taps around a tap, up to the next ones that the file holds."""
 
     def __init__(self, program: Program, planned: tuple[PlannedTap, ...]):
         self._live = {tap.tap.name for tap in planned if tap.fate == COMPARED}
@@ -178,24 +178,18 @@ class _Neighbours:
                     yield at
                 stack.extend(step.get(at, ()))
 
-
-def values_behind(program: Program, planned: Iterable[PlannedTap], name: str) -> frozenset[str]:
-    """The nearest compared taps on every way behind a tap."""
-    live = {tap.tap.name for tap in planned if tap.fate == COMPARED}
-    users: dict[str, list[str]] = {}
-    for op in program.ops:
-        for source in op.refs():
-            users.setdefault(source, []).append(op.name)
-    found: set[str] = set()
-    seen: set[str] = set()
-    stack = list(users.get(name, ()))
-    while stack:
-        at = stack.pop()
-        if at in seen:
-            continue
-        seen.add(at)
-        if at in live:
-            found.add(at)
-        else:
-            stack.extend(users.get(at, ()))
-    return frozenset(found)
+    def behind(self, name: str) -> frozenset[str]:
+        """The nearest compared taps on every way behind ``name``."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        stack = list(self._users.get(name, ()))
+        while stack:
+            at = stack.pop()
+            if at in seen:
+                continue
+            seen.add(at)
+            if at in self._live:
+                found.add(at)
+            else:
+                stack.extend(self._users.get(at, ()))
+        return frozenset(found)

@@ -52,7 +52,7 @@ def _per_layer(
     by_name = {tap.planned.tap.name: tap for tap in taps}
     layers: dict[str, list[JudgedTap]] = {}
     for result in taps:
-        if _is(result, status):
+        if result.local is not None and result.local.verdict.status is status:
             layers.setdefault(result.planned.tap.module, []).append(result)
     found = []
     for results in layers.values():
@@ -62,19 +62,12 @@ def _per_layer(
     return tuple(sorted(found, key=lambda culprit: _rank(culprit.tap), reverse=True))
 
 
-def _is(result: JudgedTap, *statuses: Status) -> bool:
-    return result.local is not None and result.local.verdict.status in statuses
-
-
 def _rank(result: JudgedTap) -> tuple[bool, float]:
-    opinion = result.local.opinion if result.local is not None else None
-    kernel = opinion is not None and opinion.cause is Cause.KERNEL
-    return not kernel, _badness(result)
-
-
-def _badness(result: JudgedTap) -> float:
-    """How many times over its limit a tap is by itself; infinite where that is no number."""
-    return math.inf if result.local is None else over_limit(result.local)
+    """What the graph has wrong first, then by how many times a tap is over its limit by itself."""
+    if result.local is None:
+        return True, math.inf
+    opinion = result.local.opinion
+    return opinion is None or opinion.cause is not Cause.KERNEL, over_limit(result.local)
 
 
 def over_limit(judged: Judgement) -> float:

@@ -8,7 +8,7 @@ is the cause. No stage of the export is to be blamed for what a provider's arith
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from exporter.core.errors import ArtifactError, OnnxStoppedError
@@ -31,23 +31,6 @@ def policy_on(policy: Policy, deployment: Deployment | None) -> Policy:
     if deployment is None or not deployment.tf32 or policy.precision != "float32":
         return policy
     return replace(policy, precision="tf32")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """One other way, and how it did on the cases that failed.
-
-    Attributes:
-        passes: every output of them passes. None: it could not be run, ``stopped`` says why.
-        strain: largest error over limit. changed: discrete outputs that differ, ``case: name``.
-    """
-
-    way: Way
-    deployment: Deployment
-    passes: bool | None
-    strain: float | None = None
-    changed: tuple[str, ...] = ()
-    stopped: str = ""
 
 
 def device_records(
@@ -84,38 +67,31 @@ def device_records(
 
 def _try(
     path: Path, way: Way, deployment: Deployment, runs: Sequence[CaseRun], judge: Judge
-) -> Tried:
+) -> WayRecord:
+    label = deployment.label()
     try:
         session = FileRun(path, deployment)
         found = [r for run in runs for r in judge(run, deployment, session.run(run.case.inputs))]
     except (OnnxStoppedError, ArtifactError) as error:
-        return Tried(way=way, deployment=deployment, passes=None, stopped=str(error)[:200])
-    return Tried(
-        way=way,
-        deployment=deployment,
+        return WayRecord(way=way.value, label=label, passes=None, stopped=str(error)[:200])
+    return WayRecord(
+        way=way.value,
+        label=label,
         passes=not any(is_differing(r.verdict.status) for r in found),
-        strain=max((r.verdict.strain for r in found if r.verdict.strain is not None), default=None),
+        strain=_largest(found),
         changed=changed_outputs(found),
     )
 
 
-def changed_outputs(results: Sequence[OutputResult]) -> tuple[str, ...]:
+def _largest(results: Sequence[OutputResult]) -> float | None:
+    """Error over limit."""
+    return max((r.verdict.strain for r in results if r.verdict.strain is not None), default=None)
+
+
+def changed_outputs(results: Sequence[OutputResult]) -> list[str]:
     """Discrete outputs that are not equal: decisions, such as tokens and segments."""
-    return tuple(
-        dict.fromkeys(
-            f"{r.case}: {r.name}"
-            for r in results
-            if r.measurement.kind == "discrete" and r.measurement.mismatches
-        )
-    )
-
-
-def cause_of(deployment: Deployment, tried: Sequence[Tried]) -> Way | None:
-    """The one setting whose change alone makes the failing cases pass; None when none does.
-
-    ``WITHOUT_DEVICE`` says no more than that the provider is where it goes wrong, so it comes last.
-    """
-    return next((held.way for held in tried if held.passes), None)
+    changed = (r for r in results if r.measurement.kind == "discrete" and r.measurement.mismatches)
+    return list(dict.fromkeys(f"{r.case}: {r.name}" for r in changed))
 
 
 def _record(
@@ -123,15 +99,13 @@ def _record(
     deployment: Deployment,
     run: CaseRun,
     here: Sequence[OutputResult],
-    tried: Sequence[Tried],
+    tried: list[WayRecord],
 ) -> DeploymentRecord:
     found, why = None, ""
     try:
         found = placement(path, deployment, run.case.inputs)
     except Exception as error:  # noqa: BLE001 - where nodes ran decides nothing; what is not known is said
         why = f"not known: {str(error)[:200]}"
-    cause = cause_of(deployment, tried)
-    strains = [r.verdict.strain for r in here if r.verdict.strain is not None]
     return DeploymentRecord(
         label=deployment.label(),
         provider=deployment.provider,
@@ -140,18 +114,9 @@ def _record(
         seconds=dict(found.seconds) if found else {},
         copies=dict(found.copies) if found else {},
         placement=why,
-        strain=max(strains, default=None),
-        changed=list(changed_outputs(here)),
-        cause=cause.value if cause else None,
-        ways=[
-            WayRecord(
-                way=held.way.value,
-                label=held.deployment.label(),
-                passes=held.passes,
-                strain=held.strain,
-                changed=list(held.changed),
-                stopped=held.stopped,
-            )
-            for held in tried
-        ],
+        strain=_largest(here),
+        changed=changed_outputs(here),
+        # That it passes without the device says least, and is tried last.
+        cause=next((held.way for held in tried if held.passes), None),
+        ways=tried,
     )

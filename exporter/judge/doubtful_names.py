@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
-from exporter.execution.misnamed_taps import settle, values_behind
+from exporter.execution.misnamed_taps import Neighbours, settle
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import Joins, Names
@@ -79,19 +79,19 @@ def settle_names(
 
 def _refuted(link: LayerLink, program: Program, moved: frozenset[str]) -> frozenset[str]:
     """Names left out behind which something fails by itself, or nothing is compared."""
-    planned = [tap.planned for tap in link.taps]
-    alone = {name for name in moved if not values_behind(program, planned, name)}
+    around = Neighbours(program, tuple(tap.planned for tap in link.taps))
+    alone = {name for name in moved if not around.behind(name)}
     return _failing_behind(link, program, moved) | alone
 
 
 def _failing_behind(link: LayerLink, program: Program, names: frozenset[str]) -> frozenset[str]:
     """Those of some names behind which a value fails by itself."""
     by_name = {tap.planned.tap.name: tap for tap in link.taps}
-    planned = [tap.planned for tap in link.taps]
+    around = Neighbours(program, tuple(tap.planned for tap in link.taps))
     return frozenset(
         name
         for name in names
-        if any(by_name[other].fails_by_itself for other in values_behind(program, planned, name))
+        if any(by_name[other].fails_by_itself for other in around.behind(name))
     )
 
 

@@ -105,9 +105,10 @@ def _with_opinion(judged: Judgement, said: Opinion, policy: Policy, provider: st
     verdict = judged.verdict
     if said.cause is Cause.KERNEL:
         which = f" ({', '.join(said.nodes)})" if said.nodes else ""
+        exact = "" if said.graph_error is None else f" to {said.graph_error:.3g}"
         tail = (
             f"a kernel of onnxruntime on {provider}{which} loses digits; the graph is right: the"
-            f" same nodes agree with float64 PyTorch{_to(said.graph_error)} in {said.engine}"
+            f" same nodes agree with float64 PyTorch{exact} in {said.engine}"
         )
         # NaN, or a decision that went the other way, is no loss of digits.
         harmless = policy.kernel_loss == "finding" and verdict.strain is not None
@@ -122,10 +123,6 @@ def _with_opinion(judged: Judgement, said: Opinion, policy: Policy, provider: st
         tail = f"the graph itself is off by {said.graph_error:.4g} ({said.engine})"
         verdict = replace(verdict, reason=f"{verdict.reason}; {tail}")
     return replace(judged, verdict=verdict, opinion=said)
-
-
-def _to(error: float | None) -> str:
-    return "" if error is None else f" to {error:.3g}"
 
 
 def excuse_behind_kernels(program: Program, taps: Mapping[str, JudgedTap]) -> dict[str, JudgedTap]:

@@ -36,7 +36,7 @@ from exporter.judge.tap_measure import TapMeasure, is_rearranged
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import BEYOND_BY_ITSELF, Status, Who
 from exporter.parity.tolerance import Policy
-from exporter.parity.verdict import judge, judge_discrete
+from exporter.parity.verdict import judge_discrete
 
 _WORKERS = 2
 
@@ -236,10 +236,7 @@ class _CaseWalk:
         return self._judge(values, free)
 
     def _judge(self, values: TapValues, measured: Measurement) -> Judgement:
-        tap, declared = values.planned, self._case.expect_empty
-        empty = tap.onnx_name in declared if tap.output else bool(declared) or tap.tap.empty
-        verdict = judge(measured, self._policy, empty_declared=empty, layer=tap.tap.module)
-        return Judgement(measurement=measured, verdict=verdict, case=self._case.name)
+        return Judgement.of(measured, values.planned, self._case, self._policy)
 
     def _judge_tap(self, values: TapValues) -> tuple[Judgement, Judgement]:
         local, free = (self._judge(values, m) for m in self._measure.both(values, self._costs))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from exporter.graph.taps import count_fates
 from exporter.judge.layer_results import Culprit, JudgedTap, Judgement, LayerLink
 from exporter.judge.links import Link
 from exporter.judge.outputs import OutputResult
-from exporter.parity.rollup import Coverage, Rollup, link_verdict
-from exporter.parity.status import Status, worst
+from exporter.parity.rollup import Coverage, link_verdict
+from exporter.parity.status import Status
 from exporter.parity.verdict import Verdict
 from exporter.report.comparison import (
     CulpritRecord,
@@ -23,30 +22,11 @@ from exporter.report.comparison import (
     OutputRecord,
     TapRecord,
     VerdictRecord,
+    number,
 )
 from exporter.report.schema import ArtifactRecord, CacheRecord, CaseRecord
 
 _MOST_OTHERS = 3
-
-
-def verdict_record(verdict: Verdict) -> VerdictRecord:
-    """A verdict as plain values."""
-    return VerdictRecord(
-        verdict=verdict.status.value,
-        who=verdict.who.value,
-        ratio=_number(verdict.ratio),
-        strain=_number(verdict.strain),
-        limit=_number(verdict.limit.max_abs if verdict.limit else None),
-        reason=verdict.reason,
-        weak=verdict.weak,
-        override=verdict.limit.override.pattern
-        if verdict.limit and verdict.limit.override
-        else None,
-    )
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
 
 
 def output_record(result: OutputResult) -> OutputRecord:
@@ -59,10 +39,10 @@ def output_record(result: OutputResult) -> OutputRecord:
         dtype=m.dtype_actual or m.dtype_expected or "",
         shape=list(m.shape_actual or ()),
         max_abs=m.actual.max_abs if m.actual else None,
-        cosine=_number(m.cosine),
+        cosine=number(m.cosine),
         mismatches=m.mismatches,
         measurement=m.to_json(),
-        verdict=verdict_record(result.verdict),
+        verdict=VerdictRecord.of(result.verdict),
         layer=result.layer,
     )
 
@@ -76,7 +56,6 @@ def layer_link(
         link: what was compared with what.
         min_coverage: share of taps that must be compared; None for all of them.
     """
-    records = _layers(layers.taps)
     fates = count_fates([tap.planned for tap in layers.taps])
     verdicts = [verdict for tap in layers.taps for verdict in _verdicts(tap)]
     empty = sum(_is_empty(tap) for tap in layers.taps)
@@ -89,20 +68,16 @@ def layer_link(
         minimum=1.0 if min_coverage is None else min_coverage,
     )
     held = link_verdict(link.name, verdicts, coverage)
-    record = LinkRecord(
-        name=held.name,
-        expected=link.expected,
-        actual=link.actual,
-        kind=link.kind,
-        verdict=held.status.value,
-        reason=held.reason,
+    record = link.record(
+        held.status,
+        held.reason,
         compared=coverage.compared,
         empty=empty,
         fused=fates["fused"],
         missing=fates["missing"],
         coverage=coverage.share,
         weak=sum(any(v.weak for v in _verdicts(tap)) for tap in layers.taps),
-        layers=records,
+        layers=_layers(layers.taps),
     )
     return record, held.status
 
@@ -122,24 +97,10 @@ def _layers(taps: Iterable[JudgedTap]) -> list[LayerRecord]:
     groups: dict[str, list[JudgedTap]] = {}
     for tap in taps:
         groups.setdefault(tap.planned.tap.module, []).append(tap)
-    return [_layer(module, held) for module, held in groups.items()]
-
-
-def _layer(module: str, taps: list[JudgedTap]) -> LayerRecord:
-    compared = [tap for tap in taps if tap.local is not None]
-    return LayerRecord(
-        module=module,
-        module_class=taps[0].planned.tap.module_class,
-        verdict=worst([tap.status for tap in compared]).value,
-        worst_local_strain=_most([tap.local for tap in taps]),
-        worst_propagated_strain=_most([tap.propagated for tap in taps]),
-        taps=[_tap(tap) for tap in taps],
-    )
-
-
-def _most(judged: Iterable[Judgement | None]) -> float | None:
-    strains = [j.verdict.strain for j in judged if j is not None and j.verdict.strain is not None]
-    return max(strains, default=None)
+    return [
+        LayerRecord.of(module, held[0].planned.tap.module_class, [_tap(tap) for tap in held])
+        for module, held in groups.items()
+    ]
 
 
 def _tap(result: JudgedTap) -> TapRecord:
@@ -154,8 +115,8 @@ def _tap(result: JudgedTap) -> TapRecord:
         case=local.case if local else None,
         local=local.measurement.to_json() if local else None,
         propagated=free.measurement.to_json() if free else None,
-        local_verdict=verdict_record(local.verdict) if local else None,
-        propagated_verdict=verdict_record(free.verdict) if free else None,
+        local_verdict=VerdictRecord.of(local.verdict) if local else None,
+        propagated_verdict=VerdictRecord.of(free.verdict) if free else None,
         verdict=result.status.value,
     )
 
@@ -221,8 +182,8 @@ def culprit_record(culprit: Culprit, *, link: str, stage: str) -> CulpritRecord:
         case=decisive.case,
         local_error=_error(local),
         propagated_error=_error(free),
-        ratio=_number(decisive.verdict.ratio),
-        limit=_number(decisive.verdict.limit.max_abs if decisive.verdict.limit else None),
+        ratio=number(decisive.verdict.ratio),
+        limit=number(decisive.verdict.limit.max_abs if decisive.verdict.limit else None),
         who=decisive.verdict.who.value,
         reason=reason,
         by_itself=culprit.local,
@@ -248,19 +209,6 @@ def _error(judged: Judgement | None) -> float | None:
         return None
     distance = judged.measurement.actual or judged.measurement.direct
     return distance.max_abs if distance else None
-
-
-def link_record(rollup: Rollup, link: Link) -> LinkRecord:
-    """A link that has outputs only."""
-    return LinkRecord(
-        name=rollup.name,
-        expected=link.expected,
-        actual=link.actual,
-        kind=link.kind,
-        level=link.level,
-        verdict=rollup.status.value,
-        reason=rollup.reason,
-    )
 
 
 def artifact_record(artifact: Artifact, *, made: bool = True) -> ArtifactRecord:

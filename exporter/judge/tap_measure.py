@@ -50,7 +50,8 @@ class TapMeasure:
     def both(self, values: TapValues, costs: Costs) -> tuple[Measurement, Measurement]:
         """Local and propagated measurement of a tap."""
         if values.slices is None:
-            return self.local(values, costs), self._of_free_run(values, _free(values), costs)
+            free = _measure(values, values.truth_free, values.reference, values.free)
+            return self.local(values, costs), self._of_free_run(values, free, costs)
         local, free = _measure_slices(values, values.slices)
         return self._of_piece(values, local, costs), self._of_free_run(values, free, costs)
 
@@ -83,16 +84,33 @@ def _told(measured: Measurement, formats: tuple[str, ...], cost: Distance | None
     return replace(measured, held=formats, cost=known)
 
 
-def _free(values: TapValues) -> Measurement:
-    return _measure(values, values.truth_free, values.reference, values.free)
-
-
 def _local(values: TapValues) -> Measurement:
     if values.exact or values.reference.dtype.kind in "biu":
         expected = values.reference if values.moved is None else values.moved
         tap = values.planned
         return measure_exact(tap.tap.name, expected, values.forced, _role(tap))
     return _measure(values, values.truth_local, values.reference, values.forced)
+
+
+def measure_tap(
+    tap: PlannedTap,
+    *,
+    truth: np.ndarray,
+    reference: np.ndarray,
+    actual: np.ndarray,
+    shown: str,
+    exact: bool = False,
+) -> Measurement:
+    """Measure one value of a tap, wherever it comes from.
+
+    Args:
+        shown: the op whose results it shows. exact: every bit must be the reference's.
+    """
+    name, role = tap.tap.name, _role(tap)
+    if exact or reference.dtype.kind in "biu":
+        return measure_exact(name, reference, actual, role)
+    yard = {"truth": truth, "reference": reference, "natural_scale": natural_scale(shown)}
+    return measure(name, actual=actual, role=role, **yard)
 
 
 def _role(tap: PlannedTap) -> Role:

@@ -6,11 +6,15 @@ measured.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from exporter.parity.measurement import Measurement
+from exporter.parity.status import status_of, worst
+from exporter.parity.verdict_record import Verdict
 
 
 class Record(BaseModel):
@@ -55,6 +59,26 @@ class VerdictRecord(Record):
     weak: bool = Field(default=False, description="the limit is too coarse to fail anything here")
     override: str | None = Field(default=None, description="pattern of what set the limit")
 
+    @classmethod
+    def of(cls, verdict: Verdict) -> VerdictRecord:
+        """A verdict as plain values; NaN is no figure."""
+        limit = verdict.limit
+        return cls(
+            verdict=verdict.status.value,
+            who=verdict.who.value,
+            ratio=number(verdict.ratio),
+            limit=number(limit.max_abs if limit else None),
+            strain=number(verdict.strain),
+            reason=verdict.reason,
+            weak=verdict.weak,
+            override=limit.override.pattern if limit and limit.override else None,
+        )
+
+
+def number(value: float | None) -> float | None:
+    """A figure of a record: None where it is NaN."""
+    return None if value is None or math.isnan(value) else value
+
 
 class TapRecord(Record):
     """One tap: both measurements of its worst case, both verdicts."""
@@ -82,6 +106,24 @@ class LayerRecord(Record):
     worst_local_strain: float | None = Field(description="error over limit, layer alone")
     worst_propagated_strain: float | None = Field(description="error over limit, free run")
     taps: list[TapRecord]
+
+    @classmethod
+    def of(cls, module: str, module_class: str, taps: list[TapRecord]) -> LayerRecord:
+        """A layer as its taps give it."""
+        compared = [status_of(tap.verdict) for tap in taps if tap.local_verdict is not None]
+        return cls(
+            module=module,
+            module_class=module_class,
+            verdict=worst(compared).value,
+            worst_local_strain=_most(tap.local_verdict for tap in taps),
+            worst_propagated_strain=_most(tap.propagated_verdict for tap in taps),
+            taps=taps,
+        )
+
+
+def _most(verdicts: Iterable[VerdictRecord | None]) -> float | None:
+    strains = [v.strain for v in verdicts if v is not None and v.strain is not None]
+    return max(strains, default=None)
 
 
 class OutputRecord(Record):

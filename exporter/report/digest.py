@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from exporter.report.schema import ArtifactRecord, Report
+from exporter.report.schema import Report
 
 SHIPPED = "model.onnx"
 
@@ -14,10 +14,9 @@ def report_digest(report: Report) -> str:
 
     These are the timings, and digest and size of the certified file, which holds this digest.
     """
-    artifacts = [_blank(held) if held.name == SHIPPED else held for held in report.artifacts]
+    blank = {"sha256": "", "bytes": 0}
+    artifacts = [
+        held.model_copy(update=blank) if held.name == SHIPPED else held for held in report.artifacts
+    ]
     judged = report.model_copy(update={"artifacts": artifacts, "timings": {}, "breakdown": {}})
     return hashlib.sha256(judged.model_dump_json().encode()).hexdigest()
-
-
-def _blank(held: ArtifactRecord) -> ArtifactRecord:
-    return held.model_copy(update={"sha256": "", "bytes": 0})

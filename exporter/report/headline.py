@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from exporter.config.schema import MOST_FACTOR
 from exporter.parity.nodes_in_float64 import Cause
 from exporter.parity.status import Status, Who, holds, is_good
-from exporter.report.comparison import CulpritRecord, DeploymentRecord, LinkRecord, StructureRecord
+from exporter.report.comparison import DeploymentRecord, LinkRecord, StructureRecord
 from exporter.report.deployments import cause_sentence
 from exporter.report.kernels import kernel_sentence
-from exporter.report.schema import CHECK_REPLACED, CheckRecord, ContractRecord, Report
+from exporter.report.schema import CHECK_REPLACED, Report
 
 _BRIEF = 300
 _FALLBACK = "torch.export refuses the model; of the legacy exporter's file, a trace"
@@ -21,42 +21,24 @@ _WRONG = {
 
 
 def headline_of(report: Report) -> str:
-    """The headline that the parts of a report give."""
-    if report.stopped is not None:
-        at = f" at {report.stopped.where}" if report.stopped.where else ""
-        return f"stage '{report.stopped.stage}' stopped{at}: {brief(report.stopped.detail)}"
-    said = headline(
-        report.links,
-        report.culprits,
-        report.structure,
-        report.contracts,
-        report.deployments,
-        report.checks,
-        report.findings,
-        weak=_weak(report),
-    )
-    return f"{_FALLBACK}: {said}" if report.fallback else said
-
-
-def headline(
-    links: Sequence[LinkRecord],
-    culprits: Sequence[CulpritRecord],
-    structure: Sequence[StructureRecord] = (),
-    contracts: Sequence[ContractRecord] = (),
-    deployments: Sequence[DeploymentRecord] = (),
-    checks: Sequence[CheckRecord] = (),
-    findings: Sequence[CulpritRecord] = (),
-    *,
-    weak: Sequence[str] = (),
-) -> str:
     """One sentence: what is wrong and where, or what was shown.
 
     A file that is not the one that was judged comes first: nothing else is of it. Then a capture
     that is not the module: all behind it is about another model. Then what names a place: a layer,
     a link, a difference of structure, a contract, any other check. What a device does comes behind
     what the file does on the CPU. A pass says what it is worth: whether anything but outputs was
-    compared, and ``weak``, where limits are wider than the policy's.
+    compared, and where limits are wider than the policy's.
     """
+    if report.stopped is not None:
+        at = f" at {report.stopped.where}" if report.stopped.where else ""
+        return f"stage '{report.stopped.stage}' stopped{at}: {brief(report.stopped.detail)}"
+    return f"{_FALLBACK}: {_found(report)}" if report.fallback else _found(report)
+
+
+def _found(report: Report) -> str:
+    links, culprits, findings = report.links, report.culprits, report.findings
+    structure, contracts, checks = report.structure, report.contracts, report.checks
+    deployments = report.deployments
     for check in checks:
         if check.code == CHECK_REPLACED:
             return check.reason
@@ -105,7 +87,7 @@ def headline(
             return f"{check.verdict}: {check.reason}"
     compared = next((link.compared for link in links if link.compared is not None), None)
     layers = "outputs only" if compared is None else f"{compared} values inside compared one by one"
-    layers = "; ".join([layers, *weak])
+    layers = "; ".join([layers, *_weak(report)])
     kept = sum(held.verdict == Status.PASS.value for held in contracts)
     promises = f"; {kept} contract checks pass" if contracts else ""
     changed = f"; {len(structure)} change(s) of structure, on purpose" if structure else ""

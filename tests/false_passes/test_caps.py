@@ -157,6 +157,6 @@ def test_an_override_is_kept_with_the_verdict_that_it_made():
         actual=values.astype(np.float32),
         role="output",
     )
-    from exporter.judge.report_records import verdict_record
+    from exporter.report.comparison import VerdictRecord
 
-    assert verdict_record(judge(measured, policy)).override == "*"
+    assert VerdictRecord.of(judge(measured, policy)).override == "*"

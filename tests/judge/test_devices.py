@@ -19,7 +19,8 @@ from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from exporter.report.comparison import CulpritRecord, LinkRecord
 from exporter.report.deployments import cause_sentence, deployment_lines
-from exporter.report.headline import headline
+from exporter.report.headline import headline_of
+from tests.support import reports
 
 TF32 = Deployment(provider="cuda", tf32=True)
 FLOAT32 = Deployment(provider="cuda")
@@ -145,11 +146,16 @@ def culprit(stage: str) -> CulpritRecord:
     )
 
 
+def said_of(links: list, culprits: list, held: list) -> str:
+    report = reports.base(links=links, outputs=[], culprits=culprits, deployments=held)
+    return headline_of(report)
+
+
 def test_the_headline_names_the_device_and_no_stage_of_the_export(run: CaseRun):
     held = records(run, TF32, BAD)
     label = TF32.label()
     links = [link("exported", "pass"), link(label, "fail")]
-    said = headline(links, [culprit(label)], deployments=held)
+    said = said_of(links, [culprit(label)], held)
     assert said.startswith(f"{label}: arithmetic of the provider (TF32), not the file")
     assert "first in layer 'encoder.0'" in said
     assert "ONNX is wrong" not in said
@@ -158,8 +164,8 @@ def test_the_headline_names_the_device_and_no_stage_of_the_export(run: CaseRun):
 def test_what_the_cpu_has_wrong_comes_first(run: CaseRun):
     held = records(run, TF32, BAD)
     links = [link("exported", "fail"), link(TF32.label(), "fail")]
-    assert headline(links, [culprit("export")], deployments=held).startswith("export: layer")
-    assert headline(links, [], deployments=held).startswith("x -> exported")
+    assert said_of(links, [culprit("export")], held).startswith("export: layer")
+    assert said_of(links, [], held).startswith("x -> exported")
 
 
 def test_declared_tf32_has_the_limits_of_its_ten_bits():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from exporter.parity.exit_code import decide
 from exporter.parity.status import Status, is_good, worst
 from exporter.report.comparison import CulpritRecord, LinkRecord
-from exporter.report.headline import headline
+from exporter.report.headline import headline_of
 from exporter.report.kernels import kernel_sentence
+from tests.support import reports
 
 
 def culprit(**changes: object) -> CulpritRecord:
@@ -24,6 +27,10 @@ def culprit(**changes: object) -> CulpritRecord:
 LINK = LinkRecord(name="layers", expected="captured", actual="simplified", verdict="pass")
 
 
+def said_of(culprits: list[CulpritRecord], **parts: Any) -> str:
+    return headline_of(reports.base(links=[LINK], outputs=[], culprits=culprits, **parts))
+
+
 def test_the_sentence_has_both_errors_and_that_the_graph_is_right():
     said = kernel_sentence(culprit())
     assert said == (
@@ -34,18 +41,18 @@ def test_the_sentence_has_both_errors_and_that_the_graph_is_right():
 
 
 def test_a_kernel_s_culprit_blames_no_stage_and_counts_the_others():
-    said = headline([LINK], [culprit(), culprit(layer="model.other")])
+    said = said_of([culprit(), culprit(layer="model.other")])
     assert said.startswith("kernel of onnxruntime on cpu") and said.endswith("(and 1 more)")
     assert "ONNX is wrong" not in said
 
 
 def test_a_culprit_of_the_graph_is_said_as_before():
-    said = headline([LINK], [culprit(stage="export", cause="graph", who="onnx")])
+    said = said_of([culprit(stage="export", cause="graph", who="onnx")])
     assert said.startswith("export: layer 'model.norm'") and "ONNX is wrong" in said
 
 
 def test_a_finding_is_told_with_a_pass():
-    said = headline([LINK], [], findings=[culprit()])
+    said = said_of([], findings=[culprit()])
     assert "all 1 links agree" in said and "finding: kernel of onnxruntime" in said
 
 
