@@ -8,7 +8,7 @@ float32 implementations all, none of which knows the ONNX file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,13 @@ from exporter.interpret.evaluate import (
     widen,
 )
 from exporter.interpret.reordered_products import PRODUCTS
-from exporter.interpret.reordered_sums import SUMS, Kernel
+from exporter.interpret.reordered_sums import SUMS, Generator, NoOtherOrderError
 from exporter.interpret.stepper import Draw, Stepper, Values, start_values
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Distance
 
 DRAWS = 8
-_REORDERED: dict[str, Kernel] = {**SUMS, **PRODUCTS}
+_REORDERED = SUMS | PRODUCTS
 
 
 def float32_cost(
@@ -123,9 +123,20 @@ def _reordered(
     def lookup(name: str) -> Any:
         return drawn[name] if name in drawn else plain[name]
 
-    kernel = _REORDERED.get(op.target)
-    if kernel is None:
-        return call(op, lookup)
-    args, kwargs = operands_of(op, lookup)
-    result = kernel(generator, *args, **kwargs)
-    return call(op, lookup) if result is None else result
+    found = None
+    if op.target in _REORDERED:
+        found = another_order(op.target, generator, *operands_of(op, lookup))
+    return call(op, lookup) if found is None else found
+
+
+def another_order(
+    target: str, generator: Generator, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Tensor | None:
+    """What an op gives with its terms in another order; None where these arguments leave one."""
+    asked = {**kwargs}
+    if asked.pop("dtype", None) not in (None, getattr(args[0], "dtype", None)):
+        return None
+    try:
+        return _REORDERED[target](generator, *args, **asked)
+    except NoOtherOrderError:
+        return None

@@ -1,7 +1,7 @@
 """Products and transforms with the terms of their sums in another order, in float32.
 
-As in ``reordered_sums``: the arguments of the aten op behind a generator; None where there is no
-other order for these arguments.
+As in ``reordered_sums``: the arguments of the aten op behind a generator; ``NoOtherOrderError``
+where there is none for these arguments.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from exporter.interpret.reordered_sums import Generator, Kernel, order, softmax
+from exporter.interpret.reordered_sums import Generator, Kernel, only_if, order, softmax
 
 _MOST_DFT = 1 << 12
 _MOST_VALUES = 1 << 27
@@ -30,10 +30,9 @@ def convolution(
     transposed: bool,
     output_padding: Sequence[int],
     groups: int,
-) -> Tensor | None:
+) -> Tensor:
     """``aten.convolution`` with its channels in another order."""
-    if groups != 1 or weight.shape[0 if transposed else 1] < 2:
-        return None
+    only_if(groups == 1 and weight.shape[0 if transposed else 1] > 1)
     turn = order(generator, x.shape[1])
     turned = weight[turn] if transposed else weight[:, turn]
     return torch.ops.aten.convolution.default(
@@ -50,14 +49,12 @@ def conv_by_channel(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-) -> Tensor | None:
+) -> Tensor:
     """``aten.conv2d`` and ``conv3d`` with their channels in another order."""
-    if groups != 1 or weight.shape[1] < 2 or isinstance(padding, str):
-        return None
+    only_if(groups == 1 and weight.shape[1] > 1 and not isinstance(padding, str))
+    only_if(x.dim() in (4, 5))
     turn = order(generator, x.shape[1])
-    run = {4: functional.conv2d, 5: functional.conv3d}.get(x.dim())
-    if run is None:
-        return None
+    run = functional.conv2d if x.dim() == 4 else functional.conv3d
     return run(x[:, turn], weight[:, turn], bias, stride, padding, dilation)
 
 
@@ -71,32 +68,23 @@ def conv_transposed(
     output_padding: Any = 0,
     groups: int = 1,
     dilation: Any = 1,
-) -> Tensor | None:
+) -> Tensor:
     """``aten.conv_transpose1d``, ``2d`` and ``3d`` with their channels in another order."""
-    run = {
-        3: functional.conv_transpose1d,
-        4: functional.conv_transpose2d,
-        5: functional.conv_transpose3d,
-    }.get(x.dim())
-    if groups != 1 or weight.shape[0] < 2 or run is None:
-        return None
+    only_if(groups == 1 and weight.shape[0] > 1 and x.dim() in (3, 4, 5))
+    run = getattr(functional, f"conv_transpose{x.dim() - 2}d")
     turn = order(generator, x.shape[1])
     return run(x[:, turn], weight[turn], bias, stride, padding, output_padding, 1, dilation)
 
 
-def einsum(
-    generator: Generator, equation: str, operands: Sequence[Tensor], **_: Any
-) -> Tensor | None:
+def einsum(generator: Generator, equation: str, operands: Sequence[Tensor], **_: Any) -> Tensor:
     """``aten.einsum`` with every axis that is summed over in another order."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     labels = left.split(",")
-    if not arrow or "." in equation or len(labels) != len(operands):
-        return None
+    only_if(bool(arrow) and "." not in equation and len(labels) == len(operands))
     sizes = {c: n for held, x in zip(labels, operands, strict=True)
              for c, n in zip(held, x.shape, strict=True)}  # fmt: skip
     turns = {c: order(generator, n) for c, n in sizes.items() if c not in right}
-    if not turns:
-        return None
+    only_if(bool(turns))
     turned = []
     for held, x in zip(labels, operands, strict=True):
         for axis, label in enumerate(held):
@@ -117,10 +105,9 @@ def attention(
     *,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> Tensor | None:
+) -> Tensor:
     """``aten.scaled_dot_product_attention``, its features and its keys in another order."""
-    if dropout or enable_gqa or query.dim() < 2:
-        return None
+    only_if(not dropout and not enable_gqa and query.dim() > 1)
     features, keys = order(generator, query.shape[-1]), order(generator, key.shape[-2])
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     scores = (query[..., features] * factor) @ key[..., keys, :][..., features].mT
@@ -134,8 +121,7 @@ def attention(
         else:
             scores = scores + mask
     shares = softmax(generator, scores, -1)
-    if shares is None or not torch.isfinite(shares).all():
-        return None
+    only_if(bool(torch.isfinite(shares).all()))
     return shares @ value[..., keys, :]
 
 
@@ -146,11 +132,10 @@ def _dft(size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return angle.cos().to(dtype), -angle.sin().to(dtype)
 
 
-def _transformed(generator: Generator, frames: Tensor, bins: int) -> Tensor | None:
+def _transformed(generator: Generator, frames: Tensor, bins: int) -> Tensor:
     """A transform of the last axis as two products, sample by sample in another order."""
     size = frames.shape[-1]
-    if not 0 < size <= _MOST_DFT or frames.numel() * bins > _MOST_VALUES * 64:
-        return None
+    only_if(0 < size <= _MOST_DFT and frames.numel() * bins <= _MOST_VALUES * 64)
     real, imaginary = _dft(size, frames.dtype)
     turn = order(generator, size)
     mixed = frames[..., turn]
@@ -159,14 +144,13 @@ def _transformed(generator: Generator, frames: Tensor, bins: int) -> Tensor | No
 
 def real_transform(
     generator: Generator, x: Tensor, dims: Sequence[int], normalization: int, onesided: bool
-) -> Tensor | None:
+) -> Tensor:
     """``aten._fft_r2c`` of one axis, not normalised."""
-    if len(dims) != 1 or normalization or x.dtype not in (torch.float32, torch.float64):
-        return None
+    only_if(len(dims) == 1 and not normalization and x.dtype in (torch.float32, torch.float64))
     frames = x.movedim(dims[0], -1)
     size = frames.shape[-1]
     found = _transformed(generator, frames, size // 2 + 1 if onesided else size)
-    return None if found is None else found.movedim(-1, dims[0])
+    return found.movedim(-1, dims[0])
 
 
 def short_time_transform(
@@ -180,35 +164,29 @@ def short_time_transform(
     onesided: bool | None = None,
     return_complex: bool | None = None,
     *_: Any,
-) -> Tensor | None:
+) -> Tensor:
     """``aten.stft`` of real samples, each frame as two products."""
-    if normalized or win_length not in (None, n_fft) or return_complex is False or x.is_complex():
-        return None
+    only_if(not normalized and win_length in (None, n_fft))
+    only_if(return_complex is not False and not x.is_complex())
     frames = x.unfold(-1, n_fft, hop or n_fft // 4)
     frames = frames if window is None else frames * window
-    found = _transformed(generator, frames, n_fft if onesided is False else n_fft // 2 + 1)
-    return None if found is None else found.mT
+    return _transformed(generator, frames, n_fft if onesided is False else n_fft // 2 + 1).mT
 
 
-def linear(
-    generator: Generator, x: Tensor, weight: Tensor, bias: Tensor | None = None
-) -> Tensor | None:
+def linear(generator: Generator, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias``."""
     turn = order(generator, x.shape[-1])
     return functional.linear(x[..., turn], weight[:, turn], bias)
 
 
-def matmul(generator: Generator, left: Tensor, right: Tensor) -> Tensor | None:
+def matmul(generator: Generator, left: Tensor, right: Tensor) -> Tensor:
     """Products of matrices, of one or of many."""
-    if left.dim() < 2 or right.dim() < 2:
-        return None
+    only_if(left.dim() > 1 and right.dim() > 1)
     turn = order(generator, left.shape[-1])
     return torch.matmul(left[..., turn], right[..., turn, :])
 
 
-def addmm(
-    generator: Generator, bias: Tensor, left: Tensor, right: Tensor, **kwargs: Any
-) -> Tensor | None:
+def addmm(generator: Generator, bias: Tensor, left: Tensor, right: Tensor, **kwargs: Any) -> Tensor:
     """``bias + left @ right``."""
     turn = order(generator, left.shape[-1])
     return torch.addmm(bias, left[:, turn], right[turn], **kwargs)
@@ -223,10 +201,9 @@ def conv1d(
     padding: Any = (0,),
     dilation: Any = (1,),
     groups: int = 1,
-) -> Tensor | None:
+) -> Tensor:
     """Ungrouped, as a product with the columns that the kernel sees."""
-    if groups != 1 or x.dim() != 3:
-        return None
+    only_if(groups == 1 and x.dim() == 3)
     step, pad, gap = stride[0], padding[0], dilation[0]
     padded = functional.pad(x, (pad, pad))
     length = (padded.shape[2] - gap * (weight.shape[2] - 1) - 1) // step + 1
@@ -247,7 +224,7 @@ def conv2d(
     padding: Any = (0, 0),
     dilation: Any = (1, 1),
     groups: int = 1,
-) -> Tensor | None:
+) -> Tensor:
     """A kernel of height 1 is a one-dimensional convolution of every row."""
     if x.dim() != 4 or weight.shape[2] != 1 or (stride[0], padding[0]) != (1, 0):
         return conv_by_channel(generator, x, weight, bias, stride, padding, dilation, groups)
@@ -255,7 +232,7 @@ def conv2d(
     result = conv1d(
         generator, rows, weight.squeeze(2), bias, stride[1:], padding[1:], dilation[1:], groups
     )
-    return None if result is None else result.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+    return result.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
 
 PRODUCTS: dict[str, Kernel] = {

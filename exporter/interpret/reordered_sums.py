@@ -1,8 +1,8 @@
 """Ops that add up, with their terms in another order: correct float32 implementations all.
 
 Every function has the arguments of its aten op behind a generator of random numbers, and gives
-what the op gives or None where it has no other order for these arguments. What is computed term by
-term stays in the order of the terms; sums have two forms:
+what the op gives; it raises ``NoOtherOrderError`` where there is none for these arguments. What is
+computed term by term stays in the order of the terms; sums have two forms:
 
     running   one term after the other, as cumulative sums and many kernels add
     blocked   the same in blocks of at most a few hundred terms, then over the blocks
@@ -26,7 +26,21 @@ _BLOCKS = (32, 64, 128, 256)
 _MOST_TERMS = 1 << 16
 
 Generator = torch.Generator
-Kernel = Callable[..., Any]
+Kernel = Callable[..., Tensor]
+
+
+class NoOtherOrderError(Exception):
+    """These arguments of an op leave one order only."""
+
+
+def only_if(possible: bool) -> None:
+    """Stop where there is no other order.
+
+    Raises:
+        NoOtherOrderError: it is not possible.
+    """
+    if not possible:
+        raise NoOtherOrderError
 
 
 def order(generator: Generator, size: int) -> Tensor:
@@ -62,19 +76,17 @@ def blocked(generator: Generator, terms: Tensor) -> Tensor:
 
 def total(
     generator: Generator, x: Tensor, dims: Any, keepdim: bool, *, long: bool = True
-) -> Tensor | None:
+) -> Tensor:
     """Sum over some axes in another order.
 
     Args:
         long: a long axis is blocked; else it is added one term after the other.
     """
-    if not x.is_floating_point() or not x.dim() or x.dtype not in (torch.float32, torch.float64):
-        return None
+    only_if(x.dim() > 0 and x.dtype in (torch.float32, torch.float64))
     gone = axes_of(dims, x.dim())
     kept = [axis for axis in range(x.dim()) if axis not in gone]
     terms = x.permute(*kept, *gone).flatten(len(kept))
-    if not terms.shape[-1] or not terms.numel():
-        return None
+    only_if(terms.numel() > 0)
     terms = terms[..., order(generator, terms.shape[-1])].contiguous()
     plain = not long and terms.shape[-1] <= _MOST_TERMS
     found = running(terms) if plain else blocked(generator, terms)
@@ -83,48 +95,29 @@ def total(
     )
 
 
-def summed(
-    generator: Generator,
-    x: Tensor,
-    dims: Any = None,
-    keepdim: bool = False,
-    *,
-    dtype: torch.dtype | None = None,
-) -> Tensor | None:
+def summed(generator: Generator, x: Tensor, dims: Any = None, keepdim: bool = False) -> Tensor:
     """``aten.sum``, one term after the other as onnxruntime adds; torch adds sums of parts.
 
     The order alone would not do: of equal terms every order is the same, and torch's sum of parts
     may then be exact where a running sum is not.
     """
-    if dtype not in (None, x.dtype):
-        return None
     return total(generator, x, dims, keepdim, long=False)
 
 
-def averaged(
-    generator: Generator,
-    x: Tensor,
-    dims: Any = None,
-    keepdim: bool = False,
-    *,
-    dtype: torch.dtype | None = None,
-) -> Tensor | None:
+def averaged(generator: Generator, x: Tensor, dims: Any = None, keepdim: bool = False) -> Tensor:
     """``aten.mean``."""
-    found = summed(generator, x, dims, keepdim, dtype=dtype)
-    return None if found is None else found / (x.numel() / found.numel())
+    found = summed(generator, x, dims, keepdim)
+    return found / (x.numel() / found.numel())
 
 
 def _moments(
     generator: Generator, x: Tensor, dims: Any, ddof: float = 0.0
-) -> tuple[Tensor, Tensor] | None:
+) -> tuple[Tensor, Tensor]:
     """Mean and variance over some axes, which are kept with one element."""
     count = math.prod(x.shape[a] for a in axes_of(dims, x.dim())) if x.dim() else 0
-    found = total(generator, x, dims, True)
-    if found is None or count <= ddof:
-        return None
-    mean = found / count
-    squares = total(generator, (x - mean).square(), dims, True)
-    return None if squares is None else (mean, squares / (count - ddof))
+    only_if(count > ddof)
+    mean = total(generator, x, dims, True) / count
+    return mean, total(generator, (x - mean).square(), dims, True) / (count - ddof)
 
 
 def _without(x: Tensor, dims: Any, keepdim: bool, rank: int) -> Tensor:
@@ -142,19 +135,17 @@ def variance(
     keepdim: bool = False,
     *,
     correction: float | None = None,
-) -> Tensor | None:
+) -> Tensor:
     """``aten.var``, two passes."""
     if isinstance(dims, bool):
         dims, unbiased = None, dims
     ddof = (1.0 if unbiased else 0.0) if correction is None else float(correction)
-    found = _moments(generator, x, dims, ddof)
-    return None if found is None else _without(found[1], dims, keepdim, x.dim())
+    return _without(_moments(generator, x, dims, ddof)[1], dims, keepdim, x.dim())
 
 
-def deviation(generator: Generator, *args: Any, **kwargs: Any) -> Tensor | None:
+def deviation(generator: Generator, *args: Any, **kwargs: Any) -> Tensor:
     """``aten.std``."""
-    found = variance(generator, *args, **kwargs)
-    return None if found is None else found.sqrt()
+    return variance(generator, *args, **kwargs).sqrt()
 
 
 def layer_norm(
@@ -165,12 +156,10 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
     *_: Any,
-) -> Tensor | None:
+) -> Tensor:
     """``aten.layer_norm``."""
-    found = _moments(generator, x, list(range(-len(shape), 0)))
-    if found is None:
-        return None
-    y = (x - found[0]) * torch.rsqrt(found[1] + eps)
+    mean, squares = _moments(generator, x, list(range(-len(shape), 0)))
+    y = (x - mean) * torch.rsqrt(squares + eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
 
@@ -181,12 +170,9 @@ def rms_norm(
     shape: Sequence[int],
     weight: Tensor | None = None,
     eps: float | None = None,
-) -> Tensor | None:
+) -> Tensor:
     """``aten.rms_norm``."""
-    dims = list(range(-len(shape), 0))
-    found = total(generator, x.square(), dims, True)
-    if found is None:
-        return None
+    found = total(generator, x.square(), list(range(-len(shape), 0)), True)
     small = torch.finfo(x.dtype).eps if eps is None else eps
     y = x * torch.rsqrt(found / math.prod(shape) + small)
     return y if weight is None else y * weight
@@ -200,14 +186,14 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
     *_: Any,
-) -> Tensor | None:
+) -> Tensor:
     """``aten.group_norm``: x ``[B, C, ...]``."""
     grouped = x.reshape(x.shape[0], groups, -1)
-    found = _moments(generator, grouped, [-1])
-    if found is None:
-        return None
-    y = ((grouped - found[0]) * torch.rsqrt(found[1] + eps)).reshape(x.shape)
-    return _by_channel(y, weight, bias)
+    mean, squares = _moments(generator, grouped, [-1])
+    y = ((grouped - mean) * torch.rsqrt(squares + eps)).reshape(x.shape)
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    y = y if weight is None else y * weight.reshape(shape)
+    return y if bias is None else y + bias.reshape(shape)
 
 
 def instance_norm(
@@ -221,46 +207,30 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     *_: Any,
-) -> Tensor | None:
+) -> Tensor:
     """``aten.instance_norm`` with the statistics of its input."""
-    if not from_input:
-        return None
+    only_if(from_input)
     return group_norm(generator, x, x.shape[1], weight, bias, eps)
 
 
-def _by_channel(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    shape = (1, -1, *[1] * (y.dim() - 2))
-    y = y if weight is None else y * weight.reshape(shape)
-    return y if bias is None else y + bias.reshape(shape)
-
-
-def softmax(generator: Generator, x: Tensor, dim: int, *_: Any, **options: Any) -> Tensor | None:
+def softmax(generator: Generator, x: Tensor, dim: int, *_: Any) -> Tensor:
     """``aten.softmax``."""
-    if options.get("dtype") not in (None, x.dtype):
-        return None
     powers = (x - x.amax(dim, keepdim=True)).exp()
-    found = total(generator, powers, dim, True)
-    return None if found is None else powers / found
+    return powers / total(generator, powers, dim, True)
 
 
-def log_softmax(
-    generator: Generator, x: Tensor, dim: int, *_: Any, **options: Any
-) -> Tensor | None:
+def log_softmax(generator: Generator, x: Tensor, dim: int, *_: Any) -> Tensor:
     """``aten.log_softmax``."""
-    if options.get("dtype") not in (None, x.dtype):
-        return None
     less = x - x.amax(dim, keepdim=True)
-    found = total(generator, less.exp(), dim, True)
-    return None if found is None else less - found.log()
+    return less - total(generator, less.exp(), dim, True).log()
 
 
-def logsumexp(generator: Generator, x: Tensor, dims: Any, keepdim: bool = False) -> Tensor | None:
+def logsumexp(generator: Generator, x: Tensor, dims: Any, keepdim: bool = False) -> Tensor:
     """``aten.logsumexp``."""
     most = x.amax(axes_of(dims, x.dim()), keepdim=True)
-    if not torch.isfinite(most).all():
-        return None
-    found = total(generator, (x - most).exp(), dims, True)
-    return None if found is None else _without(found.log() + most, dims, keepdim, x.dim())
+    only_if(bool(torch.isfinite(most).all()))
+    found = total(generator, (x - most).exp(), dims, True).log() + most
+    return _without(found, dims, keepdim, x.dim())
 
 
 def vector_norm(
@@ -269,25 +239,19 @@ def vector_norm(
     power: float = 2,
     dims: Any = None,
     keepdim: bool = False,
-    *,
-    dtype: torch.dtype | None = None,
-) -> Tensor | None:
+) -> Tensor:
     """``aten.linalg_vector_norm`` of power 1 or 2."""
-    if power not in (1, 2) or dtype not in (None, x.dtype):
-        return None
+    only_if(power in (1, 2))
     found = total(generator, x.abs() if power == 1 else x.square(), dims, keepdim)
-    return found if found is None or power == 1 else found.sqrt()
+    return found if power == 1 else found.sqrt()
 
 
-def cumulative_sum(
-    generator: Generator, x: Tensor, dim: int, *, dtype: torch.dtype | None = None
-) -> Tensor | None:
+def cumulative_sum(generator: Generator, x: Tensor, dim: int) -> Tensor:
     """``aten.cumsum``: one term after the other, or in blocks whose sums are carried on.
 
     Generators of an even seed give the former, so that a handful of draws has both.
     """
-    if not x.is_floating_point() or not x.dim() or dtype not in (None, x.dtype) or not x.numel():
-        return None
+    only_if(x.is_floating_point() and x.dim() > 0 and x.numel() > 0)
     terms = x.movedim(dim, -1).contiguous()
     plain = generator.initial_seed() % 2 == 0
     block = terms.shape[-1] if plain else draw(generator, _BLOCKS)
@@ -302,50 +266,41 @@ def _scan(x: Tensor) -> Tensor:
     return torch.from_numpy(np.cumsum(x.numpy(), axis=-1, dtype=x.numpy().dtype))
 
 
-def cumulative_product(
-    generator: Generator, x: Tensor, dim: int, *, dtype: torch.dtype | None = None
-) -> Tensor | None:
+def cumulative_product(generator: Generator, x: Tensor, dim: int) -> Tensor:
     """``aten.cumprod``, one factor after the other."""
-    if not x.is_floating_point() or not x.dim() or dtype not in (None, x.dtype):
-        return None
+    only_if(x.is_floating_point() and x.dim() > 0)
     return torch.from_numpy(np.cumprod(x.numpy(), axis=dim, dtype=x.numpy().dtype))
 
 
-def log_cumulative(generator: Generator, x: Tensor, dim: int) -> Tensor | None:
+def log_cumulative(generator: Generator, x: Tensor, dim: int) -> Tensor:
     """``aten.logcumsumexp``, one term after the other."""
-    if not x.dim() or not 0 < x.shape[dim] <= _MOST_TERMS:
-        return None
+    only_if(x.dim() > 0 and 0 < x.shape[dim] <= _MOST_TERMS)
     found = np.logaddexp.accumulate(x.numpy(), axis=dim)
     return torch.from_numpy(np.ascontiguousarray(found))
 
 
 def index_add(
     generator: Generator, x: Tensor, dim: int, index: Tensor, source: Tensor, **options: Any
-) -> Tensor | None:
+) -> Tensor:
     """``aten.index_add``, its rows in another order."""
     turn = order(generator, index.shape[0])
     return torch.index_add(x, dim, index[turn], source.index_select(dim, turn), **options)
 
 
-def scatter_add(
-    generator: Generator, x: Tensor, dim: int, index: Tensor, source: Tensor
-) -> Tensor | None:
+def scatter_add(generator: Generator, x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """``aten.scatter_add``, its terms in another order."""
-    if not index.dim():
-        return None
+    only_if(index.dim() > 0)
     turn = order(generator, index.shape[dim])
     cut = source[tuple(slice(0, n) for n in index.shape)]
     return torch.scatter_add(x, dim, index.index_select(dim, turn), cut.index_select(dim, turn))
 
 
-def pooled(generator: Generator, x: Tensor, size: Any, *_: Any) -> Tensor | None:
+def pooled(generator: Generator, x: Tensor, size: Any, *_: Any) -> Tensor:
     """``aten.adaptive_avg_pool1d`` and ``2d`` to a single element."""
     sizes = [size] if isinstance(size, int) else list(size)
-    if any(n != 1 for n in sizes):
-        return None
+    only_if(all(n == 1 for n in sizes))
     dims = list(range(-len(sizes), 0))
-    found = total(generator, x, dims, True)
-    return None if found is None else found / math.prod(x.shape[a] for a in dims)
+    return total(generator, x, dims, True) / math.prod(x.shape[a] for a in dims)
 
 
 SUMS: dict[str, Kernel] = {
