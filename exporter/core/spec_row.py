@@ -51,29 +51,13 @@ class SpecRow(Row):
 def spec_to_json(spec: TensorSpec) -> dict[str, Any]:
     """A tensor specification as plain values."""
     # Field by field: asdict cannot copy a read-only mapping.
-    return {
-        "name": spec.name,
-        "dtype": spec.dtype,
-        "shape": list(spec.shape),
-        "axes": [asdict(axis) for axis in spec.axes],
-        "choices": dict(spec.choices),
-        "discrete": spec.discrete,
-        "unit": spec.unit,
-        "initial": spec.initial,
-        "idle": spec.idle,
-    }
+    held = {name: getattr(spec, name) for name in SpecRow.model_fields}
+    axes = [asdict(axis) for axis in spec.axes]
+    return held | {"shape": list(spec.shape), "axes": axes, "choices": dict(spec.choices)}
 
 
 def spec_of(row: SpecRow) -> TensorSpec:
     """The reverse of :func:`spec_to_json`, of what was checked."""
-    return TensorSpec(
-        name=row.name,
-        dtype=row.dtype,
-        shape=tuple(row.shape),
-        axes=tuple(Axis(**axis.model_dump()) for axis in row.axes),
-        choices=row.choices,
-        discrete=row.discrete,
-        unit=row.unit,
-        initial=row.initial,
-        idle=row.idle,
-    )
+    held = {name: getattr(row, name) for name in SpecRow.model_fields}
+    axes = tuple(Axis(**axis.model_dump()) for axis in row.axes)
+    return TensorSpec(**held | {"shape": tuple(row.shape), "axes": axes})

@@ -16,6 +16,7 @@ from exporter.parity.distance import distances, sum_of_squares, walk
 from exporter.parity.literals import without_literals
 from exporter.parity.measurement import Distance, Index, Measurement, Role
 
+_OF_TWO = tuple("nan_expected nan_actual nan_mismatch inf_expected inf_actual inf_mismatch".split())
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
 # numpy itself has no bfloat16 and no float8: the package that adds them gives kind "V".
 _FLOAT_NAMES = ("bfloat", "float")
@@ -48,10 +49,8 @@ def measure(
     ONNX file holds them. Nothing is broadcast and nothing is raised for bad data: what makes a
     comparison impossible is in ``problem``. Threads may call this at the same time.
     """
-    pairs = is_complex(reference)
-    truth, reference, actual = _pairs(truth), _pairs(reference), _pairs(actual)
     head, problem = _head(name, reference, actual, role)
-    head["pairs"] = pairs
+    truth, reference, actual = _pairs(truth), _pairs(reference), _pairs(actual)
     if problem or reference is None or actual is None:
         return Measurement(**head, problem=problem)
     if _family(reference.dtype) == "discrete":
@@ -76,17 +75,8 @@ def measure(
         actual=found.actual,
         reference=found.reference,
         direct=found.direct,
-        nan_truth=found.nan[0],
-        nan_expected=found.nan[1],
-        nan_actual=found.nan[2],
-        nan_mismatch=found.nan_mismatch,
-        inf_truth=found.inf[0],
-        inf_expected=found.inf[1],
-        inf_actual=found.inf[2],
-        inf_mismatch=found.inf_mismatch[0],
-        inf_mismatch_expected=found.inf_mismatch[1],
-        inf_mismatch_actual=found.inf_mismatch[2],
         bitwise_equal=same_bits(reference, actual) if found.same_bits is None else found.same_bits,
+        **found.counts,
         **extra,
     )
 
@@ -110,10 +100,8 @@ def measure_exact(
     Equal arrays are read once and have no scale (``None``). Unequal ones get their ``direct``
     distance. NaN and Inf are counted either way.
     """
-    pairs = is_complex(reference)
-    reference, actual = _pairs(reference), _pairs(actual)
     head, problem = _head(name, reference, actual, role)
-    head["pairs"] = pairs
+    reference, actual = _pairs(reference), _pairs(actual)
     if problem or reference is None or actual is None:
         return Measurement(**head, problem=problem)
     if _family(reference.dtype) == "discrete":
@@ -141,19 +129,9 @@ def measure_exact(
         kind="exact",
         compared=found.compared,
         direct=found.direct,
-        nan_expected=found.nan[1],
-        nan_actual=found.nan[2],
-        nan_mismatch=found.nan_mismatch,
-        inf_expected=found.inf[1],
-        inf_actual=found.inf[2],
-        inf_mismatch=found.inf_mismatch[0],
         bitwise_equal=False,
+        **{name: found.counts[name] for name in _OF_TWO},
     )
-
-
-def is_complex(array: np.ndarray | None) -> bool:
-    """True for an array of complex64 or complex128."""
-    return array is not None and array.dtype.kind == "c"
 
 
 def as_pairs(array: np.ndarray) -> np.ndarray:
@@ -171,9 +149,12 @@ def _pairs(array: np.ndarray | None) -> np.ndarray | None:
 def _head(
     name: str, reference: np.ndarray | None, actual: np.ndarray | None, role: Role
 ) -> tuple[dict, str | None]:
+    pairs = reference is not None and reference.dtype.kind == "c"
+    reference, actual = _pairs(reference), _pairs(actual)
     head = {
         "name": name,
         "role": role,
+        "pairs": pairs,
         "dtype_expected": None if reference is None else _name(reference.dtype),
         "dtype_actual": None if actual is None else _name(actual.dtype),
         "shape_expected": None if reference is None else tuple(reference.shape),

@@ -17,13 +17,13 @@ Blocks of the usual dtypes go through a compiled loop (``one_pass``), which read
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from exporter.parity import one_pass
-from exporter.parity.measurement import Distance
+from exporter.parity.measurement import COUNTED, Distance
 
 # Large enough that threads seldom wait for the interpreter, small enough for the cache.
 BLOCK = 262_144
@@ -38,7 +38,8 @@ SAFE_SQUARES = (1e-250, 1e300)
 class Pass:
     """Everything that one walk over (truth, reference, actual) finds.
 
-    ``same_bits`` is None where the walk did not look at bits.
+    ``counts`` of NaN and Inf have the names of the fields of a ``Measurement``; ``same_bits`` is
+    None where the walk did not look at bits.
     """
 
     actual: Distance
@@ -47,10 +48,7 @@ class Pass:
     scale: float | None
     rms_scale: float | None
     compared: int
-    nan: tuple[int, int, int]
-    inf: tuple[int, int, int]
-    inf_mismatch: tuple[int, int, int]
-    nan_mismatch: int
+    counts: Mapping[str, int]
     same_bits: bool | None
 
 
@@ -151,7 +149,7 @@ def distances(
     size = min(BLOCK, max(1, truth.size))
     buffers: np.ndarray | None = None
     runs = [_Running() for _ in range(4)]  # actual, reference, direct, truth
-    counts = np.zeros(10, dtype=np.int64)
+    counts = np.zeros(len(COUNTED), dtype=np.int64)
     agreeing = 0
     compiled = truth.size >= one_pass.LEAST and not direct
     same: bool | None = True if compiled else None
@@ -195,10 +193,7 @@ def distances(
         scale=by_truth.max_abs,
         rms_scale=by_truth.rms,
         compared=by_actual.count + agreeing,
-        nan=(int(counts[0]), int(counts[1]), int(counts[2])),
-        inf=(int(counts[3]), int(counts[4]), int(counts[5])),
-        inf_mismatch=(int(counts[6]), int(counts[7]), int(counts[8])),
-        nan_mismatch=int(counts[9]),
+        counts=dict(zip(COUNTED, counts.tolist(), strict=True)),
         same_bits=same,
     )
 

@@ -10,6 +10,11 @@ from typing import Any, Literal
 Index = tuple[int, ...]
 Role = Literal["inner", "output"]
 Kind = Literal["float", "discrete", "exact"]
+COUNTED = tuple(
+    "nan_truth nan_expected nan_actual inf_truth inf_expected inf_actual "
+    "inf_mismatch inf_mismatch_expected inf_mismatch_actual nan_mismatch".split()
+)
+"""What is counted of NaN and Inf, by names of :class:`Measurement`."""
 
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 

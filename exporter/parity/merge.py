@@ -6,12 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from exporter.parity.measurement import Distance, Index, Measurement
-
-_COUNTS = tuple(
-    "nan_truth nan_expected nan_actual nan_mismatch inf_truth inf_expected inf_actual "
-    "inf_mismatch inf_mismatch_expected inf_mismatch_actual mismatches".split()
-)
+from exporter.parity.measurement import COUNTED, Distance, Index, Measurement
 
 
 def accumulate(partials: Sequence[Measurement], *, axis: int = 0) -> Measurement:
@@ -73,7 +68,7 @@ def accumulate(partials: Sequence[Measurement], *, axis: int = 0) -> Measurement
 
     scales = [p.scale for p in partials if p.scale is not None]
     differing = [i for i, p in enumerate(partials) if p.mismatches]
-    counts = {key: _total([getattr(p, key) for p in partials]) for key in _COUNTS}
+    counts = {key: _total([getattr(p, key) for p in partials]) for key in (*COUNTED, "mismatches")}
     return replace(
         first,
         shape_expected=whole(first.shape_expected),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -252,17 +253,9 @@ def _judge_distance(m: Measurement, policy: Policy, layer: str) -> Verdict:
     if not weak and (own.max_abs > swapped.max_abs or own.rms > swapped.rms):
         who = Who.PYTORCH
         figures += f"; PyTorch is the worse one: max {own.max_abs:.4g}, rms {own.rms:.4g}"
-    return Verdict(
-        name=m.name,
-        # What users get must be shown to be right; an inner value is seen again behind it.
-        status=Status.AMBIGUOUS if weak and m.role == "output" else Status.PASS,
-        who=who,
-        reason=figures,
-        ratio=ratio,
-        strain=strain,
-        limit=bound,
-        weak=weak,
-    )
+    # What users get must be shown to be right; an inner value is seen again behind it.
+    status = Status.AMBIGUOUS if weak and m.role == "output" else Status.PASS
+    return _verdict(m, status, who, figures, limit=bound, ratio=ratio, strain=strain, weak=weak)
 
 
 def _is_weak(m: Measurement, bound: Limit) -> bool:
@@ -317,27 +310,9 @@ def _said(count: int | None) -> str:
     return "not counted" if count is None else str(count)
 
 
-def _verdict(
-    m: Measurement, status: Status, who: Who, reason: str, *, limit: Limit | None = None
-) -> Verdict:
-    return Verdict(name=m.name, status=status, who=who, reason=reason, limit=limit)
+def _verdict(m: Measurement, status: Status, who: Who, reason: str, **figures: Any) -> Verdict:
+    return Verdict(name=m.name, status=status, who=who, reason=reason, **figures)
 
 
-def _fail(
-    m: Measurement,
-    who: Who,
-    reason: str,
-    *,
-    limit: Limit | None = None,
-    ratio: float | None = None,
-    strain: float | None = None,
-) -> Verdict:
-    return Verdict(
-        name=m.name,
-        status=Status.FAIL,
-        who=who,
-        reason=reason,
-        limit=limit,
-        ratio=ratio,
-        strain=strain,
-    )
+def _fail(m: Measurement, who: Who, reason: str, **figures: Any) -> Verdict:
+    return _verdict(m, Status.FAIL, who, reason, **figures)
