@@ -245,21 +245,21 @@ def metadata_of(model: onnx.ModelProto) -> Mapping[str, str]:
 def _check_origin(model: onnx.ModelProto, path: Path, expected: onnx.ModelProto) -> None:
     """Layers can only be told apart in a file that descends from this run's export."""
     given, own = metadata_of(model), metadata_of(expected)
-    key = GRAPH_DIGEST
-    if given.get(key) != own.get(key):
-        name = given.get(PIPELINE, "unknown")
-        raise ArtifactError(
+    name = given.get(PIPELINE, "unknown")
+    for key, what, remedy in (
+        (
+            GRAPH_DIGEST,
             f"the file belongs to another pipeline or to another version of it ('{name}')",
-            where=str(path),
-            remedy="give a file that descends from this run's model.onnx",
-        )
-    key = WEIGHTS_DIGEST
-    if given.get(key) != own.get(key):
-        raise ArtifactError(
+            "give a file that descends from this run's model.onnx",
+        ),
+        (
+            WEIGHTS_DIGEST,
             "the file was exported with other weights than this run",
-            where=str(path),
-            remedy="run the pipeline with those --weights first, into another --output-dir",
-        )
+            "run the pipeline with those --weights first, into another --output-dir",
+        ),
+    ):
+        if given.get(key) != own.get(key):
+            raise ArtifactError(what, where=str(path), remedy=remedy)
 
 
 def _check_inputs(actual: GraphIndex, expected: GraphIndex, path: Path) -> None:

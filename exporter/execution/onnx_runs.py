@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,8 @@ class FileRun:
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Outputs by name; inputs that the file does not have are left out."""
-        feeds = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
-        # Copies: an array of onnxruntime's keeps its session's whole arena in memory.
-        results = [np.array(value) for value in _run(self._session, None, feeds)]
-        return dict(zip(self.outputs, results, strict=True))
+        feeds = {name: inputs[name] for name in self.inputs}
+        return _copied(_run(self._session, self.outputs, feeds))
 
 
 class WindowRun:
@@ -91,7 +89,7 @@ class WindowRun:
     ):
         self.outputs = window.outputs
         self.inputs = window.inputs
-        self._fed = {name: np.asarray(graph.array(name), order="C") for name in window.fed}
+        self._fed = {name: graph.array(name) for name in window.fed}
         self._session: ort.InferenceSession | None = None
         if not self.outputs:
             return  # onnxruntime refuses a graph in which nothing is left to do
@@ -112,18 +110,12 @@ class WindowRun:
         """Outputs of the window by name."""
         if self._session is None:
             return {}
-        inputs = {name: np.asarray(feeds[name], order="C") for name in self.inputs}
-        results = _run(self._session, list(self.outputs), inputs | self._fed)
-        return dict(zip(self.outputs, results, strict=True))
+        given = {name: feeds[name] for name in self.inputs}
+        return _run(self._session, self.outputs, given | self._fed)
 
 
-def _releasing() -> ort.RunOptions:
-    options = ort.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return options
-
-
-_RELEASING = _releasing()
+_RELEASING = ort.RunOptions()
+_RELEASING.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
 
 class PartRun:
@@ -158,12 +150,12 @@ class PartRun:
         self, feeds: Mapping[str, np.ndarray], *, release: bool = False
     ) -> dict[str, np.ndarray]:
         """Outputs by name, as copies; with ``release`` the arena is given back afterwards."""
-        inputs = {name: np.asarray(feeds[name], order="C") for name in self.inputs}
-        results = _run(self._session, list(self.outputs), inputs, _RELEASING if release else None)
-        return {n: np.array(value) for n, value in zip(self.outputs, results, strict=True)}
+        given = {name: feeds[name] for name in self.inputs}
+        options = _RELEASING if release else None
+        return _copied(_run(self._session, self.outputs, given, options))
 
 
-def _run(*given: Any) -> list[np.ndarray]:
+def _run(*given: Any) -> dict[str, np.ndarray]:
     """As ``_computed``, timed."""
     with timed(RUNNING):
         return _computed(*given)
@@ -171,14 +163,20 @@ def _run(*given: Any) -> list[np.ndarray]:
 
 def _computed(
     session: ort.InferenceSession,
-    names: list[str] | None,
+    names: Sequence[str],
     feeds: Mapping[str, np.ndarray],
     options: ort.RunOptions | None = None,
-) -> list[np.ndarray]:
+) -> dict[str, np.ndarray]:
+    given = {name: np.asarray(value, order="C") for name, value in feeds.items()}
     try:
-        return run_session(session, names, feeds, options)
+        return dict(zip(names, run_session(session, list(names), given, options), strict=True))
     except Exception as error:
         raise stopped_by(error) from error
+
+
+def _copied(results: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """An array of onnxruntime's keeps its session's whole arena in memory."""
+    return {name: np.array(value) for name, value in results.items()}
 
 
 def stopped_by(error: Exception) -> OnnxStoppedError:
@@ -203,8 +201,8 @@ class ModelRun:
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Outputs by name. Its time is its caller's: it is part of another computation."""
-        feeds = {name: np.asarray(inputs[name], order="C") for name in self.inputs}
-        return dict(zip(self.outputs, _computed(self._session, None, feeds), strict=True))
+        feeds = {name: inputs[name] for name in self.inputs}
+        return _computed(self._session, self.outputs, feeds)
 
 
 def run_model(model: onnx.ModelProto, inputs: Arrays, deployment: Deployment) -> Arrays:
