@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +24,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 PROOFS = "proofs"
 _HASHING_THREADS = 2
+_SAVED = ("key", "parts", "made", "label", "files", "facts")
+"""What a manifest holds of its entry."""
 
 
 class DamagedEntryError(Exception):
@@ -135,21 +137,9 @@ def unsealed(text: str) -> dict[str, Any]:
 
 def write_manifest(entry: Entry) -> None:
     """Write the manifest into ``entry.folder``."""
-    text = sealed(
-        {
-            "format": FORMAT,
-            "key": entry.key,
-            "parts": dict(entry.parts),
-            "made": entry.made,
-            "label": entry.label,
-            "files": {
-                name: {"sha256": file.sha256, "bytes": file.bytes}
-                for name, file in entry.files.items()
-            },
-            "facts": dict(entry.facts),
-        }
-    )
-    write_text(entry.folder / MANIFEST, text)
+    held = {name: getattr(entry, name) for name in _SAVED}
+    files = {name: asdict(file) for name, file in entry.files.items()}
+    write_text(entry.folder / MANIFEST, sealed({**held, "format": FORMAT, "files": files}))
 
 
 def read_entry(folder: Path) -> Entry:
@@ -166,15 +156,8 @@ def read_entry(folder: Path) -> Entry:
         held = unsealed(text)
         if held["format"] != FORMAT:
             raise DamagedEntryError(f"its manifest has format {held['format']}, not {FORMAT}")
-        entry = Entry(
-            folder=folder,
-            key=held["key"],
-            parts=held["parts"],
-            made=held["made"],
-            label=held["label"],
-            files={name: CachedFile(**file) for name, file in held["files"].items()},
-            facts=held["facts"],
-        )
+        files = {name: CachedFile(**file) for name, file in held["files"].items()}
+        entry = Entry(folder=folder, **{name: held[name] for name in _SAVED} | {"files": files})
     except (KeyError, TypeError, AttributeError) as error:
         raise DamagedEntryError(f"its manifest lacks {error}") from error
     except DamagedEntryError as error:

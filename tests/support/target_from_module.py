@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.contracts.dtype.onnx import dynamic_shapes
 from exporter.contracts.onnx_side import OnnxFile, OnnxSide, exported
 from exporter.contracts.target import Target
 from exporter.core.errors import StageError
 from exporter.core.tensors import Case, TensorSpec
+from exporter.graph.wrap import dynamic_shapes
 
 
 def no_file(reason: str) -> OnnxSide:

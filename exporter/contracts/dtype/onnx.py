@@ -9,11 +9,9 @@ the float32 graph's own values on the golden inputs.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import onnx
-import torch
 
 from exporter.contracts.dtype.convert import converted, input_dtype
 from exporter.contracts.dtype.overflow import ADVICE, LARGEST, LIMIT
@@ -32,7 +30,7 @@ from exporter.contracts.result import (
 )
 from exporter.contracts.target import Target
 from exporter.core.errors import ArtifactError, OnnxStoppedError, StageError
-from exporter.core.tensors import TensorSpec
+from exporter.graph.wrap import dynamic_shapes
 
 NAME = "dtype"
 _SMALL_MODEL = 20_000_000
@@ -219,16 +217,3 @@ def _failed(said: Answer, precision: str, bad: str, where: Location | None) -> C
     advice = "insert the cast that the operator's type list asks for"
     observed = f"does not type-check at {precision}"
     return said.failed(observed, "strict type inference", bad, where=where, advice=advice)
-
-
-def dynamic_shapes(inputs: tuple[TensorSpec, ...]) -> dict[str, dict[int, Any]]:
-    """What ``torch.export`` takes, from specs."""
-    dims: dict[str, Any] = {}
-    for axis in (axis for spec in inputs for axis in spec.axes):
-        dims.setdefault(axis.name, torch.export.Dim(axis.name, min=axis.minimum, max=axis.maximum))
-    return {
-        spec.name: {
-            number: dims[size] for number, size in enumerate(spec.shape) if isinstance(size, str)
-        }
-        for spec in inputs
-    }
