@@ -99,7 +99,8 @@ def load_pair(
         UserInputError: an unknown case.
     """
     given = None if onnx_path is None else open_graph(onnx_path)
-    foreign = given is not None and _is_foreign(given.model)
+    # It says of no pipeline that it was exported from it.
+    foreign = given is not None and GRAPH_DIGEST not in metadata_of(given.model)
     place, report = _reference(pipeline, folder, onnx_path, foreign=foreign)
     artifacts = Artifacts(folder=place)
     path, expected = artifacts.shipped, artifacts.graph
@@ -167,11 +168,6 @@ def _reference(
         if not usable:
             raise
         return made, _load_report(pipeline, verified)
-
-
-def _is_foreign(model: onnx.ModelProto) -> bool:
-    """True for a file that says of no pipeline that it was exported from it."""
-    return GRAPH_DIGEST not in metadata_of(model)
 
 
 def against(pair: Pair, actual: GraphIndex, path: Path) -> Pair:

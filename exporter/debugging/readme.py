@@ -30,7 +30,7 @@ def render_readme(pair: Pair, found: Diagnosis, no_torch: str, left_out: int) ->
         " 1 while a difference exists, 0 when there is none. `python repro.py disable` runs it"
         " without graph optimisations.",
         _torch(no_torch),
-        _left_out(left_out),
+        f"{left_out} ops that pass were left out to keep the folder small." if left_out else "",
         "## Op by op",
         table(found.held.rows),
         "\n".join(f"- {remark}" for remark in found.remarks),
@@ -167,10 +167,6 @@ def _torch(no_torch: str) -> str:
         "`torch_layer.pt2` is the same layer in PyTorch (`torch.export.load`): its inputs are what"
         " enters the layer, its outputs what leaves it."
     )
-
-
-def _left_out(left_out: int) -> str:
-    return f"{left_out} ops that pass were left out to keep the folder small." if left_out else ""
 
 
 def _environment(pair: Pair) -> str:

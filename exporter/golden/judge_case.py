@@ -82,7 +82,8 @@ def judge_case(
         judged = judge_tap(expected, held)
         if judged.strain > 1.0:
             # Only the first one can be excused: what is behind it follows from it.
-            unsure = unsure or (not found and expected.close > 0 and _decision(expected, held))
+            is_decision = not expected.sketch.floating and held.shape == expected.sketch.shape
+            unsure = unsure or (not found and expected.close > 0 and is_decision)
             found.append((index, _move(tap, judged)))
         if judged.strain > worst[0]:
             worst = (judged.strain, tap.tap.name)
@@ -224,10 +225,6 @@ def _judged(what: str, observed: float, bound: float) -> Judged:
 
 def _broken(reason: str) -> Judged:
     return Judged(strain=math.inf, observed=None, limit=None, reason=reason)
-
-
-def _decision(expected: Expected, held: Sketch) -> bool:
-    return not expected.sketch.floating and held.shape == expected.sketch.shape
 
 
 def _move(tap: PlannedTap, judged: Judged) -> LayerMove:

@@ -71,7 +71,7 @@ class _Widen(OpMode):
             return self._finish(_product(_widened(args[-2]), args[-1], _widened(added)))
         if func is _LOOKED_UP:
             return self._finish(func(*args, **kwargs))
-        if func is _BITS and _floats(args[0]) and not args[1].is_floating_point:
+        if func is _BITS and args[0].is_floating_point() and not args[1].is_floating_point:
             raise NotImplementedError("the bits of a float are read as another type")
         stays = self._stays.get(func)
         if stays is None:
@@ -103,10 +103,6 @@ def _has_no_kernel(error: Exception) -> bool:
     text = str(error)
     missing = "not implemented for" in text or "expected scalar type" in text.lower()
     return missing and ("Double" in text or "double" in text or "Float" in text)
-
-
-def _floats(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _is_depthwise(x: Any, weight: Any, *rest: Any) -> bool:
@@ -175,19 +171,19 @@ def _writes_or_views(func: Any) -> bool:
 
 def _widened(value: Any) -> Any:
     """Narrow tensors and dtypes to float64, in lists and tuples too."""
-    if isinstance(value, Tensor):
-        return value.double() if value.dtype in _NARROW else value
-    if isinstance(value, (list, tuple)):
-        return type(value)(_widened(item) for item in value)
-    return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
+    return _cast(value, _NARROW, torch.float64)
 
 
 def _narrowed(value: Any) -> Any:
+    return _cast(value, (torch.float64,), torch.float32)
+
+
+def _cast(value: Any, among: tuple[torch.dtype, ...], to: torch.dtype) -> Any:
     if isinstance(value, Tensor):
-        return value.float() if value.dtype == torch.float64 else value
+        return value.to(to) if value.dtype in among else value
     if isinstance(value, (list, tuple)):
-        return type(value)(_narrowed(item) for item in value)
-    return torch.float32 if value is torch.float64 else value
+        return type(value)(_cast(item, among, to) for item in value)
+    return to if isinstance(value, torch.dtype) and value in among else value
 
 
 def _rounded(value: Any, dtype: torch.dtype) -> Any:

@@ -148,7 +148,7 @@ def margin_of(
         return None
     return lambda other=None: Margin(
         distance=_difference(op.args[0], op.args[1], truth),
-        noise=_noise(floats, reference, truth),
+        noise=max(_distance(reference(name), truth(name)) for name in floats),
     )
 
 
@@ -268,10 +268,6 @@ def _difference(left: Any, right: Any, truth: Lookup) -> np.ndarray:
 
 def _is_float(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
-
-
-def _noise(names: list[str], reference: Lookup, truth: Lookup) -> float:
-    return max((_distance(reference(name), truth(name)) for name in names), default=0.0)
 
 
 def _distance(reference: torch.Tensor, exact: torch.Tensor) -> float:

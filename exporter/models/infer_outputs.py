@@ -68,7 +68,8 @@ def infer_outputs(
             drivers = [axis for axis, seen in zip(moved, law[2:], strict=True) if seen != size]
             label = "_".join([name, *(drivers or [f"axis{position}"])])
             shape.append(names.setdefault(law, label))
-        symbolic = tuple(axes.get(size, Axis(name=size, minimum=0)) for size in _symbols(shape))
+        symbols = dict.fromkeys(size for size in shape if isinstance(size, str))
+        symbolic = tuple(axes.get(size, Axis(name=size, minimum=0)) for size in symbols)
         specs.append(
             TensorSpec(
                 name=name,
@@ -79,10 +80,6 @@ def infer_outputs(
             )
         )
     return tuple(specs)
-
-
-def _symbols(shape: Sequence[int | str]) -> list[str]:
-    return list(dict.fromkeys(size for size in shape if isinstance(size, str)))
 
 
 def other_sizes(axis: Axis, size: int) -> list[int]:

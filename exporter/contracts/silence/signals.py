@@ -59,7 +59,8 @@ def make_signals(
     signals = []
     for name in settings.signals:
         if name in shapes:
-            signals.append(Signal(name=name, inputs=_with(inputs, axis, shapes[name])))
+            values = np.ascontiguousarray(shapes[name], dtype=inputs[axis.input].dtype)
+            signals.append(Signal(name=name, inputs={**inputs, axis.input: values}))
         elif name == "empty" and axis.name:  # a window of one size is never empty
             empty = resize(target, inputs, axis, 0)
             signals.append(Signal(name=name, inputs=empty, refusable=axis.minimum > 0))
@@ -71,10 +72,6 @@ def make_signals(
                 given = resize(target, inputs, axis, short_steps(axis, size, _SHARE_OF_PROBE))
             signals.append(_broken(target, axis, given, name))
     return signals
-
-
-def _with(inputs: Arrays, axis: TimeAxis, values: np.ndarray) -> dict[str, np.ndarray]:
-    return {**inputs, axis.input: np.ascontiguousarray(values, dtype=inputs[axis.input].dtype)}
 
 
 def _broken(target: Target, axis: TimeAxis, inputs: Arrays, name: str) -> Signal:
