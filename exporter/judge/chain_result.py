@@ -64,8 +64,8 @@ class ChainResult:
             yield f"{cases}: the links in front of model.onnx, not run again (see the notes)"
         if program.fallback:
             yield (
-                "sizes at which a trace does not hold: torch.export would have found them; here some"
-                " were tried (see the notes)"
+                "sizes at which a trace does not hold: torch.export would have found them; here"
+                " some were tried (see the notes)"
             )
         inside = sum(len(block.ops) for op in program.ops for block in op.blocks())
         if inside:
