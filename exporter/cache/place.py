@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from exporter.core.disk import size_in_bytes
 from exporter.core.errors import UserInputError
 
 FOLDER_VARIABLE = "EXPORT_VERIFY_CACHE"
@@ -17,7 +17,6 @@ OFF = ("", "off", "none", "0")
 DEFAULT_SIZE = 10 << 30
 
 _NAME = "export-verify"
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 
 
 def cache_folder() -> Path | None:
@@ -46,9 +45,9 @@ def cache_size(environment: Mapping[str, str] | None = None) -> int:
     text = held.get(SIZE_VARIABLE, "").strip()
     if not text:
         return DEFAULT_SIZE
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", text, re.IGNORECASE)
-    if match is None:
+    size = size_in_bytes(text)
+    if size is None:
         raise UserInputError(
             f"{SIZE_VARIABLE}: '{text}' is no size", remedy="write for example 20GiB or 500MB"
         )
-    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+    return size

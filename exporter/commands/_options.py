@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from exporter.core.disk import refuse_undecodable, writable_folder
+from exporter.core.disk import refuse_undecodable, size_in_bytes, writable_folder
 from exporter.core.errors import UserInputError
 from exporter.core.files import refuse_special
 from exporter.core.output_folder import check_output_folder
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
-
 
 class ByteSize(click.ParamType):
     """``1GiB``, ``512MiB``, ``2G`` or a number of bytes, as ``int``."""
@@ -32,11 +29,9 @@ class ByteSize(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", str(value), re.IGNORECASE)
-        size = float(match[1]) * _UNITS[(match[2] or "").lower()] if match else 0
-        if size < 1:
-            self.fail(f"'{value}' is no size; write for example 1GiB or 512MiB", param, ctx)
-        return int(size)
+        return size_in_bytes(str(value)) or self.fail(
+            f"'{value}' is no size; write for example 1GiB or 512MiB", param, ctx
+        )
 
 
 pipeline_argument = click.argument("pipeline_path", metavar="PIPELINE", type=click.Path())

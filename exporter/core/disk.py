@@ -37,6 +37,7 @@ _REMEDIES = {
     errno.ENFILE: "close other programs: the system cannot open more files",
 }
 """errno -> what a user can do about it."""
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 _GONE = "let nothing else take files away while they are in use, and try again"
 # What the libraries that are written in Rust say of an error of the system.
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -146,3 +147,9 @@ def writable_folder(folder: Path, what: str, *, keep: bool = True) -> None:
             where=str(folder),
             remedy=_ROOM,
         )
+
+
+def size_in_bytes(text: str) -> int | None:
+    """``1GiB``, ``512MB``, ``2G`` or a number of bytes; None for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", text, re.IGNORECASE)
+    return int(float(match[1]) * _UNITS[(match[2] or "").lower()]) if match else None

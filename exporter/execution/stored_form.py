@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporter.graph.grids import Grid
 from exporter.graph.node_formats import HeldPrecision
 from exporter.graph.program import Op
 from exporter.interpret.evaluate import call, to_array, to_tensor
@@ -140,7 +139,8 @@ class StoredFormats:
                 return value
             value = self.rounded(inside, value) if inside else self._moved_before(source, value)
             # Rounding and moving commute: what was moved inside came on the one grid that is there.
-            here = held.sources.get(inside, ()) if inside else _only(grids)
+            only = next(iter(grids)) if len(grids) == 1 else ()
+            here = held.sources.get(inside, ()) if inside else only
             for grid in here:
                 value = to_tensor(grid.through(to_array(value)))
             return value
@@ -156,7 +156,3 @@ class StoredFormats:
 
     def _moved_before(self, source: str, value: Any) -> Any:
         return to_tensor(self.moved[source]) if source in self.moved else value
-
-
-def _only(grids: set[tuple[Grid, ...]]) -> tuple[Grid, ...]:
-    return next(iter(grids)) if len(grids) == 1 else ()

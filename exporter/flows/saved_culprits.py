@@ -36,7 +36,9 @@ def culprits_of(link: LinkRecord, report: Report) -> list[CulpritRecord]:
             if tap.local_verdict is not None and tap.local_verdict.verdict == Status.FAIL
         ]
         if failing:
-            worst_one = max(failing, key=lambda pair: _strain(pair[1]))
+            # A failure without a distance (NaN, another shape) is worse than any distance.
+            strains = [math.inf if held.strain is None else held.strain for _, held in failing]
+            worst_one = failing[strains.index(max(strains))]
             found.append(_culprit(link, layer, *worst_one, known))
     if found:
         return found
@@ -46,11 +48,6 @@ def culprits_of(link: LinkRecord, report: Report) -> list[CulpritRecord]:
             if free is not None and free.verdict == Status.FAIL:
                 return [_culprit(link, layer, tap, free, known)]
     return [culprit for culprit in saved if culprit.cause == Cause.KERNEL]
-
-
-def _strain(verdict: VerdictRecord) -> float:
-    # A failure without a distance (NaN, another shape) is worse than any distance.
-    return math.inf if verdict.strain is None else verdict.strain
 
 
 def _culprit(

@@ -76,7 +76,9 @@ def accumulate(partials: Sequence[Measurement], *, axis: int = 0) -> Measurement
         elements=sum(p.elements for p in partials),
         compared=sum(p.compared for p in partials),
         scale=max(scales, default=None),
-        rms_scale=_joined_rms([(p.rms_scale, _finite_truth(p)) for p in partials]),
+        rms_scale=_joined_rms(
+            [(p.rms_scale, p.elements - (p.nan_truth or 0) - (p.inf_truth or 0)) for p in partials]
+        ),
         actual=side("actual"),
         reference=side("reference"),
         direct=side("direct"),
@@ -139,10 +141,6 @@ def _joined_rms(parts: Sequence[tuple[float | None, int]]) -> float | None:
     if not total:
         return None
     return math.hypot(*(rms * math.sqrt(count / total) for rms, count in held))
-
-
-def _finite_truth(m: Measurement) -> int:
-    return m.elements - (m.nan_truth or 0) - (m.inf_truth or 0)
 
 
 def _total(counts: Sequence[int | None]) -> int | None:

@@ -174,14 +174,10 @@ def _outputs(report: Report) -> list[str]:
             f"{place}, and no layer was compared, so no place inside can be named: judge a file"
             " whose values can be told apart, such as the one that 'run' makes of this pipeline"
         ]
-    if first.link != _shipped_link(report):
+    # Only at the file as it is deployed, where the last link ends, kernels are fused.
+    if first.link != report.links[-1].name:
         return [f"{place}, which no layer of the file can explain: compare the two ends themselves"]
     return [
         f"{place} though no layer fails by itself:"
         " run again with ONNX Runtime's optimisations off to tell a fused kernel from the graph"
     ]
-
-
-def _shipped_link(report: Report) -> str | None:
-    """The link that ends at the file as it is deployed: only there kernels are fused."""
-    return report.links[-1].name if report.links else None
