@@ -26,13 +26,13 @@ from exporter.judge.chain import Chain, Subject
 from exporter.judge.chain_result import ChainResult
 from exporter.judge.known_taps import known_taps
 from exporter.judge.links import CAPTURED, EAGER, Link
-from exporter.judge.report_records import verdict_record
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who, is_differing, severity
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import judge
 from exporter.parity.verdict_record import Verdict
+from exporter.report.comparison import VerdictRecord
 from exporter.report.system import CallsRecord
 from exporter.systems.opened import OpenedGraph
 from exporter.systems.sides import as_declared, side
@@ -184,7 +184,7 @@ class CallJudge:
         if verdict is None:
             raise AssertionError("a row without a call")
         layers = self._layers.get(graph)
-        record, layer = verdict_record(verdict), ""
+        record, layer = VerdictRecord.of(verdict), ""
         if layers is not None and is_differing(verdict.status):
             layer = next((f"{c.layer} [{c.op}]" for c in layers.culprits), "")
             if layers.status is not Status.FAIL and verdict.strain is not None:

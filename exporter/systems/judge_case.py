@@ -20,7 +20,6 @@ from exporter.core.errors import ExportVerifyError, OnnxStoppedError
 from exporter.core.stages import Stages
 from exporter.core.tensors import Arrays, Case
 from exporter.drivers import DRIVERS, Decider, DriverStoppedError, Graph, Outcome
-from exporter.judge.report_records import verdict_record
 from exporter.metrics.embedding import cosine
 from exporter.metrics.text import Errors, character_errors, token_errors, word_errors
 from exporter.metrics.waveform import heard
@@ -170,7 +169,7 @@ def _result(
         case=case.name,
         deployment=label,
         verdict=stated(Status.NOT_RUN),
-        outputs={name: verdict_record(verdict) for name, verdict in verdicts.items()},
+        outputs={name: VerdictRecord.of(verdict) for name, verdict in verdicts.items()},
     )
     statuses = [(verdict.status, f"{name}: {verdict.reason}") for name, verdict in verdicts.items()]
     if expected.tokens is not None and actual.tokens is not None:
@@ -341,4 +340,4 @@ def _excused(result: ResultRecord, calls: CallJudge) -> ResultRecord:
 
 def _failed(case: Case, label: str, why: str, who: Who) -> ResultRecord:
     verdict = Verdict(name=case.name, status=Status.FAIL, who=who, reason=why)
-    return ResultRecord(case=case.name, deployment=label, verdict=verdict_record(verdict))
+    return ResultRecord(case=case.name, deployment=label, verdict=VerdictRecord.of(verdict))
