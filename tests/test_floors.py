@@ -34,7 +34,7 @@ def floor(name: str, modules: str, packages: str) -> Floor:
 
 ANY = "*"
 FLOORS = (
-    floor("core", "core", "filelock numpy pydantic"),
+    floor("core", "core", "filelock numpy psutil pydantic"),
     floor("config", "config", "pydantic yaml"),
     floor("cache", "cache", "numpy platformdirs"),
     floor("parity", "parity", "ml_dtypes numba numpy"),

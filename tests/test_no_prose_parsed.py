@@ -42,8 +42,7 @@ OF_TORCH = frozenset({"torch."})
 _USER = "what a user wrote in a YAML or gave as an option"
 _TORCH = "torch: its errors have a class for all of it, and the text tells which"
 FOREIGN: dict[str, str] = {
-    "cache/place.py:cache_size": _USER,
-    "commands/_options.py:convert": _USER,
+    "core/disk.py:size_in_bytes": _USER,
     "config/load.py:_weights": _USER,
     "config/load_system.py:load_graph": _USER,
     "draft/guess.py:_try": "a module that refuses: numbers in what it says are tried, not believed",

@@ -30,6 +30,7 @@ from exporter.core.children import (
     end_with_parent,
     guard,
     guarded,
+    resident_bytes,
 )
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +80,6 @@ def _all_own(paths: Sequence[Path]) -> bool:
 
 
 def _watched(arguments: Sequence[str], paths: Sequence[Path]) -> int:
-    from exporter.execution.memory import resident_bytes
     from exporter.execution.trial import Limits, stopped
 
     limits = Limits.of_this_machine()

@@ -23,11 +23,10 @@ from exporter.graph.subgraph import OWN, WindowGraph, cut_window, piece_of
 from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import to_array
 from exporter.interpret.run_program import values_of
-from exporter.judge.layer_results import Judgement
 from exporter.judge.tap_measure import measure_tap
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
-from exporter.parity.verdict import Verdict
+from exporter.parity.verdict import Verdict, judge_tap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,4 +251,4 @@ def judge_value(
         shown=shown_targets(pair.program)[tap.name],
         exact=truth is None and tap.name in held.exact,
     )
-    return measured, Judgement.of(measured, row.planned, pair.case, pair.policy).verdict
+    return measured, judge_tap(measured, row.planned, pair.case, pair.policy)

@@ -17,10 +17,10 @@ from exporter.graph.subgraph import Partition, cut_window
 from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import to_array
 from exporter.interpret.run_program import values_of
-from exporter.judge.layer_results import Judgement
 from exporter.judge.second_opinion import SecondOpinion
 from exporter.judge.tap_measure import measure_tap
 from exporter.parity.status import Status
+from exporter.parity.verdict import judge_tap
 
 
 def entering_finding(pair: Pair, held: Isolated, culprits: Sequence[str]) -> Finding | None:
@@ -51,7 +51,7 @@ def entering_finding(pair: Pair, held: Isolated, culprits: Sequence[str]) -> Fin
             actual=values[tap.onnx_name],
             shown=shown[tap.tap.name],
         )
-        verdict = Judgement.of(measured, tap, pair.case, pair.policy).verdict
+        verdict = judge_tap(measured, tap, pair.case, pair.policy)
         # As in a run: PyTorch's single draw of rounding may happen to be good up to here.
         _, verdict = opinion.on(tap.tap.name, measured, verdict)
         if verdict.status is Status.FAIL:

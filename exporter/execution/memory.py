@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import psutil
+from exporter.core.children import resident_bytes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
 _LARGEST_THRESHOLD = 32 << 20  # glibc takes no larger one
@@ -75,14 +75,6 @@ class FreedPages:
         trim()
         self.trims += 1
         self._floor = resident_bytes()
-
-
-def resident_bytes(process: int | None = None) -> int | None:
-    """Resident memory of a process, this one by default; None where nobody can tell."""
-    try:
-        return psutil.Process(process).memory_info().rss
-    except psutil.Error:
-        return None
 
 
 def _glibc(name: str) -> Callable[..., Any] | None:

@@ -32,12 +32,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
-from exporter.core.children import child_process, end_with_parent, guarded
+from exporter.core.children import child_process, end_with_parent, guarded, resident_bytes
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.core.files import temporary_folder
 from exporter.core.tensors import Arrays, Case
 from exporter.execution.deployment import Deployment
-from exporter.execution.memory import resident_bytes
 
 if TYPE_CHECKING:
     from exporter.graph.index import GraphIndex

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from exporter.core.tensors import Case, PlannedTap
+from exporter.core.tensors import PlannedTap
 from exporter.execution.tap_values import Clock
 from exporter.parity.measurement import Measurement
 from exporter.parity.merge import worse
 from exporter.parity.nodes_in_float64 import Opinion
 from exporter.parity.status import BEYOND_BY_ITSELF, Status, severity, worst
-from exporter.parity.tolerance import Policy
-from exporter.parity.verdict import Verdict, judge
+from exporter.parity.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +25,6 @@ class Judgement:
     verdict: Verdict
     case: str
     opinion: Opinion | None = None
-
-    @classmethod
-    def of(cls, measured: Measurement, tap: PlannedTap, case: Case, policy: Policy) -> Judgement:
-        """Judge what was measured at a tap; it may hold no element where that is declared."""
-        declared = case.expect_empty
-        empty = tap.onnx_name in declared if tap.output else bool(declared) or tap.tap.empty
-        verdict = judge(measured, policy, empty_declared=empty, layer=tap.tap.module)
-        return cls(measurement=measured, verdict=verdict, case=case.name)
 
     @property
     def fails(self) -> bool:

@@ -36,7 +36,7 @@ from exporter.judge.tap_measure import TapMeasure, is_rearranged
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import BEYOND_BY_ITSELF, Status, Who
 from exporter.parity.tolerance import Policy
-from exporter.parity.verdict import judge_discrete
+from exporter.parity.verdict import judge_discrete, judge_tap
 
 _WORKERS = 2
 
@@ -236,7 +236,8 @@ class _CaseWalk:
         return self._judge(values, free)
 
     def _judge(self, values: TapValues, measured: Measurement) -> Judgement:
-        return Judgement.of(measured, values.planned, self._case, self._policy)
+        verdict = judge_tap(measured, values.planned, self._case, self._policy)
+        return Judgement(measurement=measured, verdict=verdict, case=self._case.name)
 
     def _judge_tap(self, values: TapValues) -> tuple[Judgement, Judgement]:
         local, free = (self._judge(values, m) for m in self._measure.both(values, self._costs))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from exporter.core.tensors import Case, PlannedTap
 from exporter.parity.coarse_formats import allowed, visible
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
@@ -46,6 +47,13 @@ def judge(
         return verdict
     held = f"the file holds it as {measurement.shape_stored}, compared after reshaping"
     return replace(verdict, reason=f"{verdict.reason}; {held}")
+
+
+def judge_tap(measured: Measurement, tap: PlannedTap, case: Case, policy: Policy) -> Verdict:
+    """Judge what was measured at a tap; it may hold no element where that is declared."""
+    declared = case.expect_empty
+    empty = tap.onnx_name in declared if tap.output else bool(declared) or tap.tap.empty
+    return judge(measured, policy, empty_declared=empty, layer=tap.tap.module)
 
 
 def _judge(m: Measurement, policy: Policy, empty_declared: bool, layer: str) -> Verdict:
