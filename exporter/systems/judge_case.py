@@ -25,6 +25,7 @@ from exporter.metrics.text import Errors, character_errors, token_errors, word_e
 from exporter.metrics.waveform import heard
 from exporter.parity.status import Status, Who, severity, status_of, worst
 from exporter.parity.verdict_record import Verdict
+from exporter.report.comparison import VerdictRecord
 from exporter.report.system import (
     CallsRecord,
     DifferenceRecord,
