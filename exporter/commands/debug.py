@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exporter.commands import _options as common
+from exporter.commands._child import in_a_child
 
 if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
@@ -36,6 +37,13 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Folder for the bundles.  [default: debug/ in the run's folder]",
 )
+@click.option(
+    "--inputs",
+    "case_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Of two ONNX files: an array for every input.  [default: drawn]",
+)
 @common.run_options("case output_dir weights provider threads memory_budget trust")
 @common.format_option
 @common.verbosity_options
@@ -46,6 +54,7 @@ def command(
     all_culprits: bool,
     issue: bool,
     bundles: Path | None,
+    case_file: Path | None,
     options: RunOptions,
     output_format: str,
     quiet: bool,
@@ -53,8 +62,14 @@ def command(
 ) -> int:
     """Cut layers of PIPELINE's last run out, say what is different, write a bundle for each.
 
-    Nothing is exported again. Exits 1 while a culprit exists.
+    With an .onnx file in the place of PIPELINE and another one under --onnx, the first value in
+    which the two differ is taken out of both. Nothing is exported again. Exits 1 while a culprit
+    exists.
     """
+    if pipeline_path.lower().endswith(".onnx"):
+        return _files(Path(pipeline_path), onnx_path, layer, bundles, case_file, quiet, verbose)
+    if case_file is not None:
+        raise click.UsageError("--inputs is for two ONNX files.")
     if layer is not None and all_culprits:
         raise click.UsageError("--layer and --all exclude each other.")
     pipeline = common.open_pipeline(pipeline_path, options, writes=False)
@@ -92,3 +107,36 @@ def command(
     else:
         print_debugged(result, quiet=quiet, verbose=verbose)
     return result.exit_code
+
+
+def _files(
+    truth: Path,
+    other: Path | None,
+    value: str | None,
+    bundles: Path | None,
+    case: Path | None,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    if other is None:
+        raise click.UsageError("Give the file that is held against it: --onnx B.onnx.")
+    for path in (truth, other):
+        common.require_file(path, "A.onnx, --onnx", "give the paths of .onnx files")
+    if case is not None:
+        common.require_file(case, "--inputs", "give an .npz with an array for every input")
+    code = in_a_child(truth, other)
+    if code is not None:
+        return code
+
+    from exporter.flows.debug_files import debug_files
+    from exporter.report.progress import Progress
+    from exporter.report.safe_text import printable
+
+    place = bundles or Path("debug")
+    with Progress(quiet=quiet, verbose=verbose) as progress:
+        found = debug_files(truth, other, place, case=case, value=value, progress=progress)
+    for line in found.lines[: 1 if quiet else None]:
+        click.echo(printable(line))
+    if found.folder is not None:
+        click.echo(f"bundle: {found.folder}")
+    return found.exit_code

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from exporter.config import Pipeline
 from exporter.config.inputs import InputSpec
 from exporter.config.load import load_pipeline
@@ -98,6 +100,21 @@ def init_file(
         causal = _measured(described)
         stage.result("not looked at" if causal is None else str(causal.status))
     return replace(described, causal=causal)
+
+
+def example_of(path: Path) -> dict[str, np.ndarray]:
+    """Inputs on which a file runs, by its own names, at sizes that were found by running it.
+
+    Raises:
+        ArtifactError, UserInputError: as ``init_file``.
+    """
+    graph = open_graph(path)
+    declared = inputs_of(graph, path)
+    carried = frozenset(state.input for state in propose_states(declared, _outputs(graph)))
+    inputs = _with_axes(declared, carried)
+    counted = {name: axis for name, (_, axis) in _lengths(inputs, carried).items()}
+    probe = Probe(path=path, inputs=inputs, states=carried, lengths=counted)
+    return probe.arrays(probe.first_sizes(), seed=1)
 
 
 def described_pipeline(path: Path, progress: Stages) -> Pipeline:
