@@ -129,6 +129,8 @@ RepairName = Literal[
     "tried_calls",
     "length_regulator",
     "cif",
+    "loops",
+    "equal_parts",
 ]
 """The catalogue of ``exporter/graph/repairs``; a test holds both lists together."""
 

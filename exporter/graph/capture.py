@@ -23,6 +23,7 @@ from exporter.graph.guards import Guard, guards_of, watched_guards
 from exporter.graph.kept_state import KeptState
 from exporter.graph.named_graph import argument_names
 from exporter.graph.torch_refusal import freezes_an_axis, line_in
+from exporter.models.fast_path import without_fast_path
 
 
 def _recurrent_shapes(
@@ -183,7 +184,13 @@ def capture(
     kept = KeptState(module)
     try:
         watching = watched_guards(assumed=assumed)
-        with torch.no_grad(), keep_recurrent_ops(), quiet_exporter(), watching as watched:
+        with (
+            torch.no_grad(),
+            keep_recurrent_ops(),
+            quiet_exporter(),
+            without_fast_path(),
+            watching as watched,
+        ):
             exported = torch.export.export(
                 module,
                 tuple(example.values()),

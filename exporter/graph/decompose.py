@@ -26,6 +26,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
 from exporter.graph.distinct_outputs import with_distinct_outputs
+from exporter.graph.empty_parts import with_plain_cats
 from exporter.graph.floor_division import with_floor_division
 from exporter.graph.idle_squeezes import with_plain_squeezes
 from exporter.graph.op_trace import LeftToTorch, Place, Template, described, trace_op
@@ -104,7 +105,7 @@ def decomposed_by_torch() -> Iterator[None]:
 
 def _fitted(program: ExportedProgram) -> ExportedProgram:
     """The program with what PyTorch allows and ONNX does not written otherwise."""
-    return with_distinct_outputs(with_floor_division(with_plain_squeezes(program)))
+    return with_distinct_outputs(with_floor_division(with_plain_cats(with_plain_squeezes(program))))
 
 
 def decompose_program(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedProgram:

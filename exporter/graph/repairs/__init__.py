@@ -7,8 +7,10 @@ compute the same (``proof``). ``capture: {repairs: {NAME: false}}`` in a YAML le
 from __future__ import annotations
 
 from exporter.graph.repairs.cif import REPAIR as CIF
+from exporter.graph.repairs.equal_parts import REPAIR as EQUAL_PARTS
 from exporter.graph.repairs.frame import Repair
 from exporter.graph.repairs.length_regulator import REPAIR as LENGTH_REGULATOR
+from exporter.graph.repairs.loops import REPAIR as LOOPS
 from exporter.graph.repairs.packed_sequence import REPAIR as PACKED_SEQUENCE
 from exporter.graph.repairs.python_sizes import REPAIR as PYTHON_SIZES
 from exporter.graph.repairs.size_numbers import REPAIR as SIZE_NUMBERS
@@ -16,5 +18,14 @@ from exporter.graph.repairs.tried_calls import REPAIR as TRIED_CALLS
 
 REPAIRS: dict[str, Repair] = {
     repair.name: repair
-    for repair in (PYTHON_SIZES, PACKED_SEQUENCE, SIZE_NUMBERS, TRIED_CALLS, LENGTH_REGULATOR, CIF)
+    for repair in (
+        PYTHON_SIZES,
+        PACKED_SEQUENCE,
+        SIZE_NUMBERS,
+        TRIED_CALLS,
+        LENGTH_REGULATOR,
+        CIF,
+        LOOPS,
+        EQUAL_PARTS,
+    )
 }

@@ -47,7 +47,7 @@ class Log:
             return
         place = f"{what} at {where}"
         # torch runs a model once to learn its shapes and once more to write down what it does.
-        written = get_proxy_mode() is not None or not _is_tracing()
+        written = get_proxy_mode() is not None or not is_tracing()
         self.places[place] = self.places.get(place, 0) + written
 
     def __bool__(self) -> bool:
@@ -136,5 +136,6 @@ def _users_line() -> str | None:
     return None
 
 
-def _is_tracing() -> bool:
+def is_tracing() -> bool:
+    """True while torch.export runs a model."""
     return torch.compiler.is_exporting() or TracingContext.try_get() is not None

@@ -1,0 +1,37 @@
+"""``torch.cat`` with ``torch.empty(0)`` among its parts, which PyTorch leaves out.
+
+A tensor of one axis without an element joins with tensors of any rank: code begins with one and
+adds to it. ONNX's ``Concat`` wants one rank for all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+_CAT = torch.ops.aten.cat.default
+
+
+def with_plain_cats(program: ExportedProgram) -> ExportedProgram:
+    """The program, without parts of its cats that hold nothing in another rank."""
+    changed = False
+    for node in program.graph.nodes:
+        if node.op != "call_function" or node.target is not _CAT:
+            continue
+        given: Any = node.args[0]
+        value = node.meta["val"]
+        kept = [
+            part
+            for part in given
+            if tuple(part.meta["val"].shape) != (0,)
+            or value.dim() == 1
+            or part.meta["val"].dtype != value.dtype
+        ]
+        if kept and len(kept) < len(given):
+            node.args = (kept, *node.args[1:])
+            changed = True
+    if changed:
+        program.graph_module.recompile()
+    return program
