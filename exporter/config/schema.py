@@ -131,6 +131,7 @@ RepairName = Literal[
     "cif",
     "loops",
     "equal_parts",
+    "grouped_products",
 ]
 """The catalogue of ``exporter/graph/repairs``; a test holds both lists together."""
 

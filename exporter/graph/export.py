@@ -20,6 +20,7 @@ from exporter.graph.decompose import decomposed_by_torch, decomposed_once
 from exporter.graph.program import Program, from_exported, renamed_ops, source_of
 from exporter.graph.promotion import known_values
 from exporter.graph.recurrent import TRANSLATIONS as RECURRENT
+from exporter.graph.repairs.grouped_products import TRANSLATIONS as OF_GROUPS
 from exporter.graph.repairs.sequence_ops import NAMESPACE
 from exporter.graph.repairs.sequence_translations import TRANSLATIONS as OF_LENGTHS
 from exporter.graph.torch_refusal import freezes_an_axis, line_in
@@ -86,7 +87,12 @@ def export(
                 verbose=False,
                 input_names=[spec.name for spec in inputs],
                 output_names=list(names),
-                custom_translation_table={**RECURRENT, **OF_LENGTHS, **(translations or {})},
+                custom_translation_table={
+                    **RECURRENT,
+                    **OF_LENGTHS,
+                    **OF_GROUPS,
+                    **(translations or {}),
+                },
             )
 
     result = None

@@ -118,6 +118,9 @@ class _Search:
                 if not self.users or not self._change(refusal):
                     break
                 continue
+            if self.users and not self.repaired and self._is_unwritten(program):
+                self.repaired = True
+                continue
             if self._proved():
                 return self._captured(program)
         if near is not None:
@@ -132,6 +135,12 @@ class _Search:
         raise StageError(
             "capture", error.detail, remedy=told.remedy, frozen=error.frozen, source=told.place
         ) from error.__cause__
+
+    def _is_unwritten(self, program: ExportedProgram) -> bool:
+        """True when a program calls an op that a repair has something for in ONNX."""
+        known = frozenset[str]().union(*(repair.ops for repair in self.repairs))
+        called = (node.target for node in program.graph.nodes if node.op == "call_function")
+        return any(getattr(op, "_schema", None) and op._schema.name in known for op in called)
 
     def _told(self, error: StageError, refusal: Refusal, frozen: FrozenSizes) -> _Refused:
         cause = error.__cause__ or error

@@ -14,6 +14,7 @@ import torch
 
 from exporter.core.errors import ArtifactError
 from exporter.graph.program import Program
+from exporter.graph.repairs.grouped_ops import GROUPED
 from exporter.graph.repairs.sequence_ops import OWN_TARGETS
 from exporter.graph.unwritten_memory import allocates
 from exporter.interpret.control_flow import CONTROL_FLOW
@@ -90,7 +91,7 @@ def _found(target: str) -> Callable[..., Any]:
         return CONTROL_FLOW[target]
     namespace, _, rest = target.partition(".")
     name, _, overload = rest.partition(".")
-    known = namespace in ("aten", "prims") or target in OWN_TARGETS or target in TRUSTED
+    known = namespace in ("aten", "prims") or target in OWN_TARGETS | {GROUPED} or target in TRUSTED
     plain = known and name.isidentifier()
     if plain and not name.startswith(_FORBIDDEN) and overload.isidentifier():
         packet = getattr(getattr(torch.ops, namespace), name, None)

@@ -18,6 +18,8 @@ from exporter.interpret.float64_kernels import DOUBLE_KERNELS
 
 Lookup = Callable[[str], Any]
 
+_VIEW = "aten.view.default"
+
 _RECURRENT = OWN_TARGETS | {
     "aten.lstm.input",
     "aten.gru.input",
@@ -49,8 +51,10 @@ def ways_taken() -> Iterator[set[int]]:
 def call(op: Op, lookup: Lookup) -> Any:
     """Evaluate ``op`` as captured; ``lookup`` gives the value behind each reference."""
     args, kwargs = operands_of(op, lookup)
+    # A value that was computed in another order may lie in memory in another way.
+    kernel = torch.ops.aten.reshape.default if op.target == _VIEW else resolve(op.target)
     with _threads_for(op):
-        return _resolved(resolve(op.target)(*args, **kwargs))
+        return _resolved(kernel(*args, **kwargs))
 
 
 def operands_of(op: Op, lookup: Lookup) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from exporter.graph.repairs.cif import REPAIR as CIF
 from exporter.graph.repairs.equal_parts import REPAIR as EQUAL_PARTS
 from exporter.graph.repairs.frame import Repair
+from exporter.graph.repairs.grouped_products import REPAIR as GROUPED_PRODUCTS
 from exporter.graph.repairs.length_regulator import REPAIR as LENGTH_REGULATOR
 from exporter.graph.repairs.loops import REPAIR as LOOPS
 from exporter.graph.repairs.packed_sequence import REPAIR as PACKED_SEQUENCE
@@ -27,5 +28,6 @@ REPAIRS: dict[str, Repair] = {
         CIF,
         LOOPS,
         EQUAL_PARTS,
+        GROUPED_PRODUCTS,
     )
 }

@@ -71,6 +71,7 @@ class Repair:
         strategy: the same in a few words.
         matches: True for a module in which it may have a part; a quick look, no run.
         apply: replaces things of a module while a block runs, and writes down what it met.
+        ops: that a trace takes as they are, and nobody writes in ONNX; it replaces them as well.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Repair:
     strategy: str
     matches: Callable[[nn.Module], bool]
     apply: Callable[[nn.Module, Log], AbstractContextManager[None]]
+    ops: frozenset[str] = frozenset()
 
 
 @contextlib.contextmanager

@@ -224,6 +224,8 @@ class _Ranges(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
         if isinstance(node.func, ast.Name) and node.func.id in ("range", "enumerate", "zip"):
+            # As the model's own code finds it: another repair may have its own there.
+            node.args = [node.func, *node.args]
             node.func = _runtime(f"over_{node.func.id}")
         elif isinstance(node.func, ast.Attribute) and node.func.attr == "unbind":
             base = node.func.value
@@ -275,9 +277,11 @@ def _placed(statement: ast.stmt) -> ast.stmt:
     """A statement in which every node has a line, and ends no earlier than it begins."""
     ast.fix_missing_locations(statement)
     for node in ast.walk(statement):
-        if hasattr(node, "lineno") and (node.end_lineno or 0) < node.lineno:  # type: ignore[attr-defined]
-            node.end_lineno = node.lineno  # type: ignore[attr-defined]
-            node.end_col_offset = node.col_offset  # type: ignore[attr-defined]
+        held: Any = node
+        if not hasattr(node, "lineno"):
+            continue
+        if (held.end_lineno or 0, held.end_col_offset or 0) < (held.lineno, held.col_offset):
+            held.end_lineno, held.end_col_offset = held.lineno, held.col_offset
     return statement
 
 

@@ -6,7 +6,6 @@ While a model is traced and the number of turns is a size of the graph, the turn
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from exporter.graph.repairs.frame import Log, NotRepairedError, is_tracing
@@ -188,16 +188,16 @@ class Turns:
         self.log = log
 
     @staticmethod
-    def over_range(*args: Any) -> Any:
-        """``range``."""
+    def over_range(own: Any, *args: Any) -> Any:
+        """``range``; ``own`` is what the model calls by that name."""
         first, end, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
         if not isinstance(step, int) or step == 0 or not all(map(_is_size, (first, end))):
-            return builtins.range(*args)
+            return own(*args)
         count = (end - first + step - (1 if step > 0 else -1)) // step
         return Over(
             count=count,
             item=lambda at: first + at * step if (first, step) != (0, 1) else at,
-            plain=lambda: builtins.range(*args),
+            plain=lambda: own(*args),
         )
 
     @staticmethod
@@ -211,28 +211,28 @@ class Turns:
         )
 
     @staticmethod
-    def over_enumerate(items: Any, start: int = 0) -> Any:
+    def over_enumerate(own: Any, items: Any, start: int = 0) -> Any:
         """``enumerate``."""
         over = _as_over(items)
         if over is None:
-            return builtins.enumerate(items, start)
+            return own(items, start)
         return Over(
             count=over.count,
             item=lambda at: (at + start if start else at, over.item(at)),
-            plain=lambda: builtins.enumerate(over, start),
+            plain=lambda: own(over, start),
         )
 
     @staticmethod
-    def over_zip(*items: Any) -> Any:
+    def over_zip(own: Any, *items: Any, **names: Any) -> Any:
         """``zip``, of as many each."""
         overs = [_as_over(each) for each in items]
         known = [each for each in overs if each is not None]
         if len(known) < len(items):
-            return builtins.zip(*items, strict=False)
+            return own(*items, **names)
         return Over(
             count=known[0].count,
             item=lambda at: tuple(each.item(at) for each in known),
-            plain=lambda: builtins.zip(*known, strict=False),
+            plain=lambda: own(*known, **names),
         )
 
     def follows(self, over: Any, line: int) -> bool:
@@ -243,7 +243,7 @@ class Turns:
         if over is None:
             return False
         place = (sys._getframe(1).f_code.co_filename, line)
-        if isinstance(over.count, torch.SymInt) and over.count.node.maybe_as_int() is None:
+        if isinstance(over.count, torch.SymInt) and not statically_known_true(over.count == 1):
             _FOLLOWED.add(place)
             return True
         return not is_tracing() and place in _FOLLOWED

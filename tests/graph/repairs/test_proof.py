@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from exporter.config.schema import RepairName
-from exporter.core.errors import StageError
 from exporter.graph import strategies
 from exporter.graph.repairs import REPAIRS
 from exporter.graph.repairs.frame import Repair, replaced_names
@@ -89,5 +88,6 @@ def test_all_repairs_together_change_nothing_of_a_healthy_module():
 def test_a_repair_can_be_switched_off_and_is_then_not_used(tmp_path):
     wrapped = model(tmp_path, LONGEST, name="switched_off")
     assert capture_openly(wrapped).notes
-    with pytest.raises(StageError):
-        capture_openly(wrapped, without=["python_sizes"])
+    found = capture_openly(wrapped, without=["python_sizes"])
+    assert "strict" in found.strategy  # torch reads this one's code
+    assert not [note for note in found.notes if "python_sizes" in note]
