@@ -39,6 +39,9 @@ def scan(body: Run, first: Sequence[Any], over: Sequence[Any], more: Sequence[An
         found = list(body(*state, *(value[step] for value in over), *more))
         state = found[: len(state)]
         steps.append(found[len(state) :])
+    if not steps:  # what a step would give tells the shapes
+        found = body(*state, *(value.new_zeros(value.shape[1:]) for value in over), *more)
+        return [*state, *(each.new_zeros((0, *each.shape)) for each in found[len(state) :])]
     return [*state, *(torch.stack(list(each)) for each in zip(*steps, strict=True))]
 
 
