@@ -38,6 +38,7 @@ from exporter.graph.export import Exported, check_interface, export
 from exporter.graph.index import index_graph
 from exporter.graph.legacy import fall_back as legacy
 from exporter.graph.legacy.fall_back import FallBack, and_legacy, fall_back, with_words
+from exporter.graph.normed_weights import folded_notes, normed_weights
 from exporter.graph.onnx_file_writer import store_exported, store_shipped
 from exporter.graph.program import Program
 from exporter.graph.program_file import save_program
@@ -90,6 +91,9 @@ class Built:
     def notes(self) -> tuple[str, ...]:
         """What a report says of how the files were made."""
         said, done = list(self.wrapped.notes), self.simplified
+        weights = list(normed_weights(self.wrapped.module))
+        if weights:
+            said += folded_notes(weights, self.artifacts.graph)
         if done is not None:
             grew = "; it made the graph larger" if done.grew else ""
             said.append(
@@ -201,7 +205,13 @@ def _fall_back(pipeline: Pipeline, wrapped: Wrapped, error: StageError) -> FallB
     """The legacy exporter's file of a user's own model; else the refusal."""
     if pipeline.model.factory is None or pipeline.capture.fallback == "none":
         raise error
-    found = fall_back(wrapped, error, pipeline.export.opset, place=place_of)
+    found = fall_back(
+        wrapped,
+        error,
+        pipeline.export.opset,
+        place=place_of,
+        without=pipeline.capture.without,
+    )
     frozen = frozen_axis(wrapped, found.exported.program)
     if frozen:
         raise and_legacy(error, f"a trace helps no further: {frozen}") from error.__cause__

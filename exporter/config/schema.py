@@ -132,6 +132,7 @@ RepairName = Literal[
     "loops",
     "equal_parts",
     "grouped_products",
+    "scripted",
 ]
 """The catalogue of ``exporter/graph/repairs``; a test holds both lists together."""
 

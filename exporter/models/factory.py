@@ -77,7 +77,7 @@ def build(pipeline: Pipeline) -> Built:
             module = _call(factory, pipeline, where)
             translations = load_translations(pipeline, folder)
         source = _load_weights(module, pipeline)
-        module.cpu().eval().requires_grad_(False)
+        _for_inference(module)
         binding = _binding(module, pipeline)
         # Never on the object that is captured: what it keeps for itself would grow there.
         with recorded(place) as used:
@@ -251,7 +251,23 @@ def _twin(module: nn.Module, factory: Any, pipeline: Pipeline, where: str) -> nn
     except Exception:  # noqa: BLE001 - the user's classes; a second one of the factory's will do
         twin = _call(factory, pipeline, where)
     twin.load_state_dict(module.state_dict())
-    return twin.cpu().eval().requires_grad_(False)
+    return _for_inference(twin)
+
+
+def _for_inference(module: nn.Module) -> nn.Module:
+    """The module itself, in eval mode and without gradients.
+
+    What it has computed from its weights while gradients were on (``weight_norm`` keeps such a
+    weight) could not be copied, and whatever runs a copy would say that the model stops.
+    """
+    module.cpu().eval()
+    for parameter in module.parameters():  # a ScriptModule has no requires_grad_ of its own
+        parameter.requires_grad_(False)
+    for part in module.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, Tensor) and not value.is_leaf:
+                setattr(part, name, value.detach())
+    return module
 
 
 class Probe:
@@ -280,6 +296,8 @@ class Probe:
 
     def idle(self, sizes: Mapping[str, int]) -> frozenset[str]:
         """Inputs that no operator ever gets; their shape may be asked for."""
+        if any(isinstance(part, torch.jit.ScriptModule) for part in self._module.modules()):
+            return frozenset()  # what TorchScript does with its inputs is not seen from here
         values = _tensors(self.pipeline, sizes, 0)
         with without_fast_path(), Touched() as touched:
             found = self._call(values)

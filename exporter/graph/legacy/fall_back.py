@@ -8,7 +8,7 @@ the refusal stands.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from exporter.graph.guards import Guard
 from exporter.graph.kept_state import KeptState
 from exporter.graph.legacy.file import LegacyFile, legacy_file
 from exporter.graph.legacy.trace import Decision
+from exporter.graph.repairs.frame import repaired
+from exporter.graph.repairs.scripted import REPAIR as SCRIPTED
 from exporter.graph.wrap import Wrapped
 
 NAME = "traced by torch's legacy exporter"
@@ -49,26 +51,35 @@ class FallBack:
 
 
 def fall_back(
-    wrapped: Wrapped, refused: StageError, opset: int, *, place: Callable[[Any], str]
+    wrapped: Wrapped,
+    refused: StageError,
+    opset: int,
+    *,
+    place: Callable[[Any], str],
+    without: Collection[str] = (),
 ) -> FallBack:
     """Make the legacy exporter's file.
 
     Args:
         refused: why there is no other one; it is raised again where there is none of this kind.
         place: says at which line of the user's code an error was raised.
+        without: names of repairs that are switched off.
 
     Raises:
         StageError: ``refused``, with why the legacy exporter makes no file either.
     """
     kept = KeptState(wrapped.module)
+    # The tracer does not enter scripted parts of a module that is none itself.
+    needed = () if SCRIPTED.name in without else (SCRIPTED,)
     try:
-        made = legacy_file(
-            wrapped.module,
-            wrapped.example,
-            inputs=wrapped.inputs,
-            outputs=wrapped.outputs,
-            opset=opset,
-        )
+        with repaired(wrapped.module, needed):
+            made = legacy_file(
+                wrapped.module,
+                wrapped.example,
+                inputs=wrapped.inputs,
+                outputs=wrapped.outputs,
+                opset=opset,
+            )
     except Exception as error:  # noqa: BLE001 - whatever model, tracer or exporter raise
         at = place(error.__cause__ or error)
         lines = str(error).strip().splitlines() or [type(error).__name__]

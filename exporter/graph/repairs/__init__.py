@@ -14,6 +14,7 @@ from exporter.graph.repairs.length_regulator import REPAIR as LENGTH_REGULATOR
 from exporter.graph.repairs.loops import REPAIR as LOOPS
 from exporter.graph.repairs.packed_sequence import REPAIR as PACKED_SEQUENCE
 from exporter.graph.repairs.python_sizes import REPAIR as PYTHON_SIZES
+from exporter.graph.repairs.scripted import REPAIR as SCRIPTED
 from exporter.graph.repairs.size_numbers import REPAIR as SIZE_NUMBERS
 from exporter.graph.repairs.tried_calls import REPAIR as TRIED_CALLS
 
@@ -29,5 +30,6 @@ REPAIRS: dict[str, Repair] = {
         LOOPS,
         EQUAL_PARTS,
         GROUPED_PRODUCTS,
+        SCRIPTED,
     )
 }
