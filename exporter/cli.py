@@ -15,7 +15,7 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 
@@ -34,8 +34,6 @@ from exporter.core.interrupts import end_at_signals, wait_if_ending
 from exporter.core.threads import let_waiting_threads_sleep
 
 EXIT_INTERRUPTED = 130
-EXIT_NOBODY_READS = 141
-"""As a program ends that writes into a pipe whose reader has gone (128 and SIGPIPE)."""
 
 
 class CommandFiles(click.Group):
@@ -90,6 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     let_waiting_threads_sleep()
     _let_anything_be_printed()
+    with contextlib.redirect_stdout(cast(Any, _Output(sys.stdout))):
+        return _ended(arguments)
+
+
+def _ended(arguments: Sequence[str] | None) -> int:
     try:
         words = sys.argv[1:] if arguments is None else list(arguments)
         result: Any = cli.main(
@@ -101,9 +104,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        _forget_output()
-        return EXIT_NOBODY_READS
     except Exception as error:  # noqa: BLE001 - the one place where errors end
         wait_if_ending()
         return _tell(error)
@@ -125,6 +125,33 @@ def _tell(error: Exception) -> int:
     print("Please report it with the lines below.\n", file=sys.stderr)
     traceback.print_exception(error)
     return exit_code(error)
+
+
+class _Output:
+    """Standard output; when its reader has gone, what is printed goes nowhere.
+
+    ``export-verify run ... | head -1`` has read what it wanted: the files are written all the
+    same, and the exit code is the verdict's.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, printed: str) -> int:
+        try:
+            return self._stream.write(printed)
+        except BrokenPipeError:
+            _forget_output()
+            return len(printed)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            _forget_output()
 
 
 def _let_anything_be_printed() -> None:

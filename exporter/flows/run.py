@@ -130,6 +130,7 @@ def _judged(ready: Prepared, progress: Stages) -> Report:
         pipeline.outputs,
         pipeline.sample_rate_hz,
         built.wrapped.tokens,
+        pipeline.case(pipeline.default_case),
     )
     loaded = load_cases(pipeline, built.wrapped.inputs, ready.cases)
     subject = Subject(
