@@ -45,12 +45,14 @@ class CommandFiles(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         files = pkgutil.iter_modules(exporter.commands.__path__)
-        return sorted(file.name for file in files if not file.name.startswith("_"))
+        names = (file.name for file in files if not file.name.startswith("_"))
+        return sorted(name.replace("_", "-") for name in names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        return importlib.import_module(f"exporter.commands.{cmd_name}").command
+        file = cmd_name.replace("-", "_")
+        return importlib.import_module(f"exporter.commands.{file}").command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

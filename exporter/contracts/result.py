@@ -81,6 +81,7 @@ class ContractResult:
             limit=self.limit,
             where=None if self.where is None else str(self.where),
             source="" if self.where is None else self.where.source,
+            module="" if self.where is None else self.where.module,
             advice=self.advice,
             reason=self.reason,
             required=required,

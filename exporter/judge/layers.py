@@ -133,12 +133,13 @@ def _second_opinion(
 ) -> dict[str, JudgedTap]:
     """Judge propagated failures again, with float32's cost taken from several draws.
 
-    Only where no layer of the case fails by itself: a free run may then still be far off at an
-    element that amplifies rounding, where PyTorch's single draw happened to be good.
+    A free run may be far off at an element that amplifies rounding, where PyTorch's single draw
+    happened to be good. Not of values behind a layer that fails by itself: those are wrong.
     """
     free = {name: tap.propagated for name, tap in taps.items() if tap.propagated is not None}
-    doubtful = {name: j for name, j in free.items() if is_doubtful(j.verdict)}
-    if not doubtful or any(tap.fails_by_itself for tap in taps.values()):
+    wrong = _fed_by(program, {name for name, tap in taps.items() if tap.fails_by_itself})
+    doubtful = {n: j for n, j in free.items() if n not in wrong and is_doubtful(j.verdict)}
+    if not doubtful:
         return dict(taps)
     opinion = SecondOpinion(program, case.inputs, policy, doubtful)
     again = {name: opinion.on(name, j.measurement, j.verdict) for name, j in doubtful.items()}
@@ -149,6 +150,15 @@ def _second_opinion(
         )
         for name, (measured, verdict) in again.items()
     }
+
+
+def _fed_by(program: Program, names: set[str]) -> set[str]:
+    """These values, and all that read them at any distance."""
+    found = set(names)
+    for op in program.ops if names else ():
+        if not found.isdisjoint(op.refs()):
+            found.add(op.name)
+    return found
 
 
 class _CaseWalk:

@@ -94,19 +94,24 @@ def _is_empty(tap: JudgedTap) -> bool:
 
 def _layers(taps: Iterable[JudgedTap]) -> list[LayerRecord]:
     """Taps grouped by module path, in topological order of the module's first tap."""
-    groups: dict[str, list[JudgedTap]] = {}
-    for tap in taps:
-        groups.setdefault(tap.planned.tap.module, []).append(tap)
+    groups: dict[str, list[tuple[int, JudgedTap]]] = {}
+    for place, tap in enumerate(taps):
+        groups.setdefault(tap.planned.tap.module, []).append((place, tap))
     return [
-        LayerRecord.of(module, held[0].planned.tap.module_class, [_tap(tap) for tap in held])
+        LayerRecord.of(
+            module,
+            held[0][1].planned.tap.module_class,
+            [_tap(tap, place) for place, tap in held],
+        )
         for module, held in groups.items()
     ]
 
 
-def _tap(result: JudgedTap) -> TapRecord:
+def _tap(result: JudgedTap, place: int) -> TapRecord:
     planned, local, free = result.planned, result.local, result.propagated
     return TapRecord(
         name=planned.tap.name,
+        place=place,
         op=planned.tap.op,
         source=planned.tap.source,
         fate=planned.fate,

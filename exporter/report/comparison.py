@@ -84,6 +84,7 @@ class TapRecord(Record):
     """One tap: both measurements of its worst case, both verdicts."""
 
     name: str
+    place: int | None = Field(None, description="in the order of the graph, from 0")
     op: str
     source: str
     fate: str

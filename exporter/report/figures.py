@@ -80,10 +80,12 @@ def number(value: Any) -> float | None:
 
 
 def tap_figures(link: LinkRecord) -> Iterable[TapFigures]:
-    """The taps of a link in the order of the graph."""
-    for layer in link.layers:
-        for tap in layer.taps:
-            yield _figures(link.name, layer.module, layer.module_class, tap)
+    """The taps of a link in the order of the graph, which is not that of its modules."""
+    placed = [(tap.place, layer, tap) for layer in link.layers for tap in layer.taps]
+    if all(place is not None for place, _, _ in placed):  # earlier reports know no places
+        placed.sort(key=lambda item: item[0] or 0)
+    for _, layer, tap in placed:
+        yield _figures(link.name, layer.module, layer.module_class, tap)
 
 
 def worst_taps(report: Report, count: int) -> list[TapFigures]:

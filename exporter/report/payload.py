@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from exporter.parity.status import severity
+from exporter.parity.status import is_failing, severity
 from exporter.report.comparison import LinkRecord
 from exporter.report.figures import TapFigures, layer_links, tap_figures
 from exporter.report.safe_text import printable, shorten
@@ -33,7 +33,7 @@ def payload(report: Report) -> dict[str, Any]:
 
     Keys: ``words`` (a list of strings), ``links`` (name, counts, and one column per figure of
     its taps; columns named in ``words`` refer into the list), ``waveforms``, ``left_out``
-    (sentences on what did not fit).
+    (sentences on what did not fit), ``broken`` (modules of which a contract fails).
     """
     words: dict[str, int] = {}
     left_out: list[str] = []
@@ -60,6 +60,12 @@ def payload(report: Report) -> dict[str, Any]:
         "links": links,
         "waveforms": [_waveform(held) for held in shown],
         "left_out": left_out,
+        # A module of which a contract fails is red in the tree, whatever its numbers say.
+        "broken": [
+            shorten(held.module, _NAME)
+            for held in report.contracts
+            if held.module and is_failing(held.verdict)
+        ],
     }
 
 

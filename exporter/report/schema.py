@@ -118,6 +118,7 @@ class ContractRecord(Record):
     limit: str | None = None
     where: str | None = None
     source: str = Field(default="", description="file:line of what breaks it, if known")
+    module: str = Field(default="", description="path of the module that breaks it, if known")
     advice: str | None = None
     reason: str = ""
     required: bool = True

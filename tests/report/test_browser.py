@@ -339,3 +339,60 @@ def test_a_page_without_the_network_asks_for_nothing(open_report):
     assert refused
     held.complaints.clear()
     held.requests.clear()
+
+
+@pytest.fixture
+def looked_at(browser, tmp_path):
+    """Render a report and look at it in a window of a width."""
+
+    def look(report, width: int, **context):
+        path = tmp_path / "report.html"
+        path.write_text(render_html(report), encoding="utf-8")
+        page = browser.new_page(viewport={"width": width, "height": 900}, **context)
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
+        return page
+
+    return look
+
+
+def test_on_a_failure_the_table_opens_at_the_culprit(looked_at):
+    report = reports.layer_fail()
+    page = looked_at(report, 1400)
+    assert report.culprits[0].tap in page.inner_text("#taps tr.chosen")
+    assert report.culprits[0].tap in page.inner_text("#selected")
+    assert looked_at(reports.passed(), 1400).query_selector("#taps tr.chosen") is None
+
+
+def test_the_plot_has_both_limits_bands_of_modules_and_zooms_by_the_wheel(looked_at):
+    page = looked_at(reports.layer_fail(), 1400)
+    found = page.evaluate(
+        """() => { const held = Bokeh.index.roots ?? [...Bokeh.index];
+        const model = [...held].map((v) => v.model).find((m) => m.toolbar?.active_scroll);
+        const parts = [...model.center, ...model.above];
+        return [model.toolbar.active_scroll.type,
+          parts.filter((p) => p.type === "BoxAnnotation").length,
+          parts.filter((p) => p.type === "Legend").flatMap((p) => p.items)
+            .map((item) => item.label.value ?? String(item.label))]; }"""
+    )
+    assert found[0] == "WheelZoomTool" and found[1] > 3
+    assert {"limit, layer alone", "limit, propagated"} <= set(found[2])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_screen_shows_every_verdict_without_scrolling(looked_at, scheme):
+    page = looked_at(reports.layer_fail(), 400, color_scheme=scheme)
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll("table.plain td > .verdict")].filter((held) => {
+        const box = held.getBoundingClientRect();
+        return box.left < 0 || box.right > window.innerWidth; }).length"""
+    )
+    assert outside == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 402
+
+
+def test_printed_it_has_no_buttons_and_no_dark(looked_at):
+    page = looked_at(reports.layer_fail(), 1400, color_scheme="dark")
+    page.emulate_media(media="print")
+    assert not page.is_visible("button.jump") and not page.is_visible("#theme")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"

@@ -61,16 +61,37 @@ function showLink($, link) {
     }
     event.preventDefault();
   };
+  // Where the table opens; the arrow keys begin at the first tap all the same.
+  const open = (index) => {
+    plot?.mark(index);
+    describe(taps, index);
+    table.jump(index, false);
+  };
   return {
     taps,
     choose,
+    open,
     paint: () => plot?.paint(),
     destroy: () => table.destroy(),
   };
 }
 
+// Long names of modules break behind their dots, not inside of a word.
+function breakNames() {
+  const places = document.querySelectorAll(".banner h1, .steps li, .card h3, .card code, .card p, .card dd");
+  for (const place of places) {
+    const texts = [...place.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
+    for (const node of texts) {
+      const parts = node.textContent.split(/(?<=[\w)][._/])(?=[\w(])/);
+      if (parts.length < 2) continue;
+      node.replaceWith(...parts.flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part])));
+    }
+  }
+}
+
 async function start() {
   startTheme();
+  breakNames();
   let view = null;
   let wave = null;
   onTheme.push(() => view?.paint(), () => wave?.paint());
@@ -100,6 +121,12 @@ async function start() {
   };
   select.addEventListener("change", () => draw(Number(select.value)));
   draw(0);
+  // On a failure the table opens at the culprit: nobody has to look for it.
+  const culprit = document.querySelector("button.jump[data-link]");
+  const first = links.findIndex((link) => link.name === culprit?.dataset.link);
+  if (first > 0) draw(first);
+  const guilty = first < 0 ? -1 : view.taps.name.indexOf(culprit.dataset.tap);
+  if (guilty >= 0) view.open(guilty);
   for (const button of document.querySelectorAll("button.jump")) {
     button.addEventListener("click", () => {
       const place = links.findIndex((link) => link.name === button.dataset.link);

@@ -1,9 +1,33 @@
-// Error against depth: three curves and the limit, on a log scale.
+// Error against depth: three curves, each with its own limit, on a log scale; modules as bands.
 const CURVES = [
   ["noise", "float32 PyTorch (noise)", "noise"],
   ["propagated", "ONNX, propagated", "propagated"],
   ["local", "ONNX, layer alone", "local"],
 ];
+const LIMITS = [
+  ["limit", "limit, layer alone", "local"],
+  ["propagated_limit", "limit, propagated", "propagated"],
+];
+const MOST_BANDS = 40;
+const MOST_NAMES = 12;
+
+// Runs of taps of one module, as deep into the modules as gives at most so many of them.
+function bandsOf(layers, count) {
+  const deepest = layers.reduce((most, layer) => Math.max(most, layer.split(".").length), 1);
+  let best = [];
+  for (let depth = 1; depth <= deepest; depth += 1) {
+    const bands = [];
+    layers.forEach((layer, i) => {
+      const path = layer.split(".").slice(0, depth).join(".");
+      const last = bands.at(-1);
+      if (last?.path === path) last.end = i;
+      else bands.push({ path, start: i, end: i });
+    });
+    if (bands.length > count) break;
+    best = bands;
+  }
+  return best;
+}
 
 function drawPlot(taps, choose) {
   const holder = document.getElementById("plot");
@@ -14,7 +38,7 @@ function drawPlot(taps, choose) {
   if (count === 0) return null;
 
   // A log axis has no place for 0, NaN and Inf: they are drawn on the lower and the upper edge.
-  const finite = CURVES.map(([key]) => key).concat("limit").flatMap((key) => taps[key])
+  const finite = CURVES.map(([key]) => key).concat("limit", "propagated_limit").flatMap((key) => taps[key])
     .filter((v) => typeof v === "number" && v > 0);
   const least = finite.reduce((a, b) => Math.min(a, b), Infinity);
   const most = finite.reduce((a, b) => Math.max(a, b), 0);
@@ -54,7 +78,8 @@ function drawPlot(taps, choose) {
     output_backend: "canvas",
   });
   figure.toolbar.logo = null;
-  figure.toolbar.active_scroll = null;
+  figure.toolbar.active_scroll = figure.toolbar.tools.find((tool) => tool.type === "WheelZoomTool")
+    ?? null;
   const dressed = [];
   const add = (glyph, name, key, options) => {
     const renderer = figure[glyph]({ x: { field: "x" }, y: { field: name }, source, ...options });
@@ -66,9 +91,31 @@ function drawPlot(taps, choose) {
     const kept = columns.x.filter((i) => taps[key][i] !== null && taps[key][i] !== 0);
     dressed.push([figure.line({ x: kept, y: kept.map((i) => columns[key][i]), ...options }), hue]);
   };
+  const bands = bandsOf(taps.layer, MOST_BANDS).map((band, i) => {
+    const box = new Bokeh.BoxAnnotation({
+      left: band.start - 0.5, right: band.end + 0.5, fill_alpha: i % 2 ? 0.09 : 0, line_alpha: 0,
+      level: "underlay",
+    });
+    figure.add_layout(box);
+    return box;
+  });
+  const wide = bandsOf(taps.layer, MOST_NAMES)
+    .filter((band) => (band.end - band.start + 1) / count > 0.04);
+  const names = wide.map((band) => {
+    const room = Math.max(3, Math.floor(((band.end - band.start + 1) / count) * 110));
+    const label = new Bokeh.Label({
+      x: (band.start + band.end) / 2, y: 2, y_units: "screen", text_align: "center",
+      text: middle(band.path.split(".").slice(-2).join(".") || "(root)", room),
+      text_font_size: "10px",
+    });
+    figure.add_layout(label);
+    return label;
+  });
   const dots = [];
   const many = count > 600;
-  curve("limit", "limit", { line_dash: "dashed", line_width: 1.5, legend_label: "limit, layer alone" });
+  for (const [key, title, hue] of LIMITS) {
+    curve(key, hue, { line_dash: "dashed", line_width: 1.5, legend_label: title });
+  }
   for (const [key, title, hue] of CURVES) {
     curve(key, hue, { line_width: 1, line_alpha: many ? 0.25 : 0.55, legend_label: title });
     const dot = add("scatter", key, hue, {
@@ -105,6 +152,8 @@ function drawPlot(taps, choose) {
   const paint = () => {
     dress(figure);
     cursor.line_color = colour("ink");
+    for (const box of bands) box.fill_color = colour("ink");
+    for (const label of names) label.text_color = colour("dim");
     for (const [renderer, key] of dressed) {
       for (const glyph of [renderer.glyph, renderer.selection_glyph]) {
         if (!glyph) continue;

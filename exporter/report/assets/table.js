@@ -24,9 +24,15 @@ function cell(tag, className, text) {
   return element;
 }
 
-// The end of a long path tells layers apart; the whole of it is in the hint and in the details.
-function pathEnd(tag, text) {
-  const short = text.length > 46 ? `…${text.slice(-45)}` : text;
+function middle(text, room) {
+  if (text.length <= room) return text;
+  const head = Math.floor((room - 1) * 0.4);
+  return `${text.slice(0, head)}…${text.slice(text.length - (room - 1 - head))}`;
+}
+
+// Both ends of a long name tell it apart; the whole of it is in the hint and in the details.
+function shortened(tag, text) {
+  const short = middle(text, 56);
   const element = cell(tag, "", short);
   if (short !== text) element.title = text;
   return element;
@@ -36,7 +42,7 @@ function drawTable($, taps, choose) {
   const words = (key, title, tag) => ({
     title,
     data: null,
-    render: (index, type) => (type === "display" ? pathEnd(tag, taps[key][index]) : taps[key][index]),
+    render: (index, type) => (type === "display" ? shortened(tag, taps[key][index]) : taps[key][index]),
   });
   const figures = (key, title) => ({
     title,

@@ -33,6 +33,22 @@ function growTree(taps) {
   return top;
 }
 
+// A contract names a module of the program; its taps may stand below it only.
+function markBroken(top) {
+  for (const path of data.broken) {
+    let node = top;
+    const way = [top];
+    for (const part of path ? path.split(".") : []) {
+      node = node?.children.get(part);
+      if (node) way.push(node);
+    }
+    if (!node) continue;
+    node.contract = true;
+    for (const held of way) held.fails = true;
+  }
+  return top;
+}
+
 function drawTree(taps, filterModule) {
   const holder = document.getElementById("tree");
   holder.replaceChildren();
@@ -41,12 +57,14 @@ function drawTree(taps, filterModule) {
     span.className = "row";
     const mark = document.createElement("i");
     mark.className = `heat ${heat(node.strain)}${node.fails ? " fails" : ""}`;
+    if (node.contract) mark.className = "heat h3 fails";
     const button = document.createElement("button");
     button.type = "button";
     const kind = node.kind.split(".").at(-1);
     button.textContent = kind ? `${node.name} (${kind})` : node.name;
     const limit = node.strain === null ? "not compared" : `${shown(node.strain)} of the limit`;
-    button.title = `${node.path || "all"}: ${limit}, ${node.count} taps`;
+    const broken = node.contract ? "; a contract fails here" : "";
+    button.title = `${node.path || "all"}: ${limit}, ${node.count} taps${broken}`;
     button.addEventListener("click", (event) => {
       event.preventDefault();
       filterModule(node.path);
@@ -81,7 +99,7 @@ function drawTree(taps, filterModule) {
     }
     return details;
   };
-  holder.append(render(growTree(taps), true));
+  holder.append(render(markBroken(growTree(taps)), true));
   const worst = [...holder.querySelectorAll(".fails")].at(-1);
   if (worst) holder.scrollTop = worst.offsetTop - holder.offsetTop - holder.clientHeight / 2;
 }

@@ -1,0 +1,42 @@
+"""``export-verify compare-reports``: what has changed between two runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from exporter.commands import _options as common
+from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
+
+
+@click.command()
+@click.argument("old", metavar="A", type=click.Path(path_type=Path))
+@click.argument("new", metavar="B", type=click.Path(path_type=Path))
+@common.format_option
+def command(old: Path, new: Path, output_format: str) -> int:
+    """Say what differs from report A to report B (each a report.json, or its folder).
+
+    Versions, files, verdicts of links, outputs, layers and contracts, and layers whose error came
+    much nearer to its limit. Exits 0 when nothing is worse in B, 1 when something is.
+    """
+    paths = [path / "report.json" if path.is_dir() else path for path in (old, new)]
+    for path in paths:
+        common.require_file(path, "REPORT", "run the pipeline first, or give its report.json")
+
+    from exporter.report.compare_reports import changes, lines_of
+    from exporter.report.safe_text import printable
+    from exporter.report.schema import read_report
+
+    found = changes(*map(read_report, paths))
+    worse = sum(change.worse for change in found)
+    if output_format == "json":
+        click.echo(json.dumps([asdict(change) for change in found], indent=1))
+    else:
+        for line in lines_of(found):
+            click.echo(printable(line))
+        said = f"{worse} thing(s) are worse" if worse else "nothing is worse"
+        click.echo(said if found else "nothing differs")
+    return EXIT_PARITY_FAILED if worse else EXIT_PASS

@@ -1,0 +1,176 @@
+"""What is another thing in one report than in an earlier one of the same pipeline.
+
+Verdicts are compared by severity, figures by their strain (error over limit). Nothing is judged
+again: what a report says is taken as it says it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from exporter.parity.status import holds, severity
+from exporter.report.safe_text import figure
+from exporter.report.schema import Report
+
+_MOVED = 2.0
+"""A strain that is this many times what it was is worth a line."""
+_QUIET = 0.05
+"""Strains below are far from any limit: what moves there says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One thing that differs.
+
+    Attributes:
+        kind: facts, verdict, link, output, layer, contract. name: of the thing.
+        before, after: in words; "" where a report does not have it.
+        worse: it held before, and does not now.
+    """
+
+    kind: str
+    name: str
+    before: str
+    after: str
+    worse: bool = False
+
+
+def changes(old: Report, new: Report) -> tuple[Change, ...]:
+    """All differences from ``old`` to ``new``, those of facts first."""
+    return (*_facts(old, new), *_verdicts(old, new), *_strains(old, new))
+
+
+def _facts(old: Report, new: Report) -> Iterator[Change]:
+    pairs = {
+        "pipeline": (old.pipeline.name, new.pipeline.name),
+        "pipeline's content": (old.pipeline.digest[:12], new.pipeline.digest[:12]),
+        "weights": (old.pipeline.weights.digest[:12], new.pipeline.weights.digest[:12]),
+        "factor": (f"{old.policy.factor:g}", f"{new.policy.factor:g}"),
+        "precision": (old.policy.precision, new.policy.precision),
+        "export-verify": (old.tool_version, new.tool_version),
+        "python": (old.environment.python, new.environment.python),
+        "platform": (old.environment.platform, new.environment.platform),
+        "threads": (str(old.environment.threads), str(new.environment.threads)),
+    }
+    before, after = old.environment.versions, new.environment.versions
+    pairs |= {name: (before.get(name, ""), after.get(name, "")) for name in {**before, **after}}
+    held = {item.name: item for item in old.artifacts}
+    for item in new.artifacts:
+        if item.name in held:
+            pairs[item.name] = (held[item.name].sha256[:12], item.sha256[:12])
+    for name, (was, now) in pairs.items():
+        if was != now:
+            yield Change(kind="facts", name=name, before=was, after=now)
+
+
+def _verdicts(old: Report, new: Report) -> Iterator[Change]:
+    yield from _moved("verdict", {"": (old.verdict, True)}, {"": (new.verdict, True)})
+    needed = new.policy.required
+    yield from _moved(
+        "link",
+        {held.name: (held.verdict, needed) for held in old.links},
+        {held.name: (held.verdict, needed) for held in new.links},
+    )
+    yield from _moved("output", _outputs(old), _outputs(new))
+    yield from _moved("layer", _layers(old), _layers(new))
+    yield from _moved(
+        "contract",
+        {f"{held.name} ({held.side})": (held.verdict, held.required) for held in old.contracts},
+        {f"{held.name} ({held.side})": (held.verdict, held.required) for held in new.contracts},
+    )
+
+
+Verdicts = Mapping[str, tuple[str, bool]]
+"""Name -> verdict, and whether it is required."""
+
+
+def _moved(kind: str, before: Verdicts, after: Verdicts) -> Iterator[Change]:
+    for name in dict.fromkeys([*before, *after]):
+        was, now = before.get(name), after.get(name)
+        if (was and was[0]) == (now and now[0]):
+            continue
+        # What nobody looks at any more does not hold, as what was not run does not.
+        lost = was is not None and holds(was[0], required=was[1]) and now is None
+        bad = now is not None and not holds(now[0], required=now[1])
+        worse = lost or (bad and (was is None or severity(now[0]) > severity(was[0])))
+        yield Change(
+            kind=kind,
+            name=name,
+            before=was[0] if was else "",
+            after=now[0] if now else "",
+            worse=worse,
+        )
+
+
+def _outputs(report: Report) -> dict[str, tuple[str, bool]]:
+    return {
+        f"{held.name} of {held.link}, case {held.case}": (held.verdict.verdict, True)
+        for held in report.outputs
+    }
+
+
+def _layers(report: Report) -> dict[str, tuple[str, bool]]:
+    """Layers that were compared; of several links the worst."""
+    found: dict[str, tuple[str, bool]] = {}
+    for link in report.links:
+        for layer in link.layers:
+            held = (layer.verdict, report.policy.required)
+            known = found.get(layer.module)
+            if known is None or severity(held[0]) > severity(known[0]):
+                found[layer.module] = held
+    return found
+
+
+def _strains(old: Report, new: Report) -> Iterator[Change]:
+    """Layers whose own error came much nearer to its limit, or went away from it."""
+    before, after = _worst(old), _worst(new)
+    moved = [
+        (name, before[name], after[name])
+        for name in before
+        if name in after and _is_moved(before[name], after[name])
+    ]
+    moved.sort(key=lambda item: item[2], reverse=True)
+    for name, was, now in moved:
+        yield Change(
+            kind="error over limit",
+            name=name or "(root)",
+            before=figure(was),
+            after=figure(now),
+        )
+
+
+def _is_moved(was: float, now: float) -> bool:
+    if max(was, now) < _QUIET or math.isnan(was) or math.isnan(now):
+        return False
+    low, high = sorted((was, now))
+    return low == 0 or high / low >= _MOVED
+
+
+def _worst(report: Report) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for link in report.links:
+        for layer in link.layers:
+            if layer.worst_local_strain is not None:
+                known = found.get(layer.module, 0.0)
+                found[layer.module] = max(known, layer.worst_local_strain)
+    return found
+
+
+def lines_of(found: Iterable[Change], most: int = 12) -> list[str]:
+    """What a terminal shows: by kind, the first ``most`` of each."""
+    kinds: dict[str, list[Change]] = {}
+    for change in found:
+        kinds.setdefault(change.kind, []).append(change)
+    lines: list[str] = []
+    for kind, held in kinds.items():
+        held = sorted(held, key=lambda change: not change.worse)
+        lines.append(kind)
+        for change in held[:most]:
+            mark = "!" if change.worse else " "
+            both = f"{change.before or '(none)'} -> {change.after or '(none)'}"
+            lines.append(f" {mark} {change.name}: {both}" if change.name else f" {mark} {both}")
+        if len(held) > most:
+            lines.append(f"   and {len(held) - most} more")
+    return lines
