@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exporter.parity.status import severity
+from exporter.parity.status import Status, severity
 from exporter.report.comparison import LinkRecord, OutputRecord
 from exporter.report.safe_text import cosine, figure
-from exporter.report.schema import Report
+from exporter.report.schema import ContractRecord, Report
 
 VERDICT_STYLES = {
     "pass": "green",
@@ -54,6 +55,21 @@ def output_rows(report: Report) -> list[OutputRow]:
         )
         for held in worst.values()
     ]
+
+
+def folded_contracts(
+    records: Sequence[ContractRecord],
+) -> tuple[list[ContractRecord], str]:
+    """Contracts that need a row of their own, and the others in one line: each name once."""
+    passing = [held for held in records if held.verdict == Status.PASS.value]
+    names = dict.fromkeys(held.name for held in passing)
+    sides = {name: [held.side for held in passing if held.name == name] for name in names}
+    every = {held.side for held in records}
+    said = ", ".join(
+        name if set(held) == every else f"{name} ({', '.join(held)})"
+        for name, held in sides.items()
+    )
+    return [held for held in records if held not in passing], said
 
 
 def taps_of(link: LinkRecord) -> str:

@@ -17,7 +17,7 @@ from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
 from exporter.report.kernels import finding_lines
 from exporter.report.overall_verdict import verdict_line
-from exporter.report.rows import bar, output_rows, taps_of
+from exporter.report.rows import bar, folded_contracts, output_rows, taps_of
 from exporter.report.safe_text import (
     figure,
     path_end,
@@ -165,13 +165,17 @@ def _worst(report: Report, console: Console, count: int) -> Table | None:
 
 def _contracts(report: Report) -> Table | None:
     columns = {"contract": 40, "side": 20, "verdict": 20, "observed": 60, "limit": 40}
+    shown, passing = folded_contracts(report.contracts)
     rows = [
         (
             *(held.name, held.side, status(held.verdict), held.observed, held.limit),
             ": ".join(s for s in (held.where, held.reason) if s),
         )
-        for held in report.contracts
+        for held in shown
     ]
+    if passing:
+        count = f"{len(report.contracts) - len(shown)} checks"
+        rows.append((count, "", status("pass"), "", "", passing))
     return tabled("contracts", {**columns, "where / why": 200}, rows)
 
 

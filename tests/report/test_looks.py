@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from exporter.judge import layers as judging
 from exporter.parity.status import Status, Who
 from exporter.parity.verdict import Verdict
 from exporter.report.figures import tap_figures
 from exporter.report.payload import payload
+from exporter.report.rows import folded_contracts
+from exporter.report.terminal import print_report
 from tests.support.reports import contract_fail, layer_fail, passed
 
 
@@ -93,3 +98,15 @@ def test_a_second_opinion_is_taken_of_what_no_broken_layer_feeds(monkeypatch, br
     }
     judging._second_opinion(program(), SimpleNamespace(inputs={}), None, taps)
     assert set(taken) == asked
+
+
+def test_passing_contracts_are_one_line_and_the_others_have_their_own():
+    held = [c for c in passed().contracts if c.verdict == "pass"]
+    bad = contract_fail().contracts
+    shown, said = folded_contracts([*held, *bad])
+    assert shown == [c for c in bad if c.verdict != "pass"] and shown
+    assert all(c.name in said for c in held)
+    console = Console(width=140, file=io.StringIO())
+    print_report(passed(), console=console, output_dir=Path())
+    text = console.file.getvalue()
+    assert f"{len(passed().contracts)} checks" in text
