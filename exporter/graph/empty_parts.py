@@ -22,16 +22,20 @@ def with_plain_cats(program: ExportedProgram) -> ExportedProgram:
             continue
         given: Any = node.args[0]
         value = node.meta["val"]
-        kept = [
-            part
-            for part in given
-            if tuple(part.meta["val"].shape) != (0,)
-            or value.dim() == 1
-            or part.meta["val"].dtype != value.dtype
-        ]
+        kept = [part for part in given if not _joins_nothing(part.meta["val"], value)]
         if kept and len(kept) < len(given):
             node.args = (kept, *node.args[1:])
             changed = True
     if changed:
         program.graph_module.recompile()
     return program
+
+
+def _joins_nothing(part: torch.Tensor, value: torch.Tensor) -> bool:
+    """True for a part without an element and of another rank than the result.
+
+    A size that the data decides is none to ask of: it is not known to be 0.
+    """
+    if part.dim() != 1 or value.dim() == 1 or part.dtype != value.dtype:
+        return False
+    return isinstance(part.shape[0], int) and part.shape[0] == 0

@@ -1,20 +1,26 @@
-"""``torch.cat`` that begins with ``torch.empty(0)`` is a Concat of the others."""
+"""Parts of a cat whose size the data decides are left alone, and asked nothing."""
 
 from __future__ import annotations
 
-import pytest
+import torch
+from torch import Tensor, nn
 
-from tests.graph.repairs.models import holds, model
-
-CASES = ([9, 2], [30])
-
-
-@pytest.mark.parametrize("parts", ["[kept, x, x * 2]", "[x, kept]", "[kept, x, kept]"])
-def test_an_empty_tensor_of_one_axis_is_left_out(tmp_path, parts):
-    forward = f"kept = torch.empty(0)\nreturn torch.cat({parts}, dim=1)"
-    holds(model(tmp_path, forward, name="empty_model"), tmp_path, CASES)
+from exporter.graph.empty_parts import with_plain_cats
 
 
-def test_one_axis_that_holds_nothing_stays_where_all_have_one(tmp_path):
-    forward = "kept = torch.empty(0)\nreturn torch.cat([kept, x.reshape(-1)])"
-    holds(model(tmp_path, forward, name="flat_model"), tmp_path, CASES)
+class Places(nn.Module):
+    """Where something is above zero, twice, with a row of it on a second axis."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``[N]``."""
+        found = torch.nonzero(x > 0)[:, 0]
+        return torch.cat([found, found + 1]), torch.cat([x[None], x[None]], 1)
+
+
+def test_a_size_that_the_data_decides_is_not_compared_with_nothing():
+    program = torch.export.export(Places(), (torch.randn(5),), strict=False)
+    before = [len(n.args[0]) for n in program.graph.nodes if n.target is torch.ops.aten.cat.default]
+    after = with_plain_cats(program)
+    assert before == [
+        len(n.args[0]) for n in after.graph.nodes if n.target is torch.ops.aten.cat.default
+    ]
