@@ -130,7 +130,12 @@ class System(Section):
 
     def on_cases(self, pipeline: Pipeline) -> Pipeline:
         """``pipeline`` with the cases of the system in place of its own, at their lines."""
-        update = {"cases": self.cases, "default_case": self.default_case, "states": {}}
+        update = {
+            "name": self.name,
+            "cases": self.cases,
+            "default_case": self.default_case,
+            "states": {},
+        }
         copy = pipeline.model_copy(update=update)
         copy._places, copy._file = self._places, self._file
         return copy

@@ -81,7 +81,10 @@ def _row(bench: Bench, utterance: Utterance) -> Row:
         said = _said(bench, utterance, tokens, tokens)
         reason = f"all {len(tokens)} tokens equal"
         return Row(**told, verdict=Status.PASS.value, reason=reason, **said)
-    judged = judge_case(bench, case)
+    try:
+        judged = judge_case(bench, case)
+    except UserInputError as error:  # the user's module cannot take this one; others it can
+        return Row(**told, verdict=Status.NOT_RUN.value, reason=str(error))
     result = judged.results[0]
     bad = [held for held in judged.calls if not is_good(held.verdict.verdict)]
     verdict, reason = result.verdict.verdict, result.verdict.reason

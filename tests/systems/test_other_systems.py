@@ -86,6 +86,20 @@ def joiner_bias_lost(model: onnx.ModelProto) -> None:
     put(held, numpy_helper.to_array(held) * 0)
 
 
+def bands_exchanged(model: onnx.ModelProto) -> None:
+    """Two neighbours among 32 bands of the front end."""
+    held = weight(model, 32, 1, 400)
+    value = numpy_helper.to_array(held).copy()
+    value[[5, 6]] = value[[6, 5]]
+    put(held, value)
+
+
+def letters_shifted(model: onnx.ModelProto) -> None:
+    """The bias of each letter is the one of its neighbour: a blank in another place."""
+    held = weight(model, 28)
+    put(held, np.roll(numpy_helper.to_array(held), 1))
+
+
 def rounded_to_float16(model: onnx.ModelProto) -> None:
     held = max(model.graph.initializer, key=lambda t: int(np.prod(t.dims)))
     put(held, numpy_helper.to_array(held).astype(np.float16).astype(np.float32))
@@ -107,6 +121,8 @@ def largest_zeroed(model: onnx.ModelProto) -> None:
         ("rnnt_tiny", "encoder", rounded_to_float16),
         ("ctc_tiny", "recogniser", rounded_to_float16),
         ("ctc_tiny", "recogniser", largest_zeroed),
+        ("ctc_tiny", "recogniser", bands_exchanged),
+        ("ctc_tiny", "recogniser", letters_shifted),
         ("flow_tiny", "text", rounded_to_float16),
         ("flow_tiny", "velocity", rounded_to_float16),
         ("flow_tiny", "velocity", largest_zeroed),
@@ -201,7 +217,8 @@ def test_a_manifest_through_a_faulty_file_is_not_green(made, manifest, tmp_path)
 def test_recordings_that_cannot_be_used_are_not_green(made, tmp_path):
     on = bench("ctc_tiny", made("ctc_tiny"))
     soundfile.write(tmp_path / "other.wav", np.zeros(8000, np.float32), 8000)
-    rows = [{"audio": "none.wav"}, {"audio": "other.wav"}]
+    soundfile.write(tmp_path / "short.wav", np.zeros(300, np.float32), 16000)
+    rows = [{"audio": "none.wav"}, {"audio": "other.wav"}, {"audio": "short.wav"}]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = run_manifest(on, tmp_path / "m.jsonl", tmp_path, nothing)
-    assert found.verdict.verdict == "not run" and found.verdicts == {"not run": 2}
+    assert found.verdict.verdict == "not run" and found.verdicts == {"not run": 3}
