@@ -11,6 +11,9 @@ from exporter.core.errors import ConfigError
 from exporter.core.tensors import Case, TensorSpec
 from exporter.systems.opened import OpenedGraph, own_inputs
 
+TOKENS = "tokens"
+"""What ``expect_empty`` of a case calls the hypothesis."""
+
 
 def case_specs(system: System, graphs: Mapping[str, OpenedGraph]) -> dict[str, TensorSpec]:
     """Specs of what a case gives, by name; an input of several graphs is one, and shared.
@@ -58,5 +61,12 @@ def system_cases(
         (one for one in pipelines if set(one.inputs) & set(inputs)),
         graphs[called_graphs(system.driver)[0]].pipeline,
     )
-    stand_in = system.on_cases(first.model_copy(update={"inputs": inputs, "axes": axes}))
+    update = {"inputs": inputs, "axes": axes, "outputs": _outputs(graphs)}
+    stand_in = system.on_cases(first.model_copy(update=update))
     return load_cases(stand_in, tuple(specs.values()), names)
+
+
+def _outputs(graphs: Mapping[str, OpenedGraph]) -> tuple[str, ...]:
+    """What ``expect_empty`` may name: the hypothesis, outputs, and ``graph.output``."""
+    ports = [(name, spec.name) for name, held in graphs.items() for spec in held.outputs]
+    return (TOKENS, *(port for _, port in ports), *(f"{name}.{port}" for name, port in ports))

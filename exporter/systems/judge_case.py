@@ -23,7 +23,7 @@ from exporter.drivers import DRIVERS, Decider, DriverStoppedError, Graph, Outcom
 from exporter.metrics.embedding import cosine
 from exporter.metrics.text import Errors, character_errors, token_errors, word_errors
 from exporter.metrics.waveform import heard
-from exporter.parity.status import Status, Who, severity, status_of, worst
+from exporter.parity.status import Status, Who, is_good, severity, status_of, worst
 from exporter.parity.verdict_record import Verdict
 from exporter.report.comparison import VerdictRecord
 from exporter.report.system import (
@@ -35,13 +35,11 @@ from exporter.report.system import (
     stated,
 )
 from exporter.systems.calls import CallJudge, Sessions, judged_arrays
+from exporter.systems.case_inputs import TOKENS
 from exporter.systems.differences import Explained, Sides, explain_difference
 from exporter.systems.opened import OpenedGraph
 from exporter.systems.sides import float32_side, float64_side, onnx_side
 from exporter.systems.tokenizer import Detokenize
-
-TOKENS = "tokens"
-"""What ``expect_empty`` of a case calls the hypothesis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,13 +198,23 @@ def _result(
         )
     extra, more = as_people_judge(bench.system, expected.arrays, actual.arrays)
     statuses += more
-    status, reason = max(statuses, key=lambda pair: severity(pair[0]), default=_NOTHING)
+    status, reason = of_all(statuses)
     who = Who.ONNX if status is Status.FAIL else Who.BOTH_WITHIN_ROUNDING
     verdict = stated(status, reason, who)
     return told.model_copy(update={"verdict": verdict, **extra})
 
 
-_NOTHING = (Status.NOT_RUN, "nothing came out")
+def of_all(found: Sequence[tuple[Status, str]]) -> tuple[Status, str]:
+    """The verdict on a result: the worst of its parts, with that part's reason.
+
+    Args:
+        found: of every part, the hypothesis first, if there is one. What it is decides where all
+            is good: beside an empty one, a number that agrees is no pass.
+    """
+    if not found:
+        return Status.NOT_RUN, "nothing came out"
+    bad = [pair for pair in found if not is_good(pair[0])]
+    return max(bad, key=lambda pair: severity(pair[0])) if bad else found[0]
 
 
 def _widest(graphs: Sequence[OpenedGraph]) -> OpenedGraph:

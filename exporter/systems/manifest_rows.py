@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from exporter.core.files import append_text, open_regular, replacing
+from exporter.parity.status import Status, status_of
 from exporter.report.comparison import Record
 
 ROWS = "manifest.jsonl"
@@ -95,6 +96,8 @@ class Rows:
                 return
             if not written.endswith(b"\n"):
                 return
+            if status_of(row.verdict) is Status.NOT_RUN:
+                continue  # its recording may be there by now
             self.done[row.number] = row.key
             yield written
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from exporter import __version__
 from exporter.cases.audio import read_waveform
 from exporter.cases.manifest import Utterance, read_manifest
 from exporter.config.inputs import Audio
@@ -25,8 +26,8 @@ from exporter.core.tensors import Arrays, Case
 from exporter.metrics.text import token_errors, word_errors
 from exporter.parity.status import Status, is_differing, is_good
 from exporter.report.system import ManifestRecord, ResultRecord
-from exporter.systems.case_inputs import system_cases
-from exporter.systems.judge_case import TOKENS, Bench, judge_case, quick_case, read_tokens
+from exporter.systems.case_inputs import TOKENS, system_cases
+from exporter.systems.judge_case import Bench, judge_case, quick_case, read_tokens
 from exporter.systems.manifest_rows import Row, Rows
 from exporter.systems.manifest_summary import summary_of
 
@@ -59,7 +60,8 @@ def _origin(bench: Bench, path: Path) -> dict[str, str]:
     if tokenizer is not None:
         files["tokenizer"] = sha256_of(tokenizer)
     ways = " / ".join(bench.sessions)
-    return {"manifest": sha256_of(path), "system": bench.system.digest, "ways": ways, **files}
+    held = {"tool": __version__, "manifest": sha256_of(path)}
+    return {**held, "system": bench.system.digest, "ways": ways, **files}
 
 
 def _row(bench: Bench, utterance: Utterance) -> Row:

@@ -8,7 +8,7 @@ import pytest
 from exporter.config.load_system import load_system
 from exporter.config.system import Judged
 from exporter.parity.status import Status, worst
-from exporter.systems.judge_case import as_people_judge
+from exporter.systems.judge_case import as_people_judge, of_all
 from tests.config.test_load_system import written
 
 VECTOR = np.array([[1.0, 2.0, -1.0]])
@@ -62,3 +62,21 @@ def test_silence_has_no_distortion_and_does_not_pass_where_one_is_asked_for(tmp_
     section = {"waveforms": {"outputs": ["y"], "min_si_sdr_db": 40.0}}
     silent = {"second.y": SOUND * 0}
     assert judged(tmp_path, section, silent, silent)[1] is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("parts", "status"),
+    [
+        ([], Status.NOT_RUN),
+        ([Status.PASS, Status.PASS], Status.PASS),
+        ([Status.EMPTY_AS_DECLARED, Status.PASS], Status.EMPTY_AS_DECLARED),
+        ([Status.EMPTY_AS_DECLARED, Status.FAIL, Status.NOT_RUN], Status.FAIL),
+        ([Status.PASS, Status.EMPTY_AS_DECLARED], Status.PASS),
+        ([Status.PASS, Status.AMBIGUOUS], Status.AMBIGUOUS),
+        ([Status.PASS, Status.NOT_RUN], Status.NOT_RUN),
+    ],
+)
+def test_an_empty_hypothesis_is_no_pass_whatever_agrees_beside_it(parts, status):
+    assert of_all([(part, part.value) for part in parts]) == (
+        (status, status.value) if parts else (status, "nothing came out")
+    )

@@ -49,6 +49,13 @@ def test_half_a_line_is_run_again(tmp_path, cut):
     assert [held.number for held in again] == [1, 2, 3]
 
 
+def test_what_was_not_run_is_tried_again(tmp_path):
+    first = Rows(tmp_path, ORIGIN)
+    for each in (row(1), row(2, "not run"), row(3, "fail")):
+        first.add(each)
+    assert set(Rows(tmp_path, ORIGIN).done) == {1, 3}
+
+
 def test_results_of_something_else_are_not(tmp_path):
     Rows(tmp_path, ORIGIN).add(row(1))
     assert not Rows(tmp_path, {**ORIGIN, "system": "another"}).done

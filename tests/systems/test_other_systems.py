@@ -214,6 +214,14 @@ def test_a_manifest_through_a_faulty_file_is_not_green(made, manifest, tmp_path)
     assert found.verdict.verdict == "fail" and found.worst
 
 
+def test_an_utterance_that_is_declared_silent_may_not_speak(made, tmp_path):
+    on = bench("ctc_tiny", made("ctc_tiny"))
+    sound = ROOT / "golden" / "audio" / "english.wav"
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio": str(sound), "expect_empty": True}))
+    found = run_manifest(on, tmp_path / "m.jsonl", tmp_path, nothing)
+    assert found.verdict.verdict == "fail" and "declared to be empty" in found.worst[0]
+
+
 def test_recordings_that_cannot_be_used_are_not_green(made, tmp_path):
     on = bench("ctc_tiny", made("ctc_tiny"))
     soundfile.write(tmp_path / "other.wav", np.zeros(8000, np.float32), 8000)
@@ -222,3 +230,7 @@ def test_recordings_that_cannot_be_used_are_not_green(made, tmp_path):
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = run_manifest(on, tmp_path / "m.jsonl", tmp_path, nothing)
     assert found.verdict.verdict == "not run" and found.verdicts == {"not run": 3}
+    sound = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    soundfile.write(tmp_path / "none.wav", 0.1 * sound, 16000)
+    found = run_manifest(on, tmp_path / "m.jsonl", tmp_path, nothing)
+    assert found.verdicts == {"not run": 2, "pass": 1}

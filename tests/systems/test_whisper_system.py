@@ -37,12 +37,15 @@ def judged(
     files: dict[str, Path] | None = None,
     driver: dict[str, object] | None = None,
     case: str = "noise_1",
+    empty: tuple[str, ...] = (),
 ) -> JudgedCase:
     """The graphs of a finished run under a driver, with other files in place of some of them."""
     system = load_system(YAML, trust=True)
     if driver is not None:
         system = system.model_copy(update={"driver": system.driver.model_copy(update=driver)})
         system = system.with_pipelines(load_system(YAML, trust=True).pipelines)
+    cases = tuple(held.model_copy(update={"expect_empty": empty}) for held in system.cases)
+    system = system.model_copy(update={"cases": cases}).with_pipelines(system.pipelines)
     bench = bench_of(system, OPTIONS, folder, files or {}, Progress(quiet=True))
     (loaded,) = system_cases(system, bench.graphs, (case,))
     return judge_case(bench, loaded)
@@ -171,3 +174,11 @@ def test_nothing_said_on_both_sides_is_not_green(folder):
     (result,) = found.results
     assert result.tokens == result.onnx_tokens == []
     assert result.verdict.verdict == "not run"
+
+
+def test_nothing_said_as_the_case_declares_is_counted_apart(folder):
+    others = tuple(token for token in range(60) if token != 2)
+    found = judged(folder, driver={"begin_suppress": others}, empty=("tokens",))
+    assert [held.verdict.verdict for held in found.results] == ["empty as declared"]
+    loud = judged(folder, empty=("tokens",))
+    assert [held.verdict.verdict for held in loud.results] == ["fail"]
