@@ -193,8 +193,11 @@ def _ark(data: bytes, key: str) -> np.ndarray:
     stream = io.BytesIO(data[start:])
     found = _MATRIX.match(data, start)
     if found is None:
-        return matio.read_ascii_mat(stream)
-    return matio.read_int32vector(stream) if found[2] else matio.read_matrix_or_vector(stream)
+        value = matio.read_ascii_mat(stream)
+    else:
+        read = matio.read_int32vector if found[2] else matio.read_matrix_or_vector
+        value = read(stream)
+    return np.asarray(value)
 
 
 def _ark_entries(data: bytes) -> Mapping[str, int]:

@@ -191,7 +191,7 @@ def _inputs(wrapped: Wrapped, arrays: Arrays, theirs: np.ndarray, at: str | None
             lengths = f"{name}{_LENGTHS}"
             if lengths in given:
                 given[lengths] = np.full_like(given[lengths], len(features))
-            return run_plain(wrapped.module, wrapped.inputs, wrapped.outputs, given)
+            return dict(run_plain(wrapped.module, wrapped.inputs, wrapped.outputs, given))
 
         yield Cut(place=spec.name, features=laid.features, feed=feed)
 
@@ -212,7 +212,7 @@ def _modules(wrapped: Wrapped, arrays: Arrays, theirs: np.ndarray, at: str | Non
 
             handle = _module(wrapped.module, name).register_forward_hook(replaced)
             try:
-                return run_plain(wrapped.module, wrapped.inputs, wrapped.outputs, arrays)
+                return dict(run_plain(wrapped.module, wrapped.inputs, wrapped.outputs, arrays))
             finally:
                 handle.remove()
 

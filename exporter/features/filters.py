@@ -30,7 +30,8 @@ def mel_filters(
         area: divide each by half its width in Hz, as Slaney's toolbox does.
     """
     to_mel, to_hz = _SCALES[scale]
-    edges = np.linspace(to_mel(np.float64(low_hz)), to_mel(np.float64(high_hz)), num_mels + 2)
+    low, high = to_mel(np.array([low_hz, high_hz]))
+    edges = np.linspace(low, high, num_mels + 2)
     hz = to_hz(edges)
     at = np.arange(n_fft // 2 + 1) * sample_rate_hz / n_fft
     places, corners = (to_mel(at), edges) if scale == "kaldi" else (at, hz)

@@ -71,7 +71,7 @@ class FrontEnd:
     dither: float = 0.0
     remove_dc: bool = True
     preemphasis: float = 0.97
-    preemphasis_of: Literal["frame", "signal"] = "frame"
+    preemphasis_of: Literal["frame", "signal", "signal_librosa"] = "frame"
     window: str = "povey"
     power: int = 2
     mel: MelScale = "kaldi"
@@ -159,12 +159,17 @@ def _power(
         samples = samples[p.sample_offset :]
     elif p.sample_offset < 0:
         samples = np.concatenate([np.zeros(-p.sample_offset), samples])
-    if p.preemphasis_of == "signal" and p.preemphasis:
-        samples = np.append(samples[:1], samples[1:] - p.preemphasis * samples[:-1])
+    noise = np.random.Generator(np.random.PCG64(draw))
+    if p.preemphasis_of != "frame" and p.preemphasis:
+        if p.dither:  # noise goes into the signal before anything else does
+            samples = samples + p.dither * noise.standard_normal(len(samples))
+        first = samples[:1]
+        if p.preemphasis_of == "signal_librosa":  # its filter starts from an extrapolated sample
+            first = 3 * samples[:1] - samples[1:2]
+        samples = np.append(first, samples[1:] - p.preemphasis * samples[:-1])
     frames = _frames(samples, p)
-    if p.dither:
-        noise = np.random.Generator(np.random.PCG64(draw)).standard_normal(frames.shape)
-        frames = frames + p.dither * noise
+    if p.dither and (p.preemphasis_of == "frame" or not p.preemphasis):
+        frames = frames + p.dither * noise.standard_normal(frames.shape)
     if p.remove_dc:
         frames = frames - frames.mean(axis=1, keepdims=True)
     raw = (frames * frames).sum(axis=1)

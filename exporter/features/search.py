@@ -14,8 +14,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from exporter.features.front_end import FrontEnd, Material
-from exporter.features.residual import IMPOSSIBLE, ROUNDING, Fit, fit
-from exporter.features.space import PARAMETERS, PRESETS, Change, Parameter, changes, shapes
+from exporter.features.residual import IMPOSSIBLE, ROUNDING, Fit, compared, fit, overlap
+from exporter.features.space import (
+    PARAMETERS,
+    PRESETS,
+    Change,
+    Parameter,
+    changes,
+    shapes,
+)
 
 HALF_ROUNDING = 1e-3
 """Residual that float16 may leave, where features are stored so."""
@@ -29,7 +36,9 @@ _MOST_TRIED = 3000
 _MOST_NOISE = 0.5
 _MOST_DOUBTS = 6
 _CLOSER = 3
-_NUMBERS = ("preemphasis", "low_hz", "high_hz", "floor", "dither", "padded_frames")
+_BESIDE = 8
+_WHOLE = ("padded_frames",)
+_NUMBERS = ("preemphasis", "low_hz", "high_hz", "floor", "dither", *_WHOLE)
 """Fields that may have any value; the search moves them on from the usual ones."""
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -86,10 +95,15 @@ class Search:
 
     def found(self, start: FrontEnd, presets: Mapping[str, FrontEnd] = PRESETS) -> Found:
         """The nearest front end, looked for from ``start``, and from recipes where that fails."""
-        best = self._from(start)
-        if not self._done(best):
+        ways = self._shaped(start) or [start]
+        best = self._from(ways[0])
+        for way in ways[1:]:
+            if self._done(best):
+                break
+            best = min(best, self._from(way), key=lambda p: self.fit(p).score)
+        if not self._done(best) and not self._in_few_frames(start):
             recipes = [_at_rate(p, start) for p in presets.values()]
-            reachable = [shaped for p in recipes for shaped in [self._shaped(p)] if shaped]
+            reachable = [shaped for p in recipes for shaped in self._shaped(p)[:1]]
             for recipe in sorted(reachable, key=lambda p: self.fit(p).score):
                 other = self._from(recipe)
                 if self.fit(other).score < _WORTH * self.fit(best).score:
@@ -103,21 +117,28 @@ class Search:
             front_end=best, fit=self.fit(best), start=self.fit(start), tried=len(self._fits)
         )
 
+    def _in_few_frames(self, p: FrontEnd) -> bool:
+        """Most frames agree with ``p``, or theirs are all one value: no other recipe gives them."""
+        if not self.theirs.std():
+            return True
+        if self.fit(p).residual == IMPOSSIBLE:
+            return False
+        a, b = overlap(self.theirs, self.material.features(p), p.first_frame)
+        rms = np.sqrt(np.mean((compared(a, p) - compared(b, p)) ** 2, axis=1))
+        return bool(np.median(rms) <= self.enough * compared(a, p).std())
+
     def _done(self, p: FrontEnd) -> bool:
         return self.fit(p).explained(self.enough)
 
-    def _shaped(self, p: FrontEnd) -> FrontEnd | None:
-        """``p`` with as many values a frame as theirs."""
-        ways = []
-        for way in shapes(p, self.theirs.shape[1]):
-            shaped = _changed(p, way)
-            ways.append(shaped)
+    def _shaped(self, p: FrontEnd) -> list[FrontEnd]:
+        """``p`` with as many values a frame as theirs: as it is, if it can, then the nearest."""
+        ways = [_changed(p, way) for way in shapes(p, self.theirs.shape[1])]
         ways = [way for way in ways if self.fit(way).residual < IMPOSSIBLE]
-        return min(ways, key=lambda way: self.fit(way).score, default=None)
+        return sorted(ways, key=lambda way: (way != p, self.fit(way).score))
 
     def _from(self, start: FrontEnd, *, pairs: bool = False) -> FrontEnd:
         """Where single changes lead from ``start``; with ``pairs`` also two at once."""
-        best = self._shaped(start) or start
+        best = start
         for _ in range(_MOST_STEPS):
             if self._done(best) or len(self._fits) > _MOST_TRIED:
                 break
@@ -186,9 +207,14 @@ class Search:
 
         def at(x: float) -> FrontEnd:
             value = 10**x if logarithmic else x
-            return replace(p, **{name: round(value) if name == "padded_frames" else value})
+            return replace(p, **{name: round(value) if name in _WHOLE else value})
 
         best = _golden(lambda x: self.fit(at(x)).score, low, high)
+        if name in _WHOLE:  # the valley of a whole number may be as narrow as one
+            best = min(
+                (c + k for c in (round(best), held) for k in range(-_BESIDE, _BESIDE + 1)),
+                key=lambda x: self.fit(at(x)).score,
+            )
         digits = [float(f"{best:.{n}g}") for n in (1, 2, 3, 4)] if not logarithmic else []
         if logarithmic:
             digits = [math.log10(float(f"{10**best:.{n}g}")) for n in (1, 2, 3)]

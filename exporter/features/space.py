@@ -73,6 +73,11 @@ _NORMALISED = {
 }
 
 
+_EMPHASISED = {
+    "frame": "each frame",
+    "signal": "the signal",
+    "signal_librosa": "the signal, begun as librosa does",
+}
 _RESAMPLER = {"none": "the case's own recording"}
 
 
@@ -128,7 +133,9 @@ PARAMETERS = (
     Parameter(
         name="pre-emphasis",
         fields=("preemphasis", "preemphasis_of"),
-        show=lambda p: f"{p.preemphasis:g} of each {p.preemphasis_of}" if p.preemphasis else "none",
+        show=lambda p: (
+            f"{p.preemphasis:g} of {_EMPHASISED[p.preemphasis_of]}" if p.preemphasis else "none"
+        ),
     ),
     Parameter(name="window", fields=("window",), show=lambda p: p.window),
     Parameter(
@@ -181,6 +188,7 @@ PRESETS: Mapping[str, FrontEnd] = {
 
 _WINDOWS = ("povey", "hamming", "hanning", "hamming_periodic", "hanning_periodic", "blackman")
 _AGAIN = 5
+_BASES = {"ln": math.e, "log10": 10.0, "db": 10**0.1}
 _FLOORS = (FLOAT32_EPSILON, 1e-10, 1e-5, 1e-6, 1e-8, 1e-12, 2.0**-24, 1e-3, 1.0)
 
 
@@ -203,8 +211,10 @@ def changes(p: FrontEnd, theirs: np.ndarray, material: Material) -> Iterator[Cha
             yield from one(parameter, **{name: value})
 
     yield from each("resampler", "resampler", tuple(material.waveforms))
+    if p.stack > 1:
+        yield from each("low frame rate", "stride", tuple(range(1, p.stack + 1)))
     yield from each("hop", "shift", _hops(p, theirs, material))
-    lengths = [round(rate * ms / 1000) for ms in (16, 20, 25, 30, 32, 40, 46.4, 50, 64)]
+    lengths = [round(rate * ms / 1000) for ms in (*range(10, 41), 46.4, 50, 64)]
     for size in dict.fromkeys([*lengths, 256, 512, 1024, p.n_fft]):
         yield from one("frame length", frame=size, n_fft=max(power_of_two(size), 2))
         if size <= p.n_fft:
@@ -214,16 +224,17 @@ def changes(p: FrontEnd, theirs: np.ndarray, material: Material) -> Iterator[Cha
     yield from each("edges and padding", "framing", tuple(_FRAMINGS))
     yield from each("first frame", "first_frame", (0, 1, -1, 2, -2, 3, -3))
     yield from each("sample offset", "sample_offset", (0, 1, -1, p.shift // 2, -(p.shift // 2)))
-    yield from each("sample scale", "scale", (1.0, 32768.0, 32767.0))
+    scales = (1.0, 32768.0, 32767.0, *_gain(p, theirs, material))
+    yield from each("sample scale", "scale", scales)
     usual = (1.0, 0.1) if p.scale > 100 else (1e-5, 1 / 32768)  # Kaldi's, and NeMo's
     yield from each("dither", "dither", (0.0,) if p.dither else usual)
     yield from each("DC removal", "remove_dc", (True, False))
     for value in (0.97, 0.0, 0.95, 0.9, 0.98):
         yield from one("pre-emphasis", preemphasis=value)
-    other = "signal" if p.preemphasis_of == "frame" else "frame"
-    if p.preemphasis:
-        yield from one("pre-emphasis", preemphasis_of=other)
-    yield from one("pre-emphasis", preemphasis=0.97, preemphasis_of=other)
+    for of in _EMPHASISED:
+        if p.preemphasis:
+            yield from one("pre-emphasis", preemphasis_of=of)
+        yield from one("pre-emphasis", preemphasis=0.97, preemphasis_of=of)
     yield from each("window", "window", (*_WINDOWS, "rectangular"))
     yield from each("power or magnitude", "power", (2, 1))
     for scale in ("kaldi", "htk", "slaney"):
@@ -289,12 +300,28 @@ def _hops(p: FrontEnd, theirs: np.ndarray, material: Material) -> list[int]:
     return [hop for hop in [*usual, *near] if max(0.5 * low, 1) <= hop <= 2 * high]
 
 
+def _gain(p: FrontEnd, theirs: np.ndarray, material: Material) -> Iterator[float]:
+    """The scale at which features are as loud as theirs."""
+    base = _BASES.get(p.log)
+    if base is None or p.normalise != "none" or p.statistics != "none":
+        return
+    try:
+        ours = material.features(p)
+    except ImpossibleError:
+        return
+    count = min(len(ours), len(theirs))
+    if ours.shape[1] == theirs.shape[1] and count:
+        louder = float(np.median(theirs[:count] - ours[:count])) * math.log(base) / p.power
+        if 1e-3 < abs(louder) < 30:
+            yield float(f"{p.scale * math.exp(louder):.4g}")
+
+
 def _least(p: FrontEnd, theirs: np.ndarray) -> Iterator[float]:
     """The floor, where theirs have a least value that stands in them again and again."""
     least = float(theirs.min())
     if p.normalise != "none" or p.statistics != "none" or (theirs == least).sum() < _AGAIN:
         return
-    base = {"ln": math.e, "log10": 10.0, "db": 10**0.1}.get(p.log)
+    base = _BASES.get(p.log)
     if base is not None and abs(least * math.log(base)) < 50:
         yield float(f"{base**least:.6g}")
 

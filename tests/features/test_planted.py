@@ -14,6 +14,7 @@ from exporter.features.programs import features_of
 from exporter.features.resamplers import resampled
 from exporter.features.residual import ROUNDING
 from exporter.features.search import Search
+from exporter.features.space import PRESETS
 from tests.support.planted_features import PLANTED, RATE, SCALE, SHIFT, Planted, kaldi, stacked
 
 START = FrontEnd(window="hamming")
@@ -50,6 +51,50 @@ def test_several_differences_are_named_together(waveform):
     theirs = kaldi(waveform, scale=1.0, snip_edges=False, window_type="povey", high_freq=-400)
     found = named(theirs, Material({"none": waveform}))
     assert found == ["edges and padding", "sample scale", "window", "high frequency"]
+
+
+LIBROSA = replace(PRESETS["librosa"], log="ln")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "gain", "options"),
+    [
+        ([], 1.0, {}),
+        (["sample scale"], 0.5, {}),
+        (["mel scale"], 1.0, {"htk": True}),
+        (["mel filter area"], 1.0, {"norm": None}),
+        (["edges and padding"], 1.0, {"pad_mode": "reflect"}),
+        (["edges and padding"], 1.0, {"center": False}),
+        (["power or magnitude"], 1.0, {"power": 1.0}),
+        (["frame length"], 1.0, {"win_length": 320}),
+        (["hop", "frame length"], 1.0, {"hop_length": 144, "win_length": 368}),
+        (["high frequency"], 1.0, {"fmax": 7000}),
+    ],
+    ids=str,
+)
+def test_what_librosa_does_otherwise_is_named(waveform, parameters, gain, options):
+    librosa = pytest.importorskip("librosa")
+    given = {"n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 80, **options}
+    made = librosa.feature.melspectrogram(y=waveform * np.float32(gain), sr=RATE, **given).T
+    theirs = np.log(np.maximum(made, 1e-10))
+    assert sorted(named(theirs, Material({"none": waveform}), LIBROSA)) == sorted(parameters)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "changed"),
+    [
+        ("low frame rate", {"stride": 5}),
+        ("sample scale", {"scale": 1.0}),
+        ("window", {"window_type": "povey"}),
+        ("dither", {"dither": 1.0}),
+    ],
+)
+def test_a_difference_in_front_of_stacked_frames_is_named(waveform, parameter, changed):
+    material = Material({"none": waveform}, {"the pipeline's": (SHIFT, SCALE)})
+    start = replace(START, stack=7, stride=6, statistics="the pipeline's")
+    stride = changed.pop("stride", 6)
+    theirs = (stacked(kaldi(waveform, **changed), 7, stride) + SHIFT) * SCALE
+    assert named(theirs, material, start) == [parameter]
 
 
 def test_dither_does_not_hide_a_window(waveform):
