@@ -19,6 +19,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -45,6 +46,14 @@ class Row:
     joined: float | None = None
     answers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @classmethod
+    def read(cls, line: str) -> Row:
+        """A row of the page."""
+        model, tool, share, *answers, seconds = (cell.strip() for cell in line.split("|")[1:-1])
+        joined = None if share == "-" else float(share.split()[0]) / 100
+        held = {f: said for f, said in zip(foreign.FAULTS, answers, strict=True) if said != "-"}
+        return cls(model, tool, joined, held, float(seconds))
 
     def line(self) -> str:
         share = "-" if self.joined is None else f"{100 * self.joined:.0f} %"
@@ -75,7 +84,9 @@ def judged(name: str, tool_name: str, source: foreign.Source) -> Row | None:
         except LookupError:
             row.answers[fault] = "no place"
             continue
-        report = compare(truth, faulty, CompareOptions(case=case, precision=tool.precision))
+        # The files are known to run: none is tried in a process of its own first.
+        with patch("exporter.flows.compare.try_file"):
+            report = compare(truth, faulty, CompareOptions(case=case, precision=tool.precision))
         if fault == "healthy":
             lost = len(report.ambiguous) + len(report.alone)
             row.joined = 1 - lost / report.candidates
@@ -104,6 +115,22 @@ def summary(rows: list[Row]) -> str:
     )
 
 
+def write(rows: list[Row]) -> None:
+    """Put the rows into the page, in place of those of the same model and tool."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(MARK[0])
+    held, _, after = rest.partition(MARK[1])
+    known = {}
+    for line in held.splitlines():
+        if any(line.startswith(f"| {model} |") for model in MODELS):
+            row = Row.read(line)
+            known[row.model, row.tool] = row
+    known |= {(row.model, row.tool): row for row in rows}
+    order = [known[m, t] for m in MODELS for t in foreign.TOOLS if (m, t) in known]
+    table = "\n".join([HEAD, *(row.line() for row in order), "", summary(order)])
+    PAGE.write_text(f"{before}{MARK[0]}\n{table}\n{MARK[1]}{after}", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=MODELS)
@@ -123,11 +150,7 @@ def main() -> int:
                     print(row.line(), flush=True)
     print(f"\n{summary(rows)}")
     if options.write:
-        text = PAGE.read_text(encoding="utf-8")
-        before, _, rest = text.partition(MARK[0])
-        table = "\n".join([HEAD, *(row.line() for row in rows), "", summary(rows)])
-        after = rest.partition(MARK[1])[2]
-        PAGE.write_text(f"{before}{MARK[0]}\n{table}\n{MARK[1]}{after}", encoding="utf-8")
+        write(rows)
     said = [said for row in rows for said in row.answers.values()]
     return int(any(text == "PASSES" or text.startswith("FAILS") for text in said))
 

@@ -257,6 +257,8 @@ def _run(path: Path, deployment: Deployment, cases: list, folder: Path) -> None:
     session = FileRun(path, deployment)
     plain = FileRun(path, replace(deployment, level="disable"))
     graph = open_graph(path)
+    kept: dict = {}
+    weights: dict = {}
     for name, calls in cases:
         _say(f"ran the case '{name}' ({deployment.label()})")
         for file, names in calls:
@@ -266,20 +268,27 @@ def _run(path: Path, deployment: Deployment, cases: list, folder: Path) -> None:
             # Layers are compared in windows of the file, where less is fused.
             plain.run(inputs)
             _say(f"ran pieces of it on the case '{name}' ({deployment.label()})")
-            _run_pieces(graph, inputs, replace(deployment, level="disable"))
+            _run_pieces(graph, inputs, replace(deployment, level="disable"), kept, weights)
 
 
-def _run_pieces(graph: GraphIndex, inputs: Arrays, deployment: Deployment) -> None:
+def _run_pieces(
+    graph: GraphIndex, inputs: Arrays, deployment: Deployment, kept: dict, weights: dict
+) -> None:
     """Every node in a graph of its own, or a few together: a piece may end as the whole does not.
 
     What onnxruntime refuses of it is no finding here.
+
+    Args:
+        kept, weights: sessions and their weights, for the next case.
     """
     from exporter.execution.onnx_windows import OnnxWindows
 
     names = [name for node in graph.nodes for name in node.output if name]
     size = -(-len(names) // _MOST_PIECES) or 1
     pieces = [names[at : at + size] for at in range(0, len(names), size)]
-    windows = OnnxWindows(graph, inputs, deployment, taps=frozenset(names), forced=frozenset())
+    windows = OnnxWindows(
+        graph, inputs, deployment, taps=frozenset(names), sessions=kept, weights=weights
+    )
     for number, piece in enumerate(pieces, 1):
         windows.advance(piece, last=number == len(pieces))
 

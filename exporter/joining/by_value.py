@@ -68,11 +68,12 @@ class Joiner:
                 yield name, held, arrays
 
     def counts(self, name: str) -> bool:
-        """Whether a value of B is a floating one that depends on what goes in."""
+        """Whether a value of B is a floating one that depends on what goes in, and is read."""
         arrays = self.values_b.get(name)
         return (
             name in self.b.variable
             and name not in self.hidden
+            and (name in self.b.graph.consumers or name in self.b.graph.outputs)
             and self.digests_b.root(name) not in self.b.graph.inputs
             and arrays is not None
             and arrays[0].dtype.kind not in "biuOSU"

@@ -21,7 +21,8 @@ def two_files_headline(
     if decision.status is Status.PASS:
         graph = "same graph" if same_graph else "other graph"
         shown = len({row.name for row in outputs})
-        return f"same function, {graph}: {len(values)} values and {shown} outputs agree"
+        outs = "1 output" if shown == 1 else f"{shown} outputs"
+        return f"same function, {graph}: {len(values)} values and {outs} agree"
     if first is None:
         bad = next((row for row in outputs if row.verdict != Status.PASS.value), None)
         where = f" at output '{bad.name}' ({bad.deployment})" if bad else ""

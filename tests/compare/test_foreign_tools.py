@@ -1,0 +1,39 @@
+"""A part of scripts/foreign_table.py: an LSTM's file by some tools, healthy and with faults."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts import foreign_table
+from tests.support import foreign_tools as foreign
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> foreign.Source:
+    return foreign.recurrent(tmp_path_factory.mktemp("foreign") / "LSTM")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["legacy exporter", "onnxruntime all", "quantize_dynamic"])
+def test_verdict_and_layer_are_right(source: foreign.Source, tool: str):
+    row = foreign_table.judged("LSTM", tool, source)
+    assert row is not None
+    assert row.answers == {"healthy": "passes", **dict.fromkeys(foreign.FAULTS[1:], "found")}
+    assert row.joined is not None and row.joined >= 0.8
+
+
+def test_a_fault_that_passes_would_be_seen():
+    row = foreign_table.Row("LSTM", "renamed", 0.9, {"healthy": "passes", "weight": "PASSES"}, 3)
+    assert "0 of 1 planted faults fail" in foreign_table.summary([row])
+    assert foreign_table.Row.read(row.line()) == row
+
+
+def test_the_page_holds_what_is_claimed():
+    lines = [line for line in foreign_table.PAGE.read_text("utf-8").splitlines() if " % | " in line]
+    rows = [foreign_table.Row.read(line) for line in lines]
+    assert len({row.tool for row in rows}) >= 14
+    for row in rows:
+        assert row.answers["healthy"] == "passes", row
+        assert row.joined is not None and row.joined >= 0.8, row
+        assert "PASSES" not in row.answers.values(), row
+    assert foreign_table.summary(rows) in foreign_table.PAGE.read_text("utf-8")
