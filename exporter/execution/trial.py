@@ -272,7 +272,11 @@ def _run(path: Path, deployment: Deployment, cases: list, folder: Path) -> None:
 
 
 def _run_pieces(
-    graph: GraphIndex, inputs: Arrays, deployment: Deployment, kept: dict, weights: dict
+    graph: GraphIndex,
+    inputs: Arrays,
+    deployment: Deployment,
+    kept: dict | None = None,
+    weights: dict | None = None,
 ) -> None:
     """Every node in a graph of its own, or a few together: a piece may end as the whole does not.
 

@@ -33,7 +33,9 @@ def test_the_page_holds_what_is_claimed():
     rows = [foreign_table.Row.read(line) for line in lines]
     assert len({row.tool for row in rows}) >= 14
     for row in rows:
-        assert row.answers["healthy"] == "passes", row
+        # One limit is too coarse to show anything: eight bits through a small LSTM to its output.
+        coarse = (row.model, row.tool) == ("LSTM", "quantize_static, QDQ")
+        assert row.answers["healthy"] == ("ambiguous" if coarse else "passes"), row
         assert row.joined is not None and row.joined >= 0.8, row
         assert "PASSES" not in row.answers.values(), row
     assert foreign_table.summary(rows) in foreign_table.PAGE.read_text("utf-8")
