@@ -275,11 +275,8 @@ class Turns:
             if not _alike(before, after):
                 break
         else:
-            return _scanned(over, turn, first, outputs, begin=0)
-        # The first turn makes another shape, or something of nothing: it is written out.
-        state, rest = _scanned(over, turn, then, outputs, begin=1)
-        joined = [torch.cat([a.unsqueeze(0), b]) for a, b in zip(given, rest, strict=True)]
-        return state, joined
+            return _scanned(over, turn, first, outputs, torch.arange(over.count))
+        return _behind_the_first(over, turn, list(then), list(given))
 
     @staticmethod
     def joined(items: Any, values: Tensor) -> Any:
@@ -321,8 +318,30 @@ def _one_by_one(
     return state, [torch.stack(column) for column in given]
 
 
+def _behind_the_first(
+    over: Over, turn: Callable[..., Any], then: list[Tensor], given: list[Tensor]
+) -> tuple[list[Any], list[Any]]:
+    """All turns where the first makes another shape, or something of nothing: it is written out.
+
+    onnxruntime takes no Scan without a step, so that one turn too many runs where there is one
+    alone, and is left out of what comes out.
+    """
+    count, kept = over.count, len(then)
+
+    def all_given(item: Any, *state: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        handed, found = turn(item, *state)
+        return handed, [*handed, *found]
+
+    steps = torch.arange(1, torch.sym_max(count, 2)).clamp(max=count - 1)
+    _, rest = _scanned(over, all_given, then, kept + len(given), steps)
+    whole = [
+        torch.cat([a.unsqueeze(0), b])[:count] for a, b in zip([*then, *given], rest, strict=True)
+    ]
+    return [each[-1] for each in whole[:kept]], whole[kept:]
+
+
 def _scanned(
-    over: Over, turn: Callable[..., Any], first: Sequence[Any], outputs: int, *, begin: int
+    over: Over, turn: Callable[..., Any], first: Sequence[Any], outputs: int, steps: Tensor
 ) -> tuple[list[Any], list[Any]]:
     none = not first
 
@@ -334,7 +353,7 @@ def _scanned(
 
     state = [torch.zeros(1)] if none else [each.contiguous() for each in first]
     with _without_modes(), _read_anew():
-        last, given = scan(step, state, torch.arange(begin, over.count))
+        last, given = scan(step, state, steps)
     return [] if none else list(last), list(given)[:outputs]
 
 

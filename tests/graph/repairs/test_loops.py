@@ -85,7 +85,7 @@ LOOPS = {
         "return torch.stack(ys, 1) + torch.stack(zs, 1) + z.unsqueeze(1)",
     ),
 }
-CASES = ([9, 2, 5, 1], [30], [3, 17])
+CASES = ([9, 2, 5, 1], [30], [3, 17], [1, 1])
 
 
 QUICK = ("range over frames", "unbind", "begins with nothing", "written to its place")
