@@ -32,6 +32,7 @@ _RATES = re.compile(r"^(sr|fs|rate|sampl\w*_?rate\w*)$", re.I)
 _LENGTHS = re.compile(r"len(gth)?s?($|_)", re.I)
 _MOST_STEP = 2_048
 _MOST_ELEMENTS = 1 << 24
+_LARGE_ROW = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,11 +134,13 @@ class Probe:
         )
 
     def _few(self) -> set[str]:
-        """Axes that may be rows: the first of several that vary."""
+        """Axes that may be rows: the first of several that vary, or of what is large already."""
         found = {BATCH}
         for item in self.inputs:
             varying = [size for size in item.shape if isinstance(size, str)]
-            if len(varying) > 1 and item.name not in self.states and item.shape[0] == varying[0]:
+            large = math.prod(s for s in item.shape if isinstance(s, int)) > _LARGE_ROW
+            first = bool(varying) and item.shape[0] == varying[0] and item.name not in self.states
+            if first and (len(varying) > 1 or large):
                 found.add(varying[0])
         return found & {size for item in self.inputs for size in item.shape if size == str(size)}
 
