@@ -57,3 +57,12 @@ def test_a_planted_fault_is_found_in_its_layer(folder: Path, fault: tools.Fault)
     assert report.exit_code == 1
     assert FAULTS[fault] in report.culprits[0].layer
     assert compared(report) > 50
+
+
+def test_a_lowered_file_without_names_is_compared_inside(folder: Path):
+    source = folder / "legacy.onnx"
+    lowered.to_dynamic(source, folder / "dynamic.onnx")
+    report = lowered.judged(folder, tools.renamed(folder / "dynamic.onnx"), "int8_weights")
+    assert report.exit_code == 0, report.headline
+    assert share(report) >= 0.8
+    assert compared(report) > 50
