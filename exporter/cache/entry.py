@@ -156,8 +156,9 @@ def read_entry(folder: Path) -> Entry:
         held = unsealed(text)
         if held["format"] != FORMAT:
             raise DamagedEntryError(f"its manifest has format {held['format']}, not {FORMAT}")
-        files = {name: CachedFile(**file) for name, file in held["files"].items()}
-        entry = Entry(folder=folder, **{name: held[name] for name in _SAVED} | {"files": files})
+        fields: dict[str, Any] = {name: held[name] for name in _SAVED}
+        fields["files"] = {name: CachedFile(**file) for name, file in fields["files"].items()}
+        entry = Entry(folder=folder, **fields)
     except (KeyError, TypeError, AttributeError) as error:
         raise DamagedEntryError(f"its manifest lacks {error}") from error
     except DamagedEntryError as error:

@@ -128,7 +128,7 @@ def _around_failures(rows: list[Row]) -> list[Row]:
 
 
 def _matrix(found: Diagnosis) -> Table | None:
-    columns = dict.fromkeys(("variation", "each op", "as one"), _LONG)
+    columns: dict[str, int] = dict.fromkeys(("variation", "each op", "as one"), _LONG)
     rows = []
     for v in found.matrix:
         both = ((outcome(o), "red" if o.agrees is False else "") for o in (v.separate, v.together))

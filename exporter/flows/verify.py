@@ -77,7 +77,7 @@ def _verified(
     folder = ready.folder / "verify"
     folder.mkdir(parents=True, exist_ok=True)
     clear_reports(folder)
-    finished = {"finished_run": (ready.folder / "report.json").is_file()}
+    finished: dict[str, Any] = {"finished_run": (ready.folder / "report.json").is_file()}
     cases = load_cases(pipeline, wrapped.inputs, ready.cases)
     certified = _certificate_note(onnx)
     if problems := interface_problems(given, wrapped):
@@ -89,8 +89,8 @@ def _verified(
                 ready, artifact, given, wrapped, cases, progress, changed_on_purpose
             )
         except StageError as error:
-            ends = {"links": [TO_GIVEN], "guilty": TO_GIVEN, "timings": progress.timings}
-            report = stopped_report(ready, error, folder=folder, **ends, **finished)
+            finished |= {"links": [TO_GIVEN], "guilty": TO_GIVEN, "timings": progress.timings}
+            report = stopped_report(ready, error, folder=folder, **finished)
             write_reports(report, folder)
             return report
     report = judged_report(

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class Pass:
     scale: float | None
     rms_scale: float | None
     compared: int
-    counts: Mapping[str, int]
+    counts: Mapping[str, Any]
     same_bits: bool | None
 
 

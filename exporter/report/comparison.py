@@ -52,9 +52,11 @@ class VerdictRecord(Record):
 
     verdict: str
     who: str | None = None
-    ratio: float | None = Field(None, description="ONNX's distance to float64 over PyTorch's")
-    limit: float | None = Field(None, description="largest absolute error allowed")
-    strain: float | None = Field(None, description="error over limit; above 1 fails")
+    ratio: float | None = Field(
+        default=None, description="ONNX's distance to float64 over PyTorch's"
+    )
+    limit: float | None = Field(default=None, description="largest absolute error allowed")
+    strain: float | None = Field(default=None, description="error over limit; above 1 fails")
     reason: str = ""
     weak: bool = Field(default=False, description="the limit is too coarse to fail anything here")
     override: str | None = Field(default=None, description="pattern of what set the limit")
@@ -220,8 +222,8 @@ class WayRecord(Record):
     way: str
     label: str
     passes: bool | None = Field(description="on the cases that failed; null: it did not run")
-    strain: float | None = Field(None, description="largest error over limit")
-    changed: list[str] = Field([], description="discrete outputs that differ, 'case: name'")
+    strain: float | None = Field(default=None, description="largest error over limit")
+    changed: list[str] = Field(default=[], description="discrete outputs that differ, 'case: name'")
     stopped: str = ""
 
 

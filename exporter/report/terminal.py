@@ -202,7 +202,7 @@ def _culprits(report: Report, most: int) -> Table | None:
 
 
 def _structure(report: Report, most: int) -> Table | None:
-    columns = dict.fromkeys(("what", "node", "name", "exported", "in the file"), 60)
+    columns: dict[str, int] = dict.fromkeys(("what", "node", "name", "exported", "in the file"), 60)
     rows = [
         (held.kind, held.node, held.name, held.expected, held.actual) for held in report.structure
     ]

@@ -55,7 +55,7 @@ class OnnxSide:
         if self.drawing:
             plain = dataclasses.replace(self._target.onnx.deployment, level="disable")
             runs = [self.run(inputs, plain) for _ in range(2)]
-            yield "two runs without graph optimisation", *runs
+            yield "two runs without graph optimisation", runs[0], runs[1]
 
     def threads(self, inputs: Arrays) -> Pairs:
         """The first number of threads with each of the others.
@@ -69,7 +69,7 @@ class OnnxSide:
             more[-1] = own
         for other in more:
             runs = [self.recall(inputs, deployment) for deployment in (one, other)]
-            yield f"{one.threads} and {other.threads or 'default'} threads", *runs
+            yield f"{one.threads} and {other.threads or 'default'} threads", runs[0], runs[1]
 
     def first_moved(self, inputs: Arrays) -> Location | None:
         """The first value that is another one the second time."""
