@@ -63,7 +63,10 @@ def write_runner(
             for name, number in ((spec.name, chosen.get(spec.name)),)
             if number is not None
         )
-        words = {spec.name: dict(map(reversed, spec.choices.items())) for spec in inputs[1:]}
+        words = {
+            spec.name: {number: word for word, number in spec.choices.items()}
+            for spec in inputs[1:]
+        }
         said = "".join(f", {name} {words[name].get(n, n)}" for name, n in chosen.items())
         text = _SPEECH.format(rate=sample_rate_hz, prompts=prompts, case=default.name, said=said)
         write_text(folder / "run_model.py", text)

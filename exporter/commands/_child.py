@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -103,7 +103,7 @@ def _watched(arguments: Sequence[str], paths: Sequence[Path]) -> int:
 
 
 @contextlib.contextmanager
-def _streams() -> Iterator[tuple[dict[str, int | None], object]]:
+def _streams() -> Iterator[tuple[dict[str, int | None], Callable[[subprocess.Popen[str]], None]]]:
     """The child's streams: this process's own, or pipes whose text is written into what stands in
     their place (a test's, a notebook's)."""
     theirs = {"stdout": sys.stdout, "stderr": sys.stderr}

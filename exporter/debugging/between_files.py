@@ -98,7 +98,7 @@ def write_between(
             np.savez(stream, *piece.inputs.values())
         plan[side] = {"output": piece.name, "inputs": list(piece.inputs)}
     with replacing(folder / "case.npz") as part, part.open("wb") as stream:
-        np.savez(stream, **{f"arr_{at}": value for at, value in enumerate(case.values())})
+        np.savez(stream, *case.values())
     plan |= {"case": list(case), "limit": _limit(row, *pieces)}
     source = Path(repro_files.__file__).read_text(encoding="utf-8")
     head = "PLAN: dict[str, Any] = "

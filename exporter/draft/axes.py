@@ -212,7 +212,9 @@ def _of_group(mover: Mover, places: Sequence[Place]) -> list[tuple[tuple[Place, 
     """The axes of places that have one size in the example."""
     together = mover.step(places)
     alone = {place: (together if len(places) == 1 else mover.step([place])) for place in places}
-    found = [((place,), step) for place, step in alone.items() if step]
+    found: list[tuple[tuple[Place, ...], int]] = [
+        ((place,), step) for place, step in alone.items() if step
+    ]
     tied = [place for place in places if not alone[place]]
     if len(tied) > 1:
         step = together if len(tied) == len(places) else mover.step(tied)

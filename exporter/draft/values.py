@@ -221,7 +221,8 @@ def save_values(values: Mapping[str, Tensor], path: Path) -> dict[str, dict[str,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, part.open("wb") as stream:
-        np.savez(stream, **{f"value_{n}": array for n, array in enumerate(arrays.values())})
+        named = {f"value_{n}": array for n, array in enumerate(arrays.values())}
+        np.savez(stream, allow_pickle=False, **named)
     return {
         name: {"file": str(path.resolve()), "key": f"value_{n}"} for n, name in enumerate(arrays)
     }

@@ -49,7 +49,8 @@ class Support:
 def kernels_of(provider: str) -> tuple[Kernel, ...] | str:
     """The kernels of a provider; a string says why they are not known."""
     try:
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
+        # A compiled module without stubs.
+        from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[attr-defined]
     except ImportError as error:
         return f"onnxruntime is not there: {error}"
     listed = getattr(state, "get_registered_ep_kernel_defs", None)
@@ -100,8 +101,10 @@ def support_of(model: onnx.ModelProto, kernels: tuple[Kernel, ...] | str, provid
         able = _of_version(by_op.get((node.op_type, domain), []), node.op_type, domain, opsets)
         schema = _schema(node.op_type, domain, opsets.get(domain, 1))
         if not able:
+            # onnx's stubs lack these two.
             if schema is not None and (
-                schema.has_function or schema.has_context_dependent_function
+                schema.has_function  # type: ignore[attr-defined]
+                or schema.has_context_dependent_function  # type: ignore[attr-defined]
             ):
                 written.add(node.op_type)
             else:

@@ -82,7 +82,7 @@ def debug_files(
 
 def _save(path: Path, inputs: Mapping[str, np.ndarray]) -> None:
     with replacing(path) as part, part.open("wb") as stream:
-        np.savez(stream, **{name: np.asarray(value) for name, value in inputs.items()})
+        np.savez(stream, allow_pickle=False, **inputs)
 
 
 def _chosen(report: TwoFiles, value: str | None) -> ValueRow | None:

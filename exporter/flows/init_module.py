@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from exporter.cases.load import load_cases
 from exporter.config.pipeline import Pipeline, bind
-from exporter.config.yaml_tree import Place
+from exporter.config.yaml_tree import Keys, Place
 from exporter.contracts import ContractResult, run_contracts
 from exporter.contracts.make_target import target_from_wrapped
 from exporter.contracts.onnx_side import OnnxSide
@@ -188,7 +188,7 @@ def _contracts(
 ) -> tuple[dict[str, tuple[Mapping[str, Any] | None, str]], dict[str, str]]:
     """Contracts that PyTorch's side keeps, with options and the reason; those that it does not."""
     file = str(content["name"])
-    place = {("model", "factory"): Place(file=file, line=1)}
+    place: dict[Keys, Place] = {("model", "factory"): Place(file=file, line=1)}
     pipeline = bind(
         Pipeline.model_validate(content), file=file, places=place, folders={file: folder}
     ).with_trust()

@@ -124,7 +124,7 @@ def _matmul_to_float(w: Writer, _: int, node: onnx.NodeProto) -> bool:
 
 
 def _dynamic_matmul(w: Writer, _: int, node: onnx.NodeProto) -> bool:
-    ours, *_ = w.on_its_own_grid(node.input[0])
+    ours = w.on_its_own_grid(node.input[0])[0]
     theirs = w.real(node.input[1], node.input[2], _read(node, 3), -1)
     return _with_bias(w, node, w.add("MatMul", ours, theirs), _read(node, 4))
 
@@ -228,7 +228,7 @@ def _q_single(op: str) -> Callable[[Writer, onnx.NodeProto], tuple[str, str, str
 
 def _q_concat(w: Writer, node: onnx.NodeProto) -> tuple[str, str, str]:
     i = node.input
-    reads = [w.real(*i[at : at + 3]) for at in range(2, len(i), 3)]
+    reads = [w.real(i[at], i[at + 1], i[at + 2]) for at in range(2, len(i), 3)]
     return w.add("Concat", *reads, **_attributes(node)), i[0], i[1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -71,7 +72,7 @@ class Writer:
         self._count += 1
         return f"{name}#{self._count}"
 
-    def add(self, op: str, *reads: str, out: str = "", **attributes: object) -> str:
+    def add(self, op: str, *reads: str, out: str = "", **attributes: Any) -> str:
         """A node with one result."""
         name = out or self.new(next(filter(None, reads), op))
         self.nodes.append(helper.make_node(op, list(reads), [name], **attributes))

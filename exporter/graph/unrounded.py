@@ -28,7 +28,7 @@ from exporter.graph.real_nodes import REAL
 from exporter.graph.real_writer import CODED_MOVES, Code, Writer
 from exporter.graph.value_types import value_types
 
-_NARROW = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}
+_NARROW: Mapping[int, float] = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,10 +91,12 @@ def _moved(kind: str, before: Verdicts, after: Verdicts) -> Iterator[Change]:
         was, now = before.get(name), after.get(name)
         if (was and was[0]) == (now and now[0]):
             continue
-        # What nobody looks at any more does not hold, as what was not run does not.
-        lost = was is not None and holds(was[0], required=was[1]) and now is None
-        bad = now is not None and not holds(now[0], required=now[1])
-        worse = lost or (bad and (was is None or severity(now[0]) > severity(was[0])))
+        if now is None:
+            # What nobody looks at any more does not hold, as what was not run does not.
+            worse = was is not None and holds(was[0], required=was[1])
+        else:
+            bad = not holds(now[0], required=now[1])
+            worse = bad and (was is None or severity(now[0]) > severity(was[0]))
         yield Change(
             kind=kind,
             name=name,

@@ -57,8 +57,8 @@ def check_onnx(target: Target, settings: Settings, part: Part | None) -> Contrac
             said.details["as_built"] = bad or "type-checks"
             if bad:
                 return _failed(said, "as_built", bad, _node_place(target, bad))
-    for precision in wanted if part is not None else ():
-        result = _at(target, settings, part, precision, problem, said)
+    for precision in wanted:
+        result = None if part is None else _at(target, settings, part, precision, problem, said)
         if result is not None:
             return result
     if problem is not None and not said.details:

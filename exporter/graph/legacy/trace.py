@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.jit import _trace
 from torch.overrides import TorchFunctionMode
 
 from exporter.graph.guards import Guard
@@ -84,10 +85,10 @@ def trace(module: nn.Module, example: Sequence[torch.Tensor], names: Sequence[st
     Raises:
         Exception: whatever the model or torch's tracer raises.
     """
-    weights = dict(torch.jit._unique_state_dict(module))
+    weights = dict(_trace._unique_state_dict(module))
     watch = _Watch(names)
     with torch.no_grad(), _scopes(module), watch:
-        graph, outputs, _ = torch.jit._get_trace_graph(
+        graph, outputs, _ = _trace._get_trace_graph(
             module, tuple(example), strict=False, _force_outplace=False, _return_inputs_states=True
         )
     torch._C._jit_pass_inline(graph)
@@ -116,8 +117,8 @@ def place_of_node(node: Any) -> str:
 @contextlib.contextmanager
 def _scopes(module: nn.Module) -> Iterator[None]:
     """Let nodes say which module they are of. The exporter names ONNX nodes by what stands last."""
-    saved = torch.jit._trace._trace_module_map
-    torch.jit._trace._trace_module_map = {
+    saved = _trace._trace_module_map
+    _trace._trace_module_map = {
         part: torch._C._jit_onnx_create_full_scope_name(
             f"{path}{_BREAK}{torch.typename(type(part))}", _short(path)
         )
@@ -126,7 +127,7 @@ def _scopes(module: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.jit._trace._trace_module_map = saved
+        _trace._trace_module_map = saved
 
 
 def _short(path: str) -> str:
@@ -152,7 +153,7 @@ class _Watch(TorchFunctionMode):
         return found
 
     def _note(self, name: str, tensor: torch.Tensor, found: Any) -> None:
-        value = torch._C._get_value_trace(tensor)
+        value = torch._C._get_value_trace(tensor)  # type: ignore[attr-defined] # not in the stubs
         if value is None:
             return
         place = next(

@@ -203,8 +203,13 @@ def _index(node: ast.expr) -> ast.expr:
     if not isinstance(node, ast.Slice):
         return node
     low, high = node.lower, node.upper
-    adds = isinstance(high, ast.BinOp) and isinstance(high.op, ast.Add) and node.step is None
-    if low is not None and adds and ast.dump(high.left) == ast.dump(low):
+    if (
+        low is not None
+        and node.step is None
+        and isinstance(high, ast.BinOp)
+        and isinstance(high.op, ast.Add)
+        and ast.dump(high.left) == ast.dump(low)
+    ):
         return _call("Span", low, high.right)
     parts = [each or ast.Constant(None) for each in (low, high, node.step)]
     return ast.Call(ast.Name("slice", ast.Load()), parts, [])

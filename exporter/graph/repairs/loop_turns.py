@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch._higher_order_ops.scan
+import torch._higher_order_ops.utils
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
 from torch.fx.experimental.symbolic_shapes import statically_known_true
@@ -275,7 +277,9 @@ class Turns:
             if not _alike(before, after):
                 break
         else:
-            return _scanned(over, turn, first, outputs, torch.arange(over.count))
+            # The stub of arange knows no SymInt.
+            places = torch.arange(over.count)  # type: ignore[call-overload]
+            return _scanned(over, turn, first, outputs, places)
         return _behind_the_first(over, turn, list(then), list(given))
 
     @staticmethod
