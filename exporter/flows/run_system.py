@@ -256,6 +256,7 @@ def _not_checked(reports: Mapping[str, Report], manifest: Path | None) -> list[s
     if manifest is not None:
         lines.append(
             "manifest: the eager modules and float64, where both sides say the same tokens; the"
-            " captured programs were held against ONNX"
+            " captured programs' tokens were held against ONNX's, numbers beside them were not"
+            " measured"
         )
     return list(dict.fromkeys(lines))

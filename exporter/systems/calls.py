@@ -228,16 +228,26 @@ def _judged_as_a_case(
 
 
 def judged_arrays(
-    truth: Arrays, reference: Arrays, actual: Arrays, policy: Policy, empty: Collection[str]
+    truth: Arrays,
+    reference: Arrays,
+    actual: Arrays,
+    graphs: Mapping[str, OpenedGraph],
+    empty: Collection[str],
 ) -> dict[str, Verdict]:
-    """Verdicts on what comes out of a whole drive; every side ran on its own values."""
+    """Verdicts on what comes out of a whole drive; every side ran on its own values.
+
+    Args:
+        truth, reference, actual: by ``graph.output``. graphs: each output is judged as its own
+            graph says.
+    """
     found = {}
     for name, value in reference.items():
         measured = measure(
             name, truth=truth.get(name), reference=value, actual=actual.get(name), role="output"
         )
-        declared = bool({name, name.partition(".")[2]} & set(empty))
-        found[name] = _judged(measured, policy, declared)
+        graph, _, port = name.partition(".")
+        declared = bool({name, port} & set(empty))
+        found[name] = _judged(measured, graphs[graph].policy, declared)
     return found
 
 

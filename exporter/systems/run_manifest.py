@@ -24,10 +24,17 @@ from exporter.core.errors import UserInputError
 from exporter.core.reading import first_problem
 from exporter.core.tensors import Arrays, Case
 from exporter.metrics.text import token_errors, word_errors
-from exporter.parity.status import Status, is_differing, is_good
+from exporter.parity.status import Status, is_differing, is_failing, is_good, severity, status_of
 from exporter.report.system import ManifestRecord, ResultRecord
 from exporter.systems.case_inputs import TOKENS, system_cases
-from exporter.systems.judge_case import Bench, judge_case, quick_case, read_tokens
+from exporter.systems.judge_case import (
+    Bench,
+    JudgedCase,
+    judge_case,
+    of_all,
+    quick_case,
+    read_tokens,
+)
 from exporter.systems.manifest_rows import Row, Rows
 from exporter.systems.manifest_summary import summary_of
 
@@ -77,8 +84,7 @@ def _row(bench: Bench, utterance: Utterance) -> Row:
     except UserInputError as error:
         return Row(**told, verdict=Status.NOT_RUN.value, reason=str(error))
     told["seconds"] = seconds
-    quick = quick_case(bench, case)
-    tokens = quick[0].tokens if quick is not None and quick[0].tokens == quick[1].tokens else None
+    tokens = quick_case(bench, case)
     if tokens and not utterance.empty:
         said = _said(bench, utterance, tokens, tokens)
         reason = f"all {len(tokens)} tokens equal"
@@ -87,11 +93,8 @@ def _row(bench: Bench, utterance: Utterance) -> Row:
         judged = judge_case(bench, case)
     except UserInputError as error:  # the user's module cannot take this one; others it can
         return Row(**told, verdict=Status.NOT_RUN.value, reason=str(error))
-    result = judged.results[0]
-    bad = [held for held in judged.calls if not is_good(held.verdict.verdict)]
-    verdict, reason = result.verdict.verdict, result.verdict.reason
-    if is_good(verdict) and bad:
-        verdict, reason = bad[0].verdict.verdict, f"graph '{bad[0].graph}': {bad[0].verdict.reason}"
+    status, reason = verdict_of(judged)
+    result = max(judged.results, key=lambda held: severity(held.verdict.verdict))
     said = {}
     if result.tokens is not None and result.onnx_tokens is not None:
         said = _said(bench, utterance, result.tokens, result.onnx_tokens)
@@ -100,13 +103,29 @@ def _row(bench: Bench, utterance: Utterance) -> Row:
         name = bench.system.judge.embeddings.output
         said["embedding"] = _flat(outcomes[0].arrays, name)
         said["onnx_embedding"] = _flat(outcomes[1].arrays, name)
-    graphs = sorted({held.graph for held in bad})
-    differs = _differs_alone(result)
-    return Row(**told, verdict=verdict, reason=reason, graphs=graphs, differs=differs, **said)
+    graphs = sorted({c.graph for c in judged.calls if not is_good(c.verdict.verdict)})
+    told |= {"verdict": status.value, "reason": reason, "graphs": graphs}
+    return Row(**told, differs=differs_alone(judged), **said)
 
 
-def _differs_alone(result: ResultRecord) -> bool:
-    """True where tokens differ and no number that came out is beyond its limit."""
+def verdict_of(judged: JudgedCase) -> tuple[Status, str]:
+    """The worst of all deployments and of all calls of graphs, with its reason."""
+    results = [(status_of(r.verdict.verdict), r.verdict.reason) for r in judged.results]
+    calls = [
+        (status_of(c.verdict.verdict), f"graph '{c.graph}': {c.verdict.reason}")
+        for c in judged.calls
+    ]
+    return of_all([*results, *calls])
+
+
+def differs_alone(judged: JudgedCase) -> bool:
+    """True where tokens are all that fails: no call of a graph, and no number that came out."""
+    failed = [held for held in judged.results if is_failing(held.verdict.verdict)]
+    calls = any(is_failing(held.verdict.verdict) for held in judged.calls)
+    return bool(failed) and not calls and all(map(_tokens_alone, failed))
+
+
+def _tokens_alone(result: ResultRecord) -> bool:
     tokens = result.tokens is not None and result.tokens != result.onnx_tokens
     return tokens and not any(is_differing(held.verdict) for held in result.outputs.values())
 

@@ -1,0 +1,129 @@
+"""What one utterance of a manifest is worth: the worst of its deployments, results and calls."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from exporter.config.load_system import load_system
+from exporter.core.tensors import Case
+from exporter.drivers import Decider, Outcome
+from exporter.parity.status import Status
+from exporter.parity.tolerance import Policy
+from exporter.report.system import CallsRecord, ResultRecord, stated
+from exporter.systems import judge_case
+from exporter.systems.calls import judged_arrays
+from exporter.systems.judge_case import JudgedCase, quick_case, result_of
+from exporter.systems.run_manifest import differs_alone, verdict_of
+from tests.config.test_load_system import written
+
+CASE = Case(name="one", inputs={}, origin="a test")
+SCORES = np.array([[0.5, 2.0]], np.float32)
+IDS = np.array([3, 4])
+
+
+def judged(results: list[Status], calls: list[Status]) -> JudgedCase:
+    return JudgedCase(
+        results=tuple(
+            ResultRecord(
+                case="one",
+                deployment=str(number),
+                verdict=stated(status),
+                tokens=[1, 2],
+                onnx_tokens=[1, 2] if status is Status.PASS else [1, 3],
+            )
+            for number, status in enumerate(results)
+        ),
+        calls=tuple(
+            CallsRecord(
+                case="one", graph="g", output="y", link="l", calls=1, verdict=stated(status)
+            )
+            for status in calls
+        ),
+        counts={"g": 1},
+    )
+
+
+@pytest.mark.parametrize(
+    ("results", "calls", "status"),
+    [
+        ([Status.PASS], [Status.PASS], Status.PASS),
+        ([Status.PASS, Status.FAIL], [Status.PASS], Status.FAIL),
+        ([Status.PASS], [Status.AMBIGUOUS, Status.FAIL], Status.FAIL),
+        ([Status.AMBIGUOUS], [Status.FAIL], Status.FAIL),
+        ([Status.AMBIGUOUS], [Status.PASS], Status.AMBIGUOUS),
+        ([Status.EMPTY_AS_DECLARED], [Status.PASS], Status.EMPTY_AS_DECLARED),
+    ],
+)
+def test_the_worst_of_all_deployments_and_calls_counts(results, calls, status):
+    assert verdict_of(judged(results, calls))[0] is status
+
+
+def test_a_call_that_fails_by_itself_is_no_matter_of_an_error_rate():
+    assert differs_alone(judged([Status.FAIL], [Status.PASS]))
+    assert not differs_alone(judged([Status.FAIL], [Status.FAIL]))
+    assert not differs_alone(judged([Status.PASS], [Status.PASS]))
+
+
+def outcome(**more) -> Outcome:
+    return Outcome(tokens=(1, 2), arrays={"second.y": SCORES, "second.ids": IDS, **more})
+
+
+@pytest.mark.parametrize(
+    ("actuals", "quick"),
+    [
+        ([outcome()], True),
+        ([outcome(), outcome()], True),
+        ([outcome(), Outcome(tokens=(1, 3), arrays=outcome().arrays)], False),
+        ([outcome(**{"second.y": SCORES * np.float32("nan")})], False),
+        ([outcome(**{"second.y": SCORES[:, :1]})], False),
+        ([outcome(**{"second.ids": IDS + 1})], False),
+    ],
+)
+def test_equal_tokens_pass_quickly_where_all_that_comes_out_can_be_right(
+    tmp_path, monkeypatch, actuals, quick
+):
+    monkeypatch.setattr(judge_case, "float32_side", lambda graphs: outcome())
+    monkeypatch.setattr(judge_case, "onnx_side", lambda graphs, session: session)
+    bench = SimpleNamespace(
+        system=load_system(written(tmp_path)),
+        graphs={},
+        sessions={str(number): held for number, held in enumerate(actuals)},
+        drive=lambda side, case, decider: side,
+    )
+    assert quick_case(bench, CASE) == ((1, 2) if quick else None)
+
+
+def graphs(**policies: Policy):
+    return {name: SimpleNamespace(policy=policy) for name, policy in policies.items()}
+
+
+def test_an_output_is_judged_as_its_own_graph_says():
+    strict, loose = Policy(), Policy(factor=1e6)
+    off = {"last.y": SCORES * np.float32(1.001)}
+    for order in (("last", "first"), ("first", "last")):
+        held = graphs(**{name: strict if name == "last" else loose for name in order})
+        found = judged_arrays({"last.y": SCORES}, {"last.y": SCORES}, off, held, ())
+        assert found["last.y"].status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("actual", "decided"),
+    [
+        ({"first.ids": IDS + 1}, True),
+        ({"first.ids": IDS[:1]}, True),
+        ({"first.y": SCORES[:, :1]}, True),
+        ({"first.y": SCORES * np.float32("nan")}, False),
+        ({"first.y": SCORES + 1}, False),
+    ],
+)
+def test_only_what_a_decision_can_make_may_be_excused_by_one(tmp_path, actual, decided):
+    arrays = {"first.y": SCORES, "first.ids": IDS}
+    bench = SimpleNamespace(
+        system=load_system(written(tmp_path)), graphs=graphs(first=Policy()), decode=None
+    )
+    sides = Outcome(arrays=arrays), Outcome(arrays={**arrays, **actual}), arrays
+    found, of_decisions = result_of(bench, CASE, "cpu", {}, sides, Decider())
+    assert (found.verdict.verdict, of_decisions) == ("fail", decided)
