@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from exporter.graph.guards import Guard
 from exporter.graph.legacy.conditions import condition_of
+from exporter.graph.legacy.schema import flat
 from exporter.graph.node_origin import short_place
 from exporter.models.user_code import is_users
 
@@ -24,6 +25,9 @@ _TO_PYTHON = frozenset(
     " equal allclose is_nonzero".split()
 )
 """What makes a number or an answer of Python's from a tensor; a trace keeps what came out."""
+_TO_CONSTANT = {"tensor": 0, "scalar_tensor": 0, "new_tensor": 1, "as_tensor": 0, "asarray": 0}
+"""What writes numbers into a new tensor, and which argument has them; a trace keeps them as they
+are. The last two give a tensor back as it is, and copy lists of tensors alone."""
 _SIZES = frozenset("aten::size aten::dim aten::numel aten::len aten::sym_size".split())
 _OF_SHAPE = frozenset(
     "aten::zeros_like aten::ones_like aten::full_like aten::empty_like aten::new_zeros"
@@ -150,6 +154,8 @@ class _Watch(TorchFunctionMode):
         found = func(*args, **(kwargs or {}))
         if name in _TO_PYTHON and args and isinstance(args[0], torch.Tensor):
             self._note(name, args[0], found)
+        for tensor in _copied(name, args, kwargs or {}):
+            self._note(name, tensor, found)
         return found
 
     def _note(self, name: str, tensor: torch.Tensor, found: Any) -> None:
@@ -170,6 +176,16 @@ class _Watch(TorchFunctionMode):
         plain = not by_data and isinstance(found, int | float)
         guard = condition_of(value, found, self._names, place) if plain else None
         self.decisions.append(Decision(place=place, asked=name, by_data=by_data, guard=guard))
+
+
+def _copied(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Tensors whose numbers a call writes into a constant."""
+    if name not in _TO_CONSTANT:
+        return []
+    given = args[_TO_CONSTANT[name] :] or [kwargs.get("data", kwargs.get("s"))]
+    if name in ("as_tensor", "asarray") and isinstance(given[0], torch.Tensor):
+        return []
+    return [value for value in flat(given[:1]) if isinstance(value, torch.Tensor)]
 
 
 def _reaches_data(value: Any, inputs: int) -> bool | None:

@@ -16,6 +16,11 @@ BY_VALUES = {
     "an array": "return x * float(lengths.numpy().max())",
     "equal tensors": "return x if torch.equal(x[0], x[1]) else x + 1",
     "how many there are": "if x[x > 0].shape[0] > 3:\n    x = x + 1\nreturn x",
+    "a new tensor": "return torch.where(torch.tensor(x.max() > 0), x, -x)",
+    "a new tensor of several": "return x[:, :2] * torch.tensor([lengths.max(), 1])[:, None]",
+    "a list as a tensor": "return x * torch.as_tensor([[lengths.max()]])",
+    "a new tensor like another": "return x + x.new_tensor(lengths.max())",
+    "a new tensor by its keyword": "return x + x.new_tensor(data=[lengths.max()])",
     "behind a write": "y = torch.zeros(3); y[0] = x.max()\nreturn x if y[0] > 0 else x + 1",
 }
 BY_SIZES = {
@@ -28,6 +33,8 @@ BY_SIZES = {
 BY_NEITHER = {
     "a buffer": "if self.ready:\n    x = x + 1\nreturn x",
     "a number of a buffer": "return x * self.scale.item()",
+    "a new tensor of a buffer": "return x * torch.tensor([self.scale, 2.0])[0]",
+    "a tensor as it is": "return x * torch.as_tensor(lengths).max()",
     "no question at all": "return x + x.shape[1]",
 }
 
