@@ -112,11 +112,17 @@ def _compiled(function: types.FunctionType, source: ast.FunctionDef) -> types.Co
     made.args.kw_defaults = [each and ast.Constant(None) for each in made.args.kw_defaults]
     free = function.__code__.co_freevars
     outer: Any = ast.parse(f"def outer({', '.join(free)}):\n    return None").body[0]
+    # Inside of a class of the same name: Python writes names like self.__mix with it.
+    inside, names = [made], [made.name]
+    owner = function.__qualname__.rpartition(".")[0].rpartition(".")[2]
+    if owner.isidentifier():
+        inside = ast.parse(f"class {owner}:\n    pass").body
+        inside[0].body, names = [made], [owner, made.name]  # type: ignore[attr-defined]
     # A function that calls itself means what its module calls by that name.
-    outer.body = [ast.Global([made.name]), made]
+    outer.body = [ast.Global([made.name]), *inside]
     tree = ast.fix_missing_locations(ast.Module([outer], []))
     code: Any = compile(tree, function.__code__.co_filename, "exec")
-    for name in ("outer", made.name):
+    for name in ("outer", *names):
         code = next(
             each
             for each in code.co_consts

@@ -125,6 +125,16 @@ def test_a_loop_over_layers_stays_as_it_is(tmp_path):
     assert found.strategy == "" and not [note for note in found.notes if "loops" in note]
 
 
+def test_names_that_a_class_keeps_to_itself_are_found(tmp_path):
+    init = "self.__mix = nn.Linear(4, 4)"
+    forward = (
+        "h, ys = x.new_zeros(x.shape[0], 4), []\nfor t in range(x.shape[1]):\n"
+        "    h = torch.tanh(self.__mix(h) + x[:, t])\n    ys.append(h)\nreturn torch.stack(ys, 1)"
+    )
+    found = holds(model(tmp_path, forward, init, name="own_names"), tmp_path, CASES)
+    assert "loops over an axis as one op" in found.strategy
+
+
 STOPPED = {
     "a number is handed on": (
         "h, n = x[:, 0], 0\nfor t in range(x.shape[1]):\n    n = n + 1\n    h = h + x[:, t] / n\n"
