@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -14,7 +15,9 @@ from exporter import run
 from exporter.cli import cli, main
 from exporter.config import load_pipeline
 from exporter.core.errors import ModelError, UserInputError
+from exporter.draft.text import pipeline_text
 from exporter.flows.init import InitOptions, init
+from exporter.flows.init_folder import folder_source
 from exporter.report.progress import Progress
 
 ZOO = Path(__file__).resolve().parents[1] / "pipelines" / "zoo"
@@ -160,6 +163,35 @@ def test_a_class_in_a_checkpoint_that_is_code_is_refused(folder):
     with pytest.raises(UserInputError, match="no name of a class"):
         made("evil")
     assert not list(folder.glob("evil*.py"))
+
+
+def test_a_checkpoint_of_funasr_cannot_ask_for_code_to_be_run(folder):
+    """Its config.yaml is merged into what the stub says, and what the stub says wins."""
+    loaded = pytest.importorskip("funasr.download.download_model_from_hub")
+    held = folder / "evil_asr"
+    held.mkdir()
+    (folder / "bad.py").write_text("open('ran', 'w').close()\n", encoding="utf-8")
+    asked = f"model: Conformer\ntrust_remote_code: true\nremote_code: {folder / 'bad.py'}\n"
+    (held / "config.yaml").write_text(asked, encoding="utf-8")
+    (held / "model.pt").touch()
+    names: dict = {"__file__": str(folder / "evil_asr_factory.py")}
+    exec(folder_source(held, folder).stub.replace("import funasr", ""), names)
+    said: dict = {}
+
+    class Funasr:
+        @staticmethod
+        def AutoModel(**options):  # noqa: N802 - its name
+            said.update(loaded.download_model(**options))
+            return SimpleNamespace(model=SimpleNamespace(encoder="encoder"))
+
+    names["funasr"] = Funasr
+    assert names["build"]() == "encoder"
+    assert said["model_path"] == str(held) and not (folder / "ran").exists()
+
+
+def test_a_name_of_several_lines_stays_a_comment():
+    text = pipeline_text({"name": "x"}, said={}, head=["of a\nmodel: y"], tail=["b\nz: 1"])
+    assert yaml.safe_load(text) == {"name": "x"}
 
 
 @pytest.mark.slow

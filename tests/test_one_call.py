@@ -5,8 +5,11 @@ from __future__ import annotations
 import builtins
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 import exporter
@@ -14,7 +17,7 @@ from exporter.core.errors import MissingPackageError, UserInputError
 from exporter.draft.axes import Mover, find_axes, lengths_of
 from exporter.draft.content import draft_of
 from exporter.draft.values import named_values, subject_of
-from exporter.flows.one_call import GIVEN
+from exporter.flows.one_call import GIVEN, _hand_over
 
 
 class Encoder(nn.Module):
@@ -79,6 +82,33 @@ def test_a_file_of_another_exporter_is_judged_under_its_own_names(exported, tmp_
     assert any("'frames' may vary" in note for note in report.notes)
     module.head.bias.data[1] += 0.01
     assert exporter.verify(module, ARGS, path, cache=False).verdict == "fail"
+
+
+def with_weights_beside(path: Path, value: float) -> bytes:
+    """An export whose weights are a file of their own; its bytes."""
+    path.parent.mkdir(exist_ok=True)
+    held = numpy_helper.from_array(np.full(4, value, np.float32), "w")
+    ends = [helper.make_tensor_value_info(name, 1, [4]) for name in "xy"]
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:], [held]))
+    beside = f"{path.name}.data"
+    onnx.save(model, str(path), save_as_external_data=True, location=beside, size_threshold=0)
+    return path.with_name(beside).read_bytes()
+
+
+def test_weights_beside_do_not_replace_those_of_another_export(tmp_path):
+    first = with_weights_beside(tmp_path / "enc_report" / "model.onnx", 1.0)
+    with_weights_beside(tmp_path / "dec_report" / "model.onnx", 2.0)
+    data = tmp_path / "model.onnx.data"
+    _hand_over(tmp_path / "enc_report", tmp_path / "enc.onnx", stopped=False)
+    assert data.read_bytes() == first
+    with pytest.raises(UserInputError, match=r"another one is there") as caught:
+        _hand_over(tmp_path / "dec_report", tmp_path / "dec.onnx", stopped=False)
+    assert "another folder" in str(caught.value.remedy)
+    assert data.read_bytes() == first and not (tmp_path / "dec.onnx").exists()
+    again = with_weights_beside(tmp_path / "enc_report" / "model.onnx", 3.0)
+    _hand_over(tmp_path / "enc_report", tmp_path / "enc.onnx", stopped=False)
+    assert data.read_bytes() == again and (tmp_path / "enc.onnx").is_file()
 
 
 def test_the_figures_are_a_data_frame(exported):

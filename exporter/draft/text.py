@@ -22,7 +22,7 @@ def pipeline_text(
         said: reasons, by the dotted keys of what they stand beside ("axes.frames").
         head, tail: lines of comment before and after it.
     """
-    lines = [f"# {line}".rstrip() for line in head]
+    lines = [_comment(line) for line in head]
     for key, value in content.items():
         if key in ("inputs", "axes", "contracts"):
             lines.append(f"{key}:")
@@ -40,8 +40,13 @@ def pipeline_text(
             lines += [f"  {name}: {on_one_line(held)}" for name, held in value.items()]
         else:
             lines.append(f"{key}: {on_one_line(value)}")
-    lines += [f"# {line}".rstrip() for line in tail]
+    lines += [_comment(line) for line in tail]
     return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> str:
+    """One line, whatever a name of a file or a message holds: a second one would be YAML."""
+    return f"# {' '.join(text.split())}".rstrip()
 
 
 def _case(case: Mapping[str, Any]) -> list[str]:

@@ -51,7 +51,9 @@ FOLDER = pathlib.Path(__file__).resolve().parent / {folder!r}
 
 
 def build():
-    model = funasr.AutoModel(model=str(FOLDER), disable_update=True, device="cpu").model
+    # The folder's config.yaml may ask for code of its own to be run; what is said here decides.
+    options = {{"disable_update": True, "trust_remote_code": False, "device": "cpu"}}
+    model = funasr.AutoModel(model=str(FOLDER), **options).model
     # A whole model's forward is that of training; the encoder is what a file is made of.
     return model.encoder
 '''

@@ -65,8 +65,9 @@ def yaml_of(described: Description, folder: Path) -> str:
     if names:
         held = ", ".join(f"{_quoted(a)}: {_quoted(b)}" for a, b in names.items())
         model += f", names: {{{held}}}"
+    called = " ".join(path.name.split())  # a second line would be no comment
     lines = [
-        f"# {path.name} as 'export-verify init' found it by running it. What it guessed says so.",
+        f"# {called} as 'export-verify init' found it by running it. What it guessed says so.",
         f"name: {name_of(path)}",
         f"model: {{{model}}}",
     ]

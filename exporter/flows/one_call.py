@@ -9,6 +9,7 @@ written besides the file lies in a folder next to it, ``model_report/``.
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from exporter.flows import verify as verifying
 from exporter.flows.run import run
 from exporter.graph.certificate import is_own
 from exporter.graph.onnx_file import read_light
+from exporter.graph.stored_tensors import external_entry, external_tensors
 from exporter.models.results import leaves_by_path
 from exporter.report.schema import Report
 from exporter.report.write import write_reports
@@ -328,7 +330,27 @@ def _hand_over(folder: Path, path: Path, *, stopped: bool) -> None:
     shipped = folder / "model.onnx"
     beside = shipped.with_name(f"{shipped.name}.data")
     if beside.is_file():
-        with replacing(path.with_name(beside.name)) as part:
+        data = path.with_name(beside.name)
+        if (
+            data.exists()
+            and not _reads(path, data.name)
+            and not filecmp.cmp(beside, data, shallow=False)
+        ):
+            raise UserInputError(
+                f"the weights of this export are a file '{data.name}', and another one is there",
+                where=str(path),
+                remedy=f"give a path in another folder; the export lies in {shipped}",
+            )
+        remove(path)  # at no moment may the old file point into new weights
+        with replacing(data) as part:
             shutil.copyfile(beside, part)
     with replacing(path) as part:
         shutil.copyfile(shipped, part)
+
+
+def _reads(path: Path, name: str) -> bool:
+    """Whether there is an ONNX file at ``path`` with weights in the file ``name`` beside it."""
+    if not path.is_file():
+        return False
+    model, _ = read_light(path)
+    return any(external_entry(tensor)[0] == name for tensor in external_tensors(model))

@@ -287,3 +287,21 @@ def test_a_file_counts_by_its_content(pipeline: Pipeline, healthy: Path, tmp_pat
     other.producer_name = "another"
     onnx.save(other, str(copy))
     assert pipeline.with_file(copy).digest != pipeline.digest
+
+
+def test_nan_in_every_result_keeps_no_contract(tmp_path):
+    """NaN is NaN bit by bit: causality and determinism were kept by a file that gives no number."""
+    node = helper.make_node
+    nodes = [node("Abs", ["x"], ["a"]), node("Neg", ["a"], ["b"]), node("Sqrt", ["b"], ["y"])]
+    inputs = {"x": (TensorProto.FLOAT, ["batch", "samples"])}
+    path = files.save(tmp_path / "nan.onnx", nodes, inputs, ["y"])
+    asked = ["causality", "determinism", "reset", "dtype"]
+    records = by_name(check(described(path), asked))
+    assert records["causality"].verdict == records["determinism"].verdict == "not run"
+    assert "NaN" in records["determinism"].reason
+    assert records["dtype"].verdict == "pass"
+    assert records["reset"].verdict == "not applicable"  # nothing is said to be a state
+    assert contracts_exit_code([records["reset"]]) == 1
+    healthy = files.save(tmp_path / "tanh.onnx", [node("Tanh", ["x"], ["y"])], inputs, ["y"])
+    records = by_name(check(described(healthy), asked[:2]))
+    assert {record.verdict for record in records.values()} == {"pass"}

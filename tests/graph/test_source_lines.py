@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from exporter.contracts.locate.recorder import ModuleStack, OpRecorder
 from exporter.graph.named_graph import NamedGraph
 from exporter.graph.node_origin import source_of_trace
 from exporter.graph.program import source_of
@@ -53,3 +54,21 @@ def test_every_layer_of_a_real_capture_stands_at_a_line_of_the_module():
     sources = {source_of(n) for n in program.graph.nodes if n.op == "call_function"}
     line = Block.forward.__code__.co_firstlineno + 2
     assert sources == {f"tests/graph/test_source_lines.py:{line}"}
+
+
+class Users(nn.Module):
+    """An op of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Any."""
+        return x * 2
+
+
+def test_an_op_that_a_contract_names_stands_at_a_line_of_the_module():
+    module, x = Users(), torch.ones(2)
+    with ModuleStack(module) as stack, OpRecorder(stack) as recorder:
+        module(x)
+    line = Users.forward.__code__.co_firstlineno + 2
+    assert {call.place.source for call in recorder.calls} == {
+        f"tests/graph/test_source_lines.py:{line}"
+    }

@@ -21,7 +21,7 @@ from exporter.contracts.result import Location
 from exporter.interpret.control_flow import OpMode
 
 _TORCH = str(Path(torch.__file__ or "").parent)
-_OURS = str(Path(__file__).parents[1])
+_OURS = tuple(str(Path(__file__).parents[2] / part) for part in ("contracts", "interpret"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +188,7 @@ def calling_line() -> str:
 
 def is_user_code(path: str) -> bool:
     """True for a source file that belongs to the model."""
-    return not path.startswith((_TORCH, _OURS, "<"))
+    return not path.startswith((_TORCH, *_OURS, "<"))
 
 
 def forward_source(part: nn.Module) -> str:
