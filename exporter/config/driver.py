@@ -145,6 +145,12 @@ class Loop(_Driver):
         default=(), description="graphs that are called once, last; the first takes the value"
     )
 
+    @model_validator(mode="after")
+    def _steps_differ(self) -> Loop:
+        if self.rule == "ddim" and self.steps > self.noise.train_steps:
+            raise ValueError(f"steps: at most the {self.noise.train_steps} of noise.train_steps")
+        return self
+
 
 Driver = Annotated[Chain | Attention | Transducer | Ctc | Loop, Field(discriminator="kind")]
 

@@ -7,6 +7,7 @@ import numpy as np
 from exporter.config.driver import Chain
 from exporter.core.tensors import Arrays
 from exporter.drivers.decisions import Decider
+from exporter.drivers.frames import counts
 from exporter.drivers.graph import DriverStoppedError, Graph, Outcome, Pool
 
 
@@ -40,9 +41,5 @@ def _tokens(config: Chain, found: dict[str, np.ndarray]) -> tuple[int, ...]:
     rows = ids.reshape(1, -1) if ids.ndim == 1 else ids
     if config.lengths is None:
         return tuple(int(token) for token in rows.reshape(-1))
-    lengths = found[config.lengths].reshape(-1)
-    if len(lengths) != len(rows):
-        raise DriverStoppedError(
-            f"'{config.lengths}' has {len(lengths)} lengths for {len(rows)} rows", graph=graph
-        )
-    return tuple(int(t) for row, n in zip(rows, lengths, strict=True) for t in row[: int(n)])
+    lengths = counts(found[config.lengths], config.lengths, rows.shape, graph)
+    return tuple(int(t) for row, count in zip(rows, lengths, strict=True) for t in row[:count])

@@ -6,7 +6,7 @@ import numpy as np
 
 from exporter.config.driver import Ctc
 from exporter.core.tensors import Arrays
-from exporter.drivers.decisions import Decider, log_softmax
+from exporter.drivers.decisions import Decider, check_tokens, log_softmax
 from exporter.drivers.frames import counted_frames
 from exporter.drivers.graph import DriverStoppedError, Graph, Outcome, Pool
 
@@ -19,10 +19,12 @@ def drive(config: Ctc, graphs: dict[str, Graph], case: Arrays, decider: Decider)
 
     Raises:
         DriverStoppedError: scores that are no numbers, or of another shape.
+        ConfigError: the vocabulary has no such blank.
     """
     graph = graphs[config.graph]
     outputs = Pool(case, config.feed).call(graph)
     logs = log_softmax(counted_frames(graph, outputs, config.scores, config.lengths))
+    check_tokens((config.blank,), logs.shape[-1], "blank")
     if config.beams == 1:
         return _greedy(config, graph, logs, decider)
     return _prefix_beam(config, graph, logs, decider)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from exporter.core.errors import ConfigError
 from exporter.drivers.graph import DriverStoppedError
 
 Chosen = tuple[int, ...]
@@ -73,6 +74,20 @@ def _best(scores: np.ndarray, count: int) -> Chosen:
         return (best,) if scores[best] > -np.inf else ()
     order = np.argsort(-scores, kind="stable")[:count]
     return tuple(int(index) for index in order if scores[index] > -np.inf)
+
+
+def check_tokens(ids: Sequence[int], vocabulary: int, key: str) -> None:
+    """Hold token ids that the YAML names against the scores that came.
+
+    Raises:
+        ConfigError: there is no such token.
+    """
+    if ids and max(ids) >= vocabulary:
+        raise ConfigError(
+            f"there is no token {max(ids)}: {vocabulary} have scores",
+            where=f"driver.{key}",
+            remedy=f"name tokens from 0 to {vocabulary - 1}",
+        )
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:

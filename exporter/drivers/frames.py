@@ -21,9 +21,25 @@ def counted_frames(graph: Graph, outputs: Arrays, name: str, lengths: str | None
         )
     if lengths is None:
         return value[0]
-    count = outputs[lengths].reshape(-1)
-    if count.size != 1 or not 0 <= int(count[0]) <= value.shape[1]:
+    (count,) = counts(outputs[lengths], lengths, value.shape[:2], graph.name)
+    return value[0, :count]
+
+
+def counts(lengths: np.ndarray, name: str, of: tuple[int, ...], graph: str) -> list[int]:
+    """How much of each row counts.
+
+    Args:
+        lengths: one number for each row. of: rows, and the size of one.
+
+    Raises:
+        DriverStoppedError: they are not one for each row, or none that a row can have.
+    """
+    rows, most = of
+    flat = lengths.reshape(-1)
+    # Written so that NaN does not fit.
+    if flat.size != rows or not ((flat >= 0) & (flat <= most)).all():
+        many = f"{rows} rows of " if rows > 1 else ""
         raise DriverStoppedError(
-            f"'{lengths}' is {count.tolist()} for {value.shape[1]} frames", graph=graph.name
+            f"'{name}' is {flat.tolist()} for {many}{most} frames", graph=graph
         )
-    return value[0, : int(count[0])]
+    return [int(count) for count in flat]

@@ -28,7 +28,8 @@ def drive(config: Loop, graphs: dict[str, Graph], case: Arrays, decider: Decider
     for name in config.before:
         pool.call(graphs[name])
     estimator = graphs[config.estimator]
-    value = case[config.value]
+    # Of the case, or of a graph before: a flow may begin at what an encoder gives.
+    value = pool.inputs_of(estimator)[config.value]
     spec = estimator.inputs[config.time]
     shape = [value.shape[0] if isinstance(size, str) else size for size in spec.shape]
     alphas = kept_signal(config.noise)

@@ -6,7 +6,7 @@ import numpy as np
 
 from exporter.config.driver import Transducer
 from exporter.core.tensors import Arrays
-from exporter.drivers.decisions import Decider, log_softmax
+from exporter.drivers.decisions import Decider, check_tokens, log_softmax
 from exporter.drivers.frames import counted_frames
 from exporter.drivers.graph import Graph, Outcome, Pool
 
@@ -16,6 +16,7 @@ def drive(config: Transducer, graphs: dict[str, Graph], case: Arrays, decider: D
 
     Raises:
         DriverStoppedError: scores that are no numbers, or frames of another shape.
+        ConfigError: the vocabulary has no such blank.
     """
     pool = Pool(case, config.feed)
     encoder, predictor = graphs[config.encoder], graphs[config.predictor]
@@ -40,6 +41,7 @@ def drive(config: Transducer, graphs: dict[str, Graph], case: Arrays, decider: D
             own = {config.from_encoder: frame[None, None], config.from_predictor: predicted}
             outputs = pool.call(joiner, **own)
             scores = log_softmax(outputs[config.scores].reshape(-1))
+            check_tokens((config.blank,), len(scores), "blank")
             (token,) = decider.choose(scores, of=joiner.name, what="frame", at=at)
             total += float(scores[token])
             if token == config.blank:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from exporter.config.driver import Attention, TimestampRules
-from exporter.drivers.decisions import log_softmax
+from exporter.drivers.decisions import check_tokens, log_softmax
 
 _NEVER = -np.inf
 
@@ -23,8 +23,13 @@ def allowed_scores(config: Attention, scores: np.ndarray, said: Sequence[int]) -
 
     Args:
         said: tokens after the first ones.
+
+    Raises:
+        ConfigError: the vocabulary has no such token.
     """
     found = np.array(scores, dtype=np.float64)
+    check_tokens(config.suppress, len(found), "suppress")
+    check_tokens(config.begin_suppress, len(found), "begin_suppress")
     found[list(config.suppress)] = _NEVER
     if config.suppress_from is not None:
         found[config.suppress_from :] = _NEVER
@@ -41,6 +46,7 @@ def _timestamps(
     begin = rules.begin
     text_end = begin if end is None else end
     if rules.no_timestamps is not None:
+        check_tokens((rules.no_timestamps,), len(scores), "timestamps.no_timestamps")
         scores[rules.no_timestamps] = _NEVER
     last = len(said) >= 1 and said[-1] >= begin
     before = len(said) < 2 or said[-2] >= begin

@@ -16,7 +16,7 @@ import numpy as np
 from exporter.build.artifacts import Artifacts
 from exporter.build.build import users_code
 from exporter.config.system import System, Waveforms
-from exporter.core.errors import ExportVerifyError, OnnxStoppedError
+from exporter.core.errors import ExportVerifyError
 from exporter.core.stages import Stages
 from exporter.core.tensors import Arrays, Case
 from exporter.drivers import DRIVERS, Decider, DriverStoppedError, Graph, Outcome
@@ -117,7 +117,7 @@ def judge_case(bench: Bench, case: Case) -> JudgedCase:
         side = onnx_side(bench.graphs, sessions)
         try:
             actual = bench.drive(side, case.inputs, Decider())
-        except (DriverStoppedError, OnnxStoppedError, KeyError, ValueError) as error:
+        except (ExportVerifyError, KeyError, IndexError, ValueError) as error:
             who = f" in '{error.graph}'" if isinstance(error, DriverStoppedError) else ""
             results.append(_failed(case, label, f"ONNX stops{who}: {error}", Who.ONNX))
             actuals.append(None)

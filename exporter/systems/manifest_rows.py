@@ -1,7 +1,8 @@
 """Results of a manifest on disk: one JSON line per utterance, added as soon as it is known.
 
 The first line says what the results are of. A run that was killed is taken up behind its last whole
-line if system, files and manifest are the same; else it begins anew.
+line if system, files and manifest are the same; else it begins anew. A result whose key has changed
+(another recording under the same name) is replaced by a line further down.
 """
 
 from __future__ import annotations
@@ -59,17 +60,24 @@ class Rows:
         self._origin = origin
         self.done: dict[int, str] = {}
         self._take_up()
-        self.taken_up = len(self.done)
+        self._old = set(self.done)
+        self.taken_up = len(self._old)
 
     def add(self, row: Row) -> None:
         """Append one result; a kill loses at most the one that is being written."""
         append_text(self._path, row.model_dump_json() + "\n")
+        self.taken_up -= row.number in self._old
+        self._old.discard(row.number)
         self.done[row.number] = row.key
 
     def __iter__(self) -> Iterator[Row]:
-        """All results, read one by one."""
+        """The result of every utterance, read one by one."""
+        seen = set()
         for line in self._lines():
-            yield Row.model_validate_json(line)
+            row = Row.model_validate_json(line)
+            if self.done.get(row.number) == row.key and row.number not in seen:
+                seen.add(row.number)
+                yield row
 
     def _lines(self) -> Iterator[bytes]:
         with open_regular(self._path) as stream:

@@ -166,11 +166,14 @@ def _pairs(system: System, held: list[tuple[list[float], list[float], str]]) -> 
     if config is None:
         return None
     found = None
-    if len(held) >= 2:
+    sizes = {len(side) for row in held for side in row[:2]}
+    if len(held) >= 2 and len(sizes) == 1:
         sides = [np.array([row[side] for row in held]) for side in (0, 1)]
         found = verify_pairs(sides[0], sides[1], [row[2] for row in held])
     if found is None or found.expected_eer is None:
         why = f"no pairs of one and of two '{config.same}': equal error was not measured"
+        if len(sizes) > 1:
+            why = f"'{config.output}' has {len(sizes)} sizes: equal error was not measured"
         verdict = stated(Status.NOT_RUN, why)
     else:
         status = Status.PASS if found.flipped <= config.max_flipped_pairs else Status.FAIL

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from exporter.build.artifacts import Artifacts
-from exporter.config.driver import Attention, Chain, Ctc, Driver, Loop, Transducer
+from exporter.config.driver import Attention, Chain, Ctc, Driver, Loop, Transducer, called_graphs
 from exporter.config.pipeline import Pipeline
 from exporter.config.system import System
 from exporter.core.errors import ConfigError
@@ -106,6 +106,14 @@ def check_wiring(system: System, graphs: Mapping[str, OpenedGraph]) -> None:
                     f"feed: there is no {kind} '{name}'",
                     "write graph.input: graph.output",
                 )
+        order = called_graphs(driver)
+        later, earlier = taken.partition(".")[0], given.partition(".")[0]
+        if order.index(earlier) >= order.index(later):
+            raise _wrong(
+                system,
+                f"feed: '{taken}' takes '{given}', which is not there yet",
+                f"take it of a graph that is called before: {', '.join(order)}",
+            )
 
 
 def own_inputs(driver: Driver) -> frozenset[tuple[str, str]]:

@@ -7,6 +7,7 @@ is: every call of every graph, and the choice that differs.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from exporter import __version__
-from exporter.cases.audio import read_waveform
+from exporter.cases.audio import read_any_rate
 from exporter.cases.manifest import Utterance, read_manifest
 from exporter.config.inputs import Audio
 from exporter.config.inputs import Case as CaseConfig
@@ -54,10 +55,17 @@ def run_manifest(bench: Bench, path: Path, folder: Path, tell: Tell) -> Manifest
     total = sum(1 for _ in read_manifest(path))
     rows = Rows(folder, _origin(bench, path))
     for at, utterance in enumerate(read_manifest(path)):
-        if rows.done.get(utterance.number) == utterance.key:
+        try:
+            case, seconds = _case(bench, utterance)
+        except UserInputError as error:
+            told = _told(utterance, utterance.key)
+            rows.add(Row(**told, verdict=Status.NOT_RUN.value, reason=str(error)))
+            continue
+        key = key_of(utterance, case)
+        if rows.done.get(utterance.number) == key:
             continue
         tell(utterance.name, at, total)
-        rows.add(_row(bench, utterance))
+        rows.add(_row(bench, utterance, case, _told(utterance, key) | {"seconds": seconds}))
     return summary_of(bench.system, path, rows, total)
 
 
@@ -71,19 +79,29 @@ def _origin(bench: Bench, path: Path) -> dict[str, str]:
     return {**held, "system": bench.system.digest, "ways": ways, **files}
 
 
-def _row(bench: Bench, utterance: Utterance) -> Row:
-    told: dict[str, Any] = {
+def key_of(utterance: Utterance, case: Case) -> str:
+    """What an earlier result has to be of: the line, and all that goes in.
+
+    Recordings and files may be others than they were, under the same names.
+    """
+    digest = hashlib.sha256(utterance.key.encode())
+    for name, array in sorted(case.inputs.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _told(utterance: Utterance, key: str) -> dict[str, Any]:
+    return {
         "number": utterance.number,
-        "key": utterance.key,
+        "key": key,
         "name": utterance.name,
         "tags": utterance.tags,
         "said": utterance.text,
     }
-    try:
-        case, seconds = _case(bench, utterance)
-    except UserInputError as error:
-        return Row(**told, verdict=Status.NOT_RUN.value, reason=str(error))
-    told["seconds"] = seconds
+
+
+def _row(bench: Bench, utterance: Utterance, case: Case, told: dict[str, Any]) -> Row:
     tokens = quick_case(bench, case)
     if tokens and not utterance.empty:
         said = _said(bench, utterance, tokens, tokens)
@@ -134,8 +152,9 @@ def _case(bench: Bench, utterance: Utterance) -> tuple[Case, float]:
     """The utterance as a case, and its length."""
     system = bench.system
     default = next(case for case in system.cases if case.name == system.default_case)
-    named = default.recorded_input
-    source = utterance.audio if named is None else Audio(file=utterance.audio, input=named)
+    source: Audio | Path = utterance.audio
+    if isinstance(default.audio, Audio):
+        source = default.audio.model_copy(update={"file": utterance.audio})
     try:
         config = CaseConfig(
             name="utterance",
@@ -150,8 +169,8 @@ def _case(bench: Bench, utterance: Utterance) -> tuple[Case, float]:
     update = {"cases": (config,), "default_case": config.name}
     one = system.model_copy(update=update).with_pipelines(system.pipelines)
     (case,) = system_cases(one, bench.graphs, (config.name,))
-    rate = next(iter(system.pipelines.values())).sample_rate_hz
-    return case, len(read_waveform(utterance.audio, rate)) / rate
+    waveform, rate = read_any_rate(utterance.audio)
+    return case, len(waveform) / rate
 
 
 def _outputs(bench: Bench) -> list[str]:

@@ -10,6 +10,8 @@ from exporter.config.system import Text
 from exporter.core.errors import MissingPackageError, UserInputError
 from exporter.core.reading import Door, is_regular
 
+_MOST = 1 << 32
+"""The library takes ids of 32 bits; a graph gives whatever it gives: -1 is often padding."""
 Detokenize = Callable[[Sequence[int]], str]
 _DOOR = Door(
     error=UserInputError,
@@ -46,7 +48,7 @@ def detokenizer(text: Text | None, table: Sequence[str] | None, where: str) -> D
 
 def _of_table(table: Sequence[str], skip: frozenset[int]) -> Detokenize:
     def decode(ids: Sequence[int]) -> str:
-        words = [table[i] if i < len(table) else f"<{i}>" for i in ids if i not in skip]
+        words = [table[i] if 0 <= i < len(table) else f"<{i}>" for i in ids if i not in skip]
         # SentencePiece's mark of the beginning of a word.
         return "".join(words).replace("\u2581", " ").strip()
 
@@ -63,7 +65,7 @@ def _of_tokenizers(path: Path, skip: frozenset[int]) -> Detokenize:
         raise
     except Exception as error:  # the library raises Exception itself
         raise _DOOR.bad(path, str(error)[:200]) from error
-    return lambda ids: read.decode([i for i in ids if i not in skip]).strip()
+    return lambda ids: read.decode([i for i in ids if i not in skip and 0 <= i < _MOST]).strip()
 
 
 def _of_sentencepiece(path: Path, skip: frozenset[int]) -> Detokenize:
@@ -76,7 +78,9 @@ def _of_sentencepiece(path: Path, skip: frozenset[int]) -> Detokenize:
     except RuntimeError as error:
         raise _DOOR.bad(path, str(error)[:200]) from error
     size = read.GetPieceSize()
-    return lambda ids: str(read.DecodeIds([i for i in ids if i not in skip and i < size])).strip()
+    return lambda ids: str(
+        read.DecodeIds([i for i in ids if i not in skip and 0 <= i < size])
+    ).strip()
 
 
 def _need(package: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from exporter.config.driver import Attention, TimestampRules
+from exporter.core.errors import ConfigError
 from exporter.drivers import Decider, DriverStoppedError
 from exporter.drivers.attention import drive
 from exporter.drivers.whisper_rules import allowed_scores
@@ -210,3 +211,17 @@ def test_beams_need_states_with_a_batch():
     )
     with pytest.raises(DriverStoppedError, match="batch"):
         drive(settings(encoder=None, beams=2), {"decoder": only}, {}, Decider())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"suppress": (9,)},
+        {"begin_suppress": (9,)},
+        {"timestamps": {"begin": 5, "no_timestamps": 9}},
+    ],
+)
+def test_a_token_that_has_no_score_is_the_users(given):
+    config = Attention.model_validate({"kind": "attention", **given})
+    with pytest.raises(ConfigError, match="no token 9"):
+        allowed_scores(config, np.zeros(9), [])

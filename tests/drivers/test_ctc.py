@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from exporter.config.driver import Ctc
+from exporter.core.errors import ConfigError
 from exporter.drivers import Decider, DriverStoppedError
 from exporter.drivers.ctc import drive
 from tests.support.graphs import graph, spec
@@ -74,7 +75,7 @@ def test_frames_beyond_the_length_do_not_count():
     assert run(scores, 2, lengths="lengths").tokens == (1, 2)
 
 
-@pytest.mark.parametrize("length", [-1, 5])
+@pytest.mark.parametrize("length", [-1, 5, float("nan"), float("inf")])
 def test_a_length_that_cannot_be_stops(length):
     with pytest.raises(DriverStoppedError, match="for 4 frames"):
         run(np.zeros((4, 4), np.float32), length, lengths="lengths")
@@ -86,3 +87,9 @@ def test_nan_stops(beams):
     scores[1, 2] = np.nan
     with pytest.raises(DriverStoppedError, match="NaN"):
         run(scores, beams=beams)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_a_blank_that_has_no_score_is_the_users(beams):
+    with pytest.raises(ConfigError, match="no token 4"):
+        run(np.zeros((9, 4), np.float32), blank=4, beams=beams)

@@ -75,3 +75,21 @@ def test_what_stands_behind_the_loop_takes_its_value():
 def test_nan_or_another_shape_stops(call, said):
     with pytest.raises(DriverStoppedError, match=said):
         run(call, steps=2)
+
+
+def test_the_first_value_may_come_of_a_graph_before():
+    inputs = [spec("x", "float32", 1, "n"), spec("t", "float32", 1)]
+    graphs = {
+        "encoder": graph("encoder", [spec("text", "float32", 1, "n")], ["mu"], lambda text: text),
+        "estimator": graph("estimator", inputs, ["v"], lambda x, t: np.ones_like(x)),
+    }
+    given = {"kind": "loop", "value": "x", "time": "t", "velocity": "v", "steps": 2}
+    given |= {"before": ("encoder",), "feed": {"estimator.x": "encoder.mu"}}
+    case = {"text": np.zeros((1, 3), np.float32)}
+    found = drive(Loop.model_validate(given), graphs, case, Decider())
+    np.testing.assert_allclose(found.arrays["estimator.x"], np.ones((1, 3)))
+
+
+def test_more_steps_than_were_trained_are_refused():
+    with pytest.raises(ValueError, match="at most the 10"):
+        run(lambda x, t: x, steps=11, rule="ddim", noise={"train_steps": 10})

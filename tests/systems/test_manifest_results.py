@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from exporter.cases.manifest import read_manifest
 from exporter.config.load_system import load_system
+from exporter.core.tensors import Case
 from exporter.systems.manifest_rows import ROWS, Row, Rows
 from exporter.systems.manifest_summary import duration_bucket, summary_of
+from exporter.systems.run_manifest import key_of
 from tests.config.test_load_system import written
 
 ORIGIN = {"manifest": "a", "system": "b"}
@@ -131,3 +135,34 @@ def test_durations_have_buckets():
         "duration 20-60 s",
         "duration 60 s and more",
     ]
+
+
+def test_another_recording_under_the_same_name_replaces_its_result(tmp_path, system):
+    first = Rows(tmp_path, ORIGIN)
+    for number in (1, 2):
+        first.add(row(number))
+    again = Rows(tmp_path, ORIGIN)
+    assert again.taken_up == 2
+    again.add(row(2, "fail").model_copy(update={"key": "of another recording"}))
+    assert [(held.number, held.verdict) for held in again] == [(1, "pass"), (2, "fail")]
+    assert again.taken_up == 1
+
+
+def test_what_goes_in_is_part_of_what_a_result_is_of(tmp_path):
+    (tmp_path / "m.jsonl").write_text('{"audio": "a.wav"}')
+    (line,) = read_manifest(tmp_path / "m.jsonl")
+    keys = [
+        key_of(line, Case(name="u", inputs={"x": np.array(value)}, origin="a test"))
+        for value in ([1.0], [1.0], [2.0], [[1.0]])
+    ]
+    assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
+def test_embeddings_of_several_sizes_are_not_measured(tmp_path, system):
+    asked = type(system.judge).model_validate({"embeddings": {"output": "y"}})
+    asking = system.model_copy(update={"judge": asked})
+    rows = [
+        row(n, tags={"speaker": "s"}, embedding=[1.0] * n, onnx_embedding=[1.0] * n) for n in (1, 2)
+    ]
+    found = summed(tmp_path, asking, rows)
+    assert found.verdict.verdict == "not run" and "2 sizes" in found.verdict.reason
