@@ -77,6 +77,16 @@ def test_with_anything_else_everything_is_run_again(cache, tmp_path, what):
     assert len(proofs(cache)) == 2
 
 
+def test_a_branch_that_one_length_alone_takes_is_taken_again(cache, tmp_path):
+    # 63.1 at 50 frames, and nothing of the kind at others.
+    asked = "(x.abs().sum() > 62) & (x.abs().sum() < 64)"
+    branch = f"        y = torch.cond({asked}, torch.tanh, torch.sin, (y,))\n"
+    module = MODULE.replace("        return", f"{branch}        return", 1)
+    for _ in range(2):
+        report = run_cached(write(tmp_path / "toy", module=module), tmp_path / "out")
+        assert (report.verdict, report.checks) == ("pass", [])
+
+
 def test_another_number_of_threads_is_another_proof(cache, tmp_path):
     from exporter.config import load_pipeline
     from exporter.flows.run import run

@@ -31,7 +31,7 @@ from exporter.judge.randomness import with_randomness
 from exporter.judge.report_records import output_record, walk_notes
 from exporter.judge.subject import Subject
 from exporter.judge.sweep import Swept, sweep
-from exporter.judge.ways import ways_not_taken
+from exporter.judge.ways import has_ways, ways_not_taken
 from exporter.parity.rollup import Rollup, rollup
 from exporter.parity.status import Status, is_good, worst
 from exporter.parity.tolerance import Policy
@@ -85,6 +85,8 @@ class Chain:
         A case in several calls is one case for each call. Layers are walked in the first two.
         What is proved of the lengths already is not run again; see ``length_proofs``.
         """
+        # What is not run again would not show which branches it takes.
+        proofs = None if has_ways(self._subject.program) else proofs
         proof = proofs.find(sized) if proofs is not None else None
         with ways_taken() as taken:
             runs = self._run_pytorch([*cases, *sized], proof)

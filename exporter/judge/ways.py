@@ -9,6 +9,11 @@ from exporter.parity.status import Status
 from exporter.report.schema import CHECK_WAYS, CheckRecord
 
 
+def has_ways(program: Program) -> bool:
+    """Whether a program has branches or loops."""
+    return any(True for op in program.ops for _ in op.blocks())
+
+
 def ways_not_taken(program: Program, taken: Collection[int]) -> list[CheckRecord]:
     """A check that was not run, for each op of which a block was never run.
 
