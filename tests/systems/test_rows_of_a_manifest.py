@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,13 @@ def judged(results: list[Status], calls: list[Status]) -> JudgedCase:
         ),
         calls=tuple(
             CallsRecord(
-                case="one", graph="g", output="y", link="l", calls=1, verdict=stated(status)
+                case="one",
+                graph="g",
+                output="y",
+                link="l",
+                calls=1,
+                verdict=stated(status),
+                layer="",
             )
             for status in calls
         ),
@@ -87,7 +94,7 @@ def test_equal_tokens_pass_quickly_where_all_that_comes_out_can_be_right(
 ):
     monkeypatch.setattr(judge_case, "float32_side", lambda graphs: outcome())
     monkeypatch.setattr(judge_case, "onnx_side", lambda graphs, session: session)
-    bench = SimpleNamespace(
+    bench: Any = SimpleNamespace(
         system=load_system(written(tmp_path)),
         graphs={},
         sessions={str(number): held for number, held in enumerate(actuals)},
@@ -96,7 +103,7 @@ def test_equal_tokens_pass_quickly_where_all_that_comes_out_can_be_right(
     assert quick_case(bench, CASE) == ((1, 2) if quick else None)
 
 
-def graphs(**policies: Policy):
+def graphs(**policies: Policy) -> Any:
     return {name: SimpleNamespace(policy=policy) for name, policy in policies.items()}
 
 
@@ -121,7 +128,7 @@ def test_an_output_is_judged_as_its_own_graph_says():
 )
 def test_only_what_a_decision_can_make_may_be_excused_by_one(tmp_path, actual, decided):
     arrays = {"first.y": SCORES, "first.ids": IDS}
-    bench = SimpleNamespace(
+    bench: Any = SimpleNamespace(
         system=load_system(written(tmp_path)), graphs=graphs(first=Policy()), decode=None
     )
     sides = Outcome(arrays=arrays), Outcome(arrays={**arrays, **actual}), arrays

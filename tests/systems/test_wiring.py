@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from exporter.systems.tokenizer import detokenizer
 from tests.config.test_load_system import SYSTEM, written
 from tests.support.graphs import graph, spec
 
-NAMES = SimpleNamespace(inputs=(spec("x", "float32", 4),), outputs=(spec("y", "float32", 4),))
+NAMES: Any = SimpleNamespace(inputs=(spec("x", "float32", 4),), outputs=(spec("y", "float32", 4),))
 
 
 @pytest.mark.parametrize(
