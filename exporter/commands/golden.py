@@ -114,8 +114,9 @@ def _record_file(
         pipeline = pipeline or described_pipeline(file, progress)
         golden = record_file(pipeline, options, reason=reason, progress=progress)
     folder = options.golden_dir / pipeline.name
+    was = "replaced" if golden.replaces else "recorded"
     click.echo(
-        f"recorded {folder} ({NOT_VOUCHED}): {len(golden.cases)} cases, {len(golden.taps)} values,"
+        f"{was} {folder} ({NOT_VOUCHED}): {len(golden.cases)} cases, {len(golden.taps)} values,"
         f" {golden_bytes(folder):,} bytes, sha256 {golden.digest[:12]}"
     )
     return EXIT_PASS

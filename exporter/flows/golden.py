@@ -136,6 +136,7 @@ def record_file(
 
     Raises:
         ArtifactError, ConfigError, GoldenError: the file, its YAML, or what it gives is no good.
+        UserInputError: a golden that PyTorch vouches for lies there.
     """
     from exporter.flows.check_file import open_file_alone
     from exporter.golden.record_file import golden_of_file
@@ -144,6 +145,13 @@ def record_file(
     progress = progress or Progress(quiet=True)
     folder = options.golden_dir / pipeline.name
     writable_folder(folder.parent, "golden folder")
+    before = read_golden(folder) if exists(folder) else None
+    if before is not None and before.vouched:
+        raise UserInputError(
+            "PyTorch vouches for the golden that lies here; what a file gives does not replace it",
+            where=str(folder),
+            remedy="give another --golden-dir, or take that golden away first",
+        )
     with progress.stage("open the file") as stage:
         opened = open_file_alone(pipeline, options.threads or 0)
         stage.result(f"{len(opened.graph.nodes)} nodes")
@@ -153,7 +161,7 @@ def record_file(
             opened.graph,
             opened.inputs,
             reason=reason,
-            replaces=read_golden(folder).digest if exists(folder) else "",
+            replaces="" if before is None else before.digest,
             cases=options.cases,
             threads=options.threads,
             progress=progress.phase,

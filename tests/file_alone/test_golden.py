@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,13 @@ from exporter.cli import main
 from exporter.config import Pipeline
 from exporter.config.load import load_pipeline
 from exporter.config.run_options import RunOptions
-from exporter.core.errors import GoldenError
+from exporter.core.errors import GoldenError, UserInputError
 from exporter.flows.golden import check, record_file
 from exporter.flows.golden_report import golden_report
 from exporter.flows.init_file import init_file, write_description
 from exporter.golden.diff import diff_goldens
 from exporter.golden.outcome import CheckOutcome, State
-from exporter.golden.store import read_golden
+from exporter.golden.store import read_golden, write_golden
 from exporter.golden.values import NOT_VOUCHED
 from exporter.report import golden_check as shown
 from tests.support import small_files as files
@@ -105,6 +106,20 @@ def test_the_mark_stands_wherever_it_is_shown(
     assert json.loads(capsys.readouterr().out)[0]["vouched"] is False
     manifest = json.loads((options.golden_dir / pipeline.name / "manifest.json").read_text())
     assert manifest["judged"]["verdict"] == "not judged"
+
+
+def test_what_a_file_gives_replaces_no_golden_of_pytorch(
+    recorded: tuple[Pipeline, RunOptions], tmp_path: Path
+):
+    pipeline, options = recorded
+    mine = RunOptions(golden_dir=tmp_path, output_dir=options.output_dir)
+    first = record_file(pipeline, mine, reason="first")
+    assert record_file(pipeline, mine, reason="again").replaces == first.digest
+    theirs = write_golden(replace(first, judged={"verdict": "pass"}), tmp_path / pipeline.name)
+    assert theirs.vouched
+    with pytest.raises(UserInputError, match="PyTorch vouches"):
+        record_file(pipeline, mine, reason="third")
+    assert read_golden(tmp_path / pipeline.name).digest == theirs.digest
 
 
 def test_a_failure_carries_the_mark_too(recorded: tuple[Pipeline, RunOptions], tmp_path: Path):
