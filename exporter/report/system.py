@@ -103,6 +103,10 @@ class ResultRecord(Record):
     outputs: dict[str, VerdictRecord] = Field(default_factory=dict)
     heard: list[HeardRecord] = Field(default_factory=list)
     cosine: float | None = None
+    fails_beside_tokens: bool = Field(
+        default=False,
+        description="a sound, an embedding or a declared silence fails: no error rate allows that",
+    )
 
 
 class BucketRecord(Record):

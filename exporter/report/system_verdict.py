@@ -18,7 +18,7 @@ def concluded_system(report: SystemReport) -> SystemReport:
     rate = _rate(report.results)
     if rate is not None and 0.0 < rate <= report.max_token_error_rate:
         report = report.model_copy(
-            update={"results": [_allowed(result, rate, report) for result in report.results]}
+            update={"results": [allowed(result, rate, report) for result in report.results]}
         )
     found = list(_statuses(report))
     unsure = sum(status_of(held.verdict.verdict) is Status.AMBIGUOUS for held in report.results)
@@ -45,9 +45,11 @@ def _rate(results: list[ResultRecord]) -> float | None:
     return count / max(1, length) if tokens else None
 
 
-def _allowed(result: ResultRecord, rate: float, report: SystemReport) -> ResultRecord:
+def allowed(result: ResultRecord, rate: float, report: SystemReport) -> ResultRecord:
+    """A result that fails by its tokens alone as a finding: all of them stay within the rate."""
     differs = any(held.unit == "token" and held.rate > 0 for held in result.errors)
-    others = any(is_differing(held.verdict) for held in result.outputs.values())
+    others = result.fails_beside_tokens
+    others = others or any(is_differing(held.verdict) for held in result.outputs.values())
     if status_of(result.verdict.verdict) is not Status.FAIL or not differs or others:
         return result
     why = (

@@ -145,7 +145,12 @@ def differs_alone(judged: JudgedCase) -> bool:
 
 def _tokens_alone(result: ResultRecord) -> bool:
     tokens = result.tokens is not None and result.tokens != result.onnx_tokens
-    return tokens and not any(is_differing(held.verdict) for held in result.outputs.values())
+    others = result.fails_beside_tokens
+    return (
+        tokens
+        and not others
+        and not any(is_differing(held.verdict) for held in result.outputs.values())
+    )
 
 
 def _case(bench: Bench, utterance: Utterance) -> tuple[Case, float]:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from exporter.config.load_system import load_system
+from exporter.config.system import Judged
 from exporter.core.tensors import Case
 from exporter.drivers import Decider, Outcome
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from exporter.report.system import CallsRecord, ResultRecord, stated
+from exporter.report.system_verdict import allowed
 from exporter.systems import judge_case
 from exporter.systems.calls import judged_arrays
 from exporter.systems.judge_case import JudgedCase, quick_case, result_of
@@ -103,6 +105,9 @@ def test_equal_tokens_pass_quickly_where_all_that_comes_out_can_be_right(
     assert quick_case(bench, CASE) == ((1, 2) if quick else None)
 
 
+LIMITS: Any = SimpleNamespace(max_token_error_rate=0.2)
+
+
 def graphs(**policies: Policy) -> Any:
     return {name: SimpleNamespace(policy=policy) for name, policy in policies.items()}
 
@@ -134,3 +139,40 @@ def test_only_what_a_decision_can_make_may_be_excused_by_one(tmp_path, actual, d
     sides = Outcome(arrays=arrays), Outcome(arrays={**arrays, **actual}), arrays
     found, of_decisions = result_of(bench, CASE, "cpu", {}, sides, Decider())
     assert (found.verdict.verdict, of_decisions) == ("fail", decided)
+
+
+@pytest.mark.parametrize(
+    ("section", "declared", "beside"),
+    [
+        ({}, (), False),
+        ({"embeddings": {"output": "y"}}, (), True),
+        ({"waveforms": {"outputs": ["y"], "min_si_sdr_db": 40.0}}, (), True),
+        ({}, ("tokens",), True),
+    ],
+)
+def test_an_error_rate_of_tokens_allows_nothing_but_tokens(tmp_path, section, declared, beside):
+    """Tokens differ in all of these; in some a sound, an embedding or a silence fails as well."""
+    system = load_system(written(tmp_path))
+    system = system.model_copy(update={"judge": Judged.model_validate(section)})
+    bench: Any = SimpleNamespace(
+        system=system,
+        graphs=graphs(first=Policy(factor=1e9)),
+        decode=None,
+        drive=lambda side, case, decider: side["only"],
+    )
+    arrays = {"first.y": np.array([[1.0, 0.5]], np.float32)}
+    off = {"first.y": arrays["first.y"] + np.array([[0.0, 0.1]], np.float32)}
+    case = Case(name="one", inputs={}, origin="a test", expect_empty=declared)
+    expected = Outcome(tokens=() if declared else (1, 2), arrays=arrays)
+    actual: Any = Outcome(tokens=(1, 3), arrays=off)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(judge_case, "float32_side", lambda graphs: {})
+        patched.setattr(judge_case, "float64_side", lambda graphs: {})
+        found, _ = result_of(
+            bench, case, "cpu", {"only": actual}, (expected, actual, arrays), Decider()
+        )
+    assert (found.verdict.verdict, found.fails_beside_tokens) == ("fail", beside)
+    found = found.model_copy(update={"outputs": {}})  # the numbers by themselves are right
+    whole = JudgedCase(results=(found,), calls=(), counts={})
+    assert differs_alone(whole) is not beside
+    assert (allowed(found, 0.1, LIMITS) is found) is beside
