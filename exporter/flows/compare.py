@@ -29,8 +29,8 @@ from exporter.execution.trial import try_file
 from exporter.graph.certificate import is_own
 from exporter.graph.exposed import expose_stored
 from exporter.graph.index import GraphIndex
+from exporter.graph.lowered.in_real_numbers import unrounded
 from exporter.graph.onnx_file import open_graph
-from exporter.graph.unrounded import unrounded
 from exporter.joining import join_graphs
 from exporter.joining.digests import Digests
 from exporter.joining.evaluate import Values

@@ -20,8 +20,8 @@ import numpy as np
 
 from exporter.core.tensors import Arrays
 from exporter.graph.index import GraphIndex
+from exporter.graph.lowered.in_real_numbers import unrounded
 from exporter.graph.node_formats import HeldPrecision
-from exporter.graph.unrounded import unrounded
 from exporter.joining.evaluate import Values, evaluate
 from exporter.joining.restored import Restored
 from exporter.parity.measurement import Distance, Measurement

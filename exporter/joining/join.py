@@ -26,7 +26,7 @@ import numpy as np
 
 from exporter.core.tensors import Arrays
 from exporter.graph.index import GraphIndex
-from exporter.graph.unrounded import holds_less, unrounded
+from exporter.graph.lowered.in_real_numbers import holds_less, unrounded
 from exporter.joining.by_value import Joiner
 from exporter.joining.evaluate import Values
 from exporter.joining.joined import Joined

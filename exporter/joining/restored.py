@@ -17,8 +17,8 @@ from itertools import permutations
 
 import numpy as np
 
-from exporter.graph.dequantise import Stored
 from exporter.graph.index import GraphIndex
+from exporter.graph.lowered.dequantise import Stored
 
 _HALF = 0.5 + 1e-3
 """Steps; float32 has rounded the step itself."""

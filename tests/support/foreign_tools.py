@@ -15,8 +15,8 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from exporter.graph.lowered.in_real_numbers import unrounded
 from exporter.graph.onnx_file import open_graph
-from exporter.graph.unrounded import unrounded
 from exporter.joining.restored import restore
 from tests.support import lowered
 from tests.support import other_tools as tools

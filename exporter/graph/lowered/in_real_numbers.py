@@ -21,11 +21,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from exporter.graph.dequantise import Stored, stored_float
 from exporter.graph.grids import FLOATS, is_quantised_node
 from exporter.graph.index import GraphIndex, index_graph
-from exporter.graph.real_nodes import REAL
-from exporter.graph.real_writer import CODED_MOVES, Code, Writer
+from exporter.graph.lowered.dequantise import Stored, stored_float
+from exporter.graph.lowered.real_nodes import REAL
+from exporter.graph.lowered.real_writer import CODED_MOVES, Code, Writer
 from exporter.graph.value_types import value_types
 
 _NARROW: Mapping[int, float] = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}

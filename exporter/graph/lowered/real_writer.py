@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from exporter.graph.dequantise import Stored, along, stored_integers
 from exporter.graph.grids import INTEGER_BITS
 from exporter.graph.index import GraphIndex
+from exporter.graph.lowered.dequantise import Stored, along, stored_integers
 
 CODED_MOVES = frozenset(
     "Identity Reshape Flatten Squeeze Unsqueeze Transpose Slice Gather Concat Split Expand"

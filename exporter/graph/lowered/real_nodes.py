@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from exporter.graph.dequantise import along, blocks_of_bits, stored_integers
 from exporter.graph.grids import INTEGER_BITS
 from exporter.graph.index import GraphIndex
-from exporter.graph.real_writer import Code, Writer
+from exporter.graph.lowered.dequantise import along, blocks_of_bits, stored_integers
+from exporter.graph.lowered.real_writer import Code, Writer
 
 Write = Callable[[Writer, int, onnx.NodeProto], bool]
 
