@@ -8,7 +8,7 @@ Every value of both files is computed in float64 on two or more sets of inputs.
                       values of A which does so further is taken, and none where two do
 
 A file in a lower precision is computed without its roundings: in the real numbers that its integers
-and short floats stand for (``graph.unrounded``), its constants those of A that they were rounded
+and short floats stand for (``graph.lowered``), its constants those of A that they were rounded
 from (``restored``). What it computes then is A's own to the last digits, and nothing has to be
 taken for near enough.
 
