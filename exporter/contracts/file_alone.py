@@ -24,7 +24,7 @@ from exporter.contracts.dtype.onnx import check_onnx as check_dtype
 from exporter.contracts.dtype.settings import Settings as DtypeSettings
 from exporter.contracts.onnx_side import opened
 from exporter.contracts.result import ONNX, TORCH, ContractResult, not_applicable, not_run
-from exporter.contracts.runner import run_contracts
+from exporter.contracts.runner import held_by_numbers, run_contracts
 from exporter.contracts.settings import ContractSettings
 from exporter.contracts.target import Target
 from exporter.core.errors import ModelError, OnnxStoppedError
@@ -196,24 +196,7 @@ def check_file_alone(
 ) -> tuple[ContractResult, ...]:
     """One contract of a file: one result, and one more for each part that is answered apart."""
     rows = [replace(row, contract=name) for row in _rows(target, name, settings, pipeline)]
-    # NaN equals NaN bit by bit: a contract that compares results would be kept by no result at all.
-    if name == "dtype" or all(row.status is not Status.PASS for row in rows):
-        return tuple(rows)
-    case = target.cases[0]
-    empty = _nan_in(target.onnx.run(case.inputs))
-    if empty is None:
-        return tuple(rows)
-    why = f"'{empty}' holds NaN on the case '{case.name}': nothing is seen in it"
-    return tuple(
-        replace(not_run(row.name, ONNX, why), contract=name) if row.status is Status.PASS else row
-        for row in rows
-    )
-
-
-def _nan_in(outputs: Arrays) -> str | None:
-    """The first output that holds NaN."""
-    held = (name for name, value in outputs.items() if value.dtype.kind == "f")
-    return next((name for name in held if np.isnan(outputs[name]).any()), None)
+    return held_by_numbers(rows, target.cases[0], target.onnx.run)
 
 
 def _rows(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
+
+import numpy as np
 
 from exporter.config import Pipeline
 from exporter.contracts.result import SIDES, ContractResult, not_applicable, not_run
 from exporter.contracts.settings import ContractSettings, check_named, read_settings
 from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import ConfigError
+from exporter.core.tensors import Arrays, Case
+from exporter.parity.status import Status
 
 CONTRACTS: dict[str, str] = {
     "causality": "exporter.contracts.causality.check",
@@ -25,6 +29,8 @@ CONTRACTS: dict[str, str] = {
     "reset": "exporter.contracts.reset.check",
 }
 """Name in the YAML -> module."""
+_NO_RESULTS = frozenset({"mutation", "dtype"})
+"""Contracts that do not compare results: of inputs, state and types."""
 
 
 class ContractFile(Protocol):
@@ -134,6 +140,29 @@ def _checked(target: Target, name: str, settings: ContractSettings) -> tuple[Con
         return load_contract(name).check(target, settings)
     except ForwardError as error:
         return tuple(not_run(name, side, f"the module does not run: {error}") for side in SIDES)
+
+
+def held_by_numbers(
+    results: Sequence[ContractResult], case: Case, run: Callable[[Arrays], Arrays]
+) -> tuple[ContractResult, ...]:
+    """Results, of which none that compares passes where an output of ``case`` holds NaN.
+
+    NaN equals NaN bit by bit: such a contract would be kept by no result at all.
+    """
+    if all(row.status is not Status.PASS or row.contract in _NO_RESULTS for row in results):
+        return tuple(results)
+    outputs = run(case.inputs)
+    floats = (name for name, value in outputs.items() if value.dtype.kind == "f")
+    empty = next((name for name in floats if np.isnan(outputs[name]).any()), None)
+    if empty is None:
+        return tuple(results)
+    why = f"'{empty}' holds NaN on the case '{case.name}': nothing is seen in it"
+    return tuple(
+        row
+        if row.status is not Status.PASS or row.contract in _NO_RESULTS
+        else replace(not_run(row.name, row.side, why), contract=row.contract)
+        for row in results
+    )
 
 
 def _known_names(target: Target) -> dict[str, tuple[str, ...]]:

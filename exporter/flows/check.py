@@ -18,7 +18,7 @@ from exporter.config.run_options import RunOptions
 from exporter.contracts import ContractResult, Target, declared_settings, run_contracts
 from exporter.contracts.make_target import target_from_wrapped
 from exporter.contracts.onnx_side import opened
-from exporter.contracts.runner import CONTRACTS
+from exporter.contracts.runner import CONTRACTS, held_by_numbers
 from exporter.core.errors import ConfigError
 from exporter.core.stages import Stages
 from exporter.core.tensors import Case
@@ -196,6 +196,7 @@ def _checked(
     for name, wanted in settings.items():
         with progress.stage(name) as stage:
             found = run_contracts(target, {name: wanted}, pipeline=pipeline)
+            found = held_by_numbers(found, target.cases[0], target.recall)
             stage.result(", ".join(f"{item.side}: {item.status}" for item in found))
         results += found
     return results

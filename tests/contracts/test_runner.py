@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from exporter.contracts import CONTRACTS, declared_settings, run_contracts
-from exporter.contracts.result import Location
+from exporter.contracts.result import ContractResult, Location
+from exporter.contracts.runner import held_by_numbers
 from exporter.core.errors import ConfigError
-from exporter.core.tensors import TensorSpec
+from exporter.core.tensors import Case, TensorSpec
 from exporter.parity.status import Status
 from tests.contracts.zoo.toy import features, output, subject
 from tests.support.target_from_module import target_from_module
@@ -123,3 +125,15 @@ def test_progress_and_seconds() -> None:
     assert seen == ["mutation", "silence"]
     assert all(result.details["seconds_of_contract"] >= 0 for result in found)
     assert found[0].record(required=False).verdict == "pass"
+
+
+def test_no_contract_that_compares_is_kept_by_nan():
+    case = Case(name="a", inputs={"x": np.ones(2, np.float32)}, origin="here")
+    kept = [
+        ContractResult(name=name, contract=name, side="torch", status=Status.PASS, reason="")
+        for name in ("determinism", "mutation")
+    ]
+    nan = held_by_numbers(kept, case, lambda inputs: {"y": inputs["x"] * np.nan})
+    assert [row.status for row in nan] == [Status.NOT_RUN, Status.PASS]
+    assert nan[0].contract == "determinism" and "NaN" in nan[0].reason
+    assert held_by_numbers(kept, case, dict) == tuple(kept)
