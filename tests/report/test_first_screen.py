@@ -215,7 +215,7 @@ def test_a_layer_that_is_wrong(run_toy: Callable[..., Failed]):
         "FAIL",
         "simplify: layer 'model.blocks.1.outer'",
         "aten.linear.default",
-        "linear.py:",
+        "toy_model.py:12",
         "rms error",
         "limit",
         "ONNX is wrong",
