@@ -15,8 +15,8 @@ from exporter.cases.load import load_cases
 from exporter.config import Pipeline, load_pipeline
 from exporter.core.tensors import Arrays, TensorSpec
 from exporter.flows import check as check_flow
+from exporter.flows import given_file
 from exporter.flows import golden as golden_flow
-from exporter.flows import verify as verify_flow
 from exporter.golden.store import read_golden
 from exporter.graph.wrap import wrap
 
@@ -117,13 +117,13 @@ def test_check_sees_the_states_of_the_run(made, monkeypatch):
 
 def test_verify_sees_the_states_of_the_run(made, monkeypatch):
     seen = []
-    real = verify_flow.Chain
+    real = given_file.Chain
 
     def watched(subject, *args, **kwargs):
         seen.append(subject)
         return real(subject, *args, **kwargs)
 
-    monkeypatch.setattr(verify_flow, "Chain", watched)
+    monkeypatch.setattr(given_file, "Chain", watched)
     report = exporter.verify(made.yaml, made.artifacts.shipped, made.options)
     assert report.exit_code == 0 and seen[0].inputs == made.artifacts.inputs
     assert report.cases == made.report.cases

@@ -226,7 +226,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(arguments, code):
 def test_help_of_the_group_names_every_command_file():
     done = run_python("from exporter.cli import main; main(['--help'])")
     for path in (ROOT / "exporter" / "commands").glob("[a-z]*.py"):
-        assert f"  {path.stem} " in done.stdout
+        assert f"  {path.stem.replace('_', '-')} " in done.stdout
 
 
 def test_the_package_exports_its_python_interface_lazily():

@@ -12,7 +12,8 @@ from exporter.graph.strategies import capture_openly
 from tests.graph.test_strategies import ADDED, model
 
 LOOP = (
-    "y = x[:, 0]\nfor at in range(1, x.shape[1]):\n    y = y * 0.5 + x[:, at]\n"
+    "y = x[:, 0]\nfor at in range(1, x.shape[1]):\n    if at == 5: break\n"
+    "    y = y * 0.5 + x[:, at]\n"
     f"return y + {ADDED}[..., 0]"
 )
 REFUSED = {

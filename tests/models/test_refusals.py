@@ -6,15 +6,6 @@ from pathlib import Path
 
 from tests.false_passes.project import told, write
 
-SCAN = """
-from torch._higher_order_ops.scan import scan
-
-
-class Model(nn.Module):
-    def forward(self, x):
-        step = lambda h, t: (torch.tanh(h + t), h + 0)
-        return scan(step, torch.zeros_like(x[:, 0]), x, dim=1)[1]
-"""
 IN_PLACE = """
 class Model(nn.Module):
     def __init__(self):
@@ -23,12 +14,6 @@ class Model(nn.Module):
     def forward(self, x):
         return self.conv(x.unsqueeze_(1))
 """
-
-
-def test_a_scan_is_refused_with_what_can_be_done(tmp_path: Path) -> None:
-    said = told(write(tmp_path / "scan", SCAN))
-    assert said.exit_code == 2
-    assert "write it out with plain operators" in said.text
 
 
 def test_an_input_that_changes_its_shape_in_place_is_named(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def sensevoice(
         **vad_settings,
     }
     return SimpleNamespace(
+        file_alone=None,
         name="tiny",
         model=SimpleNamespace(
             kind="sensevoice",

@@ -85,7 +85,9 @@ PARTS = {
 
 @pytest.mark.parametrize("name", PARTS)
 def test_a_part_of_torchscript_is_captured_and_right_at_other_sizes(tmp_path, name):
-    wrapped = model(tmp_path, FORWARD, f"self.part = {PARTS[name]}", head=PART, name="scripts")
+    wrapped = model(
+        tmp_path, FORWARD, f"self.part = {PARTS[name]}", head=PART, name="scripted_part"
+    )
     found = holds(wrapped, tmp_path, [[9, 5], [12, 3, 7], [4]])
     said = "\n".join(found.notes)
     assert "scripted parts run as Python" in found.strategy
@@ -94,7 +96,7 @@ def test_a_part_of_torchscript_is_captured_and_right_at_other_sizes(tmp_path, na
 
 def test_layers_inside_of_a_scripted_part_are_layers(tmp_path):
     init = "self.part = torch.jit.script(Plain())"
-    wrapped = model(tmp_path, FORWARD, init, head=PART, name="scripts")
+    wrapped = model(tmp_path, FORWARD, init, head=PART, name="scripted_part")
     program = from_exported(capture_openly(wrapped).program, ("y",))
     modules = {op.module for op in program.ops}
     assert {"model.part.lin", "model.part.norm"} <= modules
@@ -103,7 +105,7 @@ def test_layers_inside_of_a_scripted_part_are_layers(tmp_path):
 
 def test_the_parts_are_what_they_were(tmp_path):
     init = "self.part = torch.jit.script(Plain())"
-    wrapped = model(tmp_path, FORWARD, init, head=PART, name="scripts")
+    wrapped = model(tmp_path, FORWARD, init, head=PART, name="scripted_part")
     before = wrapped.module.model.part
     capture_openly(wrapped)
     assert wrapped.module.model.part is before
@@ -111,15 +113,15 @@ def test_the_parts_are_what_they_were(tmp_path):
 
 def test_a_decision_by_values_inside_is_refused_with_the_line_of_the_call(tmp_path):
     init = "self.part = torch.jit.script(Decides())"
-    wrapped = model(tmp_path, FORWARD, init, head=PART, name="scripts")
+    wrapped = model(tmp_path, FORWARD, init, head=PART, name="scripted_part")
     with pytest.raises(StageError) as raised:
         capture_openly(wrapped)
     assert "data-dependent" in raised.value.detail
-    assert "scripts.py" in raised.value.source
+    assert "scripted_part.py" in raised.value.source
 
 
 def test_switched_off_the_part_is_refused(tmp_path):
     init = "self.part = torch.jit.script(Rel())"
-    wrapped = model(tmp_path, FORWARD, init, head=PART, name="scripts")
+    wrapped = model(tmp_path, FORWARD, init, head=PART, name="scripted_part")
     with pytest.raises(StageError):
         capture_openly(wrapped, without=["scripted"])
