@@ -103,6 +103,18 @@ def test_another_opset(tmp_path: Path, recorded: str) -> Told:
 
 
 @both
+@way("a node under another name, in a file that says nothing of itself", says="'hidden' is gone")
+def test_another_name_hides_no_weight(tmp_path: Path, recorded: str) -> Told:
+    def hidden(model: onnx.ModelProto) -> None:
+        weight = numpy_helper.to_array(model.graph.initializer[0]).copy()
+        weight[0, 0] = np.nextafter(weight[0, 0], np.float32(9))
+        model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "W1"))
+        model.graph.node[0].output[0] = model.graph.node[1].input[0] = "renamed"
+
+    return told(tmp_path, recorded, hidden)
+
+
+@both
 @way("the file gives one output more", says="gives the output 'hidden', which was not recorded")
 def test_one_output_more(tmp_path: Path, recorded: str) -> Told:
     value = helper.make_tensor_value_info("hidden", TensorProto.FLOAT, ["N", 96])

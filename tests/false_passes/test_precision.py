@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from exporter.flows import given_file
 from tests.false_passes.way import Told, way
 from tests.support import lowered
 
@@ -100,12 +101,12 @@ def test_root_in_float16(folder: Path, tmp_path: Path):
     return attempt(folder, tmp_path, no_root, "float16")
 
 
-@way("outputs alone, int8: a normalisation has the epsilon 0.1", says="limit at the output")
+@way("no names, int8: a normalisation has the epsilon 0.1", says="'model.blocks.0.norm_forward'")
 def test_epsilon_in_int8(folder: Path, tmp_path: Path):
     return attempt(folder, tmp_path, epsilon, "int8_weights")
 
 
-@way("outputs alone, int8: a row of a weight stands there twice", says="limit at the output")
+@way("no names, int8: a row of a weight stands there twice", says="layer 'model.blocks.0.inner'")
 def test_row_in_int8(folder: Path, tmp_path: Path):
     return attempt(folder, tmp_path, one_row_twice, "int8_weights")
 
@@ -121,8 +122,27 @@ def test_root_in_int8(folder: Path, tmp_path: Path):
 
 
 @way("a file with nothing wrong but int8 at outputs alone", says="too coarse to see a fault")
-def test_nothing_wrong_that_could_be_seen(folder: Path, tmp_path: Path):
+def test_nothing_wrong_that_could_be_seen(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(given_file, "joined_taps", lambda taps, *others: taps)
     return attempt(folder, tmp_path, lambda model: None, "int8_weights")
+
+
+@way("outputs alone, int8: a row stands there twice", says="limit at the output")
+def test_row_in_int8_at_outputs_alone(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(given_file, "joined_taps", lambda taps, *others: taps)
+    return attempt(folder, tmp_path, one_row_twice, "int8_weights")
+
+
+@way("outputs alone, int8: a normalisation has the epsilon 0.1", says="limit at the output")
+def test_epsilon_in_int8_at_outputs_alone(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(given_file, "joined_taps", lambda taps, *others: taps)
+    return attempt(folder, tmp_path, epsilon, "int8_weights")
 
 
 @way("a file in 4 bits under int8_weights", says="holds int4 here, coarser than the declared")
@@ -206,3 +226,9 @@ def test_scale_that_widens_its_own_limit(folder: Path, tmp_path: Path):
 
 def test_a_healthy_float16_file_passes_with_outputs_alone(folder: Path, tmp_path: Path):
     assert attempt(folder, tmp_path, lambda model: None, "float16").exit_code == 0
+
+
+def test_a_healthy_int8_file_passes_where_its_values_are_joined(folder: Path, tmp_path: Path):
+    found = attempt(folder, tmp_path, lambda model: None, "int8_weights")
+    assert found.exit_code == 0, found.text
+    assert "values inside compared one by one" in found.text
