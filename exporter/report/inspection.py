@@ -245,16 +245,21 @@ def _certificate(found: Inspection) -> Iterator[str]:
         ("values inside", _counts(held.get("taps", ""))),
         ("links", _counts(held.get("links", ""))),
         ("contracts", _counts(held.get("contracts", "")) or "none declared"),
-        ("cases", ", ".join(map(str, _json(held.get("cases", "")) or []))),
+        ("cases", ", ".join(map(str, _listed(held.get("cases", ""))))),
         ("report", f"{held.get('report_digest', '?')}{found.report and '; '}{found.report}"),
         ("content", f"sha256 {held.get('content_sha256', '?')}"),
         ("made by", _made_by(held)),
     ]
     for label, text in rows:
         yield f"  {label:<13} {shorten(text, _VALUE)}"
-    missing = _json(held.get("not_checked", ""))
-    for line in missing[:_MOST] if isinstance(missing, list) else ():
+    for line in _listed(held.get("not_checked", ""))[:_MOST]:
         yield f"  {'not checked':<13} {shorten(line, _VALUE)}"
+
+
+def _listed(text: str) -> list[Any]:
+    """A list that a certificate holds; whoever wrote the file may have put anything there."""
+    held = _json(text)
+    return held if isinstance(held, list) else []
 
 
 def _limits(text: str) -> str:
