@@ -57,7 +57,7 @@ def _per_layer(
     found = []
     for results in layers.values():
         first, *others = sorted(results, key=_rank, reverse=True)
-        lost = tuple(_lost_inside(first, by_name, program, expected_taps))
+        lost = tuple(lost_inside(first, by_name, program, expected_taps))
         found.append(Culprit(tap=first, lost=lost, others=tuple(others)))
     return tuple(sorted(found, key=lambda culprit: _rank(culprit.tap), reverse=True))
 
@@ -84,7 +84,7 @@ def over_limit(judged: Judgement) -> float:
     return max(1.0, found.max_abs / (_ROUNDING * scale))
 
 
-def _lost_inside(
+def lost_inside(
     result: JudgedTap,
     by_name: dict[str, JudgedTap],
     program: Program,

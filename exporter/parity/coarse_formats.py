@@ -1,4 +1,4 @@
-"""What a file holds changes a verdict: too coarse is a failure, and outputs alone show little."""
+"""What a file holds changes a verdict: too coarse is a failure, and coarse limits show little."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ SEEN = 2.0**-6
 above, a weight row that is wrong or a mask that is dropped moves it by less."""
 NEAR = 2.0
 """Times the limit up to which an output of a lowered file may be off for want of knowledge."""
+LOST = 2.0**-8
+"""The same of a value whose piece holds one that nobody has found in the file: an epsilon that is
+wrong moves what follows by less than int8 costs."""
 
 
 def allowed(coarse: Sequence[str], policy: Policy, found: Verdict) -> Verdict:
@@ -47,4 +50,20 @@ def visible(m: Measurement, found: Verdict) -> Verdict:
         return found
     why = "too coarse to see a fault" if coarse else "too near to tell a fault from rounding"
     said = f"the limit at the output is {why}: compare layers; {found.reason}"
+    return replace(found, status=Status.AMBIGUOUS, who=Who.UNKNOWN, reason=said)
+
+
+def seen_through(m: Measurement, lost: Sequence[str], found: Verdict) -> Verdict:
+    """A value vouches for ones in front of it that were not found, unless its limit is coarse.
+
+    Args:
+        lost: values that a healthy file holds, between this one and the compared ones before it.
+    """
+    bound = found.limit
+    if not lost or not m.held or bound is None or found.status is not Status.PASS:
+        return found
+    if bound.rms <= LOST * (m.rms_scale or 0.0):
+        return found
+    names = ", ".join(f"'{name}'" for name in lost)
+    said = f"too coarse to see a fault in {names}, not found in the file; {found.reason}"
     return replace(found, status=Status.AMBIGUOUS, who=Who.UNKNOWN, reason=said)

@@ -106,6 +106,15 @@ def test_epsilon_in_int8(folder: Path, tmp_path: Path):
     return attempt(folder, tmp_path, epsilon, "int8_weights")
 
 
+@way("no names, int8: an epsilon that int8 would hide", says="in 'layer_norm_2', not found in")
+def test_small_epsilon_in_int8(folder: Path, tmp_path: Path):
+    def small(model: onnx.ModelProto) -> None:
+        norm = [node for node in model.graph.node if node.op_type == "LayerNormalization"][2]
+        next(item for item in norm.attribute if item.name == "epsilon").f = 1e-2
+
+    return attempt(folder, tmp_path, small, "int8_weights")
+
+
 @way("no names, int8: a row of a weight stands there twice", says="layer 'model.blocks.0.inner'")
 def test_row_in_int8(folder: Path, tmp_path: Path):
     return attempt(folder, tmp_path, one_row_twice, "int8_weights")
