@@ -15,6 +15,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,7 +55,21 @@ def read_array(path: Path, key: str | None) -> np.ndarray:
     Raises:
         UserInputError: the file cannot be read, has no such key, or needs one to be named.
     """
-    return _one_of(path, _KINDS.get(path.suffix.lower()), key)
+    return _one_of(path, _kind_of(path), key)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a file that has names for them.
+
+    Raises:
+        UserInputError: as ``read_array``, or its arrays have no names.
+    """
+    kind = _kind_of(path)
+    data = _DOOR.bytes(path)
+    keys = _read(path, lambda: kind.keys(data))
+    if not keys:
+        raise _key(path, "its array has no name", "give an .npz or .safetensors, by input")
+    return {key: _read(path, partial(kind.array, data, key)) for key in keys}
 
 
 def read_kaldi(path: Path, key: str | None = None) -> np.ndarray:
@@ -66,9 +81,14 @@ def read_kaldi(path: Path, key: str | None = None) -> np.ndarray:
     return _one_of(path, _KINDS[".ark"], key)
 
 
-def _one_of(path: Path, kind: _Kind | None, key: str | None) -> np.ndarray:
+def _kind_of(path: Path) -> _Kind:
+    kind = _KINDS.get(path.suffix.lower())
     if kind is None:
         raise _DOOR.bad(path, f"'{path.suffix}' is no ending that says how")
+    return kind
+
+
+def _one_of(path: Path, kind: _Kind, key: str | None) -> np.ndarray:
     data = _DOOR.bytes(path)
     keys = _read(path, lambda: kind.keys(data))
     if not keys:

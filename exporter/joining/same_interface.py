@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from exporter.cases.array_file import read_arrays
 from exporter.core.errors import UserInputError
 from exporter.graph.index import GraphIndex
 from exporter.joining.interface_inputs import inputs_of
@@ -52,15 +53,9 @@ def read_case(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """A user's inputs by name.
 
     Raises:
-        UserInputError: no .npz, or it lacks an input.
+        UserInputError: no file of named arrays, or it lacks an input.
     """
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            found = {name: np.asarray(held[name]) for name in held.files}
-    except (OSError, ValueError) as error:
-        raise UserInputError(
-            f"cannot be read as an .npz of arrays: {str(error)[:120]}", where=str(path)
-        ) from error
+    found = read_arrays(path)
     lacking = [name for name in names if name not in found]
     if lacking:
         raise UserInputError(
