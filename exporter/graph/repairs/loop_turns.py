@@ -380,9 +380,8 @@ def _read_anew() -> Iterator[None]:
 
     It keeps modules under their names, and another folder's module may have the same one.
     """
-    names = [
-        vars(module) for module in (torch._higher_order_ops.scan, torch._higher_order_ops.utils)
-    ]
+    # torch._higher_order_ops.scan is the function, which hides the module of that name.
+    names = [vars(sys.modules[f"torch._higher_order_ops.{part}"]) for part in ("scan", "utils")]
     before = [set(held) for held in names]
     torch._dynamo.reset()
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -191,3 +193,11 @@ def test_a_loop_that_reads_what_nobody_makes_is_no_program(tmp_path):
     path.write_text(text.replace('{"ref": "arg1_1"}', '{"ref": "elsewhere"}', 1))
     with pytest.raises(Exception, match="reads 'elsewhere'"):
         load_program(tmp_path / "program")
+
+
+def test_torch_keeps_no_module_of_a_model_under_its_name(tmp_path):
+    """Another folder's model may have the same name."""
+    init, forward = LOOPS["range over frames"]
+    capture_openly(model(tmp_path, forward, init, name="kept_model"))
+    homes = [sys.modules[f"torch._higher_order_ops.{part}"] for part in ("scan", "utils")]
+    assert not [name for home in homes for name in vars(home) if name.startswith("__import_")]
