@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from exporter.contracts.memo import Memo, digest_of
 from exporter.contracts.result import Location
-from exporter.core.errors import ArtifactError, StageError
+from exporter.core.errors import ArtifactError, OnnxStoppedError, StageError
 from exporter.core.files import temporary_folder
 from exporter.core.stopwatch import FILES, timed
 from exporter.core.tensors import Arrays, Tap, TensorSpec
@@ -182,6 +182,9 @@ class OnnxSide:
 
         Yields:
             (name, one array per run), in graph order; values that are no tensors are left out.
+
+        Raises:
+            OnnxStoppedError: onnxruntime stops at a piece, also where it runs the whole file.
         """
         wanted = list(self.value_names() if names is None else names)
         graph = self.file.graph
@@ -200,6 +203,8 @@ class OnnxSide:
             chunk = wanted[start : start + _TAPS_PER_WINDOW]
             last = start + _TAPS_PER_WINDOW >= len(wanted)
             found = [walk.advance(chunk, last=last) for walk in walks]
+            for said in (said for walk in walks for said in walk.stopped.values()):
+                raise OnnxStoppedError(said)
             for name in chunk:
                 values = tuple(values[name] for values in found)
                 if all(isinstance(value, np.ndarray) for value in values):

@@ -21,6 +21,9 @@ from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import WindowGraph
 
 
+_EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+
+
 def _do_not_spin(options: ort.SessionOptions) -> None:
     """Let threads sleep when a run ends: torch computes next, and wants the cores.
 
@@ -104,6 +107,8 @@ class WindowRun:
                 held[name] = ort_value(graph.array(name))
         self._values = [held[name] for name in window.weights]
         options.add_external_initializers(list(window.weights), self._values)
+        # Those inside of branches and constants are read by onnxruntime, where the file has them.
+        options.add_session_config_entry(_EXTERNAL_FOLDER, str(graph.folder.resolve()))
         self._session = _opened(window.model, options, deployment, stopped_by)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -137,8 +142,7 @@ class PartRun:
         self.outputs = part.outputs
         options = session_options(deployment)
         options.enable_cpu_mem_arena = arena and options.enable_cpu_mem_arena
-        key = "session.model_external_initializers_file_folder_path"
-        options.add_session_config_entry(key, str(folder.resolve()))
+        options.add_session_config_entry(_EXTERNAL_FOLDER, str(folder.resolve()))
 
         def refused(error: Exception) -> ArtifactError:
             what = f"onnxruntime refuses a part of the file: {str(stopped_by(error))[:800]}"

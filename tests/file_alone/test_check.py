@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from exporter.cli import main
 from exporter.config import Pipeline
 from exporter.config.load import load_pipeline
 from exporter.contracts import runner
-from exporter.core.errors import ConfigError, UserInputError
+from exporter.core.errors import ConfigError, OnnxStoppedError, UserInputError
 from exporter.flows.check import check, contracts_exit_code
 from exporter.flows.init_file import init_file, write_description
 from exporter.flows.init_states import propose_states
@@ -93,6 +93,46 @@ def test_the_node_is_named(fault: str, place: str, pipeline: Pipeline, tmp_path:
     path = files.stream(tmp_path / "stream.onnx", fault)
     found = by_name(check(pipeline.with_file(path)))[files.FAULTS[fault]]
     assert place in str(found.where), found
+
+
+@pytest.mark.parametrize("inside", ["initializer", "constant"])
+def test_weights_of_a_branch_may_lie_beside_the_file(
+    inside: str, pipeline: Pipeline, tmp_path: Path
+):
+    """A walk of all values computes the branch, which the whole file drops: nobody reads it."""
+    path = files.stream(tmp_path / "stream.onnx", "sees_ahead")
+    (tmp_path / "beside.bin").write_bytes(np.ones(4, np.float32).tobytes())
+    model = onnx.load(path)
+    held = numpy_helper.from_array(np.ones(4, np.float32), "held")
+    held.ClearField("raw_data")
+    held.data_location = TensorProto.EXTERNAL
+    held.external_data.add(key="location", value="beside.bin")
+    info = helper.make_tensor_value_info("extra", TensorProto.FLOAT, [4])
+    if inside == "constant":
+        node = helper.make_node("Constant", [], ["extra"], name="extra", value=held)
+        branch = helper.make_graph([node], "branch", [], [info])
+    else:
+        node = helper.make_node("Identity", ["held"], ["extra"], name="extra")
+        branch = helper.make_graph([node], "branch", [], [info], [held])
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "always"))
+    dead = helper.make_node("If", ["always"], ["dead"], then_branch=branch, else_branch=branch)
+    model.graph.node.insert(0, dead)
+    onnx.save(model, path)
+    found = by_name(check(pipeline.with_file(path)))[files.FAULTS["sees_ahead"]]
+    assert found.verdict == "fail"
+    assert "encoder.norm" in str(found.where), found
+
+
+def test_a_piece_that_does_not_run_leaves_the_verdict_without_a_place(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stops(*_: object, **__: object) -> None:
+        raise OnnxStoppedError("as onnxruntime says it")
+
+    monkeypatch.setattr("exporter.execution.onnx_windows.WindowRun", stops)
+    path = files.stream(tmp_path / "stream.onnx", "sees_ahead")
+    found = by_name(check(pipeline.with_file(path)))[files.FAULTS["sees_ahead"]]
+    assert (found.verdict, found.where) == ("fail", None), found
 
 
 def test_init_says_that_a_file_sees_ahead(tmp_path: Path):

@@ -94,7 +94,10 @@ def _at(
         if bad:
             return _failed(said, precision, bad, _node_place(target, bad))
     if precision == "float16" and problem is None:
-        return _overflow(target, part, said)
+        try:
+            return _overflow(target, part, said)
+        except OnnxStoppedError as error:
+            return said.not_run(f"onnxruntime does not run the file piece by piece: {error}")
     return None
 
 

@@ -9,6 +9,7 @@ recording must not spoil the others of its batch.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -229,7 +230,7 @@ def _spoiled_row(signal: Signal) -> dict[str, Any]:
 def _first_disagreement(target: Target, inputs: Arrays) -> Location | None:
     """The first ONNX value that is further from the program's than rounding explains.
 
-    ``None`` also without a program. All its tensors are held, so this is for short probes.
+    ``None`` also without a program, and where the file cannot be run piece by piece. All its tensors are held, so this is for short probes.
     """
     program = target.onnx.file.program
     if program is None:
@@ -241,13 +242,14 @@ def _first_disagreement(target: Target, inputs: Arrays) -> Location | None:
         return None
     by_onnx_name = {program.onnx_name(name): value for name, value in values.items()}
     noise = Noise()
-    for name, (found,) in target.onnx.walk((inputs,), names=target.onnx.value_names()):
-        if name not in by_onnx_name:
-            continue
-        wanted = by_onnx_name[name].detach().numpy()
-        limit = 100 * noise.limit("", scale_of(wanted, found), max(1, wanted.size))
-        if not distance(np.asarray(wanted), found) <= limit:
-            return target.onnx.place(name)
+    with contextlib.suppress(OnnxStoppedError):
+        for name, (found,) in target.onnx.walk((inputs,), names=target.onnx.value_names()):
+            if name not in by_onnx_name:
+                continue
+            wanted = by_onnx_name[name].detach().numpy()
+            limit = 100 * noise.limit("", scale_of(wanted, found), max(1, wanted.size))
+            if not distance(np.asarray(wanted), found) <= limit:
+                return target.onnx.place(name)
     return None
 
 
