@@ -20,7 +20,6 @@ from exporter.execution.ort_values import ort_value, run_session
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import WindowGraph
 
-
 _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 

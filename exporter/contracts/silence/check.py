@@ -230,7 +230,8 @@ def _spoiled_row(signal: Signal) -> dict[str, Any]:
 def _first_disagreement(target: Target, inputs: Arrays) -> Location | None:
     """The first ONNX value that is further from the program's than rounding explains.
 
-    ``None`` also without a program, and where the file cannot be run piece by piece. All its tensors are held, so this is for short probes.
+    ``None`` also without a program, and where the file cannot be run piece by piece. All its
+    tensors are held, so this is for short probes.
     """
     program = target.onnx.file.program
     if program is None:
