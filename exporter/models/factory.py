@@ -84,7 +84,7 @@ def build(pipeline: Pipeline) -> Built:
             probe = Probe(_twin(module, factory, pipeline, where), binding, pipeline)
             axes = _axes(pipeline)
             idle = probe.idle(sizes)
-            limits = find_limits(lambda at: probe.run(at, 0), axes, sizes)
+            limits = find_limits(probe.judged_by(sizes), axes, sizes)
             axes = limited(axes, limits)
             outputs = _outputs(probe, sizes, axes)
             unread = (f"the model does not read its input '{name}'" for name in sorted(idle))
@@ -294,6 +294,19 @@ class Probe:
         with without_fast_path():
             return self._call(_tensors(self.pipeline, sizes, seed))
 
+    def judged_by(self, traced: Mapping[str, int]) -> Callable[[Mapping[str, int]], None]:
+        """Runs at sizes; NaN where the ``traced`` ones give none is no size that it takes.
+
+        The deviation of one frame is 0 / 0: of such a result nobody can say that a file has it.
+        """
+        sound = not _holds_nan(self.run(traced, 0))
+
+        def run(at: Mapping[str, int]) -> None:
+            if _holds_nan(self.run(at, 0)) and sound:
+                raise ModelError("its result holds NaN there")
+
+        return run
+
     def idle(self, sizes: Mapping[str, int]) -> frozenset[str]:
         """Inputs that no operator ever gets; their shape may be asked for."""
         if any(isinstance(part, torch.jit.ScriptModule) for part in self._module.modules()):
@@ -332,6 +345,11 @@ class Probe:
                     remedy="take the operator without '_' at its end (unsqueeze, transpose)",
                 )
         return found
+
+
+def _holds_nan(found: Any) -> bool:
+    tensors = [value for value in leaves(found) if isinstance(value, Tensor)]
+    return any(bool(torch.isnan(value).any()) for value in tensors if value.dtype.is_floating_point)
 
 
 def _outputs(

@@ -389,6 +389,28 @@ def test_a_limit_of_the_model_is_found_and_said(tmp_path, capsys):
     assert any("takes at least 3 frames" in n and "my_model.py:13" in n for n in notes), notes
 
 
+def test_a_size_at_which_the_model_itself_gives_nan_is_a_limit_that_is_said(tmp_path):
+    """The deviation of one frame is 0 / 0; from two frames on all is well."""
+    deviation = "        y = y + x[:, 2:].std(1, keepdim=True).sum()\n        kept ="
+    path = project(
+        tmp_path,
+        module=MODULE.replace("        kept =", deviation),
+        low="minimum: 3, => minimum: 1,",
+    )
+    out = tmp_path / "out"
+    assert cli.main(["run", str(path), "--trust", "--output-dir", str(out)]) == 0
+    notes = read_report(out / "report.json").notes
+    assert any("takes at least 4 frames" in n and "holds NaN" in n for n in notes), notes
+
+
+def test_nan_at_every_size_is_no_limit(tmp_path):
+    module = MODULE.replace("        kept =", "        y = y + float('nan')\n        kept =")
+    path = project(tmp_path, module=module)
+    out = tmp_path / "out"
+    assert cli.main(["run", str(path), "--trust", "--output-dir", str(out)]) == 1
+    assert not any("found in the model" in note for note in read_report(out / "report.json").notes)
+
+
 def test_a_case_outside_of_a_limit_that_was_found_is_refused_with_it(tmp_path, capsys):
     path = project(
         tmp_path,
