@@ -28,8 +28,8 @@ from exporter.core.errors import (
     EXIT_USER_INPUT,
     UserInputError,
     exit_code,
-    missing_package,
 )
+from exporter.core.extras import missing_package
 from exporter.core.interrupts import end_at_signals, wait_if_ending
 from exporter.core.threads import let_waiting_threads_sleep
 

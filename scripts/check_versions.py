@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # What 'golden check --onnx' imports.
 CHECK_NEEDS = (
     "bokeh", "click", "filelock", "itables", "jinja2", "markupsafe", "ml-dtypes", "numpy", "onnx",
-    "protobuf", "psutil", "pydantic", "pyyaml", "rich", "safetensors", "soundfile",
+    "protobuf", "pydantic", "pyyaml", "rich", "safetensors", "soundfile",
 )  # fmt: skip
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 

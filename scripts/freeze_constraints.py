@@ -49,8 +49,11 @@ def _applies(requirement: Requirement, extra: str) -> bool:
 
 def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
-    found = closure([Requirement(line) for line in lines])
+    # The runtime for a CPU is left out: it and the one for CUDA overwrite each other.
+    extras = {k: v for k, v in project["optional-dependencies"].items() if k != "cpu"}
+    lines = project["dependencies"] + sum(extras.values(), [])
+    needed = [Requirement(line) for line in lines]
+    found = closure([held for held in needed if held.name != project["name"]])
     text = HEAD + "".join(f"{name}=={found[name]}\n" for name in sorted(found))
     (ROOT / "constraints.txt").write_text(text, encoding="utf-8")
     print(f"constraints.txt: {len(found)} packages")

@@ -34,9 +34,9 @@ def floor(name: str, modules: str, packages: str) -> Floor:
 
 ANY = "*"
 FLOORS = (
-    floor("core", "core", "filelock numpy psutil pydantic"),
+    floor("core", "core", "filelock numpy pydantic"),
     floor("config", "config", "pydantic yaml"),
-    floor("cache", "cache", "numpy platformdirs"),
+    floor("cache", "cache", "numpy"),
     floor("parity", "parity", "ml_dtypes numba numpy"),
     floor("cases", "cases", "kaldiio numpy pydantic safetensors soundfile"),
     floor("drivers", "drivers", "numpy"),
@@ -51,7 +51,7 @@ FLOORS = (
     ),
     floor("interpret", "interpret", "numba numpy torch"),
     floor("features", "features", "numpy soundfile torch"),
-    floor("execution", "execution", "ml_dtypes numpy onnx onnxruntime psutil safetensors torch"),
+    floor("execution", "execution", "ml_dtypes numpy onnx onnxruntime safetensors torch"),
     floor("joining", "joining", "numpy onnx"),
     floor("build", "build", "onnx onnx_ir torch"),
     floor(
@@ -59,7 +59,7 @@ FLOORS = (
         "report.schema report.safe_text report.environment report.deployments report.digest"
         " report.beside report.overall_verdict report.comparison report.system"
         " report.system_verdict",
-        "pandas psutil pydantic",
+        "pandas pydantic",
     ),
     floor("judge", "judge", "numpy onnx onnx_ir torch"),
     floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),

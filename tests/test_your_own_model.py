@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+HERE = (sys.executable, "-m", "exporter")
 PAGE = ROOT / "docs" / "your-own-model.md"
 BLOCK = re.compile(
     r"(?:<!-- (?P<what>file|change): (?P<name>\S+) -->\n)?"
@@ -51,17 +53,20 @@ def patched(source: str, diff: str) -> str:
     return source.replace(before, after)
 
 
-def command(line: str, folder: Path) -> tuple[int, str]:
+def command(
+    line: str, folder: Path, program: Sequence[str] = HERE, path: str = str(ROOT)
+) -> tuple[int, str]:
+    """Do a line of the page; ``program`` stands for ``export-verify``."""
     assert line.startswith("$ export-verify ")
     arguments = line.removeprefix("$ export-verify ").split()
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": path,
         "NO_COLOR": "1",
         "COLUMNS": "100",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "exporter", *arguments],
+        [*program, *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -88,8 +93,8 @@ def check_output(pasted: str, real: str) -> None:
         found = found[found.index(wanted) + len(wanted) :]
 
 
-def test_the_page_does_what_it_says(tmp_path: Path):
-    folder = tmp_path / "own"
+def follow_the_page(folder: Path, do: Callable[[str, Path], tuple[int, str]]) -> None:
+    """Write its files, do its commands and make its change, in an empty folder."""
     folder.mkdir()
     codes = []
     for block in blocks():
@@ -100,12 +105,16 @@ def test_the_page_does_what_it_says(tmp_path: Path):
             target.write_text(patched(target.read_text(encoding="utf-8"), block.text))
         elif block.kind == "console":
             line, _, pasted = block.text.partition("\n")
-            code, real = command(line, folder)
+            code, real = do(line, folder)
             assert code == block.code, f"{line}\n{real}"
             check_output(pasted, real)
             codes.append(code)
     assert codes == [2, 1, 1, 0, 0]
     assert (folder / "runs" / "little_conformer" / "model.onnx").is_file()
+
+
+def test_the_page_does_what_it_says(tmp_path: Path):
+    follow_the_page(tmp_path / "own", command)
 
 
 def test_an_output_that_is_not_printed_is_seen():

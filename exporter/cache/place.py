@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-
-from platformdirs import user_cache_path
 
 from exporter.core.disk import size_in_bytes
 from exporter.core.errors import UserInputError
@@ -30,9 +29,18 @@ def cache_folder() -> Path | None:
         text = given.strip()
         return None if text.lower() in OFF else Path(text).expanduser().absolute()
     try:
-        return user_cache_path(_NAME, appauthor=False)
+        return _user_folder() / _NAME
     except RuntimeError:
         return None
+
+
+def _user_folder() -> Path:
+    """Where the system wants caches: XDG's base directories, Apple's or Microsoft's place."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    given = os.environ.get(variable, "").strip()
+    return Path(given) if given else Path.home() / ".cache"
 
 
 def cache_size(environment: Mapping[str, str] | None = None) -> int:

@@ -23,6 +23,7 @@ import numpy as np
 
 from exporter.cases.check_sizes import MOST_ELEMENTS
 from exporter.core.errors import UserInputError
+from exporter.core.extras import need
 from exporter.core.reading import Door, reason
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".ark")
@@ -207,6 +208,7 @@ def _has_no_key(data: bytes) -> bool:
 
 
 def _ark(data: bytes, key: str) -> np.ndarray:
+    need("kaldiio", who="reading Kaldi's archives")
     from kaldiio import matio
 
     start = _ark_entries(data)[key] if key else 0

@@ -12,14 +12,17 @@ such headers.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import soundfile
 
 from exporter.core.errors import AudioError, UserInputError
+from exporter.core.extras import need
 from exporter.core.files import open_regular
 from exporter.core.reading import is_regular, reason
+
+if TYPE_CHECKING:
+    import soundfile
 
 _PIECE = 1 << 20
 """Frames that are read at a time."""
@@ -30,6 +33,8 @@ def _sound(stream: BinaryIO) -> soundfile.SoundFile:
 
     Given the object, it would call Python, whose errors are printed there and not raised.
     """
+    import soundfile
+
     return soundfile.SoundFile(stream.fileno(), closefd=False)
 
 
@@ -66,6 +71,9 @@ def _read(path: Path, sample_rate_hz: int | None) -> tuple[np.ndarray, int]:
         raise AudioError(
             f"the recording {kind}", where=where, remedy="give the path of an audio file"
         )
+    need("soundfile", who="reading a recording", where=where)
+    import soundfile
+
     try:
         with open_regular(path) as stream, _sound(stream) as file:
             found_hz, channels, announced = file.samplerate, file.channels, file.frames

@@ -30,8 +30,8 @@ from exporter.core.children import (
     end_with_parent,
     guard,
     guarded,
-    resident_bytes,
 )
+from exporter.core.memory import resident_bytes
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from exporter.commands import _child; "

@@ -10,13 +10,14 @@ import click
 from exporter.commands import _options as common
 from exporter.core.errors import ConfigError
 
-_BESIDE_PACKAGE = Path(__file__).resolve().parents[2] / "pipelines"
-
 
 @click.command()
 @common.format_option
 def command(output_format: str) -> None:
-    """Show the models that a pipeline can name, and the pipelines in pipelines/."""
+    """Show the models that a pipeline can name, and the pipelines in pipelines/.
+
+    Those that come with the package are run by name: export-verify run sensevoice_tiny.
+    """
     from exporter.models import MODELS
 
     if output_format == "json":
@@ -38,11 +39,11 @@ def command(output_format: str) -> None:
 
 
 def pipelines_folder() -> Path | None:
-    """``pipelines/`` of the working directory, else the one beside the package."""
-    for folder in (Path("pipelines"), _BESIDE_PACKAGE):
-        if folder.is_dir():
-            return folder
-    return None
+    """``pipelines/`` of the working directory, else the one that comes with the package."""
+    from exporter.config.shipped import shipped_folder
+
+    here = Path("pipelines")
+    return here if here.is_dir() else shipped_folder()
 
 
 def _summary(path: Path) -> str:

@@ -13,6 +13,7 @@ from exporter.config.error_messages import explain
 from exporter.config.extends import Resolved, resolve, show
 from exporter.config.pipeline import Pipeline, bind
 from exporter.config.problems import Problem, raise_all
+from exporter.config.shipped import shipped_pipeline
 from exporter.config.yaml_tree import dotted
 from exporter.core.errors import ConfigError
 from exporter.core.reading import is_regular, path_of
@@ -38,13 +39,13 @@ def load_pipeline(path: str | Path, *, trust: bool = False) -> Pipeline:
 
 
 def yaml_path(path: str | Path) -> Path:
-    """The path of a YAML that a user gave.
+    """The path of a YAML that a user gave: a file, or the name of one that comes with the package.
 
     Raises:
         ConfigError: no file can have it.
     """
     try:
-        return path_of(path)
+        given = path_of(path)
     except ValueError as error:
         shown = str(path)[:200]
         raise ConfigError(
@@ -52,6 +53,7 @@ def yaml_path(path: str | Path) -> Path:
             where=shown.encode(errors="replace").decode(),
             remedy="give the path of a pipeline YAML; 'export-verify list' shows some",
         ) from error
+    return given if given.exists() else shipped_pipeline(str(path)) or given
 
 
 def pipeline_of(resolved: Resolved, shown: str) -> Pipeline:

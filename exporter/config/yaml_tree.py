@@ -8,6 +8,7 @@ YAML libraries resolve silently in favour of the last one.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, ClassVar
 import yaml
 
 from exporter.config.problems import Problem
+from exporter.config.shipped import shipped_names
 from exporter.core.errors import UserInputError
 from exporter.core.files import open_regular
 from exporter.core.reading import is_regular, reason
@@ -135,6 +137,11 @@ def _read_text(path: Path, shown: str) -> tuple[str, Problem | None]:
     try:
         if not is_regular(path):
             what = "this is a folder" if path.is_dir() else "there is no such file"
+            near = difflib.get_close_matches(str(path.with_suffix("")), shipped_names(), n=1)
+            if near and not path.is_dir():
+                remedy = (
+                    f"did you mean '{near[0]}', which comes along? 'export-verify list' shows all"
+                )
             return "", Problem(where=shown, problem=what, remedy=remedy)
         with open_regular(path) as stream:
             data = stream.read(MAX_BYTES + 1)

@@ -11,8 +11,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-import psutil
-
 from exporter.core.interrupts import undone
 
 _GUARDED: list[bool] = []
@@ -23,14 +21,6 @@ _STEPS: dict[int, float] = {}
 
 EXIT_STUCK = 124
 """Exit code of a child of which one step did not end; ``timeout`` of coreutils has it as well."""
-
-
-def resident_bytes(process: int | None = None) -> int | None:
-    """Resident memory of a process, this one by default; None where nobody can tell."""
-    try:
-        return psutil.Process(process).memory_info().rss
-    except psutil.Error:
-        return None
 
 
 @contextlib.contextmanager

@@ -65,34 +65,6 @@ class MissingPackageError(UserInputError):
     """An optional upstream package is not installed."""
 
 
-_NEEDED = {
-    "torch": "PyTorch",
-    "onnx": "onnx",
-    "onnx_ir": "onnx-ir",
-    "onnxruntime": "onnxruntime",
-    "onnxscript": "onnxscript",
-    "onnxsim": "onnxsim",
-}
-_WITHOUT_TORCH = (
-    "'inspect', 'golden check --onnx FILE', 'compare', 'judge' and 'report' need no PyTorch"
-)
-
-
-def missing_package(error: BaseException) -> MissingPackageError | None:
-    """What to tell a user whose installation lacks a package that a command needs; else ``None``.
-
-    An import inside of a package that is installed is no such case: then something is broken.
-    """
-    if not isinstance(error, ModuleNotFoundError) or error.name not in _NEEDED:
-        return None
-    more = f"; {_WITHOUT_TORCH}" if error.name == "torch" else ""
-    package = _NEEDED[error.name]
-    return MissingPackageError(
-        f"{package} is not installed here, and this command needs it",
-        remedy=f"install what pyproject.toml lists (scripts/export-verify does so){more}",
-    )
-
-
 class StageError(ExportVerifyError):
     """A stage could not do its work on input that looked right; says which stages had run.
 

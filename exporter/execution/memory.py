@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from exporter.core.children import resident_bytes
+from exporter.core.memory import resident_bytes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
 _LARGEST_THRESHOLD = 32 << 20  # glibc takes no larger one

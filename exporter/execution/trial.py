@@ -30,11 +30,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 
-from exporter.core.children import child_process, end_with_parent, guarded, resident_bytes
+from exporter.core.children import child_process, end_with_parent, guarded
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.core.files import temporary_folder
+from exporter.core.memory import available_memory, resident_bytes
 from exporter.core.tensors import Arrays, Case
 from exporter.execution.deployment import Deployment
 
@@ -78,7 +78,7 @@ class Limits:
         seconds, gib = _limit(SECONDS) or cls().step_seconds, _limit(MEMORY)
         if gib is not None:
             return cls(step_seconds=seconds, bytes=int(gib * 2**30), why=f"{MEMORY} allows")
-        kept = int(psutil.virtual_memory().available * (1 - _KEPT_FREE))
+        kept = int(available_memory() * (1 - _KEPT_FREE))
         return cls(step_seconds=seconds, bytes=kept)
 
 

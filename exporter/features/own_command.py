@@ -7,11 +7,11 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from exporter.cases.array_file import SUFFIXES, read_array
 from exporter.core.children import child_process
 from exporter.core.errors import UserInputError
+from exporter.core.extras import need
 from exporter.core.files import temporary_folder
 
 _SECONDS = 600
@@ -39,6 +39,9 @@ def run_command(command: str, waveform: np.ndarray, sample_rate_hz: int) -> np.n
                 where="--command",
                 remedy="for example --command 'their-tool {wav} {out}'",
             )
+    need("soundfile", who="--command", where="--command")
+    import soundfile
+
     with temporary_folder() as folder:
         wav, out = folder / "recording.wav", folder / _OUT
         exact = bool((np.rint(waveform * 32768) == waveform * 32768).all())

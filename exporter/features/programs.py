@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from exporter.core.errors import MissingPackageError, UserInputError
+from exporter.core.extras import install
 from exporter.features.front_end import FrontEnd, window
 
 _INSTALL = {
-    "kaldi_native_fbank": "pip install kaldi-native-fbank",
-    "librosa": "pip install 'export-verify[features]'",
+    "kaldi_native_fbank": install("kaldi_native_fbank"),
+    "librosa": install("librosa"),
     "torchaudio": "scripts/install-upstream speechbrain",
     "torch": "install PyTorch",
 }

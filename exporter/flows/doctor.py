@@ -12,12 +12,13 @@ from exporter import __version__
 from exporter.cache.store import open_store
 from exporter.core.disk import writable_folder
 from exporter.core.errors import UserInputError
+from exporter.core.extras import install
+from exporter.core.memory import total_memory
 from exporter.core.runtimes import installed_runtimes, refuse_two_runtimes
 from exporter.report.environment import (
     PACKAGES,
     cpu_flags,
     default_memory_budget,
-    total_memory,
     usable_cores,
 )
 
@@ -65,13 +66,13 @@ def _versions() -> Iterator[Finding]:
             yield Finding(part="versions", name=name, value=metadata.version(name))
         except metadata.PackageNotFoundError:
             needed = name in _NEEDED
-            of = f"; needed by {_OF_MODELS[name]}" if name in _OF_MODELS else ""
+            module, of = name.replace("-", "_"), _OF_MODELS.get(name, "")
             yield Finding(
                 part="versions",
                 name=name,
-                value=f"not installed{of}",
+                value=f"not installed; needed by {of}" if of else "not installed",
                 wrong=needed,
-                remedy=f"pip install {name}" if needed else "",
+                remedy=install(module) if needed or of else "",
             )
 
 
@@ -83,7 +84,7 @@ def _runtimes() -> Iterator[Finding]:
             name="onnxruntime",
             value="not installed",
             wrong=True,
-            remedy="pip install onnxruntime, or onnxruntime-gpu for CUDA",
+            remedy=install("onnxruntime"),
         )
     try:
         refuse_two_runtimes(found)

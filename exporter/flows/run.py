@@ -40,7 +40,7 @@ from exporter.judge.subject import Sizes
 from exporter.parity.tolerance import policy_of
 from exporter.report.progress import Progress
 from exporter.report.schema import Report
-from exporter.report.write import clear_reports, write_reports
+from exporter.report.write import HTML, MARKDOWN, clear_reports, write_reports
 
 
 def run(
@@ -95,7 +95,8 @@ def _reported(ready: Prepared, progress: Stages) -> Report:
         )
         write_reports(report, folder)
         if error is not stopped:
-            progress.note(f"report: {folder / 'report.html'}")
+            page = HTML if (folder / HTML).exists() else MARKDOWN
+            progress.note(f"report: {folder / page}")
             raise
     return report
 

@@ -20,6 +20,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from exporter.parity.one_pass import has_compiler
+
 Multiply = Callable[[Tensor, Tensor], Tensor]
 
 LARGEST = 2.0**-14
@@ -55,7 +57,7 @@ def _subtract(x_free: Tensor, x_local: Tensor) -> tuple[Tensor, float, float]:
     """The difference, rounded once to float32; the largest magnitudes of it and of ``x_local``."""
     change = torch.empty(x_free.shape, dtype=torch.float32)
     dtypes = x_free.dtype == torch.float64 and x_local.dtype in (torch.float32, torch.float64)
-    if dtypes and x_free.is_contiguous() and x_local.is_contiguous():
+    if has_compiler() and dtypes and x_free.is_contiguous() and x_local.is_contiguous():
         from exporter.interpret import compiled_change
 
         arrays = (x.detach().reshape(-1).numpy() for x in (x_free, x_local, change))

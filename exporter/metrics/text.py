@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jiwer
+from exporter.core.extras import need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,9 @@ def character_errors(expected: str, actual: str) -> Errors:
 
 
 def _errors(unit: str, expected: str, actual: str) -> Errors:
+    need("jiwer", who="counting errors of texts")
+    import jiwer
+
     expected, actual = " ".join(expected.split()), " ".join(actual.split())
     process = jiwer.process_characters if unit == "character" else jiwer.process_words
     found = process(expected, actual)

@@ -13,8 +13,9 @@ from types import ModuleType
 import torch
 
 from exporter.core.errors import MissingPackageError
+from exporter.core.extras import install
 
-FUNASR = ("funasr", "pip install funasr kaldi-native-fbank")
+FUNASR = ("funasr", install("funasr"))
 """The package, and how it is installed."""
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -20,7 +19,9 @@ from torch import Tensor, nn
 
 from exporter.config import Pipeline
 from exporter.core.errors import UserInputError, WeightsError
+from exporter.core.extras import need
 from exporter.core.files import name_of_open, open_regular
+from exporter.core.memory import total_memory
 from exporter.core.reading import Door, is_regular, path_of, reason
 from exporter.models.built import WeightsInfo
 from exporter.models.seeding import seed_weights
@@ -118,15 +119,10 @@ def _download(text: str, where: str | None) -> Path:
             remedy="write hub:ORG/NAME@REVISION with a commit or a tag, for example "
             "hub:FunAudioLLM/SenseVoiceSmall@3eb3b4e",
         )
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError as error:
-        raise WeightsError(
-            "reading from the hub needs the package huggingface_hub",
-            where=where,
-            remedy="install it with: pip install huggingface_hub",
-        ) from error
+    need("huggingface_hub", who="reading from the hub", where=where)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     try:
         return Path(snapshot_download(match["repo"], revision=match["revision"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
@@ -234,7 +230,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str)
 def seed_module(module: nn.Module, seed: int) -> None:
     """Give a module, also one on the meta device, fixed-seed weights on the CPU."""
     size = sum(held.nbytes for held in (*module.parameters(), *module.buffers()))
-    if size > psutil.virtual_memory().total:
+    if size > total_memory():
         raise WeightsError(
             f"the weights of this model take {size / 2**30:,.0f} GiB, more than this machine has",
             remedy="correct the sizes in its settings, or take a larger machine",

@@ -24,6 +24,8 @@ from types import ModuleType
 
 import numpy as np
 
+from exporter.core.extras import is_there
+
 LEAST = 1 << 16
 """Elements of an array that is worth the loops; a smaller one is numpy's."""
 
@@ -53,9 +55,13 @@ def takes(truth: np.ndarray, reference: np.ndarray, actual: np.ndarray) -> bool:
 
 
 def takes_pair(reference: np.ndarray, actual: np.ndarray) -> bool:
-    """True for two aligned float32 arrays in C order; numba wants them writable as well."""
+    """True for two aligned float32 arrays in C order; numba wants them writable as well.
+
+    False for all where numba is not installed: numpy then finds the same, in more passes.
+    """
     return (
-        reference.dtype == np.float32
+        has_compiler()
+        and reference.dtype == np.float32
         and actual.dtype == np.float32
         and reference.flags.carray
         and actual.flags.carray
@@ -84,6 +90,12 @@ def compare_pair(reference: np.ndarray, actual: np.ndarray) -> tuple[bool, bool]
     """
     found = int(_loops().compare_pair(reference, actual))
     return not found & 1, not found & 2
+
+
+@cache
+def has_compiler() -> bool:
+    """True where numba is installed."""
+    return is_there("numba")
 
 
 @cache

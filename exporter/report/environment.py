@@ -7,8 +7,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-import psutil
-
+from exporter.core.memory import total_memory
 from exporter.report.schema import EnvironmentRecord
 
 PACKAGES = tuple(
@@ -58,8 +57,3 @@ def default_memory_budget() -> int:
     More would not be faster: smaller windows use memory again that is there already.
     """
     return max(128 << 20, min(1 << 30, total_memory() // 48))
-
-
-def total_memory() -> int:
-    """Bytes of this machine's memory."""
-    return psutil.virtual_memory().total

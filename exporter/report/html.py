@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from exporter.core.errors import MissingPackageError
+from exporter.core.extras import folder_of, is_there
 from exporter.parity.status import severity
 from exporter.report.advice import SEEDED, next_steps
 from exporter.report.deployments import deployment_lines
@@ -35,6 +34,7 @@ from exporter.report.schema import Report
 
 MAX_BYTES = 6_000_000
 _MAX_ROWS = 400
+_PAGE = "the HTML report"
 _SCRIPTS = ("theme.js", "plot.js", "waveform.js", "tree.js", "table.js", "main.js")
 
 
@@ -75,6 +75,11 @@ def render_html(report: Report) -> str:
     )
 
 
+def can_render_html() -> bool:
+    """True where the libraries of the page are installed: the extra 'report'."""
+    return is_there("bokeh") and is_there("itables")
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -111,24 +116,14 @@ def _asset(name: str) -> str:
 
 
 def _libraries() -> dict[str, Any]:
-    bokeh = _installed("bokeh", "server/static/js")
-    itables = _installed("itables", "html")
+    bokeh = folder_of("bokeh", who=_PAGE) / "server/static/js"
+    itables = folder_of("itables", who=_PAGE) / "html"
     scripts = [_inline(bokeh / name) for name in ("bokeh.min.js", "bokeh-api.min.js")]
     return {
         "bokeh_scripts": scripts,
         "table_script": _inline(itables / "dt_bundle.js"),
         "table_style": _inline(itables / "dt_bundle.css"),
     }
-
-
-def _installed(package: str, folder: str) -> Path:
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingPackageError(
-            f"the HTML report needs the package {package}",
-            remedy=f"install it with: pip install {package}",
-        )
-    return Path(spec.submodule_search_locations[0]) / folder
 
 
 @cache

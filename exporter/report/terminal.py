@@ -10,11 +10,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from exporter.core.extras import install
 from exporter.report.advice import SEEDED, next_steps
 from exporter.report.comparison import OWN_STATE
 from exporter.report.console import plain, print_list, status, style_of, tabled
 from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
+from exporter.report.html import can_render_html
 from exporter.report.kernels import finding_lines
 from exporter.report.overall_verdict import verdict_line
 from exporter.report.rows import bar, folded_contracts, output_rows, taps_of
@@ -220,6 +222,8 @@ def _artifacts(report: Report, console: Console, output_dir: Path | None) -> Non
     if output_dir is not None:
         names = ("report.html", "report.md", "report.json")
         lines += [str(output_dir / name) for name in names if (output_dir / name).exists()]
+        if not can_render_html():
+            lines.append(f"no report.html: install it with {install('bokeh')}")
     if lines:
         console.print(plain("made", "bold"))
     for line in lines:

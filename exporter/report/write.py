@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.core.files import remove, write_text
-from exporter.report.html import render_html
+from exporter.report.html import can_render_html, render_html
 from exporter.report.junit import render_junit
 from exporter.report.markdown import render_markdown
 from exporter.report.overlay import render_overlay
@@ -35,15 +35,16 @@ def write_reports(report: Report, folder: Path) -> None:
 def write_renderings(report: Report, folder: Path) -> tuple[Path, ...]:
     """Write ``report.html``, ``report.md`` and the overlay; each atomically.
 
+    The page is left out where its libraries are not installed, and none of an earlier run stays.
+
     Raises:
-        MissingPackageError: a library of the HTML report is not installed.
         OSError: the folder cannot be written to.
     """
-    texts = {
-        HTML: render_html(report),
-        MARKDOWN: render_markdown(report),
-        OVERLAY: render_overlay(report),
-    }
+    texts = {MARKDOWN: render_markdown(report), OVERLAY: render_overlay(report)}
+    if can_render_html():
+        texts[HTML] = render_html(report)
+    else:
+        remove(folder / HTML)
     return tuple(write_text(folder / name, text) for name, text in texts.items())
 
 

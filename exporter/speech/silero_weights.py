@@ -9,13 +9,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from exporter.core.errors import MissingPackageError, WeightsError
+from exporter.core.errors import WeightsError
+from exporter.core.extras import folder_of
 from exporter.core.reading import is_regular, reason
 
 _PREFIX = {16000: "_model.", 8000: "_model_8k."}
@@ -107,14 +107,8 @@ def _upstream_shape(tensor: Tensor) -> tuple[int, ...]:
 
 
 def _jit_path() -> Path:
-    # find_spec does not import the package: importing it sets torch to one thread.
-    spec = find_spec("silero_vad")
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingPackageError(
-            "the package silero-vad is not installed",
-            remedy="install it with: pip install silero-vad",
-        )
-    return Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.jit"
+    # The package is not imported: that sets torch to one thread.
+    return folder_of("silero_vad", who="Silero's VAD") / "data" / "silero_vad.jit"
 
 
 def _jit_state(path: Path) -> Mapping[str, Tensor]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from exporter.config.system import Text
-from exporter.core.errors import MissingPackageError, UserInputError
+from exporter.core.errors import UserInputError
+from exporter.core.extras import need
 from exporter.core.reading import Door, is_regular
 
 _MOST = 1 << 32
@@ -56,7 +56,7 @@ def _of_table(table: Sequence[str], skip: frozenset[int]) -> Detokenize:
 
 
 def _of_tokenizers(path: Path, skip: frozenset[int]) -> Detokenize:
-    _need("tokenizers")
+    need("tokenizers", who="this tokenizer")
     from tokenizers import Tokenizer
 
     try:
@@ -69,7 +69,7 @@ def _of_tokenizers(path: Path, skip: frozenset[int]) -> Detokenize:
 
 
 def _of_sentencepiece(path: Path, skip: frozenset[int]) -> Detokenize:
-    _need("sentencepiece")
+    need("sentencepiece", who="this tokenizer")
     from sentencepiece import SentencePieceProcessor
 
     read = SentencePieceProcessor()
@@ -81,11 +81,3 @@ def _of_sentencepiece(path: Path, skip: frozenset[int]) -> Detokenize:
     return lambda ids: str(
         read.DecodeIds([i for i in ids if i not in skip and 0 <= i < size])
     ).strip()
-
-
-def _need(package: str) -> None:
-    if find_spec(package) is None:
-        raise MissingPackageError(
-            f"this tokenizer needs the package {package}",
-            remedy=f"install it with: pip install {package}",
-        )

@@ -39,7 +39,8 @@ def attempt(kind: str, seed: int, corpus: Path, work: Path) -> tuple[int, str]:
 def end_of(argv: Any, call: Any = None) -> tuple[int, str]:
     """How a command, or a call in its place, ends: exit code and the first of what was said."""
     from exporter.cli import main
-    from exporter.core.errors import ExportVerifyError, UserInputError, missing_package
+    from exporter.core.errors import ExportVerifyError, UserInputError
+    from exporter.core.extras import missing_package
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
