@@ -17,16 +17,17 @@ import json
 import subprocess
 import sys
 import tempfile
-import venv
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# What 'golden check --onnx' imports.
-CHECK_NEEDS = (
-    "bokeh", "click", "filelock", "itables", "jinja2", "markupsafe", "ml-dtypes", "numpy", "onnx",
-    "protobuf", "pydantic", "pyyaml", "rich", "safetensors", "soundfile",
-)  # fmt: skip
+sys.path.insert(0, str(ROOT))
+
+from exporter.cache.environments import environment, last_line  # noqa: E402
+from exporter.core.errors import UserInputError  # noqa: E402
+from exporter.matrix.jobs import CHECK_NEEDS, pinned, requirements_of_all  # noqa: E402
+
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -62,32 +63,18 @@ class Result:
         return self.outcome is None or self.outcome["exit_code"] != 0
 
 
-def constraint(package: str) -> str:
-    """The version of a package that the tests ran with, as a requirement."""
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
-        name = line.partition("==")[0].strip().lower()
-        if name == package:
-            return line.split(";")[0].strip()
-    return package
-
-
 def check(packages: tuple[str, ...], options: argparse.Namespace) -> Result:
     """Make an environment, check the golden in it, and throw it away."""
     names = {package.partition("==")[0] for package in packages}
     light = names <= set(RUNTIMES)
-    with tempfile.TemporaryDirectory(prefix="versions-") as scratch:
+    rest = dict(package.partition("==")[::2] for package in packages)
+    wanted = (*packages, *map(pinned, CHECK_NEEDS)) if light else requirements_of_all(rest)
+    with tempfile.TemporaryDirectory(prefix="versions-") as scratch, ExitStack() as stack:
         folder = Path(scratch)
-        venv.create(folder / "venv", with_pip=True)
-        python = folder / "venv" / "bin" / "python"
-        wanted = [*packages, *map(constraint, CHECK_NEEDS)] if light else [str(ROOT), *packages]
-        done = run(python, "-m", "pip", "install", "--quiet", *wanted)
-        if done.returncode:
-            return Result(packages=packages, outcome=None, error=last_line(done.stderr))
-        if not light:
-            # The wheel depends on the versions that it was tested with; these go over them.
-            done = run(python, "-m", "pip", "install", "--quiet", "--no-deps", *packages)
-            if done.returncode:
-                return Result(packages=packages, outcome=None, error=last_line(done.stderr))
+        try:
+            python = stack.enter_context(environment(folder / "environments", wanted))
+        except UserInputError as error:
+            return Result(packages=packages, outcome=None, error=error.problem)
         given = ["--onnx", str(options.onnx)] if light else []
         done = run(
             python, "-m", "exporter", "golden", "check", str(options.pipeline), *given,
@@ -104,10 +91,6 @@ def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of an environment, in the root of the repository."""
     command = [str(python), *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-
-def last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[-1][:300]
 
 
 def table(results: list[Result]) -> str:

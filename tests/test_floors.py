@@ -68,6 +68,7 @@ FLOORS = (
     floor("debugging", "debugging", "numpy onnx onnx_ir rich safetensors torch"),
     floor("systems", "systems", "numpy pydantic sentencepiece tokenizers torch"),
     floor("flows", "flows", "numpy onnx onnx_ir torch"),
+    floor("matrix", "matrix", "covertable dask distributed jinja2 numpy packaging psutil pydantic"),
     floor(
         "outside",
         "commands cli pytest_plugin runtime __init__ __main__",

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from torch import nn
 
-import exporter
 from exporter.cache.entry import canonical
+from exporter.cache.sources import PACKAGE, sources_digest
 from exporter.config import Pipeline
 from exporter.core.runtimes import installed_runtimes
 from exporter.graph.capture_digest import capture_digest
@@ -36,10 +36,6 @@ from exporter.graph.strategies import Captured
 from exporter.graph.wrap import Wrapped
 from exporter.models.user_code import _MARK as MARK
 
-_PACKAGE = Path(exporter.__file__ or "").resolve().parent
-WITHOUT = frozenset({"report", "commands", "debugging", "golden", "contracts"})
-"""Folders whose code decides neither what an export is nor how its outputs are judged. Whatever is
-not named here counts: a module that is added cannot be forgotten."""
 _VERSIONED = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxsim", "onnxruntime-gpu", "numpy")
 """onnxsim computes constants with onnxruntime."""
 _BY_VERSION = frozenset({"torch", "numpy", "exporter", "builtins", "__main__"})
@@ -84,20 +80,10 @@ def _version(package: str) -> str:
         return "none"
 
 
-def sources_digest(package: Path) -> str:
-    """sha256 over names and contents of a package's Python files, but for those in ``WITHOUT``."""
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        inside = path.relative_to(package)
-        if inside.parts[0] not in WITHOUT:
-            digest.update(f"{inside}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
 @cache
 def package_digest() -> str:
     """``sources_digest`` of this package, when first asked for."""
-    return sources_digest(_PACKAGE)
+    return sources_digest(PACKAGE)
 
 
 def upstream_digest(module: nn.Module) -> str:

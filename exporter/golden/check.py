@@ -57,6 +57,7 @@ def check_golden(
     *,
     threads: int | None = None,
     provider: str | None = None,
+    deployment: Deployment | None = None,
     cases: Sequence[str] | None = None,
     progress: Callable[[str], None] = lambda text: None,
     options: Sequence[str] = (),
@@ -66,6 +67,7 @@ def check_golden(
 
     Args:
         threads, provider: of onnxruntime; as recorded by default.
+        deployment: all of how the file is run, instead of what was recorded.
         cases: only these; what is left out is said.
         progress: told each case as it begins.
         options: what leads other commands to the run folder, for the advice.
@@ -94,11 +96,12 @@ def check_golden(
     empty = replace(empty, vouched=golden.vouched)
     chosen = choose_cases(pipeline, cases, all_cases=not cases)
     graph = open_graph(onnx)
-    deployment = Deployment(
-        provider=check_provider(provider or golden.run["provider"]),
+    deployment = deployment or Deployment(
+        provider=provider or golden.run["provider"],
         level=golden.run["level"],
         threads=threads or golden.run["threads"],
     )
+    check_provider(deployment.provider)
     record = describe_environment(deployment.threads, (deployment.provider,))
     environment = changed(golden.environment, flat_environment(record))
     same = pipeline.graph_digest == golden.graph_digest

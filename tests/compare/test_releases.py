@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from exporter import cli
+from exporter.cache import environments
 from exporter.core.errors import UserInputError
-from exporter.execution import releases
 from exporter.execution.onnx_runs import FileRun
 from exporter.execution.releases import ReleaseRun, run_release
 from exporter.flows.compare import CompareOptions, compare
@@ -56,26 +56,27 @@ def test_a_release_that_cannot_be_installed_is_said(
         (home / "bin").mkdir(parents=True)
         (home / "bin" / "python").touch()
 
-    def started(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    def started(command: list[str], seconds: float = 0) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "ERROR: No matching distribution")
 
-    monkeypatch.setattr(releases.venv, "create", create)
-    monkeypatch.setattr(releases, "_started", started)
+    monkeypatch.setattr(environments, "uv_program", lambda: None)
+    monkeypatch.setattr(environments.venv, "create", create)
+    monkeypatch.setattr(environments, "started", started)
     with pytest.raises(UserInputError, match="No matching distribution"):
         run_release("1.0.0", legacy, [], level="all", threads=1)
     # Nothing is left that the next run would take for an environment.
-    assert not (tmp_path / "onnxruntime" / "1.0.0").exists()
+    assert not list((tmp_path / "environments").glob("*/"))
     assert cli.main(["compare", str(legacy), "--versions", "1.0.0"]) == 2
     assert "check the network" in capsys.readouterr().err
 
 
 def test_the_environments_that_were_used_last_are_kept(tmp_path: Path):
-    for number in range(releases.MOST_KEPT + 2):
+    for number in range(environments.MOST_KEPT + 2):
         ready = tmp_path / f"1.{number}.0" / "ready"
         ready.parent.mkdir()
         ready.touch()
         os.utime(ready, (number, number))
-    releases._make_room(tmp_path)
+    environments.make_room(tmp_path)
     left = sorted(path.parent.name for path in tmp_path.glob("*/ready"))
-    assert len(left) == releases.MOST_KEPT - 1
+    assert len(left) == environments.MOST_KEPT - 1
     assert "1.0.0" not in left and "1.2.0" not in left and "1.9.0" in left

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from exporter.build import cache_key as build_key
-from exporter.build.cache_key import WITHOUT, sources_digest
 from exporter.cache.place import FOLDER_VARIABLE
+from exporter.cache.sources import WITHOUT, sources_digest
 from exporter.config import load_pipeline
 from exporter.graph.wrap import wrap
 from tests.false_passes.way import Told, way

@@ -1,0 +1,120 @@
+"""A matrix from its file to its result: which cells, on which cluster, what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from exporter.cache.environments import FOLDER
+from exporter.cache.place import cache_folder
+from exporter.core.disk import writable_folder
+from exporter.core.stages import Stages
+from exporter.matrix.cells import Cell, Matrix
+from exporter.matrix.covering import pairwise
+from exporter.matrix.engine import Engine
+from exporter.matrix.jobs import VariantJob, cell_job, variant_job
+from exporter.matrix.verdict import Verdict
+from exporter.parity.exit_code import Decision, decide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixOptions:
+    """What the command line says.
+
+    Attributes:
+        output_dir: None for ``runs/matrix-<name>``. scheduler: address; None: this machine.
+        workers: of this machine; None: as many as fit. everything: no covering set, all cells.
+        trust: let pipelines run code of their own.
+    """
+
+    output_dir: Path | None = None
+    scheduler: str | None = None
+    workers: int | None = None
+    everything: bool = False
+    trust: bool = False
+
+    def folder(self, matrix: Matrix) -> Path:
+        """Where cells, files and the report lie."""
+        return (self.output_dir or Path("runs") / f"matrix-{matrix.file.name}").resolve()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a matrix came to.
+
+    Attributes:
+        cells: those that were asked, each with its verdict; of ``total`` that exist.
+    """
+
+    name: str
+    total: int
+    cells: Mapping[Cell, Verdict] = field(default_factory=dict)
+
+    @property
+    def decision(self) -> Decision:
+        """The verdict over all cells that were asked."""
+        return decide((verdict.status, True) for verdict in self.cells.values())
+
+
+class Cells:
+    """Asks for cells, each once."""
+
+    def __init__(self, matrix: Matrix, engine: Engine, progress: Stages, trust: bool) -> None:
+        self.found: dict[Cell, Verdict] = {}
+        self._matrix, self._engine, self._progress = matrix, engine, progress
+        self._trust = trust
+        self._variants: dict[str, VariantJob] = {}
+
+    def __call__(self, cells: Iterable[Cell]) -> Mapping[Cell, Verdict]:
+        """The verdicts of these cells."""
+        asked = list(dict.fromkeys(cells))
+        new = [cell for cell in asked if cell not in self.found]
+        jobs = [
+            (self._variant(cell), cell_job(self._matrix, cell), self._matrix.needs(cell))
+            for cell in new
+        ]
+        for job, verdict in self._engine.ask(jobs, self._told):
+            self.found[job.cell] = verdict
+            if verdict.bad:
+                self._progress.note(f"{verdict.status.value}: {job.cell.label()}")
+        return {cell: self.found[cell] for cell in asked}
+
+    def _told(self, done: int, total: int, remaining_s: float | None) -> None:
+        left = "" if remaining_s is None else f", about {remaining_s:.0f} s left"
+        self._progress.phase(f"{done} of {total} cells{left}", done, total)
+
+    def _variant(self, cell: Cell) -> VariantJob:
+        key = repr(sorted(self._matrix.variant(cell).items()))
+        if key not in self._variants:
+            self._variants[key] = variant_job(self._matrix, cell, trust=self._trust)
+        return self._variants[key]
+
+
+def run_matrix(matrix: Matrix, options: MatrixOptions, progress: Stages) -> Result:
+    """Run a matrix; what is known from an earlier run is not run again.
+
+    Raises:
+        UserInputError: the folder cannot be written to, or nobody answers at the scheduler.
+        SchedulerLostError: it went away; a second start goes on.
+    """
+    folder = options.folder(matrix)
+    writable_folder(folder, "--output-dir")
+    cache = cache_folder()
+    engine = Engine(
+        folder,
+        (folder if cache is None else cache) / FOLDER,
+        address=options.scheduler,
+        workers=options.workers,
+        memory_gib=matrix.file.memory_gib,
+        timeout_s=matrix.file.cell_timeout_s,
+    )
+    total = sum(1 for _ in matrix.space.cells())
+    whole = options.everything or matrix.file.coverage == "all"
+    with engine:
+        progress.note(f"dashboard: {engine.dashboard}")
+        ask = Cells(matrix, engine, progress, options.trust)
+        with progress.stage("cells") as stage:
+            ask(matrix.space.cells() if whole else pairwise(matrix.space))
+            stage.result(f"{len(ask.found)} of {total}")
+    return Result(name=matrix.file.name, total=total, cells=ask.found)

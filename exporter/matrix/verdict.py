@@ -1,0 +1,121 @@
+"""What a cell, or the making of its file, came to: one JSON file each, whole or absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from exporter.core.files import read_text, write_text
+from exporter.parity.status import Status
+
+VERDICT, CELL, REPORT_FOLDER = "verdict.json", "cell.json", "report"
+JUDGED = frozenset({Status.PASS, Status.FAIL, Status.AMBIGUOUS})
+"""What is known of a cell from then on; what was not run is tried again."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Layer(_Record):
+    """The first layer that is not as PyTorch has it: where, and how far off."""
+
+    module: str
+    op: str
+    source: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        at = f" at {self.source}" if self.source else ""
+        return f"'{self.module}' ({self.op}{at})"
+
+
+class CaseVerdict(_Record):
+    """One case of a cell; ``strain`` is the largest error over its limit, of the tap ``at``."""
+
+    name: str
+    state: str
+    strain: float | None = None
+    at: str = ""
+    first: Layer | None = None
+    reason: str = ""
+
+
+class Verdict(_Record):
+    """What a cell came to.
+
+    Attributes:
+        status: one of the words of every report. state: of a golden that was checked: the same
+            bits, within rounding, moved ...
+        reason: one sentence; of what was not run, why.
+        first: the first layer that moved.
+        strain: largest error over its limit.
+        packages: versions of the environment. machine: processor and system it ran on.
+        seconds: of the verification itself. total_seconds: of the whole cell.
+        folder: where its files lie, from the matrix's folder. known: from an earlier run.
+    """
+
+    status: Status
+    state: str = ""
+    reason: str = ""
+    first: Layer | None = None
+    strain: float | None = None
+    cases: tuple[CaseVerdict, ...] = ()
+    packages: dict[str, str] = {}
+    machine: str = ""
+    seconds: float = 0.0
+    total_seconds: float = 0.0
+    folder: str = ""
+    known: bool = False
+
+    @property
+    def bad(self) -> bool:
+        """Something was compared and is beyond its limit."""
+        return self.status in (Status.FAIL, Status.AMBIGUOUS)
+
+
+class Made(_Record):
+    """The file of a variant and what PyTorch gives on its cases.
+
+    Attributes:
+        status: of the run that made it; only a pass has files.
+        yaml, onnx, golden: paths. content: digests of the files, by name.
+    """
+
+    digest: str
+    status: Status
+    reason: str = ""
+    first: Layer | None = None
+    yaml: str = ""
+    onnx: str = ""
+    golden: str = ""
+    content: dict[str, str] = {}
+    seconds: float = 0.0
+    folder: str = ""
+
+
+def not_run(reason: str, **fields: object) -> Verdict:
+    """What is never green: a cell that could not be judged, and why."""
+    return Verdict.model_validate({"status": Status.NOT_RUN, "reason": reason, **fields})
+
+
+def written(record: Verdict | Made, path: Path) -> None:
+    """Write a record, whole or not at all."""
+    write_text(path, record.model_dump_json(indent=1))
+
+
+def read_verdict(path: Path) -> Verdict | None:
+    """The verdict that lies there; None where there is none, or a part of one."""
+    try:
+        return Verdict.model_validate_json(read_text(path))
+    except (OSError, ValidationError, ValueError):
+        return None
+
+
+def read_made(path: Path) -> Made | None:
+    """As ``read_verdict``."""
+    try:
+        return Made.model_validate_json(read_text(path))
+    except (OSError, ValidationError, ValueError):
+        return None

@@ -1,0 +1,210 @@
+"""What a worker does: a process in an environment of its own per job, what it wrote, and why not.
+
+    <folder>/files/<digest>/   variant.json -> made.json, the run, its golden
+    <folder>/cells/<digest>/   cell.json -> verdict.json, report/
+
+A job that is known from an earlier run is read and not run again. Workers on several machines
+share the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.cache.environments import environment, last_line
+from exporter.cache.sources import PACKAGE
+from exporter.core.children import child_process
+from exporter.core.errors import UserInputError
+from exporter.core.files import temporary_folder, write_text
+from exporter.core.lock import locked
+from exporter.matrix.cell_process import READY
+from exporter.matrix.cells import digest_of
+from exporter.matrix.jobs import CellJob, VariantJob, code_digest
+from exporter.matrix.make_process import MADE, VARIANT
+from exporter.matrix.verdict import (
+    CELL,
+    JUDGED,
+    VERDICT,
+    Made,
+    Verdict,
+    not_run,
+    read_made,
+    read_verdict,
+    written,
+)
+from exporter.parity.status import Status
+from exporter.report.environment import cpu_flags
+
+FILES, CELLS = "files", "cells"
+_WAIT_SECONDS = 3600.0
+_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from exporter.matrix.{0} import main;"
+_CODE += " main(sys.argv[2], int(sys.argv[3]))"
+_FAILED: dict[tuple[str, tuple[str, ...]], str] = {}
+"""Environments that could not be made in this run, by run: nobody waits for them twice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a matrix lies, and what workers have to agree on.
+
+    Attributes:
+        folder: of the matrix. environments: root of them. run: a name for this start.
+        code: digest of the package, which workers must have as well.
+        timeout_s: of one process.
+    """
+
+    folder: Path
+    environments: Path
+    run: str
+    code: str
+    timeout_s: float
+
+
+class NoEnvironmentError(Exception):
+    """An environment could not be made, or what is in it does not start."""
+
+
+def processor() -> str:
+    """What of this machine decides numbers."""
+    model = platform.processor()
+    with contextlib.suppress(OSError):
+        rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        pairs = dict(row.split(":", 1) for row in rows if ":" in row)
+        model = {key.strip(): value.strip() for key, value in pairs.items()}.get("model name", "")
+    return f"{platform.system()} {platform.machine()} {model} {' '.join(cpu_flags())}"
+
+
+def make(place: Place, job: VariantJob) -> Made:
+    """Make the file of a variant, or read what an earlier run made of the same."""
+    name = job.name if job.kept else f"{place.run}-{job.name}"
+    folder = place.folder / FILES / name
+    if code_digest() != place.code:
+        return Made(digest=name, status=Status.NOT_RUN, reason=_other_code())
+    with _alone(folder):
+        known = read_made(folder / MADE)
+        if known is not None and known.status in JUDGED and _whole(known):
+            return known
+        write_text(folder / VARIANT, json.dumps({**job.said, "digest": name}, indent=1))
+        try:
+            said = _run(place, folder, job.requirements, "make_process", folder / MADE)
+        except NoEnvironmentError as error:
+            return Made(digest=name, status=Status.NOT_RUN, reason=str(error))
+        return read_made(folder / MADE) or Made(
+            digest=name, status=Status.NOT_RUN, reason=said or "it wrote nothing"
+        )
+
+
+def judge(place: Place, job: CellJob, made: Made) -> Verdict:
+    """Judge a cell, or read what is known of it."""
+    began = time.perf_counter()
+    if code_digest() != place.code:
+        return not_run(_other_code())
+    if made.status is not Status.PASS:
+        reason = f"its file: {made.reason}"
+        return Verdict(status=made.status, reason=reason, first=made.first, folder=made.folder)
+    name = digest_of({**job.parts, "file": made.content, "processor": processor()})
+    folder = place.folder / CELLS / name
+    with _alone(folder):
+        known = read_verdict(folder / VERDICT)
+        if known is not None and known.status in JUDGED:
+            return known.model_copy(update={"known": True})
+        said = {"yaml": made.yaml, "onnx": made.onnx, "golden": made.golden, **job.run}
+        said["cell"] = dict(job.cell.values)
+        write_text(folder / CELL, json.dumps(said, indent=1))
+        (folder / VERDICT).unlink(missing_ok=True)
+        try:
+            problem = _run(place, folder, job.requirements, "cell_process", folder / VERDICT)
+            verdict = read_verdict(folder / VERDICT)
+            verdict = verdict or Verdict(status=Status.FAIL, state="ended", reason=problem)
+        except NoEnvironmentError as error:
+            verdict = not_run(str(error))
+        inside = f"{CELLS}/{name}"
+        total = time.perf_counter() - began
+        verdict = verdict.model_copy(update={"folder": inside, "total_seconds": total})
+        written(verdict, folder / VERDICT)
+        return verdict
+
+
+def _other_code() -> str:
+    return f"the worker on {platform.node()} has another version of export-verify"
+
+
+def _whole(made: Made) -> bool:
+    return made.status is not Status.PASS or all(
+        Path(path).exists() for path in (made.yaml, made.onnx, made.golden)
+    )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: a worker that was given up may still be at it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock", wait=_WAIT_SECONDS) as ours:
+        if not ours:
+            raise UserInputError(f"another process works in {folder}", remedy="end it")
+        yield
+
+
+def _run(
+    place: Place, folder: Path, requirements: tuple[str, ...], module: str, result: Path
+) -> str:
+    """Run a module of ours in an environment; "" or how it ended without a result.
+
+    Raises:
+        NoEnvironmentError: it could not even begin, or was ended from outside.
+    """
+    key = (place.run, requirements)
+    if key in _FAILED:
+        raise NoEnvironmentError(_FAILED[key])
+    with contextlib.ExitStack() as stack:
+        python = Path(sys.executable)
+        if requirements:
+            try:
+                python = stack.enter_context(environment(place.environments, requirements))
+            except UserInputError as error:
+                _FAILED[key] = f"its environment: {error.problem}"
+                raise NoEnvironmentError(_FAILED[key]) from error
+        code = stack.enter_context(_package_alone())
+        command = [str(python), "-I", "-c", _CODE.format(module), str(code), str(folder)]
+        return _ended([*command, str(os.getpid())], place.timeout_s, result, module)
+
+
+def _ended(command: list[str], seconds: float, result: Path, module: str) -> str:
+    with child_process(command, stderr=subprocess.PIPE) as child:
+        try:
+            out, err = child.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise NoEnvironmentError(f"it did not end within {seconds:g} s") from None
+        code = child.returncode
+    write_text(result.with_name("log.txt"), f"{out}{err}")
+    if result.is_file():
+        return ""
+    how = last_line(err) if code > 0 else f"signal {-code}"
+    begun = READY in out.splitlines() or module != "cell_process"
+    if code == -9:
+        raise NoEnvironmentError("its process was killed (signal 9; often for want of memory)")
+    if not begun:
+        raise NoEnvironmentError(f"its environment does not start: {how or f'exit code {code}'}")
+    return f"the process ended in it: {how or f'exit code {code}'}"
+
+
+@contextlib.contextmanager
+def _package_alone() -> Iterator[Path]:
+    """A folder with this package and nothing beside it, which could be another onnxruntime."""
+    with temporary_folder() as folder:
+        (folder / PACKAGE.name).symlink_to(PACKAGE, target_is_directory=True)
+        yield folder
+
+
+def about_worker() -> Mapping[str, str]:
+    """What a worker says of itself."""
+    return {"code": code_digest(), "processor": processor()}
