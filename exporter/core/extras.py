@@ -40,6 +40,11 @@ EXTRAS = {
     "librosa": "features",
     "scipy": "features",
     "soxr": "features",
+    "covertable": "matrix",
+    "dask": "matrix",
+    "distributed": "matrix",
+    "packaging": "matrix",
+    "psutil": "matrix",
 }
 """Modules outside of the core -> the extra that brings them."""
 _WITHOUT_TORCH = (

@@ -6,6 +6,7 @@ that is the environment's fault, what ends after it the file's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -52,7 +53,7 @@ def _judged(said: dict[str, Any], place: Path) -> Any:
 def _checked(said: dict[str, Any], place: Path, began: float) -> Any:
     from exporter.config.load import load_pipeline
     from exporter.config.run_options import RunOptions
-    from exporter.core.errors import EXIT_PASS
+    from exporter.core.errors import EXIT_PASS, MissingPackageError
     from exporter.execution.deployment import Deployment
     from exporter.flows.golden_report import golden_report
     from exporter.golden.check import check_golden
@@ -79,7 +80,8 @@ def _checked(said: dict[str, Any], place: Path, began: float) -> Any:
     )
     seconds = time.perf_counter() - began
     options = RunOptions(threads=said["threads"], provider=said["provider"])
-    write_reports(golden_report(pipeline, outcome, options), place / REPORT_FOLDER)
+    with contextlib.suppress(MissingPackageError):  # the page's libraries; its JSON is there
+        write_reports(golden_report(pipeline, outcome, options), place / REPORT_FOLDER)
     cases = tuple(
         CaseVerdict(
             name=case.case,
