@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from exporter.core.artifact import CERTIFICATE_PREFIX
 from exporter.core.errors import ArtifactError
@@ -23,6 +25,7 @@ _TYPED = (
     *("int64_data", "double_data", "uint64_data"),
 )
 _GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+_TEXT_OR_MORE = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE)
 _OFFICIAL = ("", "ai.onnx")
 _CONSTANTS = {
     "value": onnx.AttributeProto.TENSOR,
@@ -97,15 +100,24 @@ def _problems(model: onnx.ModelProto, initializers: Sequence[str] | None) -> Ite
 
 
 def _no_text(model: onnx.ModelProto) -> Iterator[str]:
-    """Names that are bytes: protobuf gives them so where they are no UTF-8."""
-    texts = [text for entry in model.metadata_props for text in (entry.key, entry.value)]
-    texts += [held.name for held in (*model.graph.input, *model.graph.output)]
-    texts += [tensor.name for tensor in model.graph.initializer]
-    for node in _all_nodes(model.graph.node):
-        texts += [node.op_type, node.domain, node.name, *node.input, *node.output]
-    for text in texts:
+    """Texts that are bytes: protobuf gives them so where they are no UTF-8."""
+    for text in _texts(model):
         if not isinstance(text, str):
-            yield f"the name {bytes(text)[:40]!r} is no text in UTF-8"
+            yield f"the text {bytes(text)[:40]!r} is none in UTF-8"
+
+
+def _texts(message: Message) -> Iterator[str | bytes]:
+    """Every text of a model that somebody reads; of tensors the name, for values may be large."""
+    for field, value in message.ListFields():
+        if field.type not in _TEXT_OR_MORE or field.name == "doc_string":
+            continue
+        for part in (value,) if isinstance(value, str | bytes | Message) else value:
+            if isinstance(part, onnx.TensorProto):
+                yield part.name
+            elif isinstance(part, Message):
+                yield from _texts(part)
+            else:
+                yield part
 
 
 def _named(kind: str, names: Iterable[str]) -> Iterator[str]:

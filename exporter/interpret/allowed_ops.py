@@ -30,12 +30,13 @@ _SCALAR_FUNCTIONS: dict[str, Callable[..., Any]] = {
         ).split()
     },
     **{f"math.{name}": getattr(math, name) for name in "ceil floor trunc sqrt".split()},
-    "torch.sym_max": torch.sym_max,
-    "torch.sym_min": torch.sym_min,
-    "torch.sym_not": torch.sym_not,
-    "torch.sym_ite": torch.sym_ite,
-    "torch.sym_int": torch.sym_int,
-    "torch.sym_float": torch.sym_float,
+    **{
+        f"torch.{name}": getattr(torch, name)
+        for name in (
+            "sym_max sym_min sym_sum sym_not sym_ite sym_int sym_float _sym_sqrt _sym_log2 "
+            "_sym_sin _sym_cos _sym_tan _sym_asin _sym_acos _sym_atan _sym_sinh _sym_cosh _sym_tanh"
+        ).split()
+    },
     "builtins.round": round,
 }
 

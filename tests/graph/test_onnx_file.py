@@ -194,3 +194,21 @@ def test_a_writer_that_is_killed_leaves_a_whole_file_or_none(tmp_path: Path, spl
             weight = graph.array("w")
             assert np.all(weight == weight[0])
             assert weight[0] in (1.0, 2.0)
+
+
+@pytest.mark.parametrize("place", ["producer_name", "domain", "node", "dim_param", "attribute"])
+def test_text_that_is_none_is_refused_wherever_it_stands(place: str, tmp_path: Path):
+    model, mark = small(), "MARKED"
+    node = model.graph.node[0]
+    if place == "node":
+        node.name = mark
+    elif place == "dim_param":
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = mark
+    elif place == "attribute":
+        node.attribute.add(name=mark, type=onnx.AttributeProto.INT, i=1)
+    else:
+        setattr(model, place, mark)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"MARKED", b"\xff\xfeRKED"))
+    with pytest.raises(ArtifactError, match="is none in UTF-8"):
+        read_model(path)

@@ -24,6 +24,8 @@ def test_every_op_of_a_captured_program_is_allowed():
         ("operator.floordiv", operator.floordiv),
         ("math.ceil", math.ceil),
         ("torch.sym_max", torch.sym_max),
+        ("torch.sym_sum", torch.sym_sum),
+        ("torch._sym_log2", getattr(torch, "_sym_log2")),  # noqa: B009 - a private name
     ],
 )
 def test_a_name_is_the_function_that_it_says(target: str, function: object):
