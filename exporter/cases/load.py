@@ -16,11 +16,13 @@ from exporter.cases.defaults import LENGTHS, default_array, example_sizes
 from exporter.cases.draw import draw
 from exporter.cases.file_input import file_array
 from exporter.cases.steps import cut_calls
+from exporter.cases.windows import STEPS, cut_stream, whole_specs
 from exporter.cases.written_values import check_shapes, filled, value_array
 from exporter.config import Pipeline
 from exporter.config.inputs import FileInput
 from exporter.core.errors import ConfigError, UserInputError
 from exporter.core.tensors import BATCH_NAMES, EMPTY, Case, TensorSpec
+from exporter.core.windows import Streamed
 
 
 def choose_cases(
@@ -60,15 +62,18 @@ def load_cases(
     specs = {spec.name: spec for spec in inputs}
     loaded = tuple(_load(pipeline, specs, positions[name]) for name in names)
     for number in range(len(pipeline.cases)):  # also those that are not run
-        check_names(pipeline, specs, number)
-        _recorded(pipeline, specs, number)
+        given = _given_specs(pipeline, specs, number)
+        check_names(pipeline, given, number)
+        _recorded(pipeline, given, number)
     return loaded
 
 
-def _load(pipeline: Pipeline, specs: Mapping[str, TensorSpec], position: int) -> Case:
+def _load(pipeline: Pipeline, graph: Mapping[str, TensorSpec], position: int) -> Case:
     config = pipeline.cases[position]
-    check_names(pipeline, specs, position)
     where = ("cases", position)
+    stream = config.stream
+    specs = _given_specs(pipeline, graph, position)
+    check_names(pipeline, specs, position)
     places = {name: pipeline.where(*where) for name in specs}
     places |= {name: pipeline.where(*where, "random", name) for name in config.random or {}}
     places |= {name: pipeline.where(*where, "inputs", name) for name in config.inputs}
@@ -87,6 +92,8 @@ def _load(pipeline: Pipeline, specs: Mapping[str, TensorSpec], position: int) ->
     }
     # What is written out row by row decides how many rows the others have.
     sizes = {**example_sizes(pipeline), **_sizes(specs, arrays)}
+    if stream is not None and stream.total is not None:
+        sizes[STEPS] = stream.total
     if recorded is not None and config.recording is not None:
         rows = max([1, *(n for axis, n in _sizes(specs, arrays).items() if axis in BATCH_NAMES)])
         array = recorded_array(
@@ -111,7 +118,7 @@ def _load(pipeline: Pipeline, specs: Mapping[str, TensorSpec], position: int) ->
         if recorded is not None and name == f"{recorded.name}{LENGTHS}":
             arrays[name] = _full_lengths(spec, arrays[recorded.name], known)
         elif spec.initial is not None:
-            arrays[name] = initial_state(spec, known)
+            arrays[name] = initial_state(spec, {**known, **_empty_axes(specs)})
         elif name in pipeline.inputs:
             # A user's own input that the case leaves out, in the sizes of those that it gives.
             arrays[name] = default_array(pipeline, name, {**sizes, **_sizes(specs, arrays)})
@@ -121,17 +128,56 @@ def _load(pipeline: Pipeline, specs: Mapping[str, TensorSpec], position: int) ->
     check_shapes(specs, arrays, places)
     check_values(specs, arrays, places)
     whole = {name: arrays[name] for name in specs}
-    first, *later = cut_calls(pipeline, position, whole, specs)
+    streamed = None
+    if stream is None:
+        first, *later = cut_calls(pipeline, position, whole, graph)
+    else:
+        streamed, (first, *later) = _streamed(pipeline, graph, position, whole)
     for inputs in (first, *later):
-        check_limits(pipeline, list(specs.values()), inputs, where=pipeline.where(*where))
+        check_limits(pipeline, list(graph.values()), inputs, where=pipeline.where(*where))
     return Case(
         name=config.name,
         inputs=first,
         later=tuple(later),
-        whole=whole if later else None,
+        whole=whole if later and _takes(graph, whole) else None,
+        stream=streamed,
         origin="; ".join(origin[name] for name in specs if name in origin)
         or "values in the pipeline",
         expect_empty=frozenset(config.expect_empty),
+    )
+
+
+def _given_specs(
+    pipeline: Pipeline, graph: Mapping[str, TensorSpec], position: int
+) -> dict[str, TensorSpec]:
+    """Specs of what a case gives, before it is cut into calls."""
+    stream = pipeline.cases[position].stream
+    where = pipeline.where("cases", position, "stream")
+    return dict(graph) if stream is None else whole_specs(stream, graph, where)
+
+
+def _streamed(
+    pipeline: Pipeline, graph: Mapping[str, TensorSpec], position: int, whole: Mapping[str, Any]
+) -> tuple[Streamed, tuple[Mapping[str, np.ndarray], ...]]:
+    """The calls of a case in windows, each of the shapes that the graph takes."""
+    stream = pipeline.cases[position].stream
+    if stream is None:
+        raise AssertionError("a case without a stream")
+    where = pipeline.where("cases", position, "stream")
+    streamed, calls = cut_stream(stream, whole, graph, where)
+    for inputs in calls:
+        check_shapes(graph, inputs, dict.fromkeys(graph, where))
+    return streamed, calls
+
+
+def _takes(graph: Mapping[str, TensorSpec], whole: Mapping[str, np.ndarray]) -> bool:
+    """Whether the graph could be called on the whole at once."""
+    return all(
+        size == wanted
+        if isinstance(wanted, int)
+        else all(axis.takes(size) for axis in spec.axes if axis.name == wanted)
+        for name, spec in graph.items()
+        for wanted, size in zip(spec.shape, whole[name].shape, strict=True)
     )
 
 
@@ -175,6 +221,13 @@ def initial_state(spec: TensorSpec, sizes: Mapping[str, int] = EMPTY) -> np.ndar
     shape = tuple(known[size] if isinstance(size, str) else size for size in spec.shape)
     check_elements(shape, None)
     return np.full(shape, spec.initial, dtype=spec.dtype)
+
+
+def _empty_axes(specs: Mapping[str, TensorSpec]) -> dict[str, int]:
+    """Axes of states alone that may have nothing: a cache that grows begins with nothing."""
+    given = {size for spec in specs.values() if spec.initial is None for size in spec.shape}
+    axes = (axis for spec in specs.values() if spec.initial is not None for axis in spec.axes)
+    return {axis.name: 0 for axis in axes if axis.minimum == 0 and axis.name not in given}
 
 
 def _sizes(specs: Mapping[str, TensorSpec], arrays: Mapping[str, np.ndarray]) -> dict[str, int]:

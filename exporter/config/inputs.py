@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, model_validator
 
 from exporter.config.section import Many, Name, Section
+from exporter.config.stream import Stream
 
 Dtype = Literal[
     "float32",
@@ -232,6 +233,11 @@ class Case(Section):
     steps: Annotated[int, Field(ge=1)] | Steps | None = Field(
         default=None, description="run it in several calls; a number: that many steps of 1"
     )
+    stream: Stream | None = Field(
+        default=None,
+        description="run it in windows that may overlap, as a stream does",
+        exclude_if=lambda stream: stream is None,  # digests without it stay what they were
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Case:
@@ -240,6 +246,8 @@ class Case(Section):
             raise ValueError(
                 "give either 'audio' (a recording) or 'random' (seeded values), not both"
             )
+        if self.steps is not None and self.stream is not None:
+            raise ValueError("give 'steps' or 'stream', not both: each says how the case is cut")
         return self
 
     @property

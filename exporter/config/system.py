@@ -106,8 +106,9 @@ class System(Section):
         if idle:
             raise ValueError(f"driver: it never calls the graph '{idle[0]}': name it, or drop it")
         for case in self.cases:
-            if case.steps is not None:
-                raise ValueError(f"cases: '{case.name}' has steps; the driver makes the calls")
+            if case.steps is not None or case.stream is not None:
+                word = "steps" if case.steps is not None else "a stream"
+                raise ValueError(f"cases: '{case.name}' has {word}; the driver makes the calls")
         return self
 
     @property

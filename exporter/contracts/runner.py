@@ -27,6 +27,7 @@ CONTRACTS: dict[str, str] = {
     "shapes": "exporter.contracts.shapes.check",
     "silence": "exporter.contracts.silence.check",
     "reset": "exporter.contracts.reset.check",
+    "stream": "exporter.contracts.stream.check",
 }
 """Name in the YAML -> module."""
 _NO_RESULTS = frozenset({"mutation", "dtype"})

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from exporter.core.windows import Streamed
+
 Arrays = Mapping[str, np.ndarray]
 BATCH_NAMES = ("batch", "B", "rows", "num_rows", "batch_size", "N")
 """What a symbolic axis of independent rows is called."""
@@ -157,6 +159,7 @@ class Case:
         whole: inputs of all calls together, before they were cut; ``None`` for a case in one.
         call: which call of a case in several this is, from 0.
         sized: the inputs of another case, at a size of the sweep.
+        stream: how its calls were cut, for a case in windows.
     """
 
     name: str
@@ -167,6 +170,7 @@ class Case:
     whole: Arrays | None = None
     call: int = 0
     sized: bool = False
+    stream: Streamed | None = None
 
     @property
     def entire(self) -> Arrays:

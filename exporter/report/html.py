@@ -31,6 +31,7 @@ from exporter.report.safe_text import (
     times,
 )
 from exporter.report.schema import Report
+from exporter.report.seams import seam_plot
 
 MAX_BYTES = 6_000_000
 _MAX_ROWS = 400
@@ -101,6 +102,7 @@ def _environment() -> Environment:
             "size": size,
             "taps": taps_of,
             "status": _status_class,
+            "seam_plot": seam_plot,
         }
     )
     return environment

@@ -15,11 +15,11 @@ from torch.nn.functional import silu
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.contracts import run_contracts
+from exporter.contracts.causality.streaming import Streaming, check_streaming
 from exporter.contracts.dtype.audit import DtypeAudit, Event
 from exporter.contracts.locate.recorder import ModuleStack
 from exporter.contracts.make_target import target_from_wrapped
 from exporter.contracts.result import TORCH
-from exporter.contracts.streaming.check import Streaming, check_streaming
 from exporter.core.errors import ConfigError, WeightsError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.graph.wrap import wrap

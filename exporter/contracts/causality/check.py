@@ -21,12 +21,12 @@ from pydantic import Field
 
 from exporter.contracts.causality.onnx import check as check_onnx
 from exporter.contracts.causality.plan import Plan
+from exporter.contracts.causality.streaming import Streaming, streaming_result
 from exporter.contracts.causality.torch import check as check_torch
 from exporter.contracts.compare.align import Law
 from exporter.contracts.probes import resize, take_row
 from exporter.contracts.result import SIDES, ContractResult, not_applicable, not_run
 from exporter.contracts.settings import ContractSettings, Named, Reason
-from exporter.contracts.streaming.check import Streaming, streaming_result
 from exporter.contracts.target import ForwardError, Target, TimeAxis, on_file
 from exporter.core.tensors import Arrays
 

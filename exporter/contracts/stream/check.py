@@ -1,0 +1,276 @@
+"""Stream: what a model gives in windows is what it gives on the whole, and how late it gives it.
+
+    whole     | x x x x x x x x x x x x x x |       one call: the graph, or another method
+    windows   |[x x x x]x x                         overlapping, states handed on, tail flushed
+              |    [x x x x]x x
+              |        [x x x x] 0 0
+
+The cases say how (``stream:`` beside ``steps``). PyTorch is held against itself in float64, where a
+seam is a seam and not rounding; the file is held against PyTorch's whole. Lookahead is measured at
+every module, not believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from exporter.config.section import Many
+from exporter.contracts.calls import run_calls
+from exporter.contracts.compare.differ import Difference, Kind, differ
+from exporter.contracts.compare.noise import scale_of
+from exporter.contracts.result import (
+    ONNX,
+    SIDES,
+    TORCH,
+    Answer,
+    ContractResult,
+    Location,
+    not_run,
+)
+from exporter.contracts.settings import ContractSettings, Named, Reason
+from exporter.contracts.stream.explain import advice_on
+from exporter.contracts.stream.joined import Joined, UnjoinedError, joined
+from exporter.contracts.stream.latency import latency_of
+from exporter.contracts.stream.lookahead import rate_between
+from exporter.contracts.stream.offline import Offline
+from exporter.contracts.stream.place import first_module
+from exporter.contracts.stream.seams import Seams, seams_of
+from exporter.contracts.stream.whole import Whole, calls_of, whole_of
+from exporter.contracts.target import Target
+from exporter.core.errors import OnnxStoppedError
+from exporter.core.tensors import Arrays, Case
+from exporter.core.windows import Streamed
+from exporter.parity.status import severity
+
+NAME = "stream"
+_LIMIT = "windows equal the whole"
+_SAME = 1e-9
+"""Of the largest value: what float64 may differ by."""
+_Ms = Annotated[float, Field(gt=0)]
+
+
+class Settings(ContractSettings):
+    """Options.
+
+    Attributes:
+        step_ms: how long one step of the axis that is cut lasts.
+        offline: what sees the whole, where the graph itself does not.
+        trim: outputs of which a call gives frames for its context, too.
+        late: output -> frames by which the stream is behind; a ``tail`` brings the last ones.
+        not_streamed: output -> why its windows do not add up to the whole.
+        max_lookahead_ms, max_latency_ms: more fails.
+    """
+
+    step_ms: _Ms | None = None
+    offline: Offline | None = None
+    trim: Many[str] = ()
+    late: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    not_streamed: dict[str, Reason] = Field(default_factory=dict)
+    max_lookahead_ms: Annotated[float, Field(ge=0)] | None = None
+    max_latency_ms: _Ms | None = None
+
+    @model_validator(mode="after")
+    def _times_need_a_step(self) -> Settings:
+        if self.step_ms is None and (self.max_lookahead_ms, self.max_latency_ms) != (None, None):
+            raise ValueError("step_ms: say how long one step lasts, or no time can be told")
+        return self
+
+    def names(self) -> Iterator[Named]:
+        for key in ("trim", "late", "not_streamed"):
+            for name in getattr(self, key):
+                yield Named(keys=(key, name), name=name, kind="output")
+        yield from super().names()
+
+
+def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
+    """Check both sides on every case that is a stream; the worst case of a side counts."""
+    cases = [case for case in target.cases if case.stream is not None]
+    if not cases:
+        why = "no case of this run is a stream: give one 'stream: {window: ..., hop: ...}'"
+        return tuple(not_run(NAME, side, why) for side in SIDES)
+    found: dict[str, ContractResult] = {}
+    for case in cases:
+        for result in _case(target, settings, case):
+            held = found.get(result.side)
+            if held is None or severity(result.status) > severity(held.status):
+                found[result.side] = result
+    return tuple(found[side] for side in SIDES)
+
+
+def _case(target: Target, settings: Settings, case: Case) -> list[ContractResult]:
+    whole = whole_of(target, settings.offline, settings.not_streamed, case)
+    if isinstance(whole, str):
+        return [not_run(NAME, side, f"case '{case.name}': {whole}") for side in SIDES]
+    results = [_side(target, settings, whole, TORCH, whole.parts)]
+    if target.onnx.problem is not None:
+        return [*results, not_run(NAME, ONNX, f"no ONNX file: {target.onnx.problem}")]
+    try:
+        parts, _ = run_calls(target.onnx.run, calls_of(case), target.states)
+    except OnnxStoppedError as error:
+        said = Answer(NAME, ONNX)
+        return [*results, _stopped(said, f"a window does not run: {error}")]
+    return [*results, _side(target, settings, whole, ONNX, parts)]
+
+
+def _stopped(said: Answer, why: str) -> ContractResult:
+    advice = "make the file take these windows: their sizes, and the states as they come out"
+    return said.failed("an error", _LIMIT, why, where=Location(op="window"), advice=advice)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compared:
+    """One output of the stream beside the whole's."""
+
+    name: str
+    value: Joined
+    offline: np.ndarray
+    difference: Difference | None
+    seams: Seams | None
+
+
+def _side(
+    target: Target, settings: Settings, whole: Whole, side: str, parts: Sequence[Arrays]
+) -> ContractResult:
+    streamed = whole.streamed
+    details: dict[str, Any] = {"case": whole.case.name, "windows": _in_words(streamed)}
+    said = Answer(NAME, side, details)
+    names = [name for name in whole.names if name in whole.narrow]
+    found: list[_Compared] = []
+    for name in names:
+        try:
+            found.append(_compared(settings, whole, side, name, parts))
+        except UnjoinedError as error:
+            what = f"'{name}': {error}"
+            advice = "name it under 'trim' if a call gives frames of its context, or give windows"
+            advice += " that are whole frames"
+            place = Location(op="window", value=name)
+            return said.failed(what, _LIMIT, what, where=place, advice=advice)
+    if all(_says_nothing(held) for held in found):
+        return said.not_run("no output moves over time: whatever a window does would not be seen")
+    rates = _rates(found, whole.steps)
+    latency = latency_of(streamed, settings.step_ms, settings.late, whole.reach, rates)
+    details |= latency.details()
+    bad = max(
+        (held for held in found if held.difference is not None),
+        key=lambda held: held.difference.strain if held.difference else 0.0,
+        default=None,
+    )
+    shown = bad or found[0]
+    if shown.seams is not None:
+        rate = latency.frames_per_step[shown.name]
+        ms = settings.step_ms / float(rate) if rate and settings.step_ms else None
+        details |= {"seams of": shown.name, **shown.seams.details(ms)}
+    if bad is not None:
+        return _failed(target, said, whole, bad, side)
+    over = latency.over(settings.max_lookahead_ms, settings.max_latency_ms)
+    if over is not None:
+        observed, limit, why, advice = over
+        return said.failed(observed, limit, why, where=latency.where, advice=advice)
+    zeros = f", {streamed.filled} of zeros behind the end" if streamed.filled else ""
+    reason = (
+        f"{len(streamed.windows)} windows of the case '{whole.case.name}' equal the whole of"
+        f" {streamed.steps} steps{zeros}; {latency.sentence()}"
+    )
+    return said.passed(latency.short(), _LIMIT, reason)
+
+
+def _rates(found: Sequence[_Compared], steps: int) -> dict[str, Fraction | None]:
+    """Frames per step of each output; None for one without steps."""
+    return {
+        held.name: None
+        if held.value.axis is None
+        else rate_between(held.offline.shape[held.value.axis], steps)
+        for held in found
+    }
+
+
+def _says_nothing(held: _Compared) -> bool:
+    """Whether every frame of the whole is the same."""
+    axis = held.value.axis
+    if not held.offline.size:
+        return True
+    if axis is None:
+        return False
+    moved = np.moveaxis(held.offline, axis, 0)
+    return bool((moved == moved[:1]).all())
+
+
+def _compared(
+    settings: Settings, whole: Whole, side: str, name: str, parts: Sequence[Arrays]
+) -> _Compared:
+    """An output beside the whole's; PyTorch's in float64 where that decides."""
+    options = {"trim": name in settings.trim, "late": settings.late.get(name, 0)}
+    offline = whole.narrow[name]
+    value = joined([part[name] for part in parts], offline, whole.streamed, **options)
+    difference = differ(value.value, offline, whole.noise, name)
+    limit = whole.noise.limit(name, scale_of(offline), offline.size)
+    narrow = difference is not None and difference.kind is not Kind.VALUES
+    if side == TORCH and whole.double is not None and offline.dtype.kind == "f" and not narrow:
+        offline = whole.double.outputs[name]
+        value = joined(
+            [part[name] for part in whole.double.parts], offline, whole.streamed, **options
+        )
+        limit = _SAME * scale_of(offline)
+        difference = _beyond(np.abs(value.value - offline), limit)
+    seams = seams_of(value, offline, limit if offline.dtype.kind == "f" else 0.5)
+    return _Compared(name=name, value=value, offline=offline, difference=difference, seams=seams)
+
+
+def _beyond(gaps: np.ndarray, limit: float) -> Difference | None:
+    """What is above a limit; NaN is."""
+    over = ~(gaps <= limit)
+    if not over.any():
+        return None
+    return Difference(
+        kind=Kind.VALUES,
+        count=int(over.sum()),
+        size=gaps.size,
+        gap=float(gaps.max()),
+        limit=limit,
+    )
+
+
+def _failed(
+    target: Target, said: Answer, whole: Whole, bad: _Compared, side: str
+) -> ContractResult:
+    difference = bad.difference
+    if difference is None:
+        raise AssertionError("nothing differs")
+    place = None
+    if side == TORCH:
+        beyond = whole.reach.beyond
+        found = first_module(target, whole.target, whole.case, whole.noise, whole.steps)
+        place = found if beyond is None else beyond[1]
+    why, advice = advice_on(
+        difference,
+        whole.streamed,
+        whole.reach,
+        value=bad.value,
+        offline=bad.offline,
+        seams=bad.seams,
+    )
+    words = said.details.get("worst seams", [])
+    worst = f"; worst {words[0]}" if difference.kind is Kind.VALUES and words else ""
+    reason = f"'{bad.name}' {difference.text('in windows', 'in the whole')}: {why}{worst}"
+    return said.failed(
+        f"'{bad.name}' {difference.moves('in windows', 'in the whole')}",
+        difference.limit_text,
+        reason,
+        where=place or Location(value=bad.name, op="stream"),
+        advice=advice,
+    )
+
+
+def _in_words(streamed: Streamed) -> str:
+    sizes = sorted({window.given for window in streamed.windows})
+    hops = sorted({window.stop - window.start for window in streamed.windows})
+    given = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    new = f"{hops[0]}" if len(hops) == 1 else f"{hops[0]} to {hops[-1]}"
+    calls = f"{len(streamed.windows)} calls of {given} steps"
+    return f"{calls}, {new} of them new, along '{streamed.input}'"

@@ -1,0 +1,118 @@
+"""What the calls of a stream give, joined along time to stand beside what the whole gives.
+
+call 0   [. . a a a a .]         trim: frames of the context are cut off
+call 1             [. b b b b .]
+joined       a a a a b b b b
+late 1         a a a b b b b     the first frame says nothing, the tail has brought the last
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from exporter.core.windows import Streamed, Window
+
+
+class UnjoinedError(ValueError):
+    """Frames of calls that cannot be joined; says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """One output of a stream.
+
+    Attributes:
+        value: of all calls together; of the last call where the output has no steps.
+        axis: its steps; None for an output without.
+        starts: where each call begins, in frames of ``value``.
+        surplus: frames behind what the whole gives, which came of zeros; already cut off.
+    """
+
+    value: np.ndarray
+    axis: int | None
+    starts: tuple[int, ...] = ()
+    surplus: int = 0
+
+
+def joined(
+    parts: Sequence[np.ndarray],
+    offline: np.ndarray,
+    streamed: Streamed,
+    *,
+    trim: bool,
+    late: int,
+) -> Joined:
+    """Join what the calls gave.
+
+    Args:
+        parts: one array per call. offline: what the whole gives.
+        trim: a call gives frames of its context as well.
+        late: frames by which the stream is behind.
+
+    Raises:
+        UnjoinedError: a call's frames do not fit its steps, or the whole's.
+    """
+    axis = _steps_axis(parts, offline)
+    if axis is None:
+        return Joined(value=parts[-1], axis=None)
+    kept = [
+        _trimmed(part, window, axis) if trim else part
+        for part, window in zip(parts, streamed.windows, strict=True)
+    ]
+    starts = tuple(int(n) for n in np.cumsum([0, *(part.shape[axis] for part in kept)]))[:-1]
+    whole = np.concatenate(kept, axis=axis)
+    wanted = offline.shape[axis]
+    if late:
+        whole = np.take(whole, np.arange(late, max(whole.shape[axis], late)), axis=axis)
+        starts = tuple(max(0, start - late) for start in starts)
+    surplus = whole.shape[axis] - wanted
+    if 0 < surplus <= _of_zeros(kept, streamed, axis) and late <= whole.shape[axis]:
+        whole = np.take(whole, np.arange(wanted), axis=axis)
+    else:
+        surplus = 0
+    return Joined(value=whole, axis=axis, starts=starts, surplus=surplus)
+
+
+def _steps_axis(parts: Sequence[np.ndarray], offline: np.ndarray) -> int | None:
+    """The axis that the calls add up along; None where each call gives all of it."""
+    if any(part.ndim != offline.ndim for part in parts):
+        shapes = f"{list(parts[0].shape)} in a call and {list(offline.shape)} in the whole"
+        raise UnjoinedError(f"it has the shape {shapes}")
+    unlike = {
+        axis
+        for part in parts
+        for axis, (mine, theirs) in enumerate(zip(part.shape, offline.shape, strict=True))
+        if mine != theirs
+    }
+    if len(unlike) > 1:
+        shapes = f"{list(parts[0].shape)} in a call and {list(offline.shape)} in the whole"
+        raise UnjoinedError(f"it has the shape {shapes}: more than the steps differ")
+    return unlike.pop() if unlike else None
+
+
+def rate_of(frames: int, window: Window) -> Fraction:
+    """Frames for each step of a window that gives frames for its context, too."""
+    return Fraction(frames, window.given)
+
+
+def _trimmed(part: np.ndarray, window: Window, axis: int) -> np.ndarray:
+    rate = rate_of(part.shape[axis], window)
+    first, last = rate * (window.start - window.begin), rate * (window.stop - window.begin)
+    if first.denominator != 1 or last.denominator != 1:
+        raise UnjoinedError(
+            f"{part.shape[axis]} frames for a window of {window.given} steps: its context of"
+            f" {window.start - window.begin} and {window.end - window.stop} is no whole number of"
+            " frames"
+        )
+    return np.take(part, np.arange(int(first), int(last)), axis=axis)
+
+
+def _of_zeros(kept: Sequence[np.ndarray], streamed: Streamed, axis: int) -> int:
+    """Frames at the end that came of zeros behind the whole, at most."""
+    steps = sum(window.stop - window.start for window in streamed.windows)
+    frames = sum(part.shape[axis] for part in kept)
+    return -(-frames * streamed.filled // max(steps, 1))

@@ -1,0 +1,275 @@
+"""How far a model looks ahead, measured at every module: the whole with another future.
+
+    steps    0 1 2 3 4 5 6 7 | # # # #      other values from step p on
+    frames   = = = = = # # # # # # # #      frame 5 is the first that differs: it has read step p
+
+Frame f of a result with r frames a step ends with step (f + 1) / r; what it reads behind that is
+lookahead. float64, so that rounding says nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from exporter.contracts.locate.recorder import Call, Recorder
+from exporter.contracts.probes import replaced
+from exporter.contracts.result import Location
+from exporter.contracts.target import ForwardError, Target, as_view
+from exporter.core.tensors import Arrays
+from exporter.core.windows import Streamed
+
+_SAME = 1e-9
+"""Of the largest value: in float64 a difference below it is rounding."""
+_EDGES = 3
+"""Frames that convolutions without padding may be short of."""
+_MOST_RUNS = 16
+_SECONDS = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookahead:
+    """What one module's result reads of the future.
+
+    Attributes:
+        key: of the record; ``output:NAME`` for an output. place: the module.
+        steps: of the input behind the frame's own end, at most; None: it reads to the end of
+            the whole wherever it is.
+    """
+
+    key: str
+    place: Location
+    steps: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """What was measured.
+
+    Attributes:
+        modules: in the order in which they were computed, then the outputs.
+        beyond: the first seam at which an output needs more than its call is given: number of the
+            call, the module where that begins, and how many steps; None: at no seam.
+        positions: from which steps on the future was changed.
+        why: nothing was measured, and why; "" else.
+    """
+
+    modules: tuple[Lookahead, ...] = ()
+    beyond: tuple[int, Location, int | None] | None = None
+    positions: tuple[int, ...] = ()
+    why: str = ""
+
+    def of(self, output: str) -> Lookahead | None:
+        """That of an output."""
+        return next((held for held in self.modules if held.key == f"output:{output}"), None)
+
+    @property
+    def growing(self) -> list[Lookahead]:
+        """Modules at which the lookahead is larger than at all before them.
+
+        What is more than any output reads is another order of frames, and no lookahead.
+        """
+        outputs = [held for held in self.modules if held.key.startswith("output:")]
+        endless = any(held.steps is None for held in outputs)
+        largest = max((held.steps or 0 for held in outputs), default=0)
+        found: list[Lookahead] = []
+        most = 0
+        for held in self.modules:
+            if held.key.startswith(("output:", "(root)")):
+                continue
+            if held.steps is None:
+                if endless:
+                    return [*found, held]
+            elif most < held.steps and (endless or held.steps <= largest):
+                most = held.steps
+                found.append(held)
+        return found
+
+
+def measure_reach(whole: Target, streamed: Streamed, name: str) -> Reach:
+    """Run the whole with other futures, and see from where on each module differs.
+
+    Args:
+        whole: sees everything at once. name: its input along which time runs.
+        outputs: that are streamed.
+    """
+    inputs = whole.cases[0].entire
+    steps = inputs[name].shape[streamed.axis]
+    started = time.perf_counter()
+    try:
+        base = _recorded(whole, inputs)
+    except Exception as error:  # noqa: BLE001 - upstream code may insist on float32
+        return Reach(why=f"it does not run in float64: {type(error).__name__}: {error}")
+    once = time.perf_counter() - started
+    most = max(2, min(_MOST_RUNS, int(_SECONDS / max(once, 1e-6))))
+    positions = _positions(streamed, steps, most)
+    first: dict[str, dict[int, tuple[int, ...]]] = {}
+    for at in positions:
+        try:
+            other = _recorded(whole, _other_future(whole, inputs, streamed, name, at))
+        except ForwardError as error:
+            return Reach(why=str(error))
+        for key, call in base.items():
+            if key in other and (found := _first_changed(call, other[key])) is not None:
+                first.setdefault(key, {})[at] = found
+    modules = []
+    rates: dict[str, tuple[int, Fraction]] = {}
+    for key, call in base.items():
+        read = _read(key, call, first.get(key, {}), steps, _widest(streamed))
+        if read is not None:
+            held, rates[key] = read
+            modules.append(held)
+    beyond = _beyond(modules, rates, first, streamed)
+    return Reach(modules=tuple(modules), beyond=beyond, positions=tuple(positions))
+
+
+def _recorded(target: Target, inputs: Arrays) -> dict[str, Call]:
+    calls: dict[str, Call] = {}
+
+    def take(call: Call) -> None:
+        calls[call.key] = call
+
+    with Recorder(target.module, take=take):
+        returned = target.double(inputs)
+    for name, value in returned.items():
+        calls[f"output:{name}"] = Call(key=f"output:{name}", place=Location(), value=value.detach())
+    return calls
+
+
+def _positions(streamed: Streamed, steps: int, most: int) -> list[int]:
+    """Seams, and every step of one stretch in the middle."""
+    windows = streamed.windows
+    seams = [window.end for window in windows if window.end < steps]
+    middle = windows[len(windows) // 2]
+    stretch = range(middle.start, min(max(middle.end, middle.stop) + 1, steps))
+    half = max(1, most // 2)
+    thinned = seams[:: max(1, -(-len(seams) // half))]
+    step = max(1, -(-len(stretch) // half))
+    return sorted({p for p in (*thinned, *stretch[::step]) if 0 < p < steps})
+
+
+def _other_future(
+    whole: Target, inputs: Arrays, streamed: Streamed, name: str, at: int
+) -> dict[str, np.ndarray]:
+    array = np.array(inputs[name])
+    index: list[slice] = [slice(None)] * array.ndim
+    index[streamed.axis] = slice(at, None)
+    draw = np.random.Generator(np.random.PCG64(at))
+    array[tuple(index)] = replaced(array[tuple(index)], whole.spec(name), draw, 1.0)
+    return {**inputs, name: array}
+
+
+def _first_changed(base: Call, other: Call) -> tuple[int, ...] | None:
+    """Per axis, the first index at which anything differs; None where nothing does."""
+    left, right = as_view(base.value), as_view(other.value)
+    if left.shape != right.shape or not left.size:
+        return None
+    if left.dtype.kind in "biu":
+        moved = left != right
+    else:
+        finite = left[np.isfinite(left)]
+        scale = float(np.abs(finite).max(initial=0.0))
+        with np.errstate(invalid="ignore"):
+            moved = (np.abs(left - right) > _SAME * scale) | (np.isnan(left) != np.isnan(right))
+    if not moved.any():
+        return None
+    axes = range(moved.ndim)
+    return tuple(
+        int(np.flatnonzero(moved.any(axis=tuple(k for k in axes if k != axis)))[0]) for axis in axes
+    )
+
+
+def _widest(streamed: Streamed) -> tuple[int, int]:
+    """The fewest new steps of a call, and the most that one is given."""
+    new = (window.stop - window.start for window in streamed.windows[:-1])
+    return min(new), max(window.given for window in streamed.windows)
+
+
+def _read(
+    key: str,
+    call: Call,
+    first: Mapping[int, tuple[int, ...]],
+    steps: int,
+    widest: tuple[int, int],
+) -> tuple[Lookahead, tuple[int, Fraction]] | None:
+    """The lookahead of one record, and its axis of time with its rate; None: it has no time.
+
+    What a module hands on (the last frames), or has in another order (copies of what is ahead, in
+    front), moves otherwise than time does: nothing is said of it.
+    """
+    hop, given = widest
+    shape = tuple(call.value.shape)
+    rates = {k: rate for k, size in enumerate(shape) if (rate := _exact(size, steps)) is not None}
+    rates = {k: rate for k, rate in rates.items() if rate * hop >= 1}
+    if len(first) < 2 or not rates:
+        return None
+    later = [k for k in rates if len({found[k] for found in first.values()}) > 1]
+    if not later:
+        # Changed from its first frame on, wherever the future begins: it reads everything.
+        axis = next(iter(rates))
+        whole = all(found[axis] == 0 for found in first.values())
+        held = Lookahead(key=key, place=call.place, steps=None)
+        return (held, (axis, rates[axis])) if whole else None
+    axis = later[0]
+    rate = rates[axis]
+    low, high = min(first), max(first)
+    moved = first[high][axis] - first[low][axis]
+    if abs(moved - rate * (high - low)) > rate * given + 1:
+        return None
+    most = max(at + 1 - Fraction(found[axis] + 1) / rate for at, found in first.items())
+    return Lookahead(key=key, place=call.place, steps=max(0, int(most))), (axis, rate)
+
+
+def _exact(frames: int, steps: int) -> Fraction | None:
+    """The rate of so many frames; None for a size that does not follow the steps."""
+    rate = rate_between(frames, steps)
+    if frames < 2 or abs(frames - rate * steps) > _EDGES * max(rate, Fraction(1)):
+        return None
+    return rate
+
+
+def rate_between(frames: int, steps: int) -> Fraction:
+    """Frames per step: a whole number, or one of a stride, where edges alone explain the rest."""
+    if frames >= steps:
+        return Fraction(max(1, round(frames / steps)))
+    stride = max(1, round(steps / max(frames, 1)))
+    simple = abs(steps / stride - frames) <= _EDGES
+    return Fraction(1, stride) if simple else Fraction(frames, steps)
+
+
+def _beyond(
+    modules: Sequence[Lookahead],
+    rates: Mapping[str, tuple[int, Fraction]],
+    first: Mapping[str, Mapping[int, tuple[int, ...]]],
+    streamed: Streamed,
+) -> tuple[int, Location, int | None] | None:
+    """The first seam that an output reads across, and the module at which that begins."""
+    outputs = [held for held in modules if held.key.startswith("output:")]
+    for call, window in enumerate(streamed.windows):
+        for output in outputs:
+            if not _crosses(output.key, window.end, window.stop, rates, first):
+                continue
+            given = window.end - window.stop
+            over = None if output.steps is None else max(1, output.steps - given)
+            for held in modules:
+                if _crosses(held.key, window.end, window.stop, rates, first):
+                    return call, held.place, over
+    return None
+
+
+def _crosses(
+    key: str,
+    end: int,
+    stop: int,
+    rates: Mapping[str, tuple[int, Fraction]],
+    first: Mapping[str, Mapping[int, tuple[int, ...]]],
+) -> bool:
+    """Whether a frame of the call that ends at ``stop`` reads steps from ``end`` on."""
+    if key not in rates or end not in first.get(key, {}):
+        return False
+    axis, rate = rates[key]
+    return first[key][end][axis] + 1 <= int(rate * stop)
