@@ -77,7 +77,12 @@ class Toy(nn.Module):
         return y
 
 
-def judged(module: nn.Module, stream: Stream, states=STATES, frames: int = 22, **options):
+def judged(module: nn.Module, stream: Stream, **options):
+    """PyTorch's side."""
+    return both(module, stream, **options)[0]
+
+
+def both(module: nn.Module, stream: Stream, states=STATES, frames: int = 22, **options):
     draw = np.random.Generator(np.random.PCG64(3))
     whole = {
         "x": draw.standard_normal((2, frames, W), dtype=np.float32),
@@ -90,7 +95,7 @@ def judged(module: nn.Module, stream: Stream, states=STATES, frames: int = 22, *
     made = replace(made, cases=(case,), states=states)
     given = {"step_ms": 10, "not_streamed": {"next_seen": "counts"}, **options}
     given.setdefault("offline", {"method": "whole", "inputs": {"x": "x"}, "outputs": ["y"]})
-    return run_contracts(made, {"stream": given})[0]
+    return run_contracts(made, {"stream": given})
 
 
 HEALTHY = [
@@ -219,6 +224,12 @@ def test_nothing_passes_that_says_nothing():
     assert judged(Toy(), Stream(hop=5), not_streamed=every).status is Status.NOT_RUN
     made = target_from_module(Toy(), inputs=INPUTS, outputs=OUTPUTS, with_onnx=False)
     assert {r.status for r in run_contracts(made, {"stream": None})} == {Status.NOT_RUN}
+
+
+def test_a_side_without_a_file_is_not_run():
+    torch_side, onnx_side = both(Toy(), Stream(hop=5))
+    assert (torch_side.status, onnx_side.status) == (Status.PASS, Status.NOT_RUN)
+    assert "no ONNX file" in onnx_side.reason
 
 
 def test_the_seams_are_drawn():

@@ -136,10 +136,17 @@ def load(name: str) -> tuple[Pipeline, Wrapped]:
     return pipeline, wrap(pipeline)
 
 
-def judged(pipeline: Pipeline, wrapped: Wrapped, planted: Planted | None = None) -> ContractResult:
-    """PyTorch's side of the contract, with something planted or as it is."""
+def judged(
+    pipeline: Pipeline, wrapped: Wrapped, planted: Planted | None = None, *, limits: bool = False
+) -> ContractResult:
+    """PyTorch's side of the contract, with something planted or as it is.
+
+    Args:
+        limits: hold it against the milliseconds that are declared, too.
+    """
     case = pipeline.cases[0]
-    given = {k: v for k, v in (pipeline.contracts["stream"] or {}).items() if k not in _LIMITS}
+    given = dict(pipeline.contracts["stream"] or {})
+    given = {key: value for key, value in given.items() if limits or key not in _LIMITS}
     states = dict(wrapped.states)
     if planted is not None and case.stream is not None:
         said = case.stream.model_dump(exclude_defaults=True, exclude={"window"})
