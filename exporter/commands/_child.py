@@ -24,12 +24,12 @@ from typing import IO, TextIO
 import click
 
 from exporter.core.children import (
-    EXIT_STUCK,
     child_process,
     end_when_stuck,
     end_with_parent,
     guard,
     guarded,
+    was_stuck,
 )
 from exporter.core.memory import resident_bytes
 
@@ -95,7 +95,7 @@ def _watched(arguments: Sequence[str], paths: Sequence[Path]) -> int:
                 taken = resident_bytes(running.pid) or 0
                 if limits.bytes is not None and taken > limits.bytes:
                     raise stopped(place, limits=limits) from None
-    if code == EXIT_STUCK:
+    if was_stuck(code):
         raise stopped(place, limits=limits, stuck=True)
     if code < 0:
         raise stopped(place, signal_number=-code)

@@ -86,10 +86,11 @@ def command(
         if code is not None:
             return code
 
-    from exporter.flows.check import check, contracts_exit_code, left_out
+    from exporter.flows.check import check, left_out
     from exporter.flows.init_file import described_pipeline
     from exporter.report.github import contract_annotations, contracts_summary
     from exporter.report.junit import render_contracts_junit
+    from exporter.report.overall_verdict import contracts_exit_code
     from exporter.report.progress import Progress
 
     with Progress(quiet=quiet or as_json, verbose=verbose) as progress:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from exporter.commands import _options as common
+from exporter.commands._child import in_a_child
 
 
 @click.command()
@@ -84,6 +85,9 @@ def command(
         common.require_file(case, "--case", "give an .npz with an array for every input")
     pairs = [(truth, other) if side == "A" else (other, truth) for other in others or (truth,)]
     held = dict(common.axis_size(text) for text in sizes)
+    code = in_a_child(truth, *others)
+    if code is not None:
+        return code
 
     from exporter.execution.releases import DEFAULT, check_releases
     from exporter.flows.compare import CompareOptions, compare

@@ -83,6 +83,9 @@ def command(
         "no report yet",
         "run the pipeline first (export-verify run), or give its --output-dir",
     )
+    code = None if onnx_path is None else in_a_child(onnx_path)
+    if code is not None:
+        return code
 
     from exporter.debugging.readme import render_issue
     from exporter.debugging.show import debugged_json, print_debugged

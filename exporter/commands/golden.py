@@ -153,6 +153,10 @@ def check(
     if onnx_path is not None:
         common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
     common.junit_place(junit)
+    file = onnx_path or pipeline.file_alone
+    code = None if file is None else in_a_child(file)
+    if code is not None:
+        return code
 
     from exporter.core.output_folder import GOLDEN_CHECK
     from exporter.flows import golden as golden_flow

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exporter.commands import _options as common
+from exporter.commands._child import in_a_child
 from exporter.commands._show import show_report
 from exporter.commands._system import Shown, is_a_system, named_files, run_a_system
 from exporter.core.errors import UserInputError
@@ -53,6 +54,9 @@ def command(
     common.junit_place(junit)
     if is_a_system(pipeline_path):
         files = named_files(onnx_paths)
+        code = in_a_child(*files.values())
+        if code is not None:
+            return code
         shown = Shown(output_format=output_format, junit=junit, quiet=quiet, verbose=verbose)
         return run_a_system(pipeline_path, options, shown, files=files)
     pipeline = common.open_pipeline(pipeline_path, options)
@@ -60,6 +64,9 @@ def command(
         raise UserInputError("--onnx: a pipeline is one file", remedy="give the option once")
     onnx_path = Path(next(iter(onnx_paths)))
     common.require_file(onnx_path, "--onnx", "give the path of an .onnx file")
+    code = in_a_child(onnx_path)
+    if code is not None:
+        return code
 
     from exporter.flows.verify import verify
     from exporter.report.progress import Progress

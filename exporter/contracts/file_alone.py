@@ -19,12 +19,11 @@ from torch import Tensor, nn
 
 from exporter.cases.defaults import default_array, example_sizes
 from exporter.config import Pipeline
-from exporter.contracts.causality.calls import check_calls
 from exporter.contracts.dtype.onnx import check_onnx as check_dtype
 from exporter.contracts.dtype.settings import Settings as DtypeSettings
 from exporter.contracts.onnx_side import opened
 from exporter.contracts.result import ONNX, TORCH, ContractResult, not_applicable, not_run
-from exporter.contracts.runner import held_by_numbers, run_contracts
+from exporter.contracts.runner import run_contracts
 from exporter.contracts.settings import ContractSettings
 from exporter.contracts.target import Target
 from exporter.core.errors import ModelError, OnnxStoppedError
@@ -36,7 +35,7 @@ from exporter.graph.index import GraphIndex
 from exporter.joining.evaluate import Values, evaluate, narrow
 from exporter.models.factory import input_specs
 from exporter.models.infer_outputs import infer_outputs
-from exporter.parity.status import Status, needs_a_word, severity
+from exporter.parity.status import needs_a_word, severity
 
 BESIDE = "the file as it is written"
 _MUTATION = "a file writes to nothing that it is given, and keeps nothing between calls"
@@ -195,8 +194,7 @@ def check_file_alone(
     target: Target, name: str, settings: ContractSettings, pipeline: Pipeline
 ) -> tuple[ContractResult, ...]:
     """One contract of a file: one result, and one more for each part that is answered apart."""
-    rows = [replace(row, contract=name) for row in _rows(target, name, settings, pipeline)]
-    return held_by_numbers(rows, target.cases[0], target.onnx.run)
+    return tuple(replace(row, contract=name) for row in _rows(target, name, settings, pipeline))
 
 
 def _rows(
@@ -212,12 +210,7 @@ def _rows(
         return (_dtype(target, settings),)
     found = run_contracts(target, {name: settings}, pipeline=pipeline)
     parts = list(dict.fromkeys(result.name for result in found))
-    rows = [_one([result for result in found if result.name == part]) for part in parts]
-    streams = target.states and name == "causality"
-    if streams and rows[0].status is Status.NOT_APPLICABLE:
-        sides = ((TORCH, target.torch), (ONNX, target.onnx.run))
-        rows[0] = _one([check_calls(target, side, run) for side, run in sides])
-    return tuple(rows)
+    return tuple(_one([result for result in found if result.name == part]) for part in parts)
 
 
 def _dtype(target: Target, settings: ContractSettings) -> ContractResult:

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from exporter.config import Pipeline
-from exporter.contracts.result import SIDES, ContractResult, not_applicable, not_run
+from exporter.contracts.result import ONNX, SIDES, TORCH, ContractResult, not_applicable, not_run
 from exporter.contracts.settings import ContractSettings, check_named, read_settings
 from exporter.contracts.target import ForwardError, Target
-from exporter.core.errors import ConfigError
+from exporter.core.errors import ConfigError, OnnxStoppedError
 from exporter.core.tensors import Arrays, Case
 from exporter.parity.status import Status
 
@@ -115,6 +115,7 @@ def run_contracts(
             continue  # an inherited section may name what this system has not
         check_named(options, _known_names(target), name=name, pipeline=pipeline)
     target.thorough = target.thorough or thorough
+    runs = {TORCH: target.recall, ONNX: target.onnx.recall}
     results: list[ContractResult] = []
     for name in (name for name in declared if name in settings):
         if progress is not None:
@@ -122,7 +123,7 @@ def run_contracts(
         started = time.perf_counter()
         found = _checked(target, name, settings[name])
         seconds = time.perf_counter() - started
-        results += [
+        rows = [
             replace(
                 result,
                 contract=name,
@@ -130,6 +131,7 @@ def run_contracts(
             )
             for result in found
         ]
+        results += held_by_numbers(rows, target.cases[0], runs)
     return tuple(results)
 
 
@@ -144,26 +146,38 @@ def _checked(target: Target, name: str, settings: ContractSettings) -> tuple[Con
 
 
 def held_by_numbers(
-    results: Sequence[ContractResult], case: Case, run: Callable[[Arrays], Arrays]
+    results: Sequence[ContractResult], case: Case, runs: Mapping[str, Callable[[Arrays], Arrays]]
 ) -> tuple[ContractResult, ...]:
-    """Results, of which none that compares passes where an output of ``case`` holds NaN.
+    """Results, of which none that compares passes where its side gives NaN on ``case``.
 
     NaN equals NaN bit by bit: such a contract would be kept by no result at all.
+
+    Args:
+        runs: side -> its outputs for inputs.
     """
-    if all(row.status is not Status.PASS or row.contract in _NO_RESULTS for row in results):
-        return tuple(results)
-    outputs = run(case.inputs)
-    floats = (name for name, value in outputs.items() if value.dtype.kind == "f")
-    empty = next((name for name in floats if np.isnan(outputs[name]).any()), None)
-    if empty is None:
-        return tuple(results)
-    why = f"'{empty}' holds NaN on the case '{case.name}': nothing is seen in it"
-    return tuple(
-        row
-        if row.status is not Status.PASS or row.contract in _NO_RESULTS
-        else replace(not_run(row.name, row.side, why), contract=row.contract)
-        for row in results
-    )
+    blind: dict[str, str] = {}
+    found = []
+    for row in results:
+        if row.status is Status.PASS and row.contract not in _NO_RESULTS:
+            if row.side not in blind:
+                blind[row.side] = _why_blind(case, runs[row.side])
+            if why := blind[row.side]:
+                told = not_run(row.name, row.side, why)
+                row = replace(told, contract=row.contract, details=row.details)
+        found.append(row)
+    return tuple(found)
+
+
+def _why_blind(case: Case, run: Callable[[Arrays], Arrays]) -> str:
+    """Why a side shows nothing on a case; "" where it does."""
+    try:
+        outputs = run(case.inputs)
+    except (ForwardError, OnnxStoppedError) as error:
+        return f"the case '{case.name}' does not run: {error}"
+    for name, value in outputs.items():
+        if value.dtype.kind == "f" and np.isnan(value).any():
+            return f"'{name}' holds NaN on the case '{case.name}': nothing is seen in it"
+    return ""
 
 
 def _known_names(target: Target) -> dict[str, tuple[str, ...]]:

@@ -16,11 +16,12 @@ from exporter.core.interrupts import undone
 _GUARDED: list[bool] = []
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LOOK_SECONDS = 0.5
+_MOST_SECONDS: list[float] = []
 _STEPS: dict[int, float] = {}
 """Since when each thread is in a step that may never end."""
 
 EXIT_STUCK = 124
-"""Exit code of a child of which one step did not end; ``timeout`` of coreutils has it as well."""
+"""Exit code of a child of which a watched step did not end; ``timeout`` of coreutils has it too."""
 
 
 @contextlib.contextmanager
@@ -81,8 +82,14 @@ def guarded() -> bool:
 
 
 def end_when_stuck(seconds: float) -> None:
-    """Called by a guarded child: end it with ``EXIT_STUCK`` when one step takes longer."""
+    """Called by a guarded child: end it when one step takes longer; ``was_stuck`` knows its end."""
+    _MOST_SECONDS.append(seconds)
     threading.Thread(target=_end_when_stuck, args=(seconds,), daemon=True).start()
+
+
+def was_stuck(code: int) -> bool:
+    """Whether this is the exit code of a child of which one step did not end."""
+    return code == EXIT_STUCK or (hasattr(signal, "SIGALRM") and code == -signal.SIGALRM)
 
 
 @contextlib.contextmanager
@@ -90,10 +97,20 @@ def watched_step() -> Iterator[None]:
     """What may never come back: a graph of somebody else's that is loaded or run."""
     thread = threading.get_ident()
     _STEPS[thread] = time.monotonic()
+    _alarm_after(_MOST_SECONDS)
     try:
         yield
     finally:
         _STEPS.pop(thread, None)
+        if not _STEPS:
+            _alarm_after([0.0] if _MOST_SECONDS else [])
+
+
+def _alarm_after(seconds: Sequence[float]) -> None:
+    """Let the system end this process: a library that never lets Python have a turn stops the
+    thread that looks as well. 0 takes it back."""
+    if seconds and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds[0] + _LOOK_SECONDS * (seconds[0] > 0))
 
 
 def _end_when_stuck(seconds: float) -> None:

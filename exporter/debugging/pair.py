@@ -18,8 +18,7 @@ from exporter.config import Pipeline
 from exporter.core.errors import ArtifactError
 from exporter.core.tensors import COMPARED, Case, PlannedTap
 from exporter.execution.deployment import Deployment
-from exporter.execution.trial import try_file
-from exporter.graph.certificate import is_own
+from exporter.execution.trial import needs_trial, try_file
 from exporter.graph.foreign_taps import agreeing_taps
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_graph
@@ -133,7 +132,7 @@ def load_pair(
     )
     if given is None or onnx_path is None:
         return pair
-    if not is_own(onnx_path):
+    if needs_trial(onnx_path):
         try_file(onnx_path, [deployment], [loaded])
     if foreign:
         return beside(pair, given, onnx_path)

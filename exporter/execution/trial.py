@@ -37,6 +37,7 @@ from exporter.core.files import temporary_folder
 from exporter.core.memory import available_memory, resident_bytes
 from exporter.core.tensors import Arrays, Case
 from exporter.execution.deployment import Deployment
+from exporter.graph.certificate import is_own
 
 if TYPE_CHECKING:
     from exporter.graph.index import GraphIndex
@@ -95,6 +96,12 @@ def _limit(name: str) -> float | None:
     return value
 
 
+def needs_trial(path: Path) -> bool:
+    """True for a file that this program did not make, unless this process is such a child itself:
+    then whoever started it tells its end."""
+    return not guarded() and not is_own(path)
+
+
 def try_file(
     path: Path,
     deployments: Iterable[Deployment],
@@ -113,8 +120,6 @@ def try_file(
     Raises:
         ArtifactError: the child died, or came to a limit; says which, and at what.
     """
-    if guarded() and command is None:
-        return  # this process is such a child itself
     limits = limits or Limits.of_this_machine()
     command = command or [sys.executable, "-P", "-c", _CHILD, str(_ROOT)]
     with temporary_folder() as folder:

@@ -18,7 +18,7 @@ from exporter.config.run_options import RunOptions
 from exporter.contracts import ContractResult, Target, declared_settings, run_contracts
 from exporter.contracts.make_target import target_from_wrapped
 from exporter.contracts.onnx_side import opened
-from exporter.contracts.runner import CONTRACTS, held_by_numbers
+from exporter.contracts.runner import CONTRACTS
 from exporter.core.errors import ConfigError
 from exporter.core.stages import Stages
 from exporter.core.tensors import Case
@@ -30,8 +30,6 @@ from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_artifact
 from exporter.graph.wrap import Wrapped, narrowed, wrap
 from exporter.judge.chain_result import OpenFile
-from exporter.parity.exit_code import decide
-from exporter.parity.status import status_of
 from exporter.report.progress import Progress
 from exporter.report.schema import ContractRecord
 
@@ -196,7 +194,6 @@ def _checked(
     for name, wanted in settings.items():
         with progress.stage(name) as stage:
             found = run_contracts(target, {name: wanted}, pipeline=pipeline)
-            found = held_by_numbers(found, target.cases[0], target.recall)
             stage.result(", ".join(f"{item.side}: {item.status}" for item in found))
         results += found
     return results
@@ -205,11 +202,3 @@ def _checked(
 def left_out(records: Sequence[ContractRecord]) -> list[str]:
     """Contracts that say nothing because the pipeline does not declare them."""
     return sorted(set(CONTRACTS) - {record.contract for record in records})
-
-
-def contracts_exit_code(records: Sequence[ContractRecord]) -> int:
-    """0 when everything that is required ran and passed, else 1.
-
-    Contracts that mean nothing for the pipeline do not count, unless there is nothing else.
-    """
-    return decide((status_of(record.verdict), record.required) for record in records).exit_code

@@ -23,8 +23,7 @@ from exporter.core.errors import ConfigError
 from exporter.core.stages import Stages
 from exporter.core.tensors import Case, TensorSpec
 from exporter.execution.deployment import Deployment
-from exporter.execution.trial import try_file
-from exporter.graph.certificate import is_own
+from exporter.execution.trial import needs_trial, try_file
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_graph
 from exporter.models.factory import input_specs
@@ -60,7 +59,7 @@ def open_file_alone(pipeline: Pipeline, threads: int = 0) -> OpenFile:
         raise ValueError("the pipeline has no file of its own")
     graph = open_graph(path)
     _check_interface(pipeline, graph)
-    if not is_own(path):
+    if needs_trial(path):
         try_file(path, [Deployment(threads=threads)], [_first_case(pipeline)])
     module = FileModule(
         path, graph, tuple(pipeline.inputs), pipeline.outputs, pipeline.model.names, threads

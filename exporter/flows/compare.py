@@ -25,8 +25,7 @@ from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun
 from exporter.execution.ort_session import LEVELS
 from exporter.execution.releases import run_release
-from exporter.execution.trial import try_file
-from exporter.graph.certificate import is_own
+from exporter.execution.trial import needs_trial, try_file
 from exporter.graph.exposed import expose_stored
 from exporter.graph.index import GraphIndex
 from exporter.graph.lowered.in_real_numbers import unrounded
@@ -200,7 +199,7 @@ class _Comparison:
                 Case(name=f"case {at + 1}", inputs=inputs_for(graph, x, names), origin="compare")
                 for at, x in enumerate(sets)
             ]
-            if not is_own(path):
+            if needs_trial(path):
                 with self.progress.stage("try the file"):
                     try_file(path, [self.deployment], cases)
             run = FileRun(path, self.deployment)

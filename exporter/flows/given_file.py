@@ -12,9 +12,8 @@ from exporter.cases.load import load_cases
 from exporter.core.artifact import Artifact
 from exporter.core.stages import Stages, Station
 from exporter.core.tensors import Case
-from exporter.execution.trial import try_file
+from exporter.execution.trial import needs_trial, try_file
 from exporter.flows.prepare import Prepared
-from exporter.graph.certificate import is_own
 from exporter.graph.index import GraphIndex
 from exporter.graph.wrap import Wrapped, narrowed
 from exporter.judge.chain import Chain, Subject
@@ -70,7 +69,7 @@ def judge_given(
         ArtifactError: the file cannot be run.
     """
     pipeline, policy = ready.pipeline, policy_of(ready.pipeline)
-    if not is_own(artifact.path):
+    if needs_trial(artifact.path):
         with progress.stage("try the file"):
             try_file(artifact.path, ready.deployments, cases)
     # Values of a file of somebody else's are known by the names that torch gave them.

@@ -27,7 +27,7 @@ from exporter.core.errors import GoldenError
 from exporter.core.tensors import FUSED, Arrays, Case
 from exporter.execution.deployment import Deployment
 from exporter.execution.providers import check_provider
-from exporter.execution.trial import try_file
+from exporter.execution.trial import needs_trial, try_file
 from exporter.golden.compare_graph import compare_graph, node_prints, structure_decides
 from exporter.golden.compare_interface import compare_interface, interface_of
 from exporter.golden.judge_case import judge_case, judge_coverage
@@ -42,7 +42,6 @@ from exporter.golden.outcome import (
 )
 from exporter.golden.store import MANIFEST, TamperedError, exists, read_golden
 from exporter.golden.values import NOT_VOUCHED, Golden, GoldenCase
-from exporter.graph.certificate import is_own
 from exporter.graph.onnx_file import open_graph
 from exporter.report.environment import describe_environment
 
@@ -131,7 +130,7 @@ def check_golden(
         ]
         usable = []
     if usable:
-        if try_first and not is_own(onnx):
+        if try_first and needs_trial(onnx):
             progress("the file in a process of its own")
             named = [replace(case, inputs=theirs(pipeline, case.inputs)) for _, case in usable]
             try_file(onnx, [deployment], named)

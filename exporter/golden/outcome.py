@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.parity.exit_code import decide
 from exporter.parity.status import Status
-from exporter.report.overall_verdict import GOLDEN_TAMPERED, exit_code_of
-from exporter.report.schema import EnvironmentRecord
+from exporter.report.overall_verdict import GOLDEN_TAMPERED, goldens_exit_code
+from exporter.report.schema import EnvironmentRecord, GoldenRecord
 
 
 class State(StrEnum):
@@ -158,10 +157,16 @@ class CheckOutcome:
 
         What is ambiguous passes within the cap, which counts outputs.
         """
-        unsure = sum(max(1, c.ambiguous) for c in self.cases if c.state is State.AMBIGUOUS)
-        found = [(status_of(state), True) for state in (self.state, *(c.state for c in self.cases))]
-        said = decide(found, ambiguous=unsure, ambiguous_cap=self.max_ambiguous)
-        return exit_code_of(said, (self.state,))
+        held = [(case.state, case.ambiguous) for case in self.cases]
+        if self.problem is not None or self.numbers is None:
+            held = []
+        records = [
+            GoldenRecord(
+                case="", state=state.value, verdict=status_of(state).value, ambiguous=ambiguous
+            )
+            for state, ambiguous in held or [(self.state, 0)]
+        ]
+        return goldens_exit_code(records, self.max_ambiguous)
 
 
 def worst(states: tuple[State, ...]) -> State:

@@ -195,9 +195,7 @@ def from_exported(
         elif node.op == "output":
             outputs = tuple(arg.name for arg in node.args[0])
         elif node.op != "placeholder" and not (is_block(node) and _is_run_by_known(node)):
-            raise StageError(
-                "capture", f"'{node.name}': {node.op} nodes are not supported", remedy=_apart(node)
-            )
+            raise StageError("capture", f"'{node.name}': {node.op} nodes are not supported")
     inputs = tuple(str(name) for name in signature.user_inputs)
     labels = dict(zip(inputs, input_names or inputs, strict=True))
     for name, label in zip(outputs, output_names, strict=True):
@@ -340,21 +338,6 @@ _RUN_BLOCKS = frozenset({"cond", "while_loop", "scan"})
 
 def _is_run_by_known(node: torch.fx.Node) -> bool:
     return all(getattr(user.target, "__name__", "") in _RUN_BLOCKS for user in node.users)
-
-
-def _apart(node: torch.fx.Node) -> str | None:
-    """What to do about a part of a graph that is a graph of its own."""
-    for user in node.users:
-        if getattr(user.target, "namespace", "") == "higher_order":
-            at = source_of(user)
-            where = f" ({at})" if "/" in at else ""
-            return (
-                f"what torch calls {user.target}{where} is a graph of its own, of which no layer"
-                " could be compared: write it out with plain operators; where it is a loop over an"
-                " axis, take a recurrent layer of torch.nn, or export one turn and loop outside,"
-                " with what it hands on as 'states'"
-            )
-    return None
 
 
 def is_block(node: torch.fx.Node) -> bool:

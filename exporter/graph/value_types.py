@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto
 
+from exporter.core.children import watched_step
 from exporter.core.errors import ArtifactError
 from exporter.core.reading import reason
 from exporter.graph.index import GraphIndex
@@ -54,7 +55,9 @@ def inferred_types(graph: GraphIndex) -> dict[str, int]:
     for node in graph.nodes:
         slim.graph.node.add().CopyFrom(node)
     try:
-        known = onnx.shape_inference.infer_shapes(slim).graph
+        # Functions within functions may take for ever.
+        with watched_step():
+            known = onnx.shape_inference.infer_shapes(slim).graph
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise ArtifactError(
             f"the types of its values cannot be inferred ({reason(error)})",

@@ -6,12 +6,12 @@ verdict, the exit code and the certificate of one and the same report never diff
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from exporter.core.errors import EXIT_USER_INPUT
 from exporter.parity.exit_code import Decision, decide
 from exporter.parity.status import Status, status_of
-from exporter.report.schema import CHECK_STRUCTURE, Report
+from exporter.report.schema import CHECK_STRUCTURE, ContractRecord, GoldenRecord, Report
 
 GOLDEN_TAMPERED = "tampered"
 """State of a golden that is not what was recorded, which is as bad as a damaged ONNX file."""
@@ -20,13 +20,29 @@ GOLDEN_TAMPERED = "tampered"
 def decided(report: Report) -> Report:
     """The report with the verdict and the exit code that its parts give."""
     found = decision_of(report)
-    code = exit_code_of(found, (held.state for held in report.golden))
+    code = _exit_code(found, report.golden)
     return report.model_copy(update={"verdict": found.status.value, "exit_code": code})
 
 
-def exit_code_of(found: Decision, golden_states: Iterable[str]) -> int:
-    """What the process returns; a golden that was tampered with is a wrong input."""
-    return EXIT_USER_INPUT if GOLDEN_TAMPERED in golden_states else found.exit_code
+def goldens_exit_code(goldens: Sequence[GoldenRecord], ambiguous_cap: int) -> int:
+    """What the process returns for goldens alone: what a report of them would have."""
+    statuses = ((status_of(held.verdict), True) for held in goldens)
+    unsure = _ambiguous_in_goldens(goldens)
+    return _exit_code(decide(statuses, ambiguous=unsure, ambiguous_cap=ambiguous_cap), goldens)
+
+
+def contracts_exit_code(records: Sequence[ContractRecord]) -> int:
+    """0 when everything that is required ran and passed, else 1.
+
+    Contracts that mean nothing for the pipeline do not count, unless there is nothing else.
+    """
+    return decide((status_of(held.verdict), held.required) for held in records).exit_code
+
+
+def _exit_code(found: Decision, goldens: Sequence[GoldenRecord]) -> int:
+    """A golden that was tampered with is a wrong input."""
+    tampered = any(held.state == GOLDEN_TAMPERED for held in goldens)
+    return EXIT_USER_INPUT if tampered else found.exit_code
 
 
 def decision_of(report: Report) -> Decision:
@@ -57,9 +73,11 @@ def ambiguous_outputs(report: Report) -> int:
     outputs = {(o.case, o.name) for o in report.outputs if _unsure(o.verdict.verdict)}
     count = len(outputs) or int(any(_unsure(link.verdict) for link in report.links))
     count += sum(_unsure(held.verdict) for held in (*report.contracts, *report.checks))
-    return count + sum(
-        max(1, g.ambiguous, len(g.moved)) for g in report.golden if _unsure(g.verdict)
-    )
+    return count + _ambiguous_in_goldens(report.golden)
+
+
+def _ambiguous_in_goldens(goldens: Sequence[GoldenRecord]) -> int:
+    return sum(max(1, g.ambiguous, len(g.moved)) for g in goldens if _unsure(g.verdict))
 
 
 def _unsure(verdict: str) -> bool:

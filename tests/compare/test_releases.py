@@ -11,6 +11,7 @@ import pytest
 
 from exporter import cli
 from exporter.cache import environments
+from exporter.core import children
 from exporter.core.errors import UserInputError
 from exporter.execution.onnx_runs import FileRun
 from exporter.execution.releases import ReleaseRun, run_release
@@ -66,6 +67,7 @@ def test_a_release_that_cannot_be_installed_is_said(
         run_release("1.0.0", legacy, [], level="all", threads=1)
     # Nothing is left that the next run would take for an environment.
     assert not list((tmp_path / "environments").glob("*/"))
+    monkeypatch.setattr(children, "_GUARDED", [True])  # what is patched here is not in a child
     assert cli.main(["compare", str(legacy), "--versions", "1.0.0"]) == 2
     assert "check the network" in capsys.readouterr().err
 

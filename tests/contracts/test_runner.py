@@ -134,7 +134,31 @@ def test_no_contract_that_compares_is_kept_by_nan():
         ContractResult(name=name, contract=name, side="torch", status=Status.PASS, reason="")
         for name in ("determinism", "mutation")
     ]
-    nan = held_by_numbers(kept, case, lambda inputs: {"y": inputs["x"] * np.nan})
+    nan = held_by_numbers(kept, case, {"torch": lambda inputs: {"y": inputs["x"] * np.nan}})
     assert [row.status for row in nan] == [Status.NOT_RUN, Status.PASS]
     assert nan[0].contract == "determinism" and "NaN" in nan[0].reason
-    assert held_by_numbers(kept, case, dict) == tuple(kept)
+    assert held_by_numbers(kept, case, {"torch": dict}) == tuple(kept)
+
+
+class Infects(nn.Module):
+    """x, times what is always NaN."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.log(torch.full((), -1.0))
+
+
+@pytest.mark.parametrize("name", [n for n in CONTRACTS if n not in ("mutation", "dtype", "reset")])
+def test_results_that_are_nan_keep_no_contract_wherever_it_is_checked(name: str) -> None:
+    nan = run_contracts(subject(Infects(), features(), Y, with_onnx=True), {name: None})
+    assert all(row.status is not Status.PASS for row in nan), nan
+    kept = run_contracts(subject(Doubles(), features(), Y, with_onnx=True), {name: None})
+    assert all(row.status in (Status.PASS, Status.NOT_APPLICABLE) for row in kept), kept
+
+
+def test_a_file_that_gives_nan_beside_a_healthy_module_keeps_nothing() -> None:
+    made = subject(Doubles(), features(), Y, with_onnx=True)
+    run = made.onnx.run
+    made.onnx.run = lambda inputs, deployment=None: {"y": run(inputs, deployment)["y"] * np.nan}
+    found = {row.side: row for row in run_contracts(made, {"determinism": None})}
+    assert found["torch"].status is Status.PASS
+    assert found["onnx"].status is Status.NOT_RUN and "NaN" in found["onnx"].reason

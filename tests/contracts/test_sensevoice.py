@@ -18,8 +18,9 @@ from exporter.config import load_pipeline
 from exporter.contracts import run_contracts
 from exporter.contracts.target import Target
 from exporter.core.tensors import Axis, TensorSpec
-from exporter.flows.check import check, contracts_exit_code
+from exporter.flows.check import check
 from exporter.graph.wrap import wrap
+from exporter.report.overall_verdict import contracts_exit_code
 from tests.support.target_from_module import no_file, target_from_module
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"

@@ -15,10 +15,11 @@ from exporter.config import Pipeline
 from exporter.config.load import load_pipeline
 from exporter.contracts import runner
 from exporter.core.errors import ConfigError, OnnxStoppedError, UserInputError
-from exporter.flows.check import check, contracts_exit_code
+from exporter.flows.check import check
 from exporter.flows.init_file import init_file, write_description
 from exporter.flows.init_states import propose_states
 from exporter.joining.interface_inputs import Input
+from exporter.report.overall_verdict import contracts_exit_code
 from exporter.report.schema import ContractRecord
 from tests.support import small_files as files
 
@@ -270,18 +271,7 @@ def test_a_file_that_kills_onnxruntime_is_a_sentence(
 ):  # fmt: skip
     """The smallest integer divided by -1: the processor ends the process."""
     monkeypatch.chdir(tmp_path)
-    node = helper.make_node
-    nodes = [
-        node("Cast", ["x"], ["whole"], to=TensorProto.INT64),
-        node("Mul", ["whole", "none"], ["nothing"]),
-        node("Add", ["nothing", "smallest"], ["lowest"]),
-        node("Div", ["lowest", "minus"], ["late"]),
-        node("Cast", ["late"], ["y"], to=TensorProto.FLOAT),
-    ]
-    weights = {"none": np.array(0), "smallest": np.array(-(2**63)), "minus": np.array(-1)}
-    path = files.save(
-        tmp_path / "a.onnx", nodes, {"x": (TensorProto.FLOAT, [2, 3])}, ["y"], weights
-    )
+    path = files.dies(tmp_path / "a.onnx")
     assert main([*command, str(path)]) == 2
     assert "died of SIGFPE" in capsys.readouterr().err
 

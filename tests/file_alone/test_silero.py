@@ -12,9 +12,10 @@ from onnx import helper, numpy_helper
 
 from exporter.config import Pipeline
 from exporter.config.load import load_pipeline
-from exporter.flows.check import check, contracts_exit_code
+from exporter.flows.check import check
 from exporter.flows.init_file import init_file, write_description
 from exporter.flows.inspect import inspect
+from exporter.report.overall_verdict import contracts_exit_code
 from exporter.report.schema import ContractRecord
 
 DATA = Path(importlib.util.find_spec("silero_vad").origin).parent / "data"  # type: ignore[union-attr]

@@ -151,3 +151,53 @@ def endless(path: Path) -> Path:
     ]
     weights = {"true": np.array(True), "one": np.array(1, np.float32)}
     return save(path, nodes, {"x": (TensorProto.FLOAT, ["n", 3])}, ["y"], weights)
+
+
+def dies(path: Path) -> Path:
+    """y, behind the smallest integer divided by -1: the processor ends whoever runs it."""
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["x"], ["whole"], to=TensorProto.INT64),
+        node("Mul", ["whole", "none"], ["nothing"]),
+        node("Add", ["nothing", "smallest"], ["lowest"]),
+        node("Div", ["lowest", "minus"], ["late"]),
+        node("Cast", ["late"], ["y"], to=TensorProto.FLOAT),
+    ]
+    weights = {"none": np.array(0), "smallest": np.array(-(2**63)), "minus": np.array(-1)}
+    return save(path, nodes, {"x": (TensorProto.FLOAT, ["n", 3])}, ["y"], weights)
+
+
+def swells(path: Path) -> Path:
+    """y = x + 1, by way of 8 GiB of zeros."""
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["x"], ["whole"], to=TensorProto.INT64),
+        node("ReduceMax", ["whole"], ["most"], keepdims=0),
+        node("Mul", ["most", "none"], ["nothing"]),
+        node("Add", ["nothing", "many"], ["size"]),
+        node("ConstantOfShape", ["size"], ["zeros"]),
+        node("Add", ["zeros", "one"], ["ones"]),
+        node("ReduceMax", ["ones"], ["last"], keepdims=0),
+        node("Add", ["x", "last"], ["y"]),
+    ]
+    weights = {"none": np.array([0]), "many": np.array([2**30]), "one": np.array(1, np.float32)}
+    return save(path, nodes, {"x": (TensorProto.FLOAT, ["n", 3])}, ["y"], weights)
+
+
+def nested(path: Path, depth: int = 60) -> Path:
+    """y, behind functions of which each calls the one before twice: 2**60 nodes to look at."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    node = helper.make_node
+    made = [helper.make_function("own", "F0", ["x"], ["y"], [node("Relu", ["x"], ["y"])], opsets)]
+    for level in range(1, depth):
+        twice = [node(f"F{level - 1}", [a], [b], domain="own") for a, b in ("xm", "my")]
+        made.append(helper.make_function("own", f"F{level}", ["x"], ["y"], twice, opsets))
+    info = helper.make_tensor_value_info
+    given, gives = info("x", TensorProto.FLOAT, ["n", 3]), info("y", TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph(
+        [node(f"F{depth - 1}", ["x"], ["y"], domain="own")], "main", [given], [gives]
+    )
+    onnx.save(
+        helper.make_model(graph, functions=made, opset_imports=opsets, ir_version=8), str(path)
+    )
+    return path

@@ -19,13 +19,14 @@ from dataclasses import replace
 
 from pydantic import Field
 
+from exporter.contracts.causality.calls import check_calls
 from exporter.contracts.causality.onnx import check as check_onnx
 from exporter.contracts.causality.plan import Plan
 from exporter.contracts.causality.streaming import Streaming, streaming_result
 from exporter.contracts.causality.torch import check as check_torch
 from exporter.contracts.compare.align import Law
 from exporter.contracts.probes import resize, take_row
-from exporter.contracts.result import SIDES, ContractResult, not_applicable, not_run
+from exporter.contracts.result import ONNX, SIDES, TORCH, ContractResult, not_applicable, not_run
 from exporter.contracts.settings import ContractSettings, Named, Reason
 from exporter.contracts.target import ForwardError, Target, TimeAxis, on_file
 from exporter.core.tensors import Arrays
@@ -74,6 +75,9 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
 
 def _both_sides(target: Target, settings: Settings) -> list[ContractResult]:
     plan = make_plan(target, settings)
+    if isinstance(plan, str) and target.windows and target.states:
+        sides = ((TORCH, target.torch), (ONNX, target.onnx.run))
+        return [check_calls(target, side, run) for side, run in sides]
     if isinstance(plan, str):
         return [not_applicable(NAME, side, plan) for side in SIDES]
     try:
