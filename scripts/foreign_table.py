@@ -88,7 +88,7 @@ def judged(name: str, tool_name: str, source: foreign.Source) -> Row | None:
         # The files are known to run: none is tried in a process of its own first.
         options = CompareOptions(case=case, precision=tool.precision)
         try:
-            with patch("exporter.flows.compare.try_file"):
+            with patch("exporter.flows.compare_inputs.try_file"):
                 report = compare(truth, faulty, options)
         except ArtifactError:
             row.answers[fault] = "onnxruntime refuses it"

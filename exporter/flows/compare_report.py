@@ -1,0 +1,92 @@
+"""What a comparison of two files found, as its report."""
+
+from __future__ import annotations
+
+from exporter.flows.compare_inputs import FilePair, InputSets
+from exporter.flows.compare_rows import Rows
+from exporter.graph.index import GraphIndex
+from exporter.graph.lowered.in_real_numbers import unrounded
+from exporter.joining.digests import Digests
+from exporter.joining.joined import Joined
+from exporter.joining.pieces_in_words import altered, rewritten
+from exporter.parity.exit_code import decide
+from exporter.parity.status import Status
+from exporter.report.two_files import AlteredRow, TwoFiles, ValueRow
+from exporter.report.two_files_headline import two_files_headline
+
+
+def two_files_report(pair: FilePair, inputs: InputSets, joined: Joined, rows: Rows) -> TwoFiles:
+    """Verdict, headline and all that stands behind them."""
+    values, outputs = rows.values, rows.outputs
+    changed = [
+        AlteredRow(
+            value=item.join.actual, layer=rows.layer(item.join), words=item.words(), fails=True
+        )
+        for item in altered(pair.a, _as_meant(pair, joined), joined)
+    ]
+    same_graph = _same_graph(pair)
+    decision = decide(
+        [
+            *((Status(row.verdict), True) for row in (*values, *outputs)),
+            *((Status.FAIL, True) for row in changed if row.fails),
+        ]
+    )
+    first = _first(values, changed)
+    return TwoFiles(
+        truth=str(pair.truth),
+        other=str(pair.other),
+        verdict=decision.status.value,
+        exit_code=decision.exit_code,
+        headline=two_files_headline(decision, same_graph, first, changed, values, outputs),
+        same_graph=same_graph,
+        joined=joined.counts,
+        candidates=joined.candidates,
+        ambiguous=list(joined.ambiguous),
+        alone=list(joined.alone),
+        values=values,
+        outputs=outputs,
+        altered=changed,
+        rewritten=[item.words() for item in rewritten(pair.a, pair.b, joined)],
+        first=first,
+        cases=[f"case {at + 1}" for at in range(len(inputs.judged))],
+        deployments=list(dict.fromkeys(row.deployment for row in outputs)),
+        notes=list(inputs.notes),
+        not_checked=_not_checked(joined),
+    )
+
+
+def _as_meant(pair: FilePair, joined: Joined) -> GraphIndex:
+    """The judged file with the constants that it was rounded from; itself in float32."""
+    if joined.restored is None:
+        return pair.b
+    return unrounded(pair.b, constants=joined.restored.arrays).graph
+
+
+def _first(values: list[ValueRow], changed: list[AlteredRow]) -> ValueRow | None:
+    """The first value that is wrong by itself or has an altered weight; failing that, at all."""
+    marked = {row.value for row in changed}
+    fails = Status.FAIL.value
+    own = (row for row in values if row.actual in marked or row.local == fails)
+    return next(own, next((row for row in values if row.verdict == fails), None))
+
+
+def _not_checked(joined: Joined) -> list[str]:
+    lines = [f"{name}: {why}" for name, why in sorted(joined.missing.items())]
+    if joined.ambiguous:
+        lines.append(
+            f"{len(joined.ambiguous)} values that agree with several of the other file's:"
+            f" {', '.join(joined.ambiguous[:5])}"
+        )
+    if joined.alone:
+        lines.append(
+            f"{len(joined.alone)} values that the other file has none for:"
+            f" {', '.join(joined.alone[:5])}"
+        )
+    return lines
+
+
+def _same_graph(pair: FilePair) -> bool:
+    if len(pair.a.nodes) != len(pair.b.nodes):
+        return False
+    ours, theirs = Digests(pair.a), Digests(pair.b, pair.inputs_of_b)
+    return all(ours.of(name) == theirs.of(name) for name in pair.b.outputs)
