@@ -8,40 +8,20 @@ lengths stay what the model takes; an input that counts another one's steps foll
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from exporter.core.errors import UserInputError
+from exporter.draft.found_axis import FoundAxis, Place
 
 Values = Mapping[str, Tensor]
-Place = tuple[str, int]
-"""An input, and one of its dimensions."""
-
 _STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 100, 128, 160, 200)
 _MORE_STEPS = (240, 256, 320, 400, 480, 512, 640, 800, 1024, 1280, 1600, 1920, 2048, 4096)
 _SAMPLES = 1000
 """An axis as long as this counts samples, if it counts anything known."""
 _SCORES = 3
 """Axes that an input of features has: batch, time, width."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundAxis:
-    """A size that may vary.
-
-    Attributes:
-        name: of the axis. places: where it stands. example: its size in the example.
-        multiple_of: every size at which the model ran is a multiple of this.
-        said: how it is known, for a person.
-    """
-
-    name: str
-    places: tuple[Place, ...]
-    example: int
-    multiple_of: int = 1
-    said: str
 
 
 class Mover:
@@ -191,7 +171,7 @@ def given_axes(mover: Mover, given: Mapping[str, object]) -> tuple[FoundAxis, ..
                 places=tuple(held),
                 example=sizes.pop(),
                 multiple_of=step,
-                said="as given",
+                why="as given",
             )
         )
     return tuple(found)
@@ -245,7 +225,7 @@ def _named(mover: Mover, places: tuple[Place, ...], step: int, taken: set[str]) 
         places=places,
         example=size,
         multiple_of=step,
-        said=f"{where}: runs at {size} and {bigger}{every}",
+        why=f"{where}: runs at {size} and {bigger}{every}",
     )
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from exporter.core.errors import ModelError
-from exporter.draft.axes import FoundAxis, Mover, Place, find_axes, given_axes, lengths_of
+from exporter.draft.axes import Mover, find_axes, given_axes, lengths_of
 from exporter.draft.draws import draw_like
+from exporter.draft.found_axis import FoundAxis, Place
 from exporter.draft.values import Subject
 from exporter.models.results import leaves_by_path
 from exporter.models.user_code import blamed
@@ -82,7 +83,7 @@ def draft_of(
         lengths=lengths,
         outputs=found,
         draws={**{n: held for n, held in drawn.items() if held}, **(draws or {})},
-        said={**{f"axes.{axis.name}": axis.said for axis in axes}, **(said or {})},
+        said={**{f"axes.{axis.name}": axis.why for axis in axes}, **(said or {})},
     )
 
 

@@ -28,10 +28,10 @@ from exporter.core.errors import ExportVerifyError, UserInputError
 from exporter.core.files import temporary_folder, write_text
 from exporter.core.stages import Stages
 from exporter.core.tensors import BATCH_NAMES
+from exporter.draft.found_axis import FoundAxis
 from exporter.flows.check_file import check_file
 from exporter.flows.init_sizes import (
     BATCH,
-    FoundAxis,
     Probe,
     is_lengths,
     is_waveform,

@@ -18,6 +18,7 @@ import numpy as np
 from exporter.contracts.compare.noise import distance, scale_of
 from exporter.core.errors import ModelError, OnnxStoppedError, UserInputError
 from exporter.core.tensors import Axis
+from exporter.draft.found_axis import FoundAxis
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun
 from exporter.joining.interface_inputs import Input
@@ -33,24 +34,6 @@ _LENGTHS = re.compile(r"len(gth)?s?($|_)", re.I)
 _MOST_STEP = 2_048
 _MOST_ELEMENTS = 1 << 24
 _LARGE_ROW = 4_096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundAxis:
-    """An axis that varies: the sizes that it takes, and what it was run at.
-
-    Attributes:
-        fixed: no other size runs.
-        why: in words, for whoever reads the YAML.
-    """
-
-    name: str
-    example: int
-    minimum: int = 1
-    maximum: int | None = None
-    multiple_of: int = 1
-    fixed: bool = False
-    why: str = ""
 
 
 @dataclass(kw_only=True)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from exporter.config.section import Name
 from exporter.contracts.result import ContractResult
-from exporter.flows.init_sizes import BATCH, FoundAxis, is_rate
+from exporter.draft.found_axis import FoundAxis
+from exporter.flows.init_sizes import BATCH, is_rate
 from exporter.flows.init_states import State
 from exporter.joining.interface_inputs import Input
 from exporter.parity.status import Status, needs_a_word

@@ -225,7 +225,7 @@ def _made(
     )
     if opset is not None:
         content["export"] = {"opset": opset}
-    said = tuple(f"axis '{axis.name}' may vary: {axis.said}" for axis in draft.axes)
+    said = tuple(f"axis '{axis.name}' may vary: {axis.why}" for axis in draft.axes)
     none = () if draft.axes else ("no axis varies: the file takes the sizes of the example alone",)
     notes = (*subject.notes, *said, *none, *fixed)
     return _Made(content=content, module=subject.module, values=values, notes=notes)
