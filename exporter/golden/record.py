@@ -16,23 +16,21 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter import __version__
 from exporter.build.artifacts import Artifacts
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.core.artifact import sha256_of
-from exporter.core.errors import GoldenError, UserInputError
+from exporter.core.errors import GoldenError
 from exporter.core.tensors import Case, PlannedTap
 from exporter.execution.deployment import Deployment
-from exporter.golden.compare_graph import node_prints
-from exporter.golden.compare_interface import interface_of
 from exporter.golden.judge_case import Observed, judge_case, judge_tap
 from exporter.golden.limits import direct_limits
-from exporter.golden.observe import WINDOW_BYTES, Observer, input_digests
-from exporter.golden.outcome import GOOD, flat_environment
+from exporter.golden.observe import Observer, input_digests
+from exporter.golden.outcome import GOOD
 from exporter.golden.sketch import sketch
 from exporter.golden.store import exists, read_golden, write_golden
 from exporter.golden.values import Expected, Golden, GoldenCase, GoldenOutput
+from exporter.golden.whole import STORED_BYTES, check_reason, whole_golden
 from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
 from exporter.graph.taps import plan_taps
@@ -46,8 +44,6 @@ from exporter.parity.tolerance import Policy, natural_scale, policy_of
 from exporter.report.beside import changed_file
 from exporter.report.schema import REPORT, ArtifactRecord, Report
 
-STORED_BYTES = 64 << 10
-"""A larger output is known by its sketch alone."""
 NEAR = 0.5
 """From this share of its limit on, a tap's float32 cost is taken from several draws."""
 
@@ -74,8 +70,7 @@ def record_golden(
     Raises:
         GoldenError: the run did not pass, or is not of this pipeline and this file.
     """
-    if not reason.strip():
-        raise UserInputError("a golden needs a reason", remedy="add --reason TEXT")
+    check_reason(reason)
     names = choose_cases(pipeline, cases, all_cases=cases is None)
     model_path = run_folder / "model.onnx"
     refuse_bad_run(pipeline, report, names, model_path)
@@ -93,30 +88,18 @@ def record_golden(
     )
     observer = Observer(model_path, graph, taps, deployment)
     recorder = _Recorder(program, taps, policy_of(pipeline), observer)
-    golden = Golden(
-        pipeline=pipeline.name,
-        pipeline_digest=pipeline.digest,
-        graph_digest=pipeline.graph_digest,
-        weights=report.pipeline.weights.model_dump(),
-        reason=reason.strip(),
+    golden = whole_golden(
+        pipeline,
+        graph,
+        (recorder.record(case, progress) for case in load_cases(pipeline, inputs, names)),
+        reason=reason,
         replaces=read_golden(folder).digest if exists(folder) else "",
-        tool_version=__version__,
-        environment=flat_environment(report.environment),
+        weights=report.pipeline.weights.model_dump(),
         judged=_judged(report),
-        run={
-            "threads": deployment.threads,
-            "provider": deployment.provider,
-            "level": deployment.level,
-            "window_bytes": WINDOW_BYTES,
-        },
+        environment=report.environment,
+        deployment=deployment,
         inputs=inputs,
-        left_out=tuple(case.name for case in pipeline.cases if case.name not in names),
         taps=taps,
-        nodes=node_prints(graph, taps),
-        interface=interface_of(graph),
-        cases=tuple(
-            recorder.record(case, progress) for case in load_cases(pipeline, inputs, names)
-        ),
     )
     return write_golden(golden, folder)
 

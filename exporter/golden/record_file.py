@@ -11,22 +11,19 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from exporter import __version__
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.core.artifact import sha256_of
-from exporter.core.errors import GoldenError, UserInputError
+from exporter.core.errors import GoldenError
 from exporter.core.files import temporary_folder
 from exporter.core.tensors import COMPARED, Arrays, Case, PlannedTap, Tap, TensorSpec
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.golden.check import theirs
-from exporter.golden.compare_graph import node_prints
-from exporter.golden.compare_interface import interface_of
 from exporter.golden.judge_case import judge_case
 from exporter.golden.limits import direct_limits
-from exporter.golden.observe import WINDOW_BYTES, Observer, input_digests
-from exporter.golden.outcome import GOOD, flat_environment
+from exporter.golden.observe import Observer, input_digests
+from exporter.golden.outcome import GOOD
 from exporter.golden.sketch import sketch
 from exporter.golden.values import (
     FILE_ITSELF,
@@ -36,6 +33,7 @@ from exporter.golden.values import (
     GoldenCase,
     GoldenOutput,
 )
+from exporter.golden.whole import STORED_BYTES, check_reason, whole_golden
 from exporter.graph.index import GraphIndex
 from exporter.joining.evaluate import Values, evaluate
 from exporter.joining.modules import modules_of
@@ -43,7 +41,6 @@ from exporter.parity.compare import measure
 from exporter.parity.tolerance import natural_scale, policy_of
 from exporter.report.environment import describe_environment, usable_cores
 
-STORED_BYTES = 64 << 10
 _KINDS = frozenset({"b", "i", "u", "f"})
 
 
@@ -70,8 +67,7 @@ def golden_of_file(
     path = pipeline.file_alone
     if path is None:
         raise ValueError("the pipeline has no file of its own")
-    if not reason.strip():
-        raise UserInputError("a golden needs a reason", remedy="add --reason TEXT")
+    check_reason(reason)
     names = choose_cases(pipeline, cases, all_cases=not cases)
     deployment = Deployment(level=pipeline.deploy[0].level, threads=threads or usable_cores())
     loaded = [(case, theirs(pipeline, case.inputs)) for case in load_cases(pipeline, inputs, names)]
@@ -81,30 +77,18 @@ def golden_of_file(
     for case, given in loaded:
         progress(case.name)
         recorded.append(_record(pipeline, graph, taps, case, given, observer))
-    return Golden(
-        pipeline=pipeline.name,
-        pipeline_digest=pipeline.digest,
-        graph_digest=pipeline.graph_digest,
-        weights={"source": path.name, "digest": sha256_of(path), "seeded": False},
-        reason=reason.strip(),
+    return whole_golden(
+        pipeline,
+        graph,
+        recorded,
+        reason=reason,
         replaces=replaces,
-        tool_version=__version__,
-        environment=flat_environment(
-            describe_environment(deployment.threads, (deployment.provider,))
-        ),
+        weights={"source": path.name, "digest": sha256_of(path), "seeded": False},
         judged={"verdict": "not judged", VOUCHED_BY: FILE_ITSELF, "onnx_sha256": sha256_of(path)},
-        run={
-            "threads": deployment.threads,
-            "provider": deployment.provider,
-            "level": deployment.level,
-            "window_bytes": WINDOW_BYTES,
-        },
+        environment=describe_environment(deployment.threads, (deployment.provider,)),
+        deployment=deployment,
         inputs=inputs,
-        left_out=tuple(case.name for case in pipeline.cases if case.name not in names),
         taps=taps,
-        nodes=node_prints(graph, taps),
-        interface=interface_of(graph),
-        cases=tuple(recorded),
     )
 
 
