@@ -87,7 +87,10 @@ LIGHT = frozenset(
 )
 RUNS_FILES = frozenset(
     f"golden.{name}"
-    for name in ("check", "compare_graph", "compare_interface", "observe", "record", "record_file")
+    for name in (
+        *("check", "compare_graph", "compare_interface", "observe"),
+        *("record", "record_file", "whole"),
+    )
 )
 """The part of a light floor that opens ONNX files; the rest of it judges what is saved."""
 COMPILED = "parity.compiled_loops"

@@ -6,7 +6,16 @@ import importlib
 
 from tests.contracts.zoo.toy import Toy
 
-CONTRACTS = ("causality", "padding", "mutation", "dtype", "determinism", "shapes", "silence")
+CONTRACTS = (
+    "causality",
+    "padding",
+    "mutation",
+    "dtype",
+    "determinism",
+    "shapes",
+    "silence",
+    "reset",
+)
 
 
 def toys(contract: str) -> list[Toy]:
