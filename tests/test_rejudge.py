@@ -165,6 +165,13 @@ def test_a_narrower_factor_fails_what_passed_and_names_the_layer():
     assert "model.odd" in after.headline
 
 
+def test_layers_that_fail_are_named_the_worst_first_as_a_run_names_them():
+    after = rejudge(saved(8.0), factor=1.2)
+    assert [culprit.layer for culprit in after.culprits] == ["model.odd", "model.good"]
+    strains = [layer.taps[0].local_verdict.strain for layer in after.links[0].layers]
+    assert 1 < strains[0] < strains[1]
+
+
 def test_when_no_layer_fails_by_itself_the_first_value_that_fails_is_named():
     after = rejudge(saved(8.0, layer=1.0, free=6.0), factor=4)
     assert [culprit.tap for culprit in after.culprits] == ["odd"]

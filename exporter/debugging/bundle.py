@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from exporter.core.files import replacing, write_text
 from exporter.debugging.diagnose import Diagnosis
 from exporter.debugging.finding import Finding
-from exporter.debugging.isolate import Isolated, Row
+from exporter.debugging.isolate import Isolated
 from exporter.debugging.pair import Pair
 from exporter.debugging.readme import render_readme
 from exporter.debugging.torch_layer import save_layer
@@ -25,6 +25,7 @@ from exporter.execution import repro
 from exporter.execution.deployment import PROVIDERS
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, standalone
+from exporter.judge.layer_results import JudgedTap
 from exporter.parity.compare import measure
 from exporter.parity.tolerance import limit, natural_scale
 
@@ -98,18 +99,22 @@ def script(plan: dict[str, Any]) -> str:
     return source.replace(f"{head}{{}}", f"{head}{written}", 1)
 
 
-def _rows(held: Isolated, whole: bool) -> list[Row]:
+def _rows(held: Isolated, whole: bool) -> list[JudgedTap]:
     """What to compare: failing taps first, then the ends of the layer, then the rest."""
     if whole:
         return list(held.last_rows)
-    live = [r for r in held.rows if r.nodes or (r.planned.constant and r.failed)]
+    live = [r for r in held.rows if r.nodes or (r.planned.constant and r.fails_by_itself)]
     rank = {True: 0, False: 1}
-    return sorted(live, key=lambda r: (rank[r.failed], r.planned.tap.name not in held.ends))
+    return sorted(
+        live, key=lambda r: (rank[r.fails_by_itself], r.planned.tap.name not in held.ends)
+    )
 
 
-def _within(pair: Pair, held: Isolated, rows: Sequence[Row], used: int, whole: bool) -> list[Row]:
+def _within(
+    pair: Pair, held: Isolated, rows: Sequence[JudgedTap], used: int, whole: bool
+) -> list[JudgedTap]:
     """As many rows as fit; those that fail, and the first, always stay."""
-    kept: list[Row] = []
+    kept: list[JudgedTap] = []
     seen: set[str] = set()
     total = used
     for row in rows:
@@ -117,7 +122,7 @@ def _within(pair: Pair, held: Isolated, rows: Sequence[Row], used: int, whole: b
         size = _truth(held, row, whole).nbytes
         size += sum(held.feeds[n].nbytes for n in names if n in held.feeds)
         size += sum(pair.actual.array(n).nbytes for n in names if n in pair.actual.initializers)
-        if row.failed or not kept or total + size <= MOST_BYTES:
+        if row.fails_by_itself or not kept or total + size <= MOST_BYTES:
             kept.append(row)
             seen |= names
             total += size
@@ -126,7 +131,7 @@ def _within(pair: Pair, held: Isolated, rows: Sequence[Row], used: int, whole: b
 
 
 def _model(
-    pair: Pair, held: Isolated, rows: Sequence[Row], whole: bool
+    pair: Pair, held: Isolated, rows: Sequence[JudgedTap], whole: bool
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     graph = pair.actual
     inside = frozenset(row.planned.onnx_name for row in held.rows) if whole else frozenset()
@@ -143,12 +148,12 @@ def _model(
     return model, window.inputs
 
 
-def _key(row: Row, whole: bool) -> str:
+def _key(row: JudgedTap, whole: bool) -> str:
     """Name of the output of ``layer.onnx`` that holds a tap."""
     return row.planned.onnx_name if whole else row.planned.onnx_name + OWN
 
 
-def _truth(held: Isolated, row: Row, whole: bool) -> np.ndarray:
+def _truth(held: Isolated, row: JudgedTap, whole: bool) -> np.ndarray:
     name = row.planned.tap.name
     if row.planned.constant:
         return held.reference.get(name, np.zeros(0))
@@ -157,12 +162,12 @@ def _truth(held: Isolated, row: Row, whole: bool) -> np.ndarray:
     return held.reference[name] if _is_equal(held, row, whole) else held.truth[name]
 
 
-def _is_equal(held: Isolated, row: Row, whole: bool) -> bool:
+def _is_equal(held: Isolated, row: JudgedTap, whole: bool) -> bool:
     name = row.planned.tap.name
     return held.reference[name].dtype.kind in "biu" or (name in held.exact and not whole)
 
 
-def _plan(pair: Pair, held: Isolated, row: Row, whole: bool) -> dict[str, Any]:
+def _plan(pair: Pair, held: Isolated, row: JudgedTap, whole: bool) -> dict[str, Any]:
     tap = row.planned.tap
     reference = held.reference[tap.name]
     plan: dict[str, Any] = {"dtype": reference.dtype.name, "max": None, "rms": None, "op": tap.op}

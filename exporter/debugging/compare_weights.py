@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.debugging.isolate import Row
 from exporter.debugging.pair import Pair
 from exporter.interpret.evaluate import to_array
+from exporter.judge.layer_results import JudgedTap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class WrongWeight:
     share: str = ""
 
 
-def wrong_weight(pair: Pair, row: Row) -> WrongWeight | None:
+def wrong_weight(pair: Pair, row: JudgedTap) -> WrongWeight | None:
     """The first weight in the piece of a tap that differs from PyTorch's."""
     for index, name, wanted, present in _pairs(pair, row):
         if wanted.shape != present.shape or wanted.dtype != present.dtype:
@@ -60,7 +60,7 @@ def wrong_weight(pair: Pair, row: Row) -> WrongWeight | None:
     return None
 
 
-def _pairs(pair: Pair, row: Row) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
+def _pairs(pair: Pair, row: JudgedTap) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
     """(node, name, parameter, stored) for everything that must be the same.
 
     Joined on the parameter's name; a matrix that the exporter stored transposed under a name of

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from exporter.core.tensors import PlannedTap
 from exporter.debugging.explain_numbers import explain_row, fusion_finding
 from exporter.debugging.finding import Finding, from_difference
-from exporter.debugging.isolate import Isolated, Row, isolate
+from exporter.debugging.isolate import Isolated, isolate
 from exporter.debugging.located_differences import Located, explaining, taps_behind
 from exporter.debugging.pair import Pair
 from exporter.debugging.select import Layer
 from exporter.debugging.variations import Variation, vary
 from exporter.debugging.what_enters import added_up, entering_finding
+from exporter.judge.layer_results import JudgedTap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,7 @@ def diagnose(
         findings += [entering] if entering else []
     if not findings and propagated is not None:
         findings.append(added_up(*propagated))
-    unheld = [row.planned.tap.name for row in held.rows if row.verdict is None]
+    unheld = [row.planned.tap.name for row in held.rows if row.local is None]
     if unheld:
         remarks.append(
             f"{len(unheld)} of {len(held.rows)} ops have no value of their own in this file (folded"
@@ -111,7 +112,7 @@ def _unexplained(
     matrix: Sequence[Variation],
 ) -> list[Finding]:
     """One finding per module of the taps that fail for no structural reason."""
-    first: dict[str, Row] = {}
+    first: dict[str, JudgedTap] = {}
     for row in held.failing:
         if row.planned.tap.name in explained:
             continue

@@ -8,15 +8,16 @@ from typing import Any
 from exporter.debugging.compare_weights import wrong_weight
 from exporter.debugging.finding import GRAPH, KERNEL, Finding, at_tap
 from exporter.debugging.guilty_node import blame, node_label
-from exporter.debugging.isolate import Isolated, Row
+from exporter.debugging.isolate import Isolated, ops_of
 from exporter.debugging.pair import Pair
 from exporter.debugging.variations import REFERENCE, Variation
+from exporter.judge.layer_results import JudgedTap
 
 _WHOLE = "the layer as a whole"
 _SHAPE_READERS = frozenset({"Reshape", "Expand", "Tile"})
 
 
-def explain_row(pair: Pair, held: Isolated, row: Row, matrix: Sequence[Variation]) -> Finding:
+def explain_row(pair: Pair, held: Isolated, row: JudgedTap, matrix: Sequence[Variation]) -> Finding:
     """Say what makes one tap fail, as narrowly as it can be shown."""
     found = _weight(pair, row) or _dtype_or_shape(pair, row)
     if found is not None:
@@ -26,7 +27,7 @@ def explain_row(pair: Pair, held: Isolated, row: Row, matrix: Sequence[Variation
     evaluator = next((v for v in matrix if v.name == REFERENCE), None)
     node, by_evaluator = blame(pair, held, row)
     region = _region(pair, row) if node is None else node
-    reason = row.verdict.reason if row.verdict else ""
+    reason = row.local.verdict.reason if row.local else ""
     if levels:
         return _finding(row, KERNEL, region, f"kernel differs: {region} {levels}", reason)
     if by_evaluator or (evaluator is not None and evaluator.separate.agrees):
@@ -70,7 +71,7 @@ def fusion_finding(held: Isolated, matrix: Sequence[Variation]) -> Finding | Non
     return _finding(row, KERNEL, _WHOLE, text, wrong[0].together.why, whole=True)
 
 
-def _weight(pair: Pair, row: Row) -> Finding | None:
+def _weight(pair: Pair, row: JudgedTap) -> Finding | None:
     found = wrong_weight(pair, row)
     if found is None:
         return None
@@ -83,9 +84,9 @@ def _weight(pair: Pair, row: Row) -> Finding | None:
     return _finding(row, found.kind, node, text, **same)
 
 
-def _dtype_or_shape(pair: Pair, row: Row) -> Finding | None:
-    m = row.measurement
-    if m is None or m.problem is None:
+def _dtype_or_shape(pair: Pair, row: JudgedTap) -> Finding | None:
+    m = row.local.measurement if row.local else None
+    if m is None or m.problem is None or m.dtype_actual is None:
         return None
     last = _region(pair, row)
     if row.planned.onnx_name in pair.actual.producer:
@@ -103,7 +104,7 @@ def _dtype_or_shape(pair: Pair, row: Row) -> Finding | None:
     return None
 
 
-def _constant_shape(pair: Pair, row: Row) -> str:
+def _constant_shape(pair: Pair, row: JudgedTap) -> str:
     graph = pair.actual
     for index in row.nodes:
         node = graph.nodes[index]
@@ -114,13 +115,13 @@ def _constant_shape(pair: Pair, row: Row) -> str:
     return ""
 
 
-def _region(pair: Pair, row: Row) -> str:
+def _region(pair: Pair, row: JudgedTap) -> str:
     if len(row.nodes) == 1:
         return node_label(pair, row.nodes[0])
     if not row.nodes:
         return f"the constant '{row.planned.onnx_name}'"
-    return f"the fused region {' + '.join(row.ops[-6:])}"
+    return f"the fused region {' + '.join(ops_of(pair.actual, row)[-6:])}"
 
 
-def _finding(row: Row, kind: str, node: str, *clauses: str, **more: Any) -> Finding:
+def _finding(row: JudgedTap, kind: str, node: str, *clauses: str, **more: Any) -> Finding:
     return at_tap(row.planned.tap, kind, *clauses, node=node, **more)

@@ -8,12 +8,12 @@ from typing import Any
 from onnx import TensorProto
 
 from exporter.core.tensors import Tap
-from exporter.debugging.isolate import Row
 from exporter.debugging.located_differences import Located
 from exporter.debugging.origin import constant_behind, parameter_of
 from exporter.debugging.pair import Pair
 from exporter.graph.difference_kinds import ABSENT, Difference, Kind
 from exporter.graph.index import GraphIndex
+from exporter.judge.layer_results import JudgedTap
 
 _NOWHERE = Tap(name="", module="", module_class="", op="", source="")
 KERNEL, GRAPH, INPUT, ADDED_UP = "kernel", "graph", "input", "added up"
@@ -69,7 +69,7 @@ def at_tap(tap: Tap, kind: str, *clauses: str, **more: Any) -> Finding:
     return Finding(kind=kind, clauses=clauses, **place, **texts)
 
 
-def from_difference(pair: Pair, at: Located, rows: tuple[Row, ...]) -> Finding:
+def from_difference(pair: Pair, at: Located, rows: tuple[JudgedTap, ...]) -> Finding:
     """A finding for one structural difference.
 
     Args:

@@ -7,17 +7,18 @@ from onnx import ValueInfoProto
 from onnx.reference import ReferenceEvaluator
 
 from exporter.core.errors import OnnxStoppedError
-from exporter.debugging.isolate import Isolated, Row, judge_value
+from exporter.debugging.isolate import Isolated, judge_value
 from exporter.debugging.pair import Pair
 from exporter.debugging.variations import too_slow
 from exporter.execution.onnx_runs import WindowRun
 from exporter.graph.subgraph import OWN, cut_window, standalone
+from exporter.judge.layer_results import JudgedTap
 from exporter.parity.compare import measure
 from exporter.parity.status import Status
 from exporter.parity.verdict import judge
 
 
-def blame(pair: Pair, held: Isolated, row: Row) -> tuple[str | None, bool | None]:
+def blame(pair: Pair, held: Isolated, row: JudgedTap) -> tuple[str | None, bool | None]:
     """Find the node whose kernel differs.
 
     Every node of the piece is run on onnxruntime with the evaluator's own inputs; the one that is
@@ -53,7 +54,7 @@ def node_label(pair: Pair, index: int) -> str:
     return f"{node.op_type} '{node.name}'" if node.name else f"{node.op_type} of '{first}'"
 
 
-def _evaluate(pair: Pair, held: Isolated, row: Row) -> dict[str, np.ndarray] | None:
+def _evaluate(pair: Pair, held: Isolated, row: JudgedTap) -> dict[str, np.ndarray] | None:
     """Every value of the piece by the reference evaluator; None when it cannot run it."""
     graph = pair.actual
     window = held.window(graph, [row], pair.cut)

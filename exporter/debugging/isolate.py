@@ -23,30 +23,12 @@ from exporter.graph.subgraph import OWN, WindowGraph, cut_window, piece_of
 from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import to_array
 from exporter.interpret.run_program import values_of
+from exporter.judge.layer_results import JudgedTap, Judgement
 from exporter.judge.tap_measure import measure_tap
+from exporter.parity.compare import measure
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who
 from exporter.parity.verdict import Verdict, judge_tap
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One tap of the table.
-
-    Attributes:
-        planned: the tap. nodes: indices of the ONNX nodes that compute it from other taps.
-        ops: their operators. measurement, verdict: None for a tap that the file does not hold.
-    """
-
-    planned: PlannedTap
-    nodes: tuple[int, ...]
-    ops: tuple[str, ...]
-    measurement: Measurement | None = None
-    verdict: Verdict | None = None
-
-    @property
-    def failed(self) -> bool:
-        return self.verdict is not None and self.verdict.status is Status.FAIL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +36,7 @@ class Isolated:
     """Taps cut out of the file, with all that is needed to run them again in another way.
 
     Attributes:
-        rows: in program order.
+        rows: taps in program order; local figures only, None for those that the file does not hold.
         feeds: ONNX name -> float32 PyTorch's value, for every value that the pieces read.
         truth: tap name -> float64 on those values. reference: tap name -> float32 PyTorch.
         exact: taps that must be equal bit for bit.
@@ -63,7 +45,7 @@ class Isolated:
         program: the ops behind the ends, on the same values; entering: those values.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[JudgedTap, ...]
     feeds: Arrays
     truth: Arrays
     reference: Arrays
@@ -74,15 +56,17 @@ class Isolated:
     entering: Mapping[str, Any]
 
     @property
-    def last_rows(self) -> tuple[Row, ...]:
+    def last_rows(self) -> tuple[JudgedTap, ...]:
         """Rows of the ends that the file computes."""
         return tuple(row for row in self.rows if row.planned.tap.name in self.ends and row.nodes)
 
     @property
-    def failing(self) -> tuple[Row, ...]:
-        return tuple(row for row in self.rows if row.failed)
+    def failing(self) -> tuple[JudgedTap, ...]:
+        return tuple(row for row in self.rows if row.fails_by_itself)
 
-    def window(self, graph: GraphIndex, rows: Iterable[Row], forced: frozenset[str]) -> WindowGraph:
+    def window(
+        self, graph: GraphIndex, rows: Iterable[JudgedTap], forced: frozenset[str]
+    ) -> WindowGraph:
         """The model that computes ``rows``, every tap in ``forced`` fed from outside."""
         rows = tuple(rows)
         names = [row.planned.onnx_name for row in rows]
@@ -168,14 +152,19 @@ def _ends(pair: Pair, names: list[str]) -> list[str]:
     return found or names[-1:]
 
 
-def _bare(graph: GraphIndex, planned: PlannedTap, cut: frozenset[str]) -> Row:
+def ops_of(graph: GraphIndex, row: JudgedTap) -> tuple[str, ...]:
+    """Operators of the nodes that compute a tap."""
+    return tuple(graph.nodes[index].op_type for index in row.nodes)
+
+
+def _bare(graph: GraphIndex, planned: PlannedTap, cut: frozenset[str]) -> JudgedTap:
     live = planned.fate == COMPARED and not planned.constant
     nodes = piece_of(graph, planned.onnx_name, cut) if live else ()
-    return Row(planned=planned, nodes=nodes, ops=tuple(graph.nodes[i].op_type for i in nodes))
+    return JudgedTap(planned=planned, nodes=nodes)
 
 
 def _run(
-    pair: Pair, held: Isolated, rows: list[Row]
+    pair: Pair, held: Isolated, rows: list[JudgedTap]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All pieces in one session; one by one when onnxruntime refuses one of them."""
     if not rows:
@@ -194,7 +183,7 @@ def _run(
 def run_window(
     pair: Pair,
     held: Isolated,
-    rows: Iterable[Row],
+    rows: Iterable[JudgedTap],
     forced: frozenset[str],
     deployment: Deployment,
 ) -> dict[str, np.ndarray]:
@@ -210,24 +199,29 @@ def first_line(error: BaseException) -> str:
 
 
 def _judged(
-    pair: Pair, held: Isolated, row: Row, actual: np.ndarray | None, refused: str | None
-) -> Row:
+    pair: Pair, held: Isolated, row: JudgedTap, actual: np.ndarray | None, refused: str | None
+) -> JudgedTap:
     if refused is not None:
         name, reason = row.planned.tap.name, f"onnxruntime stops: {refused}"
         verdict = Verdict(name=name, status=Status.FAIL, who=Who.ONNX, reason=reason)
-        return replace(row, verdict=verdict)
+        nothing = measure(name, truth=None, reference=held.reference[name], actual=None)
+        return _with(pair, row, nothing, verdict)
     if row.planned.constant:
         actual = pair.actual.array(row.planned.onnx_name)
     if actual is None or row.planned.tap.name not in held.truth:
         return row
-    measured, verdict = judge_value(pair, held, row, actual)
-    return replace(row, measurement=measured, verdict=verdict)
+    return _with(pair, row, *judge_value(pair, held, row, actual))
+
+
+def _with(pair: Pair, row: JudgedTap, measured: Measurement, verdict: Verdict) -> JudgedTap:
+    judged = Judgement(measurement=measured, verdict=verdict, case=pair.case.name)
+    return replace(row, local=judged)
 
 
 def judge_value(
     pair: Pair,
     held: Isolated,
-    row: Row,
+    row: JudgedTap,
     actual: np.ndarray,
     *,
     truth: Any = None,

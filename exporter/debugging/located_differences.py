@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from exporter.core.tensors import PlannedTap
-from exporter.debugging.isolate import Row
 from exporter.debugging.pair import Pair
 from exporter.graph.compare_graphs import diff_structure
 from exporter.graph.difference_kinds import Difference, Kind
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import piece_of
+from exporter.judge.layer_results import JudgedTap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def _tap_of(
     return None
 
 
-def explaining(pair: Pair, row: Row, located: Iterable[Located]) -> tuple[Located, ...]:
+def explaining(pair: Pair, row: JudgedTap, located: Iterable[Located]) -> tuple[Located, ...]:
     """The differences that lie inside the piece of one tap, on either side.
 
     A tap that the file has lost widens the piece: what was between two taps of the exported

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from exporter import __version__
 from exporter.debugging.diagnose import Diagnosis
 from exporter.debugging.finding import Finding
-from exporter.debugging.isolate import Row
+from exporter.debugging.isolate import ops_of
 from exporter.debugging.pair import Pair
 from exporter.debugging.variations import Outcome
+from exporter.graph.index import GraphIndex
+from exporter.judge.layer_results import JudgedTap
 from exporter.parity.status import Who
 from exporter.report.safe_text import code, figure, markdown, short_op
 
@@ -32,7 +34,7 @@ def render_readme(pair: Pair, found: Diagnosis, no_torch: str, left_out: int) ->
         _torch(no_torch),
         f"{left_out} ops that pass were left out to keep the folder small." if left_out else "",
         "## Op by op",
-        table(found.held.rows),
+        table(pair.actual, found.held.rows),
         "\n".join(f"- {remark}" for remark in found.remarks),
         "## Variations",
         matrix(found),
@@ -57,7 +59,9 @@ def render_issue(pair: Pair, found: Diagnosis) -> str:
         " `expected.safetensors` holds float64 results on the same inputs.",
         "### Which variations agree",
         matrix(found),
-        "<details><summary>Op by op</summary>\n\n" + table(found.held.rows) + "\n\n</details>",
+        "<details><summary>Op by op</summary>\n\n"
+        + table(pair.actual, found.held.rows)
+        + "\n\n</details>",
         "### Environment",
         _environment(pair),
     ]
@@ -86,40 +90,43 @@ def _findings(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(graph: GraphIndex, rows: Sequence[JudgedTap]) -> str:
     """Op by op, in topological order."""
     lines = [
         "| tap | op | ONNX | shape | dtype | local error | limit | verdict | wrong | source |",
         "|---|---|---|---|---|--:|--:|---|---|---|",
     ]
     lines += [
-        "| " + " | ".join(markdown(cell) for cell in cells(row)) + " |" for row in rows[:_MOST_ROWS]
+        "| " + " | ".join(markdown(cell) for cell in cells(graph, row)) + " |"
+        for row in rows[:_MOST_ROWS]
     ]
     if len(rows) > _MOST_ROWS:
         lines.append(f"| {len(rows) - _MOST_ROWS} more | | | | | | | | | |")
     return "\n".join(lines)
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(graph: GraphIndex, row: JudgedTap) -> tuple[str, ...]:
     """One row of the table as texts."""
-    tap, m, v = row.planned.tap, row.measurement, row.verdict
-    if v is None:
+    tap = row.planned.tap
+    if row.local is None:
         held = f"{row.planned.fate}" + (f" into {row.planned.into}" if row.planned.into else "")
         return (tap.name, short_op(tap.op), held, "", "", "", "", "", "", tap.source)
-    distance = (m.actual or m.direct) if m else None
+    m, v = row.local.measurement, row.local.verdict
+    distance = m.actual or m.direct
     error = figure(distance.max_abs) if distance else ""
-    if m is not None and m.kind == "discrete":
+    if m.kind == "discrete":
         error = f"{m.mismatches} differ"
-    limit = v.limit.max_abs if v.limit else 0.0 if m is not None and m.kind == "discrete" else None
-    shape = m.shape_expected if m else None
-    dtype = (m.dtype_expected or "") if m else ""
-    if m is not None and m.dtype_actual and m.dtype_actual != m.dtype_expected:
+    limit = v.limit.max_abs if v.limit else 0.0 if m.kind == "discrete" else None
+    shape = m.shape_expected
+    dtype = m.dtype_expected or ""
+    if m.dtype_actual and m.dtype_actual != m.dtype_expected:
         dtype = f"{m.dtype_expected} -> {m.dtype_actual}"
     shown = "x".join(map(str, shape)) if shape else "scalar" if shape == () else ""
-    if m is not None and m.shape_actual is not None and m.shape_actual != shape:
+    if m.shape_actual is not None and m.shape_actual != shape:
         shown += f" -> {'x'.join(map(str, m.shape_actual)) or 'scalar'}"
-    onnx_ops = "constant" if row.planned.constant else " ".join(row.ops[-3:])
-    if len(row.ops) > 3:
+    ops = ops_of(graph, row)
+    onnx_ops = "constant" if row.planned.constant else " ".join(ops[-3:])
+    if len(ops) > 3:
         onnx_ops = f"... {onnx_ops}"
     who = "" if v.who is Who.BOTH_WITHIN_ROUNDING else v.who.value
     return (

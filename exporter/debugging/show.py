@@ -10,8 +10,9 @@ from rich.table import Table
 from exporter.debugging.bundle import Bundle
 from exporter.debugging.debug_layers import Debugged
 from exporter.debugging.diagnose import Diagnosis
-from exporter.debugging.isolate import Row
+from exporter.debugging.pair import Pair
 from exporter.debugging.readme import cells, outcome
+from exporter.judge.layer_results import JudgedTap
 from exporter.report.console import plain, style_of, tabled
 from exporter.report.safe_text import path_end, size
 
@@ -30,7 +31,7 @@ def print_debugged(
     """Print findings, and unless ``quiet`` the op tables, the matrices and the bundles."""
     console = console or Console(highlight=False)
     for found, bundle in zip(result.diagnoses, result.bundles, strict=True):
-        _print_layer(console, found, bundle, quiet, verbose)
+        _print_layer(console, result.pair, found, bundle, quiet, verbose)
     if not result.diagnoses:
         console.print(
             "No culprit: nothing fails by itself and nothing differs from the export. Name a layer"
@@ -72,7 +73,7 @@ def debugged_json(result: Debugged) -> dict[str, Any]:
 
 
 def _print_layer(
-    console: Console, found: Diagnosis, bundle: Bundle, quiet: bool, verbose: bool
+    console: Console, pair: Pair, found: Diagnosis, bundle: Bundle, quiet: bool, verbose: bool
 ) -> None:
     console.rule(plain(found.layer.name or "the root module", "bold"), style="dim", align="left")
     if not found.findings:
@@ -85,7 +86,7 @@ def _print_layer(
         console.print(plain("         " + "  ".join(item for item in place if item), "dim"))
     if quiet:
         return
-    for table in (_ops(found, verbose, console.width), _matrix(found)):
+    for table in (_ops(pair, found, verbose, console.width), _matrix(found)):
         if table is not None:
             console.print(table)
     for remark in found.remarks:
@@ -95,15 +96,15 @@ def _print_layer(
         console.print(plain(f"note: no torch_layer.pt2: {bundle.no_torch}", "dim"))
 
 
-def _ops(found: Diagnosis, verbose: bool, width: int) -> Table | None:
+def _ops(pair: Pair, found: Diagnosis, verbose: bool, width: int) -> Table | None:
     wide, narrow = width >= _WIDE, width < _NARROW
     columns = ["tap", "op", *(("onnx",) if wide else ()), "shape", "local error", "limit"]
     columns += ["verdict", *(() if narrow else ("source",))]
-    rows = [row for row in found.held.rows if verbose or row.verdict is not None]
+    rows = [row for row in found.held.rows if verbose or row.local is not None]
     shown = rows if verbose else _around_failures(rows)
     texts = []
     for row in shown:
-        tap, op, onnx, shape, dtype, error, limit, verdict, wrong, source = cells(row)
+        tap, op, onnx, shape, dtype, error, limit, verdict, wrong, source = cells(pair.actual, row)
         said = f"{verdict} ({wrong})" if wrong else verdict
         short = source if wide else path_end(source.rsplit("/", 1)[-1], 28)
         left = (tap, op, *((onnx,) if wide else ()), f"{shape} {dtype}".strip(), error, limit)
@@ -117,11 +118,11 @@ def _ops(found: Diagnosis, verbose: bool, width: int) -> Table | None:
     return table
 
 
-def _around_failures(rows: list[Row]) -> list[Row]:
+def _around_failures(rows: list[JudgedTap]) -> list[JudgedTap]:
     """At most so many rows, those that fail among them."""
     if len(rows) <= _MOST_ROWS:
         return rows
-    failing = [row for row in rows if row.failed][:_MOST_ROWS]
+    failing = [row for row in rows if row.fails_by_itself][:_MOST_ROWS]
     keep = {id(row) for row in failing}
     keep |= {id(row) for row in rows[: _MOST_ROWS - len(keep)]}
     return [row for row in rows if id(row) in keep]

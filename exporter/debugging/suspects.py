@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from exporter.core.tensors import PlannedTap
-from exporter.debugging.isolate import Row
 from exporter.debugging.located_differences import Located, explaining
 from exporter.debugging.pair import Pair
 from exporter.debugging.select import Layer, layer_of_module
 from exporter.graph.subgraph import piece_of
-from exporter.judge.layer_results import Culprit
+from exporter.judge.layer_results import Culprit, JudgedTap
 from exporter.judge.layers import judge_layers
 
 
@@ -62,7 +61,7 @@ def of_file(
                 propagated[planned.tap.module] = (planned, judged.verdict.reason)
             continue
         nodes = piece_of(pair.actual, planned.onnx_name, pair.cut)
-        row = Row(planned=planned, nodes=nodes, ops=())
+        row = JudgedTap(planned=planned, nodes=nodes)
         if not explaining(pair, row, located):
             modules[planned.tap.module] = None
     order = {t.tap.module: i for i, t in reversed(list(enumerate(pair.planned)))}

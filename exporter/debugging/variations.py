@@ -16,7 +16,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from exporter.core.tensors import Arrays
-from exporter.debugging.isolate import Isolated, Row, first_line, judge_value
+from exporter.debugging.isolate import Isolated, first_line, judge_value
 from exporter.debugging.pair import Pair
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import WindowRun
@@ -25,6 +25,7 @@ from exporter.execution.providers import present_providers
 from exporter.graph.index import GraphIndex
 from exporter.graph.subgraph import OWN, WindowGraph, standalone
 from exporter.interpret.evaluate import to_array
+from exporter.judge.layer_results import JudgedTap
 from exporter.judge.second_opinion import SecondOpinion
 from exporter.parity.status import Status
 
@@ -117,7 +118,7 @@ def _on_reference(graph: GraphIndex, feeds: Arrays) -> _Run:
 def _try(
     pair: Pair,
     held: Isolated,
-    rows: tuple[Row, ...],
+    rows: tuple[JudgedTap, ...],
     windows: tuple[WindowGraph, WindowGraph],
     name: str,
     run: _Run,
@@ -143,7 +144,7 @@ def _try(
 def _outcome(
     pair: Pair,
     held: Isolated,
-    rows: tuple[Row, ...],
+    rows: tuple[JudgedTap, ...],
     values: Mapping[str, np.ndarray],
     whole: bool,
     opinion: SecondOpinion | None,
@@ -180,7 +181,7 @@ def _opinion(pair: Pair, held: Isolated) -> SecondOpinion | None:
 
 
 def _pytorch(
-    pair: Pair, held: Isolated, rows: tuple[Row, ...], opinion: SecondOpinion | None
+    pair: Pair, held: Isolated, rows: tuple[JudgedTap, ...], opinion: SecondOpinion | None
 ) -> Variation:
     values = {r.planned.onnx_name: held.reference[r.planned.tap.name] for r in rows}
     return Variation(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from exporter.flows.saved_links import measured
 from exporter.parity.nodes_in_float64 import Cause
+from exporter.parity.over_limit import culprit_rank, over_limit
 from exporter.parity.status import Status
 from exporter.report.comparison import (
     CulpritRecord,
@@ -20,7 +20,8 @@ from exporter.report.schema import Report
 
 
 def culprits_of(link: LinkRecord, report: Report) -> list[CulpritRecord]:
-    """One per layer that fails by itself; failing that, the first tap that fails at all.
+    """One per layer that fails by itself, the worst first, as a run ranks them; failing that, the
+    first tap that fails at all.
 
     Of a link that has not moved they are those that were saved.
     """
@@ -28,20 +29,19 @@ def culprits_of(link: LinkRecord, report: Report) -> list[CulpritRecord]:
     if link == report.link(link.name):
         return saved
     known = {culprit.layer: culprit for culprit in saved}
-    found: list[CulpritRecord] = []
+    found: list[tuple[tuple[bool, float], CulpritRecord]] = []
     for layer in link.layers:
         failing = [
-            (tap, tap.local_verdict)
+            (over_limit(measured(tap.local) if tap.local else None, local.strain), tap, local)
             for tap in layer.taps
-            if tap.local_verdict is not None and tap.local_verdict.verdict == Status.FAIL
+            if (local := tap.local_verdict) is not None and local.verdict == Status.FAIL
         ]
         if failing:
-            # A failure without a distance (NaN, another shape) is worse than any distance.
-            strains = [math.inf if held.strain is None else held.strain for _, held in failing]
-            worst_one = failing[strains.index(max(strains))]
-            found.append(_culprit(link, layer, *worst_one, known))
+            over, tap, local = max(failing, key=lambda held: held[0])
+            culprit = _culprit(link, layer, tap, local, known)
+            found.append((culprit_rank(over, kernel=culprit.cause == Cause.KERNEL), culprit))
     if found:
-        return found
+        return [held for _, held in sorted(found, key=lambda pair: pair[0], reverse=True)]
     for layer in link.layers:
         for tap in layer.taps:
             free = tap.propagated_verdict

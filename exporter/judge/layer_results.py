@@ -36,12 +36,14 @@ class JudgedTap:
     """A tap and its figures, of one case or the worst of several; None where not compared.
 
     ``local`` is the error that the layer makes by itself, ``propagated`` what arrives there in a
-    free run.
+    free run. ``nodes``, where a layer is taken apart: indices of the file's nodes that compute the
+    tap from other taps.
     """
 
     planned: PlannedTap
     local: Judgement | None = None
     propagated: Judgement | None = None
+    nodes: tuple[int, ...] = ()
 
     @property
     def status(self) -> Status:

@@ -16,17 +16,16 @@ from functools import partial
 
 import numpy as np
 
-from exporter.core.tensors import COMPARED, Case, PlannedTap
+from exporter.core.tensors import COMPARED, Case
 from exporter.execution.deployment import Deployment
 from exporter.execution.lockstep import Lockstep, TapValues
 from exporter.graph.exposed import expose_quantised
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import NO_JOINS, Joins, Names, plan_taps
-from exporter.interpret.allowed_ops import moves_elements
 from exporter.interpret.format_cost import Costs, held_costs
 from exporter.interpret.margins import Margin
-from exporter.judge.culprits import find_culprits, find_findings, lost_inside
+from exporter.judge.culprits import LostValues, find_culprits, find_findings
 from exporter.judge.doubtful_names import settle_names
 from exporter.judge.graph_or_kernel import excuse_behind_kernels, graph_or_kernel
 from exporter.judge.layer_results import JudgedTap, Judgement, LayerLink, decision_in_doubt
@@ -108,6 +107,7 @@ def judge_layers(
     planned = plan_taps(program, graph, known_taps, joins)
     lockstep = Lockstep(program, graph, planned, deployment=deployment, budget=budget)
     measure = TapMeasure(program, lockstep.held, planned, policy)
+    lost = LostValues(program, planned, expected_taps)
     worst: dict[str, JudgedTap] = {}
     decisions: dict[str, str | None] = {}
     with ThreadPoolExecutor(_WORKERS) as pool:
@@ -121,7 +121,7 @@ def judge_layers(
                 taps = excuse_behind_kernels(program, taps)
                 taps = _second_opinion(program, case, policy, taps)
             if joins.names:
-                taps = _not_seen_through(program, planned, expected_taps, taps)
+                taps = _not_seen_through(lost, taps)
             decisions[case.name] = decision_in_doubt(taps.values())
             worst |= {n: worst[n].or_worse(tap) if n in worst else tap for n, tap in taps.items()}
     judged = tuple(worst.get(tap.tap.name, JudgedTap(planned=tap)) for tap in planned)
@@ -129,44 +129,28 @@ def judge_layers(
     judgements = [j for tap in worst.values() for j in tap.both]
     if all(j.verdict.status not in BEYOND_BY_ITSELF for j in judgements):
         return link
-    culprits = find_culprits(judged, program, expected_taps)
-    return replace(link, culprits=culprits, findings=find_findings(judged, program))
+    return replace(link, culprits=find_culprits(judged, lost), findings=find_findings(judged))
 
 
-def _not_seen_through(
-    program: Program,
-    planned: Sequence[PlannedTap],
-    expected_taps: frozenset[str],
-    taps: Mapping[str, JudgedTap],
-) -> dict[str, JudgedTap]:
+def _not_seen_through(lost: LostValues, taps: Mapping[str, JudgedTap]) -> dict[str, JudgedTap]:
     """Leave open what lies in front of a coarse limit and was joined with nothing in the file.
 
     Values that are joined by what they compute are lost where they compute something else.
     """
-    by_name = {tap.tap.name: JudgedTap(planned=tap) for tap in planned} | dict(taps)
     found = dict(taps)
     for name, tap in taps.items():
         local = tap.local
         if local is None or not local.measurement.held:
             continue
-        lost = [
+        shown = lost.shown_by(name)
+        gone = [
             held.tap.name
-            for held in lost_inside(tap, by_name, program, expected_taps)
-            if held.dtype.startswith(_FLOATING) and held.tap.name not in _moved_to(program, name)
+            for held in lost.in_front_of(name)
+            if held.dtype.startswith(_FLOATING) and held.tap.name not in shown
         ]
-        verdict = seen_through(local.measurement, lost, local.verdict)
+        verdict = seen_through(local.measurement, gone, local.verdict)
         found[name] = replace(tap, local=replace(local, verdict=verdict))
     return found
-
-
-def _moved_to(program: Program, name: str) -> frozenset[str]:
-    """Values that are only moved on the way to this one: it shows them as they are."""
-    ops = {op.name: op for op in program.ops}
-    found: set[str] = set()
-    while name in ops and moves_elements(ops[name].target):
-        name = next(ops[name].refs(), "")
-        found.add(name)
-    return frozenset(found)
 
 
 def _second_opinion(

@@ -36,8 +36,8 @@ def test_every_op_of_a_clean_layer_has_figures_and_passes(pair: Pair):
     found = diagnose(pair, find_layer(pair, ATTENTION), ())
     live = [row for row in found.held.rows if row.nodes]
     assert len(live) > 20
-    assert all(row.verdict is not None and not row.failed for row in live)
-    assert all(row.measurement is not None and row.measurement.compared for row in live)
+    assert all(row.local is not None and not row.fails_by_itself for row in live)
+    assert all(row.local is not None and row.local.measurement.compared for row in live)
     assert found.findings == ()
     assert [v.name for v in found.matrix if v.separate.agrees is not True] == []
 
