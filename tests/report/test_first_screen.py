@@ -186,7 +186,7 @@ def test_a_run_that_stops_takes_the_old_reports_and_the_old_certificate_away(
     def bug(*values: object, **options: object) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr("exporter.flows.run.build", bug)
+    monkeypatch.setattr("exporter.flows.judged_run.build", bug)
     with pytest.raises(FileNotFoundError):
         run_toy()
     assert not (good.folder / "report.json").exists()
