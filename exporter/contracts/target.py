@@ -85,7 +85,6 @@ class Target:
     beside: str = "PyTorch"
     windows: bool = False
     states: Mapping[str, str] = field(default_factory=dict)
-    steps_run: int = 0
     forwards: int = 0
 
     def __post_init__(self) -> None:
@@ -195,7 +194,6 @@ class Target:
 
     def _count(self, tensors: Mapping[str, Tensor]) -> None:
         self.forwards += 1
-        self.steps_run += max((value.numel() for value in tensors.values()), default=0)
 
     # -- names and axes --------------------------------------------------------------------
 
