@@ -142,11 +142,11 @@ def _not_seen_through(lost: LostValues, taps: Mapping[str, JudgedTap]) -> dict[s
         local = tap.local
         if local is None or not local.measurement.held:
             continue
-        shown = lost.shown_by(name)
+        moved = lost.shown_by(name)
         gone = [
             held.tap.name
             for held in lost.in_front_of(name)
-            if held.dtype.startswith(_FLOATING) and held.tap.name not in shown
+            if held.dtype.startswith(_FLOATING) and held.tap.name not in moved
         ]
         verdict = seen_through(local.measurement, gone, local.verdict)
         found[name] = replace(tap, local=replace(local, verdict=verdict))
