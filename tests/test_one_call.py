@@ -17,7 +17,7 @@ from exporter.core.errors import MissingPackageError, UserInputError
 from exporter.draft.axes import Mover, find_axes, lengths_of
 from exporter.draft.content import draft_of
 from exporter.draft.values import named_values, subject_of
-from exporter.flows.one_call import GIVEN, _hand_over
+from exporter.flows.one_call import GIVEN, ExportFailedWarning, _hand_over
 
 
 class Encoder(nn.Module):
@@ -55,6 +55,32 @@ def test_one_call_gives_a_file_and_a_report_that_passes(exported):
     assert "axis 'batch' may vary" in notes and "axis 'frames' may vary" in notes
     saved = (path.parent / "encoder_report" / "report.json").read_text(encoding="utf-8")
     assert "axis 'frames' may vary" in saved
+
+
+class Sloppy(nn.Module):
+    """Its padding leaks: every convolution of a batch shows it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv1d(4, 4, 3, padding=1)
+
+    def forward(self, feats: Tensor, feats_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """``[B, T, 4]`` and ``[B]``."""
+        return self.conv(feats.transpose(1, 2)).transpose(1, 2), feats_lengths + 0
+
+
+def test_a_file_that_fails_is_not_handed_over_in_silence(tmp_path):
+    path = tmp_path / "sloppy.onnx"
+    args = (torch.randn(2, 12, 4), torch.tensor([12, 7]))
+    asked = {"contracts": {"padding": None}, "cache": False}
+    with pytest.warns(ExportFailedWarning, match=r"was not written; the file lies in") as caught:
+        report = exporter.export(Sloppy(), args, path, **asked)
+    assert report.verdict == "fail" and report.headline in str(caught[0].message)
+    assert not path.exists() and (tmp_path / "sloppy_report" / "model.onnx").is_file()
+    with pytest.warns(ExportFailedWarning, match="was written all the same"):
+        exporter.export(Sloppy(), args, path, keep_failed=True, **asked)
+    assert path.is_file()
 
 
 def test_the_callers_module_stays_as_it_was():

@@ -45,6 +45,7 @@ from exporter.graph.program_file import save_program
 from exporter.graph.simplify import Simplified
 from exporter.graph.strategies import Captured, capture_openly
 from exporter.graph.taps import plan_taps, write_taps
+from exporter.graph.viewer_keys import modules_of, write_modules
 from exporter.graph.weights_on_disk import simplify_stored, stored_weights
 from exporter.graph.wrap import Wrapped, narrowed, wrap
 from exporter.interpret.eager import ModuleStoppedError
@@ -250,6 +251,7 @@ def make(
             said["export"] += f"; decomposed by torch: {result.left}"
         stage.result(said["export"])
     simplified = None
+    modules = modules_of(model)  # the simplifier forgets them
     shipped_model, weights = model, stored_weights(model, folder)
     if pipeline.export.simplify:
         with stages.stage("simplify") as stage:
@@ -264,6 +266,7 @@ def make(
     with stages.stage("ship"):
         shipping = {**base, EXPORT_DIGEST: exported.sha256}
         path = folder / SHIPPED
+        write_modules(shipped_model, modules)
         shipped = store_shipped(shipped_model, weights, path, shipping, outside=outside)
         said["ship"] = ""
     if simplified is not None:

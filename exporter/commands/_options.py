@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from exporter.commands import _complete
 from exporter.core.disk import refuse_undecodable, size_in_bytes, writable_folder
 from exporter.core.errors import UserInputError
 from exporter.core.files import refuse_special
@@ -34,7 +35,9 @@ class ByteSize(click.ParamType):
         )
 
 
-pipeline_argument = click.argument("pipeline_path", metavar="PIPELINE", type=click.Path())
+pipeline_argument = click.argument(
+    "pipeline_path", metavar="PIPELINE", type=click.Path(), shell_complete=_complete.pipelines
+)
 golden_dir_option = click.option(
     "--golden-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -62,6 +65,7 @@ def _cases_option(text: str) -> Callable[[F], F]:
         "cases",
         multiple=True,
         metavar="NAME",
+        shell_complete=_complete.cases,
         callback=lambda ctx, param, value: value or None,
         help=text,
     )
@@ -78,6 +82,7 @@ _RUN_OPTIONS = {
         "--case",
         "cases",
         metavar="NAME",
+        shell_complete=_complete.cases,
         callback=lambda ctx, param, value: (value,) if value else None,
         help="The case of which inputs are taken.",
     ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from exporter.commands import _complete
 from exporter.commands import _options as common
 from exporter.commands._child import in_a_child
 from exporter.commands._show import on_github, show_on_github
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     "contracts",
     multiple=True,
     metavar="NAME",
+    shell_complete=_complete.contracts,
     help="A contract, declared or not. Repeatable.  [default: all that PIPELINE declares]",
 )
 @click.option("--thorough", is_flag=True, help="More sizes, orders and cases, whatever they cost.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from exporter.commands import _complete
 from exporter.commands import _options as common
 from exporter.commands._child import in_a_child
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--layer",
     metavar="NAME",
+    shell_complete=_complete.layers,
     help="Module path, tap, ONNX name or glob.  [default: the first culprit]",
 )
 @click.option(

@@ -43,6 +43,9 @@ from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
     help="Where the signature lies.  [default: FILE.sig]",
 )
 @click.option(
+    "--model-card", is_flag=True, help="Print only the block for a Hugging Face model card."
+)
+@click.option(
     "-q", "--quiet", is_flag=True, help="Print the first line only, and that of the signature."
 )
 def command(
@@ -51,6 +54,7 @@ def command(
     kernels: bool | None,
     output_format: str,
     digests: bool,
+    model_card: bool,
     verify_signature: bool,
     allowed_signers: Path | None,
     signer: str | None,
@@ -84,6 +88,11 @@ def command(
     if digests:
         click.echo(signing.digests(onnx_path, found.external), nl=False)
         return EXIT_PASS
+    if model_card:
+        from exporter.report import model_card as card
+
+        click.echo(card.model_card(found), nl=False)
+        return EXIT_PASS if found.verdict == "pass" else EXIT_PARITY_FAILED
     signed = None
     if allowed_signers is not None:
         signed = signing.check_signature(

@@ -8,6 +8,9 @@ from exporter.config.extends import EXTENDS
 from exporter.config.pipeline import Pipeline
 from exporter.config.system import System
 
+PIPELINE_ID = "https://www.schemastore.org/export-verify.json"
+"""What the schema is called wherever it lies; docs/schemastore.json is its entry in a catalogue."""
+
 
 def system_schema() -> dict[str, Any]:
     """Return the schema of a system's YAML (JSON Schema, draft 2020-12).
@@ -50,6 +53,7 @@ def pipeline_schema() -> dict[str, Any]:
     schema["else"] = {"required": required}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": PIPELINE_ID,
         "title": "export-verify pipeline",
         **{key: value for key, value in schema.items() if key != "title"},
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import filecmp
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import nn
 
 from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
-from exporter.core.errors import ArtifactError, UserInputError
+from exporter.core.errors import EXIT_PASS, ArtifactError, UserInputError
 from exporter.core.files import remove, replacing
 from exporter.core.stages import Stages
 from exporter.draft.axes import lengths_of
@@ -51,6 +52,7 @@ def export(
     output_names: Sequence[str] | None = None,
     contracts: Mapping[str, Any] | None = None,
     opset: int | None = None,
+    keep_failed: bool = False,
     progress: Stages | None = None,
     **fields: Any,
 ) -> Report:
@@ -62,12 +64,15 @@ def export(
         args: a tuple of tensors in the order of forward's parameters, or a dict by their names;
             lists, tuples and dicts inside are taken apart: ``caches.0.key``. They are one of the
             cases; others are drawn like them, at other sizes.
-        path: the file to write. Nothing lies there if a stage stopped.
+        path: the file to write. Only one that passes is: of another verdict ``ExportFailedWarning``
+            is given, and the file lies in the report's folder alone.
         dynamic_axes: as torch.onnx.export takes them. None: every size at which the module runs
             when it is another one may vary; the report's notes name them.
         input_names, output_names: other names, in order.
         contracts: as in a YAML: ``{"causality": {"lookahead_samples": 0}}``.
         opset: of the file. progress: is told the stages.
+        keep_failed: write the file to ``path`` whatever the verdict; the warning is given all the
+            same.
         fields: of ``RunOptions``: ``output_dir``, ``threads``, ``provider`` ...
 
     Raises:
@@ -80,8 +85,19 @@ def export(
     options, folder = _options(fields, path)
     report = run(made.pipeline(folder), options, progress=progress)
     report = _noted(report, made, folder)
-    _hand_over(folder, path, stopped=report.stopped is not None)
+    stopped = report.stopped is not None
+    if report.exit_code != EXIT_PASS:
+        stopped = stopped or not keep_failed
+        lies = "" if report.stopped else f"; the file lies in {folder / 'model.onnx'}"
+        written = f"{path} was not written{lies}" if stopped else f"{path} was written all the same"
+        said = f"{report.verdict}: {report.headline} ({written})"
+        warnings.warn(said, ExportFailedWarning, stacklevel=2)
+    _hand_over(folder, path, stopped=stopped)
     return report
+
+
+class ExportFailedWarning(UserWarning):
+    """An export whose verdict is no pass."""
 
 
 @overload

@@ -37,6 +37,17 @@ class Change:
     worse: bool = False
 
 
+def two_pipelines(old: Report, new: Report) -> str:
+    """In words, that the reports are of two different pipelines; "" when they are of one.
+
+    A pipeline is its name; one that was given another name is the same as long as its content is.
+    """
+    names = old.pipeline.name, new.pipeline.name
+    if names[0] == names[1] or old.pipeline.graph_digest == new.pipeline.graph_digest:
+        return ""
+    return f"these are reports of two pipelines, '{names[0]}' and '{names[1]}'"
+
+
 def changes(old: Report, new: Report) -> tuple[Change, ...]:
     """All differences from ``old`` to ``new``, those of facts first."""
     return (*_facts(old, new), *_verdicts(old, new), *_strains(old, new))

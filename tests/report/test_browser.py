@@ -364,6 +364,17 @@ def test_on_a_failure_the_table_opens_at_the_culprit(looked_at):
     assert looked_at(reports.passed(), 1400).query_selector("#taps tr.chosen") is None
 
 
+@pytest.mark.parametrize("width", [1400, 400])
+def test_the_culprits_row_is_inside_of_the_tables_frame_and_the_page_at_its_verdict(
+    looked_at, width
+):
+    """Its place is the last one of a page of the table, which is where it was out of sight."""
+    page = looked_at(reports.layer_fail(), width)
+    frame, row = (page.locator(held).bounding_box() for held in ("#table-panel", "#taps tr.chosen"))
+    assert frame["y"] <= row["y"] and row["y"] + row["height"] <= frame["y"] + frame["height"]
+    assert page.evaluate("window.scrollY") == 0
+
+
 def test_the_plot_has_both_limits_bands_of_modules_and_zooms_by_the_wheel(looked_at):
     page = looked_at(reports.layer_fail(), 1400)
     found = page.evaluate(

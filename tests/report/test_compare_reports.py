@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from exporter.cli import main
-from exporter.report.compare_reports import changes
+from exporter.report.compare_reports import changes, two_pipelines
 from exporter.report.schema import write_report
 from tests.support.reports import layer_fail, passed
 
@@ -59,3 +59,23 @@ def test_the_command_exits_1_when_something_is_worse(tmp_path, capsys):
     assert "nothing is worse" in capsys.readouterr().out
     assert main(["compare-reports", a, a]) == 0
     assert "nothing differs" in capsys.readouterr().out
+
+
+def of_another_pipeline(report, **more):
+    held = report.pipeline.model_copy(update={"name": "other", **more})
+    return report.model_copy(update={"pipeline": held})
+
+
+def test_two_pipelines_are_said_to_be_two(tmp_path, capsys):
+    other = of_another_pipeline(passed(), graph_digest="f" * 64)
+    for name, report in (("a", passed()), ("b", other)):
+        write_report(report, tmp_path / f"{name}.json")
+    code = main(["compare-reports", str(tmp_path / "a.json"), str(tmp_path / "b.json")])
+    said = capsys.readouterr()
+    assert code == 2 and "two pipelines" in said.err and "'other'" in said.err
+    assert "nothing is worse" not in said.out
+
+
+def test_one_that_was_given_another_name_is_still_the_same():
+    assert two_pipelines(passed(), of_another_pipeline(passed())) == ""
+    assert two_pipelines(passed(), layer_fail()) == ""

@@ -141,7 +141,13 @@ function drawTable($, taps, choose) {
       document.querySelectorAll("#taps tr.chosen").forEach((row) => row.classList.remove("chosen"));
       const row = table.row(index).node();
       row.classList.add("chosen");
-      if (!focus) return;
+      if (!focus) {
+        // The page stays at its verdict; within its own frame the table shows the row.
+        const panel = document.getElementById("table-panel");
+        const apart = row.getBoundingClientRect().top - panel.getBoundingClientRect().top;
+        panel.scrollTop += apart - panel.clientHeight / 2;
+        return;
+      }
       row.scrollIntoView({ block: "center" });
       row.focus({ preventScroll: true });
     },

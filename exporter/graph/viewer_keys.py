@@ -1,0 +1,66 @@
+"""How viewers of ONNX files call nodes, and which modules they belong to.
+
+Model Explorer's extension for ONNX (model-explorer-onnx, ``main.py``) shows a node under its name,
+after ``NameFixPass`` of onnx-ir has given every node one of its own, and an output of the graph as
+``[value] NAME``; it groups nodes by their metadata ``namespace``, parts apart by slashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass
+
+from exporter.graph.node_origin import origin_of
+from exporter.graph.onnx_file import read_in_place
+
+_NAMESPACE = "namespace"
+
+
+def viewer_keys(path: Path) -> Mapping[str, tuple[str, ...]]:
+    """Value of a file -> keys of what stands for it in a viewer: its node, and the output it is.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    model = ir.from_proto(read_in_place(path))
+    names = {id(value): value.name for value in _values(model)}  # the pass renames values as well
+    NameFixPass()(model)
+    shown = set(model.graph.outputs)
+    found: dict[str, tuple[str, ...]] = {}
+    for value in _values(model):
+        node, name = value.producer(), names[id(value)]
+        if node is not None and node.name and name:
+            ends = (f"[value] {value.name}",) if value in shown else ()
+            found[name] = (node.name, *ends)
+    return found
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    for node in model.graph:
+        yield from node.outputs
+
+
+def modules_of(model: onnx.ModelProto) -> dict[str, str]:
+    """Value -> path of the module whose op makes it, as far as the exporter wrote it down."""
+    found = {}
+    for node in model.graph.node:
+        origin = origin_of(node)
+        if origin is not None and origin.module:
+            found.update(dict.fromkeys(node.output, origin.module))
+    return found
+
+
+def write_modules(model: onnx.ModelProto, modules: Mapping[str, str]) -> None:
+    """Give every node that makes a known value its module as metadata: ``encoder/layers/0``."""
+    for node in model.graph.node:
+        module = next((modules[name] for name in node.output if name in modules), "")
+        if not module:
+            continue
+        kept = [entry for entry in node.metadata_props if entry.key != _NAMESPACE]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
+        node.metadata_props.add(key=_NAMESPACE, value=module.replace(".", "/"))
