@@ -42,7 +42,8 @@ def cases(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[s
         found = load_graph(str(given)).cases if given else ()
     except ExportVerifyError:
         return []
-    return [case.name for case in found if case.name.startswith(incomplete)]
+    names = [case.name for case in found]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def contracts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -29,13 +29,13 @@ def viewer_keys(path: Path) -> Mapping[str, tuple[str, ...]]:
     model = ir.from_proto(read_in_place(path))
     names = {id(value): value.name for value in _values(model)}  # the pass renames values as well
     NameFixPass()(model)
-    shown = set(model.graph.outputs)
+    ends = set(model.graph.outputs)
     found: dict[str, tuple[str, ...]] = {}
     for value in _values(model):
         node, name = value.producer(), names[id(value)]
         if node is not None and node.name and name:
-            ends = (f"[value] {value.name}",) if value in shown else ()
-            found[name] = (node.name, *ends)
+            itself = (f"[value] {value.name}",) if value in ends else ()
+            found[name] = (node.name, *itself)
     return found
 
 
