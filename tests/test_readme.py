@@ -156,7 +156,9 @@ def test_its_figures_are_those_of_one_measured_run():
     assert verdict == "pass" and verdict.upper() in README
     assert f"run sensevoice                 # on two cores: {run}\n" in README
     (row,) = re.findall(r"^\| `silero_vad` \|(.*)$", full, re.MULTILINE)
-    assert f"run silero_vad                 # on two cores: {row.split(' | ')[2].strip()}\n" in README
+    assert (
+        f"run silero_vad                 # on two cores: {row.split(' | ')[2].strip()}\n" in README
+    )
     assert f"{weights.replace(' M', ' million')} seeded weights" in README
     assert f"`model.onnx` of {size}" in README
     assert f"{values.replace(',', '')} values inside" in README
