@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.fuzz.corpus import make_corpus  # noqa: E402
 from tests.fuzz.kinds import KINDS, make  # noqa: E402
-from tests.fuzz.worker import UNCAUGHT  # noqa: E402
+from tests.fuzz.worker import NOTHING_LEFT, UNCAUGHT  # noqa: E402
 
 MOST_SECONDS, MOST_GIB = 60.0, 4.0
 TRIAL_SECONDS, TRIAL_GIB = "20", "2"
@@ -115,7 +115,10 @@ class Worker:
 
 def by_command(kind: str, seed: int, corpus: Path, folder: Path) -> tuple[str, str, int]:
     """The same with a process of its own, started as users start it."""
-    tried = make(kind, seed, corpus, folder)
+    try:
+        tried = make(kind, seed, corpus, folder)
+    except NOTHING_LEFT:
+        return "2", "nothing left to damage", 0
     argv = [word for word in tried.argv if "\0" not in word]
     argv = [word.encode("utf-8", "replace").decode() for word in argv]
     with (folder / "said.txt").open("w+b") as said:

@@ -23,6 +23,8 @@ from safetensors import SafetensorError
 from tests.fuzz.kinds import make
 
 UNCAUGHT = -1
+NOTHING_LEFT = (LookupError, ValueError, TypeError, SafetensorError)
+"""What an edit raises where one before it has taken away what this one wants."""
 _KEPT = 300
 
 
@@ -30,8 +32,8 @@ def attempt(kind: str, seed: int, corpus: Path, work: Path) -> tuple[int, str]:
     """Try one input in this process: exit code (``UNCAUGHT`` for an exception), what was said."""
     try:
         tried = make(kind, seed, corpus, work)
-    except (LookupError, ValueError, TypeError, SafetensorError):
-        return 2, "nothing left to damage"  # an edit before it has taken away what this one wants
+    except NOTHING_LEFT:
+        return 2, "nothing left to damage"
     os.chdir(tried.folder or work)
     return end_of(tried.argv, tried.call)
 
