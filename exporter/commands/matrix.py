@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from exporter.commands import _options as common
+from exporter.core.errors import EXIT_PASS, UserInputError
+
+_MOST_JOBS = 256
 
 
 @click.command()
@@ -23,6 +27,17 @@ from exporter.commands import _options as common
 )
 @click.option("--all", "everything", is_flag=True, help="Every cell instead of every pair.")
 @click.option(
+    "--github", is_flag=True, help="Print a matrix of shards for GitHub Actions, and run nothing."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1, max=_MOST_JOBS),
+    default=_MOST_JOBS,
+    show_default=True,
+    help="Shards of --github, at most.",
+)
+@click.option("--shard", metavar="I/N", help="Only this part of the cells; nothing is explained.")
+@click.option(
     "--output-dir",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for cells and report; workers share it.  [default: runs/matrix-NAME]",
@@ -34,6 +49,9 @@ def command(
     scheduler: str | None,
     workers: int | None,
     everything: bool,
+    github: bool,
+    jobs: int,
+    shard: str | None,
     output_dir: Path | None,
     trust: bool,
     quiet: bool,
@@ -48,10 +66,10 @@ def command(
     """
     from exporter.matrix.load import load_matrix
 
+    part = _shard(shard)
     matrix = load_matrix(matrix_path, trust=trust)
 
-    from exporter.matrix.run import MatrixOptions, run_matrix
-    from exporter.report.progress import Progress
+    from exporter.matrix.run import MatrixOptions, chosen_cells, run_matrix, shards
 
     options = MatrixOptions(
         output_dir=output_dir,
@@ -59,9 +77,35 @@ def command(
         workers=workers,
         everything=everything,
         trust=trust,
+        shard=part,
     )
+    if github:
+        count = len(shards(matrix, chosen_cells(matrix, options), jobs))
+        click.echo(json.dumps({"shard": [f"{at}/{count}" for at in range(1, count + 1)]}))
+        return EXIT_PASS
+
+    from exporter.matrix.report import HTML, headline, write_matrix
+    from exporter.report.progress import Progress
+
     with Progress(quiet=quiet, verbose=verbose) as progress:
         result = run_matrix(matrix, options, progress)
-    for cell, verdict in result.cells.items():
-        click.echo(f"{verdict.status.value}: {cell.label()}: {verdict.reason}")
+        folder = options.folder(matrix)
+        write_matrix(result, folder)
+    click.echo(headline(result))
+    if not quiet:
+        click.echo(f"  report: {folder / HTML}")
     return result.decision.exit_code
+
+
+def _shard(given: str | None) -> tuple[int, int] | None:
+    """``2/8`` as numbers.
+
+    Raises:
+        UserInputError: it is no such part.
+    """
+    if given is None:
+        return None
+    at, _, count = given.partition("/")
+    if at.isdigit() and count.isdigit() and 1 <= int(at) <= int(count) <= _MOST_JOBS:
+        return int(at), int(count)
+    raise UserInputError(f"--shard: '{given}' is no part", remedy="for example --shard 2/8")

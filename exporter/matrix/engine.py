@@ -77,8 +77,7 @@ class Engine:
         self._files: dict[str, Future] = {}
 
     def __enter__(self) -> Engine:
-        # What Dask says of workers that come and go is said by verdicts.
-        logging.getLogger("distributed").setLevel(logging.ERROR)
+        _be_quiet()
         self._stack.enter_context(
             dask.config.set(
                 {
@@ -107,9 +106,11 @@ class Engine:
                 threads_per_worker=1,
                 processes=self._processes,
                 resources=local_resources(),
+                protocol="tcp://",
+                host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
                 memory_limit=0,  # cells are processes of their own; see memory_gib
-                silence_logs=logging.ERROR,
+                silence_logs=logging.CRITICAL,
             )
         )
         return Client(cluster, set_as_default=False)
@@ -208,6 +209,13 @@ class Engine:
         if isinstance(error, UserInputError):
             return not_run(error.problem)
         return not_run(f"its worker stopped: {type(error).__name__}: {error}")
+
+
+def _be_quiet() -> None:
+    """What Dask says of workers and schedulers that go is said by verdicts, in our words."""
+    for name in ("distributed", *logging.Logger.manager.loggerDict):
+        if name.split(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def workers_of(memory_gib: float) -> int:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.cache.environments import FOLDER
 from exporter.cache.place import cache_folder
 from exporter.core.disk import writable_folder
+from exporter.core.errors import UserInputError
 from exporter.core.stages import Stages
-from exporter.matrix.cells import Cell, Matrix
+from exporter.matrix.cells import Cell, Matrix, Space
 from exporter.matrix.covering import pairwise
 from exporter.matrix.engine import Engine
+from exporter.matrix.explain import Explanation, explain
 from exporter.matrix.jobs import VariantJob, cell_job, variant_job
 from exporter.matrix.verdict import Verdict
 from exporter.parity.exit_code import Decision, decide
@@ -26,6 +28,7 @@ class MatrixOptions:
         output_dir: None for ``runs/matrix-<name>``. scheduler: address; None: this machine.
         workers: of this machine; None: as many as fit. everything: no covering set, all cells.
         trust: let pipelines run code of their own.
+        shard: which of how many parts is run, from 1; nothing is explained in one.
     """
 
     output_dir: Path | None = None
@@ -33,6 +36,7 @@ class MatrixOptions:
     workers: int | None = None
     everything: bool = False
     trust: bool = False
+    shard: tuple[int, int] | None = None
 
     def folder(self, matrix: Matrix) -> Path:
         """Where cells, files and the report lie."""
@@ -44,12 +48,18 @@ class Result:
     """What a matrix came to.
 
     Attributes:
-        cells: those that were asked, each with its verdict; of ``total`` that exist.
+        cells: those that were asked, each with its verdict; of ``total`` that exist. first: how
+            many of them came before anything had to be explained.
+        explanations: where cells fail, each by the smallest difference to those that pass.
     """
 
     name: str
+    description: str
+    space: Space
     total: int
+    first: int
     cells: Mapping[Cell, Verdict] = field(default_factory=dict)
+    explanations: tuple[Explanation, ...] = ()
 
     @property
     def decision(self) -> Decision:
@@ -110,11 +120,53 @@ def run_matrix(matrix: Matrix, options: MatrixOptions, progress: Stages) -> Resu
         timeout_s=matrix.file.cell_timeout_s,
     )
     total = sum(1 for _ in matrix.space.cells())
-    whole = options.everything or matrix.file.coverage == "all"
+    chosen = chosen_cells(matrix, options)
+    explanations: list[Explanation] = []
     with engine:
         progress.note(f"dashboard: {engine.dashboard}")
         ask = Cells(matrix, engine, progress, options.trust)
         with progress.stage("cells") as stage:
-            ask(matrix.space.cells() if whole else pairwise(matrix.space))
+            ask(chosen)
             stage.result(f"{len(ask.found)} of {total}")
-    return Result(name=matrix.file.name, total=total, cells=ask.found)
+        if options.shard is None and any(verdict.bad for verdict in ask.found.values()):
+            with progress.stage("explain") as stage:
+                explanations = explain(matrix.space, ask, ask.found)
+                stage.result(f"{len(ask.found) - len(chosen)} more cells")
+    return Result(
+        name=matrix.file.name,
+        description=matrix.file.description,
+        space=matrix.space,
+        total=total,
+        first=len(chosen),
+        cells=ask.found,
+        explanations=tuple(explanations),
+    )
+
+
+def chosen_cells(matrix: Matrix, options: MatrixOptions) -> tuple[Cell, ...]:
+    """The cells that are asked for whatever they say; of a shard only its own."""
+    whole = options.everything or matrix.file.coverage == "all"
+    cells = tuple(matrix.space.cells()) if whole else pairwise(matrix.space)
+    if options.shard is None:
+        return cells
+    at, count = options.shard
+    parts = shards(matrix, cells, count)
+    if at > len(parts):
+        raise UserInputError(
+            f"--shard: there are {len(parts)} parts of {len(cells)} cells",
+            remedy="take the numbers that --github prints",
+        )
+    return parts[at - 1]
+
+
+def shards(matrix: Matrix, cells: Sequence[Cell], most: int) -> list[tuple[Cell, ...]]:
+    """Parts of nearly one size, at most ``most``; cells that share a file stay together."""
+    count = max(1, min(most, len(cells)))
+    held: list[list[Cell]] = [[] for _ in range(count)]
+    size = -(-len(cells) // count)
+    at = 0
+    for cell in sorted(cells, key=lambda cell: repr(sorted(matrix.variant(cell).items()))):
+        if len(held[at]) == size:
+            at += 1
+        held[at].append(cell)
+    return [tuple(part) for part in held if part]

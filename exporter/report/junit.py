@@ -43,6 +43,14 @@ def render_contracts_junit(pipeline: str, records: Sequence[ContractRecord]) -> 
     return _document(pipeline, cases, None)
 
 
+def render_matrix_junit(name: str, rows: Sequence[tuple[str, str, str]]) -> str:
+    """Return JUnit XML of a matrix: one test case per cell, as label, verdict and reason."""
+    cases = [_case(name, "cell", *row) for row in rows]
+    if not cases:
+        cases = [_case(name, "cell", "cells", "not run", "no cell was asked for")]
+    return _document(name, cases, None)
+
+
 def _contract_case(pipeline: str, held: ContractRecord) -> Xml.Element:
     detail = ". ".join(s for s in (held.where, held.reason, held.advice) if s)
     label = f"{held.name} [{held.side}]"
