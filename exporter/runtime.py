@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import helper
@@ -34,6 +36,9 @@ from exporter.execution.segment_run import SegmentRun
 from exporter.graph.index import index_graph
 from exporter.graph.onnx_file import read_in_place
 from exporter.graph.segment_split import WAVEFORM
+
+if TYPE_CHECKING:
+    from exporter.monitor.monitor import Monitor
 
 __all__ = ["SpeechRunner"]
 
@@ -57,6 +62,7 @@ class SpeechRunner:
             numbers than those that were verified.
         max_padded_s: most seconds of audio in a batch, padding included; a longer segment is run
             alone. This is what bounds the memory.
+        monitor: watches what this runner does (``exporter.monitor``); it has one runner.
 
     Raises:
         ArtifactError: the file cannot be read, or has no segments to cut it at.
@@ -71,6 +77,7 @@ class SpeechRunner:
         provider: str = "cpu",
         tf32: bool = False,
         max_padded_s: float = MAX_PADDED_S,
+        monitor: Monitor | None = None,
     ) -> None:
         self.path = Path(path)
         if not max_padded_s > 0:
@@ -79,7 +86,7 @@ class SpeechRunner:
             )
         if tf32 and provider == "cpu":
             raise UserInputError("tf32 is of no use on the CPU", remedy="leave it out")
-        deployment = Deployment(provider=check_provider(provider), threads=threads, tf32=tf32)
+        self.deployment = Deployment(provider=check_provider(provider), threads=threads, tf32=tf32)
         model = read_in_place(self.path)
         metadata = {item.key: item.value for item in model.metadata_props}
         self.sample_rate_hz = _sample_rate(metadata, self.path)
@@ -87,12 +94,20 @@ class SpeechRunner:
         self._per_batch = int(BATCH_COST_S * self.sample_rate_hz)
         self._choices: dict[str, dict[str, int]] = json.loads(metadata.get(INPUT_CHOICES, "{}"))
         graph = index_graph(model, self.path.parent)
-        self._run = SegmentRun(graph, self.path, deployment)
+        self._run = SegmentRun(graph, self.path, self.deployment)
         self._dtypes = {
             value.name: helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
             for value in model.graph.input
             if value.name in graph.inputs
         }
+        self._monitor = monitor
+        if monitor is not None:
+            monitor.attach(self)
+
+    @property
+    def provider(self) -> str:
+        """The provider that the sessions really have, in onnxruntime's words."""
+        return self._run.provider
 
     def run(
         self, waveform: np.ndarray, *, sample_rate_hz: int | None = None, **inputs: object
@@ -124,6 +139,13 @@ class SpeechRunner:
                 remedy=f"give {', '.join(map(self._with_choices, wanted)) or 'none'}",
             )
         feeds |= {name: self._number(name, inputs[name]) for name in wanted}
+        found = self.run_arrays(feeds)
+        if self._monitor is not None:
+            self._monitor.served(feeds, found)
+        return found
+
+    def run_arrays(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name, of inputs that are the file's already; no monitor is told."""
         return self._run.run(feeds, max_padded=self._max_padded, per_batch=self._per_batch)
 
     def _check_audio(self, waveform: np.ndarray, sample_rate_hz: int | None) -> None:

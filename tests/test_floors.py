@@ -67,6 +67,9 @@ FLOORS = (
     floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),
     floor("debugging", "debugging", "numpy onnx onnx_ir rich safetensors torch"),
     floor("systems", "systems", "numpy pydantic sentencepiece tokenizers torch"),
+    floor(
+        "monitor", "monitor", "jinja2 jiwer markupsafe numpy prometheus_client pydantic safetensors"
+    ),
     floor("flows", "flows", "numpy onnx onnx_ir torch"),
     floor("matrix", "matrix", "covertable dask distributed jinja2 numpy packaging psutil pydantic"),
     floor(
@@ -88,7 +91,7 @@ LIGHT = frozenset(
 RUNS_FILES = frozenset(
     f"golden.{name}"
     for name in (
-        *("check", "compare_graph", "compare_interface", "observe"),
+        *("check", "compare_graph", "compare_interface", "judge_file", "observe"),
         *("record", "record_file", "whole"),
     )
 )

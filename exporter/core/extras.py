@@ -45,6 +45,7 @@ EXTRAS = {
     "distributed": "matrix",
     "packaging": "matrix",
     "psutil": "matrix",
+    "prometheus_client": "monitor",
 }
 """Modules outside of the core -> the extra that brings them."""
 _WITHOUT_TORCH = (

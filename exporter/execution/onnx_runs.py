@@ -149,6 +149,11 @@ class PartRun:
 
         self._session = _opened(part.model, options, deployment, refused)
 
+    @property
+    def provider(self) -> str:
+        """The provider that the session has, in onnxruntime's words."""
+        return self._session.get_providers()[0]
+
     def run(
         self, feeds: Mapping[str, np.ndarray], *, release: bool = False
     ) -> dict[str, np.ndarray]:

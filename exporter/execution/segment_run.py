@@ -44,6 +44,11 @@ class SegmentRun:
         self._front = PartRun(split.front, path.parent, alone, arena=False)
         self._back = PartRun(split.back, path.parent, deployment)
 
+    @property
+    def provider(self) -> str:
+        """The provider that segments are run on, in onnxruntime's words."""
+        return self._back.provider
+
     def run(
         self, inputs: Mapping[str, np.ndarray], *, max_padded: int, per_batch: int
     ) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ The golden was recorded from PyTorch; here only the file runs: once as it is dep
 outputs, and once in windows on its own values, for a sketch of every layer.
 
     store             the golden, every byte checked
+    judge_file        on the cases whose inputs are those that were recorded:
     compare_interface what the file takes and gives
     compare_graph     its nodes, by digests
     observe           run it, reduce every layer to a sketch
@@ -24,29 +25,19 @@ from exporter.build.metadata import GRAPH_DIGEST, WEIGHTS_DIGEST
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.core.errors import GoldenError
-from exporter.core.tensors import FUSED, Arrays, Case
+from exporter.core.tensors import Arrays, Case
 from exporter.execution.deployment import Deployment
 from exporter.execution.providers import check_provider
-from exporter.execution.trial import needs_trial, try_file
-from exporter.golden.compare_graph import compare_graph, node_prints, structure_decides
-from exporter.golden.compare_interface import compare_interface, interface_of
-from exporter.golden.judge_case import judge_case, judge_coverage
-from exporter.golden.observe import Observer, input_digests
+from exporter.golden.judge_file import Asked, judge_file
+from exporter.golden.observe import input_digests
 from exporter.golden.outcome import (
     CaseOutcome,
     CheckOutcome,
     State,
-    changed,
-    flat_environment,
-    worst,
 )
 from exporter.golden.store import MANIFEST, TamperedError, exists, read_golden
-from exporter.golden.values import NOT_VOUCHED, Golden, GoldenCase
+from exporter.golden.values import Golden, GoldenCase
 from exporter.graph.onnx_file import open_graph
-from exporter.report.environment import describe_environment
-
-INTERFACE = "(interface)"
-"""What stands for the file's interface where cases are listed; no case can have this name."""
 
 
 def check_golden(
@@ -101,82 +92,47 @@ def check_golden(
         threads=threads or golden.run["threads"],
     )
     check_provider(deployment.provider)
-    record = describe_environment(deployment.threads, (deployment.provider,))
-    environment = changed(golden.environment, flat_environment(record))
-    same = pipeline.graph_digest == golden.graph_digest
-    now = node_prints(graph, golden.taps)
-    structure = compare_graph(golden.nodes, now, golden.taps)
-    metadata = {item.key: item.value for item in graph.model.metadata_props}
-    # A graph that another tool writes anew is judged by its numbers, unless PyTorch vouches for
-    # the golden: then no name and no metadata that a file lacks may take the check of its nodes.
-    interface = interface_of(graph)
-    other_opset = golden.interface is not None and golden.interface.opset != interface.opset
-    other_nodes = {node.name for node in golden.nodes} != {node.name for node in now}
-    anew = GRAPH_DIGEST not in metadata and (other_nodes or other_opset)
-    rewritten = anew and not golden.vouched
-    decides = structure_decides(environment) and not rewritten
     recorded = [case for case in golden.cases if case.name in chosen]
     loaded = load_cases(pipeline, golden.inputs, [case.name for case in recorded])
     outcomes, usable = _usable(pipeline, golden, chosen, zip(recorded, loaded, strict=True))
-    opset = pipeline.export.opset if same else None
-    if differences := compare_interface(golden, interface, opset=opset, any_opset=rewritten):
-        reason = "; ".join(difference.text for difference in differences)
-        outcomes.append(CaseOutcome(case=INTERFACE, state=State.MOVED, reason=reason))
-    if any(difference.blocks for difference in differences):
-        reason = "not run: the file does not take the inputs that were recorded"
-        outcomes += [
-            CaseOutcome(case=expected.name, state=State.MOVED, reason=reason)
-            for expected, _ in usable
-        ]
-        usable = []
-    if usable:
-        if try_first and needs_trial(onnx):
-            progress("the file in a process of its own")
-            named = [replace(case, inputs=theirs(pipeline, case.inputs)) for _, case in usable]
-            try_file(onnx, [deployment], named)
-        size = int(golden.run["window_bytes"])
-        observer = Observer(onnx, graph, golden.taps, deployment, size)
-        for expected, case in usable:
-            progress(case.name)
-            given = theirs(pipeline, case.inputs)
-            observed = observer.run(given, [tap.sketch.elements for tap in expected.taps])
-            decisive = structure if decides else ()
-            outcomes.append(judge_case(expected, golden.taps, observed, decisive))
-    held = {*graph.producer, *graph.initializers}
-    fused = sum(tap.fate == FUSED and tap.onnx_name not in held for tap in golden.taps)
-    outcomes += judge_coverage(outcomes, fused, pipeline.min_coverage)
+    metadata = {item.key: item.value for item in graph.model.metadata_props}
+    judged = judge_file(
+        golden,
+        asked_of(pipeline),
+        usable,
+        graph,
+        onnx,
+        deployment,
+        empty,
+        outcomes=outcomes,
+        try_first=try_first,
+        progress=progress,
+    )
     notes = [
         *_not_checked(pipeline, golden, chosen),
         *_notes(pipeline, golden, deployment.threads, metadata),
     ]
-    if not golden.vouched:
-        notes.append(f"{NOT_VOUCHED}: the golden is what a file gave when it was recorded")
-    if structure and rewritten:
-        notes.append(
-            f"{len(structure)} nodes of the graph differ: another tool has written it anew, so"
-            " this decides nothing, and numbers do"
-        )
-    elif structure and not decides:
-        notes.append(
-            f"{len(structure)} nodes of the graph differ; the packages that make it do too, so "
-            "this decides nothing"
-        )
     return replace(
-        empty,
-        cases=tuple(outcomes),
-        numbers=worst(tuple(outcome.state for outcome in outcomes)),
-        environment=environment,
-        structure=structure,
-        structure_decides=decides,
+        judged,
+        notes=(*notes, *judged.notes),
+        advice=_advice(pipeline, folder, onnx, options, judged.cases),
+    )
+
+
+def asked_of(pipeline: Pipeline) -> Asked:
+    """What the pipeline asks of a check."""
+    return Asked(
+        graph_digest=pipeline.graph_digest,
+        opset=pipeline.export.opset,
+        min_coverage=pipeline.min_coverage,
         max_ambiguous=pipeline.parity.max_ambiguous,
-        notes=tuple(notes),
-        advice=_advice(pipeline, folder, onnx, options, outcomes),
+        names=pipeline.model.names,
     )
 
 
 def theirs(pipeline: Pipeline, inputs: Arrays) -> dict[str, np.ndarray]:
     """Inputs of a case under the names that a file alone has for them."""
-    return {pipeline.model.names.get(name, name): value for name, value in inputs.items()}
+    return asked_of(pipeline).theirs(inputs)
 
 
 def _usable(

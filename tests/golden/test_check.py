@@ -77,7 +77,7 @@ def test_a_file_that_only_rounds_otherwise_is_within_rounding(held, tmp_path, mo
         graph.node.insert(half, helper.make_node("MatMul", ["x", f"half{half}"], [f"part{half}"]))
     graph.node[2].CopyFrom(helper.make_node("Add", ["part0", "part1"], ["hidden"]))
     # The graph differs on purpose; here only the numbers are asked.
-    monkeypatch.setattr("exporter.golden.check.structure_decides", lambda environment: False)
+    monkeypatch.setattr("exporter.golden.judge_file.structure_decides", lambda environment: False)
     outcome = check(held, tmp_path, model)
     assert outcome.state is State.WITHIN_ROUNDING and outcome.exit_code == 0
     assert len(outcome.structure) == 3 and "decides nothing" in " ".join(outcome.notes)
@@ -88,7 +88,7 @@ def test_a_file_that_only_rounds_otherwise_is_within_rounding(held, tmp_path, mo
     [("W1", "first", ["scores", "ids"]), ("W2", "second", ["scores"])],
 )
 def test_numbers_alone_name_the_first_layer(held, tmp_path, monkeypatch, weight, layer, outputs):
-    monkeypatch.setattr("exporter.golden.check.structure_decides", lambda environment: False)
+    monkeypatch.setattr("exporter.golden.judge_file.structure_decides", lambda environment: False)
 
     def rounded(values):
         values[...] = values.astype(np.float16)
@@ -112,7 +112,7 @@ def test_what_no_number_shows_is_seen_in_the_graph(held, tmp_path):
 
 
 def test_nan_and_a_file_that_stops_have_moved(held, tmp_path, monkeypatch):
-    monkeypatch.setattr("exporter.golden.check.structure_decides", lambda environment: False)
+    monkeypatch.setattr("exporter.golden.judge_file.structure_decides", lambda environment: False)
 
     def poison(values):
         values[3, 3] = np.nan
@@ -132,7 +132,7 @@ def test_nan_and_a_file_that_stops_have_moved(held, tmp_path, monkeypatch):
 def test_a_layer_that_the_file_lost_is_counted_and_no_layer_at_all_fails(
     held, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("exporter.golden.check.structure_decides", lambda environment: False)
+    monkeypatch.setattr("exporter.golden.judge_file.structure_decides", lambda environment: False)
     model = made.model()
     for node in model.graph.node:
         for names in (node.input, node.output):

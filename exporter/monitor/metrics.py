@@ -1,0 +1,103 @@
+"""What Prometheus is told: names, units and bounded labels in one place.
+
+Nothing here decides. A label takes one of a fixed set of words: states, reasons, signals, parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info
+from prometheus_client.registry import Collector
+
+from exporter import __version__
+from exporter.golden.outcome import ORDER
+from exporter.monitor.replay import Replayed
+
+PREFIX = "export_verify"
+STATES = tuple(state.value.replace(" ", "_") for state in ORDER)
+"""States of a replay as label values."""
+SHADOW_STATES = ("same", "rounding", "ambiguous", "moved", "not_run")
+DROPS = ("queue_full", "spool_full", "spool_failed")
+PARTS = ("replay", "signals", "spool", "log")
+
+
+class Metrics:
+    """All metrics of one monitor, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._build = Info(
+            f"{PREFIX}_build", "What is served, and on what.", registry=self.registry
+        )
+        self._seal = self._gauge("seal_intact", "1 while the file is as it was certified.")
+        self._replay_state = self._gauge("replay_state", "1 at the last replay's state.", "state")
+        self._replay_at = self._gauge("replay_timestamp_seconds", "When the last replay ended.")
+        self._replay_exit = self._gauge("replay_exit_code", "What 'monitor replay' would return.")
+        self._ratio = self._gauge("limit_ratio", "Largest error over its limit.", "source")
+        self.requests = self._counter("requests", "Requests that were served.")
+        self._dropped = self._counter("shadow_dropped", "Recordings not looked at.", "reason")
+        self._errors = self._counter("monitor_errors", "Failures of the monitor itself.", "part")
+        self.recordings = self._counter("drift_recordings", "Recordings whose signals were taken.")
+        self.evalue = self._gauge("drift_evalue", "Evidence that a signal has moved.", "signal")
+        self.alarm = self._gauge("drift_alarm", "1 while that evidence is enough.", "signal")
+        self.beyond = self._gauge(
+            "drift_beyond_ratio", "Share of the last recordings beyond the reference.", "signal"
+        )
+        self.threshold = self._gauge("drift_evalue_threshold", "From here on it is enough.")
+        for reason in DROPS:
+            self._dropped.labels(reason)
+        for part in PARTS:
+            self._errors.labels(part)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"{PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"{PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def dropped(self, reason: str) -> None:
+        """Count a recording that is not looked at."""
+        self._dropped.labels(reason).inc()
+
+    def failed(self, part: str) -> None:
+        """Count a failure of the monitor; the request was served all the same."""
+        self._errors.labels(part).inc()
+
+    def served_by(self, file: str, pipeline: str, golden: str, provider: str, runtime: str) -> None:
+        """Say what is served before anything was judged."""
+        self._facts = {
+            "version": __version__,
+            "pipeline": pipeline,
+            "golden": golden[:12],
+            "provider": provider,
+            "onnxruntime": runtime,
+            "file": file,
+        }
+        self._build.info({**self._facts, "seal": ""})
+
+    def replayed(self, found: Replayed, at: float) -> None:
+        """Publish a replay that ended at ``at`` (seconds since 1970)."""
+        self._build.info({**self._facts, "seal": found.seal.text[:12]})
+        self._seal.set(found.seal.intact)
+        self.replay_ended(found.outcome.state.value.replace(" ", "_"), found.exit_code, at)
+        if found.strain is not None:
+            self._ratio.labels("replay").set(found.strain)
+
+    def replay_ended(self, state: str, code: int, at: float) -> None:
+        """Publish how a replay ended, also one that could not be run."""
+        for name in (*STATES, "not_run"):
+            self._replay_state.labels(name).set(name == state)
+        self._replay_exit.set(code)
+        self._replay_at.set(at)
+
+    def add(self, collector: Collector) -> None:
+        """Publish what is computed when Prometheus asks."""
+        self.registry.register(collector)
+
+    def signals(self, names: Iterable[str]) -> None:
+        """Show signals from the start: what is absent can raise no alert."""
+        for name in names:
+            self.evalue.labels(name).set(0)
+            self.alarm.labels(name).set(0)
+            self.beyond.labels(name).set(0)

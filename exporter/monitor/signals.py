@@ -1,0 +1,183 @@
+"""A recording and its answer, reduced to a few numbers: what drift is looked for in.
+
+The unit is a recording, not a frame: frames of one recording are not independent, and a test that
+took them for it would raise an alarm for every long speaker.
+
+Spectra are taken of at most ``MOST_FRAMES`` frames, spread over the recording, so that an hour of
+audio costs what ten seconds do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from exporter.graph.segment_split import SEGMENTS
+
+FRAME = 512
+MOST_FRAMES = 128
+QUIETEST_DB = -120.0
+_BANDS = 24
+_NEAR_PEAK = 0.998
+_WINDOW = np.hanning(FRAME).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """What a number of a recording is.
+
+    Attributes:
+        unit: for people. least: the smallest move that is worth an alarm, in that unit.
+        below, above: whether a move in that direction is.
+    """
+
+    name: str
+    unit: str
+    least: float
+    below: bool = True
+    above: bool = True
+
+
+SIGNALS = (
+    Signal(name="level_db", unit="dB of full scale, where it is loud", least=3.0),
+    Signal(name="floor_db", unit="dB of full scale, where it is quiet", least=6.0),
+    Signal(name="peak_share", unit="share of samples at the peak", least=0.001, below=False),
+    Signal(name="dc_ratio", unit="mean over rms", least=0.02, below=False),
+    Signal(name="bandwidth_hz", unit="Hz up to which there is sound", least=500.0),
+    Signal(name="high_band_db", unit="dB above 4 kHz, of all", least=6.0),
+    Signal(name="low_band_db", unit="dB below 90 Hz, of all", least=6.0),
+    Signal(name="tilt_db", unit="dB of fast changes, of all", least=3.0),
+    Signal(name="feature_mean", unit="mean log energy of bands, level taken off", least=0.5),
+    Signal(name="zero_share", unit="share of frames of zeros inside of the recording", least=0.02),
+    Signal(name="speech_share", unit="share of the recording", least=0.1),
+    Signal(name="segments_per_minute", unit="1/min", least=3.0),
+    Signal(name="segment_s", unit="s, mean", least=1.0),
+    Signal(name="tokens_per_s", unit="1/s of speech", least=0.5),
+    Signal(name="empty", unit="1 for no result", least=0.0, below=False),
+    Signal(name="repeated_share", unit="share of repeated pairs of tokens", least=0.1, below=False),
+    Signal(name="nonfinite", unit="values that are NaN or infinite", least=0.0, below=False),
+)
+"""Of the serving process. What a file does not give (no tokens, no segments) is left out."""
+MARGINS = (
+    Signal(name="margin", unit="least float64 margin over its rounding noise, log10", least=0.3),
+    Signal(name="blank_share", unit="share of the commonest choice of frames", least=0.1),
+)
+"""Of the shadow worker, which alone sees what the choices of tokens were made from."""
+
+
+def signals_of(
+    waveform: np.ndarray, sample_rate_hz: int, found: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """The signals of one recording.
+
+    Args:
+        waveform: ``[N]`` float32, N >= 1.
+        found: the file's outputs by name.
+
+    Returns:
+        Finite numbers by name, always in the order of ``SIGNALS``.
+    """
+    return {
+        **_sound(waveform, sample_rate_hz),
+        **_speech(found, len(waveform) / sample_rate_hz, sample_rate_hz),
+        "nonfinite": float(
+            sum(v.size - np.isfinite(v).sum() for v in found.values() if v.dtype.kind == "f")
+            + len(waveform)
+            - np.isfinite(waveform).sum()
+        ),
+    }
+
+
+def _sound(waveform: np.ndarray, rate: int) -> dict[str, float]:
+    wave = np.nan_to_num(waveform.astype(np.float32, copy=False), posinf=0.0, neginf=0.0)
+    frames = _frames(wave)
+    power = np.mean(np.square(frames), axis=1)
+    levels = _db(np.sort(power))
+    peak = float(np.abs(wave).max())
+    rms = math.sqrt(float(np.mean(np.square(wave))))
+    near = int((np.abs(wave) >= _NEAR_PEAK * peak).sum()) if peak else 0
+    spectrum = np.square(np.abs(np.fft.rfft(frames * _WINDOW, axis=1))).mean(axis=0)
+    hertz = np.fft.rfftfreq(FRAME, 1 / rate)
+    total = float(spectrum.sum())
+    heard = np.flatnonzero(spectrum > 1e-6 * spectrum.max()) if total else np.zeros(1, np.int64)
+    slope = float(np.mean(np.square(np.diff(wave)))) if len(wave) > 1 else 0.0
+    loud = power > power.max() * 1e-3
+    return {
+        "level_db": float(levels[int(0.9 * (len(levels) - 1))]),
+        "floor_db": float(levels[int(0.1 * (len(levels) - 1))]),
+        "peak_share": near / len(wave),
+        "dc_ratio": abs(float(wave.mean())) / rms if rms else 0.0,
+        "bandwidth_hz": float(hertz[heard[-1]]),
+        "high_band_db": _ratio_db(float(spectrum[hertz > rate / 4].sum()), total),
+        "low_band_db": _ratio_db(float(spectrum[hertz < 90].sum()), total),
+        "tilt_db": _ratio_db(slope, rms * rms),
+        "feature_mean": _feature_mean(spectrum),
+        "zero_share": float(_dropped(power, loud)),
+    }
+
+
+def _frames(wave: np.ndarray) -> np.ndarray:
+    """``[F, FRAME]``: all frames, or so many of them, spread evenly; a short one is filled up."""
+    count = len(wave) // FRAME
+    if not count:
+        return np.pad(wave, (0, FRAME - len(wave))).reshape(1, FRAME)
+    whole = wave[: count * FRAME].reshape(count, FRAME)
+    if count <= MOST_FRAMES:
+        return whole
+    return whole[np.linspace(0, count - 1, MOST_FRAMES).astype(np.int64)]
+
+
+def _dropped(power: np.ndarray, loud: np.ndarray) -> float:
+    """Share of frames of digital zero between the first and the last frame that is loud."""
+    places = np.flatnonzero(loud)
+    inside = power[places[0] : places[-1] + 1] if len(places) else power
+    return float((inside == 0).mean())
+
+
+def _feature_mean(spectrum: np.ndarray) -> float:
+    """Mean of the bands' log energies, less the log of their sum: where the energy lies."""
+    edges = np.unique(np.geomspace(2, len(spectrum), _BANDS + 1).astype(np.int64))
+    bands = np.add.reduceat(spectrum, edges[:-1]) + 1e-12
+    return float(np.mean(np.log(bands)) - math.log(float(bands.sum())))
+
+
+def _db(power: np.ndarray) -> np.ndarray:
+    return np.maximum(10 * np.log10(np.maximum(power, 1e-30)), QUIETEST_DB)
+
+
+def _ratio_db(part: float, whole: float) -> float:
+    if whole <= 0:
+        return 0.0
+    return max(10 * math.log10(max(part / whole, 1e-30)), QUIETEST_DB)
+
+
+def _speech(found: Mapping[str, np.ndarray], seconds: float, rate: int) -> dict[str, float]:
+    signals: dict[str, float] = {}
+    spoken = seconds
+    if SEGMENTS in found:
+        lengths = np.diff(found[SEGMENTS].astype(np.float64), axis=1) / rate
+        spoken = float(lengths.sum())
+        signals["speech_share"] = spoken / seconds
+        signals["segments_per_minute"] = 60 * len(lengths) / seconds
+        signals["segment_s"] = float(lengths.mean()) if len(lengths) else 0.0
+    if {"token_ids", "token_lengths"} <= set(found):
+        rows = [
+            ids[:count]
+            for ids, count in zip(found["token_ids"], found["token_lengths"], strict=True)
+        ]
+        tokens = np.concatenate([*rows, np.zeros(0, np.int64)])
+        signals["tokens_per_s"] = len(tokens) / spoken if spoken else 0.0
+        signals["empty"] = float(not len(tokens))
+        signals["repeated_share"] = _repeated(tokens)
+    return signals
+
+
+def _repeated(tokens: np.ndarray) -> float:
+    """Share of neighbouring pairs that stood there before: a decoder that goes round in circles."""
+    if len(tokens) < 3:
+        return 0.0
+    pairs = np.stack([tokens[:-1], tokens[1:]], axis=1)
+    return 1 - len(np.unique(pairs, axis=0)) / len(pairs)
