@@ -14,14 +14,7 @@ from exporter.core.errors import EXIT_PASS
 if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
 
-_model = click.argument("model", type=click.Path(path_type=Path))
-_golden = click.option(
-    "--golden",
-    "golden",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="The golden's folder.  [default: golden/<pipeline that the file names>]",
-)
+_folder = click.Path(file_okay=False, path_type=Path)
 
 
 @click.group()
@@ -29,31 +22,65 @@ def command() -> None:
     """Watch a certified file in service: is it itself, does it agree, has its input moved.
 
     \b
-    record keeps beside a golden what a service needs; replay asks once whether a file is
-    still the certified one.
+    record   keep beside a golden what a service needs: inputs to replay, a reference
+    replay   is this still the certified system?
+    shadow   does live audio still get PyTorch's answer?
+    report   what a service has written, as a page for people
+    rules    alert rules for Prometheus, or a dashboard for Grafana
     """
 
 
 @command.command()
 @common.pipeline_argument
-@common.run_options("golden_dir golden_cases weights trust")
-def record(pipeline_path: str, options: RunOptions) -> int:
-    """Keep beside PIPELINE's golden what a service replays, without YAML and recordings.
+@click.option(
+    "--recordings",
+    type=_folder,
+    metavar="DIR",
+    help="Recordings of a stable input, a hundred or more: the reference that drift is told from.",
+)
+@click.option(
+    "--onnx",
+    "onnx_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What is served; answers the recordings.  [default: the run folder's model.onnx]",
+)
+@common.run_options("golden_dir output_dir golden_cases weights trust")
+def record(
+    pipeline_path: str, recordings: Path | None, onnx_path: Path | None, options: RunOptions
+) -> int:
+    """Keep beside PIPELINE's golden what a service needs, which has no YAML and no recordings.
 
     The inputs of one to three golden cases are kept: those named, or the first three.
     """
     pipeline = common.open_pipeline(pipeline_path, options, writes=False)
 
-    from exporter.flows.monitor import record as kept
+    from exporter.flows import monitor as flow
 
-    names = kept(pipeline, options.golden_dir / pipeline.name, options.cases)
-    click.echo(f"kept in {options.golden_dir / pipeline.name}: case(s) {', '.join(names)}")
+    folder = options.golden_dir / pipeline.name
+    if recordings is None:
+        names, count = flow.record(pipeline, folder, options.cases), 0
+    else:
+        from exporter.runtime import SpeechRunner
+
+        sounds = flow.recordings_in(recordings)
+        model = onnx_path or options.folder(pipeline) / "model.onnx"
+        common.require_file(model, "--onnx", "give the file that is served")
+        answers = SpeechRunner(model).run_arrays
+        names = flow.record(pipeline, folder, options.cases, recordings=sounds, answers=answers)
+        count = len(sounds)
+    click.echo(f"kept in {folder}: case(s) {', '.join(names)}; a reference of {count} recordings")
     return EXIT_PASS
 
 
 @command.command()
-@_model
-@_golden
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--golden",
+    type=_folder,
+    metavar="DIR",
+    help="The golden's folder.  [default: golden/<pipeline that the file names>]",
+)
 @click.option("--provider", metavar="NAME", help="cpu or cuda.  [default: as recorded]")
 @click.option("--threads", type=click.IntRange(min=1, max=1024), help="[default: as recorded]")
 @common.format_option
@@ -78,3 +105,69 @@ def replay(
     json_wanted = output_format == "json"
     click.echo(replay_json(found) if json_wanted else "\n".join(replay_lines(found)))
     return found.exit_code
+
+
+@command.command()
+@click.argument("spool", type=_folder)
+@click.option(
+    "--run",
+    "run_folder",
+    type=_folder,
+    metavar="DIR",
+    help="The run that made the served file.  [default: where that file lies]",
+)
+@click.option("--once", is_flag=True, help="Judge what lies there now, and end.")
+def shadow(spool: Path, run_folder: Path | None, once: bool) -> int:
+    """Judge the requests that a Monitor puts into SPOOL against PyTorch, until it is ended.
+
+    \b
+    With --once: exits 1 when a request moved or could not be judged, else 0.
+    """
+    from exporter.flows.monitor import shadow_judge
+    from exporter.monitor.shadow import MOVED, NOT_RUN, Worker
+
+    worker = Worker(spool, shadow_judge(spool, run_folder))
+    counts = worker.work(once=once)
+    click.echo(", ".join(f"{state.replace('_', ' ')} {count}" for state, count in counts.items()))
+    return 1 if counts[MOVED] or counts[NOT_RUN] else EXIT_PASS
+
+
+@command.command()
+@click.option("--grafana", is_flag=True, help="A dashboard for Grafana instead, as JSON.")
+def rules(grafana: bool) -> int:
+    """Print alert rules for Prometheus: page on moved or a broken seal, ticket on drift."""
+    from exporter.monitor.rules import dashboard_json, rules_yaml
+
+    click.echo(dashboard_json() if grafana else rules_yaml(), nl=False)
+    return EXIT_PASS
+
+
+@command.command()
+@click.argument("log", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("monitor.html"),
+    show_default=True,
+    help="Where the page goes.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="JSON lines with references: the page says the word error rate, with a confidence"
+    " sequence.",
+)
+def report(log: Path, output: Path, labels: Path | None) -> int:
+    """Write a page with the time lines of LOG: a Monitor's log, or results.jsonl of a spool."""
+    common.require_file(log, "LOG", "give the file that a Monitor's 'log' names")
+
+    from exporter.core.files import write_text
+    from exporter.monitor.page import page_of
+    from exporter.monitor.words import word_errors
+
+    words = None if labels is None else word_errors(labels)
+    write_text(output, page_of(log, words))
+    if words is not None:
+        click.echo(f"word error rate: {words.sentence()}")
+    click.echo(f"page: {output}")
+    return EXIT_PASS

@@ -50,11 +50,7 @@ def rejudge(report: Report, *, factor: float | None = None) -> Report:
             f"a factor of {factor:g} is above {MOST_FACTOR:g}: with it real faults pass",
             remedy="declare it in the pipeline with its reason (parity: {factor, reason}), and run",
         )
-    own = Policy(
-        factor=saved.factor,
-        precision="int8" if saved.precision == "int8_weights" else saved.precision,
-        overrides=tuple(_override(item) for item in saved.overrides),
-    )
+    own = policy_of_report(report)
     policies = Policies(own=own, asked=own if factor is None else replace(own, factor=factor))
     outputs = [judge_output(output, policies) for output in report.outputs]
     links = [judge_link(link, report, outputs, policies) for link in report.links]
@@ -69,6 +65,20 @@ def rejudge(report: Report, *, factor: float | None = None) -> Report:
         }
     )
     return _with_verdict(report, again)
+
+
+def policy_of_report(report: Report) -> Policy:
+    """The policy that a run judged with.
+
+    Raises:
+        ArtifactError: an override in the report is none.
+    """
+    saved = report.policy
+    return Policy(
+        factor=saved.factor,
+        precision="int8" if saved.precision == "int8_weights" else saved.precision,
+        overrides=tuple(_override(item) for item in saved.overrides),
+    )
 
 
 def _with_verdict(report: Report, again: Report) -> Report:

@@ -1,35 +1,82 @@
-"""What the commands of ``monitor`` do, from a pipeline or a file to what is shown. No PyTorch."""
+"""What the commands of ``monitor`` do, from a pipeline or a file to what is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from exporter.build.metadata import PIPELINE
+from exporter.cases.audio import read_waveform
 from exporter.cases.load import load_cases
 from exporter.config import Pipeline
-from exporter.core.errors import ArtifactError
+from exporter.core.errors import ArtifactError, UserInputError
+from exporter.core.tensors import Arrays
 from exporter.execution.deployment import PROVIDERS, Deployment
 from exporter.execution.providers import check_provider
 from exporter.golden.check import asked_of
 from exporter.golden.store import read_golden
 from exporter.graph.contents import metadata_entries
+from exporter.graph.segment_split import WAVEFORM
 from exporter.monitor.recorded import MOST_CASES, read_recorded, write_recorded
 from exporter.monitor.replay import Replayed
 from exporter.monitor.replay import replay as replay_recorded
+from exporter.monitor.shadow import DOOR, Row, judge_request
+from exporter.monitor.signals import signals_of
+from exporter.monitor.spool import SERVICE, Request
+
+SOUNDS = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+Answers = Callable[[Mapping[str, np.ndarray]], Arrays]
+"""Outputs of the service by name, of its inputs."""
 
 
-def record(pipeline: Pipeline, folder: Path, cases: Sequence[str] | None) -> tuple[str, ...]:
-    """Keep the inputs of some cases beside the golden in ``folder``; returns their names.
+def record(
+    pipeline: Pipeline,
+    folder: Path,
+    cases: Sequence[str] | None,
+    *,
+    recordings: Sequence[Path] = (),
+    answers: Answers | None = None,
+) -> tuple[str, ...]:
+    """Keep beside the golden in ``folder`` what a monitor needs; returns the cases' names.
+
+    Args:
+        recordings: of the reference, each run with the other inputs of the first case.
+        answers: the service, for the reference.
 
     Raises:
         GoldenError: there is no golden, or its cases had other inputs.
+        AudioError: a recording cannot be used.
     """
     golden = read_golden(folder)
     names = tuple(cases or [case.name for case in golden.cases])[:MOST_CASES]
     loaded = load_cases(pipeline, golden.inputs, names)
-    write_recorded(folder, golden, asked_of(pipeline), loaded, {})
+    rows = []
+    for path in recordings if answers is not None else ():
+        waveform = read_waveform(path, pipeline.sample_rate_hz)
+        found = answers({**loaded[0].inputs, WAVEFORM: waveform})
+        rows.append(signals_of(waveform, pipeline.sample_rate_hz, found))
+    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    write_recorded(folder, golden, asked_of(pipeline), loaded, columns)
     return names
+
+
+def recordings_in(folder: Path) -> list[Path]:
+    """Recordings in a folder, by name.
+
+    Raises:
+        UserInputError: there are none.
+    """
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUNDS and p.is_file())
+    if not found:
+        raise UserInputError(
+            "there are no recordings",
+            where=str(folder),
+            remedy=f"give a folder with files that end in {', '.join(sorted(SOUNDS))}",
+        )
+    return found
 
 
 def replay_file(
@@ -64,3 +111,49 @@ def _pipeline_of(onnx: Path) -> str:
             remedy="name the folder of its golden: --golden DIR",
         )
     return named
+
+
+def shadow_judge(spool: Path, run_folder: Path | None) -> Callable[[Request], Row]:
+    """What judges the requests of a spool: PyTorch's captured program, and the file.
+
+    Args:
+        run_folder: of the run that made the file; by default where the served file lies.
+
+    Raises:
+        UserInputError: the spool is none, or nobody knows the run.
+        ArtifactError: the run lacks its program, its report or its file.
+    """
+    from exporter.build.artifacts import Artifacts
+    from exporter.flows.judge import policy_of_report
+    from exporter.golden.observe import Observer
+    from exporter.golden.record import Recorder
+    from exporter.graph.onnx_file import open_graph
+    from exporter.graph.taps import plan_taps
+    from exporter.report.schema import REPORT, read_report
+
+    folder = run_folder or served_file(spool).parent
+    artifacts = Artifacts(folder=folder)
+    if not artifacts.complete:
+        raise ArtifactError(
+            "this is not the folder of a run: it lacks program/ or model.onnx",
+            where=str(folder),
+            remedy="name the run that made the served file: --run DIR",
+        )
+    policy = policy_of_report(read_report(folder / REPORT))
+    graph = open_graph(artifacts.shipped)
+    taps = plan_taps(artifacts.program, graph)
+    observer = Observer(artifacts.shipped, graph, taps, Deployment(threads=1))
+    recorder = Recorder(artifacts.program, taps, policy, observer)
+    return lambda request: judge_request(recorder, request)
+
+
+def served_file(spool: Path) -> Path:
+    """The file whose requests lie in a spool.
+
+    Raises:
+        UserInputError: no monitor has written to it.
+    """
+    held: Any = DOOR.json(spool / SERVICE)
+    if not isinstance(held, dict) or not isinstance(held.get("model"), str):
+        raise DOOR.bad(spool / SERVICE, "it names no file")
+    return Path(held["model"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from exporter.execution.deployment import Deployment
 from exporter.golden.judge_case import Observed, judge_case, judge_tap
 from exporter.golden.limits import direct_limits
 from exporter.golden.observe import Observer, input_digests
-from exporter.golden.outcome import GOOD
+from exporter.golden.outcome import GOOD, CaseOutcome
 from exporter.golden.sketch import sketch
 from exporter.golden.store import exists, read_golden, write_golden
 from exporter.golden.values import Expected, Golden, GoldenCase, GoldenOutput
@@ -34,7 +34,7 @@ from exporter.golden.whole import STORED_BYTES, check_reason, whole_golden
 from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
 from exporter.graph.taps import plan_taps
-from exporter.interpret.margins import Margin
+from exporter.interpret.margins import Margin, choice_of
 from exporter.interpret.run_program import OpValues, walk_taps
 from exporter.judge.links import CAPTURED, EAGER
 from exporter.judge.second_opinion import SecondOpinion
@@ -87,7 +87,7 @@ def record_golden(
         threads=report.environment.threads,
     )
     observer = Observer(model_path, graph, taps, deployment)
-    recorder = _Recorder(program, taps, policy_of(pipeline), observer)
+    recorder = Recorder(program, taps, policy_of(pipeline), observer)
     golden = whole_golden(
         pipeline,
         graph,
@@ -161,7 +161,23 @@ def _judged(report: Report) -> dict[str, object]:
     }
 
 
-class _Recorder:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """PyTorch's values on a case as a golden, and what the file gives against them.
+
+    Attributes:
+        margin: least float64 margin of a choice among classes over its rounding noise; None
+            where the program makes none.
+        commonest: share of such choices that took the commonest class.
+    """
+
+    golden: GoldenCase
+    outcome: CaseOutcome
+    margin: float | None
+    commonest: float | None
+
+
+class Recorder:
     """Turns cases into goldens of cases."""
 
     def __init__(
@@ -179,10 +195,26 @@ class _Recorder:
             GoldenError: the file would not pass against what is about to be recorded.
         """
         progress(case.name)
+        judged = self.judge(case)
+        outcome = judged.outcome
+        if outcome.state not in GOOD:
+            first = f"; first layer '{outcome.first.module}'" if outcome.first else ""
+            why = outcome.first.reason if outcome.first else ""
+            raise GoldenError(
+                f"the exported file would not pass against it: {outcome.reason}{first} {why}",
+                where=f"case '{case.name}'",
+                remedy="report this with the run's report.json: the run itself had passed",
+            )
+        return judged.golden
+
+    def judge(self, case: Case) -> Judgement:
+        """Walk PyTorch on one case in float32 and float64, and hold the file against it."""
         expected: list[Expected] = []
         measured: dict[str, Measurement] = {}
         kept: dict[str, np.ndarray] = {}
         labels = {tap.tap.name: tap for tap in self._taps}
+        margins: list[float] = []
+        choices: list[np.ndarray] = []
         for values in walk_taps(self._program, case.inputs):
             tap = labels[values.op.name]
             held = self._measure(tap, values)
@@ -190,6 +222,9 @@ class _Recorder:
             expected.append(self._expected(tap, values, held))
             if tap.output and values.reference.nbytes <= STORED_BYTES:
                 kept[tap.onnx_name] = np.array(values.reference, order="C")
+            if choice_of(values.op) is not None and values.margin is not None:
+                margins.append(_least(values.margin()))
+                choices.append(np.array(values.reference).reshape(-1))
         sizes = [math.prod(held.sketch.shape) for held in expected]
         observed = self._observer.run(case.inputs, sizes)
         expected = self._widen(case, expected, measured, observed)
@@ -201,16 +236,12 @@ class _Recorder:
             outputs=tuple(self._outputs(expected, kept, observed)),
             taps=tuple(self._witnessed(expected, observed)),
         )
-        outcome = judge_case(golden, self._taps, observed)
-        if outcome.state not in GOOD:
-            first = f"; first layer '{outcome.first.module}'" if outcome.first else ""
-            why = outcome.first.reason if outcome.first else ""
-            raise GoldenError(
-                f"the exported file would not pass against it: {outcome.reason}{first} {why}",
-                where=f"case '{case.name}'",
-                remedy="report this with the run's report.json: the run itself had passed",
-            )
-        return golden
+        return Judgement(
+            golden=golden,
+            outcome=judge_case(golden, self._taps, observed),
+            margin=min(margins, default=None),
+            commonest=_commonest(choices),
+        )
 
     def _measure(self, tap: PlannedTap, values: OpValues) -> Measurement:
         """PyTorch against its own float64 run."""
@@ -298,3 +329,17 @@ def _close(margin: Callable[[], Margin] | None, factor: float) -> int:
         return 0
     found = margin()
     return int((found.distance <= factor * found.noise).sum())
+
+
+def _least(margin: Margin) -> float:
+    distance = margin.distance[np.isfinite(margin.distance)]
+    noise = max(margin.noise, float(np.finfo(np.float64).tiny))
+    return float(distance.min()) / noise if distance.size else math.inf
+
+
+def _commonest(choices: Sequence[np.ndarray]) -> float | None:
+    largest = max(choices, key=len, default=np.zeros(0, np.int64))
+    if not largest.size:
+        return None
+    _, counts = np.unique(largest, return_counts=True)
+    return float(counts.max() / largest.size)

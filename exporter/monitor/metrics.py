@@ -5,19 +5,24 @@ Nothing here decides. A label takes one of a fixed set of words: states, reasons
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from exporter import __version__
+from exporter.core.errors import UserInputError
 from exporter.golden.outcome import ORDER
+from exporter.monitor.drift import Drift
 from exporter.monitor.replay import Replayed
+from exporter.monitor.shadow import STATES as SHADOW_STATES
+from exporter.monitor.shadow import read_state
+from exporter.monitor.spool import Spool, waiting
 
 PREFIX = "export_verify"
 STATES = tuple(state.value.replace(" ", "_") for state in ORDER)
 """States of a replay as label values."""
-SHADOW_STATES = ("same", "rounding", "ambiguous", "moved", "not_run")
 DROPS = ("queue_full", "spool_full", "spool_failed")
 PARTS = ("replay", "signals", "spool", "log")
 
@@ -95,9 +100,53 @@ class Metrics:
         """Publish what is computed when Prometheus asks."""
         self.registry.register(collector)
 
-    def signals(self, names: Iterable[str]) -> None:
+    def drifted(self, drift: Drift) -> None:
+        """Publish the evidence after a recording."""
+        self.recordings.inc()
+        shares = drift.shares
+        for name, value in drift.evalues.items():
+            self.evalue.labels(name).set(value)
+            self.alarm.labels(name).set(value >= drift.threshold)
+            self.beyond.labels(name).set(shares[name])
+
+    def signals(self, names: Iterable[str], threshold: float) -> None:
         """Show signals from the start: what is absent can raise no alert."""
         for name in names:
             self.evalue.labels(name).set(0)
             self.alarm.labels(name).set(0)
             self.beyond.labels(name).set(0)
+        self.threshold.set(threshold)
+
+
+class SpoolMetrics(Collector):
+    """A spool and its worker, read from the folder whenever Prometheus asks."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    def collect(self) -> Iterator[Metric]:
+        """One metric after the other; what no worker has said yet is absent or 0."""
+        files, held = waiting(self._spool.folder)
+        yield _gauge("spool_files", "Requests that wait for the worker.", files)
+        yield _gauge("spool_bytes", "What they take.", held)
+        yield _gauge("spool_limit_bytes", "What they may take.", self._spool.most_bytes)
+        try:
+            state = read_state(self._spool.folder) or {}
+        except UserInputError:
+            state = {}
+        counts = state.get("counts", {})
+        judged = CounterMetricFamily(
+            f"{PREFIX}_shadow_requests", "Requests that were judged.", labels=["state"]
+        )
+        for name in SHADOW_STATES:
+            judged.add_metric([name], counts.get(name, 0))
+        yield judged
+        yield _gauge(
+            "shadow_worker_seen_timestamp_seconds",
+            "When the worker was last there; 0 for never.",
+            state.get("seen", 0.0),
+        )
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", text, value=value)

@@ -9,7 +9,9 @@ Whatever goes wrong in here is counted and never reaches the request.
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,15 +22,24 @@ import numpy as np
 from prometheus_client import start_http_server
 
 from exporter.core.errors import UserInputError
+from exporter.core.files import write_text
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
 from exporter.execution.ort_session import ORT_VERSION
+from exporter.graph.segment_split import WAVEFORM
+from exporter.monitor.drift import FALSE_ALARMS, Drift, plan_tests
 from exporter.monitor.log import Log
-from exporter.monitor.metrics import Metrics
+from exporter.monitor.metrics import Metrics, SpoolMetrics
+from exporter.monitor.pace import Pace
 from exporter.monitor.recorded import read_recorded
 from exporter.monitor.replay import Replayed, replay
+from exporter.monitor.signals import SIGNALS, signals_of
+from exporter.monitor.spool import MOST_BYTES, SERVICE, Spool, SpoolFullError
+from exporter.monitor.waiting import Served, WaitingRequests
 
 DAY_S = 24 * 3600.0
+LOG_EVERY = 20
+"""Recordings from one row of a log to the next, where no alarm comes or goes."""
 _LOGGER = logging.getLogger("exporter.monitor")
 
 
@@ -59,6 +70,12 @@ class Monitor:
         address: that it listens on; only this machine by default.
         replay_every_s: seconds from one replay to the next; 0 for the one at the start only.
         log: a file for JSON lines, read by 'monitor report'; bounded, see ``Log``.
+        spool: a folder for requests that 'monitor shadow' judges, their audio included; without
+            it no audio leaves the process.
+        shadow_per_hour: how many requests go there. spool_bytes: what may wait there.
+        signals_per_minute: of how many recordings signals are taken at most; bounds the cost.
+        false_alarms: probability of any drift alarm in the service's life while its input is that
+            of the reference.
 
     Raises:
         GoldenError: the golden, or what lies beside it, cannot be used.
@@ -73,13 +90,33 @@ class Monitor:
         address: str = "127.0.0.1",
         replay_every_s: float = DAY_S,
         log: str | Path | None = None,
+        spool: str | Path | None = None,
+        shadow_per_hour: float = 20.0,
+        spool_bytes: int = MOST_BYTES,
+        signals_per_minute: float = 60.0,
+        false_alarms: float = FALSE_ALARMS,
     ) -> None:
-        if not replay_every_s >= 0:
-            raise UserInputError(
-                f"replay_every_s is {replay_every_s}", remedy="give seconds, 0 or more"
-            )
+        given = {
+            "replay_every_s": replay_every_s,
+            "shadow_per_hour": shadow_per_hour,
+            "signals_per_minute": signals_per_minute,
+        }
+        for name, value in given.items():
+            if not 0 <= value < math.inf:
+                raise UserInputError(f"{name} is {value}", remedy="give a number, 0 or more")
         self.recorded = read_recorded(golden)
         self.metrics = Metrics()
+        tests = plan_tests(self.recorded.reference, SIGNALS, false_alarms)
+        self._drift = Drift(tests, false_alarms) if tests else None
+        self._spool = Spool(Path(spool), most_bytes=spool_bytes) if spool is not None else None
+        self._for_signals = Pace(signals_per_minute / 60 if self._drift else 0.0)
+        self._for_shadow = Pace(shadow_per_hour / 3600 if self._spool else 0.0)
+        self._waiting = WaitingRequests()
+        self._alarms: tuple[str, ...] = ()
+        if self._drift is not None:
+            self.metrics.signals({test.name for test in tests}, self._drift.threshold)
+        if self._spool is not None:
+            self.metrics.add(SpoolMetrics(self._spool))
         self.last: Replayed | None = None
         self._every_s = replay_every_s
         self._log = Log(Path(log)) if log is not None else None
@@ -113,11 +150,22 @@ class Monitor:
         )
         if self._wanted_port is not None:
             self._serve()
+        if self._spool is not None:
+            write_text(self._spool.folder / SERVICE, json.dumps({"model": str(service.path)}))
         self._start(self._replay_loop, "replay", service)
+        if self._drift is not None or self._spool is not None:
+            self._start(self._watch_loop, "watch", service)
 
     def served(self, feeds: Arrays, found: Arrays) -> None:
         """Take note of a request; called by the service, never raises, never waits."""
         self.metrics.requests.inc()
+        wanted = self._for_signals.due(), self._for_shadow.due()
+        if any(wanted) and not self._waiting.put(feeds, found, wanted):
+            self.metrics.dropped("queue_full")
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until every request that was taken note of is dealt with; False if it is not."""
+        return self._waiting.drain(timeout_s)
 
     def wait(self, timeout_s: float | None = None) -> Replayed | None:
         """Wait for the first replay, for whoever serves nothing before it; None if it failed."""
@@ -151,6 +199,53 @@ class Monitor:
         )
         self._threads.append(thread)
         thread.start()
+
+    def _watch_loop(self, service: Service) -> None:
+        while not self._ended.is_set():
+            item = self._waiting.get(0.2)
+            if item is None:
+                continue
+            for_signals, for_shadow = item.wanted
+            if for_signals:
+                self._take_signals(item, service.sample_rate_hz)
+            if for_shadow:
+                self._keep(item)
+
+    def _take_signals(self, item: Served, sample_rate_hz: int) -> None:
+        drift = self._drift
+        if drift is None:
+            return
+        try:
+            drift.add(signals_of(item.inputs[WAVEFORM], sample_rate_hz, item.outputs))
+        except Exception as error:  # noqa: BLE001 - a monitor must not end its service
+            _LOGGER.warning("the signals of a recording: %s", error)
+            self.metrics.failed("signals")
+            return
+        self.metrics.drifted(drift)
+        alarms = drift.alarms
+        if alarms != self._alarms or drift.count % LOG_EVERY == 0:
+            rounded = {name: float(f"{value:.4g}") for name, value in drift.evalues.items()}
+            self._note(
+                {
+                    "kind": "drift",
+                    "recordings": drift.count,
+                    "alarms": list(alarms),
+                    "evalues": rounded,
+                    "beyond": drift.shares,
+                }
+            )
+        self._alarms = alarms
+
+    def _keep(self, item: Served) -> None:
+        if self._spool is None:
+            return
+        try:
+            self._spool.add(item.inputs, item.outputs)
+        except SpoolFullError:
+            self.metrics.dropped("spool_full")
+        except OSError as error:
+            _LOGGER.warning("a request cannot be kept: %s", error)
+            self.metrics.dropped("spool_failed")
 
     def _replay_loop(self, service: Service) -> None:
         while True:

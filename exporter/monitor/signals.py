@@ -61,11 +61,6 @@ SIGNALS = (
     Signal(name="nonfinite", unit="values that are NaN or infinite", least=0.0, below=False),
 )
 """Of the serving process. What a file does not give (no tokens, no segments) is left out."""
-MARGINS = (
-    Signal(name="margin", unit="least float64 margin over its rounding noise, log10", least=0.3),
-    Signal(name="blank_share", unit="share of the commonest choice of frames", least=0.1),
-)
-"""Of the shadow worker, which alone sees what the choices of tokens were made from."""
 
 
 def signals_of(

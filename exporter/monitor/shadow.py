@@ -1,0 +1,205 @@
+"""Does live audio still get PyTorch's answer? The worker beside a service.
+
+    spool ── take ──> PyTorch in float32 and float64, the same file on the CPU ──> one row ──> gone
+
+A request is judged as a golden is recorded: the captured program gives the values, its float64 run
+the limits, and the file is held against both, layer by layer. What was served is then held against
+PyTorch's outputs. So a row says which of the two moved: the file itself, with the first layer, or
+only what was served, which is the provider's or the process's doing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.core.errors import ExportVerifyError, UserInputError
+from exporter.core.files import write_text
+from exporter.core.lock import locked
+from exporter.core.reading import Door
+from exporter.core.tensors import Case
+from exporter.golden.judge_case import judge_output
+from exporter.golden.outcome import State
+from exporter.golden.sketch import sketch
+from exporter.golden.values import GoldenCase
+from exporter.monitor.log import Log, read_log
+from exporter.monitor.spool import (
+    AGAIN,
+    RESULTS,
+    TAKEN,
+    WORKER,
+    Request,
+    name_of,
+    read_request,
+    requests_in,
+    take,
+)
+
+if TYPE_CHECKING:
+    from exporter.golden.record import Recorder
+
+DOOR = Door(
+    error=UserInputError,
+    says="not a log of a shadow worker",
+    remedy="give the folder that a Monitor's 'spool' names",
+)
+SAME, ROUNDING, AMBIGUOUS, MOVED, NOT_RUN = "same", "rounding", "ambiguous", "moved", "not_run"
+STATES = (SAME, ROUNDING, AMBIGUOUS, MOVED, NOT_RUN)
+_FILE_MOVED = "the file itself moved: 'export-verify verify --onnx FILE' names the layer's nodes"
+_SERVED_MOVED = (
+    "the file agrees with PyTorch on this CPU, what was served does not: hold provider, threads and"
+    " onnxruntime's version of the service against those of the certificate ('monitor replay')"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One request, judged; ``first_layer`` and ``strain`` are the file's on the CPU."""
+
+    state: str
+    first_layer: str | None = None
+    reason: str = ""
+    advice: str = ""
+    strain: float | None = None
+    margin: float | None = None
+    commonest: float | None = None
+
+
+def judge_request(recorder: Recorder, request: Request) -> Row:
+    """Hold what was served, and the file on this CPU, against PyTorch."""
+    case = Case(name=request.name, inputs=request.inputs, origin="served")
+    judged = recorder.judge(case)
+    outcome, first = judged.outcome, judged.outcome.first
+    moves = [m for m in (judge_output(o, request.outputs) for o in judged.golden.outputs) if m]
+    layer = None if first is None else first.module or first.tap
+    state, reason, advice = ROUNDING, "", ""
+    if outcome.state is State.AMBIGUOUS:
+        state, reason = AMBIGUOUS, outcome.reason
+    elif outcome.state is State.MISSING:
+        state, reason = NOT_RUN, outcome.reason
+    elif outcome.state is State.MOVED:
+        state, reason, advice = MOVED, first.reason if first else outcome.reason, _FILE_MOVED
+    elif moves:
+        state, advice = MOVED, _SERVED_MOVED
+        reason = "; ".join(f"output {move.name}: {move.reason}" for move in moves)
+    elif _equal(judged.golden, request):
+        state = SAME
+    return Row(
+        state=state,
+        first_layer=layer,
+        reason=reason,
+        advice=advice,
+        strain=outcome.strain,
+        margin=judged.margin,
+        commonest=judged.commonest,
+    )
+
+
+def _equal(golden: GoldenCase, request: Request) -> bool:
+    """Bit for bit; an output that was too large to be kept is never known to be."""
+    return all(
+        output.values is not None
+        and sketch(output.name, output.values).bits
+        == sketch(output.name, request.outputs[output.name]).bits
+        for output in golden.outputs
+    )
+
+
+class Worker:
+    """Judges what lies in a spool, one request after the other.
+
+    Args:
+        folder: of the spool. judge: makes a row of a request.
+
+    Raises:
+        UserInputError: there is no such folder.
+    """
+
+    def __init__(self, folder: Path, judge: Callable[[Request], Row]) -> None:
+        if not folder.is_dir():
+            raise DOOR.wrong(folder, "there is no spool here")
+        self._folder, self._judge = folder, judge
+        self._results = Log(folder / RESULTS)
+        self._state: dict[str, Any] = {}
+        self._done: set[str] = set()
+
+    def work(self, *, once: bool = False, poll_s: float = 1.0) -> Mapping[str, int]:
+        """Judge what comes, until the process ends; with ``once``, what lies there now.
+
+        Returns:
+            How many requests ended in which state, ever.
+
+        Raises:
+            UserInputError: another worker is here.
+        """
+        with locked(self._folder / ".worker.lock") as mine:
+            if not mine:
+                raise DOOR.wrong(self._folder, "another worker is at this spool")
+            self._recover()
+            while True:
+                for path in requests_in(self._folder):
+                    self._one(take(path))
+                self._beat()
+                if once:
+                    return self._state["counts"]
+                time.sleep(poll_s)
+
+    def _recover(self) -> None:
+        """Go on where the last worker ended, however it ended."""
+        self._state = read_state(self._folder) or {"seq": 0, "counts": dict.fromkeys(STATES, 0)}
+        self._state |= {"pid": os.getpid(), "strain": self._state.get("strain")}
+        if (self._folder / RESULTS).exists():
+            for row in read_log(self._folder / RESULTS, DOOR):
+                self._done.add(str(row.get("id")))
+                if row.get("seq", 0) > self._state["seq"]:  # written, and not counted any more
+                    self._count(row["seq"], row["state"], row.get("strain"))
+        self._beat()
+        for path in requests_in(self._folder, AGAIN):
+            self._finish(path, Row(state=NOT_RUN, reason="the worker died with it, twice"))
+        for path in requests_in(self._folder, TAKEN):
+            self._one(take(path))
+
+    def _one(self, path: Path) -> None:
+        if name_of(path) in self._done:  # its row was written, the file not yet taken away
+            path.unlink()
+            return
+        try:
+            row = self._judge(read_request(path))
+        except (ExportVerifyError, ValueError, RuntimeError, MemoryError, KeyError) as error:
+            row = Row(state=NOT_RUN, reason=f"{type(error).__name__}: {error}")
+        self._finish(path, row)
+
+    def _finish(self, path: Path, row: Row) -> None:
+        """Row, count, file: in this order, so that a kill between two of them loses nothing."""
+        seq, name = self._state["seq"] + 1, name_of(path)
+        held = {field: getattr(row, field) for field in Row.__dataclass_fields__}
+        self._results.add({"kind": "shadow", "seq": seq, "id": name, **held})
+        self._done = {name}
+        self._count(seq, row.state, row.strain)
+        self._beat()
+        path.unlink()
+
+    def _count(self, seq: int, state: str, strain: float | None) -> None:
+        self._state["seq"] = seq
+        self._state["counts"][state] += 1
+        self._state["strain"] = strain
+
+    def _beat(self) -> None:
+        self._state["seen"] = time.time()
+        write_text(self._folder / WORKER, json.dumps(self._state))
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """What a worker has written of itself; None where there was none yet."""
+    path = folder / WORKER
+    if not path.exists():
+        return None
+    held = DOOR.json(path)
+    if not isinstance(held, dict) or not {"seq", "counts"} <= held.keys():
+        raise DOOR.bad(path, "no counts")
+    return held
