@@ -18,6 +18,7 @@ from exporter.core.children import watched_step
 from exporter.core.errors import UserInputError
 from exporter.execution.deployment import CPU, CUDA_DEFAULTS, PROVIDERS, Deployment
 
+ORT_VERSION = ort.__version__
 _REMEDY = (
     "install what it needs: pip install 'onnxruntime-gpu[cuda,cudnn]' (or put the CUDA and cuDNN"
     " libraries on LD_LIBRARY_PATH), or give --provider cpu"
