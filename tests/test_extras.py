@@ -70,6 +70,7 @@ def test_the_core_with_a_runtime_is_31_distributions():
 def test_every_module_is_in_the_extra_that_its_message_names():
     names = {"onnx_ir": "onnx-ir", "silero_vad": "silero-vad", "huggingface_hub": "huggingface-hub"}
     names["kaldi_native_fbank"] = "kaldi-native-fbank"
+    names["prometheus_client"] = "prometheus-client"
     for module, extra in extras.EXTRAS.items():
         held = [Requirement(line).name for line in PROJECT["optional-dependencies"][extra]]
         assert names.get(module, module) in held, f"{module} is not in [{extra}]"

@@ -18,6 +18,7 @@ import numpy as np
 from exporter.graph.segment_split import SEGMENTS
 
 FRAME = 512
+BLOCK = 80
 MOST_FRAMES = 128
 QUIETEST_DB = -120.0
 _BANDS = 24
@@ -51,7 +52,7 @@ SIGNALS = (
     Signal(name="low_band_db", unit="dB below 90 Hz, of all", least=6.0),
     Signal(name="tilt_db", unit="dB of fast changes, of all", least=3.0),
     Signal(name="feature_mean", unit="mean log energy of bands, level taken off", least=0.5),
-    Signal(name="zero_share", unit="share of frames of zeros inside of the recording", least=0.02),
+    Signal(name="zero_share", unit="share of digital zero inside of the recording", least=0.02),
     Signal(name="speech_share", unit="share of the recording", least=0.1),
     Signal(name="segments_per_minute", unit="1/min", least=3.0),
     Signal(name="segment_s", unit="s, mean", least=1.0),
@@ -99,7 +100,6 @@ def _sound(waveform: np.ndarray, rate: int) -> dict[str, float]:
     total = float(spectrum.sum())
     heard = np.flatnonzero(spectrum > 1e-6 * spectrum.max()) if total else np.zeros(1, np.int64)
     slope = float(np.mean(np.square(np.diff(wave)))) if len(wave) > 1 else 0.0
-    loud = power > power.max() * 1e-3
     return {
         "level_db": float(levels[int(0.9 * (len(levels) - 1))]),
         "floor_db": float(levels[int(0.1 * (len(levels) - 1))]),
@@ -110,7 +110,7 @@ def _sound(waveform: np.ndarray, rate: int) -> dict[str, float]:
         "low_band_db": _ratio_db(float(spectrum[hertz < 90].sum()), total),
         "tilt_db": _ratio_db(slope, rms * rms),
         "feature_mean": _feature_mean(spectrum),
-        "zero_share": float(_dropped(power, loud)),
+        "zero_share": _dropped(wave),
     }
 
 
@@ -125,11 +125,13 @@ def _frames(wave: np.ndarray) -> np.ndarray:
     return whole[np.linspace(0, count - 1, MOST_FRAMES).astype(np.int64)]
 
 
-def _dropped(power: np.ndarray, loud: np.ndarray) -> float:
-    """Share of frames of digital zero between the first and the last frame that is loud."""
-    places = np.flatnonzero(loud)
-    inside = power[places[0] : places[-1] + 1] if len(places) else power
-    return float((inside == 0).mean())
+def _dropped(wave: np.ndarray) -> float:
+    """Share of blocks of 5 ms of digital zero, between the first and the last that is not."""
+    count = max(1, len(wave) // BLOCK)
+    blocks = wave[: count * BLOCK].reshape(count, -1).any(axis=1)
+    places = np.flatnonzero(blocks)
+    inside = blocks[places[0] : places[-1] + 1] if len(places) else blocks[:0]
+    return float((~inside).mean()) if len(inside) else 0.0
 
 
 def _feature_mean(spectrum: np.ndarray) -> float:
