@@ -1,11 +1,13 @@
 """Compare what other tools make of a model with the model's own file, healthy and with faults.
 
-    python scripts/foreign_table.py [--models conformer ...] [--tools onnxsim ...] [--write]
+    python scripts/foreign_table.py [--models conformer ...] [--tools onnxsim ...]
+                                    [--keep FOLDER] [--write]
 
 Each tool writes a file of each model; into three copies of that file a fault is planted. A row is
 one tool on one model: the share of floating values that ``compare`` joins, and of each of the four
 files whether the verdict is right and, for a fault, whether the first layer named is its own.
-Exits 1 where a faulty file passed, or a healthy one failed.
+With --keep a run that was stopped goes on where it was: rows of the same commit are not judged
+again. Exits 1 where a faulty file passed, or a healthy one failed.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
@@ -33,7 +37,11 @@ from tests.support import foreign_tools as foreign  # noqa: E402
 
 PAGE = ROOT / "docs" / "foreign.md"
 MARK = "<!-- foreign -->", "<!-- /foreign -->"
-MODELS = {"conformer": foreign.conformer, "LSTM": foreign.recurrent}
+MODELS = {
+    "conformer": foreign.conformer,
+    "LSTM": foreign.recurrent,
+    "sensevoice_tiny": foreign.sensevoice,
+}
 HEAD = "| model | tool | joined | " + " | ".join(foreign.FAULTS) + " | seconds |\n"
 HEAD += "|---|---|--:|" + ":-:|" * len(foreign.FAULTS) + "--:|"
 
@@ -138,23 +146,54 @@ def write(rows: list[Row]) -> None:
     PAGE.write_text(f"{before}{MARK[0]}\n{table}\n{MARK[1]}{after}", encoding="utf-8")
 
 
+class Kept:
+    """Rows of this commit that an earlier run has left in a folder; none without a folder."""
+
+    def __init__(self, folder: Path | None):
+        self._file = None if folder is None else folder / "rows.jsonl"
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
+        self._commit = subprocess.check_output(command, text=True).strip()
+        self.rows: dict[tuple[str, str], Row | None] = {}
+        if self._file is not None and self._file.is_file():
+            for line in self._file.read_text(encoding="utf-8").splitlines():
+                held = json.loads(line)
+                if held["commit"] == self._commit:
+                    row = held["row"]
+                    self.rows[held["model"], held["tool"]] = Row(**row) if row else None
+
+    def put(self, model: str, tool: str, row: Row | None) -> None:
+        """Note a row; None where the tool makes no such file."""
+        self.rows[model, tool] = row
+        if self._file is None:
+            return
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        held = {"commit": self._commit, "model": model, "tool": tool}
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**held, "row": asdict(row) if row else None}) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=MODELS)
     parser.add_argument("--tools", nargs="*", default=list(foreign.TOOLS), choices=foreign.TOOLS)
     parser.add_argument("--write", action="store_true", help=f"into {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--keep", type=Path, help="folder for rows, to go on from")
     options = parser.parse_args()
-    rows: list[Row] = []
+    wanted = [(model, tool) for model in options.models for tool in options.tools]
+    kept = Kept(options.keep)
     print(HEAD, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for model in options.models:
-            with contextlib.redirect_stdout(io.StringIO()):
-                source = MODELS[model](Path(folder) / model)
-            for tool in options.tools:
-                row = judged(model, tool, source)
-                if row is not None:
-                    rows.append(row)
-                    print(row.line(), flush=True)
+        sources: dict[str, foreign.Source] = {}
+        for number, (model, tool) in enumerate(wanted, 1):
+            if (model, tool) not in kept.rows:
+                if model not in sources:
+                    with contextlib.redirect_stdout(io.StringIO()):
+                        sources = {model: MODELS[model](Path(folder) / model)}
+                kept.put(model, tool, judged(model, tool, sources[model]))
+            row = kept.rows[model, tool]
+            if row is not None:
+                print(f"{row.line()}  {number}/{len(wanted)}", flush=True)
+    rows = [row for key in wanted if (row := kept.rows[key]) is not None]
     print(f"\n{summary(rows)}")
     if options.write:
         write(rows)
