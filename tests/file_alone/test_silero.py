@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from exporter.config import Pipeline
 from exporter.config.load import load_pipeline
 from exporter.flows.check import check
+from exporter.flows.compare import CompareOptions, compare
 from exporter.flows.init_file import init_file, write_description
 from exporter.flows.inspect import inspect
 from exporter.report.overall_verdict import contracts_exit_code
@@ -112,3 +113,26 @@ def test_a_recording_goes_in_window_by_window(tmp_path: Path):
     place.write_text(f"{text[:start]}cases: [{case}]\n{text[end:]}")
     found = verdicts(load_pipeline(place), "causality", "reset")
     assert {record.verdict for record in found.values()} == {"pass"}, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["silero_vad_op18_ifless", "silero_vad_half"])
+def test_files_of_one_network_are_one_function_and_another_network_is_not(name: str):
+    options = CompareOptions(sizes={"batch": 1, "sequence": 576}, precision="float16")
+    report = compare(DATA / "silero_vad_16k_op15.onnx", DATA / f"{name}.onnx", options)
+    same = name != "silero_vad_half"
+    assert report.exit_code == (0 if same else 1), report.headline
+    assert report.headline.startswith("same function") == same
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", sorted(WINDOW))
+def test_at_8_khz_two_files_of_the_package_are_two_functions(rate: int, tmp_path: Path):
+    random = np.random.default_rng(0)
+    case = tmp_path / "case.npz"
+    x = (0.1 * random.standard_normal((1, WINDOW[rate]))).astype(np.float32)
+    state = (0.1 * random.standard_normal((2, 1, 128))).astype(np.float32)
+    np.savez(case, input=x, state=state, sr=np.array(rate))
+    files = [DATA / f"{name}.onnx" for name in TWO_RATES]
+    report = compare(*files, CompareOptions(case=case))
+    assert report.exit_code == (0 if rate == 16_000 else 1), report.headline
