@@ -33,6 +33,8 @@ class OnnxWindows:
         sessions: built sessions by their nodes and boundary, reused between cases; not all are
             kept where there are very many.
         weights: weights that sessions share, filled as they are built.
+        sparse: not all taps are asked for; nothing is computed in front of forced names but what
+            one that is asked for needs.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class OnnxWindows:
         supply: Callable[[str], np.ndarray] | None = None,
         sessions: dict[tuple, WindowRun] | None = None,
         weights: dict[str, Any] | None = None,
+        sparse: bool = False,
     ):
         self._graph = graph
         self._deployment = deployment
@@ -56,7 +59,7 @@ class OnnxWindows:
         self._carried: dict[str, np.ndarray] = {
             name: np.asarray(inputs[name], order="C") for name in graph.inputs
         }
-        self._partition = Partition(graph)
+        self._partition = Partition(graph, stops=forced if sparse else frozenset())
         self._taps = taps
         # Taps that a window had to compute before they were asked for (the file may order
         # independent nodes differently from the program).

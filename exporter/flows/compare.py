@@ -26,6 +26,7 @@ from exporter.flows.compare_inputs import FilePair, InputSets, inputs_of_pair, o
 from exporter.flows.compare_report import two_files_report
 from exporter.flows.compare_rows import Rows
 from exporter.joining import join_graphs
+from exporter.joining.alike import alike
 from exporter.joining.evaluate import Values
 from exporter.joining.measured import measure_joined
 from exporter.parity.tolerance import Policy
@@ -96,6 +97,7 @@ def _compared(
         stage.result(f"{len(joined.joins)} joined")
     refused = {label: run.why for label, run in released.items() if run.why}
     rows = Rows(pair, Policy(precision=options.precision), refused)
+    same = alike(pair.a, pair.b, joined, names)
     for number, case in enumerate(inputs.judged):
         name, values = f"case {number + 1}", partial(exact.one, at=number)
         with progress.stage(f"measure {name}") as stage:
@@ -108,10 +110,13 @@ def _compared(
                 folder,
                 inputs_of_actual=names,
                 deployment=replace(deployment, level="disable"),
+                same=same,
             )
             rows.add_values(sides, name)
-            files = [(d.label(), FileRun(pair.other, d)) for d in _deployments(deployment, options)]
-            runs: dict[str, Arrays] = {label: run.run(pair.for_b(case)) for label, run in files}
+            # Of the deployment that inputs were looked for with, the outputs are still there.
+            runs: dict[str, Arrays] = {deployment.label(): inputs.outputs[number]}
+            for other in _deployments(deployment, options)[1:]:
+                runs[other.label()] = FileRun(pair.other, other).run(pair.for_b(case))
             for label, run in released.items():
                 runs[label] = run.outputs[number] if run.outputs else {}
             rows.add_outputs(runs, values, sides, name)

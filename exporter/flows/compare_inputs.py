@@ -52,10 +52,15 @@ class FilePair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSets:
-    """Inputs by the truth's names; on all of them values are joined, on the first are judged."""
+    """Inputs by the truth's names; on all of them values are joined, on the first are judged.
+
+    Attributes:
+        outputs: of the judged file as deployed, on those that are judged.
+    """
 
     joined_on: Sequence[dict[str, np.ndarray]]
     judged: Sequence[dict[str, np.ndarray]]
+    outputs: Sequence[Arrays]
     notes: tuple[str, ...] = ()
 
 
@@ -89,8 +94,10 @@ def inputs_of_pair(
         ArtifactError: onnxruntime refuses a file. UserInputError: no inputs can be found.
     """
 
+    outputs: list[Arrays] = []
+
     def run(sets: Sequence[Mapping[str, np.ndarray]]) -> None:
-        _run_both(pair, sets, deployment, progress)
+        outputs[:] = _run_both(pair, sets, deployment, progress)
 
     fit = partial(rounded_for, graph=pair.b, names=pair.inputs_of_b)
     if case is not None:
@@ -98,10 +105,10 @@ def inputs_of_pair(
         run([given])
         said = "joined on the given case and on the same case with other floats"
         sets = [given, fit(perturbed(given, _SEEDS[1]))]
-        return InputSets(joined_on=sets, judged=sets[:1], notes=(said,))
+        return InputSets(joined_on=sets, judged=sets[:1], outputs=outputs, notes=(said,))
     specs = calibrated(inputs_of(pair.a, pair.truth), pair.b, pair.inputs_of_b)
     found = drawn_sets(specs, run, _SEEDS, sizes, fit)
-    return InputSets(joined_on=found, judged=found[: len(_SEEDS)])
+    return InputSets(joined_on=found, judged=found[: len(_SEEDS)], outputs=outputs)
 
 
 def _run_both(
@@ -109,8 +116,13 @@ def _run_both(
     sets: Sequence[Mapping[str, np.ndarray]],
     deployment: Deployment,
     progress: Stages,
-) -> None:
-    """Run both files; one that this program did not make, in a child before it is run here."""
+) -> list[Arrays]:
+    """Run both files; one that this program did not make, in a child before it is run here.
+
+    Returns:
+        outputs of the judged file.
+    """
+    found: list[Arrays] = []
     sides = [(pair.truth, pair.a, {name: name for name in pair.a.inputs})]
     if pair.truth != pair.other:
         sides.append((pair.other, pair.b, pair.inputs_of_b))
@@ -123,6 +135,7 @@ def _run_both(
             with progress.stage("try the file"):
                 try_file(path, [deployment], cases)
         run = FileRun(path, deployment)
-        for case in cases:
-            if any(value.size == 0 for value in run.run(case.inputs).values()):
-                raise UserInputError("an output is empty")
+        found = [run.run(case.inputs) for case in cases]
+        if any(value.size == 0 for outputs in found for value in outputs.values()):
+            raise UserInputError("an output is empty")
+    return found

@@ -6,9 +6,9 @@ from exporter.flows.compare_inputs import FilePair, InputSets
 from exporter.flows.compare_rows import Rows
 from exporter.graph.index import GraphIndex
 from exporter.graph.lowered.in_real_numbers import unrounded
-from exporter.joining.digests import Digests
+from exporter.joining.alike import same_graph
 from exporter.joining.joined import Joined
-from exporter.joining.pieces_in_words import altered, rewritten
+from exporter.joining.pieces_in_words import altered, left_out_in_words, rewritten
 from exporter.parity.exit_code import decide
 from exporter.parity.status import Status
 from exporter.report.two_files import AlteredRow, TwoFiles, ValueRow
@@ -24,11 +24,13 @@ def two_files_report(pair: FilePair, inputs: InputSets, joined: Joined, rows: Ro
         )
         for item in altered(pair.a, _as_meant(pair, joined), joined)
     ]
-    same_graph = _same_graph(pair)
+    changed += rows.unsaid
+    same = same_graph(pair.a, pair.b, pair.inputs_of_b)
     decision = decide(
         [
             *((Status(row.verdict), True) for row in (*values, *outputs)),
             *((Status.FAIL, True) for row in changed if row.fails),
+            *((Status.AMBIGUOUS, True) for _ in joined.unseen),
         ]
     )
     first = _first(values, changed)
@@ -37,8 +39,8 @@ def two_files_report(pair: FilePair, inputs: InputSets, joined: Joined, rows: Ro
         other=str(pair.other),
         verdict=decision.status.value,
         exit_code=decision.exit_code,
-        headline=two_files_headline(decision, same_graph, first, changed, values, outputs),
-        same_graph=same_graph,
+        headline=two_files_headline(decision, same, first, changed, values, outputs, joined.unseen),
+        same_graph=same,
         joined=joined.counts,
         candidates=joined.candidates,
         ambiguous=list(joined.ambiguous),
@@ -51,7 +53,7 @@ def two_files_report(pair: FilePair, inputs: InputSets, joined: Joined, rows: Ro
         cases=[f"case {at + 1}" for at in range(len(inputs.judged))],
         deployments=list(dict.fromkeys(row.deployment for row in outputs)),
         notes=list(inputs.notes),
-        not_checked=_not_checked(joined),
+        not_checked=left_out_in_words(joined),
     )
 
 
@@ -68,25 +70,3 @@ def _first(values: list[ValueRow], changed: list[AlteredRow]) -> ValueRow | None
     fails = Status.FAIL.value
     own = (row for row in values if row.actual in marked or row.local == fails)
     return next(own, next((row for row in values if row.verdict == fails), None))
-
-
-def _not_checked(joined: Joined) -> list[str]:
-    lines = [f"{name}: {why}" for name, why in sorted(joined.missing.items())]
-    if joined.ambiguous:
-        lines.append(
-            f"{len(joined.ambiguous)} values that agree with several of the other file's:"
-            f" {', '.join(joined.ambiguous[:5])}"
-        )
-    if joined.alone:
-        lines.append(
-            f"{len(joined.alone)} values that the other file has none for:"
-            f" {', '.join(joined.alone[:5])}"
-        )
-    return lines
-
-
-def _same_graph(pair: FilePair) -> bool:
-    if len(pair.a.nodes) != len(pair.b.nodes):
-        return False
-    ours, theirs = Digests(pair.a), Digests(pair.b, pair.inputs_of_b)
-    return all(ours.of(name) == theirs.of(name) for name in pair.b.outputs)

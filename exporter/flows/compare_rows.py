@@ -17,7 +17,7 @@ from exporter.parity.compare import measure
 from exporter.parity.status import Status, Who, severity
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import Verdict, judge
-from exporter.report.two_files import OutputRow, ValueRow
+from exporter.report.two_files import AlteredRow, OutputRow, ValueRow
 
 
 @dataclass(slots=True)
@@ -34,6 +34,7 @@ class Rows:
     _modules: Mapping[str, str] = field(init=False)
     _values: dict[str, ValueRow] = field(default_factory=dict)
     _outputs: dict[tuple[str, str], OutputRow] = field(default_factory=dict)
+    _unsaid: dict[str, AlteredRow] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._modules = modules_of(self.pair.a) or modules_of(self.pair.b)
@@ -48,6 +49,11 @@ class Rows:
         """One row per output and deployment."""
         return list(self._outputs.values())
 
+    @property
+    def unsaid(self) -> list[AlteredRow]:
+        """Constants that are wrong, and that no value is computed with which could say so."""
+        return list(self._unsaid.values())
+
     def layer(self, join: Join) -> str:
         """Module that a joined value is of, where a file says it."""
         return self._modules.get(join.expected, self._modules.get(join.actual, ""))
@@ -57,6 +63,9 @@ class Rows:
         for item in sides.values:
             row = self._value(item, case, rounds=sides.costs is not None)
             _keep_worse(self._values, row.actual, row)
+        said = sides.costs.unsaid() if sides.costs is not None else ""
+        if said:
+            self._unsaid[said] = AlteredRow(value="", layer="", words=said, fails=True)
 
     def add_outputs(
         self,

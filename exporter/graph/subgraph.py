@@ -41,10 +41,16 @@ _FED_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 @dataclass(slots=True)
 class Partition:
-    """Hands out the nodes of a graph window by window; each node once, in graph order."""
+    """Hands out the nodes of a graph window by window; each node once, in graph order.
+
+    Attributes:
+        stops: values that come from outside: nodes in front of them are handed out only where
+            something else needs them.
+    """
 
     graph: GraphIndex
     taken: set[int] = field(default_factory=set)
+    stops: frozenset[str] = frozenset()
 
     def take(self, names: Iterable[str]) -> tuple[int, ...]:
         """Nodes, not handed out before, that are needed to compute ``names``."""
@@ -57,7 +63,7 @@ class Partition:
             found.add(node)
             for name in self.graph.reads[node]:
                 producer = self.graph.producer.get(name)
-                if producer is not None:
+                if producer is not None and name not in self.stops:
                     stack.append(producer)
         for node in found:
             if self.graph.nodes[node].op_type not in _REPEATED:

@@ -13,7 +13,7 @@ import numpy as np
 
 from exporter.core.tensors import Arrays
 from exporter.graph.index import GraphIndex
-from exporter.joining.digests import MOVES, Digests, is_large
+from exporter.joining.digests import MOVES, Digests, is_large, one_language
 from exporter.joining.evaluate import Values, evaluate
 from exporter.joining.flow import Flow
 from exporter.joining.joined import AS_IT_IS, How, Join, Layout, Proof
@@ -22,7 +22,7 @@ from exporter.joining.modules import legacy_scope, modules_of
 
 _FLOOR = 1e-11
 """Below this two float64 values count as equal."""
-_MARGIN = 8.0
+MARGIN = 8.0
 """Others have to be this many times further off."""
 
 
@@ -50,7 +50,10 @@ class Joiner:
         self.values_a = Values(folder) if exact is None else exact
         self.values_b = Values(folder)
         self.missing = evaluate(expected, inputs, self.values_a).missing
-        self.missing |= evaluate(actual, self.inputs, self.values_b).missing
+        self._by_digest = self._shareable(expected)
+        self.missing |= self.compute(range(len(actual.nodes)), self.values_b)
+        self.digests.kept = _kept(expected, self.values_a)
+        self.digests_b.kept = _kept(actual, self.values_b)
         self._modules = modules_of(expected)
         self.sketches: dict[str, Sketch] = {}
         self.bank = Bank(self._told())
@@ -79,6 +82,70 @@ class Joiner:
             and arrays[0].dtype.kind not in "biuOSU"
         )
 
+    def is_proved(self, name: str) -> bool:
+        """Whether a value of B is joined, and numbers have shown it."""
+        held = self.joins.get(name)
+        return held is not None and held.proof is not Proof.NONE
+
+    def is_seen(self, name: str, *, proved: bool) -> bool:
+        """Whether a joined value depends on this one, with no joined one in between.
+
+        Decisions do not speak for floats in front: token ids are the same for many logits.
+        """
+        held = self.is_proved if proved else self.joins.__contains__
+        floating = self._is_floating(name)
+
+        def vouches(made: str) -> bool:
+            return held(made) and (self._is_floating(made) or not floating)
+
+        return self.b.reaches(name, vouches, lambda made: not held(made))
+
+    # -- in float64 -------------------------------------------------------------------------------
+
+    def _shareable(self, expected: GraphIndex) -> dict[bytes, str]:
+        """Values of A by what they are made of; none where that does not say what they are."""
+        if not one_language(expected, self.b.graph):
+            return {}
+        names = (name for node in expected.nodes for name in node.output if name)
+        return {self.digests.of(name): name for name in names if name in self.values_a}
+
+    def compute(
+        self,
+        nodes: Sequence[int],
+        values: Values,
+        forced: Mapping[str, Sequence[np.ndarray]] | None = None,
+        fed: Mapping[str, bytes] | None = None,
+    ) -> dict[str, str]:
+        """Compute nodes of B; what is A's own function of the same numbers is A's value.
+
+        Args:
+            nodes: in the order of the graph. values: where results go.
+            forced: value -> what its readers are fed. fed: value -> the digest of that, b"" where
+                it is no value of A's as that stands.
+
+        Returns:
+            Values that nothing computes -> why.
+        """
+        fed = {name: held or name.encode() for name, held in (fed or {}).items()}
+        made = self.digests_b.behind(nodes, fed)
+        left = []
+        for at in nodes:
+            outputs = [name for name in self.b.graph.nodes[at].output if name]
+            same = [self._by_digest.get(made[name]) for name in outputs]
+            if not outputs or None in same:
+                left.append(at)
+                continue
+            for name, its in zip(outputs, same, strict=True):
+                values.share(name, self.values_a, str(its))
+        given = None if values is self.values_b else self.values_b
+        return evaluate(
+            self.b.graph, self.inputs, values, nodes=left, given=given, forced=forced
+        ).missing
+
+    def _is_floating(self, name: str) -> bool:
+        arrays = self.values_b.get(name)
+        return arrays is None or arrays[0].dtype.kind not in "biuOSU"
+
     # -- by value ---------------------------------------------------------------------------------
 
     def match(self, names: Iterable[str]) -> None:
@@ -93,7 +160,7 @@ class Joiner:
             if held is None:
                 continue
             # Further out than what counts as one: what is nearly as near is a rival.
-            near = self.bank.near(held, arrays, _MARGIN * self.within)
+            near = self.bank.near(held, arrays, MARGIN * self.within)
             self.ambiguous.discard(name)
             shown = self.digests_b.root(name)
             if shown in self.b.graph.inputs:
@@ -121,7 +188,7 @@ class Joiner:
         return False
 
     def _decide(self, name: str, near: list[Match]) -> None:
-        rivals = [m for m in near if m.distance <= max(_MARGIN * near[0].distance, _FLOOR)]
+        rivals = [m for m in near if m.distance <= max(MARGIN * near[0].distance, _FLOOR)]
         same = self._one_function(rivals)
         chosen = rivals if same else self._by_structure(name, rivals, self._equal(rivals))
         if not chosen:
@@ -133,7 +200,7 @@ class Joiner:
 
     def has_double(self, a: str) -> bool:
         """Whether a value of A can hardly be told from another one of A's that is not the same."""
-        near = self.bank.near(self.sketches[a], self.values_a[a], _MARGIN * self.within)
+        near = self.bank.near(self.sketches[a], self.values_a[a], MARGIN * self.within)
         return not self._one_function(near)
 
     def _equal(self, rivals: list[Match]) -> bool:
@@ -270,7 +337,7 @@ class Joiner:
         for held in claims.values():
             best = min(join.distance for join in held)
             for join in held:
-                if join.distance > max(_MARGIN * best, 100 * _FLOOR) and self._other(join, held):
+                if join.distance > max(MARGIN * best, 100 * _FLOOR) and self._other(join, held):
                     del self.joins[join.actual]
                     self.ambiguous.add(join.actual)
 
@@ -287,3 +354,19 @@ class Joiner:
             far = max(distance(left, right) for left, right in zip(ours, theirs, strict=True))
             return AS_IT_IS, far
         return closest(ours, theirs)
+
+
+def _kept(graph: GraphIndex, values: Values) -> frozenset[str]:
+    """Casts that change no number."""
+    found = set()
+    for node in graph.nodes:
+        if node.op_type not in ("Cast", "CastLike"):
+            continue
+        before, after = values.get(node.input[0]), values.get(node.output[0])
+        if before is None or after is None:
+            continue
+        pairs = list(zip(before, after, strict=True))
+        alike = (a.dtype == b.dtype and np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+        if before[0].dtype.kind == "f" and all(alike):
+            found.add(node.output[0])
+    return frozenset(found)

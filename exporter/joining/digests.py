@@ -9,7 +9,7 @@ Names do not count, except those of the graph's inputs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import onnx
@@ -38,6 +38,8 @@ class Digests:
             name: _hash(b"input", (inputs or {}).get(name, name).encode()) for name in graph.inputs
         }
         self._bodies: dict[int, bytes] = {}
+        self.kept: frozenset[str] = frozenset()
+        """Values that numbers have shown to be what goes in, whatever the operator."""
         for index in range(len(graph.nodes)):
             self._add(index)
 
@@ -58,21 +60,38 @@ class Digests:
         graph = self._graph
         while name in graph.producer:
             node = graph.nodes[graph.producer[name]]
-            if node.op_type not in MOVES or node.domain not in ("", "ai.onnx"):
+            moves = node.op_type in MOVES and node.domain in ("", "ai.onnx")
+            if not moves and name not in self.kept:
                 return name
             name = node.input[0]
         return name
 
+    def behind(self, nodes: Iterable[int], fed: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Digests of what some nodes make where some values are fed others' numbers.
+
+        Args:
+            nodes: in the order of the graph. fed: value -> the digest of what its readers get.
+        """
+        found: dict[str, bytes] = {}
+
+        def of(name: str) -> bytes:
+            return fed.get(name) or found.get(name) or self.of(name)
+
+        for index in nodes:
+            found.update(self._made(index, of))
+        return found
+
     def _add(self, index: int) -> None:
+        self._found |= self._made(index, self.of)
+
+    def _made(self, index: int, of: Callable[[str], bytes]) -> dict[str, bytes]:
         node = self._graph.nodes[index]
         inner = [name for name in self._graph.reads[index] if name not in node.input]
-        parts = [self.of(name) for name in (*node.input, *inner)]
+        parts = [of(name) for name in (*node.input, *inner)]
         whole = _hash(self.body(index), *parts)
-        if node.op_type.startswith(("Random", "Bernoulli", "Multinomial")):
+        if is_drawn(node):
             whole = _hash(whole, str(index).encode())  # no draw is another one's
-        for slot, name in enumerate(node.output):
-            if name:
-                self._found[name] = _hash(whole, str(slot).encode())
+        return {n: _hash(whole, str(slot).encode()) for slot, n in enumerate(node.output) if n}
 
     def _body(self, node: onnx.NodeProto) -> bytes:
         domain = "" if node.domain == "ai.onnx" else node.domain
@@ -80,6 +99,27 @@ class Digests:
         held = attribute_values(node, version)
         parts = [f"{name}=".encode() + held[name].bits for name in sorted(held)]
         return _hash(domain.encode(), node.op_type.encode(), *parts)
+
+
+def one_language(left: GraphIndex, right: GraphIndex) -> bool:
+    """Whether equal digests of two files are one function.
+
+    Operators mean something else in another opset, functions what their file says, and what is
+    drawn at random is another number each time.
+    """
+    graphs = (left, right)
+    opsets = [{o.domain: o.version for o in graph.model.opset_import} for graph in graphs]
+    shared = opsets[0].keys() & opsets[1].keys()
+    return (
+        all(opsets[0][domain] == opsets[1][domain] for domain in shared)
+        and not any(graph.model.functions for graph in graphs)
+        and not any(is_drawn(node) for graph in graphs for node in graph.nodes)
+    )
+
+
+def is_drawn(node: onnx.NodeProto) -> bool:
+    """Whether a node gives other numbers each time."""
+    return node.op_type.startswith(("Random", "Bernoulli", "Multinomial"))
 
 
 def is_large(graph: GraphIndex, name: str) -> bool:

@@ -67,6 +67,10 @@ class Values:
         """Hold the arrays of a value, in place of any that were there."""
         self._held[name] = [self._keep(array) for array in arrays]
 
+    def share(self, name: str, other: Values, its: str) -> None:
+        """Hold what another one holds as ``its``, once for both."""
+        self._held[name] = list(other._held[its])
+
     def _keep(self, array: np.ndarray) -> np.ndarray | Path:
         self._left -= array.nbytes
         # What numpy has no name for (bfloat16) it cannot write.

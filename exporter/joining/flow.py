@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection
 
 from exporter.graph.index import GraphIndex
 
+SIZES = frozenset({"Shape", "Size"})
+
 
 class Flow:
     """Look-ups over one graph."""
@@ -19,7 +21,7 @@ class Flow:
         """Values that depend on what goes in, and not on sizes alone."""
         graph, found = self.graph, set(self.graph.inputs)
         for at, node in enumerate(graph.nodes):
-            if node.op_type not in ("Shape", "Size") and found & set(graph.reads[at]):
+            if node.op_type not in SIZES and found & set(graph.reads[at]):
                 found.update(name for name in node.output if name)
         return frozenset(found - set(graph.inputs))
 
@@ -35,11 +37,14 @@ class Flow:
         return tuple(out for user in users for out in graph.nodes[user].output if out)
 
     def behind(self, name: str, most: int | None = None) -> list[int]:
-        """Nodes that depend on a value, in the order of the graph; at most so many."""
+        """Nodes that depend on a value, in the order of the graph; at most so many.
+
+        What depends on its size alone does not count.
+        """
         graph, found, reached = self.graph, [], {name}
         users = graph.consumers.get(name, ())
         for at in range(min(users, default=len(graph.nodes)), len(graph.nodes)):
-            if reached.isdisjoint(graph.reads[at]):
+            if graph.nodes[at].op_type in SIZES or reached.isdisjoint(graph.reads[at]):
                 continue
             found.append(at)
             reached.update(graph.nodes[at].output)

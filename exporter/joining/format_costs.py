@@ -23,6 +23,7 @@ from exporter.graph.index import GraphIndex
 from exporter.graph.lowered.in_real_numbers import unrounded
 from exporter.graph.node_formats import HeldPrecision
 from exporter.joining.evaluate import Values, evaluate
+from exporter.joining.joined import Join, Proof
 from exporter.joining.restored import Restored
 from exporter.parity.measurement import Distance, Measurement
 from exporter.parity.tolerance import FORMATS
@@ -50,7 +51,8 @@ class FormatCosts:
     ):
         native = {*_NATIVE, *HeldPrecision(expected, (), _NATIVE).formats}
         self._held = HeldPrecision(actual, list(fed), native)
-        self._shifted = restored.shifted
+        self._restored = restored
+        self._said: set[str] = set()
         outputs = [name for name in actual.outputs if name in actual.producer]
         names = dict.fromkeys([*fed, *outputs])
         self._local: dict[str, Distance] = {}
@@ -75,24 +77,27 @@ class FormatCosts:
         return self._held.formats
 
     def tell(
-        self, name: str, local: Measurement, free: Measurement
+        self, join: Join, local: Measurement, free: Measurement
     ) -> tuple[Measurement, Measurement]:
         """The measurements of a joined value, with what the file holds there and what that costs.
 
         Args:
             local, free: of the value alone, and in a free run.
         """
+        name = join.actual
         piece = self._held.of(name)
         local = _told(local, piece.formats, self._local.get(name))
-        said = [weight.name for weight in piece.weights if weight.name in self._shifted]
+        weights = [weight.name for weight in piece.weights]
+        self._said.update(weights)
+        said = self._restored.problem(weights, agrees=join.proof is Proof.VALUE)
         if said and not local.problem:
-            steps = abs(self._shifted[said[0]])
-            local = replace(
-                local,
-                problem=f"the weight '{said[0]}' stands {steps:.3g} of its steps beside the other"
-                " file's on average: its zero point or its scale is wrong",
-            )
+            local = replace(local, problem=said)
         return local, self.output(name, free)
+
+    def unsaid(self) -> str:
+        """What is wrong with a constant that no joined value is computed with; "" for nothing."""
+        names = {*self._restored.shifted, *self._restored.gains} - self._said
+        return self._restored.problem(sorted(names))
 
     def output(self, name: str, measured: Measurement) -> Measurement:
         """The measurement of a free run, told the same."""

@@ -20,6 +20,8 @@ from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_windows import OnnxWindows
 from exporter.graph.index import GraphIndex
+from exporter.graph.subgraph import Partition
+from exporter.joining.alike import Alike, alike
 from exporter.joining.evaluate import Values, evaluate
 from exporter.joining.format_costs import FormatCosts
 from exporter.joining.joined import Join, Joined
@@ -67,6 +69,7 @@ def measure_joined(
     *,
     inputs_of_actual: Mapping[str, str],
     deployment: Deployment,
+    same: Alike | None = None,
 ) -> Sides:
     """Measure the joined values of two files.
 
@@ -75,18 +78,25 @@ def measure_joined(
         exact: gives a value of ``expected`` in float64 on this case.
         inputs_of_actual: input of ``actual`` -> input of ``expected``.
         deployment: how both are run in windows.
+        same: what both compute with the same nodes; found here by default.
     """
+    same = same or alike(expected, actual, joined, inputs_of_actual)
     joins = [join for join in joined.joins if join.expected in expected.producer]
     cut = _names(expected, joins, "expected")
     cut += [name for name in expected.outputs if name in expected.producer and name not in cut]
     reference = _walked(_windows(expected, inputs, deployment, cut), cut, folder)
-    forced = _Fed({name: name for name in cut}, reference.one)
-    truth = Values(folder, bound=IN_MEMORY)
-    evaluate(expected, [inputs], truth, forced=forced)
-    theirs = inputs_for(actual, inputs, inputs_of_actual)
-    own = _names(actual, joins, "actual")
-    free = _walked(_windows(actual, theirs, deployment, own), own, folder)
     by_name = {join.actual: join for join in joins}
+    own = _names(actual, joins, "actual")
+    theirs = inputs_for(actual, inputs, inputs_of_actual)
+    given = {name for name in same.whole if by_name[name].expected in reference}
+
+    def ours(name: str) -> np.ndarray:
+        return _known(reference, by_name[name].expected)
+
+    walk = _windows(actual, theirs, deployment, own, frozenset(given), ours)
+    free = _walked(walk, [name for name in own if name not in given], folder)
+    for name in given:
+        free.share(name, reference, by_name[name].expected)
 
     def laid_out(name: str) -> np.ndarray:
         join = by_name[name]
@@ -96,8 +106,18 @@ def measure_joined(
         return laid_out(name).astype(_known(free, name).dtype)
 
     usable = [n for n in own if n in free and by_name[n].expected in reference]
+    # Where a value is missing, those behind it are not fed what the other file's are.
+    known = same.local if len(usable) == len(own) else frozenset()
     walk = _windows(actual, theirs, deployment, own, frozenset(usable), supply)
-    local = _walked(walk, usable, folder)
+    local = _walked(walk, [name for name in usable if name not in known], folder)
+    for name in known:
+        local.share(name, reference, by_name[name].expected)
+    # Of the same nodes on the same values nothing is left to be told: they are their own truth.
+    asked = [join.expected for join in joins if join.actual not in known]
+    nodes = Partition(expected, stops=frozenset(cut)).take(asked)
+    truth = Values(folder, bound=IN_MEMORY)
+    forced = _Fed({name: name for name in cut}, reference.one)
+    evaluate(expected, [inputs], truth, nodes=nodes, forced=forced)
     costs = None
     if joined.restored is not None:
         costs = FormatCosts(
@@ -105,10 +125,11 @@ def measure_joined(
         )
     found = []
     for join in joins:
-        alone = _measure(actual, join, truth.one(join.expected), reference, local)
+        exact_alone = (reference if join.actual in known else truth).one(join.expected)
+        alone = _measure(actual, join, exact_alone, reference, local)
         along = _measure(actual, join, exact(join.expected), reference, free)
         if costs is not None:
-            alone, along = costs.tell(join.actual, alone, along)
+            alone, along = costs.tell(join, alone, along)
         found.append(Measured(join=join, local=alone, propagated=along))
     outputs = {name: _known(reference, name) for name in expected.outputs if name in reference}
     return Sides(values=found, reference=outputs, costs=costs)
@@ -169,7 +190,7 @@ def _windows(
     supply: Callable[[str], np.ndarray] | None = None,
 ) -> OnnxWindows:
     taps = frozenset(names)
-    return OnnxWindows(graph, inputs, deployment, taps=taps, forced=fed, supply=supply)
+    return OnnxWindows(graph, inputs, deployment, taps=taps, forced=fed, supply=supply, sparse=True)
 
 
 def _walked(walk: OnnxWindows, names: Sequence[str], folder: Path) -> Values:

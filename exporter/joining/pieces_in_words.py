@@ -246,3 +246,16 @@ def _count(number: int) -> str:
 def _listed(ops: tuple[str, ...]) -> str:
     counted = Counter(ops)
     return ", ".join(f"{n} {op}" if n > 1 else op for op, n in counted.items())
+
+
+def left_out_in_words(joined: Joined) -> list[str]:
+    """What is not compared, and why."""
+    found = [f"{name}: {why}" for name, why in sorted(joined.missing.items())]
+    for names, what in (
+        (joined.unseen, "values that are not joined and lead to decisions alone"),
+        (joined.ambiguous, "values that agree with several of the other file's"),
+        (joined.alone, "values that the other file has none for"),
+    ):
+        if names:
+            found.append(f"{len(names)} {what}: {', '.join(names[:5])}")
+    return found

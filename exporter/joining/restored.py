@@ -5,6 +5,11 @@ the expected file's lies within that everywhere, transposed or not, and no other
 quantiser did more than round (a range that is cut, errors that are spread), where one is about a
 step away and all others several times as far. In doubt it stays as it is stored.
 
+    gain    |   stored = 1.05 * expected      within half a step of that, and of nothing else
+
+A scale that is wrong moves all numbers alike. By more than a step and a half such a constant is
+not restored, for what it computes is something else; it is known all the same.
+
 What is restored is used to find out which value is which, and never to judge: the file itself is
 run for that.
 """
@@ -30,6 +35,11 @@ _SAMPLE = 2048
 _MANY = 64
 _SHIFTED = 0.75
 """Steps by which a mean may move: rounding moves it by 0.3 / sqrt(elements)."""
+_GAIN = 0.02
+"""By how much all numbers may be larger or smaller alike; errors that a quantiser spreads over
+others move this by less."""
+_SURE = 8.0
+"""Standard deviations that a gain has to stand out of its rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +50,34 @@ class Restored:
         arrays: the expected file's, laid out as the stored one is.
         shifted: name of the stored constant -> steps by which it stands beside the expected one
             on average: a wrong zero point moves nothing where what is multiplied has mean zero.
+        gains: name of the stored constant -> how many times the expected one it is, where that
+            is not once.
     """
 
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     shifted: Mapping[str, float] = field(default_factory=dict)
+    gains: Mapping[str, float] = field(default_factory=dict)
+
+    def problem(self, names: Iterable[str], *, agrees: bool = False) -> str:
+        """What is wrong with the first of some stored constants that is; "" where none is.
+
+        Args:
+            agrees: a value behind them, computed with what they stand for, is the expected
+                file's own: what a constant is times another one, something else takes back.
+        """
+        known = {key.partition("/")[0] for key in self.arrays}
+        for name in names:
+            if name in self.shifted:
+                return (
+                    f"the weight '{name}' stands {abs(self.shifted[name]):.3g} of its steps beside"
+                    " the other file's on average: its zero point or its scale is wrong"
+                )
+            if name in self.gains and (name in known or not agrees):
+                return (
+                    f"the weight '{name}' is {self.gains[name]:.3g} times the other file's:"
+                    " its scale is wrong"
+                )
+        return ""
 
 
 def restore(expected: GraphIndex, stored: Mapping[str, Stored]) -> Restored:
@@ -57,15 +91,20 @@ def restore(expected: GraphIndex, stored: Mapping[str, Stored]) -> Restored:
                 bank.setdefault(array.size, []).append(array)
     arrays: dict[str, np.ndarray] = {}
     shifted: dict[str, float] = {}
+    gains: dict[str, float] = {}
     for key, held in stored.items():
-        found = _source(held, bank.get(held.values.size, ()))
+        candidates = bank.get(held.values.size, ())
+        found = _source(held, candidates)
+        gain = _scaled_source(held, candidates) if found is None else _wrong(_gains(held, found))
+        if gain is not None:
+            gains[held.name] = gain
         if found is None:
             continue
         arrays[key] = found
         beside = _beside(held, found)
         if abs(beside) > _SHIFTED:
             shifted[held.name] = beside
-    return Restored(arrays=arrays, shifted=shifted)
+    return Restored(arrays=arrays, shifted=shifted, gains=gains)
 
 
 def _source(held: Stored, bank: Iterable[np.ndarray]) -> np.ndarray | None:
@@ -87,6 +126,58 @@ def _source(held: Stored, bank: Iterable[np.ndarray]) -> np.ndarray | None:
         if rival and not _one(best[2], other[2]):
             return None
     return best[2]
+
+
+def _scaled_source(held: Stored, bank: Iterable[np.ndarray]) -> float | None:
+    """By how much a constant is one of the expected file's all the same; None where by none."""
+    found: list[tuple[float | None, int]] = []
+    for array in bank:
+        for laid in _layouts(array, held.values.shape):
+            gains = _gains(held, laid)
+            if gains is None or _wrong(gains) is None or float(gains[0].min()) <= 0:
+                continue
+            far = _far(held, np.asarray(laid, np.float64) * gains[0])
+            # Rounding alone moves numbers by 0.3 steps; the gain is known far better than that.
+            if far is not None and far[0] <= _HALF:
+                found.append((_wrong(gains), id(array)))
+    return found[0][0] if len({array for _, array in found}) == 1 else None
+
+
+def _gains(held: Stored, array: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """How many times a constant a stored one is, of the numbers that share a step.
+
+    Returns:
+        the gain at every element, and how far from 1 it has to be to stand out of its rounding;
+        None where too few numbers share a step to tell.
+    """
+    shape = held.values.shape
+    steps = np.broadcast_to(held.steps, shape).reshape(-1)
+    wanted = np.where(np.broadcast_to(held.ends, shape) == 0, array, 0.0).astype(np.float64)
+    if not steps.size or not np.isfinite(wanted).all():
+        return None
+    if steps.min() == steps.max():
+        group, count = np.zeros(steps.size, np.int64), 1
+    else:
+        kinds, group = np.unique(steps, return_inverse=True)
+        count = len(kinds)
+    flat = wanted.reshape(-1)
+    power = np.bincount(group, flat * flat, count)
+    if np.bincount(group, flat != 0, count).min() < _MANY or power.min() <= 0:
+        return None
+    gains = np.bincount(group, flat * held.values.reshape(-1), count) / power
+    sizes = np.zeros(count)
+    sizes[group] = steps
+    spread = sizes * np.sqrt(1.0 / 12.0 / power)
+    return gains[group].reshape(shape), np.maximum(_GAIN, _SURE * spread)[group].reshape(shape)
+
+
+def _wrong(gains: tuple[np.ndarray, np.ndarray] | None) -> float | None:
+    """The gain that is furthest from 1 of those that stand out; None where none does."""
+    if gains is None:
+        return None
+    beyond = np.abs(gains[0] - 1.0) / gains[1]
+    worst = int(np.argmax(beyond))
+    return float(gains[0].reshape(-1)[worst]) if beyond.reshape(-1)[worst] > 1.0 else None
 
 
 def _one(left: np.ndarray, right: np.ndarray) -> bool:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.joining.by_value import Joiner
+from exporter.joining.by_value import MARGIN, Joiner
 from exporter.joining.digests import is_large
-from exporter.joining.evaluate import Values, evaluate
+from exporter.joining.evaluate import Values
 from exporter.joining.joined import Layout, Proof
 from exporter.joining.match import Match, sketch
 
@@ -47,6 +47,7 @@ class Roles:
         self.a, self.b = joiner.a, joiner.b
         self.tried = 0
         self.forced: dict[str, list[np.ndarray]] = {}
+        self.fed: dict[str, bytes] = {}
 
     def find(self) -> None:
         seen: set[str] = set()
@@ -63,8 +64,7 @@ class Roles:
             self._feed(name, found)
 
     def _proved(self, name: str) -> bool:
-        held = self.joiner.joins.get(name)
-        return held is not None and held.proof is not Proof.NONE
+        return self.joiner.is_proved(name)
 
     def _is_lost(self, name: str) -> bool:
         """A value that depends on the inputs and leads to no joined one but by unjoined ones."""
@@ -72,7 +72,7 @@ class Roles:
             return False
         if name not in self.joiner.values_b or name in self.joiner.hidden:
             return False
-        return not self.b.reaches(name, self._proved, lambda made: not self._proved(made))
+        return not self.joiner.is_seen(name, proved=True)
 
     def _role(self, name: str) -> _Try | None:
         rated = []
@@ -95,7 +95,30 @@ class Roles:
             # Fed the other one, the file would compute the same.
             self.joiner.ambiguous.add(name)
             return None
+        if self._is_in_front(name, rated[0]):
+            self.joiner.ambiguous.add(name)
+            return None
         return rated[0]
+
+    def _is_in_front(self, name: str, found: _Try) -> bool:
+        """Whether a value is far nearer to one that A computes on the way to what was found.
+
+        Where an activation is gone, what was in front of it stands in its place.
+        """
+        joiner = self.joiner
+        taken = {join.expected for join in joiner.joins.values()}
+        sizes = joiner.sketches[found.name].elements
+        for other in self.a.ancestors(found.name) - taken - {found.name}:
+            held = joiner.sketches.get(other)
+            if held is None or held.elements != sizes or self._shows(other, found.name):
+                continue
+            there = joiner.layout(other, name)
+            if there is not None and MARGIN * there[1] < found.distance:
+                return True
+        return False
+
+    def _shows(self, one: str, other: str) -> bool:
+        return self._digest(one) == self._digest(other)
 
     def _digest(self, name: str) -> bytes:
         digests = self.joiner.digests
@@ -135,14 +158,8 @@ class Roles:
         fed = self._laid_out(name, candidate, layout)
         nodes = self.b.behind(name, _LOOK_AHEAD)
         held = Values(joiner.values_b.folder)
-        evaluate(
-            self.b.graph,
-            joiner.inputs,
-            held,
-            nodes=nodes,
-            given=joiner.values_b,
-            forced={**self.forced, name: fed},
-        )
+        digest = self._fed_digest(name, candidate, layout)
+        joiner.compute(nodes, held, {**self.forced, name: fed}, {**self.fed, name: digest})
         agreeing = anchored = 0
         anchors = self._anchored(name, nodes)
         for made in held.names():
@@ -190,19 +207,19 @@ class Roles:
         pairs = zip(self.joiner.values_a[candidate], self.joiner.values_b[name], strict=True)
         return [layout.apply(ours, theirs.shape).astype(theirs.dtype) for ours, theirs in pairs]
 
+    def _fed_digest(self, name: str, candidate: str, layout: Layout) -> bytes:
+        """Digest of what is fed; b"" where it is laid out in another way than A's own value."""
+        pairs = zip(self.joiner.values_a[candidate], self.joiner.values_b[name], strict=True)
+        alike = all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
+        return self.joiner.digests.of(candidate) if alike and layout.perm is None else b""
+
     def _feed(self, name: str, found: _Try) -> None:
         """Compute everything behind a value anew, with A's numbers in its place."""
         joiner = self.joiner
         self.forced[name] = self._laid_out(name, found.name, found.layout)
+        self.fed[name] = self._fed_digest(name, found.name, found.layout)
         nodes = self.b.behind(name)
-        evaluate(
-            self.b.graph,
-            joiner.inputs,
-            joiner.values_b,
-            nodes=nodes,
-            given=joiner.values_b,
-            forced=self.forced,
-        )
+        joiner.compute(nodes, joiner.values_b, self.forced, self.fed)
         made = [out for at in nodes for out in self.b.graph.nodes[at].output if out]
         joiner.match(out for out in made if not self._proved(out) and out not in joiner.joins)
         joiner.check_outputs()

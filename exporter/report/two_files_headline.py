@@ -16,16 +16,25 @@ def two_files_headline(
     changed: Sequence[AlteredRow],
     values: Sequence[ValueRow],
     outputs: Sequence[OutputRow],
+    unseen: Sequence[str] = (),
 ) -> str:
-    """One line: the same function, or where the files part."""
+    """One line: the same function, or where the files part.
+
+    Args:
+        unseen: values that nothing speaks for.
+    """
     if decision.status is Status.PASS:
         graph = "same graph" if same_graph else "other graph"
         shown = len({row.name for row in outputs})
         outs = "1 output" if shown == 1 else f"{shown} outputs"
         return f"same function, {graph}: {len(values)} values and {outs} agree"
+    if first is None and changed:
+        return f"not the same function: {changed[0].words}"
     if first is None:
         bad = next((row for row in outputs if row.verdict != Status.PASS.value), None)
         where = f" at output '{bad.name}' ({bad.deployment})" if bad else ""
+        if bad is None and unseen:
+            where = f": '{unseen[0]}' is not joined, and only decisions are compared behind it"
         return f"not shown to be the same function: {decision.status.value}{where}"
     where = f"'{first.actual}' ({first.op})"
     if first.layer:
