@@ -124,6 +124,15 @@ def takes_mono(spec: TensorSpec) -> bool:
     return all(size == 1 or isinstance(size, str) for size in rest)
 
 
+def seconds_of(
+    inputs: Mapping[str, np.ndarray], specs: Mapping[str, TensorSpec], sample_rate_hz: int
+) -> float | None:
+    """How long the sound is that one run takes, its rows added up; None where it takes none."""
+    found = [name for name in inputs if name in specs and _has_samples(specs[name])]
+    name = WAVEFORM if WAVEFORM in found else found[0] if len(found) == 1 else None
+    return None if name is None else np.asarray(inputs[name]).size / sample_rate_hz
+
+
 def _has_samples(spec: TensorSpec) -> bool:
     """As ``takes_mono``, with a last axis that varies and is no batch: what needs no name."""
     if not takes_mono(spec) or _samples_axis(spec) != len(spec.shape) - 1:

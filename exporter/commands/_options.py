@@ -121,6 +121,11 @@ _RUN_OPTIONS = {
         default=True,
         help="Make everything anew, and keep nothing of it for the next run.",
     ),
+    "bench": click.option(
+        "--bench/--no-bench",
+        default=True,
+        help="Measure time and memory of the shipped file as well.  [default: bench]",
+    ),
     "trust": click.option(
         "--trust", is_flag=True, help="Run the code that the pipeline's 'factory' names."
     ),

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     help="Of a system: JSON lines of recordings and texts, run after its cases.",
 )
 @common.run_options(
-    "output_dir cases all_cases audio weights provider threads memory_budget golden_dir cache trust"
+    "output_dir cases all_cases audio weights provider threads memory_budget golden_dir cache"
+    " bench trust"
 )
 @common.format_option
 @common.junit_option

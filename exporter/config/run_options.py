@@ -34,6 +34,7 @@ class RunOptions(BaseModel):
         trust: let the pipeline run the code that its ``model.factory`` names.
         cache: take what an earlier run made of exactly the same, and keep what this one makes;
             see ``exporter.cache.place`` for where.
+        bench: measure time and memory of the shipped file as well.
         golden_dir: folder that holds one golden per pipeline.
 
     Raises:
@@ -53,6 +54,7 @@ class RunOptions(BaseModel):
     memory_budget: int | None = Field(default=None, ge=1)
     trust: bool = False
     cache: bool = True
+    bench: bool = False
     golden_dir: Path = Path("golden")
 
     @classmethod

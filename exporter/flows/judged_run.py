@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+
 import torch
 
-from exporter.build.build import build, users_code
+from exporter.build.build import Built, build, users_code
 from exporter.build.runner_script import write_runner
 from exporter.cache.store import open_store
 from exporter.cases.at_lengths import sized_cases
+from exporter.cases.audio_input import seconds_of
 from exporter.cases.load import load_cases
 from exporter.contracts import declared_settings
 from exporter.core.artifact import sha256_of
 from exporter.core.errors import ArtifactError, StageError
 from exporter.core.stages import Stages
 from exporter.core.stopwatch import FILES, timed
+from exporter.core.tensors import Case
+from exporter.execution.latency import measure_latency
 from exporter.flows.certify import certify_run
 from exporter.flows.check import contracts_of_run
 from exporter.flows.prepare import Prepared
@@ -25,7 +31,7 @@ from exporter.judge.length_proofs import LengthProofs
 from exporter.judge.report_records import artifact_record, cache_record, plain_artifact
 from exporter.judge.subject import Sizes
 from exporter.parity.tolerance import policy_of
-from exporter.report.schema import Report
+from exporter.report.schema import LatencyRecord, Report
 
 
 def judged_run(ready: Prepared, progress: Stages) -> Report:
@@ -76,6 +82,7 @@ def judged_run(ready: Prepared, progress: Stages) -> Report:
         what = f"{error.where}: {error.problem}"
         raise StageError(ONNXRUNTIME, what, file=error.where or "") from error
     contracts = contracts_of_run(ready, built, loaded, progress, chain.open_file())
+    latency = _latency(ready, built, loaded, progress) if ready.options.bench else []
     report = judged_report(
         ready,
         loaded,
@@ -95,5 +102,24 @@ def judged_run(ready: Prepared, progress: Stages) -> Report:
         layers=pipeline.layers or "required",
         cache=cache_record(built.cache),
     )
+    report = report.model_copy(update={"latency": latency})
     with progress.stage("certify"), timed(FILES):
         return certify_run(report, built.shipped, pipeline, policy, ready.options.golden_dir)
+
+
+def _latency(
+    ready: Prepared, built: Built, cases: Sequence[Case], progress: Stages
+) -> list[LatencyRecord]:
+    """What the shipped file takes on the first case; decides nothing."""
+    case = cases[0]
+    specs = {spec.name: spec for spec in built.wrapped.inputs}
+    audio = seconds_of(case.inputs, specs, ready.pipeline.sample_rate_hz)
+    with progress.stage("bench") as stage:
+        found = measure_latency(built.shipped.path, ready.deployments, case.inputs)
+        if found is None:
+            stage.result("not measured: the file could not be run in a process of its own")
+            return []
+        stage.result(f"{found[0].rounds} round(s) of {len(found)} deployment(s)")
+    return [
+        LatencyRecord(**asdict(held), case=case.name, audio_seconds=audio or None) for held in found
+    ]

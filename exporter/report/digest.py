@@ -10,13 +10,16 @@ SHIPPED = "model.onnx"
 
 
 def report_digest(report: Report) -> str:
-    """sha256 of a report, of all but two things that are only known once the certificate is made.
+    """sha256 of a report, of all but what is another thing in every run, or known later.
 
-    These are the timings, and digest and size of the certified file, which holds this digest.
+    These are the timings and latencies, and digest and size of the certified file, which holds
+    this digest.
     """
     blank = {"sha256": "", "bytes": 0}
     artifacts = [
         held.model_copy(update=blank) if held.name == SHIPPED else held for held in report.artifacts
     ]
-    judged = report.model_copy(update={"artifacts": artifacts, "timings": {}, "breakdown": {}})
+    judged = report.model_copy(
+        update={"artifacts": artifacts, "timings": {}, "breakdown": {}, "latency": []}
+    )
     return hashlib.sha256(judged.model_dump_json().encode()).hexdigest()

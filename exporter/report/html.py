@@ -18,6 +18,7 @@ from exporter.core.extras import folder_of, is_there
 from exporter.parity.status import severity
 from exporter.report.advice import SEEDED, next_steps
 from exporter.report.deployments import deployment_lines
+from exporter.report.latency import latency_lines
 from exporter.report.overall_verdict import verdict_line
 from exporter.report.payload import payload, script_json
 from exporter.report.rows import VERDICT_STYLES, output_rows, taps_of
@@ -66,6 +67,7 @@ def render_html(report: Report) -> str:
             failed_golden=[held for held in report.golden if severity(held.verdict) >= 4],
             outputs=output_rows(report),
             devices=deployment_lines(report.deployments),
+            latency=latency_lines(report),
             left_out=data["left_out"],
             data=Markup(script_json(data)),  # noqa: S704 - script_json leaves no markup in it
             most=_MAX_ROWS,

@@ -16,6 +16,7 @@ from exporter.report.advice import SEEDED, next_steps
 from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
 from exporter.report.kernels import finding_lines
+from exporter.report.latency import latency_lines
 from exporter.report.overall_verdict import verdict_line
 from exporter.report.rows import output_rows, taps_of
 from exporter.report.safe_text import code, figure, markdown, seconds, shorten, size, times
@@ -85,6 +86,7 @@ def _render(report: Report, rows: int, cell: int) -> str:
         "outputs": output_rows(report),
         "tokens": tokens,
         "devices": deployment_lines(report.deployments),
+        "latency": latency_lines(report),
         "findings": finding_lines(report),
         "environment": _environment(report, rows, page.filters),
     }

@@ -248,6 +248,19 @@ def _judged(
     }
 
 
+class LatencyRecord(Record):
+    """What the shipped file takes on one deployment, in a process of its own."""
+
+    deployment: str
+    case: str
+    rounds: int = Field(description="interleaved with those of the other deployments")
+    seconds: float = Field(description="of a run, the median")
+    least: float
+    load_seconds: float
+    memory_bytes: int | None = Field(description="resident, added by session and first run")
+    audio_seconds: float | None = Field(None, description="of all rows of the case together")
+
+
 class Report(Record):
     """The whole of report.json."""
 
@@ -281,6 +294,8 @@ class Report(Record):
     notes: list[str] = Field([], description="things worth knowing that decide nothing")
     not_checked: list[str]
     cache: CacheRecord | None = Field(default=None, description="none where the cache is off")
+    # Left out where there is none: the digest of a report without it stays what it was.
+    latency: list[LatencyRecord] = Field([], exclude_if=lambda held: not held)
     timings: dict[str, float]
     breakdown: dict[str, float] = {}  # seconds of the whole by kind of work
 

@@ -18,6 +18,7 @@ from exporter.report.deployments import deployment_lines
 from exporter.report.figures import worst_taps
 from exporter.report.html import can_render_html
 from exporter.report.kernels import finding_lines
+from exporter.report.latency import latency_lines
 from exporter.report.overall_verdict import verdict_line
 from exporter.report.rows import bar, folded_contracts, output_rows, taps_of
 from exporter.report.safe_text import (
@@ -80,6 +81,7 @@ def print_report(
             print_list(console, title, case.text or ["(no segment)"], most)
     print_list(console, "devices", deployment_lines(report.deployments), most)
     print_list(console, "findings: kernels that lose digits", finding_lines(report), most)
+    print_list(console, "latency", latency_lines(report), most)
     print_list(console, "notes", report.notes, most)
     print_list(console, "not checked", report.not_checked, most)
     if verbose:
