@@ -130,11 +130,12 @@ def _released(
     """The judged file under other releases of onnxruntime, by label."""
     found: dict[str, ReleaseRun] = {}
     cases = [pair.for_b(case) for case in inputs.judged]
-    asked = {"level": options.level, "threads": options.threads}
     for release in options.releases:
         label = f"onnxruntime {release}"
         with progress.stage(label) as stage:
-            found[label] = run_release(release, pair.other, cases, **asked)
+            found[label] = run_release(
+                release, pair.other, cases, level=options.level, threads=options.threads
+            )
             stage.result(found[label].why)
     return found
 

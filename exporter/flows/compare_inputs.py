@@ -123,7 +123,8 @@ def _run_both(
         outputs of the judged file.
     """
     found: list[Arrays] = []
-    sides = [(pair.truth, pair.a, {name: name for name in pair.a.inputs})]
+    own: Mapping[str, str] = {name: name for name in pair.a.inputs}
+    sides = [(pair.truth, pair.a, own)]
     if pair.truth != pair.other:
         sides.append((pair.other, pair.b, pair.inputs_of_b))
     for path, graph, names in sides:

@@ -162,7 +162,11 @@ class CheckOutcome:
             held = []
         records = [
             GoldenRecord(
-                case="", state=state.value, verdict=status_of(state).value, ambiguous=ambiguous
+                case="",
+                state=state.value,
+                verdict=status_of(state).value,
+                moved=[],
+                ambiguous=ambiguous,
             )
             for state, ambiguous in held or [(self.state, 0)]
         ]
