@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from exporter.config.pipeline import Pipeline
 from exporter.config.problems import Problem
-from exporter.config.yaml_tree import Keys, Place, dotted
+from exporter.config.yaml_tree import Keys, Place, where_of
 
 _SHOWN = 60
 _UNKNOWN = "unknown key"
@@ -49,7 +49,7 @@ def explain(
                 also = remedy.replace("it should be", "or", 1)
                 found[keys] = dataclasses.replace(first, remedy=f"{first.remedy} {also}")
             continue
-        found[keys] = Problem(where=_where(keys, places, file), problem=problem, remedy=remedy)
+        found[keys] = Problem(where=where_of(places, keys, file), problem=problem, remedy=remedy)
     misspelt = {
         (*keys[:-1], _near(keys, root)) for keys, item in found.items() if item.problem == _UNKNOWN
     }
@@ -171,14 +171,6 @@ def _inside(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for item in typing.get_args(annotation):
         yield from _inside(item)
-
-
-def _where(keys: Keys, places: Mapping[Keys, Place], file: str) -> str:
-    for end in range(len(keys), -1, -1):
-        place = places.get(keys[:end])
-        if place is not None:
-            return f"{place.file}:{place.line}: {dotted(keys)}"
-    return f"{file}: {dotted(keys)}"
 
 
 def _shown(value: Any) -> str:

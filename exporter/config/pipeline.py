@@ -22,7 +22,7 @@ from pydantic import (
 from exporter.config.inputs import Audio, AxisSize, Case, InputSpec
 from exporter.config.schema import Capture, Deployed, Export, Features, Model, Parity, Vad
 from exporter.config.section import Many, Name, Section
-from exporter.config.yaml_tree import Keys, Place, dotted
+from exporter.config.yaml_tree import Keys, Place, where_of
 from exporter.core.artifact import sha256_of
 from exporter.core.tensors import Axis
 
@@ -158,11 +158,7 @@ class Pipeline(Section):
 
         A key that no file gives is placed at the nearest section around it.
         """
-        for end in range(len(keys), -1, -1):
-            place = self._places.get(tuple(keys[:end]))
-            if place is not None:
-                return f"{place.file}:{place.line}: {dotted(keys)}"
-        return f"{self.file}: {dotted(keys)}"
+        return where_of(self._places, keys, self.file)
 
     def axis(self, name: str) -> Axis:
         """What is declared of a symbolic axis of a user's own model."""

@@ -14,7 +14,7 @@ from exporter.config.driver import Driver, GraphName, called_graphs
 from exporter.config.inputs import Case
 from exporter.config.pipeline import Pipeline
 from exporter.config.section import Many, Name, Section
-from exporter.config.yaml_tree import Keys, Place, dotted
+from exporter.config.yaml_tree import Keys, Place, where_of
 
 GRAPHS = "graphs"
 """The key that makes a YAML a system."""
@@ -123,11 +123,7 @@ class System(Section):
 
     def where(self, *keys: str | int) -> str:
         """``file:line: key.path`` of a key, or of the nearest section around it."""
-        for end in range(len(keys), -1, -1):
-            place = self._places.get(tuple(keys[:end]))
-            if place is not None:
-                return f"{place.file}:{place.line}: {dotted(keys)}"
-        return f"{self.file}: {dotted(keys)}"
+        return where_of(self._places, keys, self.file)
 
     def on_cases(self, pipeline: Pipeline) -> Pipeline:
         """``pipeline`` with the cases of the system in place of its own, at their lines."""

@@ -257,6 +257,18 @@ def _is_text(key: str) -> bool:
     return key.isprintable()
 
 
+def where_of(places: Mapping[Keys, Place], keys: Keys, file: str) -> str:
+    """``file:line: key.path`` of a key, in the file that really sets it.
+
+    A key that no file gives is placed at the nearest section around it.
+    """
+    for end in range(len(keys), -1, -1):
+        place = places.get(tuple(keys[:end]))
+        if place is not None:
+            return f"{place.file}:{place.line}: {dotted(keys)}"
+    return f"{file}: {dotted(keys)}"
+
+
 def dotted(keys: Keys) -> str:
     """Return keys the way messages print them: ``cases[0].audio``; "top level" for none."""
     text = ""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import AttributeProto, TensorProto
 
+from exporter.graph.attributes import int_attribute
 from exporter.graph.stored_tensors import bytes_of
 
 STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training"})
@@ -192,7 +193,7 @@ def _formats(placed: list[Placed], tensors: object) -> Iterator[str]:
                 word = dtype_word(tensor.data_type)
                 counts[f"{word} weights behind DequantizeLinear (QDQ)"] += 1
         elif node.op_type in _NBITS:
-            bits = next((a.i for a in node.attribute if a.name == "bits"), 4)
+            bits = int_attribute(node, "bits", 4)
             counts[f"int{bits} weights in {node.op_type}, packed into bytes"] += 1
         elif node.op_type in _INTEGER:
             counts[f"integer arithmetic in {node.op_type}"] += 1

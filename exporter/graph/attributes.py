@@ -22,6 +22,11 @@ class AttributeValue:
     text: str
 
 
+def int_attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    """An attribute that is a whole number."""
+    return next((item.i for item in node.attribute if item.name == name), default)
+
+
 def attribute_values(node: onnx.NodeProto, version: int) -> dict[str, AttributeValue]:
     """Attributes of a node by name; those left to their default are there too.
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from exporter.graph.attributes import int_attribute
 from exporter.graph.index import GraphIndex
 
 FLOATS: dict[int, str] = {
@@ -152,7 +153,7 @@ def quantises_activations(graph: GraphIndex, at: int) -> bool:
     node = graph.nodes[at]
     if node.op_type == "MatMulNBits":
         # 4: the kernel quantises what it multiplies with to 8 bits.
-        return _attribute(node, "accuracy_level", 0) == 4
+        return int_attribute(node, "accuracy_level", 0) == 4
     if node.op_type == "QuantizeLinear":
         return node.input[0] not in graph.initializers
     return node.op_type in _ACTIVATIONS or node.op_type.startswith("QLinear")
@@ -173,9 +174,9 @@ def weights_of(
         name = node.input[place]
         tensor = graph.initializers[name]
         if node.op_type in _NBITS:
-            bits = _attribute(node, "bits", 4)
+            bits = int_attribute(node, "bits", 4)
             # Blocks are filled up at the end of a row.
-            elements = _attribute(node, "K", 0) * _attribute(node, "N", 0)
+            elements = int_attribute(node, "K", 0) * int_attribute(node, "N", 0)
             elements = elements or graph.array(name).size * 8 // max(1, bits)
             if node.op_type == "GatherBlockQuantized" and tensor.data_type != TensorProto.UINT8:
                 elements = graph.array(name).size
@@ -308,7 +309,3 @@ def _is_scale(graph: GraphIndex, name: str, node: onnx.NodeProto) -> bool:
         return False
     maker = graph.nodes[graph.producer[name]]
     return maker.op_type == "DynamicQuantizeLinear" and node.input[0] == maker.output[0]
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
-    return next((item.i for item in node.attribute if item.name == name), default)

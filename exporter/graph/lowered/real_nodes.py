@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from exporter.graph.attributes import int_attribute
 from exporter.graph.grids import INTEGER_BITS
 from exporter.graph.index import GraphIndex
 from exporter.graph.lowered.dequantise import along, blocks_of_bits, stored_integers
@@ -18,10 +19,6 @@ Write = Callable[[Writer, int, onnx.NodeProto], bool]
 
 def _read(node: onnx.NodeProto, slot: int) -> str:
     return node.input[slot] if slot < len(node.input) else ""
-
-
-def _held(node: onnx.NodeProto, name: str, default: int) -> int:
-    return next((item.i for item in node.attribute if item.name == name), default)
 
 
 def _attributes(node: onnx.NodeProto, *but: str) -> dict:
@@ -47,7 +44,7 @@ def _dequantize(w: Writer, _: int, node: onnx.NodeProto) -> bool:
         name not in w.graph.initializers or (kind not in INTEGER_BITS and kind != TensorProto.INT32)
     ):
         return False
-    axis, block = _held(node, "axis", 1), _held(node, "block_size", 0)
+    axis, block = int_attribute(node, "axis", 1), int_attribute(node, "block_size", 0)
     found = w.real(name, node.input[1], _read(node, 2), axis, block)
     if found in w.constants:
         w.call(found, node.output[0])
@@ -195,7 +192,7 @@ def _q_conv(w: Writer, node: onnx.NodeProto) -> tuple[str, str, str]:
 
 def _q_gemm(w: Writer, node: onnx.NodeProto) -> tuple[str, str, str]:
     i = node.input
-    axis = 0 if _held(node, "transB", 0) else -1
+    axis = 0 if int_attribute(node, "transB", 0) else -1
     reads = [w.real(i[0], i[1], i[2]), w.real(i[3], i[4], i[5], axis)]
     if _read(node, 6):
         reads.append(_bias(w, i[6], i[1], i[4]))
