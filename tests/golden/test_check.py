@@ -362,6 +362,8 @@ def note(event, args):
         opened.add(args[0].partition("site-packages/")[2].partition("/")[0])
 sys.addaudithook(note)
 from exporter import cli
+from exporter.core.children import guard
+guard()  # this process is the child that looks into the file
 code = cli.main(sys.argv[1:])
 known = packages_distributions()
 used = {d for name in opened for d in known.get(name.removesuffix(".py"), ())}
