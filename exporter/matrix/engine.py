@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-import dask
+import dask.config
 import psutil
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 

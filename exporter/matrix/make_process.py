@@ -122,8 +122,9 @@ def _length_cases(
         held = with_size(case, specs, name, axis, length)
         file = place / f"{LENGTH_CASE.format(length)}.npz"
         with replacing(file) as part, part.open("wb") as stream:
-            np.savez(stream, **held.inputs)
-        files = {key: {"file": str(file), "key": key} for key in held.inputs}
+            # By position: an input may be called like a parameter of savez.
+            np.savez(stream, *map(np.asarray, held.inputs.values()))
+        files = {key: {"file": str(file), "key": f"arr_{at}"} for at, key in enumerate(held.inputs)}
         found.append({"name": LENGTH_CASE.format(length), "inputs": files})
     return found
 
