@@ -64,13 +64,14 @@ FLOORS = (
     floor("judge", "judge", "numpy onnx onnx_ir torch"),
     floor("contracts", "contracts", "numpy onnx onnx_ir torch pydantic"),
     floor("golden", "golden", "numpy onnx pydantic safetensors torch"),
-    floor("report", "report", "jinja2 markupsafe numpy plotly pydantic rich"),
+    floor("report", "report", "bokeh jinja2 markupsafe numpy plotly pydantic rich"),
     floor("debugging", "debugging", "numpy onnx onnx_ir rich safetensors torch"),
+    floor("lowering", "lowering", "numpy onnx onnx_ir scipy"),
     floor("systems", "systems", "numpy pydantic sentencepiece tokenizers torch"),
     floor(
         "monitor", "monitor", "jinja2 jiwer markupsafe numpy prometheus_client pydantic safetensors"
     ),
-    floor("flows", "flows", "numpy onnx onnx_ir torch"),
+    floor("flows", "flows", "numpy onnx onnx_ir torch yaml"),
     floor("matrix", "matrix", "covertable dask distributed jinja2 numpy packaging psutil pydantic"),
     floor(
         "outside",

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from exporter.config.inputs import Audio, AxisSize, Case, InputSpec
-from exporter.config.schema import Capture, Deployed, Export, Features, Model, Parity, Vad
+from exporter.config.schema import Capture, Deployed, Export, Features, Lowering, Model, Parity, Vad
 from exporter.config.section import Many, Name, Section
 from exporter.config.yaml_tree import Keys, Place, where_of
 from exporter.core.artifact import sha256_of
@@ -79,6 +79,11 @@ class Pipeline(Section):
         description="how the shipped file is run; all are judged",
     )
     parity: Parity = Field(default_factory=Parity)
+    precision: Lowering | None = Field(
+        default=None,
+        description="what 'lower' writes; null: what its options say",
+        exclude_if=lambda held: held is None,  # digests without it stay what they were
+    )
     min_coverage: float | None = Field(
         default=None,
         ge=0,

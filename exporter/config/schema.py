@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from exporter.config.section import Many, Section
 
-Precision = Literal["float32", "float16", "bfloat16", "int8_weights"]
+Precision = Literal["float32", "float16", "bfloat16", "int8_weights", "int4_weights"]
 
 
 CALLABLE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
@@ -219,6 +219,29 @@ class Override(Section):
     taps: str = Field(min_length=1, description="glob over names of taps or module paths")
     factor: float = Field(gt=1, le=LARGEST_FACTOR)
     reason: Reason
+
+
+LoweredTo = Literal["int8", "int8_static", "int4", "float16", "mixed"]
+"""What ``lower`` writes; the engines are in ``exporter/execution/quantisers.py``."""
+
+
+class Lowering(Section):
+    """In which precision the file is shipped, as ``lower`` has found it or a user wants it."""
+
+    to: LoweredTo = Field(
+        default="int8",
+        description="int8: weights, activations as they come; int8_static: QDQ, calibrated on the"
+        " cases; int4: weights in blocks of four bits; mixed: four bits or eight",
+    )
+    keep_float32: Many[str] | None = Field(
+        default=None,
+        description="layers that stay in float32, by module, tap or node; null: 'lower' chooses",
+    )
+    eight_bits: Many[str] = Field(
+        default=(),
+        description="mixed: layers in eight bits; all others are in four",
+        exclude_if=lambda names: not names,
+    )
 
 
 class Parity(Section):

@@ -38,7 +38,7 @@ EXTRAS = {
     "pandas": "dataframe",
     "kaldi_native_fbank": "features",
     "librosa": "features",
-    "scipy": "features",
+    "scipy": "lower",
     "soxr": "features",
     "covertable": "matrix",
     "dask": "matrix",

@@ -15,6 +15,7 @@ from exporter.core.tensors import Case
 from exporter.execution.trial import needs_trial, try_file
 from exporter.flows.prepare import Prepared
 from exporter.graph.index import GraphIndex
+from exporter.graph.lowered.in_real_numbers import holds_less
 from exporter.graph.wrap import Wrapped, narrowed
 from exporter.judge.chain import Chain, Subject
 from exporter.judge.chain_result import ChainResult
@@ -24,6 +25,7 @@ from exporter.judge.known_taps import known_taps
 from exporter.judge.links import CAPTURED, Link
 from exporter.judge.lowered import lowered_as_declared
 from exporter.judge.reference_run import reference_run
+from exporter.lowering.explain import explained
 from exporter.parity.tolerance import policy_of
 from exporter.report.comparison import StructureRecord
 
@@ -101,6 +103,19 @@ def judge_given(
         result = chain.judge(cases, sized, pipeline.min_coverage)
     structure: list[StructureRecord] = []
     notes = [taps.note]
+    if taps.tapped and cases and holds_less(given):
+        with progress.stage("what lowering costs"):
+            notes += explained(
+                own.program,
+                artifact.path,
+                given,
+                own.graph,
+                cases[0],
+                ready.deployments[0].on_cpu(),
+                ready.budget,
+                known=taps.known,
+                joins=taps.joins,
+            )
     if taps.descends:
         # Whoever declares a lower precision knows that a tool has rewritten the file.
         on_purpose = changed_on_purpose or lowered_as_declared(own.program, given, policy)

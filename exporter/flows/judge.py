@@ -26,7 +26,7 @@ from exporter.flows.saved_links import (
 )
 from exporter.parity.exit_code import Decision
 from exporter.parity.status import severity, status_of
-from exporter.parity.tolerance import Override, Policy
+from exporter.parity.tolerance import WEIGHTS, Override, Policy
 from exporter.report.assemble import concluded
 from exporter.report.overall_verdict import decision_of
 from exporter.report.schema import Report
@@ -76,7 +76,7 @@ def policy_of_report(report: Report) -> Policy:
     saved = report.policy
     return Policy(
         factor=saved.factor,
-        precision="int8" if saved.precision == "int8_weights" else saved.precision,
+        precision=WEIGHTS.get(saved.precision, saved.precision),
         overrides=tuple(_override(item) for item in saved.overrides),
     )
 

@@ -111,8 +111,11 @@ FORMATS: dict[str, Format] = {
     "bfloat16": Format(roundoff=2.0**-8, tiny=2.0**-126),
     # Half a step of a symmetric 8-bit grid is 1/254 of the largest weight of its channel.
     "int8": Format(roundoff=2.0**-8, tiny=2.0**-126),
+    "int4": Format(roundoff=2.0**-4, tiny=2.0**-126),
 }
 """What may be declared."""
+WEIGHTS: dict[str, str] = {"int8_weights": "int8", "int4_weights": "int4"}
+"""Words of the YAML for files of which the weights are rounded, and mostly more."""
 STORED: dict[str, Format] = {
     **{f"int{bits}": Format(roundoff=2.0**-bits, tiny=2.0**-126) for bits in range(1, 17)},
     "float8": Format(roundoff=2.0**-4, tiny=2.0**-126),
@@ -326,6 +329,6 @@ def policy_of(pipeline: Pipeline) -> Policy:
         Override(pattern=item.taps, factor=item.factor, reason=item.reason)
         for item in given.overrides
     )
-    precision = "int8" if given.precision == "int8_weights" else given.precision
+    precision = WEIGHTS.get(given.precision, given.precision)
     policy = Policy(precision=precision, overrides=overrides, kernel_loss=given.kernel_loss)
     return policy if given.factor is None else replace(policy, factor=given.factor)

@@ -11,6 +11,7 @@ the backward direction begins there. Computed by torch's own packed kernels; ONN
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -118,3 +119,12 @@ def _(x, lengths, h, params, has_biases, num_layers, bidirectional, relu):  # no
 
 def _shape(x: Tensor, h: Tensor, bidirectional: bool) -> Tensor:
     return x.new_empty((x.shape[0], x.shape[1], h.shape[2] * (2 if bidirectional else 1)))
+
+
+def differentiable(target: str) -> Callable[..., Any]:
+    """The function behind one of these ops, whose gradients are those of torch's kernels.
+
+    A custom op itself has none.
+    """
+    held = {LSTM: lstm_of_lengths, GRU: gru_of_lengths, RNN: rnn_of_lengths}
+    return held[target]._init_fn  # torch has no public name for it

@@ -1,0 +1,35 @@
+"""What confirms a choice: cases that had no part in it, and every layer by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from exporter.core.tensors import Case
+from exporter.joining.interface_inputs import perturbed
+from exporter.parity.exit_code import decide
+from exporter.parity.status import Status, status_of
+from exporter.report.schema import Report
+
+
+def by_themselves(judged: Report) -> Status:
+    """Whether every layer of the file costs what its format costs.
+
+    What adds up at outputs and decisions is not asked of ``verify``, which would let none turn:
+    it is measured here, against what the user allows.
+    """
+    links = [link for link in judged.links if link.layers and link.compared]
+    taps = [tap for link in links for layer in link.layers for tap in layer.taps]
+    found = [status_of(tap.local_verdict.verdict) for tap in taps if tap.local_verdict is not None]
+    return decide([(status, True) for status in found if status is not Status.AMBIGUOUS]).status
+
+
+def moved_cases(cases: Sequence[Case], count: int) -> list[Case]:
+    """Cases beside those of the choice: their floats moved at random."""
+    return [
+        Case(
+            name=f"{cases[0].name}, moved {number + 1}",
+            inputs=perturbed(cases[0].inputs, 1000 + number),
+            origin=f"{cases[0].origin}, moved at random (seed {1000 + number})",
+        )
+        for number in range(max(0, count))
+    ]

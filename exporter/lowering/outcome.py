@@ -1,0 +1,185 @@
+"""What a lowered file does where it matters: it is run, and held against float64 PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from exporter.core.tensors import COMPARED, Arrays
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import ModelRun
+from exporter.graph.onnx_file import read_model
+from exporter.graph.program import Program
+from exporter.interpret.evaluate import to_array, widen
+from exporter.interpret.flipped import whole_outputs
+from exporter.interpret.margins import margin_of
+from exporter.interpret.propagated import Targets
+from exporter.interpret.run_program import values_of
+from exporter.lowering.own_errors import LoweredFile
+
+NOISE = 4.0
+"""Times float32's own error: below such a margin a decision is float32's own doubt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A file on one case.
+
+    Attributes:
+        error: relative rms error at the targets, theirs added in squares; inf where a value is not
+            finite, None where nothing could be compared.
+        flips: elements of integer outputs that are not PyTorch's, where some decision went another
+            way although float64's margin is beyond float32's noise.
+        doubtful: such elements where no decision did: float32's own doubt.
+        turned: decisions that went another way beyond the noise, seen in an output or not.
+        decisions: how many there are.
+    """
+
+    error: float | None
+    flips: int
+    doubtful: int
+    turned: int
+    decisions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """PyTorch on one case.
+
+    Attributes:
+        exact: targets in float64. plain: decisions, as float32 takes them. whole: integer outputs.
+        distance, noise: of each decision, float64's margins and float32's error there.
+    """
+
+    exact: Mapping[str, np.ndarray]
+    plain: Mapping[str, np.ndarray]
+    whole: Mapping[str, np.ndarray]
+    distance: Mapping[str, np.ndarray]
+    noise: Mapping[str, float]
+
+
+def truth_of(program: Program, inputs: Arrays, targets: Targets) -> Truth:
+    """Run PyTorch in float32 and float64."""
+    ops = {op.name: op for op in program.ops}
+    sides = {name for decision in targets.decisions for name in ops[decision].refs()}
+    whole = whole_outputs(program)
+    names = {*targets.values, *targets.decisions, *sides, *whole}
+    plain, wide = values_of(program, inputs, names, targets.values)
+
+    def exact(name: str) -> object:
+        return wide.get(name, plain[name])
+
+    distance, noise = {}, {}
+    for name in targets.decisions:
+        asked = margin_of(ops[name], plain.__getitem__, exact, producer=ops.get)
+        if asked is None:
+            continue
+        margin = asked()
+        distance[name] = margin.distance
+        noise[name] = margin.noise
+    return Truth(
+        exact={name: to_array(widen(exact(name))) for name in targets.values},
+        plain={name: to_array(plain[name]) for name in targets.decisions},
+        whole={name: to_array(plain[name]) for name in whole},
+        distance=distance,
+        noise=noise,
+    )
+
+
+class TargetRun:
+    """A file that gives the targets as well as its outputs."""
+
+    def __init__(
+        self,
+        program: Program,
+        path: Path,
+        file: LoweredFile,
+        targets: Targets,
+        deployment: Deployment,
+    ):
+        names = {tap.tap.name: tap for tap in file.planned if tap.fate == COMPARED}
+        self._names = {
+            name: names[name].onnx_name
+            for name in (*targets.values, *targets.decisions, *whole_outputs(program))
+            if name in names and names[name].onnx_name in file.graph.producer
+        }
+        self._run = self._opened(read_model(path), deployment)
+        self._targets = targets
+
+    def _opened(self, model: onnx.ModelProto, deployment: Deployment) -> ModelRun:
+        known = {value.name for value in model.graph.output}
+        for name in dict.fromkeys(self._names.values()):
+            if name not in known:
+                model.graph.output.add(name=name)
+        return ModelRun(model, deployment)
+
+    def on(self, model: onnx.ModelProto, deployment: Deployment) -> TargetRun:
+        """The same for a changed copy of the file, whose values have the same names."""
+        other = copy(self)
+        other._run = self._opened(model, deployment)
+        return other
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Targets that the file does not hold."""
+        every = (*self._targets.values, *self._targets.decisions)
+        return tuple(name for name in every if name not in self._names)
+
+    def targets(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """The targets that the file holds, by the program's names."""
+        found = self._run.run(inputs)
+        return {name: found[held] for name, held in self._names.items()}
+
+    def outcome(self, inputs: Arrays, truth: Truth) -> Outcome:
+        """Run the file on a case and compare."""
+        found = self.targets(inputs)
+        turned = count = 0
+        for name, distance in truth.distance.items():
+            ours, theirs = truth.plain[name], found.get(name)
+            count += ours.size
+            if theirs is None:
+                continue
+            if theirs.size != ours.size:
+                turned += 1
+                continue
+            differ = theirs.reshape(ours.shape) != ours
+            gaps = np.broadcast_to(distance, ours.shape)[differ]
+            turned += int((gaps > NOISE * truth.noise[name]).sum())
+        other = sum(_other(found[name], ours) for name, ours in truth.whole.items())
+        return Outcome(
+            error=_error(found, truth),
+            flips=other if turned else 0,
+            doubtful=0 if turned else other,
+            turned=turned,
+            decisions=count,
+        )
+
+
+def _other(theirs: np.ndarray, ours: np.ndarray) -> int:
+    """Elements that differ; of other shapes, at least one."""
+    if theirs.shape == ours.shape:
+        return int((theirs != ours).sum())
+    return max(1, abs(theirs.size - ours.size))
+
+
+def _error(found: Mapping[str, np.ndarray], truth: Truth) -> float | None:
+    total, compared = 0.0, False
+    for name, exact in truth.exact.items():
+        value = found.get(name)
+        # A value of another shape stands behind a decision that went another way, and is a flip.
+        if value is None or not exact.size or value.shape != exact.shape:
+            continue
+        compared = True
+        finite = np.isfinite(exact)
+        if not np.isfinite(value[finite]).all():
+            return float("inf")
+        apart = value[finite].astype(np.float64) - exact[finite]
+        size = float(np.mean(np.square(exact[finite]))) if finite.any() else 0.0
+        if finite.any():
+            total += float(np.mean(np.square(apart))) / max(size, 1e-60)
+    return float(np.sqrt(total)) if compared else None

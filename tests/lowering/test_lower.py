@@ -1,0 +1,113 @@
+"""``lower``: the layer that a precision breaks stays in float32, and the rest is proved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+
+from exporter.core.errors import UserInputError
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import FileRun
+from exporter.flows.lower import LowerOptions, lower
+from exporter.graph.certificate import check_certificate
+from exporter.report.lowering import LoweringReport
+from tests.lowering import toy
+from tests.support.stages import Silent
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lower") / "out"
+
+
+def lowered(folder: Path, out: Path, more: str = "", **how: Any) -> LoweringReport:
+    given = LowerOptions(**({"prefer": "size", "max_flips": 1} | how))
+    path = toy.project(folder, more)
+    return lower(path, given, progress=Silent(), output_dir=out, trust=True, threads=1)
+
+
+def kept(report: LoweringReport) -> set[str]:
+    return {row.name for row in report.layers if row.stays}
+
+
+def test_the_layer_that_int8_breaks_stays(tmp_path: Path, out: Path):
+    report = lowered(tmp_path, out, to="int8")
+    assert report.exit_code == 0, report.headline
+    assert toy.LOUD in kept(report)
+    assert len(report.layers) == 6
+    assert len(kept(report)) < 4
+    worst = report.layers[0]
+    assert worst.name == toy.LOUD
+    assert worst.effect > 3 * report.layers[1].effect
+    everything, chosen = report.files[1], report.files[2]
+    assert everything.error is not None and chosen.error is not None
+    assert everything.error > report.max_error > chosen.error
+    confirmed = report.confirmed
+    assert confirmed.cases == ["second", "third"]
+    assert confirmed.error is not None and confirmed.error <= report.max_error
+    for name in ("lower.json", "lower.md", "lower.html"):
+        assert (out / "lower" / name).stat().st_size > 100
+    saved = LoweringReport.model_validate_json((out / "lower" / "lower.json").read_text())
+    assert saved == report
+
+
+def test_the_file_holds_what_the_report_says(tmp_path: Path, out: Path):
+    report = lowered(tmp_path, out, to="int8")
+    file = Path(report.file)
+    model = onnx.load(file)
+    names = {tensor.name for tensor in model.graph.initializer}
+    assert any(name.endswith("_quantized") for name in names)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("MatMulInteger") + kinds.count("ConvInteger") == 6 - len(kept(report))
+    held = check_certificate(file)
+    assert held.intact
+    assert held.certificate is not None
+    assert set(json.loads(held.certificate["keep_float32"])) == kept(report)
+    assert held.certificate["verdict"] == "pass"
+    inputs = {"x": np.zeros((1, 5, 16), np.float32)}
+    assert FileRun(file, Deployment(threads=1)).run(inputs)["tokens"].shape == (1, 5)
+
+
+def test_the_section_makes_the_same_file_again(tmp_path: Path, out: Path):
+    first = lowered(tmp_path / "a", out, to="int8")
+    again = lowered(tmp_path / "b", out, first.yaml + "\n", to=None)
+    assert kept(again) == kept(first)
+    assert len(again.rounds) == 1
+    assert yaml.safe_load(again.yaml) == yaml.safe_load(first.yaml)
+
+
+def test_a_list_that_leaves_the_broken_layer_out_fails(tmp_path: Path, out: Path):
+    section = "precision: {to: int8, keep_float32: []}\n"
+    report = lowered(tmp_path, out, section, to=None)
+    assert report.exit_code == 1
+    assert report.verdict == "fail"
+    assert "beyond the limits" in report.headline
+
+
+def test_a_name_that_is_no_layer_is_refused(tmp_path: Path, out: Path):
+    section = "precision: {to: int8, keep_float32: [model.lout]}\n"
+    with pytest.raises(UserInputError, match=r"model\.lout"):
+        lowered(tmp_path, out, section, to=None)
+
+
+def test_nothing_lowered_is_no_pass(tmp_path: Path, out: Path):
+    report = lowered(tmp_path, out, to="int8", max_error=1e-9)
+    assert report.exit_code == 1
+    assert report.headline.startswith("nothing is lowered")
+
+
+@pytest.mark.parametrize("to", ["float16", "int4", "mixed", "int8_static"])
+def test_other_precisions(tmp_path: Path, out: Path, to: str):
+    how = {"max_error": 0.02 if to == "float16" else 0.3, "max_flips": 10}
+    report = lowered(tmp_path, out, to=to, **how)
+    assert report.exit_code == 0, (report.headline, report.judged)
+    assert report.files[2].bytes < report.files[0].bytes
+    assert len(kept(report)) < len(report.layers)

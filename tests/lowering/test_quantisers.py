@@ -1,0 +1,92 @@
+"""Each engine lowers what it is asked for, and nothing of what stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from exporter.core.errors import UserInputError
+from exporter.execution.quantisers import Order, write_lowered
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Two Gemms; says where it comes from, and has a certificate."""
+    rng = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(rng.normal(size=(64, 64)).astype(np.float32), f"w{n}")
+        for n in range(2)
+    ]
+    bias = numpy_helper.from_array(np.zeros(64, np.float32), "b")
+    nodes = [
+        helper.make_node("Gemm", ["x", "w0", "b"], ["y"], name="one", transB=1),
+        helper.make_node("Gemm", ["y", "w1", "b"], ["z"], name="two", transB=1),
+    ]
+    ends = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 64])] for name in ("x", "z")
+    ]
+    graph = helper.make_graph(nodes, "g", ends[0], ends[1], [*weights, bias])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    model.metadata_props.add(key="export-verify.origin", value="here")
+    path = tmp_path / "source.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def kinds(path: Path) -> list[str]:
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+@pytest.mark.parametrize(
+    ("to", "kind"),
+    [("int8", "MatMulInteger"), ("int4", "MatMulNBits"), ("mixed", "MatMulNBits")],
+)
+def test_what_stays_is_not_lowered(source: Path, tmp_path: Path, to: str, kind: str):
+    for keep, count in ((frozenset[str](), 2), (frozenset({"one"}), 1)):
+        write_lowered(source, tmp_path / "out.onnx", Order(to=to, keep=keep))
+        assert kinds(tmp_path / "out.onnx").count(kind) == count
+    plain = {t.name for t in onnx.load(tmp_path / "out.onnx").graph.initializer}
+    assert "w0" in plain
+    assert "w1" not in plain
+
+
+def test_mixed_gives_eight_bits_to_those_that_need_them(source: Path, tmp_path: Path):
+    write_lowered(source, tmp_path / "out.onnx", Order(to="mixed", eight=frozenset({"two"})))
+    found = kinds(tmp_path / "out.onnx")
+    assert found.count("MatMulNBits") == 1
+    assert found.count("MatMulInteger") == 1
+
+
+def test_float16_keeps_a_node_between_casts(source: Path, tmp_path: Path):
+    write_lowered(source, tmp_path / "out.onnx", Order(to="float16", keep=frozenset({"one"})))
+    held = {t.name: t.data_type for t in onnx.load(tmp_path / "out.onnx").graph.initializer}
+    assert held["w0"] == TensorProto.FLOAT
+    assert held["w1"] == TensorProto.FLOAT16
+
+
+def test_calibrated_files_have_grids(source: Path, tmp_path: Path):
+    rows = [{"x": np.ones((3, 64), np.float32)}]
+    order = Order(to="int8_static", keep=frozenset({"two"}), calibration=rows)
+    write_lowered(source, tmp_path / "out.onnx", order)
+    assert "QuantizeLinear" in kinds(tmp_path / "out.onnx")
+    assert {t.name for t in onnx.load(tmp_path / "out.onnx").graph.initializer} >= {"w1"}
+
+
+def test_the_origin_stays_and_the_certificate_goes(source: Path, tmp_path: Path):
+    from exporter.core.artifact import CERTIFICATE_PREFIX
+
+    model = onnx.load(source)
+    model.metadata_props.add(key=f"{CERTIFICATE_PREFIX}verdict", value="pass")
+    onnx.save(model, source)
+    write_lowered(source, tmp_path / "out.onnx", Order(to="int8"))
+    held = {item.key: item.value for item in onnx.load(tmp_path / "out.onnx").metadata_props}
+    assert held == {"export-verify.origin": "here"}
+
+
+def test_no_such_precision(source: Path, tmp_path: Path):
+    with pytest.raises(UserInputError, match="int3"):
+        write_lowered(source, tmp_path / "out.onnx", Order(to="int3"))
