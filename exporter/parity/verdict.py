@@ -50,9 +50,14 @@ def judge(
 
 
 def judge_tap(measured: Measurement, tap: PlannedTap, case: Case, policy: Policy) -> Verdict:
-    """Judge what was measured at a tap; it may hold no element where that is declared."""
+    """Judge what was measured at a tap; it may hold no element where that is declared.
+
+    Inside of the first of several calls it may, too: a stream begins with nothing behind it. The
+    calls that follow hold it to having something.
+    """
     declared = case.expect_empty
-    empty = tap.onnx_name in declared if tap.output else bool(declared) or tap.tap.empty
+    inside = bool(declared) or tap.tap.empty or bool(case.later)
+    empty = tap.onnx_name in declared if tap.output else inside
     return judge(measured, policy, empty_declared=empty, layer=tap.tap.module)
 
 

@@ -102,9 +102,7 @@ PLANTED = (
         "wenet", "the convolution's cache is not handed on", _ON, lost=("next_convolution_cache",)
     ),
     _state("wenet", "the attention's cache is not handed on", _ON, lost=("next_attention_cache",)),
-    Planted(
-        pipeline="codec", words="too little left context", told="calls differ", stream={"left": 4}
-    ),
+    Planted(pipeline="codec", words="too little left context", told=_ON, stream={"left": 4}),
     Planted(pipeline="codec", words="too little right context", told=_BEHIND, stream={"right": 4}),
     Planted(
         pipeline="codec",
@@ -125,8 +123,12 @@ PLANTED = (
         told="2 frame(s) late",
         contract={"late": {}},
     ),
-    _state("filter", "the GRU's state is not handed on", "differ", lost=("next_heard",)),
-    _state("filter", "the frames before are not handed on", "differ", lost=("next_frames",)),
+    _state(
+        "filter", "the GRU's state is not handed on", "every call differs", lost=("next_heard",)
+    ),
+    _state(
+        "filter", "the frames before are not handed on", "every call differs", lost=("next_frames",)
+    ),
 )
 
 

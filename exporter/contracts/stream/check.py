@@ -104,7 +104,7 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
 
 
 def _case(target: Target, settings: Settings, case: Case) -> list[ContractResult]:
-    whole = whole_of(target, settings.offline, settings.not_streamed, case)
+    whole = whole_of(target, settings.offline, settings.not_streamed, settings.late, case)
     if isinstance(whole, str):
         return [not_run(NAME, side, f"case '{case.name}': {whole}") for side in SIDES]
     results = [_side(target, settings, whole, TORCH, whole.parts)]
@@ -167,7 +167,7 @@ def _side(
         ms = settings.step_ms / float(rate) if rate and settings.step_ms else None
         details |= {"seams of": shown.name, **shown.seams.details(ms)}
     if bad is not None:
-        return _failed(target, said, whole, bad, side)
+        return _failed(target, settings, said, whole, bad)
     over = latency.over(settings.max_lookahead_ms, settings.max_latency_ms)
     if over is not None:
         observed, limit, why, advice = over
@@ -237,16 +237,17 @@ def _beyond(gaps: np.ndarray, limit: float) -> Difference | None:
 
 
 def _failed(
-    target: Target, said: Answer, whole: Whole, bad: _Compared, side: str
+    target: Target, settings: Settings, said: Answer, whole: Whole, bad: _Compared
 ) -> ContractResult:
     difference = bad.difference
     if difference is None:
         raise AssertionError("nothing differs")
     place = None
-    if side == TORCH:
-        beyond = whole.reach.beyond
-        found = first_module(target, whole.target, whole.case, whole.noise, whole.steps)
-        place = found if beyond is None else beyond[1]
+    if said.side == TORCH and whole.reach.beyond is not None:
+        place = whole.reach.beyond[1]
+    elif said.side == TORCH and not settings.late:
+        # A stream that is behind has its frames in other calls: they cannot be laid on the whole's.
+        place = first_module(target, whole.target, whole.case, whole.noise, whole.steps)
     why, advice = advice_on(
         difference,
         whole.streamed,

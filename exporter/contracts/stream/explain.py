@@ -54,10 +54,10 @@ def advice_on(
         advice = _LATE % ("OUTPUT", shift) if shift > 0 else _TWICE
         return f"it is the whole, {abs(shift)} frame(s) {word}", advice
     if reach.beyond is not None:
-        call, place, steps = reach.beyond
+        call, _, steps = reach.beyond
         more = "to the end" if steps is None else f"{steps} step(s)"
         right = max(w.end - w.stop for w in streamed.windows)
-        why = f"call {call} would need {more} behind its window, at {place}"
+        why = f"call {call} would need {more} behind its window"
         return why, _WHOLE if steps is None else _RIGHT % (right + steps)
     calls = sorted(seam.call for seam in seams.worst_first) if seams is not None else []
     if seams is None or not calls:

@@ -90,7 +90,7 @@ class Reach:
         return found
 
 
-def measure_reach(whole: Target, streamed: Streamed, name: str) -> Reach:
+def measure_reach(whole: Target, streamed: Streamed, name: str, late: Mapping[str, int]) -> Reach:
     """Run the whole with other futures, and see from where on each module differs.
 
     Args:
@@ -123,7 +123,7 @@ def measure_reach(whole: Target, streamed: Streamed, name: str) -> Reach:
         if read is not None:
             held, rates[key] = read
             modules.append(held)
-    beyond = _beyond(modules, rates, first, streamed)
+    beyond = _beyond(modules, rates, first, streamed, late)
     return Reach(modules=tuple(modules), beyond=beyond, positions=tuple(positions))
 
 
@@ -203,7 +203,9 @@ def _read(
     """
     hop, given = widest
     shape = tuple(call.value.shape)
-    rates = {k: rate for k, size in enumerate(shape) if (rate := _exact(size, steps)) is not None}
+    rates = {
+        k: rate for k, size in enumerate(shape) if (rate := exact_rate(size, steps)) is not None
+    }
     rates = {k: rate for k, rate in rates.items() if rate * hop >= 1}
     if len(first) < 2 or not rates:
         return None
@@ -224,7 +226,7 @@ def _read(
     return Lookahead(key=key, place=call.place, steps=max(0, int(most))), (axis, rate)
 
 
-def _exact(frames: int, steps: int) -> Fraction | None:
+def exact_rate(frames: int, steps: int) -> Fraction | None:
     """The rate of so many frames; None for a size that does not follow the steps."""
     rate = rate_between(frames, steps)
     if frames < 2 or abs(frames - rate * steps) > _EDGES * max(rate, Fraction(1)):
@@ -246,17 +248,23 @@ def _beyond(
     rates: Mapping[str, tuple[int, Fraction]],
     first: Mapping[str, Mapping[int, tuple[int, ...]]],
     streamed: Streamed,
+    late: Mapping[str, int],
 ) -> tuple[int, Location, int | None] | None:
     """The first seam that an output reads across, and the module at which that begins."""
     outputs = [held for held in modules if held.key.startswith("output:")]
     for call, window in enumerate(streamed.windows):
         for output in outputs:
-            if not _crosses(output.key, window.end, window.stop, rates, first):
+            if output.key not in rates:
                 continue
-            given = window.end - window.stop
+            # What is behind has been waited for as long as if it had been given ahead.
+            behind = late.get(output.key.removeprefix("output:"), 0) / rates[output.key][1]
+            stop = window.stop - int(behind)
+            if not _crosses(output.key, window.end, stop, rates, first):
+                continue
+            given = window.end - stop
             over = None if output.steps is None else max(1, output.steps - given)
             for held in modules:
-                if _crosses(held.key, window.end, window.stop, rates, first):
+                if _crosses(held.key, window.end, stop, rates, first):
                     return call, held.place, over
     return None
 

@@ -10,7 +10,7 @@ from exporter.contracts.compare.noise import Noise, distance, scale_of
 from exporter.contracts.locate.first import record
 from exporter.contracts.locate.recorder import Call
 from exporter.contracts.result import Location
-from exporter.contracts.stream.lookahead import rate_between
+from exporter.contracts.stream.lookahead import exact_rate
 from exporter.contracts.target import ForwardError, Target, as_array, as_view
 from exporter.core.tensors import Arrays, Case
 from exporter.core.windows import Window
@@ -72,7 +72,9 @@ def _laid(
     if len(unlike) != 1:
         return None
     axis = unlike[0]
-    rate = rate_between(whole.shape[axis], steps)
+    rate = exact_rate(whole.shape[axis], steps)
+    if rate is None:
+        return None
     frames = value.shape[axis]
     if frames == rate * window.given:
         first = rate * window.begin

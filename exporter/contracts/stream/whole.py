@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,13 +57,18 @@ def calls_of(case: Case) -> tuple[Arrays, ...]:
 
 
 def whole_of(
-    target: Target, offline: Offline | None, left_out: Collection[str], case: Case
+    target: Target,
+    offline: Offline | None,
+    left_out: Collection[str],
+    late: Mapping[str, int],
+    case: Case,
 ) -> Whole | str:
     """Run both ends of a case in PyTorch; or why nothing can be compared.
 
     Args:
         offline: what sees the whole; None: the graph itself.
         left_out: outputs that are not streamed.
+        late: output -> frames by which the stream is behind.
 
     Raises:
         ConfigError: the model has no such method, or it takes something else.
@@ -91,7 +96,7 @@ def whole_of(
         return f"a window does not run: {error}"
     double = _in_double(target, whole, case)
     name = time_input(whole, streamed, offline)
-    reach = measure_reach(whole, streamed, name)
+    reach = measure_reach(whole, streamed, name, late)
     noise = measure_noise(whole, inputs).at_least(_noise_of_calls(parts, double))
     return Whole(
         case=case,
