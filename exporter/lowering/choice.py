@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -66,6 +66,9 @@ def choose(
     """
     count = len(gain)
     began = time.monotonic()
+    # A gradient that is no number (a root of zero, of silence) says nothing: such a layer stays.
+    unknown = np.flatnonzero(~np.all([_known(effect) for effect in effects], axis=0))
+    effects = [_finite(effect) for effect in effects]
     rows, highs, flags = _margins(effects, safety)
     total = count + flags
     for effect in effects:
@@ -75,7 +78,7 @@ def choose(
         rows.append(np.concatenate([np.zeros(count), np.ones(flags)]))
         highs.append(float(max_flips))
     upper = np.ones(total)
-    upper[[*never, *np.flatnonzero(gain <= 0.0)]] = 0.0
+    upper[[*never, *unknown, *np.flatnonzero(gain <= 0.0)]] = 0.0
     worth = np.concatenate([-gain, np.zeros(flags)])
     found, optimal = np.zeros(count), False
     for _ in range(_CUTS):
@@ -99,6 +102,20 @@ def choose(
         if time.monotonic() - began > seconds:
             break
     return predicted(effects, found, optimal=optimal)
+
+
+def _known(effect: Effects) -> np.ndarray:
+    """[L]: True where all that is said of a layer is a number."""
+    rows = np.concatenate([effect.spread, effect.shifts])
+    return np.isfinite(rows).all(axis=0)
+
+
+def _finite(effect: Effects) -> Effects:
+    return replace(
+        effect,
+        spread=np.nan_to_num(effect.spread, posinf=0.0, neginf=0.0),
+        shifts=np.nan_to_num(effect.shifts, posinf=0.0, neginf=0.0),
+    )
 
 
 def predicted(effects: Sequence[Effects], lowered: np.ndarray, *, optimal: bool = True) -> Choice:

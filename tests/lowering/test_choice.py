@@ -61,3 +61,10 @@ def test_what_overflows_or_gains_nothing_stays():
     held = effects([[1e-6, 1e-6, 1e-6]])
     found = choose([held], np.array([1.0, -1.0, 1.0]), 0.1, never={0})
     assert found.lowered == {2}
+
+
+def test_a_layer_of_which_nothing_is_known_stays():
+    held = effects([[1e-6, float("nan"), 1e-6]])
+    assert choose([held], np.ones(3), 0.1).lowered == {0, 2}
+    silent = effects([[float("nan")] * 3])
+    assert choose([held, silent], np.ones(3), 0.1).lowered == frozenset()
