@@ -78,7 +78,7 @@ def _varied(
         array = np.roll(array, -((row * steps) // 5), axis=along)
     if array.dtype == bool:
         # A mask of steps that is turned round may leave a row without any.
-        return array if along is not None else array ^ bool(row % 2)
+        return array if along is not None else array ^ (row > 0)
     if array.dtype.kind in "iu":
         return array if _moves(array, along) else _other_ids(array, known[spec.name], row)
     if axis is not None and spec.name == axis.input:
@@ -105,11 +105,15 @@ def _moves(array: np.ndarray, along: int | None) -> bool:
 
 
 def _other_ids(array: np.ndarray, known: np.ndarray, row: int) -> np.ndarray:
-    """Other values out of those that are known to be valid, each by its own one."""
+    """Other values out of those that are known to be valid, each by its own one.
+
+    Of two values all rows but the first take the other: A B A would be the same turned round.
+    """
     if len(known) < 2:
         return array
     index = np.searchsorted(known, array)
-    return known[(index + row) % len(known)].astype(array.dtype)
+    step = min(row, 1) if len(known) == 2 else row
+    return known[(index + step) % len(known)].astype(array.dtype)
 
 
 def _shorter(

@@ -105,6 +105,51 @@ def test_peak_of_the_batch():
     return told("padding", conditioned("peak"))
 
 
+class Turned(nn.Module):
+    """Frames up to their lengths, scaled by one of two choices; a fault turns the rows round."""
+
+    def __init__(self, fault: bool = False):
+        super().__init__()
+        self.fault = fault
+
+    def forward(self, x: Tensor, x_lengths: Tensor, norm: Tensor, loud: Tensor) -> Tensor:
+        if self.fault:
+            norm, loud = norm.flip(0), loud.flip(0)
+        here = torch.arange(x.shape[1])[None] < x_lengths[:, None]
+        scale = norm.to(x.dtype) * torch.where(loud, 2.0, 1.0)
+        return torch.tanh(x) * scale[:, None, None] * here[..., None].to(x.dtype)
+
+
+def turned(fault: bool) -> Target:
+    inputs = (
+        TensorSpec(name="x", dtype="float32", shape=("batch", "time", 4), axes=(BATCH, TIME)),
+        TensorSpec(name="x_lengths", dtype="int64", shape=("batch",), axes=(BATCH,)),
+        TensorSpec(
+            name="norm", dtype="int64", shape=("batch",), axes=(BATCH,), choices={"a": 14, "b": 15}
+        ),
+        TensorSpec(name="loud", dtype="bool", shape=("batch",), axes=(BATCH,)),
+    )
+    made = subject(Turned(fault), inputs, Y)
+    values = {
+        "x": np.random.default_rng(5).standard_normal((1, 30, 4)).astype(np.float32),
+        "x_lengths": np.array([30]),
+        "norm": np.array([14]),
+        "loud": np.array([True]),
+    }
+    return dataclasses.replace(made, cases=(Case(name="c", inputs=values, origin="drawn"),))
+
+
+@way(
+    "rows take two choices from each other in reverse order, read the same both ways", says="moves"
+)
+def test_rows_turned_round():
+    return told("padding", turned(fault=True))
+
+
+def test_rows_that_keep_their_two_choices_pass():
+    assert told("padding", turned(fault=False)).exit_code == 0
+
+
 @pytest.mark.parametrize("contract", ["padding", "determinism", "shapes"])
 def test_rows_that_are_kept_apart_pass(contract):
     assert told(contract, conditioned(with_onnx=True)).exit_code == 0

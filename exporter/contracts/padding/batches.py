@@ -137,7 +137,7 @@ def _of_one_length(
     skipped = ["padding (no input says how long an utterance is)", *_alike(target, alone)]
     zeros = _ending_in_zeros(target, one, axis, 1)
     faint = _ending_in_zeros(target, one, axis, 1, level=1e-12)
-    alone.append(zeros)
+    alone.insert(1, zeros)  # beside its twin: at the other end two choices would be A B B A
     straight = stack_rows(target, alone)
     batches = [
         Batch(label="same lengths", order=(0, 1, 2, 3), inputs=straight, advice=_STATISTICS),
@@ -152,7 +152,7 @@ def _of_one_length(
         batches.append(
             Batch(
                 label="silence of 1e-12 for 0",
-                order=(3,),
+                order=(1,),
                 inputs=faint,
                 advice=_GUESS,
                 moved=float(np.abs(faint[axis.input] - zeros[axis.input]).max(initial=0.0)),
