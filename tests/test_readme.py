@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import subprocess
@@ -193,3 +194,28 @@ def test_its_example_for_long_recordings_runs(tiny_run, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) > 10
+
+
+def test_what_it_says_of_torchs_verifier_is_what_the_installed_torch_does():
+    import torch
+    from torch.onnx._internal.exporter import _verification
+
+    (row,) = re.findall(r"^\| `torch.onnx.verification` \(torch (\S+)\) \|(.*)$", README, re.M)
+    assert torch.__version__.startswith(row[0])
+    source = inspect.getsource(_verification._VerificationInterpreter)
+    limits = re.search(r"max_abs_diff > (\S+) or info.max_rel_diff > (\S+):", source)
+    assert limits is not None and f"above {limits[1]}, or {limits[2]} relative" in row[1]
+    assert "compute_values([node_name]" in source and "a run of the file for each value" in row[1]
+
+
+def test_its_table_of_other_tools_has_only_what_is_installed_here():
+    table = README.split("## Beside other tools")[1].split("\n\n")[1]
+    named = [line.split(" | ")[0].strip("| `") for line in table.splitlines()[2:]]
+    assert [name.split("`")[0] for name in named] == ["export-verify", "torch.onnx.verification"]
+
+
+def test_every_page_on_how_to_use_it_is_linked():
+    """A page that is on no way from the README is not read."""
+    from_readme = {link.split("#")[0].removeprefix("docs/") for link in LINK.findall(README)}
+    for page in ("streams.md", "situations.md", "lower.md", "monitor.md", "matrix.md"):
+        assert page in from_readme, page
