@@ -12,8 +12,9 @@ from exporter.cases.load import load_cases
 from exporter.core.artifact import Artifact
 from exporter.core.stages import Stages, Station
 from exporter.core.tensors import Case
-from exporter.execution.trial import needs_trial, try_file
+from exporter.execution.trial import try_file
 from exporter.flows.prepare import Prepared
+from exporter.graph.certificate import is_own
 from exporter.graph.index import GraphIndex
 from exporter.graph.lowered.in_real_numbers import holds_less
 from exporter.graph.wrap import Wrapped, narrowed
@@ -71,7 +72,9 @@ def judge_given(
         ArtifactError: the file cannot be run.
     """
     pipeline, policy = ready.pipeline, policy_of(ready.pipeline)
-    if needs_trial(artifact.path):
+    if not is_own(artifact.path):
+        # Also where this process is a child itself: the export before the file's first run takes
+        # minutes, and only here is it known at what the file ends.
         with progress.stage("try the file"):
             try_file(artifact.path, ready.deployments, cases)
     # Values of a file of somebody else's are known by the names that torch gave them.
