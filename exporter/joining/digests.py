@@ -108,7 +108,10 @@ def one_language(left: GraphIndex, right: GraphIndex) -> bool:
     drawn at random is another number each time.
     """
     graphs = (left, right)
-    opsets = [{o.domain: o.version for o in graph.model.opset_import} for graph in graphs]
+    opsets = [
+        {"" if o.domain == "ai.onnx" else o.domain: o.version for o in graph.model.opset_import}
+        for graph in graphs
+    ]
     shared = opsets[0].keys() & opsets[1].keys()
     return (
         all(opsets[0][domain] == opsets[1][domain] for domain in shared)

@@ -78,12 +78,14 @@ def join_graphs(
     floating = [name for name in joiner.b.order if joiner.counts(name)]
     lost = [name for name in floating if name not in joiner.joins]
     unknown = [name for name in joiner.b.order if name in joiner.missing]
+    live = {held for name in plain.outputs for held in joiner.b.ancestors(name)}
+    unseen = [n for n in (*lost, *unknown) if n in live and not joiner.is_seen(n, proved=False)]
     return Joined(
         joins=tuple(joiner.joins[name] for name in joiner.b.order if name in joiner.joins),
         ambiguous=tuple(name for name in lost if name in joiner.ambiguous),
         alone=tuple(name for name in lost if name not in joiner.ambiguous),
         candidates=len(floating),
-        unseen=tuple(n for n in (*lost, *unknown) if not joiner.is_seen(n, proved=False)),
+        unseen=tuple(unseen),
         missing=joiner.missing,
         restored=restored,
         cut_off=frozenset(name for name in cut_off if _crosses_zero(joiner.values_b.get(name))),

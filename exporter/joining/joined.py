@@ -101,8 +101,9 @@ class Joined:
             are not the same; they are not joined.
         alone: further floating values of the actual file that agree with none.
         candidates: floating values of the actual file that depend on its inputs.
-        unseen: values of the actual file that are not joined and have only decisions compared
-            behind them, which are the same for many values: nothing speaks for these.
+        unseen: values of the actual file that outputs depend on, that are not joined and have only
+            decisions compared behind them, which are the same for many values: nothing speaks for
+            these.
         missing: values of either file that nothing could compute in float64 -> why.
         cut_off: values of the actual file that go below zero, where a quantiser has taken the Relu
             away: nobody reads what is there.

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter.flows.compare import CompareOptions, compare
+from exporter.graph.index import index_graph
+from exporter.joining.digests import one_language
 from exporter.report.two_files import TwoFiles
 from tests.false_passes.way import Told, way
 
@@ -81,3 +84,23 @@ def test_the_same_file_passes(tmp_path: Path):
     report = _compared(tmp_path, wrong=())
     assert report.exit_code == 0, report.headline
     assert not report.alone and not report.ambiguous
+
+
+def test_what_no_output_depends_on_leaves_nothing_open(tmp_path: Path):
+    truth, other = _tokens(tmp_path / "truth.onnx"), tmp_path / "other.onnx"
+    model = onnx.load(truth)
+    model.graph.node.insert(1, helper.make_node("Sigmoid", ["m0"], ["dead"]))
+    onnx.save(model, other)
+    report = compare(truth, other)
+    assert report.exit_code == 0, report.headline
+    assert all(row.actual != "dead" for row in report.values)
+
+
+@pytest.mark.parametrize("name", ["", "ai.onnx"])
+def test_the_same_nodes_of_another_opset_are_not_taken_for_the_same(tmp_path: Path, name: str):
+    model = onnx.load(_tokens(tmp_path / "truth.onnx"))
+    left = index_graph(onnx.load(tmp_path / "truth.onnx"), tmp_path)
+    model.opset_import[0].domain = name
+    assert one_language(left, index_graph(model, tmp_path))
+    model.opset_import[0].version -= 1
+    assert not one_language(left, index_graph(model, tmp_path))
