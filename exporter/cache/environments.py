@@ -128,7 +128,7 @@ def make_room(root: Path) -> None:
 
     One that a living process runs in stays, even if all of them together are then too large.
     """
-    held = sorted(root.glob(f"*/{READY}"), key=lambda ready: ready.stat().st_mtime)
+    held = sorted(root.glob(f"*/{READY}"), key=_time_of)
     sizes = {ready: _bytes(ready.parent) for ready in held}
     count, total = len(held), sum(sizes.values())
     for ready in held:
@@ -139,6 +139,14 @@ def make_room(root: Path) -> None:
             if ours and not _in_use(home):
                 shutil.rmtree(home, ignore_errors=True)
                 count, total = count - 1, total - sizes[ready]
+
+
+def _time_of(path: Path) -> float:
+    """When it was last written; 0 where another process has just taken it away."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _bytes(home: Path) -> int:
@@ -167,7 +175,7 @@ def _in_use(home: Path) -> bool:
         if host == platform.node():
             if process.isdigit() and _runs(int(process)):
                 return True
-        elif time.time() - mark.stat().st_mtime < _FOREIGN_SECONDS:
+        elif time.time() - _time_of(mark) < _FOREIGN_SECONDS:
             return True
     return False
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 
 from exporter.matrix.cells import Cell, Space
 from exporter.matrix.schema import RELEASES, Value, release_key, text_of
-from exporter.matrix.verdict import JUDGED, Verdict
-from exporter.parity.status import Status
+from exporter.matrix.verdict import Verdict
+from exporter.parity.status import JUDGED, Status
 
 Ask = Callable[[Iterable[Cell]], Mapping[Cell, Verdict]]
 _DOUBTS, _ROUNDS, _TRIES = 3, 4, 200
@@ -160,6 +160,10 @@ class _Search:
             passing = self._doubted(cell, where)
             if passing is None:
                 break
+        if any(start[axis] not in values for axis, values in where.items()):
+            # On the way to a passing cell another fault took over: it has a round of its own.
+            alone = {axis: (value,) for axis, value in start.values}
+            cell, where = start, self._around(start, None, {}) or alone
         trail, moves = {}, []
         for axis in where:
             if axis in RELEASES:

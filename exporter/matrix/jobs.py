@@ -102,7 +102,7 @@ def variant_job(matrix: Matrix, cell: Cell, *, trust: bool) -> VariantJob:
         "said": {**said, "yaml": values, "threads": 0},
         "pipeline": pipeline.digest,
         "weights": sha256_of(weights) if weights.is_file() else pipeline.model.weights,
-        "requirements": sorted(requirements) or _versions(MAKERS),
+        "requirements": sorted(requirements) or _versions((*MAKERS, *installed_runtimes())),
         "code": code_digest(),
         "python": platform.python_version(),
     }

@@ -1,6 +1,6 @@
 """What makes the file of a variant, in a process with PyTorch: run it, record what PyTorch gives.
 
-``variant.json`` in, ``made.json`` out; see ``exporter.matrix.making`` for what they say.
+``variant.json`` in, ``made.json`` out; see ``VariantJob.said`` and ``Made`` for what they say.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from exporter.config import Pipeline
     from exporter.matrix.verdict import Made
 
-VARIANT, MADE, YAML = "variant.json", "made.json", "pipeline.yaml"
+VARIANT, MADE, YAML, RUN = "variant.json", "made.json", "pipeline.yaml", "run"
 LENGTH_CASE = "length_{}"
 
 
@@ -54,35 +54,42 @@ def _made(said: dict[str, Any], place: Path) -> Made:
             write_text(yaml, json.dumps(said["yaml"], indent=1))
         pipeline = load_pipeline(yaml, trust=said["trust"])
         options = RunOptions(
-            output_dir=place / "run",
+            output_dir=place / RUN,
             golden_dir=place / "golden",
             trust=said["trust"],
             threads=said["threads"],
             cases=said["cases"],
         )
-        golden, _ = record(pipeline, options, reason="a matrix judges files by it")
+        record(pipeline, options, reason="a matrix judges files by it")
     except GoldenError as error:
         return _refused(error.problem, place, result)
     except StageError as error:
         return Made(status=Status.FAIL, reason=str(error), **result)
     except ExportVerifyError as error:
         return Made(status=Status.NOT_RUN, reason=str(error), **result)
-    onnx = place / "run" / "model.onnx"
+    onnx = place / RUN / "model.onnx"
     return Made(
         status=Status.PASS,
         yaml=str(yaml),
         onnx=str(onnx),
         golden=str(place / "golden" / pipeline.name),
-        content={**_digests(onnx), "golden": golden.digest},
+        content=digests_of(onnx, place / "golden" / pipeline.name),
         seconds=time.perf_counter() - began,
         **result,
     )
 
 
-def _digests(onnx: Path) -> dict[str, str]:
-    from exporter.core.artifact import sha256_of
+def digests_of(onnx: Path, golden: Path) -> dict[str, str]:
+    """Digests of a file, of what lies beside it, and of its golden.
 
-    return {path.name: sha256_of(path) for path in sorted(onnx.parent.glob(f"{onnx.name}*"))}
+    Raises:
+        GoldenError: that is none, or is damaged.
+    """
+    from exporter.core.artifact import sha256_of
+    from exporter.golden.store import read_golden
+
+    files = {path.name: sha256_of(path) for path in sorted(onnx.parent.glob(f"{onnx.name}*"))}
+    return {**files, "golden": read_golden(golden).digest}
 
 
 def _refused(problem: str, place: Path, result: dict[str, Any]) -> Made:
@@ -91,7 +98,7 @@ def _refused(problem: str, place: Path, result: dict[str, Any]) -> Made:
     from exporter.parity.status import Status, status_of
     from exporter.report.schema import REPORT, read_report
 
-    saved = place / "run" / REPORT
+    saved = place / RUN / REPORT
     report = read_report(saved) if saved.is_file() else None
     if report is None or report.verdict == Status.PASS:
         return Made(status=Status.NOT_RUN, reason=problem, **result)

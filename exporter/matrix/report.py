@@ -17,7 +17,7 @@ from exporter.matrix.cells import Cell
 from exporter.matrix.explain import Explanation, sorted_values
 from exporter.matrix.run import Result
 from exporter.matrix.schema import Value, text_of
-from exporter.matrix.verdict import REPORT_FOLDER, Verdict
+from exporter.matrix.verdict import Verdict
 from exporter.parity.status import Status, severity
 from exporter.report.junit import render_matrix_junit
 from exporter.report.safe_text import markdown, printable
@@ -100,7 +100,8 @@ def render_json(result: Result) -> str:
             "total": result.total,
             "first": result.first,
             "cells": [
-                {"values": dict(cell.values), **verdict.model_dump(mode="json")}
+                # Not model_dump: that keeps infinity, which is no JSON; this writes it as a word.
+                {"values": dict(cell.values), **json.loads(verdict.model_dump_json())}
                 for cell, verdict in result.cells.items()
             ],
             "explanations": [
@@ -240,5 +241,4 @@ def _shown(result: Result, cell: Cell) -> tuple[str, str, str]:
         exists = result.space.has(cell)
         return "none", "not asked" if exists else "does not exist", ""
     strain = "" if verdict.strain is None else f" {100 * verdict.strain:.0f} %"
-    link = f"{verdict.folder}/{REPORT_FOLDER}/report.html" if verdict.folder else ""
-    return verdict.status.value.replace(" ", "-"), f"{verdict.status.value}{strain}", link
+    return verdict.status.value.replace(" ", "-"), f"{verdict.status.value}{strain}", verdict.page

@@ -7,11 +7,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from exporter.core.files import read_text, write_text
-from exporter.parity.status import Status
+from exporter.parity.status import DIFFERING, Status
 
 VERDICT, CELL, REPORT_FOLDER = "verdict.json", "cell.json", "report"
-JUDGED = frozenset({Status.PASS, Status.FAIL, Status.AMBIGUOUS})
-"""What is known of a cell from then on; what was not run is tried again."""
 
 
 class _Record(BaseModel):
@@ -53,7 +51,8 @@ class Verdict(_Record):
         strain: largest error over its limit.
         packages: versions of the environment. machine: processor and system it ran on.
         seconds: of the verification itself. total_seconds: of the whole cell.
-        folder: where its files lie, from the matrix's folder. known: from an earlier run.
+        folder: where its files lie, page: its own report, "" without one; both from the matrix's
+            folder. known: from an earlier run.
     """
 
     status: Status
@@ -67,12 +66,13 @@ class Verdict(_Record):
     seconds: float = 0.0
     total_seconds: float = 0.0
     folder: str = ""
+    page: str = ""
     known: bool = False
 
     @property
     def bad(self) -> bool:
         """Something was compared and is beyond its limit."""
-        return self.status in (Status.FAIL, Status.AMBIGUOUS)
+        return self.status in DIFFERING
 
 
 class Made(_Record):

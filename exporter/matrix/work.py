@@ -23,16 +23,16 @@ from pathlib import Path
 from exporter.cache.environments import environment, last_line
 from exporter.cache.sources import PACKAGE
 from exporter.core.children import child_process
-from exporter.core.errors import UserInputError
+from exporter.core.errors import ExportVerifyError, UserInputError
 from exporter.core.files import temporary_folder, write_text
 from exporter.core.lock import locked
 from exporter.matrix.cell_process import READY
 from exporter.matrix.cells import digest_of
 from exporter.matrix.jobs import CellJob, VariantJob, code_digest
-from exporter.matrix.make_process import MADE, VARIANT
+from exporter.matrix.make_process import MADE, RUN, VARIANT, digests_of
 from exporter.matrix.verdict import (
     CELL,
-    JUDGED,
+    REPORT_FOLDER,
     VERDICT,
     Made,
     Verdict,
@@ -41,8 +41,9 @@ from exporter.matrix.verdict import (
     read_verdict,
     written,
 )
-from exporter.parity.status import Status
+from exporter.parity.status import JUDGED, Status
 from exporter.report.environment import cpu_flags
+from exporter.report.write import HTML
 
 FILES, CELLS = "files", "cells"
 _WAIT_SECONDS = 3600.0
@@ -93,6 +94,7 @@ def make(place: Place, job: VariantJob) -> Made:
         known = read_made(folder / MADE)
         if known is not None and known.status in JUDGED and _whole(known):
             return known
+        (folder / MADE).unlink(missing_ok=True)  # else what is there would pass for the new one
         write_text(folder / VARIANT, json.dumps({**job.said, "digest": name}, indent=1))
         try:
             said = _run(place, folder, job.requirements, "make_process", folder / MADE)
@@ -110,7 +112,10 @@ def judge(place: Place, job: CellJob, made: Made) -> Verdict:
         return not_run(_other_code())
     if made.status is not Status.PASS:
         reason = f"its file: {made.reason}"
-        return Verdict(status=made.status, reason=reason, first=made.first, folder=made.folder)
+        inside = f"{FILES}/{made.digest}"
+        page = _page(place, f"{inside}/{RUN}")
+        verdict = Verdict(status=made.status, reason=reason, first=made.first)
+        return verdict.model_copy(update={"folder": inside, "page": page})
     name = digest_of({**job.parts, "file": made.content, "processor": processor()})
     folder = place.folder / CELLS / name
     with _alone(folder):
@@ -129,7 +134,10 @@ def judge(place: Place, job: CellJob, made: Made) -> Verdict:
             verdict = not_run(str(error))
         inside = f"{CELLS}/{name}"
         total = time.perf_counter() - began
-        verdict = verdict.model_copy(update={"folder": inside, "total_seconds": total})
+        page = _page(place, f"{inside}/{REPORT_FOLDER}")
+        verdict = verdict.model_copy(
+            update={"folder": inside, "page": page, "total_seconds": total}
+        )
         written(verdict, folder / VERDICT)
         return verdict
 
@@ -138,10 +146,21 @@ def _other_code() -> str:
     return f"the worker on {platform.node()} has another version of export-verify"
 
 
+def _page(place: Place, inside: str) -> str:
+    page = f"{inside}/{HTML}"
+    return page if (place.folder / page).is_file() else ""
+
+
 def _whole(made: Made) -> bool:
-    return made.status is not Status.PASS or all(
-        Path(path).exists() for path in (made.yaml, made.onnx, made.golden)
-    )
+    """Whether what was made still lies there, with the bytes that cells are named by."""
+    if made.status is not Status.PASS:
+        return True
+    if not all(Path(path).exists() for path in (made.yaml, made.onnx, made.golden)):
+        return False
+    try:
+        return digests_of(Path(made.onnx), Path(made.golden)) == made.content
+    except ExportVerifyError:
+        return False
 
 
 @contextlib.contextmanager

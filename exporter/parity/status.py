@@ -51,6 +51,8 @@ DIFFERING = frozenset({Status.FAIL, Status.AMBIGUOUS})
 """What was compared and is beyond its limit, whether a decision in doubt explains it or not."""
 BEYOND_BY_ITSELF = frozenset({Status.FAIL, Status.FINDING})
 """What makes a layer a culprit, or a layer in which a kernel loses digits."""
+JUDGED = frozenset({Status.PASS, Status.FAIL, Status.AMBIGUOUS})
+"""What a comparison comes to; anything else has compared nothing, or says more than the values."""
 EXCUSED = frozenset({Status.AMBIGUOUS, Status.FINDING})
 """What is beyond its limit, for a reason that is none of the file's."""
 

@@ -17,6 +17,7 @@ from exporter.matrix.cells import digest_of
 from exporter.matrix.jobs import cell_job, variant_job
 from exporter.matrix.verdict import VERDICT, Made, read_verdict
 from exporter.parity.status import Status
+from tests.golden import made
 from tests.matrix import toy
 
 
@@ -33,7 +34,7 @@ def test_a_cell_is_judged_once_and_then_known(tmp_path: Path):
     at, file = toy.place(tmp_path), toy.made_file(tmp_path)
     verdict = toy.judged(held, first, at, file)
     assert verdict.status is Status.PASS and not verdict.known
-    assert (at.folder / verdict.folder / "report" / "report.html").is_file()
+    assert verdict.page.startswith(verdict.folder) and (at.folder / verdict.page).is_file()
     assert 0 < verdict.seconds < verdict.total_seconds
     path = at.folder / verdict.folder / VERDICT
     written = path.stat().st_mtime_ns
@@ -97,7 +98,9 @@ def test_a_process_that_ends_is_a_sentence_and_what_was_not_run_is_tried_again(
 ):
     held = toy.matrix(tmp_path)
     first, *_ = held.space.cells()
-    at, file = replace(toy.place(tmp_path), timeout_s=2.0), toy.made_file(tmp_path)
+    at, file = toy.place(tmp_path), toy.made_file(tmp_path)
+    if "sleep" in code:
+        at = replace(at, timeout_s=2.0)
     monkeypatch.setattr(work, "_CODE", code + "  # {0}")
     verdict = toy.judged(held, first, at, file)
     assert verdict.status is status and said in verdict.reason, verdict.reason
@@ -131,7 +134,39 @@ def test_a_file_that_could_not_be_made_is_what_its_cells_say(tmp_path: Path):
     held = toy.matrix(tmp_path)
     first, *_ = held.space.cells()
     file = Made(digest="x", status=Status.FAIL, reason="PyTorch and the file differ")
-    verdict = toy.judged(held, first, toy.place(tmp_path), file)
+    at = toy.place(tmp_path)
+    verdict = toy.judged(held, first, at, file)
     assert verdict.status is Status.FAIL and "PyTorch and the file differ" in verdict.reason
+    assert verdict.page == "", "a link to nothing"
+    page = at.folder / "files" / "x" / "run" / "report.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("")
+    assert at.folder / toy.judged(held, first, at, file).page == page
     other = replace(toy.place(tmp_path), code="another version")
     assert toy.judged(held, first, other, toy.made_file(tmp_path)).status is Status.NOT_RUN
+
+
+@pytest.mark.parametrize("what", ["gone", "other bytes", "whole"])
+def test_what_was_made_is_made_anew_where_it_is_not_there_any_more(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What an earlier start wrote of it is no answer of a process that ended without one."""
+    held, at = toy.matrix(tmp_path), toy.place(tmp_path)
+    first, *_ = held.space.cells()
+    toy.put_files(held, tmp_path, at.folder)
+    if what == "gone":
+        (tmp_path / "model.onnx").unlink()
+    if what == "other bytes":
+        made.write_onnx(tmp_path, changed_model())
+    ended = []
+    monkeypatch.setattr(work, "_run", lambda *given: ended.append(given) or "it ended: signal 6")
+    found = work.make(at, variant_job(held, first, trust=False))
+    assert (found.status, len(ended)) == (
+        (Status.PASS, 0) if what == "whole" else (Status.NOT_RUN, 1)
+    )
+
+
+def changed_model() -> onnx.ModelProto:
+    model = made.model()
+    wrong_weight(model)
+    return model

@@ -14,7 +14,13 @@ from exporter.matrix import work
 from exporter.matrix.cells import digest_of
 from exporter.matrix.engine import Engine
 from exporter.matrix.jobs import cell_job, variant_job
-from exporter.matrix.report import render_html, render_json, render_markdown, sentence
+from exporter.matrix.report import (
+    render_html,
+    render_json,
+    render_markdown,
+    sentence,
+    write_matrix,
+)
 from exporter.matrix.run import Cells, MatrixOptions, Result, run_matrix
 from exporter.matrix.verdict import VERDICT, Layer, Verdict, written
 from exporter.parity.status import Status
@@ -79,6 +85,18 @@ def test_a_resource_that_no_worker_has_is_said_and_is_not_green(tmp_path, monkey
     result = Result(name="toy", description="", space=held.space, total=4, first=4, cells=found)
     assert result.decision.exit_code == 1
     assert 'class="not-run"' in render_html(result)
+
+
+@pytest.mark.parametrize("strain", [float("inf"), float("nan")])
+def test_a_layer_that_cannot_be_compared_is_in_every_report(strain: float, tmp_path):
+    """Its error is infinitely many limits, which is a word in JSON."""
+    held = toy.matrix(tmp_path)
+    verdict = Verdict(status=Status.FAIL, reason="other shapes", strain=strain)
+    found = dict.fromkeys(held.space.cells(), verdict)
+    result = Result(name="toy", description="", space=held.space, total=4, first=4, cells=found)
+    write_matrix(result, tmp_path)
+    data = json.loads((tmp_path / "matrix.json").read_text(), parse_constant=pytest.fail)
+    assert {cell["strain"] for cell in data["cells"]} <= {"Infinity", "NaN"}
 
 
 def test_shards_are_all_cells_each_once(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -149,3 +150,23 @@ def test_planted_faults_of_ten_axes_are_found_with_a_tenth_of_the_cells(monkeypa
             _, asked, found, wrong = simulate(sizes, count, seed=3)
             assert found == count and wrong == 0
             assert asked <= whole / 10
+
+
+@pytest.mark.parametrize("seed", [5, 37, 68, 101])
+def test_faults_that_hide_each_other_come_to_an_end(seed: int):
+    """On the way from a failing cell to a passing one another fault may take over."""
+    draw = random.Random(seed)
+    axes = {f"a{at}": tuple(range(draw.choice([2, 2, 3]))) for at in range(draw.choice([3, 4, 5]))}
+    held = Space(axes=axes, between={}, ordered=frozenset(), exists=Every())
+    share = draw.choice([0.1, 0.3, 0.5])
+    bad = {cell for cell in held.cells() if draw.random() < share}
+    left = iter(range(20_000))
+
+    def fails(cell: Cell) -> bool:
+        assert next(left, None) is not None, "it goes round in circles"
+        return cell in bad
+
+    ask = Simulated(fails)
+    ask(pairwise(held))
+    found = explain(held, ask, ask.found)
+    assert all(any(item.holds(cell) for item in found) for cell in ask.found if cell in bad)

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import onnx
 
-from exporter.core.artifact import sha256_of
 from exporter.golden.store import write_golden
 from exporter.matrix.cells import Cell, Matrix
 from exporter.matrix.jobs import cell_job, code_digest, variant_job
 from exporter.matrix.load import load_matrix
-from exporter.matrix.make_process import MADE
+from exporter.matrix.make_process import MADE, digests_of
 from exporter.matrix.verdict import Made, Verdict, written
 from exporter.matrix.work import FILES, Place, judge
 from exporter.parity.status import Status
@@ -50,7 +49,7 @@ def made_file(folder: Path, change: Callable[[onnx.ModelProto], None] | None = N
         yaml=str(folder / "made.yaml"),
         onnx=str(path),
         golden=str(folder / "golden" / "made"),
-        content={path.name: sha256_of(path)},
+        content=digests_of(path, folder / "golden" / "made"),
         folder=str(folder),
     )
 
