@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from exporter.core.tensors import Case
 from exporter.joining.interface_inputs import perturbed
 from exporter.parity.exit_code import decide
@@ -24,12 +26,16 @@ def by_themselves(judged: Report) -> Status:
 
 
 def moved_cases(cases: Sequence[Case], count: int) -> list[Case]:
-    """Cases beside those of the choice: their floats moved at random."""
-    return [
-        Case(
-            name=f"{cases[0].name}, moved {number + 1}",
-            inputs=perturbed(cases[0].inputs, 1000 + number),
-            origin=f"{cases[0].origin}, moved at random (seed {1000 + number})",
-        )
-        for number in range(max(0, count))
-    ]
+    """Cases beside those of the choice: their floats moved at random.
+
+    None where the inputs are integers alone: the same case again confirms nothing.
+    """
+    first, found = cases[0], list[Case]()
+    for number in range(max(0, count)):
+        seed = 1000 + number
+        inputs = perturbed(first.inputs, seed)
+        if all(np.array_equal(inputs[name], held) for name, held in first.inputs.items()):
+            continue
+        origin = f"{first.origin}, moved at random (seed {seed})"
+        found.append(Case(name=f"{first.name}, moved {number + 1}", inputs=inputs, origin=origin))
+    return found

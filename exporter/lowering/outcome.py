@@ -32,10 +32,11 @@ class Outcome:
 
     Attributes:
         error: relative rms error at the targets, theirs added in squares; inf where a value is not
-            finite, None where nothing could be compared.
-        flips: elements of integer outputs that are not PyTorch's, where some decision went another
-            way although float64's margin is beyond float32's noise.
-        doubtful: such elements where no decision did: float32's own doubt.
+            a number, or has no room, None where nothing could be compared.
+        flips: elements of outputs that are not PyTorch's: of integers, and of floats of
+            which there are more or fewer.
+        doubtful: such elements that are float32's own doubt and no flips: decisions went another
+            way, all of them are known, and float64's margin is within float32's noise at each.
         turned: decisions that went another way beyond the noise, seen in an output or not.
         decisions: how many there are.
     """
@@ -108,6 +109,11 @@ class TargetRun:
             for name in (*targets.values, *targets.decisions, *whole_outputs(program))
             if name in names and names[name].onnx_name in file.graph.producer
         }
+        # An output that nothing computes is a constant, and an output of the file all the same.
+        labels = dict(zip(program.outputs, program.output_names, strict=True))
+        for name in whole_outputs(program):
+            if labels[name] in file.graph.outputs:
+                self._names.setdefault(name, labels[name])
         self._run = self._opened(read_model(path), deployment)
         self._targets = targets
 
@@ -138,7 +144,7 @@ class TargetRun:
     def outcome(self, inputs: Arrays, truth: Truth) -> Outcome:
         """Run the file on a case and compare."""
         found = self.targets(inputs)
-        turned = count = 0
+        turned = count = differing = 0
         for name, distance in truth.distance.items():
             ours, theirs = truth.plain[name], found.get(name)
             count += ours.size
@@ -149,19 +155,29 @@ class TargetRun:
                 continue
             differ = theirs.reshape(ours.shape) != ours
             gaps = np.broadcast_to(distance, ours.shape)[differ]
-            turned += int((gaps > NOISE * truth.noise[name]).sum())
-        other = sum(_other(found[name], ours) for name, ours in truth.whole.items())
+            differing += gaps.size
+            # A margin that is NaN is within no noise.
+            turned += int((~(gaps <= NOISE * truth.noise[name])).sum())
+        other = sum(_other(found.get(name), ours) for name, ours in truth.whole.items())
+        shapes = ((found[name], exact) for name, exact in truth.exact.items() if name in found)
+        other += sum(_other(ours, exact) for ours, exact in shapes if ours.size != exact.size)
+        # What no decision explains (numbers that are rounded, a decision that is not in the file)
+        # is nobody's doubt.
+        known = all(name in found for name in truth.distance)
+        doubt = bool(differing) and not turned and known
         return Outcome(
             error=_error(found, truth),
-            flips=other if turned else 0,
-            doubtful=0 if turned else other,
+            flips=0 if doubt else other,
+            doubtful=other if doubt else 0,
             turned=turned,
             decisions=count,
         )
 
 
-def _other(theirs: np.ndarray, ours: np.ndarray) -> int:
-    """Elements that differ; of other shapes, at least one."""
+def _other(theirs: np.ndarray | None, ours: np.ndarray) -> int:
+    """Elements that differ; of other shapes, at least one; all of what the file does not hold."""
+    if theirs is None:
+        return max(1, ours.size)
     if theirs.shape == ours.shape:
         return int((theirs != ours).sum())
     return max(1, abs(theirs.size - ours.size))
@@ -171,9 +187,11 @@ def _error(found: Mapping[str, np.ndarray], truth: Truth) -> float | None:
     total, compared = 0.0, False
     for name, exact in truth.exact.items():
         value = found.get(name)
-        # A value of another shape stands behind a decision that went another way, and is a flip.
+        # Of another size it stands behind a decision that went another way, and is a flip.
         if value is None or not exact.size or value.shape != exact.shape:
             continue
+        if np.isnan(exact).any() or np.isnan(value).any():
+            return float("inf")
         compared = True
         finite = np.isfinite(exact)
         if not np.isfinite(value[finite]).all():
