@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -98,6 +99,14 @@ def test_nothing_asks_for_both_runtimes():
     }
     assert plain == {"cpu"} and cuda == {"gpu"}
     assert not [line for line in PROJECT["dependencies"] if line.startswith("onnxruntime")]
+
+
+def test_the_action_installs_a_runtime_and_what_models_need():
+    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    asked = Requirement(action["inputs"]["install"]["default"])
+    assert asked.name == PROJECT["name"]
+    assert asked.extras <= set(PROJECT["optional-dependencies"])
+    assert "all" in asked.extras and len(asked.extras & {"cpu", "gpu"}) == 1
 
 
 def test_every_range_has_two_ends():
