@@ -78,7 +78,9 @@ def what_is_cut(stream: Stream, specs: Mapping[str, TensorSpec], where: str) -> 
         if stream.input not in (None, name) or (spec.initial is not None and stream.input is None):
             continue
         if stream.axis is not None:
-            found = [n for n, size in enumerate(spec.shape) if stream.axis in (n, size)]
+            # A number is a place: an axis of the fixed size 1 is not axis 1.
+            named = isinstance(stream.axis, str)
+            found = [n for n, s in enumerate(spec.shape) if stream.axis == (s if named else n)]
         else:
             # A batch is not cut: the first of several axes.
             varies = [n for n, size in enumerate(spec.shape) if isinstance(size, str)]

@@ -119,3 +119,12 @@ def test_what_cannot_be_cut_is_refused_with_a_remedy(options, word):
     with pytest.raises(ConfigError, match=word) as caught:
         calls(Stream(**options))
     assert caught.value.remedy
+
+
+def test_a_number_names_a_place_and_not_an_axis_of_that_size():
+    specs = {"x": TensorSpec.of("x", "float32", 2, FRAMES, 1)}
+    whole = {"x": np.zeros((2, 10, 1), np.float32)}
+    streamed, (first, *_) = cut_stream(Stream(hop=4, axis=1), whole, specs, "here")
+    assert (streamed.axis, first["x"].shape) == (1, (2, 4, 1))
+    named, _ = cut_stream(Stream(hop=4, axis="frames"), whole, specs, "here")
+    assert named.axis == 1

@@ -226,6 +226,33 @@ def test_nothing_passes_that_says_nothing():
     assert {r.status for r in run_contracts(made, {"stream": None})} == {Status.NOT_RUN}
 
 
+class Peak(nn.Module):
+    """The largest value so far, which has no steps: nobody can tell how far it looks ahead."""
+
+    def forward(self, x: Tensor, cache: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        most = torch.maximum(x.amax(dim=1, keepdim=True), cache[:, :1])
+        return most, most.expand(-1, 2, -1) * 1.0, seen + 1
+
+    def whole(self, x: Tensor) -> Tensor:
+        return x.amax(dim=1, keepdim=True).clamp(min=0.0)
+
+
+def test_a_lookahead_that_was_not_measured_is_not_none():
+    stream = Stream(hop=5, flush="short")
+    found = judged(Peak(), stream)
+    assert (found.status, "was not measured" in found.reason) == (Status.PASS, True), found.reason
+    held = judged(Peak(), stream, max_lookahead_ms=0)
+    assert (held.status, held.observed) == (Status.FAIL, "not measured")
+
+
+def test_an_output_that_the_whole_does_not_give_is_not_left_out_in_silence():
+    options = {"late": {"y": 1}, "states": {"next_cache": "cache"}}
+    found = judged(Late(), Stream(hop=5, tail=1), not_streamed={}, **options)
+    assert (found.status, "'next_seen'" in found.reason) == (Status.NOT_RUN, True), found.reason
+    said = judged(Late(), Stream(hop=5, tail=1), not_streamed={"next_seen": "counts"}, **options)
+    assert said.status is Status.PASS, said.reason
+
+
 def test_a_side_without_a_file_is_not_run():
     torch_side, onnx_side = both(Toy(), Stream(hop=5))
     assert (torch_side.status, onnx_side.status) == (Status.PASS, Status.NOT_RUN)

@@ -141,6 +141,11 @@ def _side(
     details: dict[str, Any] = {"case": whole.case.name, "windows": _in_words(streamed)}
     said = Answer(NAME, side, details)
     names = [name for name in whole.names if name in whole.narrow]
+    if missing := [name for name in whole.names if name not in whole.narrow]:
+        return said.not_run(
+            f"the whole has no '{missing[0]}': name it under offline.outputs, or say under"
+            " not_streamed why it is not compared"
+        )
     found: list[_Compared] = []
     for name in names:
         try:

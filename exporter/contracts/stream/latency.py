@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 
 from exporter.contracts.result import Location
 from exporter.contracts.stream.lookahead import Lookahead, Reach
@@ -113,18 +114,24 @@ def latency_of(
         late: output -> frames by which it is behind.
         rates: of each output, frames per step; None for one without steps.
     """
-    behind = max((int(late.get(name, 0) / rate) for name, rate in rates.items() if rate), default=0)
+    behind = max(
+        (ceil(late.get(name, 0) / rate) for name, rate in rates.items() if rate), default=0
+    )
     wait = max(window.end - window.start for window in streamed.windows)
     held = [found for name in rates if (found := reach.of(name)) is not None]
+    why = reach.why
+    unread = [name for name in rates if name in reach.unread]
+    if unread and not why:
+        why = f"where '{unread[0]}' moves does not tell how far it reads ahead"
     endless = any(found.steps is None for found in held)
     read = None if endless else max((found.steps or 0 for found in held), default=0)
     return Latency(
         given=max(window.end - window.stop for window in streamed.windows),
         read=read,
-        measured=not reach.why,
+        measured=not why,
         steps=wait + behind,
         step_ms=step_ms,
         modules=tuple(reach.growing),
         frames_per_step=rates,
-        why_not=reach.why,
+        why_not=why,
     )

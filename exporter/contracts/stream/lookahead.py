@@ -27,6 +27,7 @@ _SAME = 1e-9
 """Of the largest value: in float64 a difference below it is rounding."""
 _EDGES = 3
 """Frames that convolutions without padding may be short of."""
+_FEWEST_RUNS = 4
 _MOST_RUNS = 16
 _SECONDS = 8.0
 
@@ -55,12 +56,14 @@ class Reach:
         beyond: the first seam at which an output needs more than its call is given: number of the
             call, the module where that begins, and how many steps; None: at no seam.
         positions: from which steps on the future was changed.
+        unread: outputs that moved with the future, but not so that a lookahead can be told.
         why: nothing was measured, and why; "" else.
     """
 
     modules: tuple[Lookahead, ...] = ()
     beyond: tuple[int, Location, int | None] | None = None
     positions: tuple[int, ...] = ()
+    unread: tuple[str, ...] = ()
     why: str = ""
 
     def of(self, output: str) -> Lookahead | None:
@@ -105,8 +108,10 @@ def measure_reach(whole: Target, streamed: Streamed, name: str, late: Mapping[st
     except Exception as error:  # noqa: BLE001 - upstream code may insist on float32
         return Reach(why=f"it does not run in float64: {type(error).__name__}: {error}")
     once = time.perf_counter() - started
-    most = max(2, min(_MOST_RUNS, int(_SECONDS / max(once, 1e-6))))
+    most = max(_FEWEST_RUNS, min(_MOST_RUNS, int(_SECONDS / max(once, 1e-6))))
     positions = _positions(streamed, steps, most)
+    if not positions:
+        return Reach(why="no step behind the first stands where another future could begin")
     first: dict[str, dict[int, tuple[int, ...]]] = {}
     for at in positions:
         try:
@@ -117,14 +122,19 @@ def measure_reach(whole: Target, streamed: Streamed, name: str, late: Mapping[st
             if key in other and (found := _first_changed(call, other[key])) is not None:
                 first.setdefault(key, {})[at] = found
     modules = []
+    unread = []
     rates: dict[str, tuple[int, Fraction]] = {}
     for key, call in base.items():
         read = _read(key, call, first.get(key, {}), steps, _widest(streamed))
         if read is not None:
             held, rates[key] = read
             modules.append(held)
+        elif key.startswith("output:") and key in first:
+            unread.append(key.removeprefix("output:"))
     beyond = _beyond(modules, rates, first, streamed, late)
-    return Reach(modules=tuple(modules), beyond=beyond, positions=tuple(positions))
+    return Reach(
+        modules=tuple(modules), beyond=beyond, positions=tuple(positions), unread=tuple(unread)
+    )
 
 
 def _recorded(target: Target, inputs: Arrays) -> dict[str, Call]:
