@@ -44,8 +44,12 @@ def seam_plot(curve: Any) -> Markup:
 
 
 def _numbers(values: Any) -> Sequence[float]:
-    """What is a number of a list; a report may come from anywhere."""
+    """What is a number of a list; a report may come from anywhere.
+
+    What is infinite is a word in a saved report: dropped, every frame behind it would move.
+    """
     listed = values if isinstance(values, list | tuple) else []
+    listed = [math.inf if v == "Infinity" else v for v in listed]
     return [float(v) for v in listed if isinstance(v, int | float) and not math.isnan(v)]
 
 

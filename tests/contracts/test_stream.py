@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from exporter.config.stream import Stream
 from exporter.contracts.runner import run_contracts
 from exporter.core.tensors import Axis, Case, TensorSpec
 from exporter.parity.status import Status
+from exporter.report.schema import ContractRecord
 from exporter.report.seams import seam_plot
 from tests.support.target_from_module import target_from_module
 
@@ -264,4 +266,8 @@ def test_the_seams_are_drawn():
     assert found.details["worst seams"][0].startswith("call ")
     picture = str(seam_plot(found.details["seam_curve"]))
     assert picture.startswith("<svg") and picture.count("<line") >= 5
+    curve = {"error": [0.1, float("inf"), 0.2], "limit": 0.01, "starts": [0]}
+    record = ContractRecord(name="stream", side="torch", verdict="fail", details={"c": curve})
+    saved = json.loads(record.model_dump_json())
+    assert str(seam_plot(saved["details"]["c"])) == str(seam_plot(curve))
     assert "<script" not in str(seam_plot({"error": ["<script>"], "limit": 0, "starts": []}))
