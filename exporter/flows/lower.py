@@ -53,6 +53,7 @@ from exporter.report.progress import Progress
 from exporter.report.schema import Report
 
 FOLDER = "lower"
+_WRITTEN = ("lower.json", "lower.md", "lower.html")
 DECLARED = {
     "int8": "int8_weights",
     "int8_static": "int8_weights",
@@ -144,6 +145,8 @@ class _Lowering:
     def run(self) -> _Lowering:
         ready, progress = self.ready, self.progress
         self.folder.mkdir(parents=True, exist_ok=True)
+        for name in _WRITTEN:  # of a run before: it says nothing of what is written now
+            (self.folder / name).unlink(missing_ok=True)
         with progress.stage("wrap") as stage:
             wrapped = wrap(ready.pipeline)
             torch.set_num_threads(ready.threads)
@@ -165,6 +168,8 @@ class _Lowering:
         fixed = section.keep_float32 if section is not None and section.to == self.to else None
         if self.to == "mixed":
             search = self._search("mixed", self._eight(fixed))
+        whole = LoweredFile.of(self.program, open_graph(self.own.shipped))
+        self.plain = search.outcomes(self.own.shipped, whole)
         self.found = search.find(self.file, fixed)
         self.everything = search.everything
         with progress.stage("confirm") as stage:
@@ -256,10 +261,11 @@ class _Lowering:
             "confirmed_on": json.dumps([case.name for case in self.others]),
         }
         certify(artifact, facts | told)
-        write_text(self.folder / "lower.json", report.model_dump_json(indent=1))
-        write_text(self.folder / "lower.md", render_lowering(report))
+        saved, table, plot = (self.folder / name for name in _WRITTEN)
+        write_text(saved, report.model_dump_json(indent=1))
+        write_text(table, render_lowering(report))
         if can_render_html():
-            write_text(self.folder / "lower.html", render_plot(report))
+            write_text(plot, render_plot(report))
         return report
 
     def _headline(self, met: bool, confirmed: bool, alone: Status) -> str:
@@ -311,9 +317,8 @@ class _Lowering:
 
     def _files(self) -> list[FileRow]:
         found = self.found
-        exact = [replace(o, error=0.0, flips=0, doubtful=0, turned=0) for o in found.outcomes]
         rows = (
-            ("float32", self.own.shipped, exact),
+            ("float32", self.own.shipped, self.plain),
             ("all lowered", self.everything, found.everything),
             ("lowered", self.file, found.outcomes),
         )

@@ -47,7 +47,9 @@ def test_the_layer_that_int8_breaks_stays(tmp_path: Path, out: Path):
     worst = report.layers[0]
     assert worst.name == toy.LOUD
     assert worst.effect > 3 * report.layers[1].effect
-    everything, chosen = report.files[1], report.files[2]
+    plain, everything, chosen = report.files
+    assert plain.error is not None and 0.0 < plain.error < 1e-4  # measured as the others are
+    assert plain.flips == 0
     assert everything.error is not None and chosen.error is not None
     assert everything.error > report.max_error > chosen.error
     confirmed = report.confirmed
@@ -94,8 +96,11 @@ def test_a_list_that_leaves_the_broken_layer_out_fails(tmp_path: Path, out: Path
 
 def test_a_name_that_is_no_layer_is_refused(tmp_path: Path, out: Path):
     section = "precision: {to: int8, keep_float32: [model.lout]}\n"
+    (out / "lower").mkdir(parents=True, exist_ok=True)
+    (out / "lower" / "lower.json").write_text("of a run before")
     with pytest.raises(UserInputError, match=r"model\.lout"):
         lowered(tmp_path, out, section, to=None)
+    assert not (out / "lower" / "lower.json").exists()
 
 
 def test_nothing_lowered_is_no_pass(tmp_path: Path, out: Path):
