@@ -72,9 +72,9 @@ def test_of_several_deployments_the_first_ones_session_is_handed_over(opened, tm
 def test_the_session_of_a_large_file_is_not_kept_beside_the_layers(
     opened, tmp_path: Path, monkeypatch
 ):
-    import exporter.flows.run as pipeline
+    import exporter.flows.judged_run as judged_run
 
-    monkeypatch.setattr(pipeline, "EXTERNAL_LIMIT", 100)
+    monkeypatch.setattr(judged_run, "EXTERNAL_LIMIT", 100)
     report = run_cached(write(tmp_path / "toy"), tmp_path / "out", cache=False)
     assert report.exit_code == 0
     assert opened.count(("model.onnx", "all")) == 2

@@ -39,8 +39,9 @@ def _user_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
     variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
-    given = os.environ.get(variable, "").strip()
-    return Path(given) if given else Path.home() / ".cache"
+    given = Path(os.environ.get(variable, "").strip())
+    # XDG: a relative path is to be ignored.
+    return given if given.is_absolute() else Path.home() / ".cache"
 
 
 def cache_size(environment: Mapping[str, str] | None = None) -> int:

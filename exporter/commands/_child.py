@@ -74,9 +74,13 @@ def become(parent: int) -> None:
 
 
 def _all_own(paths: Sequence[Path]) -> bool:
+    from exporter.core.errors import ArtifactError
     from exporter.graph.certificate import is_own
 
-    return all(is_own(path) for path in paths)
+    try:
+        return all(is_own(path) for path in paths)
+    except ArtifactError:
+        return False  # what is wrong with it is said by whoever opens it, after the command's words
 
 
 def _watched(arguments: Sequence[str], paths: Sequence[Path]) -> int:

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from exporter.graph.program import Op, Program
-from exporter.interpret.evaluate import call
 from exporter.interpret.margins import choice_of
-from exporter.interpret.stepper import behind, last_uses, start_values
+from exporter.interpret.stepper import behind, forward
 
 
 class Flips:
@@ -52,22 +51,15 @@ class Flips:
 
     def _run(self, name: str | None, index: int) -> dict[str, Any]:
         self.runs += 1
-        values = start_values(self._program, self._inputs)
-        last = last_uses(self._program)
+
+        def turned(op: Op, value: Any, values: Mapping[str, Any]) -> Any:
+            return self._turned(op, value, values, index) if op.name == name else value
+
         with torch.no_grad():
-            for at, op in enumerate(self._program.ops):
-                if op.name in self._needed:
-                    value = call(op, values.__getitem__)
-                    values[op.name] = self._turned(op, value, values, index, name)
-                for done in last.get(at, ()):
-                    values.pop(done, None)
+            values = forward(self._program, self._inputs, self._needed, turned)
         return {n: values[n] for n in self._outputs}
 
-    def _turned(
-        self, op: Op, value: Any, values: Mapping[str, Any], index: int, name: str | None
-    ) -> Any:
-        if op.name != name:
-            return value
+    def _turned(self, op: Op, value: Any, values: Mapping[str, Any], index: int) -> Any:
         turned = value.clone().contiguous()
         flat = turned.view(-1)
         choice = choice_of(op, self._ops.get)

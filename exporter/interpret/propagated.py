@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +27,14 @@ from torch import Tensor
 
 from exporter.graph.program import Op, Program, Ref
 from exporter.graph.repairs.sequence_ops import OWN_TARGETS, differentiable
-from exporter.interpret.evaluate import call, operands_of
 from exporter.interpret.margins import choice_of, decides
-from exporter.interpret.stepper import behind, last_uses, start_values
+from exporter.interpret.stepper import behind, forward
 
-_CUTS_GRADIENTS = frozenset({"aten.detach.default", "aten.detach_.default"})
+_WITH_GRADIENTS: dict[str, Callable[..., Any]] = {
+    # A gradient ends at these, and the error of a layer does not.
+    **dict.fromkeys(("aten.detach.default", "aten.detach_.default"), lambda value: value),
+    **{target: differentiable(target) for target in OWN_TARGETS},
+}
 _NEAREST = 48
 """Of each decision, so many elements with the smallest margins are looked at."""
 _EQUAL = ("aten.eq.", "aten.ne.")
@@ -161,36 +165,26 @@ def _forward(
     injected: frozenset[str],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Run the program with gradients; returns the values with errors, and what targets need."""
-    values = start_values(program, inputs)
     wanted = {*targets.values, *targets.decisions}
     needed = behind(program, wanted)
     ops = {op.name: op for op in program.ops}
     wanted |= {s for n in targets.decisions for s in ops[n].refs()}
-    last = last_uses(program)
     held: dict[str, Tensor] = {}
     ends: dict[str, Tensor] = {}
+
+    def take(op: Op, value: Any, _: Mapping[str, Any]) -> Any:
+        if op.name in errors and isinstance(value, Tensor) and value.is_floating_point():
+            if op.name in injected:
+                value = value + torch.from_numpy(np.array(errors[op.name])).to(value.dtype)
+            if not value.requires_grad:
+                value = value.detach().requires_grad_()
+            held[op.name] = value
+        if op.name in wanted and isinstance(value, Tensor):
+            ends[op.name] = value
+        return value
+
     with torch.enable_grad():
-        for index, op in enumerate(program.ops):
-            if op.name not in needed:
-                continue
-            if op.target in _CUTS_GRADIENTS and isinstance(op.args[0], Ref):
-                value = values[op.args[0].name]
-            elif op.target in OWN_TARGETS:
-                args, kwargs = operands_of(op, values.__getitem__)
-                value = differentiable(op.target)(*args, **kwargs)
-            else:
-                value = call(op, values.__getitem__)
-            if op.name in errors and isinstance(value, Tensor) and value.is_floating_point():
-                if op.name in injected:
-                    value = value + torch.from_numpy(np.array(errors[op.name])).to(value.dtype)
-                if not value.requires_grad:
-                    value = value.detach().requires_grad_()
-                held[op.name] = value
-            values[op.name] = value
-            if op.name in wanted and isinstance(value, Tensor):
-                ends[op.name] = value
-            for name in last.get(index, ()):
-                values.pop(name, None)
+        forward(program, inputs, needed, take, _WITH_GRADIENTS)
     return held, ends
 
 

@@ -30,6 +30,7 @@ from exporter.interpret.evaluate import (
     call_double,
     is_floating,
     keep_decisions,
+    operands_of,
     to_tensor,
     widen,
 )
@@ -47,6 +48,36 @@ def start_values(program: Program, inputs: Mapping[str, np.ndarray]) -> Values:
     """Inputs and weights of a program by name; inputs are copied."""
     values: Values = {name: to_tensor(inputs[name]) for name in program.inputs}
     return values | {name: program.tensors[key] for name, key in program.weights.items()}
+
+
+def forward(
+    program: Program,
+    inputs: Mapping[str, np.ndarray],
+    needed: Collection[str],
+    then: Callable[[Op, Any, Values], Any],
+    instead: Mapping[str, Callable[..., Any]] | None = None,
+) -> Values:
+    """One run in float32 in which values may be changed on the way; returns the outputs.
+
+    Args:
+        needed: names of the ops that are computed (see :func:`behind`).
+        then: ``(op, its value, the values so far) -> the value that the run goes on with``.
+        instead: by target, what computes an op in place of what it was captured as.
+    """
+    values = start_values(program, inputs)
+    last = last_uses(program)
+    for index, op in enumerate(program.ops):
+        if op.name in needed:
+            own = (instead or {}).get(op.target)
+            if own is None:
+                value = call(op, values.__getitem__)
+            else:
+                args, kwargs = operands_of(op, values.__getitem__)
+                value = own(*args, **kwargs)
+            values[op.name] = then(op, value, values)
+        for name in last.get(index, ()):
+            values.pop(name, None)
+    return values
 
 
 class Stepper:
