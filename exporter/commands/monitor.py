@@ -9,7 +9,7 @@ import click
 
 from exporter.commands import _options as common
 from exporter.commands._child import in_a_child
-from exporter.core.errors import EXIT_PASS
+from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 
 if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
@@ -121,15 +121,16 @@ def shadow(spool: Path, run_folder: Path | None, once: bool) -> int:
     """Judge the requests that a Monitor puts into SPOOL against PyTorch, until it is ended.
 
     \b
-    With --once: exits 1 when a request moved or could not be judged, else 0.
+    With --once: exits 1 when a request ever moved, is ambiguous or could not be judged, else 0.
     """
     from exporter.flows.monitor import shadow_judge
-    from exporter.monitor.shadow import MOVED, NOT_RUN, Worker
+    from exporter.monitor.shadow import ROUNDING, SAME, Worker
 
     worker = Worker(spool, shadow_judge(spool, run_folder))
     counts = worker.work(once=once)
     click.echo(", ".join(f"{state.replace('_', ' ')} {count}" for state, count in counts.items()))
-    return 1 if counts[MOVED] or counts[NOT_RUN] else EXIT_PASS
+    bad = any(count for state, count in counts.items() if state not in (SAME, ROUNDING))
+    return EXIT_PARITY_FAILED if bad else EXIT_PASS
 
 
 @command.command()

@@ -20,11 +20,12 @@ from exporter.golden.check import asked_of
 from exporter.golden.store import read_golden
 from exporter.graph.contents import metadata_entries
 from exporter.graph.segment_split import WAVEFORM
+from exporter.monitor.drift import plan_tests
 from exporter.monitor.recorded import MOST_CASES, read_recorded, write_recorded
 from exporter.monitor.replay import Replayed
 from exporter.monitor.replay import replay as replay_recorded
 from exporter.monitor.shadow import DOOR, Row, judge_request
-from exporter.monitor.signals import signals_of
+from exporter.monitor.signals import SIGNALS, signals_of
 from exporter.monitor.spool import SERVICE, Request
 
 SOUNDS = frozenset({".wav", ".flac", ".ogg", ".mp3"})
@@ -47,9 +48,14 @@ def record(
         answers: the service, for the reference.
 
     Raises:
+        UserInputError: too many cases are named, or too few recordings given.
         GoldenError: there is no golden, or its cases had other inputs.
         AudioError: a recording cannot be used.
     """
+    if len(cases or ()) > MOST_CASES:
+        raise UserInputError(
+            f"{len(cases or ())} cases are named", remedy=f"name {MOST_CASES} at most"
+        )
     golden = read_golden(folder)
     names = tuple(cases or [case.name for case in golden.cases])[:MOST_CASES]
     loaded = load_cases(pipeline, golden.inputs, names)
@@ -59,6 +65,8 @@ def record(
         found = answers({**loaded[0].inputs, WAVEFORM: waveform})
         rows.append(signals_of(waveform, pipeline.sample_rate_hz, found))
     columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    # Refused here what a service would be refused for at its start.
+    plan_tests({name: np.array(values) for name, values in columns.items()}, SIGNALS)
     write_recorded(folder, golden, asked_of(pipeline), loaded, columns)
     return names
 

@@ -5,6 +5,7 @@ Nothing here decides. A label takes one of a fixed set of words: states, reasons
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info
@@ -16,8 +17,8 @@ from exporter.core.errors import UserInputError
 from exporter.golden.outcome import ORDER
 from exporter.monitor.drift import Drift
 from exporter.monitor.replay import Replayed
+from exporter.monitor.shadow import NOT_RUN, read_state
 from exporter.monitor.shadow import STATES as SHADOW_STATES
-from exporter.monitor.shadow import read_state
 from exporter.monitor.spool import Spool, waiting
 
 PREFIX = "export_verify"
@@ -35,12 +36,17 @@ class Metrics:
         self._build = Info(
             f"{PREFIX}_build", "What is served, and on what.", registry=self.registry
         )
-        self._seal = self._gauge("seal_intact", "1 while the file is as it was certified.")
+        self._seal = self._gauge(
+            "seal_intact", "1 while the file is as it was certified; NaN: not known."
+        )
         self._replay_state = self._gauge("replay_state", "1 at the last replay's state.", "state")
         self._replay_at = self._gauge("replay_timestamp_seconds", "When the last replay ended.")
         self._replay_exit = self._gauge("replay_exit_code", "What 'monitor replay' would return.")
         self._ratio = self._gauge("limit_ratio", "Largest error over its limit.", "source")
         self.requests = self._counter("requests", "Requests that were served.")
+        # 0 would say "broken" of a seal, and "passed" of a replay, that nobody has looked at yet.
+        self._seal.set(math.nan)
+        self._replay_exit.set(math.nan)
         self._dropped = self._counter("shadow_dropped", "Recordings not looked at.", "reason")
         self._errors = self._counter("monitor_errors", "Failures of the monitor itself.", "part")
         self.recordings = self._counter("drift_recordings", "Recordings whose signals were taken.")
@@ -91,9 +97,11 @@ class Metrics:
 
     def replay_ended(self, state: str, code: int, at: float) -> None:
         """Publish how a replay ended, also one that could not be run."""
-        for name in (*STATES, "not_run"):
+        for name in (*STATES, NOT_RUN):
             self._replay_state.labels(name).set(name == state)
         self._replay_exit.set(code)
+        if state == NOT_RUN:
+            self._seal.set(math.nan)
         self._replay_at.set(at)
 
     def add(self, collector: Collector) -> None:
@@ -126,7 +134,10 @@ class SpoolMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """One metric after the other; what no worker has said yet is absent or 0."""
-        files, held = waiting(self._spool.folder)
+        try:
+            files, held = waiting(self._spool.folder)
+        except OSError:  # it was taken away: no reason to lose all other metrics
+            files, held = math.nan, math.nan
         yield _gauge("spool_files", "Requests that wait for the worker.", files)
         yield _gauge("spool_bytes", "What they take.", held)
         yield _gauge("spool_limit_bytes", "What they may take.", self._spool.most_bytes)

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from prometheus_client import start_http_server
 
-from exporter.core.errors import UserInputError
+from exporter.core.errors import ExportVerifyError, UserInputError
 from exporter.core.files import write_text
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
@@ -230,6 +230,7 @@ class Monitor:
                     "kind": "drift",
                     "recordings": drift.count,
                     "alarms": list(alarms),
+                    "threshold": drift.threshold,
                     "evalues": rounded,
                     "beyond": drift.shares,
                 }
@@ -243,7 +244,7 @@ class Monitor:
             self._spool.add(item.inputs, item.outputs)
         except SpoolFullError:
             self.metrics.dropped("spool_full")
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - a monitor must not end its service
             _LOGGER.warning("a request cannot be kept: %s", error)
             self.metrics.dropped("spool_failed")
 
@@ -278,7 +279,7 @@ class Monitor:
         if self._log is not None:
             try:
                 self._log.add(row)
-            except OSError as error:
+            except (OSError, ValueError, ExportVerifyError) as error:
                 _LOGGER.warning("the log cannot be written: %s", error)
                 self.metrics.failed("log")
 

@@ -62,7 +62,7 @@ def page_of(log: Path, words: WordErrors | None = None) -> str:
     Raises:
         UserInputError: it is none, or holds nothing.
     """
-    rows = [row for row in read_log(log, DOOR) if _is_time(row.get("time"))]
+    rows = [row for row in read_log(log, DOOR) if _is_row(row)]
     if not rows:
         raise DOOR.bad(log, "it holds no rows")
     lines = [*_strain_lines(rows), *_drift_lines(rows)]
@@ -81,6 +81,23 @@ def page_of(log: Path, words: WordErrors | None = None) -> str:
         width=WIDTH,
         height=HEIGHT,
     )
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Whether a line can be drawn: somebody else's log is none of ours."""
+    evalues, alarms = row.get("evalues", {}), row.get("alarms", [])
+    return (
+        _is_time(row.get("time"))
+        and isinstance(evalues, dict)
+        and all(isinstance(value, int | float) for value in evalues.values())
+        and isinstance(alarms, list)
+        and isinstance(row.get("seal_changes") or [], list)
+        and (row.get("kind") != "drift" or _is_limit(row.get("threshold")))
+    )
+
+
+def _is_limit(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
 
 
 def _is_time(value: object) -> bool:
@@ -110,7 +127,7 @@ def _drift_lines(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for name in names:
         points = [(r["time"], r["evalues"][name]) for r in drifts if name in r.get("evalues", {})]
-        limit = float(drifts[-1].get("threshold", math.inf))
+        limit = float(drifts[-1]["threshold"])
         logs = [(at, math.log10(max(value, 1e-3)) + 3) for at, value in points]
         line = _line(f"evidence that {name} has moved", logs, math.log10(limit) + 3, "enough")
         found.append(line | {"last": f"{points[-1][1]:.3g}", "bad": points[-1][1] >= limit})
@@ -145,7 +162,7 @@ def _events(row: dict[str, Any]) -> list[dict[str, Any]]:
     why = " ".join(str(row[name]) for name in ("first_layer", "reason", "advice") if row.get(name))
     if kind == "replay":
         changes = row.get("seal_changes") or []
-        bad = state not in _GOOD or bool(changes)
+        bad = state not in _GOOD or bool(changes) or row.get("exit_code", 0) != 0
         text = "; ".join([why, *(f"changed: {change}" for change in changes)])
         return [{"at": _at(row), "what": "replay", "state": state, "why": text, "bad": bad}]
     if kind == "shadow" and state not in _GOOD:

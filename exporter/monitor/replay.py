@@ -52,8 +52,11 @@ class Replayed:
 
     @property
     def exit_code(self) -> int:
-        """As of ``golden check``; a seal that is broken is never a pass."""
-        if self.seal.changes:
+        """As of ``golden check``; a seal that is broken is never a pass.
+
+        Nor is one that is gone where PyTorch vouches for the golden: the file that passed had one.
+        """
+        if self.seal.changes or (self.outcome.vouched and not self.seal.intact):
             return max(1, self.outcome.exit_code)
         return self.outcome.exit_code
 

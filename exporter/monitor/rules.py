@@ -60,6 +60,13 @@ RULES = (
         todo="results.jsonl in the spool has the layer and what to do.",
     ),
     Rule(
+        name="ExportVerifyShadowNotRun",
+        expr=f'increase({PREFIX}_shadow_requests_total{{state="not_run"}}[1h]) > 0',
+        severity=TICKET,
+        summary="The worker of {{ $labels.instance }} cannot judge requests.",
+        todo="results.jsonl in the spool says why.",
+    ),
+    Rule(
         name="ExportVerifyDrift",
         expr=f"{PREFIX}_drift_alarm == 1",
         severity=TICKET,

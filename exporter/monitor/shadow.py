@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.core.errors import ExportVerifyError, UserInputError
+from exporter.core.errors import UserInputError
 from exporter.core.files import write_text
 from exporter.core.lock import locked
 from exporter.core.reading import Door
@@ -160,6 +160,9 @@ class Worker:
                     self._count(row["seq"], row["state"], row.get("strain"))
         self._beat()
         for path in requests_in(self._folder, AGAIN):
+            if name_of(path) in self._done:  # it was judged the second time
+                path.unlink()
+                continue
             self._finish(path, Row(state=NOT_RUN, reason="the worker died with it, twice"))
         for path in requests_in(self._folder, TAKEN):
             self._one(take(path))
@@ -170,7 +173,7 @@ class Worker:
             return
         try:
             row = self._judge(read_request(path))
-        except (ExportVerifyError, ValueError, RuntimeError, MemoryError, KeyError) as error:
+        except Exception as error:  # noqa: BLE001 - one request must not end the worker
             row = Row(state=NOT_RUN, reason=f"{type(error).__name__}: {error}")
         self._finish(path, row)
 

@@ -42,11 +42,16 @@ class WaitingRequests:
             if len(self._items) >= self._most or self._bytes + size > self._most_bytes:
                 return False
             self._bytes += size  # taken before the copy, which nobody else should wait for
-        item = Served(
-            inputs={name: np.array(value) for name, value in inputs.items()},
-            outputs={name: np.array(value) for name, value in outputs.items()},
-            wanted=wanted,
-        )
+        try:
+            item = Served(
+                inputs={name: np.array(value) for name, value in inputs.items()},
+                outputs={name: np.array(value) for name, value in outputs.items()},
+                wanted=wanted,
+            )
+        except MemoryError:
+            with self._changed:
+                self._bytes -= size
+            return False
         with self._changed:
             self._items.append((item, size))
             self._changed.notify_all()

@@ -2,8 +2,9 @@
 
     {"id": ..., "stratum": "low margin" | "random", "hypothesis": ..., "reference": ...}
 
-Labels are asked for in two strata. Recordings with low margins come first: that is where errors
-are found. The rate is taken from the random ones alone, which stand for all.
+Labels are of two strata, which whoever labels has drawn: recordings with low margins (``margin`` in
+a worker's results), where errors are found, and random ones. The rate is taken from the random ones
+alone, which stand for all.
 
 **The confidence sequence.** For a rate t, the errors of a recording less t times its words have a
 mean of 0 if t is the rate. Each is bounded, so products of 1 + bet (errors - t words) are

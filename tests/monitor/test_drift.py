@@ -46,6 +46,7 @@ def alarmed(count: int, rate: float, p0: float | None = None) -> float:
     return float(ever.mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [20, 100])
 def test_stable_lifetimes_raise_no_more_alarms_than_declared(count: int):
     assert alarmed(count, 0.2) <= 0.2

@@ -9,6 +9,13 @@ import numpy as np
 import pytest
 
 from exporter.cli import main
+from exporter.monitor import Monitor
+from exporter.monitor.drift import Drift, plan_tests
+from exporter.monitor.log import Log
+from exporter.monitor.metrics import Metrics
+from exporter.monitor.page import page_of
+from exporter.monitor.signals import SIGNALS
+from exporter.monitor.waiting import Served
 from exporter.monitor.words import rate_of
 
 
@@ -37,6 +44,32 @@ def test_a_page_shows_what_was_found_and_escapes_it(tmp_path: Path, capsys: pyte
     assert "33.3 % (3 of 9 words" in capsys.readouterr().out
     log.write_text("")
     assert main(words) == 2
+
+
+def test_a_row_that_a_monitor_writes_of_drift_is_a_line_with_its_limit(tmp_path: Path):
+    tests = plan_tests({"level_db": np.linspace(-1, 1, 40)}, SIGNALS)
+    monitor = Monitor.__new__(Monitor)
+    monitor._drift, monitor._log = Drift(tests), Log(tmp_path / "log.jsonl")
+    monitor.metrics, monitor._alarms = Metrics(), ()
+    item = Served(
+        inputs={"waveform": np.full(600, 1e-3, np.float32)}, outputs={}, wanted=(True, False)
+    )
+    for _ in range(60):
+        monitor._take_signals(item, 16000)
+    assert monitor._drift.alarms == ("level_db",)
+    text = page_of(tmp_path / "log.jsonl")
+    assert '<h3 class="bad">evidence that level_db has moved' in text
+    assert "nan" not in text
+
+
+def test_what_did_not_pass_is_a_finding_and_strange_rows_are_left_out(tmp_path: Path):
+    log = tmp_path / "log.jsonl"
+    row = {"time": 1, "kind": "replay", "state": "same", "exit_code": 1}
+    strange = ({"evalues": 1}, {"evalues": {"x": "y"}}, {"alarms": 1}, {"threshold": "x"}, {})
+    rows = [row, *({"time": 2, "kind": "drift", **more} for more in strange)]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = page_of(log)
+    assert "1 finding(s)" in text and ", 1 rows," in text
 
 
 def test_the_rate_is_in_its_confidence_sequence_at_all_times():

@@ -50,6 +50,7 @@ def test_the_rules_are_good_in_promtools_eyes(tmp_path: Path):
     assert len(json.loads(dashboard_json())["panels"]) == 9
 
 
+@pytest.mark.slow
 def test_the_metrics_are_good_in_promtools_eyes(tmp_path: Path):
     path, golden = with_reference(tmp_path)
     monitor = Monitor(golden, port=0, spool=tmp_path / "spool", shadow_per_hour=1e6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import urllib.request
@@ -14,9 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.cli import main
 from exporter.core.errors import GoldenError, UserInputError
-from exporter.golden.outcome import State
+from exporter.golden.outcome import CaseOutcome, CheckOutcome, State
 from exporter.monitor import Monitor
 from exporter.monitor.recorded import read_recorded
+from exporter.monitor.replay import NOT_CERTIFIED, Replayed, Seal
 from exporter.runtime import SpeechRunner
 from tests.monitor.toy import changed, toy
 from tests.support.segment_toys import loud
@@ -99,8 +101,31 @@ def test_a_replay_that_stops_is_no_pass(tmp_path: Path, monkeypatch: pytest.Monk
     assert said["export_verify_replay_state[not_run]"] == 1
     assert said["export_verify_replay_exit_code"] == 1
     assert said["export_verify_monitor_errors_total[replay]"] == 1
+    assert math.isnan(said["export_verify_seal_intact"]), "nobody has looked: not broken"
     assert len(runner.run(loud(1))["segments"]) == 1, "requests are served all the same"
     monitor.close()
+
+
+def test_a_log_that_cannot_be_written_ends_neither_the_replay_nor_its_wait(tmp_path: Path):
+    path, golden = toy(tmp_path)
+    (tmp_path / "log").mkdir()
+    monitor = Monitor(golden, log=tmp_path / "log")
+    SpeechRunner(path, threads=1, monitor=monitor)
+    assert monitor.wait(60) is not None
+    monitor.close()
+
+
+def test_a_seal_that_is_gone_is_no_pass_where_pytorch_vouches():
+    gone = Seal(text=NOT_CERTIFIED, intact=False, changes=())
+    for vouched, code in ((True, 1), (False, 0)):
+        outcome = CheckOutcome(
+            pipeline="p",
+            golden="g",
+            cases=(CaseOutcome(case="c", state=State.SAME),),
+            numbers=State.SAME,
+            vouched=vouched,
+        )
+        assert Replayed(outcome=outcome, seal=gone, provider="", runtime="").exit_code == code
 
 
 def test_the_command_ends_as_golden_check_does(tmp_path: Path, capsys: pytest.CaptureFixture):

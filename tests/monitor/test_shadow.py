@@ -14,11 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exporter.cli import main
 from exporter.core.errors import UserInputError
 from exporter.monitor import Monitor
 from exporter.monitor.log import read_log
-from exporter.monitor.shadow import DOOR, MOVED, NOT_RUN, SAME, Row, Worker, read_state
-from exporter.monitor.spool import Spool, SpoolFullError, read_request, requests_in, take, waiting
+from exporter.monitor.shadow import AMBIGUOUS, DOOR, MOVED, NOT_RUN, SAME, Row, Worker, read_state
+from exporter.monitor.spool import (
+    AGAIN,
+    Spool,
+    SpoolFullError,
+    read_request,
+    requests_in,
+    take,
+    waiting,
+)
 from exporter.monitor.waiting import WaitingRequests
 from exporter.runtime import SpeechRunner
 from tests.monitor.test_replay import values
@@ -89,7 +98,7 @@ def test_what_cannot_be_judged_is_not_run_and_never_lost_silently(tmp_path: Path
     (tmp_path / "0-damaged.npz").write_bytes(b"PK\x03\x04 no archive")
 
     def stops(request: object) -> Row:
-        raise ValueError("no such layer")
+        raise AssertionError("no such layer")
 
     counts = Worker(tmp_path, stops).work(once=True)
     assert counts[NOT_RUN] == 2 and waiting(tmp_path)[0] == 0
@@ -106,6 +115,7 @@ Worker(Path(sys.argv[1]), judge).work(once=True)
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path):
     spool = Spool(tmp_path)
     names = [spool.add(INPUTS, OUTPUTS) for _ in range(40)]
@@ -162,6 +172,27 @@ def test_a_request_that_kills_twice_is_given_up(tmp_path: Path):
     assert counts == {"same": 1, "rounding": 0, "ambiguous": 0, "moved": 0, "not_run": 1}
 
 
+def test_a_request_that_was_judged_the_second_time_is_judged(tmp_path: Path):
+    """Its worker was killed behind the row: it did not die with it twice."""
+    spool = Spool(tmp_path)
+    name = spool.add(INPUTS, OUTPUTS)
+    Worker(tmp_path, same).work(once=True)
+    (tmp_path / f"{name}{AGAIN}").write_bytes(b"")
+    counts = Worker(tmp_path, same).work(once=True)
+    assert counts[SAME] == 1 and counts[NOT_RUN] == 0 and waiting(tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize(("state", "code"), [(SAME, 0), (AMBIGUOUS, 1), (MOVED, 1), (NOT_RUN, 1)])
+def test_once_ends_with_zero_only_where_all_agrees(
+    state: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    Spool(tmp_path).add(INPUTS, OUTPUTS)
+    monkeypatch.setattr(
+        "exporter.flows.monitor.shadow_judge", lambda *_: lambda _: Row(state=state)
+    )
+    assert main(["monitor", "shadow", str(tmp_path), "--once"]) == code
+
+
 def test_a_half_written_row_costs_that_row_only(tmp_path: Path):
     spool = Spool(tmp_path)
     spool.add(INPUTS, OUTPUTS)
@@ -173,6 +204,7 @@ def test_a_half_written_row_costs_that_row_only(tmp_path: Path):
     assert len(list(read_log(tmp_path / "results.jsonl", DOOR))) == 2
 
 
+@pytest.mark.slow
 def test_a_full_spool_and_a_dead_worker_are_seen(tmp_path: Path):
     path, golden = toy(tmp_path)
     spool = tmp_path / "spool"
