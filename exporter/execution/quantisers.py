@@ -157,7 +157,8 @@ def _in_bits(source: Path, keep: list[str]) -> onnx.ModelProto:
         model, bits=4, block_size=BLOCK, nodes_to_exclude=keep, accuracy_level=4
     )
     quantizer.process()
-    return quantizer.model.model
+    held: Any = quantizer.model  # an ONNXModel from its first step on
+    return held.model
 
 
 def _float16(source: Path, folder: Path, order: Order) -> onnx.ModelProto:

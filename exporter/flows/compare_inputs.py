@@ -123,8 +123,8 @@ def _run_both(
         outputs of the judged file.
     """
     found: list[Arrays] = []
-    own: Mapping[str, str] = {name: name for name in pair.a.inputs}
-    sides = [(pair.truth, pair.a, own)]
+    own = {name: name for name in pair.a.inputs}
+    sides: list[tuple[Path, GraphIndex, Mapping[str, str]]] = [(pair.truth, pair.a, own)]
     if pair.truth != pair.other:
         sides.append((pair.other, pair.b, pair.inputs_of_b))
     for path, graph, names in sides:

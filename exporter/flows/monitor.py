@@ -60,7 +60,9 @@ def record(
     names = tuple(cases or [case.name for case in golden.cases])[:MOST_CASES]
     loaded = load_cases(pipeline, golden.inputs, names)
     rows = []
-    for path in recordings if answers is not None else ():
+    for path in recordings:
+        if answers is None:
+            break
         waveform = read_waveform(path, pipeline.sample_rate_hz)
         found = answers({**loaded[0].inputs, WAVEFORM: waveform})
         rows.append(signals_of(waveform, pipeline.sample_rate_hz, found))

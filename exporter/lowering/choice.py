@@ -85,9 +85,10 @@ def choose(
         left = max(1.0, seconds - (time.monotonic() - began))
         solved = milp(
             worth / max(float(np.abs(gain).max(initial=0.0)), 1e-30),
-            constraints=LinearConstraint(np.array(rows), -np.inf, np.array(highs)),
+            # scipy's annotations know numbers alone; it takes arrays.
+            constraints=LinearConstraint(np.array(rows), -np.inf, np.array(highs)),  # pyright: ignore[reportArgumentType]
             integrality=np.ones(total),
-            bounds=Bounds(0.0, upper),
+            bounds=Bounds(0.0, upper),  # pyright: ignore[reportArgumentType]
             options={"time_limit": left},
         )
         if solved.x is None:
@@ -107,7 +108,7 @@ def choose(
 def _known(effect: Effects) -> np.ndarray:
     """[L]: True where all that is said of a layer is a number."""
     rows = np.concatenate([effect.spread, effect.shifts])
-    return np.isfinite(rows).all(axis=0)
+    return np.asarray(np.isfinite(rows).all(axis=0))
 
 
 def _finite(effect: Effects) -> Effects:

@@ -116,7 +116,11 @@ def _put(
                 if name == theirs:
                     node.output[place] = f"{_OLD}{theirs}"
         narrow = types.get(theirs, 0)
-        kind, more = ("Cast", {"to": narrow}) if narrow in _NARROW else ("Identity", {})
-        added.append(helper.make_node(kind, [f"{_NEW}{end}"], [theirs], **more))
+        given, gives = [f"{_NEW}{end}"], [theirs]
+        added.append(
+            helper.make_node("Cast", given, gives, to=narrow)
+            if narrow in _NARROW
+            else helper.make_node("Identity", given, gives)
+        )
     model.graph.node.extend(added)
     return True

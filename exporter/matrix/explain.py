@@ -162,7 +162,7 @@ class _Search:
                 break
         if any(start[axis] not in values for axis, values in where.items()):
             # On the way to a passing cell another fault took over: it has a round of its own.
-            alone = {axis: (value,) for axis, value in start.values}
+            alone: dict[str, tuple[Value, ...]] = {axis: (value,) for axis, value in start.values}
             cell, where = start, self._around(start, None, {}) or alone
         trail, moves = {}, []
         for axis in where:

@@ -128,7 +128,7 @@ def _frames(wave: np.ndarray) -> np.ndarray:
 def _dropped(wave: np.ndarray) -> float:
     """Share of blocks of 5 ms of digital zero, between the first and the last that is not."""
     count = max(1, len(wave) // BLOCK)
-    blocks = wave[: count * BLOCK].reshape(count, -1).any(axis=1)
+    blocks = np.asarray(wave[: count * BLOCK].reshape(count, -1).any(axis=1))
     places = np.flatnonzero(blocks)
     inside = blocks[places[0] : places[-1] + 1] if len(places) else blocks[:0]
     return float((~inside).mean()) if len(inside) else 0.0

@@ -12,13 +12,13 @@ def render_plot(report: LoweringReport) -> str:
     """One HTML page that works offline."""
     from bokeh.embed import file_html
     from bokeh.layouts import column
-    from bokeh.models import ColumnDataSource
+    from bokeh.models import ColumnDataSource, FactorRange
     from bokeh.plotting import figure
     from bokeh.resources import INLINE
 
     rows = [row for row in report.layers if row.effect > 0.0][:_MOST]
     bars = figure(
-        x_range=[row.name for row in rows] or ["none"],
+        x_range=FactorRange(factors=[row.name for row in rows] or ["none"]),
         y_axis_type="log",
         height=420,
         sizing_mode="stretch_width",
