@@ -295,14 +295,16 @@ class Probe:
             return self._call(_tensors(self.pipeline, sizes, seed))
 
     def judged_by(self, traced: Mapping[str, int]) -> Callable[[Mapping[str, int]], None]:
-        """Runs at sizes; NaN where the ``traced`` ones give none is no size that it takes.
+        """Runs at sizes; NaN below the ``traced`` ones, which give none, is no size that it takes.
 
         The deviation of one frame is 0 / 0: of such a result nobody can say that a file has it.
         """
         sound = not _holds_nan(self.run(traced, 0))
 
         def run(at: Mapping[str, int]) -> None:
-            if _holds_nan(self.run(at, 0)) and sound:
+            found = self.run(at, 0)
+            # At larger sizes it is an overflow, which nobody may take for a limit.
+            if sound and any(at[name] < traced[name] for name in traced) and _holds_nan(found):
                 raise ModelError("its result holds NaN there")
 
         return run

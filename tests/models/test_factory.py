@@ -403,6 +403,14 @@ def test_a_size_at_which_the_model_itself_gives_nan_is_a_limit_that_is_said(tmp_
     assert any("takes at least 4 frames" in n and "holds NaN" in n for n in notes), notes
 
 
+def test_nan_at_larger_sizes_is_a_failure_and_no_limit(tmp_path):
+    overflow = "        y = y + torch.log(torch.tensor(11.5) - x.shape[1])\n        kept ="
+    path = project(tmp_path, module=MODULE.replace("        kept =", overflow))
+    out = tmp_path / "out"
+    cli.main(["run", str(path), "--trust", "--output-dir", str(out)])
+    assert not any("holds NaN" in note for note in read_report(out / "report.json").notes)
+
+
 def test_nan_at_every_size_is_no_limit(tmp_path):
     module = MODULE.replace("        kept =", "        y = y + float('nan')\n        kept =")
     path = project(tmp_path, module=module)
