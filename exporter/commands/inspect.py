@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from exporter.commands import _options as common
+from exporter.commands._child import in_a_child
 from exporter.core.errors import EXIT_PARITY_FAILED, EXIT_PASS
 
 
@@ -74,6 +75,9 @@ def command(
     if not verify_signature and (allowed_signers or signer or signature):
         raise click.UsageError("--allowed-signers, --signer, --signature: add --verify-signature.")
     common.require_file(onnx_path, "FILE", "give the path of an .onnx file")
+    code = in_a_child(onnx_path)
+    if code is not None:
+        return code
 
     from exporter.flows import signature as signing
     from exporter.flows.inspect import inspect

@@ -13,6 +13,7 @@ from pathlib import Path
 import onnx
 
 from exporter.build.metadata import INPUT_CHOICES
+from exporter.core.children import watched_step
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.execution.kernels import PROVIDERS, kernels_of, support_of
 from exporter.graph.anatomy import anatomy_of
@@ -75,7 +76,9 @@ def _with_types(path: Path) -> onnx.ModelProto:
     """The model with the types of its values, as far as they can be inferred."""
     model = open_graph(path).model
     try:
-        return onnx.shape_inference.infer_shapes(model)
+        # Functions within functions may take for ever.
+        with watched_step():
+            return onnx.shape_inference.infer_shapes(model)
     except (onnx.shape_inference.InferenceError, ValueError):
         return model
 

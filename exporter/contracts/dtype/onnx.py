@@ -29,6 +29,7 @@ from exporter.contracts.result import (
     not_run,
 )
 from exporter.contracts.target import Target
+from exporter.core.children import watched_step
 from exporter.core.errors import ArtifactError, OnnxStoppedError, StageError
 from exporter.graph.wrap import dynamic_shapes
 
@@ -150,7 +151,8 @@ def _export(
 def _type_problem(model: onnx.ModelProto) -> str | None:
     """What strict type inference objects to; ``None`` when nothing."""
     try:
-        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        with watched_step():
+            onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except (onnx.shape_inference.InferenceError, RuntimeError) as error:
         return str(error)[:600]
     return None
