@@ -17,7 +17,7 @@ def test_kills_at_random_moments(tmp_path: Path):
     """A few of those that ``scripts/fuzz_kills.py`` tries."""
     command = [sys.executable, "scripts/fuzz_kills.py", "--seed", "7", "--count", "5"]
     done = subprocess.run(
-        [*command, "--seconds", "60", "--folder", str(tmp_path)],
+        [*command, "--seconds", "150", "--folder", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -18,7 +18,8 @@ from exporter.config import Pipeline
 from exporter.core.errors import ArtifactError
 from exporter.core.tensors import COMPARED, Case, PlannedTap
 from exporter.execution.deployment import Deployment
-from exporter.execution.trial import needs_trial, try_file
+from exporter.execution.trial import try_file
+from exporter.graph.certificate import needs_trial
 from exporter.graph.foreign_taps import agreeing_taps
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_graph

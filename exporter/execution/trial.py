@@ -31,13 +31,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.core.children import child_process, end_with_parent, guarded
+from exporter.core.children import child_process, end_with_parent
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.core.files import temporary_folder
 from exporter.core.memory import available_memory, resident_bytes
 from exporter.core.tensors import Arrays, Case
 from exporter.execution.deployment import Deployment
-from exporter.graph.certificate import is_own
 
 if TYPE_CHECKING:
     from exporter.graph.index import GraphIndex
@@ -94,12 +93,6 @@ def _limit(name: str) -> float | None:
     if not 0 < value < math.inf:
         raise UserInputError(f"{name} is '{text[:40]}'", remedy="give a number above 0")
     return value
-
-
-def needs_trial(path: Path) -> bool:
-    """True for a file that this program did not make, unless this process is such a child itself:
-    then whoever started it tells its end."""
-    return not guarded() and not is_own(path)
 
 
 def try_file(
@@ -211,7 +204,7 @@ def stopped(
         return _stopped(path, f"died of {_signal(signal_number)}{why}", "was at work on it")
     held = limits or Limits()
     if stuck:
-        what = f"was not through a step after {held.step_seconds:g} s"
+        what = f"did not end within {held.step_seconds:g} s"
         return _stopped(path, what, "was at work on it", raise_it=SECONDS)
     what = f"took more than the {(held.bytes or 0) / 2**30:.1f} GiB of memory that {held.why}"
     return _stopped(path, what, "was at work on it", raise_it=MEMORY)

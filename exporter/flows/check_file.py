@@ -23,7 +23,8 @@ from exporter.core.errors import ConfigError
 from exporter.core.stages import Stages
 from exporter.core.tensors import Case, TensorSpec
 from exporter.execution.deployment import Deployment
-from exporter.execution.trial import needs_trial, try_file
+from exporter.execution.trial import try_file
+from exporter.graph.certificate import needs_trial
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_graph
 from exporter.models.factory import input_specs

@@ -14,7 +14,8 @@ from exporter.core.stages import Stages
 from exporter.core.tensors import Arrays, Case
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun
-from exporter.execution.trial import needs_trial, try_file
+from exporter.execution.trial import try_file
+from exporter.graph.certificate import needs_trial
 from exporter.graph.exposed import expose_stored
 from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_graph

@@ -15,7 +15,7 @@ import numpy as np
 from exporter.build.metadata import GRAPH_DIGEST
 from exporter.core.tensors import FUSED, Arrays, Case
 from exporter.execution.deployment import Deployment
-from exporter.execution.trial import needs_trial, try_file
+from exporter.execution.trial import try_file
 from exporter.golden.compare_graph import compare_graph, node_prints, structure_decides
 from exporter.golden.compare_interface import compare_interface, interface_of
 from exporter.golden.judge_case import judge_case, judge_coverage
@@ -30,6 +30,7 @@ from exporter.golden.outcome import (
     worst,
 )
 from exporter.golden.values import NOT_VOUCHED, Golden, GoldenCase
+from exporter.graph.certificate import needs_trial
 from exporter.graph.index import GraphIndex
 from exporter.report.environment import describe_environment
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from exporter.core.artifact import CERTIFICATE_PREFIX as PREFIX
 from exporter.core.artifact import Artifact, sha256_of
+from exporter.core.children import guarded
 from exporter.core.errors import ArtifactError
 from exporter.core.files import refuse_special, replacing
 from exporter.graph.contents import (
@@ -167,6 +168,12 @@ def check_certificate(path: Path) -> Checked:
 def is_own(path: Path) -> bool:
     """True for a file that this program made and certified, and that is as it was then."""
     return check_certificate(path).intact
+
+
+def needs_trial(path: Path) -> bool:
+    """True for a file that this program did not make, unless this process is one that tries a file:
+    then whoever started it tells its end."""
+    return not guarded() and not is_own(path)
 
 
 def _changed(path: Path) -> ArtifactError:
