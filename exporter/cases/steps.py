@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from exporter.cases.cut_axis import cut_axis
 from exporter.config.inputs import Steps
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import Arrays, Case, TensorSpec
@@ -43,33 +44,12 @@ def cut_calls(
     if steps is None:
         return (inputs,)
     where = pipeline.where("cases", position, "steps")
-    name, axis = _what_is_cut(steps, specs, where)
+    name, axis = cut_axis(steps.input, steps.axis, specs, where, into="steps")
     label = specs[name].shape[axis]
     pieces = _pieces(steps, inputs[name].shape[axis], where)
     return tuple(
         _piece(steps, inputs, specs, (name, axis, label), start, stop, where)
         for start, stop in pieces
-    )
-
-
-def _what_is_cut(steps: Steps, specs: Mapping[str, TensorSpec], where: str) -> tuple[str, int]:
-    for name, spec in specs.items():
-        if steps.input not in (None, name):
-            continue
-        # A batch is not cut: the first of several axes.
-        found = [
-            number
-            for number, size in enumerate(spec.shape)
-            if (size == steps.axis or number == steps.axis)
-            or (steps.axis is None and isinstance(size, str) and (number or len(spec.shape) == 1))
-        ]
-        if found and (spec.initial is None or steps.input == name):
-            return name, found[-1]
-    wanted = " ".join(str(word) for word in (steps.input, steps.axis) if word is not None)
-    raise ConfigError(
-        f"no input can be cut into steps{f' ({wanted})' if wanted else ''}",
-        where=where,
-        remedy=f"name an input and one of its axes; inputs: {', '.join(specs)}",
     )
 
 

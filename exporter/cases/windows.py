@@ -15,6 +15,7 @@ from itertools import chain, cycle
 
 import numpy as np
 
+from exporter.cases.cut_axis import cut_axis
 from exporter.config.stream import Stream
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import Arrays, TensorSpec
@@ -60,7 +61,7 @@ def whole_specs(
     stream: Stream, specs: Mapping[str, TensorSpec], where: str
 ) -> dict[str, TensorSpec]:
     """Specs of what a case gives before it is cut: a fixed size of the cut axis does not hold."""
-    name, axis = what_is_cut(stream, specs, where)
+    name, axis = _what_is_cut(stream, specs, where)
     spec = specs[name]
     if isinstance(spec.shape[axis], str):
         return dict(specs)
@@ -68,31 +69,8 @@ def whole_specs(
     return {**specs, name: replace(spec, shape=shape)}
 
 
-def what_is_cut(stream: Stream, specs: Mapping[str, TensorSpec], where: str) -> tuple[str, int]:
-    """Input and axis of a stream.
-
-    Raises:
-        ConfigError: there is no such input or axis, or none that varies and none is named.
-    """
-    for name, spec in specs.items():
-        if stream.input not in (None, name) or (spec.initial is not None and stream.input is None):
-            continue
-        if stream.axis is not None:
-            # A number is a place: an axis of the fixed size 1 is not axis 1.
-            named = isinstance(stream.axis, str)
-            found = [n for n, s in enumerate(spec.shape) if stream.axis == (s if named else n)]
-        else:
-            # A batch is not cut: the first of several axes.
-            varies = [n for n, size in enumerate(spec.shape) if isinstance(size, str)]
-            found = [n for n in varies if n or len(spec.shape) == 1]
-        if found:
-            return name, found[-1]
-    wanted = " ".join(str(word) for word in (stream.input, stream.axis) if word is not None)
-    raise ConfigError(
-        f"no input can be cut into windows{f' ({wanted})' if wanted else ''}",
-        where=where,
-        remedy=f"name an input and the number of one of its axes; inputs: {', '.join(specs)}",
-    )
+def _what_is_cut(stream: Stream, specs: Mapping[str, TensorSpec], where: str) -> tuple[str, int]:
+    return cut_axis(stream.input, stream.axis, specs, where, into="windows")
 
 
 def cut_stream(
@@ -106,7 +84,7 @@ def cut_stream(
     Raises:
         ConfigError: there is nothing to cut, it is too short, or a counter is no integer.
     """
-    name, axis = what_is_cut(stream, specs, where)
+    name, axis = _what_is_cut(stream, specs, where)
     label = specs[name].shape[axis]
     steps = whole[name].shape[axis]
     windows = windows_of(stream, steps)

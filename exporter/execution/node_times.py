@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.core.errors import ArtifactError
-from exporter.core.files import temporary_folder
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun
-from exporter.execution.ort_session import open_session, session_options
+from exporter.execution.profile import KERNEL, profiled
 
-_ENDING = "_kernel_time"
 RUNS = 5
 
 
@@ -42,21 +38,7 @@ def node_times(path: Path, inputs: Arrays, deployment: Deployment, runs: int = R
     Raises:
         ArtifactError: onnxruntime refuses the file or writes no profile that can be read.
     """
-    with temporary_folder() as folder:
-        options = session_options(deployment)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(folder / "profile")
-        session = open_session(path, options, deployment)
-        names = [value.name for value in session.get_inputs()]
-        for _ in range(runs + 1):
-            session.run(None, {name: inputs[name] for name in names})
-        text = Path(session.end_profiling()).read_text(encoding="utf-8")
-    try:
-        return read_times(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(
-            f"onnxruntime's profile cannot be read ({error})", where=str(path)
-        ) from error
+    return profiled(path, deployment, inputs, runs=runs + 1, read=read_times)
 
 
 def read_times(events: Sequence[dict]) -> NodeTimes:
@@ -64,9 +46,9 @@ def read_times(events: Sequence[dict]) -> NodeTimes:
     best: dict[tuple[str, str, str], float] = {}
     for event in events:
         name, args = event.get("name", ""), event.get("args", {})
-        if event.get("cat") != "Node" or not name.endswith(_ENDING):
+        if event.get("cat") != "Node" or not name.endswith(KERNEL):
             continue
-        key = (name.removesuffix(_ENDING), args.get("op_name", ""), args.get("node_index", ""))
+        key = (name.removesuffix(KERNEL), args.get("op_name", ""), args.get("node_index", ""))
         seconds = float(event.get("dur", 0)) / 1e6
         best[key] = min(best.get(key, seconds), seconds)
     by_node: dict[str, float] = {}

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.core.errors import ArtifactError
-from exporter.core.files import temporary_folder
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import PROVIDERS, Deployment
-from exporter.execution.ort_session import open_session, session_options
+from exporter.execution.profile import KERNEL, profiled
 
 _COPIES = ("MemcpyToHost", "MemcpyFromHost")
-_KERNEL = "_kernel_time"
 _SHORT = {full: name for name, full in PROVIDERS.items()}
 
 
@@ -47,21 +43,7 @@ def placement(path: Path, deployment: Deployment, inputs: Arrays) -> Placement:
         UserInputError: the provider does not load.
         ArtifactError: onnxruntime refuses the file or writes no profile that can be read.
     """
-    with temporary_folder() as folder:
-        options = session_options(deployment)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(folder / "profile")
-        session = open_session(path, options, deployment)
-        names = [value.name for value in session.get_inputs()]
-        for _ in range(2):
-            session.run(None, {name: inputs[name] for name in names})
-        text = Path(session.end_profiling()).read_text(encoding="utf-8")
-    try:
-        return read_profile(json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(
-            f"onnxruntime's profile cannot be read ({error})", where=str(path)
-        ) from error
+    return profiled(path, deployment, inputs, runs=2, read=read_profile)
 
 
 def read_profile(events: list[dict]) -> Placement:
@@ -73,7 +55,7 @@ def read_profile(events: list[dict]) -> Placement:
     last: dict[str, tuple[str, str, float]] = {}
     for event in events:
         name, args = event.get("name", ""), event.get("args", {})
-        if event.get("cat") != "Node" or not name.endswith(_KERNEL) or "provider" not in args:
+        if event.get("cat") != "Node" or not name.endswith(KERNEL) or "provider" not in args:
             continue
         key = f"{name}/{args.get('node_index', '')}"
         last[key] = (args["provider"], args.get("op_name", ""), float(event.get("dur", 0)) / 1e6)
