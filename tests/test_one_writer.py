@@ -30,10 +30,6 @@ ALLOWED = {
         "_write_beside",
     ): "writes the part that its only caller is replacing",
     ("monitor/log.py", "Log.add"): "a log that is full becomes the older one",
-    (
-        "monitor/spool.py",
-        "_write_private",
-    ): "a part that its owner alone may read",
     ("monitor/spool.py", "Spool.add"): "into memory",
     ("monitor/spool.py", "take"): "a request changes its state by its name",
     ("joining/evaluate.py", "Values._keep"): "into a temporary folder of its caller",

@@ -24,7 +24,7 @@ _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, synced: bool = False, private: bool = False) -> Iterator[Path]:
     """A file to write in place of ``path``: it takes that name when the block ends.
 
     A block that raises leaves ``path`` as it was, and nothing beside it. Readers see the old file
@@ -33,6 +33,7 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     Args:
         path: may exist; its folder must.
         synced: the bytes survive a power cut before the name does.
+        private: its owner alone may read it, from its first byte on.
 
     Raises:
         UserInputError: ``path`` is a device, a pipe, a folder or a link: what it stands for
@@ -43,6 +44,8 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     part = part_in(path.parent)
     try:
         with undone(lambda: part.unlink(missing_ok=True)):
+            if private:
+                part.touch(0o600, exist_ok=False)
             yield part
             if synced:
                 with part.open("rb+") as stream:

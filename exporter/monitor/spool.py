@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from exporter.core.errors import UserInputError
-from exporter.core.files import clear_parts, part_in, read_bytes
+from exporter.core.files import clear_parts, read_bytes, replacing
 from exporter.core.tensors import Arrays
 
 SUFFIX, TAKEN, AGAIN = ".npz", ".npz.taken", ".npz.again"
@@ -91,21 +91,9 @@ class Spool:
         if files >= self.most_files or held + len(data) > self.most_bytes:
             raise SpoolFullError
         name = f"{time.time_ns():020d}-{os.getpid()}-{next(self._numbers):06d}"
-        _write_private(self.folder / f"{name}{SUFFIX}", data)
+        with replacing(self.folder / f"{name}{SUFFIX}", private=True) as part:
+            part.write_bytes(data)
         return name
-
-
-def _write_private(path: Path, data: memoryview) -> None:
-    """Write a file that its owner alone may read, before it has its name."""
-    part = part_in(path.parent)
-    handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def waiting(folder: Path) -> tuple[int, int]:

@@ -99,3 +99,11 @@ def test_a_file_that_is_exchanged_behind_its_check_is_not_the_one_that_is_read(
     read = weights.read_pt if kind == "pt" else weights.read_safetensors
     assert read(path)["w"].tolist() == [1.0, 1.0, 1.0]
     assert not other.exists()
+
+
+def test_a_private_file_is_its_owners_from_the_first_byte_on(tmp_path):
+    path = tmp_path / "private.bin"
+    with replacing(path, private=True) as part:
+        assert part.stat().st_mode & 0o777 == 0o600
+        part.write_bytes(b"spoken")
+    assert path.stat().st_mode & 0o777 == 0o600 and path.read_bytes() == b"spoken"
