@@ -43,7 +43,7 @@ from exporter.config import load_pipeline  # noqa: E402
 from exporter.contracts import run_contracts  # noqa: E402
 from exporter.execution.deployment import Deployment  # noqa: E402
 from exporter.execution.onnx_runs import FileRun  # noqa: E402
-from exporter.flows.check import contract_target, finished_run  # noqa: E402
+from exporter.flows.contracts_of_run import contract_target, finished_run  # noqa: E402
 from exporter.flows.run import run  # noqa: E402
 from exporter.graph.wrap import wrap  # noqa: E402
 from exporter.interpret.run_program import run_program  # noqa: E402

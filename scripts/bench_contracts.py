@@ -32,7 +32,7 @@ from exporter.contracts import run_contracts  # noqa: E402
 from exporter.contracts.onnx_side import OnnxSide, opened  # noqa: E402
 from exporter.contracts.probes import resize  # noqa: E402
 from exporter.execution.deployment import Deployment  # noqa: E402
-from exporter.flows.check import contract_target, finished_run  # noqa: E402
+from exporter.flows.contracts_of_run import contract_target, finished_run  # noqa: E402
 from exporter.graph.onnx_file import read_in_place  # noqa: E402
 from exporter.graph.onnx_file_writer import store_shipped  # noqa: E402
 from exporter.graph.weights_on_disk import simplify_stored  # noqa: E402

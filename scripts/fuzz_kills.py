@@ -117,7 +117,7 @@ def load_libraries() -> None:
     import onnxsim  # noqa: F401
     import torch
 
-    import exporter.flows.golden
+    import exporter.flows.golden_check
     import exporter.flows.run
     import exporter.flows.verify  # noqa: F401
 

@@ -248,7 +248,7 @@ def golden_way(folder: Path) -> Callable[[], object]:
     """From a pipeline and its file to the outcome of a golden check."""
     from exporter.build.build import build
     from exporter.config.load import load_pipeline
-    from exporter.flows import golden
+    from exporter.flows import golden_check
     from exporter.golden.outcome import GOOD, CheckOutcome
     from exporter.report.progress import Progress
 
@@ -256,7 +256,7 @@ def golden_way(folder: Path) -> Callable[[], object]:
     built = build(pipeline, folder, Progress(quiet=True), prepare=lambda: None)
 
     def way() -> CheckOutcome:
-        outcome = golden.check(
+        outcome = golden_check.check(
             pipeline, onnx=built.shipped.path, golden_dir=ROOT / "golden", cases=("english",)
         )
         assert outcome.state in GOOD, outcome

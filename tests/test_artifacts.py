@@ -15,8 +15,7 @@ from exporter.cases.load import load_cases
 from exporter.config import Pipeline, load_pipeline
 from exporter.core.tensors import Arrays, TensorSpec
 from exporter.flows import check as check_flow
-from exporter.flows import given_file
-from exporter.flows import golden as golden_flow
+from exporter.flows import contracts_of_run, given_file, golden_check, golden_record
 from exporter.golden.store import read_golden
 from exporter.graph.wrap import wrap
 
@@ -130,20 +129,20 @@ def test_verify_sees_the_states_of_the_run(made, monkeypatch):
 
 
 def test_a_golden_sees_the_states_of_the_run(made):
-    golden_flow.record(made.yaml, made.options, reason="test", from_run=True)
+    golden_record.record(made.yaml, made.options, reason="test", from_run=True)
     golden = read_golden(made.options.golden_dir / "remembering")
     assert golden.inputs == made.artifacts.inputs
     assert same(inputs_of(made, golden.inputs), inputs_of(made, made.artifacts.inputs))
-    assert golden_flow.check(made.yaml, made.options, onnx=made.artifacts.shipped).exit_code == 0
+    assert golden_check.check(made.yaml, made.options, onnx=made.artifacts.shipped).exit_code == 0
 
 
 def test_what_belongs_to_another_state_of_the_pipeline_is_not_taken(made, tmp_path):
     wrapped = wrap(made.pipeline)
     folder = made.artifacts.folder
-    assert check_flow.finished_run(made.pipeline, wrapped, folder) == Artifacts(folder=folder)
+    assert contracts_of_run.finished_run(made.pipeline, wrapped, folder) == Artifacts(folder=folder)
     other = tmp_path / "other.yaml"
     other.write_text(made.yaml.read_text().replace("frames: {example: 9}", "frames: {example: 8}"))
     (tmp_path / "remembering.py").write_text(MODULE, encoding="utf-8")
     changed = load_pipeline(other, trust=True)
-    assert check_flow.finished_run(changed, wrap(changed), folder) is None
-    assert check_flow.finished_run(made.pipeline, wrapped, tmp_path) is None
+    assert contracts_of_run.finished_run(changed, wrap(changed), folder) is None
+    assert contracts_of_run.finished_run(made.pipeline, wrapped, tmp_path) is None

@@ -73,14 +73,14 @@ def record(
     pipeline = common.open_pipeline(str(pipeline_path), options)
     writable_folder(options.golden_dir, "--golden-dir", keep=False)
 
-    from exporter.flows import golden as golden_flow
+    from exporter.flows import golden_record
     from exporter.golden.store import exists, golden_bytes
     from exporter.report.progress import Progress
 
     folder = options.golden_dir / pipeline.name
     replaced = exists(folder)
     with Progress(quiet=quiet, verbose=verbose) as progress:
-        golden, _ = golden_flow.record(
+        golden, _ = golden_record.record(
             pipeline, options, reason=reason, from_run=from_run, progress=progress
         )
     was = "replaced" if replaced else "recorded"
@@ -104,7 +104,7 @@ def _record_file(
         return code
     writable_folder(options.golden_dir, "--golden-dir", keep=False)
 
-    from exporter.flows.golden import record_file
+    from exporter.flows.golden_record import record_file
     from exporter.flows.init_file import described_pipeline
     from exporter.golden.store import golden_bytes
     from exporter.golden.values import NOT_VOUCHED
@@ -159,7 +159,7 @@ def check(
         return code
 
     from exporter.core.output_folder import GOLDEN_CHECK
-    from exporter.flows import golden as golden_flow
+    from exporter.flows import golden_check
     from exporter.flows.golden_report import golden_report
     from exporter.report import golden_check as shown
     from exporter.report.progress import Progress
@@ -167,7 +167,7 @@ def check(
 
     shows = Progress(quiet=quiet or output_format == "json", verbose=verbose)
     with shows as progress, options.taken(pipeline, progress):
-        outcome = golden_flow.check(pipeline, options, onnx=onnx_path, progress=progress)
+        outcome = golden_check.check(pipeline, options, onnx=onnx_path, progress=progress)
         report = golden_report(pipeline, outcome, options)
         folder = options.folder(pipeline) / GOLDEN_CHECK
         write_reports(report, folder)

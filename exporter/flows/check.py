@@ -1,127 +1,26 @@
-"""Contracts of a pipeline: on the artifacts of a finished run where there are some."""
+"""Check contracts of a pipeline without a whole run: on the artifacts of a finished one, if any."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from exporter.build.artifacts import Artifacts
-from exporter.build.build import Built
-from exporter.build.metadata import metadata_of, same_origin
 from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
-from exporter.contracts import ContractResult, Target, declared_settings, run_contracts
-from exporter.contracts.make_target import target_from_wrapped
-from exporter.contracts.onnx_side import opened
+from exporter.contracts import ContractResult, declared_settings, run_contracts
 from exporter.contracts.runner import CONTRACTS
 from exporter.core.errors import ConfigError
 from exporter.core.stages import Stages
-from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
-from exporter.execution.onnx_runs import FileRun
 from exporter.flows.check_file import check_file
-from exporter.flows.prepare import Prepared
-from exporter.graph.index import GraphIndex
-from exporter.graph.onnx_file import open_artifact
-from exporter.graph.wrap import Wrapped, narrowed, wrap
-from exporter.judge.chain_result import OpenFile
+from exporter.flows.contracts_of_run import contract_records, contract_target, finished_run
+from exporter.graph.wrap import narrowed, wrap
 from exporter.report.progress import Progress
 from exporter.report.schema import ContractRecord
-
-
-def contract_target(
-    pipeline: Pipeline,
-    wrapped: Wrapped,
-    cases: Sequence[Case],
-    artifacts: Artifacts | None,
-    *,
-    deployment: Deployment | None = None,
-    thorough: bool = False,
-    graph: GraphIndex | None = None,
-    session: FileRun | None = None,
-) -> Target:
-    """What the contracts of a pipeline are checked on.
-
-    Args:
-        cases: loaded cases; the first is what probes are cut from.
-        artifacts: files of this very pipeline and weights; None exports in memory when a contract
-            asks for the file.
-        graph, session: the shipped file as it is open already.
-    """
-    file = None
-    if artifacts is not None:
-        program = artifacts.program if artifacts.complete else None
-        known = {"taps": artifacts.taps, "program": program, "deployment": deployment}
-        file = opened(artifacts.shipped, **known, graph=graph, session=session)
-    return target_from_wrapped(
-        wrapped,
-        cases,
-        name=pipeline.name,
-        file=file,
-        deployment=deployment,
-        opset=pipeline.export.opset,
-        sweep=pipeline.lengths,
-        thorough=thorough,
-    )
-
-
-def finished_run(pipeline: Pipeline, wrapped: Wrapped, folder: Path) -> Artifacts | None:
-    """What a run of this very pipeline and weights has left in ``folder``, if there was one."""
-    found = Artifacts(folder=folder)
-    if not found.shipped.is_file():
-        return None
-    artifact, _ = open_artifact(found.shipped)
-    return found if same_origin(artifact.metadata, metadata_of(pipeline, wrapped)) else None
-
-
-def contracts_of_run(
-    ready: Prepared,
-    built: Built,
-    cases: tuple[Case, ...],
-    progress: Stages,
-    held: OpenFile,
-) -> list[ContractRecord]:
-    """Check what the pipeline declares, on the module and on the file that was just shipped."""
-    pipeline = ready.pipeline
-    if not declared_settings(pipeline.contracts, pipeline=pipeline):
-        return []
-    with progress.stage("contracts") as stage:
-        target = contract_target(
-            pipeline,
-            built.wrapped,
-            cases,
-            built.artifacts,
-            deployment=ready.deployments[0],
-            graph=held.graph,
-            session=held.session,
-        )
-        found = run_contracts(
-            target, pipeline.contracts, progress=progress.phase, pipeline=pipeline
-        )
-        records = contract_records(pipeline, found)
-        counts = Counter(record.verdict for record in records)
-        stage.result(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    return records
-
-
-def contract_records(
-    pipeline: Pipeline,
-    results: Sequence[ContractResult],
-    *,
-    only: Sequence[str] | None = None,
-) -> list[ContractRecord]:
-    """Results as rows of ``report.json``, with what the YAML says about ``required``."""
-    settings = declared_settings(pipeline.contracts, pipeline=pipeline, only=only)
-    # A part of a contract (``causality.streaming``) is required as the contract is.
-    return [
-        result.record(required=pipeline.required and settings[result.contract].required)
-        for result in results
-    ]
 
 
 def check(

@@ -21,7 +21,7 @@ from exporter.core.stopwatch import FILES, timed
 from exporter.core.tensors import Case
 from exporter.execution.latency import measure_latency
 from exporter.flows.certify import certify_run
-from exporter.flows.check import contracts_of_run
+from exporter.flows.contracts_of_run import contracts_of_run
 from exporter.flows.prepare import Prepared
 from exporter.flows.report_parts import judged_report
 from exporter.flows.stopped import ONNXRUNTIME

@@ -38,7 +38,7 @@ def _made(said: dict[str, Any], place: Path) -> Made:
     from exporter.config.run_options import RunOptions
     from exporter.core.errors import ExportVerifyError, GoldenError, StageError
     from exporter.core.files import write_text
-    from exporter.flows.golden import record
+    from exporter.flows.golden_record import record
     from exporter.matrix.verdict import Made
     from exporter.parity.status import Status
 

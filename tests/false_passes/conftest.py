@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config import load_pipeline
-from exporter.flows import golden as golden_flow
+from exporter.flows import golden_record
 from exporter.flows.run import run
 from tests.support.stages import Silent
 from tests.support.toy_project import project
@@ -45,7 +45,7 @@ def toy_made(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     project(made.yaml.parent)
     pipeline = load_pipeline(made.yaml, trust=True)
     run(pipeline, output_dir=made.run, progress=Silent(), trust=True, cache=False)
-    golden_flow.record(
+    golden_record.record(
         pipeline,
         reason="tests",
         golden_dir=made.golden,

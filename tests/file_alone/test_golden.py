@@ -17,7 +17,8 @@ from exporter.config import Pipeline
 from exporter.config.load import load_pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.errors import GoldenError, UserInputError
-from exporter.flows.golden import check, record_file
+from exporter.flows.golden_check import check
+from exporter.flows.golden_record import record_file
 from exporter.flows.golden_report import golden_report
 from exporter.flows.init_file import init_file, write_description
 from exporter.golden.diff import diff_goldens

@@ -14,8 +14,7 @@ from exporter.config import load_pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.artifact import sha256_of
 from exporter.core.errors import GoldenError
-from exporter.flows import golden as golden_flow
-from exporter.flows import golden_file
+from exporter.flows import golden_check, golden_file, golden_record
 from exporter.golden.diff import diff_goldens
 from exporter.golden.store import MANIFEST, read_golden, write_golden
 from exporter.models.user_code import _MARK as MARK
@@ -113,7 +112,7 @@ def recording(monkeypatch):
                 raise error
             write_golden(made.golden(folder.parents[1], pipeline), folder)
 
-        monkeypatch.setattr(golden_flow, "record", record)
+        monkeypatch.setattr(golden_check, "record", record)
 
     return install
 
@@ -189,7 +188,7 @@ def test_recording_the_tiny_model_again_gives_the_same_golden(
         monkeypatch.delitem(sys.modules, name)
     pipeline, folder = load_pipeline(TINY), tmp_path / "golden"
     options = RunOptions(output_dir=tiny_run.folder, cases=CASES)
-    golden, _ = golden_flow.record(
+    golden, _ = golden_record.record(
         pipeline, options, folder=folder, reason="again", progress=Silent(), from_run=True
     )
     assert golden.left_out == ("long",) and (folder / MANIFEST).is_file()

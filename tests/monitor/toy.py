@@ -13,7 +13,7 @@ from exporter.config.load import load_pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.artifact import Artifact, sha256_of
 from exporter.flows import monitor as flow
-from exporter.flows.golden import record_file
+from exporter.flows.golden_record import record_file
 from exporter.graph.certificate import certify
 from tests.support.segment_toys import toy_file
 
