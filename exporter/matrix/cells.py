@@ -8,7 +8,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from exporter.config.extends import Resolved
 from exporter.config.pipeline import Pipeline
 from exporter.matrix.schema import (
     CASE,
@@ -20,6 +22,7 @@ from exporter.matrix.schema import (
     matches,
     text_of,
 )
+from exporter.matrix.variants import variant_pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +98,12 @@ class Matrix:
     """A matrix as it is run.
 
     Attributes:
-        path: of its file. pipelines: name -> what the YAML says, each once.
+        path: of its file. said: what that says, each key with its place. pipelines: name -> what
+            the YAML says, each once.
     """
 
     path: Path
+    said: Resolved
     file: MatrixFile
     pipelines: Mapping[str, Pipeline]
     space: Space
@@ -114,6 +119,17 @@ class Matrix:
     def variant(self, cell: Cell) -> dict[str, Value]:
         """The values that decide the file of a cell."""
         return {name: value for name, value in cell.values if name not in RUN_AXES}
+
+    def pipeline_of(self, variant: Mapping[str, Value]) -> tuple[Pipeline, dict[str, Any]]:
+        """The pipeline of a variant, and the YAML that says it.
+
+        Raises:
+            ConfigError: there is none with these values.
+        """
+        values = {name: value for name, value in variant.items() if name != PIPELINE}
+        return variant_pipeline(
+            self.pipelines[str(variant[PIPELINE])], values, self.path, self.said
+        )
 
 
 def ordered_axes(file: MatrixFile) -> frozenset[str]:

@@ -18,13 +18,13 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from exporter.cache.sources import PACKAGE, sources_digest
-from exporter.config.pipeline import Pipeline
 from exporter.core.artifact import sha256_of
 from exporter.core.extras import DISTRIBUTION
 from exporter.core.runtimes import installed_runtimes
 from exporter.matrix.cells import Cell, Matrix, digest_of
 from exporter.matrix.make_process import LENGTH_CASE
-from exporter.matrix.schema import CASE, LENGTH, PIPELINE, PIPELINE_KEYS, Value
+from exporter.matrix.schema import CASE, LENGTH, PIPELINE, release_key
+from exporter.matrix.variants import weights_content
 from exporter.report.environment import usable_cores
 
 CHECK_NEEDS = (
@@ -37,8 +37,10 @@ MAKERS = (
     "kaldi-native-fbank", "moshi", "transformers", "speechbrain",
 )  # fmt: skip
 """Packages that decide what a file looks like."""
-_SHOWS = frozenset({"report", "commands", "debugging", "contracts", "matrix"})
-_DECIDES = ("cell_process.py", "make_process.py", "jobs.py")
+_SHOWS = frozenset({"commands", "debugging", "contracts", "matrix"})
+_DECIDES = (
+    "cell_process.py", "make_process.py", "jobs.py", "variants.py", "verdict.py", "work.py",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,33 +84,38 @@ def code_digest() -> str:
 
 
 def variant_job(matrix: Matrix, cell: Cell, *, trust: bool) -> VariantJob:
-    """The file that a cell needs."""
+    """The file that a cell needs.
+
+    Raises:
+        ConfigError: its pipeline is none; says which line of the matrix asks for it.
+    """
     values = matrix.variant(cell)
-    pipeline = matrix.pipelines[str(values.pop(PIPELINE))]
     wanted = {name: str(values.pop(name)) for name in ("torch", "onnxsim") if name in values}
+    pipeline, yaml = matrix.pipeline_of(values)
+    values.pop(PIPELINE)
     lengths = list(matrix.file.axes.length)
     named = [case.name for case in pipeline.cases if case.name in matrix.file.axes.case]
     said = {
         "cases": named or None,
-        "yaml": _yaml(pipeline, values),
+        "yaml": yaml,
         "trust": trust,
         "lengths": lengths,
         "length_of": matrix.file.length_of,
         "threads": usable_cores(),
     }
     requirements = () if _installed(wanted) else requirements_of_all(wanted)
-    weights = Path(pipeline.model.weights)
+    weights, fixed = weights_content(pipeline.model.weights)
     known = {
         "said": {**said, "yaml": values, "threads": 0},
         "pipeline": pipeline.digest,
-        "weights": sha256_of(weights) if weights.is_file() else pipeline.model.weights,
+        "weights": weights,
         "requirements": sorted(requirements) or _versions((*MAKERS, *installed_runtimes())),
         "code": code_digest(),
         "python": platform.python_version(),
     }
     return VariantJob(
         name=digest_of(known),
-        kept=pipeline.model.factory is None,
+        kept=fixed and pipeline.model.factory is None,
         requirements=requirements,
         said=said,
     )
@@ -140,24 +147,6 @@ def cell_job(matrix: Matrix, cell: Cell) -> CellJob:
     return CellJob(cell=cell, parts=parts, requirements=requirements, run=run)
 
 
-def _yaml(pipeline: Pipeline, values: Mapping[str, Value]) -> dict[str, Any]:
-    """A pipeline on top of the given one: other keys, and only what numbers depend on."""
-    found: dict[str, Any] = {
-        "extends": str(Path(pipeline.file).resolve()),
-        "name": pipeline.name,
-        "contracts": None,
-        "lengths": None,
-        "deploy": [{"provider": "cpu"}],
-    }
-    for name, value in values.items():
-        *folders, last = PIPELINE_KEYS.get(name, name).split(".")
-        section = found
-        for folder in folders:
-            section = section.setdefault(folder, {})
-        section[last] = value
-    return found
-
-
 def pinned(package: str) -> str:
     """A package in the version that is installed here."""
     try:
@@ -179,7 +168,15 @@ def _is_here(package: str) -> bool:
 
 
 def _installed(wanted: Mapping[str, str]) -> bool:
-    return all(pinned(name) == f"{name}=={release}" for name, release in wanted.items())
+    """Whether these releases are here; one without a local part (+cpu) is any build of it."""
+    for name, release in wanted.items():
+        try:
+            here, asked = release_key(metadata.version(name)), release_key(release)
+        except metadata.PackageNotFoundError:
+            return False
+        if asked != here and (asked.local or asked.public != here.public):
+            return False
+    return True
 
 
 def _versions(packages: tuple[str, ...]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,7 +14,20 @@ from exporter.config.load import load_pipeline, yaml_path
 from exporter.config.pipeline import Pipeline
 from exporter.config.problems import Problem, raise_all
 from exporter.matrix.cells import Exists, Matrix, Space, ordered_axes
-from exporter.matrix.schema import CASE, PIPELINE, RELEASES, MatrixFile, release_key
+from exporter.matrix.schema import (
+    CASE,
+    PIPELINE,
+    RELEASES,
+    RUN_AXES,
+    MatrixFile,
+    Value,
+    matches,
+    release_key,
+    text_of,
+)
+
+_CHECKED = 256
+"""Variants whose pipelines are read before anything runs; of more, the rest when they are asked."""
 
 
 def load_matrix(given: str | Path, *, trust: bool = False) -> Matrix:
@@ -44,6 +59,7 @@ def load_matrix(given: str | Path, *, trust: bool = False) -> Matrix:
             raise_all(shown, [Problem(where=where, problem=problem[0], remedy=problem[1])])
         pipelines[pipeline.name] = pipeline
     _check_cases(file, pipelines, shown)
+    _check_globs(file, pipelines, shown)
     exists = Exists(file, pipelines)
     axes = {PIPELINE: tuple(pipelines), **file.axes.values()}
     for name in RELEASES:
@@ -54,7 +70,11 @@ def load_matrix(given: str | Path, *, trust: bool = False) -> Matrix:
     if next(space.cells(), None) is None:
         problem = "the constraints leave no combination"
         raise_all(shown, [Problem(where=shown, problem=problem, remedy="loosen one of them")])
-    return Matrix(path=path, file=file, pipelines=pipelines, space=space)
+    matrix = Matrix(path=path, said=resolved, file=file, pipelines=pipelines, space=space)
+    raise_all(shown, [*_in_no_cell(matrix, shown), *_idle_seeds(matrix, shown)])
+    for variant in itertools.islice(_variants(matrix), _CHECKED):
+        matrix.pipeline_of(variant)
+    return matrix
 
 
 def _refused(pipeline: Pipeline, held: dict[str, Pipeline], trust: bool) -> tuple[str, str] | None:
@@ -84,3 +104,70 @@ def _check_cases(file: MatrixFile, pipelines: dict[str, Pipeline], shown: str) -
             for name in unknown
         ],
     )
+
+
+def _check_globs(file: MatrixFile, pipelines: Mapping[str, Pipeline], shown: str) -> None:
+    """A glob that takes no value forbids nothing, or places a cell nowhere: it is a mistake."""
+    values = {PIPELINE: tuple(pipelines), **file.axes.values()}
+    for name in RELEASES:
+        if (versions := getattr(file.axes, name)) is not None:
+            values[name] = (*values[name], *versions.between)
+    held = [(f"constraints[{at}].when", item.when) for at, item in enumerate(file.constraints)]
+    held += [(f"constraints[{at}].only", item.only) for at, item in enumerate(file.constraints)]
+    held += [(f"resources[{at}].when", item.when) for at, item in enumerate(file.resources)]
+    raise_all(
+        shown,
+        [
+            Problem(
+                where=f"{shown}: {where}.{axis}",
+                problem=f"no value of '{axis}' is '{text_of(glob)}'",
+                remedy=f"values: {', '.join(map(text_of, values[axis]))}",
+            )
+            for where, patterns in held
+            for axis, globs in patterns.items()
+            for glob in globs
+            if not any(matches({axis: (glob,)}, {axis: value}) for value in values[axis])
+        ],
+    )
+
+
+def _in_no_cell(matrix: Matrix, shown: str) -> list[Problem]:
+    """Values that no cell has: a matrix would be green without having tried them."""
+    left = {(axis, value): None for axis, values in matrix.space.axes.items() for value in values}
+    for cell in matrix.space.cells():
+        for pair in cell.values:
+            left.pop(pair, None)
+        if not left:
+            return []
+    return [
+        Problem(
+            where=f"{shown}: {'pipelines' if axis == PIPELINE else f'axes.{axis}'}",
+            problem=f"'{text_of(value)}' stands in no cell",
+            remedy="take it out, or loosen the constraints and cases that leave it out",
+        )
+        for axis, value in left
+    ]
+
+
+def _idle_seeds(matrix: Matrix, shown: str) -> list[Problem]:
+    """Pipelines on which the axis 'seed' would be tried, and changes nothing."""
+    return [
+        Problem(
+            where=f"{shown}: axes.seed",
+            problem=f"the weights of '{name}' are not seeded: a seed changes nothing there",
+            remedy=f"add a constraint: {{when: {{pipeline: {name}}}, only: {{seed: ...}}}}",
+        )
+        for name, pipeline in matrix.pipelines.items()
+        if pipeline.model.weights != "seeded"
+        and sum(matrix.space.exists({PIPELINE: name, "seed": s}) for s in matrix.file.axes.seed) > 1
+    ]
+
+
+def _variants(matrix: Matrix) -> Iterator[dict[str, Value]]:
+    """Values that decide files, in every combination that may be."""
+    left_out = {*RUN_AXES, *RELEASES}
+    axes = {axis: values for axis, values in matrix.space.axes.items() if axis not in left_out}
+    for values in itertools.product(*axes.values()):
+        variant = dict(zip(axes, values, strict=True))
+        if matrix.space.exists(variant):
+            yield variant

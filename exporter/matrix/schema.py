@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from exporter.config.schema import Precision
 from exporter.config.section import Many, Name, Section
 
+
+def _is_release(text: str) -> str:
+    try:
+        Version(text)
+    except InvalidVersion as error:
+        raise ValueError(f"'{text}' is no release: write 1.30.0, 1.31.0rc1, '1.30'") from error
+    return text
+
+
 Value = str | int | float | bool
-Release = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)*([.+\w]*)$", max_length=60)]
+Release = Annotated[
+    str, StringConstraints(pattern=r"^\d[\w.+!-]*$", max_length=60), AfterValidator(_is_release)
+]
 Patterns = dict[str, Many[Value]]
 PIPELINE, CASE, LENGTH = "pipeline", "case", "length"
 PIPELINE_KEYS = {
@@ -23,6 +36,16 @@ PIPELINE_KEYS = {
 """Axes that are keys of the pipeline under a shorter name."""
 RELEASES = ("onnxruntime", "torch", "onnxsim")
 """Axes of packages; a cell runs in an environment that has these versions."""
+NO_AXES = {
+    "name": "it is in the name of everything that is made",
+    "cases": "use the axis 'case' or 'length'",
+    "contracts": "a matrix checks none",
+    "lengths": "a matrix proves none",
+    "deploy": "use 'provider', 'level' and 'threads'",
+    "model.factory": "code is found beside the file that names it; write one pipeline for each",
+    "model.onnx": "a file alone has nothing of PyTorch to be held against",
+}
+"""Keys of a pipeline that 'set' does not take, and why."""
 RUN_AXES = ("onnxruntime", "provider", "provider_options", "level", "threads", CASE, LENGTH)
 """Axes that change how a file is run, and not the file."""
 
@@ -34,6 +57,13 @@ class Versions(Section):
     between: Many[Release] = Field(
         default=(), description="releases that are only run to find where something moved"
     )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Versions:
+        found = Counter(map(release_key, (*self.values, *self.between)))
+        if twice := [str(release) for release, count in found.items() if count > 1]:
+            raise ValueError(f"{twice[0]} is here twice; 1.30 and 1.30.0 are one release")
+        return self
 
 
 class Axes(Section):
@@ -57,10 +87,21 @@ class Axes(Section):
     opset: Many[Annotated[int, Field(ge=18, le=23)]] = ()
     simplify: Many[bool] = ()
     seed: Many[Annotated[int, Field(ge=0)]] = Field(default=(), description="of seeded weights")
-    precision: Many[str] = Field(default=(), description="parity.precision of the pipeline")
+    precision: Many[Precision] = Field(
+        default=(), description="parity.precision of the pipeline: its limits, not its file"
+    )
     set: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.\w+)+$")], Many[Value]] = (
         Field(default_factory=dict, description="any key of the pipelines -> its values")
     )
+
+    @field_validator("set")
+    @classmethod
+    def _keys_of_the_file(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for key in given:
+            refused = next((k for k in NO_AXES if f"{key}.".startswith(f"{k}.")), None)
+            if refused is not None:
+                raise ValueError(f"'{key}' is no axis: {NO_AXES[refused]}")
+        return given
 
     @field_validator(*RELEASES, mode="before")
     @classmethod
@@ -71,6 +112,11 @@ class Axes(Section):
     def _one_choice_of_cases(self) -> Axes:
         if self.case and self.length:
             raise ValueError("give 'case' or 'length', not both: a length is a case")
+        twice = [
+            name for name, key in PIPELINE_KEYS.items() if getattr(self, name) and key in self.set
+        ]
+        if twice:
+            raise ValueError(f"'{twice[0]}' and set: {PIPELINE_KEYS[twice[0]]} are one axis")
         return self
 
     def values(self) -> dict[str, tuple[Value, ...]]:
@@ -173,6 +219,6 @@ def text_of(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def release_key(release: str) -> tuple[int, ...]:
-    """What releases are ordered by."""
-    return tuple(int(part) for part in re.findall(r"\d+", release))
+def release_key(release: str) -> Version:
+    """What releases are ordered by: 1.31.0.dev1, 1.31.0rc1, 1.31.0, 1.31.0.post1 (PEP 440)."""
+    return Version(release)
