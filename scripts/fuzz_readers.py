@@ -2,13 +2,18 @@
 
     python scripts/fuzz_readers.py [--seed 0] [--count 10000] [--seconds S] [--only KIND ...]
                                    [--by-command 0.03] [--corpus DIR] [--failed FILE]
+                                   [--workers 1] [--log FILE]
     python scripts/fuzz_readers.py --again KIND:SEED    one input once more, with all that is said
 
 An input is drawn from its kind and seed alone, so a seed that failed can be tried again. Most are
-read in a process that reads many; ``--by-command`` is the share for which the command is started
-as a user starts it. Exits 1 when fewer inputs than ``--least`` were tried, an exception was not
-caught, a command ended with 3 or by a signal, took more than 60 s, or more than 4 GiB beyond what
-its libraries take.
+read in a process that reads many, where the child that looks at a stranger's file is a copy of a
+process that has the libraries loaded (``tests/fuzz/forked.py``); ``--by-command`` is the share for
+which the command is started as a user starts it, with the child that it starts. Exits 1 when fewer
+inputs than ``--least`` were tried, an exception was not caught, a command ended with 3 or by a
+signal, took more than 60 s, or more than 4 GiB beyond what its libraries take.
+
+With ``--log`` each end is a line of that file, and a sweep that was stopped goes on behind the
+last one: with the same words and the same state of the program, or not at all.
 """
 
 from __future__ import annotations
@@ -26,7 +31,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -34,6 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.fuzz.corpus import make_corpus  # noqa: E402
+from tests.fuzz.ends import Ended, Input, Log, rows_of, table, write_failed  # noqa: E402
 from tests.fuzz.kinds import KINDS, make  # noqa: E402
 from tests.fuzz.worker import NOTHING_LEFT, UNCAUGHT  # noqa: E402
 
@@ -41,17 +49,6 @@ MOST_SECONDS, MOST_GIB = 60.0, 4.0
 TRIAL_SECONDS, TRIAL_GIB = "20", "2"
 """What a foreign file may take in its own process here: less than is a hang."""
 _LOOK_SECONDS, _RUN_SECONDS = 0.05, 600.0
-
-
-@dataclass(slots=True)
-class Row:
-    """How the inputs of one kind ended."""
-
-    tried: int = 0
-    codes: Counter = field(default_factory=Counter)
-    seconds: float = 0.0
-    slowest: float = 0.0
-    most_bytes: int = 0
 
 
 class Worker:
@@ -79,6 +76,11 @@ class Worker:
             raise SystemExit("the worker does not start: python -m tests.fuzz.worker CORPUS 4")
         self.base = resident(self.child.pid)
 
+    def ready(self) -> None:
+        """Start it if it is not there."""
+        if self.child is None or self.child.poll() is not None:
+            self.start()
+
     def stop(self) -> None:
         if self.child is not None:
             end(self.child)
@@ -86,8 +88,7 @@ class Worker:
 
     def attempt(self, kind: str, seed: int, folder: Path) -> tuple[str, str, int]:
         """How it ended ("0".."3", "uncaught", "died", "hang", "memory"), what was said, bytes."""
-        if self.child is None or self.child.poll() is not None:
-            self.start()
+        self.ready()
         assert self.child is not None
         assert self.child.stdin is not None
         job = {"kind": kind, "seed": seed, "folder": str(folder)}
@@ -206,70 +207,65 @@ def plan(seed: int, count: int, only: list[str]) -> list[tuple[str, int]]:
     return found
 
 
-def sweep(args: argparse.Namespace, corpus: Path) -> tuple[dict[str, Row], list[dict]]:
-    rows = {kind: Row() for kind in args.only or KINDS}
-    failed: list[dict] = []
-    worker = Worker(corpus)
+def sweep(args: argparse.Namespace, corpus: Path, log: Log) -> None:
+    """Try what is not in the log yet; as many at once as there are workers."""
     draw = Random(args.seed + 1)
-    began = time.monotonic()
+    told = {end.number for end in log.ends}
+    waiting: queue.SimpleQueue[Input | None] = queue.SimpleQueue()
     for number, (kind, seed) in enumerate(plan(args.seed, args.count, args.only), 1):
-        folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=args.scratch))
         command = draw.random() < args.by_command
-        start = time.monotonic()
-        how, said, most = (
-            by_command(kind, seed, corpus, folder)
-            if command
-            else worker.attempt(kind, seed, folder)
-        )
-        shutil.rmtree(folder, ignore_errors=True)
-        row, seconds = rows[kind], time.monotonic() - start
-        row.tried += 1
-        row.codes[how] += 1
-        row.seconds += seconds
-        row.slowest = max(row.slowest, seconds)
-        row.most_bytes = max(row.most_bytes, most)
-        if how not in ("0", "1", "2"):
-            held = {"kind": kind, "seed": seed, "how": how, "command": command, "said": said}
-            failed.append(held)
-            print(json.dumps(held), flush=True)
-        late = args.seconds is not None and time.monotonic() - began > args.seconds
-        if number % 250 == 0 or late:
-            print(
-                f"{number} tried, {len(failed)} findings, {time.monotonic() - began:.0f} s",
-                flush=True,
-            )
+        if number not in told:
+            waiting.put(Input(number=number, kind=kind, seed=seed, command=command))
+    for _ in range(args.workers):
+        waiting.put(None)
+    began, lock, broken = time.monotonic(), threading.Lock(), threading.Event()
+
+    def late() -> bool:
+        return args.seconds is not None and time.monotonic() - began > args.seconds
+
+    def work() -> None:
+        worker = Worker(corpus)
+        try:
+            while not late() and not broken.is_set() and (given := waiting.get()):
+                end = ended(given, worker, corpus, args.scratch)
+                with lock:
+                    note(end)
+        except BaseException:
+            broken.set()
+            raise
+        finally:
+            worker.stop()
+
+    def note(end: Ended) -> None:
+        log.add(end)
+        if end.found:
+            print(json.dumps(asdict(end)), flush=True)
+        if len(log.ends) % 250 == 0:
+            found = [held for held in log.ends if held.found]
+            seconds = time.monotonic() - began
+            print(f"{len(log.ends)} tried, {len(found)} findings, {seconds:.0f} s", flush=True)
             if args.failed:
-                write_failed(args.failed, failed)
-        if late:
-            break
-    worker.stop()
-    return rows, failed
+                write_failed(args.failed, found)
+
+    with ThreadPoolExecutor(args.workers) as pool:
+        try:
+            for done in [pool.submit(work) for _ in range(args.workers)]:
+                done.result()
+        finally:
+            broken.set()  # Ctrl-C comes here, and the others would go on
 
 
-def table(rows: dict[str, Row]) -> str:
-    """The rows as Markdown."""
-    heads = ("0", "1", "2", "3", "uncaught", "died", "hang", "memory")
-    lines = [
-        "| input | tried | exit 0 | 1 | 2 | 3 | uncaught | died | over 60 s | over 4 GiB "
-        "| slowest, s | most memory, MiB |",
-        "|---|" + "--:|" * 11,
-    ]
-    total = Row()
-    for row in rows.values():
-        total.tried += row.tried
-        total.codes += row.codes
-        total.slowest = max(total.slowest, row.slowest)
-        total.most_bytes = max(total.most_bytes, row.most_bytes)
-    for kind, row in (*rows.items(), ("**all**", total)):
-        counts = " | ".join(f"{row.codes[head]:,}" for head in heads)
-        lines.append(
-            f"| {kind} | {row.tried:,} | {counts} | {row.slowest:.1f} | {row.most_bytes >> 20:,} |"
-        )
-    return "\n".join(lines)
-
-
-def write_failed(path: Path, failed: list[dict]) -> None:
-    path.write_text("".join(json.dumps(held) + "\n" for held in failed))
+def ended(given: Input, worker: Worker, corpus: Path, scratch: Path | None) -> Ended:
+    """Try one input in a folder of its own, which is removed."""
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=scratch))
+    if not given.command:
+        worker.ready()
+    start = time.monotonic()
+    attempt = partial(by_command, corpus=corpus) if given.command else worker.attempt
+    how, said, most = attempt(given.kind, given.seed, folder=folder)
+    seconds = time.monotonic() - start
+    shutil.rmtree(folder, ignore_errors=True)
+    return Ended(**asdict(given), how=how, said=said, seconds=round(seconds, 3), bytes=most)
 
 
 def again(name: str, corpus: Path) -> int:
@@ -307,6 +303,8 @@ def main() -> int:
         "--scratch", type=Path, help="folder for what is tried; made when it is not there"
     )
     parser.add_argument("--failed", type=Path, help="one line of JSON per input that failed")
+    parser.add_argument("--workers", type=int, default=1, help="processes that read, at once")
+    parser.add_argument("--log", type=Path, help="each end; a sweep that was stopped goes on")
     parser.add_argument("--again", metavar="KIND:SEED")
     args = parser.parse_args()
     if args.scratch:
@@ -315,15 +313,19 @@ def main() -> int:
         corpus = make_corpus((args.corpus or Path(made)).resolve())
         if args.again:
             return again(args.again, corpus)
-        rows, failed = sweep(args, corpus)
-    print(table(rows))
+        words = ("seed", "count", "only", "by_command")
+        log = Log(args.log, **{word: getattr(args, word) for word in words})
+        sweep(args, corpus, log)
+    print(table(rows_of(log.ends, args.only or KINDS)))
+    found = [end for end in log.ends if end.found]
     if args.failed:
-        write_failed(args.failed, failed)
-    tried = sum(row.tried for row in rows.values())
-    print(f"{tried:,} inputs tried from seed {args.seed}, {len(failed)} findings")
+        write_failed(args.failed, found)
+    tried, commands = len(log.ends), sum(end.command for end in log.ends)
+    print(f"{tried:,} inputs tried from seed {args.seed} on {log.head['state']},", end=" ")
+    print(f"{commands:,} of them by command, {len(found)} findings")
     if tried < args.least:
         print(f"fewer than {args.least:,} were tried: that is no pass")
-    return 1 if failed or tried < args.least else 0
+    return 1 if found or tried < args.least else 0
 
 
 if __name__ == "__main__":

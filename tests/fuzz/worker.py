@@ -9,9 +9,11 @@ It may die, hang or grow: whoever gave it the work watches, and starts another o
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
+import pkgutil
 import resource
 import sys
 import traceback
@@ -20,12 +22,17 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+import exporter
+from tests.fuzz import forked
 from tests.fuzz.kinds import make
 
 UNCAUGHT = -1
 NOTHING_LEFT = (LookupError, ValueError, TypeError, SafetensorError)
 """What an edit raises where one before it has taken away what this one wants."""
 _KEPT = 300
+_IMPORTED = ("onnxruntime", "torch._dynamo", "torch.export", "torch.onnx", "numba", "scipy.linalg")
+"""What is imported where it is needed, and takes long: copies need not do it again."""
+_OTHER_PROGRAMS = ("__main__", "pytest_plugin")
 
 
 def attempt(kind: str, seed: int, corpus: Path, work: Path) -> tuple[int, str]:
@@ -59,7 +66,10 @@ def end_of(argv: Any, call: Any = None) -> tuple[int, str]:
             known = isinstance(error, ExportVerifyError) or missing_package(error)
             code = 2 if known else UNCAUGHT
             said.write("".join(traceback.format_exception(error)))
-    return code, _told(said.getvalue(), code)
+    text = said.getvalue()
+    if call is None and any(line.startswith("Traceback") for line in text.splitlines()):
+        code = UNCAUGHT  # in a child: Python ends with 1, as a verdict does
+    return code, _told(text, code)
 
 
 def _told(text: str, code: int) -> str:
@@ -78,15 +88,21 @@ def _limit(gigabytes: float) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
+def _import_all() -> None:
+    """Before memory is limited, and before copies are made."""
+    ours = pkgutil.walk_packages(exporter.__path__, "exporter.")
+    for name in (*_IMPORTED, *(module.name for module in ours)):
+        if not name.endswith(_OTHER_PROGRAMS):
+            importlib.import_module(name)
+
+
 def _serve(corpus: Path, gigabytes: float) -> None:
-    import onnxruntime  # noqa: F401 - before memory is limited
     import torch
 
-    import exporter.flows.verify  # noqa: F401
-    from exporter.debugging import debug_layers  # noqa: F401
-
+    _import_all()
     torch.set_num_threads(1)
     _limit(gigabytes)
+    forked.start()
     home = Path.cwd()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
