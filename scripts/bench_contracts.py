@@ -64,7 +64,7 @@ def main() -> int:
         pipeline,
         wrapped,
         cases,
-        finished_run(pipeline, wrapped, options.run),
+        finished_run(pipeline, wrapped, options.run) if options.run else None,
         deployment=Deployment(threads=options.threads),
     )
     problem = subject.onnx.problem
