@@ -88,7 +88,7 @@ def _watched(arguments: Sequence[str], paths: Sequence[Path]) -> int:
 
     limits = Limits.of_this_machine()
     command = [sys.executable, "-P", "-c", _CODE, str(_ROOT), str(os.getpid()), *arguments]
-    place = paths[-1]
+    place = ", ".join(str(path) for path in paths)  # nobody can tell which of them
     with _streams() as (streams, pump), child_process(command, **streams) as running:
         pump(running)
         while True:

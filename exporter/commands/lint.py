@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from exporter.commands import _options as common
+from exporter.commands._child import in_a_child
 from exporter.core.errors import (
     EXIT_PARITY_FAILED,
     EXIT_PASS,
@@ -24,6 +25,9 @@ def command(files: tuple[Path, ...]) -> int:
     was certified, with the verdict pass; one without is only read. Exits 2 when a file cannot be
     used, else 1 when a certificate does not hold, else 0.
     """
+    code = in_a_child(*(path for path in files if path.suffix == ".onnx"))
+    if code is not None:
+        return code
     codes = [EXIT_PASS]
     for path in files:
         try:

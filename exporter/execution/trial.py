@@ -176,7 +176,7 @@ def _read(child: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) ->
     lines.put(None)
 
 
-def _stopped(path: Path, what: str, step: str, *, raise_it: str = "") -> ArtifactError:
+def _stopped(path: Path | str, what: str, step: str, *, raise_it: str = "") -> ArtifactError:
     more = f"; the environment variable {raise_it} sets another limit" if raise_it else ""
     return ArtifactError(
         f"onnxruntime {what} as it {step}; it ran in a process of its own, to try this file",
@@ -187,7 +187,7 @@ def _stopped(path: Path, what: str, step: str, *, raise_it: str = "") -> Artifac
 
 
 def stopped(
-    path: Path,
+    path: Path | str,
     *,
     signal_number: int | None = None,
     limits: Limits | None = None,

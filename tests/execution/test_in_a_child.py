@@ -116,7 +116,10 @@ def test_healthy_files_of_others_are_judged_as_before(project: Path, tmp_path: P
     assert "good.onnx" in report and onnx.load(good).graph.node[0].op_type == "MatMul"
 
 
-def test_inference_that_never_lets_python_have_a_turn_is_ended(tmp_path: Path, capsys):
+@pytest.mark.parametrize("words", [["check", "--onnx"], ["lint"]])
+def test_inference_that_never_lets_python_have_a_turn_is_ended(
+    words: list[str], tmp_path: Path, capsys
+):
     path = files.nested(tmp_path / "nested.onnx")
-    said = told(["check", "--onnx", str(path)], capsys)
+    said = told([*words, str(path)], capsys)
     assert "did not end within 3 s" in said and SECONDS in said

@@ -23,6 +23,8 @@ KINDS: Mapping[str, tuple[Make, int]] = {
     "golden check": (onnx_files.golden_check, 5),
     "debug": (onnx_files.debug, 4),
     "alone": (onnx_files.alone, 4),
+    "compare": (onnx_files.compare, 4),
+    "strange": (onnx_files.strange, 10),
     "manifest": (plain_files.manifest_file, 4),
 }
 

@@ -12,6 +12,7 @@ from tests.fuzz.attempt import Attempt, fifo
 from tests.fuzz.corpus import GOLDEN, RUN, TOY
 from tests.fuzz.mutate import changed_bytes
 from tests.fuzz.onnx_edits import EDITS
+from tests.fuzz.strange_edits import RAW, STRANGE
 
 
 def edited(draw: Random, corpus: Path, work: Path) -> Path:
@@ -38,6 +39,24 @@ def edited(draw: Random, corpus: Path, work: Path) -> Path:
     if draw.random() < 0.01:
         path.unlink()
         draw.choice((lambda: fifo(folder, path.name), path.mkdir, lambda: path.symlink_to(path)))()
+    return path
+
+
+def _strange(draw: Random, corpus: Path, work: Path) -> Path:
+    """As ``edited``, of what is lawful and rare; half of them with no word of who made them."""
+    folder = work / "given"
+    folder.mkdir()
+    path = folder / "model.onnx"
+    source = corpus / TOY / RUN / draw.choice(("model.onnx", "exported.onnx"))
+    if draw.random() < 0.1:
+        draw.choice(RAW)(draw, source.read_bytes(), path)
+        return path
+    model = onnx.load(str(source))
+    if draw.random() < 0.5:
+        del model.metadata_props[:]
+    for _ in range(draw.choice((1, 1, 2))):
+        draw.choice(STRANGE)(draw, model, folder)
+    path.write_bytes(model.SerializeToString())
     return path
 
 
@@ -84,3 +103,35 @@ def alone(draw: Random, corpus: Path, work: Path) -> Attempt:
         (["init", str(path), "-o", str(work / "x.yaml")], ["check", "--onnx", str(path)])
     )
     return Attempt(argv=[*words, "-q"], folder=work)
+
+
+def compare(draw: Random, corpus: Path, work: Path) -> Attempt:
+    """``compare`` with a healthy file, as the truth or as the other one, or with itself."""
+    return Attempt(argv=_compared(draw, edited(draw, corpus, work), corpus), folder=work)
+
+
+def _compared(draw: Random, path: Path, corpus: Path) -> list[str]:
+    healthy = str(corpus / TOY / RUN / "model.onnx")
+    files = draw.choice(((healthy, str(path)), (str(path), healthy), (str(path), str(path))))
+    return ["compare", *files, "-q"]
+
+
+def strange(draw: Random, corpus: Path, work: Path) -> Attempt:
+    """A strange file, given to any of the commands that take one."""
+    path = _strange(draw, corpus, work)
+    toy = [*_toy(corpus, work), "--onnx", str(path)]
+    golden = ["--golden-dir", str(corpus / TOY / GOLDEN)]
+    words = draw.choice(
+        (
+            ["inspect", str(path)],
+            ["inspect", str(path), "--format", "json"],
+            ["lint", str(path)],
+            ["init", str(path), "-o", str(work / "x.yaml"), "-q"],
+            ["check", "--onnx", str(path), "-q"],
+            ["verify", *toy],
+            ["golden", "check", *toy, *golden],
+            ["debug", *toy, "--layer", "conv", "--bundles", str(work / "bundles")],
+            _compared(draw, path, corpus),
+        )
+    )
+    return Attempt(argv=words, folder=work)
