@@ -12,7 +12,8 @@ from tests.fuzz.attempt import Attempt, fifo
 from tests.fuzz.corpus import GOLDEN, RUN, TOY
 from tests.fuzz.mutate import changed_bytes
 from tests.fuzz.onnx_edits import EDITS
-from tests.fuzz.strange_edits import RAW, STRANGE
+from tests.fuzz.raw_edits import RAW
+from tests.fuzz.strange_edits import STRANGE
 
 
 def edited(draw: Random, corpus: Path, work: Path) -> Path:
