@@ -1,14 +1,17 @@
 """How well is it known, without trying, which layers a lower precision breaks?
 
-    python scripts/precision_table.py PIPELINE.yaml [...] [--to int8] [--windows 64] [--layers 30]
-    python scripts/precision_table.py --from results.jsonl --write
+    python scripts/precision_table.py --keep FOLDER PIPELINE.yaml [...] [--to int8] [--layers 30]
+    python scripts/precision_table.py --keep FOLDER --write
 
-Of every layer: what ``lower`` predicts from one pass, and brute force, which lowers it alone
-and runs the file on all windows. The rank correlation (Spearman) of both stands beside that of the
-estimators of onnxsim's ``quant_sensitivity`` on the same layers and windows, and of the plain norm
-of the weights' own error. Windows are the pipeline's cases and such with their floats moved at
-random. One line of JSON per pipeline goes to ``--results``; ``--write`` puts the table into
-docs/lower.md.
+Of every layer: what ``lower`` predicts from one pass on a few windows, and brute force, which
+lowers it alone and runs the file on all of them. The rank correlation (Spearman) of both stands
+beside that of the estimators of onnxsim's ``quant_sensitivity`` on the same layers, and of the
+plain norm of the weights' own error. Windows are cut from the recordings of a pipeline's cases, or,
+where it has none, are its cases with their floats moved at random.
+
+FOLDER has a JSON per pipeline, written behind every layer: a run that was stopped goes on there,
+and predictions are made anew beside errors that were measured before. ``--write`` puts all of
+them into docs/lower.md.
 """
 
 from __future__ import annotations
@@ -21,7 +24,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -33,6 +35,7 @@ sys.path.insert(0, str(ROOT))
 
 from exporter.cases.load import load_cases  # noqa: E402
 from exporter.config.run_options import RunOptions  # noqa: E402
+from exporter.core.files import write_text  # noqa: E402
 from exporter.core.tensors import Case  # noqa: E402
 from exporter.execution.deployment import Deployment  # noqa: E402
 from exporter.execution.quantisers import write_lowered  # noqa: E402
@@ -53,6 +56,9 @@ PAGE = ROOT / "docs" / "lower.md"
 MARK = "<!-- precision -->", "<!-- /precision -->"
 PREDICTING = 4
 """Windows on which ``lower`` predicts; brute force has all of them."""
+RATE = 16000
+LOUD = 0.3
+"""Windows are at least so loud, of the recording's own rms: silence is the same in every format."""
 THEIRS = ("weight_err", "weight_err_rel", "fisher", "taylor")
 
 
@@ -63,94 +69,166 @@ class Row:
     pipeline: str
     to: str
     windows: int
-    layers: list[str]
-    brute: list[float]
-    predicted: list[float]
-    others: dict[str, list[float] | str] = field(default_factory=dict)
+    seconds_each: float
+    layers: list[str] = field(default_factory=list)
+    brute: dict[str, float] = field(default_factory=dict)
+    predicted: dict[str, float] = field(default_factory=dict)
+    others: dict[str, dict[str, float] | str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     runs: dict[str, int] = field(default_factory=dict)
 
-    def correlation(self, name: str) -> float | None:
+    @property
+    def whole(self) -> bool:
+        """Every layer that was to be measured has been."""
+        return bool(self.layers) and all(name in self.brute for name in self.layers)
+
+    def correlation(self, way: str) -> float | None:
         """Spearman's against brute force; None where a way gave nothing."""
-        held = self.predicted if name == "lower" else self.others.get(name)
-        if not isinstance(held, list) or len(held) < 3:
+        held = self.predicted if way == "lower" else self.others.get(way)
+        if not isinstance(held, dict) or len(self.layers) < 3 or not self.whole:
             return None
-        found = float(spearmanr(held, self.brute).statistic)
+        pairs = [(held[name], self.brute[name]) for name in self.layers]
+        found = float(spearmanr(*zip(*pairs, strict=True)).statistic)
         return found if np.isfinite(found) else None
 
 
-def windows_of(cases: Sequence[Case], count: int) -> list[Case]:
+def windows_of(cases: Sequence[Case], count: int, samples: int) -> list[Case]:
+    """So many windows of so many samples, evenly from all recordings; some overlap."""
+    places = [(case, _longest(case)) for case in cases]
+    places = [(case, name) for case, name in places if case.inputs[name].shape[-1] > samples]
+    room = sum(case.inputs[name].shape[-1] - samples for case, name in places)
+    if not room:
+        return moved(cases, count)
+    hop = max(1, min(samples // 4, room // (3 * count)))
+    found = []
+    for case, name in places:
+        wave = case.inputs[name]
+        least = LOUD * float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
+        for start in range(0, wave.shape[-1] - samples + 1, hop):
+            part = wave[..., start : start + samples]
+            if float(np.sqrt(np.mean(np.square(part, dtype=np.float64)))) >= least:
+                found.append(_cut(case, name, start, samples))
+    chosen = np.unique(np.linspace(0, len(found) - 1, count).astype(int))
+    return [found[n] for n in chosen]
+
+
+def _longest(case: Case) -> str:
+    floats = {name: held for name, held in case.inputs.items() if held.dtype.kind == "f"}
+    return max(floats, key=lambda name: floats[name].shape[-1] if floats[name].ndim else 0)
+
+
+def _cut(case: Case, name: str, start: int, samples: int) -> Case:
+    whole = case.inputs[name].shape[-1]
+    inputs = dict(case.inputs)
+    inputs[name] = np.ascontiguousarray(inputs[name][..., start : start + samples])
+    for other, held in case.inputs.items():
+        if held.dtype.kind in "iu" and held.size and bool((held == whole).all()):
+            inputs[other] = np.full_like(held, samples)
+    return Case(name=f"{case.name} from {start}", inputs=inputs, origin=case.origin)
+
+
+def moved(cases: Sequence[Case], count: int) -> list[Case]:
     """The cases, and as many moved copies as are missing."""
     found = list(cases)[:count]
-    seed = 0
-    while len(found) < count:
+    for seed in range(count - len(found)):
         source = cases[seed % len(cases)]
         inputs = perturbed(source.inputs, 5000 + seed)
         found.append(Case(name=f"{source.name} {seed}", inputs=inputs, origin=source.origin))
-        seed += 1
     return found
 
 
-def measured(path: Path, to: str, windows: int, most: int, out: Path | None) -> Row:
+def kept(folder: Path, fresh: Row) -> tuple[Row, Path]:
+    """What an earlier run has left of the same, and where it lies."""
+    path = folder / f"{fresh.pipeline}.{fresh.to}.json"
+    if path.is_file():
+        held = Row(**json.loads(path.read_text(encoding="utf-8")))
+        if (held.windows, held.seconds_each) == (fresh.windows, fresh.seconds_each):
+            return held, path
+    return fresh, path
+
+
+def save(row: Row, path: Path) -> None:
+    """Write a row, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(asdict(row), indent=1))
+
+
+def measured(path: Path, given: argparse.Namespace) -> Row:
     """One pipeline, all ways."""
-    options = RunOptions(trust=True, threads=1, output_dir=out, cache=False)
+    options = RunOptions(trust=True, threads=1, output_dir=given.output_dir, cache=False)
     ready = prepare(path, options)
     progress = Progress(quiet=True)
     wrapped = wrap(ready.pipeline)
     torch.set_num_threads(1)
     own = reference_run(ready.pipeline, wrapped, ready.folder, 1, progress)
-    names = [case.name for case in ready.pipeline.cases if not case.expect_empty]
-    cases = windows_of(load_cases(ready.pipeline, own.inputs, names), windows)
+    spoken = [c for c in ready.pipeline.cases if c.audio is not None and not c.expect_empty]
+    spoken = [c for c in spoken if c.steps is None and c.stream is None]
+    names = [case.name for case in spoken] or [ready.pipeline.default_case]
+    samples = round(given.seconds * RATE)
+    cases = windows_of(load_cases(ready.pipeline, own.inputs, names), given.windows, samples)
+    fresh = Row(ready.pipeline.name, given.to, len(cases), given.seconds)
+    row, place = kept(given.keep, fresh)
     deployment = Deployment(threads=1)
+    few = [cases[n] for n in np.linspace(0, len(cases) - 1, PREDICTING).astype(int)]
     with tempfile.TemporaryDirectory() as folder:
         search = Search(
             source=own.shipped,
             program=own.program,
-            cases=cases[:PREDICTING],
+            cases=few,
             folder=Path(folder),
             deployment=deployment,
             budget=ready.budget,
-            wanted=Wanted(to=to, max_error=1.0),
+            wanted=Wanted(to=given.to, max_error=1.0),
             stages=progress,
         )
-        began = time.perf_counter()
+        began, before = time.perf_counter(), search.runs
         layers, file = search.layers()
+        chosen = list(layers)
+        if given.layers and len(layers) > given.layers:
+            at = np.unique(np.linspace(0, len(layers) - 1, given.layers).astype(int))
+            chosen = [layers[n] for n in at]
         errors = [
-            own_errors(own.program, file, case.inputs, deployment, ready.budget)
-            for case in search.cases
+            own_errors(own.program, file, case.inputs, deployment, ready.budget) for case in few
         ]
         effects = search.effects(layers, errors, None)
         damage = np.sqrt(np.mean([np.square(effect.damage) for effect in effects], axis=0))
-        row = Row(ready.pipeline.name, to, len(cases), [], [], [])
+        by_name = {layer.name: float(d) for layer, d in zip(layers, damage, strict=True)}
+        row.layers = [layer.name for layer in chosen]
+        row.predicted = {name: by_name[name] for name in row.layers}
         row.seconds["lower"] = time.perf_counter() - began
-        row.runs["lower"] = len(search.cases) * (1 + 4 + 1 + search.wanted.directions)
-        chosen = range(len(layers))
-        if most and len(layers) > most:
-            chosen = np.unique(np.linspace(0, len(layers) - 1, most).astype(int)).tolist()
-        began = time.perf_counter()
+        row.runs["lower"] = search.runs - before + 4 * len(few)
+        save(row, place)
+        truths = None
         targets = targets_of(own.program)
-        truths = [truth_of(own.program, case.inputs, targets) for case in cases]
-        for place in chosen:
+        for layer in chosen:
+            if layer.name in row.brute:
+                continue
+            began = time.perf_counter()
+            if truths is None:
+                truths = [truth_of(own.program, case.inputs, targets) for case in cases]
             alone = search.folder / "alone.onnx"
-            rest = [layer for layer in layers if layer is not layers[place]]
-            write_lowered(own.shipped, alone, search.order(rest))
+            order = search.order([other for other in layers if other is not layer])
+            write_lowered(own.shipped, alone, order)
             held = LoweredFile.of(own.program, open_graph(alone))
             run = TargetRun(own.program, alone, held, targets, deployment)
-            found = [run.outcome(c.inputs, t).error for c, t in zip(cases, truths, strict=True)]
+            pairs = zip(cases, truths, strict=True)
+            found = [run.outcome(case.inputs, truth).error for case, truth in pairs]
             squares = [e * e for e in found if e is not None]
-            row.layers.append(layers[place].name)
-            row.brute.append(float(np.sqrt(np.mean(squares))))
-            row.predicted.append(float(damage[place]))
-            print(f"{row.layers[-1]}: {row.brute[-1]:.4g}, predicted {row.predicted[-1]:.4g}")
-        row.seconds["brute force"] = time.perf_counter() - began
-        row.runs["brute force"] = len(cases) * len(row.layers)
+            row.brute[layer.name] = float(np.sqrt(np.mean(squares)))
+            spent = time.perf_counter() - began
+            row.seconds["brute force"] = row.seconds.get("brute force", 0.0) + spent
+            row.runs["brute force"] = row.runs.get("brute force", 0) + len(cases)
+            save(row, place)
         began = time.perf_counter()
-        row.others = theirs(own.shipped, [layers[place] for place in chosen], cases[:PREDICTING])
+        row.others = theirs(own.shipped, chosen, few)
         row.seconds["quant_sensitivity"] = time.perf_counter() - began
+    save(row, place)
     return row
 
 
-def theirs(path: Path, layers: Sequence[Layer], cases: Sequence[Case]) -> dict[str, Any]:
+def theirs(
+    path: Path, layers: Sequence[Layer], cases: Sequence[Case]
+) -> dict[str, dict[str, float] | str]:
     """Scores of onnxsim's estimators for the same layers; why, where one gives none."""
     try:
         from onnxsim import quant_sensitivity as qs
@@ -159,28 +237,37 @@ def theirs(path: Path, layers: Sequence[Layer], cases: Sequence[Case]) -> dict[s
     model = onnx.load(path)
     sites = {site.name: site for site in qs.find_sites(model)}
     groups = {la.name: [node for node in la.nodes if node in sites] for la in layers}
-    empty = [name for name, nodes in groups.items() if not nodes]
     held = {name: nodes for name, nodes in groups.items() if nodes}
     used = [sites[node] for nodes in held.values() for node in nodes]
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, float] | str] = {}
     for method in THEIRS:
         try:
             report = qs.rank(
                 model,
                 sites=used,
                 groups=held,
-                calib={name: np.asarray(value) for name, value in cases[0].inputs.items()},
+                calib=_stacked(cases),
                 bits=8,
                 methods=(method,),
             )
+            if method not in report.scores:
+                found[method] = str(report.skipped.get(method, "no scores"))[:300]
+                continue
             scores = {g: float(s) for g, s in zip(held, report.scores[method], strict=True)}
         except Exception as error:  # noqa: BLE001 - whatever it raises is its answer
-            found[method] = f"{type(error).__name__}: {str(error)[:120]}"
+            found[method] = f"{type(error).__name__}: {str(error)[:300]}"
             continue
         # An LSTM is no site of theirs: it comes last.
-        scores |= dict.fromkeys(empty, 0.0)
-        found[method] = [scores[layer.name] for layer in layers]
+        found[method] = {layer.name: scores.get(layer.name, 0.0) for layer in layers}
     return found
+
+
+def _stacked(cases: Sequence[Case]) -> dict[str, np.ndarray]:
+    """Samples along the first axis, as it wants them, where there is an axis of one for that."""
+    first = cases[0].inputs
+    if any(array.ndim < 2 or len(array) != 1 for array in first.values()):
+        return {name: np.asarray(array) for name, array in first.items()}
+    return {name: np.concatenate([case.inputs[name] for case in cases]) for name in first}
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -188,15 +275,16 @@ def table(rows: Sequence[Row]) -> str:
     ways = ("lower", *THEIRS)
     lines = [
         "| pipeline | to | layers | windows | "
-        + " | ".join("`lower`" if way == "lower" else f"`{way}`" for way in ways)
+        + " | ".join(f"`{way}`" for way in ways)
         + " | runs of `lower` | runs of brute force |",
         "|---|---|--:|--:|" + "--:|" * (len(ways) + 2),
     ]
     for row in rows:
         cells = [row.correlation(way) for way in ways]
         said = ["-" if cell is None else f"{cell:.3f}" for cell in cells]
-        counts = [str(row.runs["lower"]), str(row.runs["brute force"])]
-        start = [row.pipeline, row.to, str(len(row.layers)), str(row.windows)]
+        counts = [str(row.runs["lower"]), str(len(row.layers) * row.windows)]
+        windows = f"{row.windows} of {row.seconds_each:g} s"
+        start = [row.pipeline, row.to, str(len(row.layers)), windows]
         lines.append("| " + " | ".join([*start, *said, *counts]) + " |")
     return "\n".join(lines)
 
@@ -205,23 +293,21 @@ def main() -> int:
     """Measure, and show or write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("pipelines", nargs="*", type=Path)
+    parser.add_argument("--keep", type=Path, required=True, help="folder of what was measured")
     parser.add_argument("--to", default="int8")
     parser.add_argument("--windows", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a window")
     parser.add_argument("--layers", type=int, default=0, help="a sample of so many; 0: all")
     parser.add_argument("--output-dir", type=Path, help="of a finished run of a single pipeline")
-    parser.add_argument("--results", type=Path, help="append a line of JSON per pipeline")
-    parser.add_argument("--from", dest="source", type=Path, help="take measured lines from there")
     parser.add_argument("--write", action="store_true", help="put the table into docs/lower.md")
     given = parser.parse_args()
-    rows = []
-    if given.source is not None:
-        rows = [Row(**json.loads(line)) for line in given.source.read_text().splitlines()]
     for path in given.pipelines:
-        row = measured(path, given.to, given.windows, given.layers, given.output_dir)
-        rows.append(row)
-        if given.results is not None:
-            with given.results.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(asdict(row)) + "\n")
+        row = measured(path, given)
+        print(f"{row.pipeline}: {row.correlation('lower')} over {len(row.layers)} layers")
+        for name in sorted(row.layers, key=lambda name: -row.brute[name]):
+            print(f"  {name}: {row.brute[name]:.4g}, predicted {row.predicted[name]:.4g}")
+    found = [Row(**json.loads(p.read_text("utf-8"))) for p in sorted(given.keep.glob("*.json"))]
+    rows = [row for row in found if row.whole]
     print(table(rows))
     if given.write:
         text = PAGE.read_text(encoding="utf-8")

@@ -12,8 +12,14 @@ import pytest
 from exporter.report.comparison import LinkRecord
 from exporter.report.schema import Report
 from tests.support import lowered
-
-INNER = "model.blocks.0.inner"
+from tests.support.lowered_faults import (
+    INNER,
+    clipped_in_front,
+    half_again,
+    next_channels_scale,
+    one_beside,
+    other_layers,
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,40 +80,6 @@ def test_a_float32_file_keeps_its_limits_whatever_is_declared(folder: Path):
     assert report.exit_code == 0
     limits = [output.verdict.limit for output in report.outputs]
     assert all(limit is not None and limit < 1e-5 for limit in limits)
-
-
-def half_again(model: onnx.ModelProto, weight: str) -> None:
-    name = f"{weight}_scale"
-    lowered.store(model, name, lowered.values(model, name) * np.float32(1.5))
-
-
-def one_beside(model: onnx.ModelProto, weight: str) -> None:
-    name = f"{weight}_zero_point"
-    held = lowered.values(model, name)
-    lowered.store(model, name, (held + 1).astype(held.dtype))
-
-
-def other_layers(model: onnx.ModelProto, weight: str) -> None:
-    name, other = f"{weight}_quantized", f"{_other(model)}_quantized"
-    lowered.store(model, name, lowered.values(model, other))
-
-
-def next_channels_scale(model: onnx.ModelProto, weight: str) -> None:
-    name = f"{weight}_scale"
-    lowered.store(model, name, np.roll(lowered.values(model, name), 1))
-
-
-def clipped_in_front(model: onnx.ModelProto, weight: str) -> None:
-    name = "layer_norm_2_scale"
-    lowered.store(model, name, lowered.values(model, name) * np.float32(0.5))
-
-
-def _other(model: onnx.ModelProto) -> str:
-    """The quantised weight of as many elements in the other block."""
-    names = [t.name for t in model.graph.initializer if t.name.endswith("_quantized")]
-    shapes = {name: lowered.values(model, name).shape for name in names}
-    same = [name for name in names if shapes[name] == (64, 128)]
-    return same[1].removesuffix("_quantized")
 
 
 FAULTS = (

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from exporter.commands import _options as common
-from exporter.core.errors import UserInputError
 
 if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
@@ -106,15 +105,14 @@ def command(
     PyTorch by what its precision costs, 1 when not.
     """
     pipeline = common.open_pipeline(pipeline_path, options)
-    if static and to not in ("int8", None):
-        raise UserInputError("--static is for int8", remedy="give --to int8 --static")
 
     from exporter.flows.lower import LowerOptions, lower
     from exporter.report.lowering import print_lowering
     from exporter.report.progress import Progress
 
     how = LowerOptions(
-        to="int8_static" if static else to,
+        to=to,
+        static=static,
         max_error=max_error,
         max_flips=max_flips,
         prefer=prefer,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
-from exporter.execution.onnx_runs import FileRun
 from exporter.execution.profile import KERNEL, profiled
 
 RUNS = 5
@@ -57,15 +55,3 @@ def read_times(events: Sequence[dict]) -> NodeTimes:
         by_node[name] = by_node.get(name, 0.0) + seconds
         by_kind[kind] = by_kind.get(kind, 0.0) + seconds
     return NodeTimes(by_node=by_node, by_kind=by_kind)
-
-
-def seconds_of(path: Path, inputs: Arrays, deployment: Deployment, runs: int = RUNS) -> float:
-    """Wall-clock seconds of one run of a file as it is deployed, the least of several."""
-    run = FileRun(path, deployment)
-    run.run(inputs)
-    found = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        run.run(inputs)
-        found.append(time.perf_counter() - began)
-    return min(found)

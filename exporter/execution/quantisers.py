@@ -23,7 +23,7 @@ from exporter.core.errors import ArtifactError, UserInputError
 from exporter.core.files import replacing, temporary_folder
 from exporter.core.tensors import Arrays
 from exporter.graph.contents import read_contents
-from exporter.graph.onnx_file import read_light, read_model
+from exporter.graph.onnx_file import EXTERNAL_LIMIT, bytes_of, read_light, read_whole
 
 INT8 = ("MatMul", "Gemm", "Conv", "LSTM")
 STATIC = ("MatMul", "Gemm", "Conv", "ConvTranspose")
@@ -66,7 +66,7 @@ def write_lowered(source: Path, target: Path, order: Order) -> None:
 
     Raises:
         ArtifactError: the engine cannot, with what it says.
-        UserInputError: no such precision.
+        UserInputError: no such precision, or the file is larger than the engines take.
     """
     engines = {
         "int8": _dynamic,
@@ -77,6 +77,7 @@ def write_lowered(source: Path, target: Path, order: Order) -> None:
     }
     if order.to not in engines:
         raise UserInputError(f"--to {order.to}: no such precision", remedy=", ".join(engines))
+    refuse_large(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _quiet(), temporary_folder() as folder:
@@ -93,6 +94,22 @@ def write_lowered(source: Path, target: Path, order: Order) -> None:
         onnx.save(model, part)
 
 
+def refuse_large(source: Path) -> None:
+    """Refuse what the engines, and the runs that measure, cannot hold as one protobuf.
+
+    Raises:
+        UserInputError: the file and its external data are larger.
+    """
+    size = bytes_of(source)
+    if size > EXTERNAL_LIMIT:
+        raise UserInputError(
+            f"{size / 1e9:.3g} GB: files of more than {EXTERNAL_LIMIT / 1e9:g} GB are not lowered",
+            where=str(source),
+            remedy="onnxruntime's quantisers hold a file as one message: export parts of the model"
+            " as graphs of their own",
+        )
+
+
 def _dynamic(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -104,7 +121,7 @@ def _dynamic(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
         weight_type=QuantType.QInt8,
         nodes_to_exclude=_names(order.keep),
     )
-    return read_model(folder / "dynamic.onnx")
+    return read_whole(folder / "dynamic.onnx")
 
 
 def _static(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
@@ -128,7 +145,7 @@ def _static(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
         # What stays in float32 must not read what was rounded for its neighbour.
         extra_options={"DedicatedQDQPair": True},
     )
-    return read_model(folder / "static.onnx")
+    return read_whole(folder / "static.onnx")
 
 
 def _four_bits(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
@@ -150,7 +167,7 @@ def _in_bits(source: Path, keep: list[str]) -> onnx.ModelProto:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
     from onnxruntime.quantization.onnx_model import ONNXModel
 
-    model = read_model(source)
+    model = read_whole(source)
     # MatMulNBits is made of products alone.
     ONNXModel(model).replace_gemm_with_matmul()
     quantizer = MatMulNBitsQuantizer(
@@ -167,7 +184,7 @@ def _float16(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
 
     del folder
     converted = convert_float_to_float16(
-        read_model(source),
+        read_whole(source),
         keep_io_types=True,
         node_block_list=sorted(order.keep),
         op_block_list=[*DEFAULT_OP_BLOCK_LIST, *order.keep_kinds],

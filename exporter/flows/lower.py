@@ -13,12 +13,11 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import yaml
 
 from exporter.cases.load import load_cases
 from exporter.config import Pipeline
@@ -28,8 +27,11 @@ from exporter.core.extras import need
 from exporter.core.files import write_text
 from exporter.core.stages import Stages
 from exporter.core.tensors import Case
-from exporter.execution.node_times import seconds_of
+from exporter.execution.latency import in_turns
+from exporter.execution.onnx_runs import FileRun
+from exporter.execution.quantisers import refuse_large
 from exporter.flows.certify import certificate_facts, golden_facts
+from exporter.flows.lower_report import Lowered, lowering_report
 from exporter.flows.prepare import Prepared, prepare
 from exporter.flows.verify import verify
 from exporter.graph.certificate import certify
@@ -37,17 +39,14 @@ from exporter.graph.onnx_file import open_artifact, open_graph
 from exporter.graph.wrap import narrowed, wrap
 from exporter.interpret.propagated import targets_of
 from exporter.judge.reference_run import reference_run
-from exporter.lowering.choice import choose
-from exporter.lowering.confirm import by_themselves, moved_cases
+from exporter.lowering.confirm import moved_cases
 from exporter.lowering.outcome import Outcome, TargetRun, truth_of
 from exporter.lowering.own_errors import LoweredFile
 from exporter.lowering.rounds import Wanted
-from exporter.lowering.search import Found, Search
-from exporter.parity.exit_code import decide
-from exporter.parity.status import Status
+from exporter.lowering.search import Search
 from exporter.parity.tolerance import policy_of
 from exporter.report.html import can_render_html
-from exporter.report.lowering import FileRow, LayerRow, LoweringReport, Point, render_lowering
+from exporter.report.lowering import LoweringReport, render_lowering
 from exporter.report.lowering_plot import render_plot
 from exporter.report.progress import Progress
 from exporter.report.schema import Report
@@ -62,7 +61,6 @@ DECLARED = {
     "float16": "float16",
 }
 """What the file that is written may hold, as the pipeline's ``parity`` says it."""
-_CURVE = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 _CONFIRMING = 2
 """Least cases that confirm; where the pipeline has fewer, they are drawn beside those it has."""
 
@@ -72,7 +70,8 @@ class LowerOptions:
     """How a file is lowered.
 
     Attributes:
-        to: precision; None for what the pipeline says. max_error: relative rms error at outputs.
+        to: precision; None for what the pipeline says. static: int8 with calibrated ranges.
+        max_error: relative rms error at outputs.
         max_flips: elements of integer outputs that may change, case by case.
         prefer: "speed" or "size"; None: speed for int8, else size.
         budget: seconds for the rounds of the choice.
@@ -80,6 +79,7 @@ class LowerOptions:
     """
 
     to: str | None = None
+    static: bool = False
     max_error: float = 0.05
     max_flips: int = 0
     prefer: str | None = None
@@ -108,14 +108,29 @@ def lower(
     how = how or LowerOptions()
     ready = prepare(pipeline, RunOptions.given(options, fields))
     progress = progress or Progress(quiet=True)
-    section = ready.pipeline.precision
-    to = how.to or (section.to if section is not None else None)
-    if to is None:
-        raise UserInputError("no precision is asked for", remedy="--to int8, float16, int4, mixed")
+    to = _precision(ready.pipeline, how)
     with ready.options.taken(ready.pipeline, progress):
-        lowered = _Lowering(ready, to, how, progress).run()
-    report = _verified(ready, to, lowered.file, progress)
-    return lowered.finish(report, time.perf_counter() - began)
+        done = _Lowering(ready, to, how, progress).run().done()
+        judged = _verified(ready, to, done.file, progress)
+        return _finished(ready, done, judged, time.perf_counter() - began)
+
+
+def _precision(pipeline: Pipeline, how: LowerOptions) -> str:
+    section = pipeline.precision
+    said = section.to if section is not None else None
+    if how.static:
+        asked = how.to or said or "int8"
+        if asked not in ("int8", "int8_static"):
+            who = "--to" if how.to is not None else "the pipeline's 'precision'"
+            raise UserInputError(
+                f"--static is for int8, and {who} says {asked}",
+                where="" if how.to is not None else pipeline.where("precision"),
+                remedy="give --to int8 --static, or leave --static out",
+            )
+        return "int8_static"
+    if how.to is None and said is None:
+        raise UserInputError("no precision is asked for", remedy="--to int8, float16, int4, mixed")
+    return how.to or str(said)
 
 
 def _verified(ready: Prepared, to: str, file: Path, progress: Stages) -> Report:
@@ -141,6 +156,7 @@ class _Lowering:
             budget=how.budget,
         )
         self.notes: list[str] = []
+        self.eight: list[str] = []
 
     def run(self) -> _Lowering:
         ready, progress = self.ready, self.progress
@@ -157,6 +173,7 @@ class _Lowering:
                 " as small as those of a coin"
             )
         self.own = reference_run(ready.pipeline, wrapped, ready.folder, ready.threads, progress)
+        refuse_large(self.own.shipped)
         self.program = self.own.program
         inputs = narrowed(wrapped, self.program).inputs
         self.cases = list(load_cases(ready.pipeline, inputs, ready.cases))
@@ -164,8 +181,8 @@ class _Lowering:
         self.others = list(load_cases(ready.pipeline, inputs, names))
         self.others += moved_cases(self.cases, _CONFIRMING - len(self.others))
         search = self._search(self.to, frozenset())
-        section = ready.pipeline.precision
-        fixed = section.keep_float32 if section is not None and section.to == self.to else None
+        fixed = self._fixed()
+        self._say_what_is_left_out()
         if self.to == "mixed":
             search = self._search("mixed", self._eight(fixed))
         whole = LoweredFile.of(self.program, open_graph(self.own.shipped))
@@ -176,10 +193,41 @@ class _Lowering:
             self.confirmed = self._outcomes(self.others)
             stage.result(f"on {len(self.others)} other case(s)")
         with progress.stage("time of the files"):
-            files = (self.own.shipped, self.everything, self.file)
-            first = self.cases[0].inputs
-            self.times = [seconds_of(path, first, self.deployment) for path in files]
+            self.times = self._times((self.own.shipped, self.everything, self.file))
         return self
+
+    def _times(self, files: Sequence[Path]) -> list[float]:
+        """Seconds of one run of each as it is deployed, the least of several in turns."""
+        inputs = self.cases[0].inputs
+        runs = [partial(FileRun(path, self.deployment).run, inputs) for path in files]
+        for run in runs:
+            run()
+        taken = in_turns({str(n): run for n, run in enumerate(runs)})
+        return [min(taken[str(n)]) for n in range(len(files))]
+
+    def _fixed(self) -> Sequence[str] | None:
+        """Layers that the pipeline keeps in float32, where it says so for this precision."""
+        section = self.ready.pipeline.precision
+        if section is None or section.keep_float32 is None:
+            return None
+        if section.to == self.to:
+            return section.keep_float32
+        self.notes.append(
+            f"the pipeline's 'precision' is for {section.to}: its keep_float32 is not used here"
+        )
+        return None
+
+    def _say_what_is_left_out(self) -> None:
+        if len(self.ready.deployments) > 1:
+            self.notes.append(
+                f"chosen and measured on {self.deployment.label()} alone; 'verify' has judged the"
+                " file on every deployment"
+            )
+        calls = [case.name for case in (*self.cases, *self.others) if case.later]
+        if calls:
+            self.notes.append(
+                f"of cases in several calls the first call is measured: {', '.join(calls)}"
+            )
 
     def _search(self, to: str, eight: frozenset[str]) -> Search:
         return Search(
@@ -215,170 +263,43 @@ class _Lowering:
             run.outcome(case.inputs, truth_of(self.program, case.inputs, targets)) for case in cases
         ]
 
-    def finish(self, judged: Report, elapsed: float) -> LoweringReport:
-        """The report of it all, written beside the file; the file gets its certificate."""
-        found = self.found
-        met, confirmed = found.met, self.wanted.met_by(self.confirmed)
-        chosen = Status.PASS if met and confirmed and found.lowered else Status.FAIL
-        alone = by_themselves(judged)
-        decision = decide([(chosen, True), (alone, True)])
-        report = LoweringReport(
+    def done(self) -> Lowered:
+        """What was found and written."""
+        return Lowered(
             pipeline=self.ready.pipeline.name,
             to=self.to,
-            file=str(self.file),
-            verdict=decision.status.value,
-            exit_code=decision.exit_code,
-            headline=self._headline(met, confirmed, alone),
-            max_error=self.wanted.max_error,
-            max_flips=self.wanted.max_flips,
-            prefer=self.wanted.prefer,
-            layers=self._layers(),
-            files=self._files(),
-            confirmed=self._row(
-                "lowered, other cases", self.file, None, self.confirmed, self.others
-            ),
-            curve=self._curve(),
-            rounds=[
-                f"{held.kept} in float32: error {held.predicted.error:.3g} predicted,"
-                f" {max((o.error or 0.0 for o in held.outcomes), default=0.0):.3g} measured;"
-                f" {sum(o.flips for o in held.outcomes)} flips"
-                for held in found.rounds
-            ],
-            runs=found.runs,
-            seconds=elapsed,
-            yaml=self._yaml(),
-            judged=f"{judged.verdict}: {judged.headline}",
+            wanted=self.wanted,
+            file=self.file,
+            plain_file=self.own.shipped,
+            everything_file=self.everything,
+            found=self.found,
+            plain=self.plain,
+            confirmed=self.confirmed,
+            cases=self.cases,
+            others=self.others,
+            times=self.times,
+            eight=self.eight,
             notes=self.notes,
         )
-        artifact, _ = open_artifact(self.file)
-        golden = golden_facts(self.ready.options.golden_dir, self.ready.pipeline)
-        facts = certificate_facts(judged, policy_of(self.ready.pipeline), golden)
-        told = {
-            "verdict": report.verdict,
-            "headline": report.headline,
-            "lowered_to": self.to,
-            "keep_float32": json.dumps([layer.name for layer in found.kept]),
-            "confirmed_on": json.dumps([case.name for case in self.others]),
-        }
-        certify(artifact, facts | told)
-        saved, table, plot = (self.folder / name for name in _WRITTEN)
-        write_text(saved, report.model_dump_json(indent=1))
-        write_text(table, render_lowering(report))
-        if can_render_html():
-            write_text(plot, render_plot(report))
-        return report
-
-    def _headline(self, met: bool, confirmed: bool, alone: Status) -> str:
-        found, count = self.found, len(self.found.layers)
-        if not found.lowered:
-            what = "gains time here" if self.wanted.prefer == "speed" else "is within the limits"
-            return f"nothing is lowered: none of {count} layers {what}"
-        small = self.file.stat().st_size / self.own.shipped.stat().st_size
-        said = (
-            f"{len(found.lowered)} of {count} layers in {self.to}, {len(found.kept)} in float32;"
-            f" {small:.2f} x the size, {self.times[0] / self.times[2]:.2f} x as fast"
-        )
-        if not met:
-            return f"{said}; beyond the limits on the cases of the choice"
-        if not confirmed:
-            return f"{said}; not confirmed on other cases"
-        if alone is not Status.PASS:
-            return f"{said}; within the limits on other cases, but a layer is wrong by itself"
-        return f"{said}; confirmed on {len(self.others)} other case(s)"
-
-    def _layers(self) -> list[LayerRow]:
-        found = self.found
-        damage = _damage(found)
-        rows = [
-            LayerRow(
-                name=layer.name,
-                module=layer.module,
-                kinds=list(layer.kinds),
-                weights=layer.weights,
-                own=float(found.own[n]),
-                effect=float(damage[n]),
-                gained=None if found.seconds is None else float(found.seconds[n]),
-                stays=n not in found.lowered,
-                why=self._why(n),
-            )
-            for n, layer in enumerate(found.layers)
-        ]
-        return sorted(rows, key=lambda row: -row.effect)
-
-    def _why(self, place: int) -> str:
-        found = self.found
-        if place in found.lowered:
-            return ""
-        if place in found.overflowing:
-            return "a value of it has no room in the format"
-        if found.seconds is not None and found.seconds[place] <= 0.0:
-            return "no faster here"
-        return "its effect"
-
-    def _files(self) -> list[FileRow]:
-        found = self.found
-        rows = (
-            ("float32", self.own.shipped, self.plain),
-            ("all lowered", self.everything, found.everything),
-            ("lowered", self.file, found.outcomes),
-        )
-        return [
-            self._row(name, path, time_, outcomes, self.cases)
-            for (name, path, outcomes), time_ in zip(rows, self.times, strict=True)
-        ]
-
-    def _row(
-        self,
-        name: str,
-        path: Path,
-        elapsed: float | None,
-        outcomes: Sequence[Outcome],
-        cases: Sequence[Case],
-    ) -> FileRow:
-        errors = [o.error for o in outcomes if o.error is not None]
-        return FileRow(
-            name=name,
-            bytes=path.stat().st_size,
-            seconds=elapsed,
-            error=max(errors) if errors else None,
-            flips=sum(o.flips for o in outcomes),
-            doubtful=sum(o.doubtful for o in outcomes),
-            decisions=sum(o.turned for o in outcomes),
-            cases=[case.name for case in cases],
-        )
-
-    def _curve(self) -> list[Point]:
-        found = self.found
-        positive = float(found.gain[found.gain > 0.0].sum()) or 1.0
-        points = []
-        for limit in _CURVE:
-            held = choose(
-                found.effects,
-                found.gain,
-                limit,
-                never=found.overflowing,
-                max_flips=10**6,
-                seconds=2.0,
-            )
-            points.append(
-                Point(
-                    limit=limit,
-                    kept=len(found.layers) - len(held.lowered),
-                    error=held.error,
-                    worth=sum(float(found.gain[n]) for n in held.lowered) / positive,
-                )
-            )
-        return points
-
-    def _yaml(self) -> str:
-        section: dict[str, Any] = {
-            "to": self.to,
-            "keep_float32": [layer.name for layer in self.found.kept],
-        }
-        if self.to == "mixed":
-            section["eight_bits"] = self.eight
-        return yaml.safe_dump({"precision": section}, sort_keys=False).rstrip()
 
 
-def _damage(found: Found) -> np.ndarray:
-    return np.max([effect.damage for effect in found.effects], axis=0)
+def _finished(ready: Prepared, done: Lowered, judged: Report, elapsed: float) -> LoweringReport:
+    """The report of it all, written beside the file; the file gets its certificate."""
+    report = lowering_report(done, judged, elapsed)
+    artifact, _ = open_artifact(done.file)
+    golden = golden_facts(ready.options.golden_dir, ready.pipeline)
+    facts = certificate_facts(judged, policy_of(ready.pipeline), golden)
+    told = {
+        "verdict": report.verdict,
+        "headline": report.headline,
+        "lowered_to": done.to,
+        "keep_float32": json.dumps([layer.name for layer in done.found.kept]),
+        "confirmed_on": json.dumps([case.name for case in done.others]),
+    }
+    certify(artifact, facts | told)
+    saved, table, plot = (done.file.parent / name for name in _WRITTEN)
+    write_text(saved, report.model_dump_json(indent=1))
+    write_text(table, render_lowering(report))
+    if can_render_html():
+        write_text(plot, render_plot(report))
+    return report

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import helper
+from onnx.external_data_helper import load_external_data_for_model
 
 from exporter.core.artifact import Artifact, sha256_of
 from exporter.core.errors import ArtifactError
@@ -59,6 +60,34 @@ def read_model(path: Path) -> onnx.ModelProto:
         if tensor.name in arrays:
             tensor.raw_data = arrays[tensor.name].tobytes()
     return model
+
+
+def read_whole(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file with all of its external data, for who hands it on as one message.
+
+    Raises:
+        ArtifactError: as ``read_model``; a protobuf cannot hold so much.
+    """
+    size = bytes_of(path)
+    if size > EXTERNAL_LIMIT:
+        raise ArtifactError(
+            f"{size / 1e9:.1f} GB: more than the {EXTERNAL_LIMIT / 1e9:g} GB that can be handed on"
+            " as one model in memory",
+            where=str(path),
+        )
+    model = read_model(path)
+    load_external_data_for_model(model, str(path.parent))
+    return model
+
+
+def bytes_of(path: Path) -> int:
+    """Size of a file and its external data together.
+
+    Raises:
+        ArtifactError: as ``read_model``.
+    """
+    names = {external_entry(tensor)[0] for tensor in external_tensors(read_in_place(path))}
+    return sum((path.parent / name).stat().st_size for name in {*names, path.name})
 
 
 def open_graph(path: Path) -> GraphIndex:

@@ -27,6 +27,7 @@ from exporter.graph.repairs.sequence_ops import OWN_TARGETS
 from exporter.interpret.allowed_ops import moves_elements
 from exporter.interpret.evaluate import call_double, is_floating, widen
 from exporter.interpret.float32_cost import draw_costs
+from exporter.interpret.margins import sources_of
 from exporter.interpret.stepper import Draw, Values
 from exporter.parity.measurement import Distance
 from exporter.parity.tolerance import FORMATS, natural_scale
@@ -143,15 +144,17 @@ def held_costs(
     held: Mapping[str, Held],
     planned: Sequence[PlannedTap],
 ) -> Costs:
-    """Draw the costs at every compared tap of one case."""
+    """Draw the costs of one case at every compared tap, and at all that decisions rest on."""
     if not held:
         return Costs(local={}, free={})
     names = [tap.tap.name for tap in planned if tap.fate == COMPARED]
+    ops = {op.name: op for op in program.ops}
+    wanted = {*names, *(name for op in program.ops for name in sources_of(op, ops.get))}
     stored = {tap.tap.name: tap.onnx_name for tap in planned if tap.fate == COMPARED}
     draw = _drawing(program, held, stored)
     return Costs(
-        local=draw_costs(program, inputs, names, draw, draws=DRAWS, cuts=frozenset(names)),
-        free=draw_costs(program, inputs, names, draw, draws=DRAWS),
+        local=draw_costs(program, inputs, wanted, draw, draws=DRAWS, cuts=frozenset(names)),
+        free=draw_costs(program, inputs, wanted, draw, draws=DRAWS),
     )
 
 

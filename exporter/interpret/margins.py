@@ -48,11 +48,13 @@ class Margin:
             that is chosen twice).
         noise: largest distance between float32 and float64 PyTorch in what was decided on.
         ties: between equal values either decision is right.
+        sources: names of the floating values that were decided on.
     """
 
     distance: np.ndarray
     noise: float
     ties: bool = False
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,16 @@ def decides(op: Op) -> bool:
     return _plain_name(op) in _COMPARISONS or _plain_name(op) in _CHOICES
 
 
+def sources_of(op: Op, producer: Callable[[str], Op | None] | None = None) -> tuple[str, ...]:
+    """Names of the values on which an op decides; none for an op that does not."""
+    choice = choice_of(op, producer)
+    if choice is not None:
+        return (choice.source,)
+    if _plain_name(op) not in _COMPARISONS:
+        return ()
+    return tuple(arg.name for arg in op.args[:2] if isinstance(arg, Ref))
+
+
 def margin_of(
     op: Op,
     reference: Lookup,
@@ -140,15 +152,13 @@ def margin_of(
     choice = choice_of(op, producer)
     if choice is not None:
         return _margin_of_choice(op, choice, reference, truth, slices or {})
-    operands = [arg for arg in op.args[:2] if isinstance(arg, Ref)]
-    if _plain_name(op) not in _COMPARISONS:
-        return None
-    floats = [arg.name for arg in operands if _is_float(reference(arg.name))]
+    floats = [name for name in sources_of(op, producer) if _is_float(reference(name))]
     if not floats:
         return None
     return lambda other=None: Margin(
         distance=_difference(op.args[0], op.args[1], truth),
         noise=max(_distance(reference(name), truth(name)) for name in floats),
+        sources=tuple(floats),
     )
 
 
@@ -177,7 +187,12 @@ def _margin_of_choice(
             distance = _gap(exact, choice, reference(op.name) if choice.several else None)
         else:
             distance = _chosen_apart(exact, choice, reference(op.name), other)
-        return Margin(distance=distance, noise=_distance(source, exact), ties=choice.ties)
+        return Margin(
+            distance=distance,
+            noise=_distance(source, exact),
+            ties=choice.ties,
+            sources=(choice.source,),
+        )
 
     return compute
 
@@ -204,7 +219,12 @@ def _margin_by_rows(
         start += len(exact)
         noise = max(noise, _distance(rows, exact))
     shape = (*source.shape[:-1], 1) if choice.keep else tuple(source.shape[:-1])
-    return Margin(distance=np.concatenate(gaps).reshape(shape), noise=noise, ties=choice.ties)
+    return Margin(
+        distance=np.concatenate(gaps).reshape(shape),
+        noise=noise,
+        ties=choice.ties,
+        sources=(choice.source,),
+    )
 
 
 def _chosen_apart(

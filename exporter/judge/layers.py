@@ -36,7 +36,7 @@ from exporter.judge.tap_measure import TapMeasure, is_rearranged
 from exporter.parity.coarse_formats import seen_through
 from exporter.parity.measurement import Measurement
 from exporter.parity.status import BEYOND_BY_ITSELF, Status, Who
-from exporter.parity.tolerance import Policy
+from exporter.parity.tolerance import Policy, coarser
 from exporter.parity.verdict import judge_discrete, judge_tap
 
 _WORKERS = 2
@@ -279,10 +279,12 @@ class _CaseWalk:
         name = values.planned.tap.name
         behind = self._taint_reason if name in self._tainted else None
         if local.fails:
-            local = self._within_margin(values, local, values.margin_local, values.forced)
+            local = self._within_margin(
+                values, local, values.margin_local, values.forced, free=False
+            )
         if free.fails and not local.fails:
             # A free run may differ because a decision was within rounding, here or further up.
-            free = self._within_margin(values, free, values.margin, values.free)
+            free = self._within_margin(values, free, values.margin, values.free, free=True)
             if free.verdict.status is not Status.AMBIGUOUS and behind is not None:
                 verdict = replace(
                     free.verdict,
@@ -299,8 +301,14 @@ class _CaseWalk:
         judged: Judgement,
         margin: Callable[..., Margin] | None,
         actual: np.ndarray | None,
+        *,
+        free: bool,
     ) -> Judgement:
-        """Ambiguous where every decision that differs was within rounding, or of equal values."""
+        """Ambiguous where every decision that differs was within rounding, or of equal values.
+
+        In a file that was lowered as declared, within what its formats cost in front: int8 that
+        turns a decision is no layer's fault.
+        """
         measured = judged.measurement
         if measured.kind != "discrete" or margin is None or actual is None:
             return judged
@@ -311,6 +319,13 @@ class _CaseWalk:
         gaps = np.broadcast_to(margins.distance, actual.shape)[values.reference != actual]
         noise = margins.noise * self._policy.factor
         verdict = judge_discrete(measured, gaps, noise, ties=margins.ties)
+        formats, cost = self._measure.decided_on(
+            values.planned, margins.sources, self._costs, free=free
+        )
+        if verdict.status is Status.FAIL and cost and not coarser(formats, self._policy):
+            of = f"what {' and '.join(formats)} costs in front of it"
+            noise = self._policy.factor * max(margins.noise, 0.5 * cost)
+            verdict = judge_discrete(measured, gaps, noise, ties=margins.ties, of=of)
         if verdict.status is Status.AMBIGUOUS:
             self._tainted.add(tap.name)
             self._taint_reason = f"'{tap.name}' in {tap.module or 'the root module'}"

@@ -59,6 +59,21 @@ class TapMeasure:
         """Local measurement of a tap that is not measured in slices."""
         return self._of_piece(values, _local(values), costs)
 
+    def decided_on(
+        self, tap: PlannedTap, sources: Sequence[str], costs: Costs, *, free: bool
+    ) -> tuple[tuple[str, ...], float]:
+        """Formats in front of a decision, and how far they may move what it is taken on.
+
+        Args:
+            sources: names of the values that are decided on.
+            free: in a free run; else by the piece alone, whose compared sources are PyTorch's.
+        """
+        formats = (self._in_front if free else self._in_piece)[tap.tap.name]
+        table = costs.free if free else costs.local
+        names = [name for name in sources if name in table]
+        names = names if free else [name for name in names if name not in self._in_piece]
+        return formats, max((table[name].max_abs or 0.0 for name in names), default=0.0)
+
     def rearranged(self, values: TapValues, source: Measurement, costs: Costs) -> Measurement:
         """Propagated measurement of a tap that rearranges another one's value."""
         return self._told_free(values.planned, _rearranged_free(values, source), costs)

@@ -13,7 +13,7 @@ import onnx
 from exporter.core.tensors import COMPARED, Arrays
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import ModelRun
-from exporter.graph.onnx_file import read_model
+from exporter.graph.onnx_file import read_whole
 from exporter.graph.program import Program
 from exporter.interpret.evaluate import to_array, widen
 from exporter.interpret.flipped import whole_outputs
@@ -114,7 +114,7 @@ class TargetRun:
         for name in whole_outputs(program):
             if labels[name] in file.graph.outputs:
                 self._names.setdefault(name, labels[name])
-        self._run = self._opened(read_model(path), deployment)
+        self._run = self._opened(read_whole(path), deployment)
         self._targets = targets
 
     def _opened(self, model: onnx.ModelProto, deployment: Deployment) -> ModelRun:

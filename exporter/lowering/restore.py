@@ -18,7 +18,7 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter.graph.index import GraphIndex
-from exporter.graph.onnx_file import read_model
+from exporter.graph.onnx_file import read_whole
 from exporter.graph.value_types import value_types
 from exporter.lowering.layers import Layer, piece_of
 
@@ -40,7 +40,7 @@ def restore_layers(
         theirs, plain: the lowered file and the float32 one.
         names: value of ``plain`` -> the same value in ``theirs``, of all that both have.
     """
-    model = read_model(path)
+    model = read_whole(path)
     types = value_types(theirs)
     held = {tensor.name for tensor in model.graph.initializer}
     for layer in layers:

@@ -77,6 +77,7 @@ def judge_discrete(
     noise: float | np.ndarray | None,
     *,
     ties: bool = False,
+    of: str = "rounding noise",
 ) -> Verdict:
     """Judge a discrete tap: equal passes, unequal is ambiguous or fails, never "close".
 
@@ -86,6 +87,7 @@ def judge_discrete(
             from deciding otherwise; ``None`` when nothing can say.
         noise: rounding noise of what the decision was made on, one number or [N].
         ties: between equal values (a margin of exactly 0) either decision is right.
+        of: what the noise is, in words.
 
     Ambiguous needs a margin below the noise, or a tie, at EVERY differing position. A NaN margin,
     a margin too few or too many, or a shape that differs, fails.
@@ -120,12 +122,12 @@ def judge_discrete(
             m,
             Status.AMBIGUOUS,
             Who.BOTH_WITHIN_ROUNDING,
-            f"{where}; every float64 margin is below rounding noise (largest {most:.6g})",
+            f"{where}; every float64 margin is below {of} (largest {most:.6g})",
         )
     at = int(np.argmin(below))
     gap, bound = float(gaps[at]), float(np.broadcast_to(allowed, gaps.shape)[at])
     shown, shown_bound = apart(gap, bound)
-    return _fail(m, Who.ONNX, f"{where}; float64 margin {shown} is not below noise {shown_bound}")
+    return _fail(m, Who.ONNX, f"{where}; float64 margin {shown} is not below {of} {shown_bound}")
 
 
 def apart(value: float, bound: float) -> tuple[str, str]:

@@ -10,6 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter.core.errors import UserInputError
+from exporter.execution import quantisers
+from exporter.execution.deployment import Deployment
+from exporter.execution.onnx_runs import FileRun
 from exporter.execution.quantisers import Order, write_lowered
 
 
@@ -74,6 +77,34 @@ def test_calibrated_files_have_grids(source: Path, tmp_path: Path):
     write_lowered(source, tmp_path / "out.onnx", order)
     assert "QuantizeLinear" in kinds(tmp_path / "out.onnx")
     assert {t.name for t in onnx.load(tmp_path / "out.onnx").graph.initializer} >= {"w1"}
+
+
+@pytest.mark.parametrize("to", ["int8", "int8_static", "int4", "mixed", "float16"])
+def test_weights_that_lie_beside_the_file_are_lowered(source: Path, tmp_path: Path, to: str):
+    beside = tmp_path / "beside" / "source.onnx"
+    beside.parent.mkdir()
+    onnx.save(
+        onnx.load(source), beside, save_as_external_data=True, location="w", size_threshold=64
+    )
+    rows = [{"x": np.ones((3, 64), np.float32)}]
+    order = Order(to=to, keep=frozenset({"two"}), calibration=rows)
+    found = []
+    for path in (source, beside):
+        write_lowered(path, tmp_path / "out.onnx", order)
+        found.append(FileRun(tmp_path / "out.onnx", Deployment(threads=1)).run(rows[0])["z"])
+    assert np.array_equal(*found)
+    assert sorted(p.name for p in beside.parent.iterdir()) == ["source.onnx", "w"]
+
+
+def test_more_than_a_protobuf_holds_is_refused(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(quantisers, "EXTERNAL_LIMIT", source.stat().st_size)
+    write_lowered(source, tmp_path / "out.onnx", Order(to="int8"))
+    monkeypatch.setattr(quantisers, "EXTERNAL_LIMIT", source.stat().st_size - 1)
+    with pytest.raises(UserInputError, match="are not lowered"):
+        write_lowered(source, tmp_path / "more.onnx", Order(to="int8"))
+    assert not (tmp_path / "more.onnx").exists()
 
 
 def test_the_origin_stays_and_the_certificate_goes(source: Path, tmp_path: Path):
