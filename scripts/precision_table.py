@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -87,8 +88,10 @@ class Row:
         held = self.predicted if way == "lower" else self.others.get(way)
         if not isinstance(held, dict) or len(self.layers) < 3 or not self.whole:
             return None
-        pairs = [(held[name], self.brute[name]) for name in self.layers]
-        found = float(spearmanr(*zip(*pairs, strict=True)).statistic)
+        left = np.array([held[name] for name in self.layers])
+        right = np.array([self.brute[name] for name in self.layers])
+        answer: Any = spearmanr(left, right)
+        found = float(answer.statistic)
         return found if np.isfinite(found) else None
 
 
@@ -237,7 +240,7 @@ def theirs(
     model = onnx.load(path)
     sites = {site.name: site for site in qs.find_sites(model)}
     groups = {la.name: [node for node in la.nodes if node in sites] for la in layers}
-    held = {name: nodes for name, nodes in groups.items() if nodes}
+    held: dict[str, Sequence[str]] = {name: nodes for name, nodes in groups.items() if nodes}
     used = [sites[node] for nodes in held.values() for node in nodes]
     found: dict[str, dict[str, float] | str] = {}
     for method in THEIRS:
