@@ -1,7 +1,8 @@
 """Nodes of an ONNX graph evaluated in float64: what the file means, without a kernel's rounding.
 
 onnxruntime runs them where it has kernels for float64; else onnx's own reference evaluator does,
-with convolutions by torch (its own take minutes in Python).
+with convolutions by torch (its own take minutes in Python) and Erf in float64 (its own gives
+float32, element by element).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ EVALUATOR = "onnx's reference evaluator in float64"
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN", "Loop", "Scan"})
 # The evaluator takes a step of a recurrence, or of a loop, in Python.
 _MOST_STEPS = 20_000
+_MANY = 1 << 16
+"""Elements that Python needs no longer for than torch for its start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,7 @@ def run_double(model: onnx.ModelProto, feeds: Arrays) -> DoubleRun:
     try:
         with np.errstate(all="ignore"):
             by_torch = [Conv, ConvTranspose] if importlib.util.find_spec("torch") else []
-            evaluator = ReferenceEvaluator(wide, new_ops=by_torch)
+            evaluator = ReferenceEvaluator(wide, new_ops=[Erf, *by_torch])
             results: Any = evaluator.run(names, given)
     except Exception as error:  # noqa: BLE001 - gaps of the evaluator are no finding about the file
         lines = f"{first}; {type(error).__name__}: {error}".splitlines()
@@ -77,6 +80,17 @@ def run_double(model: onnx.ModelProto, feeds: Arrays) -> DoubleRun:
 def _widened(value: np.ndarray) -> np.ndarray:
     wide = value.astype(np.float64) if value.dtype == np.float32 else value
     return np.asarray(wide, order="C")
+
+
+class Erf(OpRun):
+    """ONNX's Erf in the precision of what goes in; by torch where that is much."""
+
+    def _run(self, x: Any) -> tuple[np.ndarray]:
+        if x.size > _MANY and importlib.util.find_spec("torch"):
+            import torch
+
+            return (torch.erf(torch.from_numpy(np.ascontiguousarray(x))).numpy(),)
+        return (np.vectorize(math.erf, otypes=["d"])(x).astype(x.dtype),)
 
 
 class Conv(OpRun):

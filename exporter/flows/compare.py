@@ -92,8 +92,15 @@ def _compared(
     exact = Values(folder)
     names = pair.inputs_of_b
     with progress.stage("join the values") as stage:
-        sets = inputs.joined_on
-        joined = join_graphs(pair.a, pair.b, sets, folder, inputs_of_actual=names, exact=exact)
+        joined = join_graphs(
+            pair.a,
+            pair.b,
+            inputs.joined_on,
+            folder,
+            inputs_of_actual=names,
+            exact=exact,
+            inside=pair.inside,
+        )
         stage.result(f"{len(joined.joins)} joined")
     refused = {label: run.why for label, run in released.items() if run.why}
     rows = Rows(pair, Policy(precision=options.precision), refused)

@@ -18,6 +18,7 @@ from exporter.execution.trial import try_file
 from exporter.graph.certificate import needs_trial
 from exporter.graph.exposed import expose_stored
 from exporter.graph.index import GraphIndex
+from exporter.graph.inside_functions import show_inside
 from exporter.graph.onnx_file import open_graph
 from exporter.joining.interface_inputs import (
     calibrated,
@@ -37,7 +38,8 @@ class FilePair:
     """The truth and the file that is judged.
 
     Attributes:
-        a, b: their graphs. inputs_of_b: name of the judged file -> the truth's.
+        a, b: their graphs. inside: values of ``a`` that its file has within single nodes.
+        inputs_of_b: name of the judged file -> the truth's.
     """
 
     truth: Path
@@ -45,6 +47,7 @@ class FilePair:
     a: GraphIndex
     b: GraphIndex
     inputs_of_b: Mapping[str, str]
+    inside: frozenset[str] = frozenset()
 
     def for_b(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Inputs of the truth as the judged file takes them."""
@@ -79,7 +82,10 @@ def open_pair(truth: Path, other: Path, progress: Stages) -> FilePair:
         stage.result(f"{len(a.nodes)} and {len(b.nodes)} nodes")
     names = inputs_of_other(a, b, (truth, other))
     check_outputs(a, b, other)
-    return FilePair(truth=truth, other=other, a=a, b=b, inputs_of_b=names)
+    shown = show_inside(a, b)
+    return FilePair(
+        truth=truth, other=other, a=shown.graph, b=b, inputs_of_b=names, inside=shown.inside
+    )
 
 
 def inputs_of_pair(

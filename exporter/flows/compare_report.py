@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from exporter.flows.compare_inputs import FilePair, InputSets
 from exporter.flows.compare_rows import Rows
 from exporter.graph.index import GraphIndex
@@ -25,6 +27,8 @@ def two_files_report(pair: FilePair, inputs: InputSets, joined: Joined, rows: Ro
         for item in altered(pair.a, _as_meant(pair, joined), joined)
     ]
     changed += rows.unsaid
+    own = tuple(join for join in joined.joins if join.expected not in pair.inside)
+    written = rewritten(pair.a, pair.b, replace(joined, joins=own))
     same = same_graph(pair.a, pair.b, pair.inputs_of_b)
     decision = decide(
         [
@@ -48,7 +52,7 @@ def two_files_report(pair: FilePair, inputs: InputSets, joined: Joined, rows: Ro
         values=values,
         outputs=outputs,
         altered=changed,
-        rewritten=[item.words() for item in rewritten(pair.a, pair.b, joined)],
+        rewritten=[item.words() for item in written],
         first=first,
         cases=[f"case {at + 1}" for at in range(len(inputs.judged))],
         deployments=list(dict.fromkeys(row.deployment for row in outputs)),

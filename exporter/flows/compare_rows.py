@@ -107,15 +107,20 @@ class Rows:
     def _value(self, item: Measured, case: str, *, rounds: bool) -> ValueRow:
         join = item.join
         layer = self.layer(join)
-        local = judge(item.local, self.policy, layer=layer)
-        # Of a file that rounds, it is not the file's own numbers that agree in float64.
-        local = local if rounds else _kernel_or_graph(local, join)
         free = judge(item.propagated, self.policy, layer=layer)
+        # None where nothing was measured: then the free run alone is the verdict.
+        local = None if item.local is None else judge(item.local, self.policy, layer=layer)
+        if local is not None and not rounds:
+            # Of a file that rounds, it is not the file's own numbers that agree in float64.
+            local = _kernel_or_graph(local, join)
         discrete = item.propagated.kind == "discrete"
-        if discrete and free.status is Status.FAIL and local.status is Status.PASS:
+        as_the_truth = local is None or local.status is Status.PASS
+        if discrete and free.status is Status.FAIL and as_the_truth:
             # It decides as the truth does on the truth's values: what is in front differs.
             free = replace(free, status=Status.AMBIGUOUS)
-        worse = local if severity(local.status) >= severity(free.status) else free
+        worse = free
+        if local is not None and severity(local.status) >= severity(free.status):
+            worse = local
         graph = self.pair.b
         return ValueRow(
             expected=join.expected,
@@ -125,9 +130,9 @@ class Rows:
             how=join.how.value,
             proof=join.proof.value,
             distance=join.distance if np.isfinite(join.distance) else None,
-            local=local.status.value,
+            local=None if local is None else local.status.value,
             propagated=free.status.value,
-            local_strain=local.strain,
+            local_strain=None if local is None else local.strain,
             propagated_strain=free.strain,
             verdict=worse.status.value,
             reason=_reason(worse),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ class GraphIndex:
     folder: Path
     _maps: dict[str, memoryview] = field(default_factory=dict)
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    _digests: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -49,6 +51,20 @@ class GraphIndex:
         if name not in self._arrays:
             self._arrays[name] = self._read(self.initializers[name])
         return self._arrays[name]
+
+    def content(self, name: str) -> bytes:
+        """A digest of an initialiser's dtype, shape and bytes; a gigabyte is read once for it."""
+        if name not in self._digests:
+            array = self.array(name)
+            whole = hashlib.blake2b(
+                f"{array.dtype.name} {list(array.shape)}".encode(), digest_size=16
+            )
+            if array.dtype.hasobject:
+                whole.update(repr(array.tolist()).encode())
+            else:
+                whole.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            self._digests[name] = whole.digest()
+        return self._digests[name]
 
     def _read(self, tensor: onnx.TensorProto) -> np.ndarray:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:

@@ -5,7 +5,7 @@ The state of one joining: what both files compute, what is joined and what is no
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Joiner:
         within: float,
         hidden: Collection[str] = (),
         rounded: Collection[str] = (),
+        inside: Collection[str] = (),
     ):
         self.within, self._rounded = within, frozenset(rounded)
         self.hidden = frozenset(hidden)
@@ -55,20 +56,24 @@ class Joiner:
         self.digests.kept = _kept(expected, self.values_a)
         self.digests_b.kept = _kept(actual, self.values_b)
         self._modules = modules_of(expected)
-        self.sketches: dict[str, Sketch] = {}
-        self.bank = Bank(self._told())
+        self._told = dict(self._tell())
+        self.sketches = {n: held for n, held in self._told.items() if n not in inside}
+        self.bank = self._bank(self.sketches)
+        self._inside = self._bank({n: held for n, held in self._told.items() if n in inside})
         self.joins: dict[str, Join] = {}
         self.ambiguous: set[str] = set()
         # Of a joined value of B, or an input: what it is, in A's terms.
         self.identity: dict[str, bytes] = {n: self.digests_b.of(n) for n in actual.inputs}
 
-    def _told(self) -> Iterable[tuple[str, Sketch, Sequence[np.ndarray]]]:
+    def _tell(self) -> Iterator[tuple[str, Sketch]]:
         for name in self.a.order:
             arrays = self.values_a.get(name)
             held = sketch(arrays) if arrays and name in self.a.variable else None
-            if arrays is not None and held is not None:
-                self.sketches[name] = held
-                yield name, held, arrays
+            if held is not None:
+                yield name, held
+
+    def _bank(self, sketches: Mapping[str, Sketch]) -> Bank:
+        return Bank((name, held, self.values_a[name]) for name, held in sketches.items())
 
     def counts(self, name: str) -> bool:
         """Whether a value of B is a floating one that depends on what goes in, and is read."""
@@ -151,16 +156,14 @@ class Joiner:
     def match(self, names: Iterable[str]) -> None:
         """Join those of some values of B, in its order, that agree with values of A."""
         for name in names:
-            arrays = self.values_b.get(name)
-            if name not in self.b.variable or name in self.joins or arrays is None:
+            if name not in self.b.variable or name in self.joins or name in self.hidden:
                 continue
-            if name in self.hidden:
-                continue
-            held = sketch(arrays)
-            if held is None:
+            if name not in self.values_b:
                 continue
             # Further out than what counts as one: what is nearly as near is a rival.
-            near = self.bank.near(held, arrays, MARGIN * self.within)
+            near = self.near(self.values_b, name, MARGIN * self.within)
+            if near is None:
+                continue
             self.ambiguous.discard(name)
             shown = self.digests_b.root(name)
             if shown in self.b.graph.inputs:
@@ -172,6 +175,16 @@ class Joiner:
                     self.ambiguous.add(name)  # it agrees although its constants do not
                 else:
                     self._decide(name, near)
+
+    def near(self, values: Values, name: str, within: float) -> list[Match] | None:
+        """Values of A that a value of B agrees with; None where there is nothing to tell it by."""
+        # What is A's own by what it is made of was computed, and looked at, once.
+        arrays, same = values[name], values.shared.get(name)
+        held = self._told.get(same or "") or sketch(arrays)
+        if held is None:
+            return None
+        near = self.bank.near(held, arrays, within, same)
+        return near or self._inside.near(held, arrays, within, same)
 
     def _is_rounded(self, name: str) -> bool:
         """Whether a constant enters behind the nearest joined values that is A's own nowhere."""

@@ -46,7 +46,7 @@ class Digests:
     def of(self, name: str) -> bytes:
         """Digest of a value or an initialiser; b"" of what is left out."""
         if name not in self._found and name in self._graph.initializers:
-            self._found[name] = _content(self._graph, name)
+            self._found[name] = self._graph.content(name)
         return self._found.get(name, b"")
 
     def body(self, index: int) -> bytes:
@@ -128,16 +128,6 @@ def is_drawn(node: onnx.NodeProto) -> bool:
 def is_large(graph: GraphIndex, name: str) -> bool:
     """Whether a constant holds enough to tell a layer from others."""
     return int(np.prod(graph.initializers[name].dims, dtype=np.int64)) >= _WEIGHT
-
-
-def _content(graph: GraphIndex, name: str) -> bytes:
-    array = graph.array(name)
-    head = f"{array.dtype.name} {list(array.shape)}".encode()
-    if array.dtype.hasobject:
-        return _hash(head, repr(array.tolist()).encode())
-    whole = hashlib.blake2b(head, digest_size=16)
-    whole.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return whole.digest()
 
 
 def _hash(*parts: bytes) -> bytes:

@@ -2,7 +2,8 @@
 
 Nodes are run in stretches, each in one session of onnxruntime with float64 for float32. Where that
 has no kernel, a stretch is halved until a single node is left, which onnx's own evaluator computes,
-or, of operators that only onnxruntime knows, onnxruntime in float32.
+or, of operators that only onnxruntime knows, onnxruntime in float32. Stretches end at its operator
+from then on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from exporter.core.errors import ExportVerifyError
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
-from exporter.execution.onnx_float64 import run_double
+from exporter.execution.onnx_float64 import ONNXRUNTIME, run_double
 from exporter.execution.onnx_runs import ModelRun, WindowRun
 from exporter.graph.float64_piece import double_model
 from exporter.graph.index import GraphIndex
@@ -31,6 +32,8 @@ _LARGE = 1 << 16
 _FILES = count()
 _EXACT = Deployment(level="disable", threads=1)
 _SEQUENCES = frozenset({"SplitToSequence", "SequenceConstruct", "SequenceEmpty"})
+_REFUSED: set[tuple[str, str]] = set()
+"""Domain and operator that onnxruntime has refused in float64: in no stretch from then on."""
 
 
 class Values:
@@ -40,6 +43,8 @@ class Values:
         self.folder = folder
         self._left = bound
         self._held: dict[str, list[np.ndarray | Path]] = {}
+        self.shared: dict[str, str] = {}
+        """Of a value that another one holds as well: its name there."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._held
@@ -66,10 +71,12 @@ class Values:
     def put(self, name: str, arrays: Sequence[np.ndarray]) -> None:
         """Hold the arrays of a value, in place of any that were there."""
         self._held[name] = [self._keep(array) for array in arrays]
+        self.shared.pop(name, None)
 
     def share(self, name: str, other: Values, its: str) -> None:
         """Hold what another one holds as ``its``, once for both."""
         self._held[name] = list(other._held[its])
+        self.shared[name] = its
 
     def _keep(self, array: np.ndarray) -> np.ndarray | Path:
         self._left -= array.nbytes
@@ -148,6 +155,11 @@ class _Walk:
         able = [node for node in nodes if not self._lacks(node)]
         if not able:
             return
+        parts = self._parts(able)
+        if len(parts) > 1:
+            for part in parts:
+                self._stretch(part)
+            return
         try:
             self._compute(able)
         except Exception as error:  # noqa: BLE001 - no kernel, or an operator of its own
@@ -157,6 +169,19 @@ class _Walk:
                 self._stretch(able[half:])
             else:
                 self._alone(able[0], error)
+
+    def _parts(self, nodes: list[int]) -> list[list[int]]:
+        """The nodes in their order; each that onnxruntime has refused stands by itself."""
+        parts: list[list[int]] = [[]]
+        for node in nodes:
+            if self._kind(node) in _REFUSED:
+                parts += [[node], []]
+            else:
+                parts[-1].append(node)
+        return [part for part in parts if part]
+
+    def _kind(self, node: int) -> tuple[str, str]:
+        return self.graph.nodes[node].domain, self.graph.nodes[node].op_type
 
     def _lacks(self, node: int) -> bool:
         """Whether a node reads what nobody computes; notes its outputs as missing then."""
@@ -222,6 +247,8 @@ class _Walk:
             feeds = {name: self._read(name, at) for name in window.inputs}
             fed = {name: self.graph.array(name) for name in window.fed}
             run = run_double(standalone(window, self.graph), feeds | fed)
+            if run.engine != ONNXRUNTIME:
+                _REFUSED.add(self._kind(node))
             if not run.values:
                 return self._coarsely(node, window, made, first)
             results.append(run.values)

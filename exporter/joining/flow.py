@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from exporter.graph.index import GraphIndex
 
 SIZES = frozenset({"Shape", "Size"})
+_TYPES = frozenset({"CastLike"})
+"""Of what these read beside the first input nothing but the type counts."""
 
 
 class Flow:
@@ -14,16 +16,18 @@ class Flow:
 
     def __init__(self, graph: GraphIndex):
         self.graph = graph
+        self.inputs = frozenset(graph.inputs)
         self.order = tuple(name for node in graph.nodes for name in node.output if name)
         self.variable = self._variable()
 
     def _variable(self) -> frozenset[str]:
         """Values that depend on what goes in, and not on sizes alone."""
-        graph, found = self.graph, set(self.graph.inputs)
+        graph, found = self.graph, set(self.inputs)
         for at, node in enumerate(graph.nodes):
-            if node.op_type not in SIZES and found & set(graph.reads[at]):
+            reads = node.input[:1] if node.op_type in _TYPES else graph.reads[at]
+            if node.op_type not in SIZES and found & set(reads):
                 found.update(name for name in node.output if name)
-        return frozenset(found - set(graph.inputs))
+        return frozenset(found - self.inputs)
 
     def reads(self, name: str) -> tuple[str, ...]:
         """What the node of a value reads; nothing of an input or a constant."""
@@ -70,7 +74,7 @@ class Flow:
             if at in seen:
                 continue
             seen.add(at)
-            if at in stops or at in self.graph.inputs:
+            if at in stops or at in self.inputs:
                 found.add(at)
             else:
                 stack.extend(self.reads(at))

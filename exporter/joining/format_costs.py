@@ -77,8 +77,8 @@ class FormatCosts:
         return self._held.formats
 
     def tell(
-        self, join: Join, local: Measurement, free: Measurement
-    ) -> tuple[Measurement, Measurement]:
+        self, join: Join, local: Measurement | None, free: Measurement
+    ) -> tuple[Measurement | None, Measurement]:
         """The measurements of a joined value, with what the file holds there and what that costs.
 
         Args:
@@ -86,11 +86,11 @@ class FormatCosts:
         """
         name = join.actual
         piece = self._held.of(name)
-        local = _told(local, piece.formats, self._local.get(name))
+        local = local and _told(local, piece.formats, self._local.get(name))
         weights = [weight.name for weight in piece.weights]
         self._said.update(weights)
         said = self._restored.problem(weights, agrees=join.proof is Proof.VALUE)
-        if said and not local.problem:
+        if said and local is not None and not local.problem:
             local = replace(local, problem=said)
         return local, self.output(name, free)
 

@@ -46,6 +46,7 @@ def join_graphs(
     inputs_of_actual: Mapping[str, str] | None = None,
     within: float = FLOAT32,
     exact: Values | None = None,
+    inside: frozenset[str] = frozenset(),
 ) -> Joined:
     """Join the values of ``actual`` with those of ``expected``.
 
@@ -55,6 +56,8 @@ def join_graphs(
         inputs_of_actual: input of ``actual`` -> input of ``expected``; the same names by default.
         within: relative rms distance of two values that are one.
         exact: filled with the values of ``expected`` in float64, one array per set of inputs.
+        inside: values of ``expected`` that its file has within single nodes; what agrees with
+            another one is not joined with these.
 
     Raises:
         ValueError: fewer than two sets of inputs.
@@ -69,7 +72,7 @@ def join_graphs(
         cut_off = held.cut_off
         plain, hidden, rounded = held.graph, held.hidden, held.as_stored
     joiner = Joiner(
-        expected, plain, inputs, exact, folder, inputs_of_actual, within, hidden, rounded
+        expected, plain, inputs, exact, folder, inputs_of_actual, within, hidden, rounded, inside
     )
     joiner.match(joiner.b.order)
     joiner.check_outputs()
@@ -86,7 +89,7 @@ def join_graphs(
         alone=tuple(name for name in lost if name not in joiner.ambiguous),
         candidates=len(floating),
         unseen=tuple(unseen),
-        missing=joiner.missing,
+        missing={name: why for name, why in joiner.missing.items() if name not in inside},
         restored=restored,
         cut_off=frozenset(name for name in cut_off if _crosses_zero(joiner.values_b.get(name))),
     )

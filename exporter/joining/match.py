@@ -17,6 +17,7 @@ from exporter.joining.joined import AS_IT_IS, Layout
 
 _MOST_AXES = 5
 _MOST_LOOKED_AT = 12
+_SAFE = (1e-100, 1e100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +50,19 @@ def sketch(arrays: Sequence[np.ndarray]) -> Sketch | None:
     rows, varied = [], False
     for array in arrays:
         flat = np.asarray(array, np.float64).reshape(-1)
-        held = flat[np.isfinite(flat)]
-        if not held.size:
+        high, low = flat.max(), flat.min()
+        held = flat if np.isfinite((high, low)).all() else flat[np.isfinite(flat)]
+        if held is not flat and held.size:
+            high, low = held.max(), held.min()
+        if not held.size or (peak := float(max(high, -low))) == 0.0:
             return None
-        peak = float(np.abs(held).max())
-        if peak == 0.0:
-            return None
-        scaled = held / peak
-        rms = float(np.sqrt(np.mean(scaled * scaled)))
-        rows.append((np.log(peak) + np.log(rms), scaled.mean() / rms, np.abs(scaled).mean() / rms))
-        varied = varied or bool((held != held[0]).any()) or held.size != flat.size
+        # Squares of other numbers leave the range of float64.
+        scale = 1.0 if _SAFE[0] < peak < _SAFE[1] else peak
+        held = held if scale == 1.0 else held / scale
+        rms = float(np.sqrt(np.dot(held, held) / held.size))
+        figures = np.log(scale) + np.log(rms), held.mean() / rms, np.abs(held).mean() / rms
+        rows.append(figures)
+        varied = varied or high != low or held.size != flat.size
     figures = np.array(rows)
     # Of one number, or one number repeated, that is the same whatever goes in, nothing is known.
     moved = any(not np.array_equal(figures[0], row) for row in figures[1:])
@@ -86,9 +90,13 @@ class Bank:
         self._stacked = {key: np.stack(held[1]) for key, held in self._groups.items()}
 
     def near(
-        self, held: Sketch, arrays: Sequence[np.ndarray], within: float, most: int = _MOST_LOOKED_AT
+        self, held: Sketch, arrays: Sequence[np.ndarray], within: float, same: str | None = None
     ) -> list[Match]:
-        """Values within a relative rms distance, nearest first."""
+        """Values within a relative rms distance, nearest first.
+
+        Args:
+            same: the value of the bank that the arrays are, where it is known to be one.
+        """
         key = (held.family, held.elements)
         if key not in self._groups:
             return []
@@ -97,11 +105,11 @@ class Bank:
         order = np.argsort(apart, kind="stable")
         limit = 2.5 * within + 1e-12
         found = []
-        for at in order[:most]:
+        for at in order[:_MOST_LOOKED_AT]:
             if apart[at] > limit:
                 break
             name = self._groups[key][0][at]
-            match = closest(self._arrays[name], arrays)
+            match = (AS_IT_IS, 0.0) if name == same else closest(self._arrays[name], arrays)
             if match is not None and match[1] <= within:
                 found.append(Match(name=name, layout=match[0], distance=match[1]))
         return sorted(found, key=lambda match: match.distance)
@@ -143,6 +151,12 @@ def _apart(expected: Sequence[np.ndarray], actual: Sequence[np.ndarray], layout:
 def distance(left: np.ndarray, right: np.ndarray) -> float:
     """Relative rms distance of two arrays of one shape; infinite where infinities differ."""
     a, b = np.asarray(left, np.float64).reshape(-1), np.asarray(right, np.float64).reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = float(np.sqrt(np.dot(a, a)))
+        gap = a - b
+        apart = float(np.sqrt(np.dot(gap, gap)))
+    if _SAFE[0] < size < _SAFE[1] and np.isfinite(apart):
+        return apart / size
     finite = np.isfinite(a)
     if not finite.all() or not np.isfinite(b).all():
         if not np.array_equal(a[~finite], b[~finite], equal_nan=True):

@@ -37,10 +37,16 @@ IN_MEMORY = 1 << 28
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A joined value on one case; None where onnxruntime has stopped."""
+    """A joined value on one case.
+
+    Attributes:
+        local: alone; None where both files have the same nodes there, from the nearest joined
+            values on: fed the same they give the same, and nothing is measured.
+        propagated: in a free run.
+    """
 
     join: Join
-    local: Measurement
+    local: Measurement | None
     propagated: Measurement
 
 
@@ -110,9 +116,6 @@ def measure_joined(
     known = same.local if len(usable) == len(own) else frozenset()
     walk = _windows(actual, theirs, deployment, own, frozenset(usable), supply)
     local = _walked(walk, [name for name in usable if name not in known], folder)
-    for name in known:
-        local.share(name, reference, by_name[name].expected)
-    # Of the same nodes on the same values nothing is left to be told: they are their own truth.
     asked = [join.expected for join in joins if join.actual not in known]
     nodes = Partition(expected, stops=frozenset(cut)).take(asked)
     truth = Values(folder, bound=IN_MEMORY)
@@ -125,8 +128,9 @@ def measure_joined(
         )
     found = []
     for join in joins:
-        exact_alone = (reference if join.actual in known else truth).one(join.expected)
-        alone = _measure(actual, join, exact_alone, reference, local)
+        alone = None
+        if join.actual not in known:
+            alone = _measure(actual, join, truth.one(join.expected), reference, local)
         along = _measure(actual, join, exact(join.expected), reference, free)
         if costs is not None:
             alone, along = costs.tell(join, alone, along)

@@ -11,6 +11,7 @@ weights as well, and where two do so equally far, nobody is named.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from exporter.joining.by_value import MARGIN, Joiner
 from exporter.joining.digests import is_large
 from exporter.joining.evaluate import Values
 from exporter.joining.joined import Layout, Proof
-from exporter.joining.match import Match, sketch
+from exporter.joining.match import Match
 
 _LOOK_AHEAD = 48
 """Nodes behind a value that are computed to see whether it stands for another."""
@@ -132,7 +133,7 @@ class Roles:
         taken = {join.expected for join in joins.values() if join.proof is not Proof.NONE}
         roots = {self._digest(n) for n in wanted if n in self.a.graph.producer}
         arrays = self.joiner.values_b[name]
-        rated = []
+        rated: list[tuple[bool, float, str]] = []
         for other, held in self.joiner.sketches.items():
             ours = self.joiner.values_a[other]
             if other in taken or held.elements != tuple(array.size for array in arrays):
@@ -144,10 +145,19 @@ class Roles:
             asked = roots | {n for n in wanted if n not in self.a.graph.producer}
             overlap = len(told & asked) / max(1, len(told | asked))
             if overlap:
-                found = self.joiner.layout(other, name)
-                far = found[1] if found else float("inf")
-                rated.append((other != name, -overlap, far, other, overlap))
-        return [(held[3], held[4]) for held in sorted(rated)[:_CANDIDATES]]
+                rated.append((other != name, -overlap, other))
+        found: list[tuple[str, float]] = []
+        # How far off a value is counts among those that come equally late; the others need no look.
+        for _, equal in groupby(sorted(rated), key=lambda held: held[:2]):
+            if len(found) >= _CANDIDATES:
+                break
+            by_distance = sorted((self._far(other, name), other, -less) for _, less, other in equal)
+            found += [(other, overlap) for _, other, overlap in by_distance]
+        return found[:_CANDIDATES]
+
+    def _far(self, candidate: str, name: str) -> float:
+        found = self.joiner.layout(candidate, name)
+        return found[1] if found else float("inf")
 
     def _try(self, name: str, candidate: str, overlap: float) -> _Try | None:
         joiner = self.joiner
@@ -172,11 +182,9 @@ class Roles:
 
     def _agrees(self, made: str, held: Values, candidate: str) -> bool:
         """Whether a value behind is now one of A's that depends on the candidate."""
-        arrays = held[made]
-        told = sketch(arrays)
-        if told is None or self._proved(made):
+        if self._proved(made):
             return False
-        near = self.joiner.bank.near(told, arrays, self.joiner.within)
+        near = self.joiner.near(held, made, self.joiner.within) or []
         return any(
             match.name != candidate and candidate in self.a.ancestors(match.name)
             for match in near[:3]

@@ -19,7 +19,9 @@ class ValueRow(Record):
     Attributes:
         expected, actual: its names. layer: module, where a file says it. op: in ``actual``.
         how, proof: as in ``exporter.joining``. distance: of both in float64.
-        local, propagated: verdicts; ``local_strain`` and ``propagated_strain``: error over limit.
+        local, propagated: verdicts, alone and in a free run; ``local_strain`` and
+            ``propagated_strain``: error over limit. ``local`` is None where both files have the
+            same nodes from the nearest joined values on: nothing is measured there.
     """
 
     expected: str
@@ -29,7 +31,7 @@ class ValueRow(Record):
     how: str
     proof: str
     distance: float | None
-    local: str
+    local: str | None
     propagated: str
     local_strain: float | None
     propagated_strain: float | None
@@ -144,13 +146,14 @@ def _values(report: TwoFiles, most: int) -> Table | None:
     ranked = sorted(
         report.values, key=lambda row: max(row.local_strain or 0.0, row.propagated_strain or 0.0)
     )[::-1]
-    wrong = [row for row in ranked if row.local not in GOOD]
+    wrong = [row for row in ranked if row.local is not None and row.local not in GOOD]
     title = "values that are wrong by themselves" if wrong else "values, the worst first"
     columns = {"layer": 24, "value": 20, "op": 80, "alone": 20, "free run": 20}
     rows = [
         (
             *(path_end(row.layer or "(unknown)", 24), path_end(row.actual, 20), row.op),
-            *(times(row.local_strain), times(row.propagated_strain)),
+            "same nodes" if row.local is None else times(row.local_strain),
+            times(row.propagated_strain),
             row.how if row.proof == "value" else f"{row.how}, {row.proof}",
             status(row.verdict),
         )

@@ -15,6 +15,7 @@ import pytest
 from exporter import cli
 from exporter.core.errors import UserInputError
 from exporter.flows.compare import CompareOptions, compare
+from exporter.report.two_files import print_two_files
 from tests.support import other_tools as tools
 
 TOOLS: dict[str, Callable[[Path], Path]] = {
@@ -60,6 +61,23 @@ def test_a_file_is_the_same_graph_as_its_copy(legacy: Path, tmp_path: Path):
     assert report.same_graph
     assert "same graph" in report.headline
     assert not report.rewritten
+    # The same nodes throughout: nothing is measured alone, and no figure says that it was.
+    assert all(row.local is None and row.local_strain is None for row in report.values)
+    assert all(row.verdict == row.propagated == "pass" for row in report.values)
+
+
+def test_what_has_the_same_nodes_is_not_measured_alone(legacy: Path, made: dict, capsys):
+    wrong = tools.faulty(made["renamed"], tools.one_weight)
+    report = compare(legacy, wrong)
+    measured = [row for row in report.values if row.local is not None]
+    # Bits of a weight decide where the graph is the same; only there is anything to measure.
+    assert [row.layer for row in measured] == ["net.blocks.0.inner"] or len(measured) < 4, measured
+    assert report.first is not None and report.first.local == "fail"
+    assert {row.actual for row in report.values if row.local == "fail"} == {report.first.actual}
+    behind = [row for row in report.values if row.local is None and row.propagated == "fail"]
+    assert behind and all(row.verdict == "fail" for row in behind)
+    print_two_files(report.model_copy(update={"values": behind}), verbose=True)
+    assert "same nodes" in capsys.readouterr().out
 
 
 LAYERS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -58,6 +60,26 @@ def test_convolutions_are_onnx_s(op: str, x: tuple, w: tuple, attributes: dict, 
     expected = ModelRun(made, Deployment(threads=1)).run(feeds)["y"]
     assert found.values["y"].dtype == np.float64
     np.testing.assert_allclose(found.values["y"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("op", ["Erf", "Gelu"])
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_the_error_function_is_computed_in_float64(op: str, size: int):
+    """The evaluator's own gives float32; Gelu is made of it."""
+    made = model([helper.make_node(op, ["x"], ["y"])], {"x": TensorProto.FLOAT}, ["y"])
+    del made.opset_import[:]
+    made.opset_import.append(helper.make_opsetid("", 20))
+    x = floats(size)
+    found = run_double(made, {"x": x})
+    wide = x.astype(np.float64)
+    exact = np.array([math.erf(v / (1 if op == "Erf" else math.sqrt(2))) for v in wide])
+    exact = exact if op == "Erf" else 0.5 * wide * (1 + exact)
+    assert found.values["y"].dtype == np.float64
+    # What Gelu is made of holds the root of two in float32.
+    within = 1e-15 if op == "Erf" else 1e-7
+    assert np.abs(found.values["y"] - exact).max() < within
+    narrow = found.values["y"].astype(np.float32).astype(np.float64)
+    assert not np.array_equal(found.values["y"], narrow)
 
 
 def test_onnxruntime_is_asked_first():
