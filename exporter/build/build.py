@@ -195,7 +195,8 @@ def _cached(
 def _capture(pipeline: Pipeline, wrapped: Wrapped, stages: Stages) -> Captured | FallBack:
     with _stopping(pipeline, "capture"), users_code(pipeline), stages.stage("capture") as stage:
         try:
-            found = capture_openly(wrapped, without=pipeline.capture.without)
+            asked = pipeline.capture
+            found = capture_openly(wrapped, without=asked.without, wanted=asked.wanted)
         except StageError as error:
             found = _fall_back(pipeline, wrapped, error)
         stage.result(_ops(found))

@@ -133,6 +133,7 @@ RepairName = Literal[
     "equal_parts",
     "grouped_products",
     "scripted",
+    "complex_pairs",
 ]
 """The catalogue of ``exporter/graph/repairs``; a test holds both lists together."""
 
@@ -142,8 +143,8 @@ class Capture(Section):
 
     repairs: dict[RepairName, bool] = Field(
         default_factory=dict,
-        description="false: this repair of a pattern that a trace cannot follow is left out;"
-        " docs/repairs.md",
+        description="false: this repair of a pattern that a trace cannot follow is left out; true:"
+        " repairs are used from the first; docs/repairs.md",
     )
     fallback: Literal["legacy", "none"] = Field(
         default="legacy",
@@ -156,6 +157,11 @@ class Capture(Section):
     def without(self) -> tuple[str, ...]:
         """Repairs that are switched off."""
         return tuple(name for name, wanted in self.repairs.items() if not wanted)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Repairs that are asked for, needed or not."""
+        return tuple(name for name, wanted in self.repairs.items() if wanted)
 
 
 class Export(Section):

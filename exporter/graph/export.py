@@ -20,6 +20,7 @@ from exporter.graph.decompose import decomposed_by_torch, decomposed_once
 from exporter.graph.program import Program, from_exported, renamed_ops, source_of
 from exporter.graph.promotion import known_values
 from exporter.graph.recurrent import TRANSLATIONS as RECURRENT
+from exporter.graph.repairs.fourier_ops import TRANSLATIONS as OF_FOURIER
 from exporter.graph.repairs.grouped_products import TRANSLATIONS as OF_GROUPS
 from exporter.graph.repairs.sequence_ops import NAMESPACE
 from exporter.graph.repairs.sequence_translations import TRANSLATIONS as OF_LENGTHS
@@ -91,6 +92,7 @@ def export(
                     **RECURRENT,
                     **OF_LENGTHS,
                     **OF_GROUPS,
+                    **OF_FOURIER,
                     **(translations or {}),
                 },
             )

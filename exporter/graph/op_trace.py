@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,10 +54,6 @@ def trace_op(
     target: Any, args: Any, kwargs: Any, values: list[Any], plain: Any, node: Node
 ) -> Template:
     """Let torch take one op apart, on the abstract values that it has in the program."""
-    modes = {v.fake_mode for v in values if isinstance(v, torch._subclasses.FakeTensor)}
-    if len(modes) != 1 or any(value is None for value in values):
-        raise LeftToTorch(f"'{node.name}' ({target}) reads no abstract value")
-    (mode,) = modes
 
     def call(*given: Any) -> Any:
         filled, named = (
@@ -65,6 +62,34 @@ def trace_op(
         )
         return target(*filled, **named)
 
+    graph = trace_call(call, values, plain, f"'{node.name}' ({target})")
+    calls = [part for part in graph.nodes if part.op == "call_function"]
+    for part in calls:
+        if _writes(part.target):
+            raise LeftToTorch(f"'{node.name}' ({target}) becomes {part.target}")
+    (output,) = (part for part in graph.nodes if part.op == "output")
+    results = output.args[0]
+    _check_shapes(node, target, results, alone=len(calls) == 1)
+    return Template(graph, results)
+
+
+def trace_call(
+    call: Callable[..., Any], values: list[Any], plain: Any, label: str, mode: Any = None
+) -> Graph:
+    """What ``call`` does with ``values``, which are abstract.
+
+    Args:
+        plain: decompositions of ops. label: what is traced, for an error.
+        mode: of the abstract values; None: that of those in ``values``.
+
+    Raises:
+        LeftToTorch: it cannot be traced, or makes a constant.
+    """
+    modes = {v.fake_mode for v in values if isinstance(v, torch._subclasses.FakeTensor)}
+    modes = modes or {mode} - {None}
+    if len(modes) != 1 or any(value is None for value in values):
+        raise LeftToTorch(f"{label} reads no abstract value")
+    (mode,) = modes
     fresh = (
         mode.shape_env.ignore_fresh_unbacked_symbols()
         if mode.shape_env
@@ -74,17 +99,13 @@ def trace_op(
         with mode, fresh, enable_python_dispatcher():
             made = make_fx(call, decomposition_table=plain, tracing_mode="real")(*values)
     except Exception as error:
-        raise LeftToTorch(f"'{node.name}' ({target}) cannot be traced: {error}") from error
+        raise LeftToTorch(f"{label} cannot be traced: {error}") from error
     graph = made.graph
     graph.eliminate_dead_code()
-    calls = [part for part in graph.nodes if part.op == "call_function"]
     for part in graph.nodes:
-        if part.op == "get_attr" or (part in calls and _writes(part.target)):
-            raise LeftToTorch(f"'{node.name}' ({target}) becomes {part.target}")
-    (output,) = (part for part in graph.nodes if part.op == "output")
-    results = output.args[0]
-    _check_shapes(node, target, results, alone=len(calls) == 1)
-    return Template(graph, results)
+        if part.op == "get_attr":
+            raise LeftToTorch(f"{label} becomes {part.target}")
+    return graph
 
 
 def _writes(target: Any) -> bool:

@@ -71,23 +71,26 @@ class _Refused:
     helps: tuple[bool, ...]
 
 
-def capture_openly(wrapped: Wrapped, *, without: Collection[str] = ()) -> Captured:
+def capture_openly(
+    wrapped: Wrapped, *, without: Collection[str] = (), wanted: Collection[str] = ()
+) -> Captured:
     """Capture a module; a user's own in the first of several ways that works.
 
     Args:
         without: names of repairs that are switched off.
+        wanted: of those that are asked for, needed or not.
 
     Raises:
         StageError: torch.export refuses it in every way; the refusal that helps most, with its
             line and the change of it that would help.
     """
-    return _Search(wrapped, without).run()
+    return _Search(wrapped, without, wanted).run()
 
 
 class _Search:
     """One module on its way through the strategies."""
 
-    def __init__(self, wrapped: Wrapped, without: Collection[str] = ()):
+    def __init__(self, wrapped: Wrapped, without: Collection[str], wanted: Collection[str]):
         self.wrapped = wrapped
         self.repairs = [repair for repair in REPAIRS.values() if repair.name not in without]
         self.met: dict[Repair, Log] = {}
@@ -98,7 +101,9 @@ class _Search:
         # Models that this package knows are captured in one way, or are to be mended.
         self.users = wrapped.example_at is not None
         self.oblivious = self.users
-        self.repaired = self.strict = False
+        self.wanted = wanted
+        self.repaired = self.users and bool(wanted)
+        self.strict = False
         self.assumed = False
         self.notes: list[str] = []
         self.guards: list[Guard] = []
@@ -137,10 +142,8 @@ class _Search:
         ) from error.__cause__
 
     def _is_unwritten(self, program: ExportedProgram) -> bool:
-        """True when a program calls an op that a repair has something for in ONNX."""
-        known = frozenset[str]().union(*(repair.ops for repair in self.repairs))
-        called = (node.target for node in program.graph.nodes if node.op == "call_function")
-        return any(getattr(op, "_schema", None) and op._schema.name in known for op in called)
+        """True when a program has what a repair has something for in ONNX."""
+        return any(repair.needed(program) for repair in self.repairs)
 
     def _told(self, error: StageError, refusal: Refusal, frozen: FrozenSizes) -> _Refused:
         cause = error.__cause__ or error
@@ -167,6 +170,9 @@ class _Search:
                 strict=self.strict,
                 assumed=self.assumed,
             )
+            for repair, log in logs.items():
+                if repair.rewrite is not None:
+                    program = repair.rewrite(program, log, repair.name in self.wanted)
         self.met = {repair: log for repair, log in logs.items() if log}
         if self.users:
             self._bound()

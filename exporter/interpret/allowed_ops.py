@@ -14,6 +14,7 @@ import torch
 
 from exporter.core.errors import ArtifactError
 from exporter.graph.program import Program
+from exporter.graph.repairs.fourier_ops import FOURIER
 from exporter.graph.repairs.grouped_ops import GROUPED
 from exporter.graph.repairs.sequence_ops import OWN_TARGETS
 from exporter.graph.unwritten_memory import allocates
@@ -39,6 +40,8 @@ _SCALAR_FUNCTIONS: dict[str, Callable[..., Any]] = {
     },
     "builtins.round": round,
 }
+
+_OURS = OWN_TARGETS | {GROUPED} | FOURIER.keys()
 
 # aten ops that reach outside the process or run code; no captured model contains them.
 _FORBIDDEN = ("from_file", "_print", "_test", "record_stream")
@@ -92,7 +95,7 @@ def _found(target: str) -> Callable[..., Any]:
         return CONTROL_FLOW[target]
     namespace, _, rest = target.partition(".")
     name, _, overload = rest.partition(".")
-    known = namespace in ("aten", "prims") or target in OWN_TARGETS | {GROUPED} or target in TRUSTED
+    known = namespace in ("aten", "prims") or target in _OURS or target in TRUSTED
     plain = known and name.isidentifier()
     if plain and not name.startswith(_FORBIDDEN) and overload.isidentifier():
         packet = getattr(getattr(torch.ops, namespace), name, None)

@@ -31,10 +31,11 @@ from exporter.graph.kept_state import KeptState
 from exporter.graph.unwritten_memory import allocates
 from exporter.interpret.control_flow import OpMode
 from exporter.interpret.decisions import SEED, Decisions, DecisionsDifferError, Replay, seeded
-from exporter.interpret.evaluate import to_array, torch_threads
+from exporter.interpret.evaluate import WIDER, to_array, torch_threads
 from exporter.interpret.float64_kernels import conv1d
 
-_NARROW = (torch.float32, torch.float16, torch.bfloat16)
+_BACK = {torch.float64: torch.float32, torch.complex128: torch.complex64}
+_LONG = (torch.float32, torch.float16, torch.bfloat16)
 _LARGE = 1 << 18
 """Elements from which a matrix stays as it is until it is multiplied."""
 _STRIPE = 1 << 17
@@ -152,7 +153,7 @@ def _whole_recurrences(module: nn.Module) -> Iterator[None]:
 
 
 def _is_large(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dtype in _NARROW and value.numel() >= _LARGE
+    return isinstance(value, Tensor) and value.dtype in _LONG and value.numel() >= _LARGE
 
 
 def _product(left: Tensor, right: Tensor, added: Tensor | None) -> Tensor:
@@ -170,20 +171,20 @@ def _writes_or_views(func: Any) -> bool:
 
 
 def _widened(value: Any) -> Any:
-    """Narrow tensors and dtypes to float64, in lists and tuples too."""
-    return _cast(value, _NARROW, torch.float64)
+    """Narrow tensors and dtypes to float64 or complex128, in lists and tuples too."""
+    return _cast(value, WIDER)
 
 
 def _narrowed(value: Any) -> Any:
-    return _cast(value, (torch.float64,), torch.float32)
+    return _cast(value, _BACK)
 
 
-def _cast(value: Any, among: tuple[torch.dtype, ...], to: torch.dtype) -> Any:
+def _cast(value: Any, to: Mapping[torch.dtype, torch.dtype]) -> Any:
     if isinstance(value, Tensor):
-        return value.to(to) if value.dtype in among else value
+        return value.to(to[value.dtype]) if value.dtype in to else value
     if isinstance(value, (list, tuple)):
-        return type(value)(_cast(item, among, to) for item in value)
-    return to if isinstance(value, torch.dtype) and value in among else value
+        return type(value)(_cast(item, to) for item in value)
+    return to.get(value, value) if isinstance(value, torch.dtype) else value
 
 
 def _rounded(value: Any, dtype: torch.dtype) -> Any:
@@ -221,7 +222,7 @@ def copied_in_double(module: nn.Module) -> int:
     """Numbers of a module that ``call_in_double`` holds a second time, widened."""
     kept = {id(value) for value in large_weights(module).values()}
     held = [*module.parameters(), *module.buffers()]
-    return sum(v.numel() for v in held if v.dtype in _NARROW and id(v) not in kept)
+    return sum(v.numel() for v in held if v.dtype in WIDER and id(v) not in kept)
 
 
 def call_in_double(
@@ -248,9 +249,9 @@ def call_in_double(
     """
     kept = large_weights(module)
     wide = {
-        name: value.detach().double()
+        name: _widened(value.detach())
         for name, value in _held(module)
-        if value.dtype in _NARROW and name not in kept
+        if value.dtype in WIDER and name not in kept
     }
     fed = tuple(_widened(value.clone()) for value in inputs.values())
     widen = _Widen(rounded, kept.values(), replay)

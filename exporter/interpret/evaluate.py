@@ -26,7 +26,7 @@ _RECURRENT = OWN_TARGETS | {
     "aten.rnn_tanh.input",
     "aten.rnn_relu.input",
 }
-_WIDER = {
+WIDER = {
     torch.float32: torch.float64,
     torch.float16: torch.float64,
     torch.bfloat16: torch.float64,
@@ -103,7 +103,7 @@ def torch_threads(count: int) -> Iterator[None]:
 def widen(value: Any) -> Any:
     """float16/bfloat16/float32 tensors -> float64, complex64 -> complex128; inside lists too."""
     if isinstance(value, torch.Tensor):
-        return value.to(_WIDER[value.dtype]) if value.dtype in _WIDER else value
+        return value.to(WIDER[value.dtype]) if value.dtype in WIDER else value
     if isinstance(value, (list, tuple)):
         return type(value)(widen(item) for item in value)
     return value
@@ -133,7 +133,7 @@ def _resolve(arg: Any, lookup: Lookup, *, widen_dtypes: bool = False) -> Any:
     if isinstance(arg, tuple):
         return [_resolve(item, lookup, widen_dtypes=widen_dtypes) for item in arg]
     if widen_dtypes and isinstance(arg, torch.dtype):
-        return _WIDER.get(arg, arg)
+        return WIDER.get(arg, arg)
     return arg
 
 

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from exporter.graph.program import Op, Program, Ref
+from exporter.graph.repairs.fourier_ops import FOURIER
 from exporter.graph.repairs.sequence_ops import OWN_TARGETS, differentiable
 from exporter.interpret.margins import choice_of, decides
 from exporter.interpret.stepper import behind, forward
@@ -34,6 +35,7 @@ _WITH_GRADIENTS: dict[str, Callable[..., Any]] = {
     # A gradient ends at these, and the error of a layer does not.
     **dict.fromkeys(("aten.detach.default", "aten.detach_.default"), lambda value: value),
     **{target: differentiable(target) for target in OWN_TARGETS},
+    **FOURIER,
 }
 _NEAREST = 48
 """Of each decision, so many elements with the smallest margins are looked at."""

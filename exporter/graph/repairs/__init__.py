@@ -7,6 +7,7 @@ compute the same (``proof``). ``capture: {repairs: {NAME: false}}`` in a YAML le
 from __future__ import annotations
 
 from exporter.graph.repairs.cif import REPAIR as CIF
+from exporter.graph.repairs.complex_pairs import REPAIR as COMPLEX_PAIRS
 from exporter.graph.repairs.equal_parts import REPAIR as EQUAL_PARTS
 from exporter.graph.repairs.frame import Repair
 from exporter.graph.repairs.grouped_products import REPAIR as GROUPED_PRODUCTS
@@ -31,5 +32,6 @@ REPAIRS: dict[str, Repair] = {
         EQUAL_PARTS,
         GROUPED_PRODUCTS,
         SCRIPTED,
+        COMPLEX_PAIRS,
     )
 }

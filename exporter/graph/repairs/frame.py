@@ -13,10 +13,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch._guards import TracingContext
+from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from exporter.core.errors import StageError
@@ -45,10 +47,14 @@ class Log:
         where = _users_line()
         if where is None:
             return
-        place = f"{what} at {where}"
         # torch runs a model once to learn its shapes and once more to write down what it does.
         written = get_proxy_mode() is not None or not is_tracing()
-        self.places[place] = self.places.get(place, 0) + written
+        self.count(what, where, written)
+
+    def count(self, what: str, where: str, times: int = 1) -> None:
+        """Remember that ``what`` was replaced at a line."""
+        place = f"{what} at {where}" if where else what
+        self.places[place] = self.places.get(place, 0) + times
 
     def __bool__(self) -> bool:
         return bool(self.places)
@@ -71,7 +77,11 @@ class Repair:
         strategy: the same in a few words.
         matches: True for a module in which it may have a part; a quick look, no run.
         apply: replaces things of a module while a block runs, and writes down what it met.
-        ops: that a trace takes as they are, and nobody writes in ONNX; it replaces them as well.
+        needed: True for a captured program that has what nobody writes in ONNX, and the repair
+            replaces.
+        rewrite: what it makes of the captured program, and writes down; the last argument is True
+            where a user asked for it by name.
+        running: stands, while the module runs for the proof, for what ``rewrite`` does.
     """
 
     name: str
@@ -79,7 +89,19 @@ class Repair:
     strategy: str
     matches: Callable[[nn.Module], bool]
     apply: Callable[[nn.Module, Log], AbstractContextManager[None]]
-    ops: frozenset[str] = frozenset()
+    needed: Callable[[ExportedProgram], bool] = lambda program: False
+    rewrite: Callable[[ExportedProgram, Log, bool], ExportedProgram] | None = None
+    running: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+
+
+def calls(*names: str) -> Callable[[ExportedProgram], bool]:
+    """For ``needed``: a program calls one of these ops, ``namespace::name``."""
+
+    def called(program: ExportedProgram) -> bool:
+        ops = (node.target for node in program.graph.nodes if node.op == "call_function")
+        return any(getattr(op, "_schema", None) and op._schema.name in names for op in ops)  # type: ignore[union-attr]
+
+    return called
 
 
 @contextlib.contextmanager

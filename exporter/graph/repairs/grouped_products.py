@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from exporter.graph.recurrent import op
-from exporter.graph.repairs.frame import Log, Repair, holders_of, replaced_names
+from exporter.graph.repairs.frame import Log, Repair, calls, holders_of, replaced_names
 from exporter.graph.repairs.grouped_ops import grouped_product
 
 _HOME = "transformers.integrations.moe"
@@ -107,5 +107,5 @@ REPAIR = Repair(
     strategy="products of groups one by one",
     matches=lambda module: True,
     apply=_apply,
-    ops=frozenset({"transformers::grouped_mm_fallback", "aten::_grouped_mm"}),
+    needed=calls("transformers::grouped_mm_fallback", "aten::_grouped_mm"),
 )

@@ -8,12 +8,16 @@ may be no less accurate in float32 than PyTorch is.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from exporter.core.tensors import Axis
 from exporter.graph.repairs.frame import Log, Repair, repaired
@@ -23,6 +27,13 @@ _CLOSE = 1e-10
 _WORSE = 4.0
 """A repair's error in float32 may be this many times PyTorch's, or a few roundings."""
 _ROUNDINGS = 64 * torch.finfo(torch.float32).eps
+
+_WIDER = {
+    torch.float32: torch.float64,
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.complex64: torch.complex128,
+}
 
 Probe = tuple[str, Mapping[str, Tensor]]
 
@@ -114,13 +125,45 @@ def _run(
 ) -> list[Tensor] | Exception:
     try:
         own = copy.deepcopy(module)
-        own = own.double() if wide else own
-        fed = [v.double() if wide and v.is_floating_point() else v.clone() for v in values.values()]
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), repaired(own, repairs):
+        own = own._apply(_widened) if wide else own
+        fed = [_widened(v.clone()) if wide else v.clone() for v in values.values()]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            stack.enter_context(torch.no_grad())
+            if wide:
+                stack.enter_context(_Wide())
+            stack.enter_context(repaired(own, repairs))
+            for repair in repairs:
+                stack.enter_context(repair.running())
             torch.manual_seed(0)
             return list(own(*fed))
     except Exception as error:  # noqa: BLE001 - whatever the user's model raises
         return error
+
+
+class _Wide(TorchDispatchMode):
+    """Run in float64 what a module makes, or casts, in a narrower type as well."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        schema = func._schema
+        shows = any(each.alias_info for each in (*schema.arguments, *schema.returns))
+        args, kwargs = tree_map(_widened_type, (args, kwargs or {}))
+        if shows:
+            return func(*args, **kwargs)
+        args, kwargs = tree_map(_widened, (args, kwargs))
+        return tree_map(_widened, func(*args, **kwargs))
+
+
+def _widened_type(value: Any) -> Any:
+    return _WIDER.get(value, value) if isinstance(value, torch.dtype) else value
+
+
+def _widened(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(_WIDER[value.dtype]) if value.dtype in _WIDER else value
 
 
 def _unlike(plain: Sequence[Tensor], other: Sequence[Tensor]) -> str:
