@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -65,8 +66,9 @@ def _rewritten(program: ExportedProgram, log: Log, wanted: bool) -> ExportedProg
     if not found and not log:
         return program
     for node in found:
-        name = getattr(node.target, "__name__", "")
-        log.count(f"complex {name.partition('.')[0]}", "/".join(source_of(node).split("/")[-2:]))
+        packet = getattr(node.target, "overloadpacket", node.target)
+        where = "/".join(PurePath(source_of(node)).parts[-2:])
+        log.count(f"complex {packet.__name__}", where)
     return in_pairs(program)
 
 
