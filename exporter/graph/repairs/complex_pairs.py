@@ -68,7 +68,7 @@ def _rewritten(program: ExportedProgram, log: Log, wanted: bool) -> ExportedProg
     for node in found:
         packet = getattr(node.target, "overloadpacket", node.target)
         where = "/".join(PurePath(source_of(node)).parts[-2:])
-        log.count(f"complex {packet.__name__}", where)
+        log.add(f"complex {packet.__name__}", where)
     return in_pairs(program)
 
 

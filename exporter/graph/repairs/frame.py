@@ -49,9 +49,9 @@ class Log:
             return
         # torch runs a model once to learn its shapes and once more to write down what it does.
         written = get_proxy_mode() is not None or not is_tracing()
-        self.count(what, where, written)
+        self.add(what, where, written)
 
-    def count(self, what: str, where: str, times: int = 1) -> None:
+    def add(self, what: str, where: str, times: int = 1) -> None:
         """Remember that ``what`` was replaced at a line."""
         place = f"{what} at {where}" if where else what
         self.places[place] = self.places.get(place, 0) + times
