@@ -13,6 +13,7 @@ from exporter.cases.audio import read_waveform
 from exporter.cases.load import load_cases
 from exporter.config import Pipeline
 from exporter.core.errors import ArtifactError, UserInputError
+from exporter.core.reading import path_of
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import PROVIDERS, Deployment
 from exporter.execution.providers import check_provider
@@ -166,4 +167,7 @@ def served_file(spool: Path) -> Path:
     held: Any = DOOR.json(spool / SERVICE)
     if not isinstance(held, dict) or not isinstance(held.get("model"), str):
         raise DOOR.bad(spool / SERVICE, "it names no file")
-    return Path(held["model"])
+    try:
+        return path_of(held["model"])
+    except ValueError as error:
+        raise DOOR.bad(spool / SERVICE, f"'model' names no file: {error}") from error

@@ -13,6 +13,7 @@ from exporter.core.files import append_text, refuse_special
 from exporter.core.reading import Door
 
 MOST_BYTES = 16 << 20
+_MOST_DIGITS = 19
 
 
 class Log:
@@ -60,8 +61,13 @@ def read_log(path: Path, door: Door) -> Iterator[dict[str, Any]]:
     for file in (*((older,) if older.exists() else ()), path):
         for line in door.bytes(file).splitlines():
             try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # a process was killed while it wrote this
+                row = json.loads(line, parse_int=_number)
+            except (ValueError, RecursionError):
+                continue  # a process was killed while it wrote this, or it is no row
             if isinstance(row, dict):
                 yield row
+
+
+def _number(digits: str) -> int | float:
+    """What no count is, and no float may hold, is infinite: nobody computes with it by accident."""
+    return int(digits) if len(digits) < _MOST_DIGITS else float(digits)

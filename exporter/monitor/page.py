@@ -140,7 +140,7 @@ def _line(
     """Coordinates; what is not finite is drawn at the top."""
     first, last = points[0][0], points[-1][0]
     finite = [value for _, value in points if math.isfinite(value)]
-    top = 1.1 * max([limit, *finite])
+    top = 1.1 * max([limit, *finite]) or 1.0
     drawn = [
         f"{WIDTH * (at - first) / ((last - first) or 1):.1f},"
         f"{HEIGHT * (1 - (value / top if math.isfinite(value) else 1.0)):.1f}"

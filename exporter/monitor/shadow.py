@@ -156,7 +156,8 @@ class Worker:
         if (self._folder / RESULTS).exists():
             for row in read_log(self._folder / RESULTS, DOOR):
                 self._done.add(str(row.get("id")))
-                if row.get("seq", 0) > self._state["seq"]:  # written, and not counted any more
+                if _is_judged(row) and row["seq"] > self._state["seq"]:
+                    # It was written, and not counted any more.
                     self._count(row["seq"], row["state"], row.get("strain"))
         self._beat()
         for path in requests_in(self._folder, AGAIN):
@@ -203,6 +204,30 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     held = DOOR.json(path)
-    if not isinstance(held, dict) or not {"seq", "counts"} <= held.keys():
+    counts = held.get("counts") if isinstance(held, dict) else None
+    if not isinstance(counts, dict) or not _is_count(held.get("seq")):
         raise DOOR.bad(path, "no counts")
+    if not all(_is_count(counts.get(state)) for state in STATES):
+        raise DOOR.bad(path, "no count of every state")
+    if not _is_strain(held.get("strain")) or not _is_number(held.get("seen", 0.0)):
+        raise DOOR.bad(path, "'strain' or 'seen' is no number")
     return held
+
+
+def _is_judged(row: Mapping[str, Any]) -> bool:
+    """Whether a line is one of a worker's."""
+    return (
+        _is_count(row.get("seq")) and row.get("state") in STATES and _is_strain(row.get("strain"))
+    )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
+
+
+def _is_strain(value: object) -> bool:
+    return value is None or _is_number(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or _is_count(value)
