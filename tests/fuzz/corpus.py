@@ -14,14 +14,15 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY, RUN, GOLDEN, TENSORS, AUDIO = "toy", "run", "golden", "tensors", "audio"
-ARRAYS = "arrays"
-_DONE = "done.json"
+ARRAYS, MONITOR = "arrays", "monitor"
+_DONE = "done.2.json"
 
 
 def make_corpus(folder: Path) -> Path:
     """Write the corpus below ``folder``, or take the one that lies there; 30 s when it is new.
 
     toy/        toy.yaml, toy_model.py; run/ a finished run of it; golden/toy its golden
+    monitor/    the golden again, with what a service needs beside it
     tensors/    weights of the toy, as .safetensors and .pt
     sensevoice/ fsmn/ paraformer/ mimi/ metavoice/   checkpoints, with a pipeline.yaml each
     audio/      mono.wav, mono.flac
@@ -44,21 +45,25 @@ def _toy(folder: Path) -> None:
     from tests.support.toy_project import project
 
     project(folder)
-    command = [sys.executable, "-m", "exporter"]
     toy = ["toy.yaml", "--trust", "--output-dir", RUN, "-q"]
-    for words in (
-        ["run", *toy],
-        ["golden", "record", *toy, "--from-run", "--reason", "fuzz", "--golden-dir", GOLDEN],
-    ):
-        subprocess.run(
-            [*command, *words],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "EXPORT_VERIFY_CACHE": "off"},
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+    _command(folder, "run", *toy)
+    recorded = ["--from-run", "--reason", "fuzz", "--golden-dir", GOLDEN]
+    _command(folder, "golden", "record", *toy, *recorded)
+    monitor = folder.parent / MONITOR
+    shutil.copytree(folder / GOLDEN, monitor)
+    _command(folder, "monitor", "record", *toy[:-1], "--golden-dir", str(monitor))
     # Two megabytes of scripts in it; it is written, never read.
     (folder / RUN / "report.html").unlink()
+
+
+def _command(folder: Path, *words: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "exporter", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "EXPORT_VERIFY_CACHE": "off"},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def _tensors(folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
-from tests.fuzz import array_files, checkpoints, onnx_files, plain_files
+from tests.fuzz import array_files, checkpoints, onnx_files, plain_files, service_files
 from tests.fuzz.attempt import Attempt, Make
 
 KINDS: Mapping[str, tuple[Make, int]] = {
@@ -25,6 +25,8 @@ KINDS: Mapping[str, tuple[Make, int]] = {
     "alone": (onnx_files.alone, 4),
     "compare": (onnx_files.compare, 4),
     "strange": (onnx_files.strange, 10),
+    "monitor": (service_files.monitor, 6),
+    "several": (service_files.several, 4),
     "manifest": (plain_files.manifest_file, 4),
 }
 
