@@ -6,6 +6,8 @@ escapes is a bug of ours. Nothing else in the package decides an exit code.
 
 from __future__ import annotations
 
+from typing import Any
+
 EXIT_PASS = 0
 EXIT_PARITY_FAILED = 1
 EXIT_USER_INPUT = 2
@@ -14,6 +16,16 @@ EXIT_BUG = 3
 
 class ExportVerifyError(Exception):
     """Base of all errors raised on purpose by this package."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Come from another process as it was raised there, whatever ``__init__`` takes."""
+        return _as_raised, (type(self), self.args, self.__dict__)
+
+
+def _as_raised(kind: type[ExportVerifyError], args: tuple, held: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(held)
+    return error
 
 
 class UserInputError(ExportVerifyError):

@@ -92,7 +92,9 @@ def test_counts_that_are_none_are_refused(tmp_path: Path, state: Any):
         counted(spool(tmp_path, state, SHADOW))
 
 
-@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "~no-one-of-this-name/model.onnx", "\ud800", 3, None])
+@pytest.mark.parametrize(
+    "name", ["a\0b", "x" * 5000, "~no-one-of-this-name/model.onnx", "\ud800", 3, None]
+)
 def test_a_service_that_names_no_file_is_refused(tmp_path: Path, name: Any):
     (tmp_path / "service.json").write_text(json.dumps({"model": name}))
     with pytest.raises(UserInputError):
