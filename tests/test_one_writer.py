@@ -29,6 +29,7 @@ ALLOWED = {
         "graph/onnx_file_writer.py",
         "_write_beside",
     ): "writes the part that its only caller is replacing",
+    ("monitor/kept.py", "Kept.settle"): "a request changes its folder by its name",
     ("monitor/log.py", "Log.add"): "a log that is full becomes the older one",
     ("monitor/spool.py", "Spool.add"): "into memory",
     ("monitor/spool.py", "take"): "a request changes its state by its name",

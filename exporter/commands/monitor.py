@@ -25,6 +25,7 @@ def command() -> None:
     record   keep beside a golden what a service needs: inputs to replay, a reference
     replay   is this still the certified system?
     shadow   does live audio still get PyTorch's answer?
+    sample   judged requests for people to label
     report   what a service has written, as a page for people
     rules    alert rules for Prometheus, or a dashboard for Grafana
     """
@@ -116,8 +117,24 @@ def replay(
     metavar="DIR",
     help="The run that made the served file.  [default: where that file lies]",
 )
+@click.option(
+    "--onnx",
+    "onnx_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A copy of the served file.  [default: where the service says that it lies]",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Keep so many judged requests of each stratum, their audio included, for 'sample'.",
+)
 @click.option("--once", is_flag=True, help="Judge what lies there now, and end.")
-def shadow(spool: Path, run_folder: Path | None, once: bool) -> int:
+def shadow(
+    spool: Path, run_folder: Path | None, onnx_path: Path | None, keep: int, once: bool
+) -> int:
     """Judge the requests that a Monitor puts into SPOOL against PyTorch, until it is ended.
 
     \b
@@ -126,11 +143,47 @@ def shadow(spool: Path, run_folder: Path | None, once: bool) -> int:
     from exporter.flows.monitor import shadow_judge
     from exporter.monitor.shadow import ROUNDING, SAME, Worker
 
-    worker = Worker(spool, shadow_judge(spool, run_folder))
+    worker = Worker(spool, shadow_judge(spool, run_folder, onnx_path), keep=keep)
     counts = worker.work(once=once)
     click.echo(", ".join(f"{state.replace('_', ' ')} {count}" for state, count in counts.items()))
     bad = any(count for state, count in counts.items() if state not in (SAME, ROUNDING))
     return EXIT_PARITY_FAILED if bad else EXIT_PASS
+
+
+@command.command()
+@click.argument("spool", type=_folder)
+@click.option(
+    "--output",
+    type=_folder,
+    default=Path("labelling"),
+    show_default=True,
+    help="A new folder for labels.jsonl and the recordings.",
+)
+@click.option(
+    "--onnx",
+    "onnx_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A copy of the served file.  [default: where the service says that it lies]",
+)
+@click.option(
+    "--labels",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="An earlier sample: references in it are taken over.",
+)
+def sample(spool: Path, output: Path, onnx_path: Path | None, labels: Path | None) -> int:
+    """Offer kept requests of SPOOL for labelling: low margins first, then all others.
+
+    \b
+    Write into labels.jsonl what was said ("reference"), from the top of either stratum and
+    without leaving any out; 'monitor report LOG --labels labels.jsonl' makes a rate of it.
+    """
+    from exporter.flows.labelling import offer
+
+    counts = offer(spool, output, onnx=onnx_path, earlier=labels)
+    said = "; ".join(f"{name}: {kept:,} of {of:,} recordings" for name, kept, of in counts)
+    click.echo(f"labels to fill in: {output / 'labels.jsonl'} ({said})")
+    return EXIT_PASS
 
 
 @command.command()
@@ -155,20 +208,27 @@ def rules(grafana: bool) -> int:
 @click.option(
     "--labels",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="JSON lines with references: the page says the word error rate, with a confidence"
-    " sequence.",
+    help="JSON lines with references, as 'sample' writes them: the page says the word error rate"
+    " of all recordings that they stand for, with a confidence sequence.",
 )
-def report(log: Path, output: Path, labels: Path | None) -> int:
+@click.option(
+    "--unit",
+    type=click.Choice(["word", "character"]),
+    default="word",
+    show_default=True,
+    help="What errors are counted in; characters where nobody writes blanks.",
+)
+def report(log: Path, output: Path, labels: Path | None, unit: str) -> int:
     """Write a page with the time lines of LOG: a Monitor's log, or results.jsonl of a spool."""
     common.require_file(log, "LOG", "give the file that a Monitor's 'log' names")
 
     from exporter.core.files import write_text
     from exporter.monitor.page import page_of
-    from exporter.monitor.words import word_errors
+    from exporter.monitor.words import error_rate
 
-    words = None if labels is None else word_errors(labels)
+    words = None if labels is None else error_rate(labels, unit)
     write_text(output, page_of(log, words))
     if words is not None:
-        click.echo(f"word error rate: {words.sentence()}")
+        click.echo(f"{unit} error rate: {words.sentence()}")
     click.echo(f"page: {output}")
     return EXIT_PASS

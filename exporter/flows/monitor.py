@@ -13,7 +13,7 @@ from exporter.cases.audio import read_waveform
 from exporter.cases.load import load_cases
 from exporter.config import Pipeline
 from exporter.core.errors import ArtifactError, UserInputError
-from exporter.core.reading import path_of
+from exporter.core.reading import is_regular, path_of
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import PROVIDERS, Deployment
 from exporter.execution.providers import check_provider
@@ -124,17 +124,22 @@ def _pipeline_of(onnx: Path) -> str:
     return named
 
 
-def shadow_judge(spool: Path, run_folder: Path | None) -> Callable[[Request], Row]:
+def shadow_judge(
+    spool: Path, run_folder: Path | None, onnx: Path | None = None
+) -> Callable[[Request], Row]:
     """What judges the requests of a spool: PyTorch's captured program, and the file.
 
     Args:
-        run_folder: of the run that made the file; by default where the served file lies.
+        run_folder: of the run that made the file, for its program; by default where the file lies.
+        onnx: a copy of the served file; by default the one that the service has opened. What else
+            lies in the run's folder is not what was served.
 
     Raises:
-        UserInputError: the spool is none, or nobody knows the run.
-        ArtifactError: the run lacks its program, its report or its file.
+        UserInputError: the spool is none, or the served file is not here.
+        ArtifactError: the run lacks its program or its report.
     """
     from exporter.build.artifacts import Artifacts
+    from exporter.build.cached_export import PROGRAM
     from exporter.flows.judge import policy_of_report
     from exporter.golden.observe import Observer
     from exporter.golden.record import Recorder
@@ -142,18 +147,19 @@ def shadow_judge(spool: Path, run_folder: Path | None) -> Callable[[Request], Ro
     from exporter.graph.taps import plan_taps
     from exporter.report.schema import REPORT, read_report
 
-    folder = run_folder or served_file(spool).parent
+    served = onnx or served_file(spool)
+    folder = run_folder or served.parent
     artifacts = Artifacts(folder=folder)
-    if not artifacts.complete:
+    if not (folder / PROGRAM).is_dir():
         raise ArtifactError(
-            "this is not the folder of a run: it lacks program/ or model.onnx",
+            f"this is not the folder of a run: it lacks {PROGRAM}/",
             where=str(folder),
             remedy="name the run that made the served file: --run DIR",
         )
     policy = policy_of_report(read_report(folder / REPORT))
-    graph = open_graph(artifacts.shipped)
+    graph = open_graph(served)
     taps = plan_taps(artifacts.program, graph)
-    observer = Observer(artifacts.shipped, graph, taps, Deployment(threads=1))
+    observer = Observer(served, graph, taps, Deployment(threads=1))
     recorder = Recorder(artifacts.program, taps, policy, observer)
     return lambda request: judge_request(recorder, request)
 
@@ -162,12 +168,19 @@ def served_file(spool: Path) -> Path:
     """The file whose requests lie in a spool.
 
     Raises:
-        UserInputError: no monitor has written to it.
+        UserInputError: no monitor has written to it, or the file is not here.
     """
     held: Any = DOOR.json(spool / SERVICE)
     if not isinstance(held, dict) or not isinstance(held.get("model"), str):
         raise DOOR.bad(spool / SERVICE, "it names no file")
     try:
-        return path_of(held["model"])
+        served = path_of(held["model"])
     except ValueError as error:
         raise DOOR.bad(spool / SERVICE, f"'model' names no file: {error}") from error
+    if not is_regular(served):
+        raise UserInputError(
+            "the served file is not here",
+            where=str(served),
+            remedy="name a copy of it with --onnx FILE, and the run that made it with --run DIR",
+        )
+    return served

@@ -21,7 +21,7 @@ from exporter.cases.load import choose_cases, load_cases
 from exporter.config import Pipeline
 from exporter.core.artifact import sha256_of
 from exporter.core.errors import GoldenError
-from exporter.core.tensors import Case, PlannedTap
+from exporter.core.tensors import Arrays, Case, PlannedTap
 from exporter.execution.deployment import Deployment
 from exporter.golden.judge_case import Observed, judge_case, judge_tap
 from exporter.golden.limits import direct_limits
@@ -166,6 +166,7 @@ class Judgement:
     """PyTorch's values on a case as a golden, and what the file gives against them.
 
     Attributes:
+        outputs: what the file gives, by name.
         margin: least float64 margin of a choice among classes over its rounding noise; None
             where the program makes none.
         commonest: share of such choices that took the commonest class.
@@ -173,6 +174,7 @@ class Judgement:
 
     golden: GoldenCase
     outcome: CaseOutcome
+    outputs: Arrays
     margin: float | None
     commonest: float | None
 
@@ -239,6 +241,7 @@ class Recorder:
         return Judgement(
             golden=golden,
             outcome=judge_case(golden, self._taps, observed),
+            outputs=observed.outputs,
             margin=min(margins, default=None),
             commonest=_commonest(choices),
         )

@@ -41,6 +41,10 @@ class Metrics:
         )
         self._replay_state = self._gauge("replay_state", "1 at the last replay's state.", "state")
         self._replay_at = self._gauge("replay_timestamp_seconds", "When the last replay ended.")
+        self._replay_due = self._gauge(
+            "replay_due_timestamp_seconds",
+            "When another replay must have ended at the latest; +Inf: none is to come.",
+        )
         self._replay_exit = self._gauge("replay_exit_code", "What 'monitor replay' would return.")
         self._ratio = self._gauge("limit_ratio", "Largest error over its limit.", "source")
         self.requests = self._counter("requests", "Requests that were served.")
@@ -103,6 +107,10 @@ class Metrics:
         if state == NOT_RUN:
             self._seal.set(math.nan)
         self._replay_at.set(at)
+
+    def replay_due(self, at: float) -> None:
+        """Say until when another replay must have ended; ``math.inf`` for none."""
+        self._replay_due.set(at)
 
     def add(self, collector: Collector) -> None:
         """Publish what is computed when Prometheus asks."""

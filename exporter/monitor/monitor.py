@@ -151,7 +151,8 @@ class Monitor:
         if self._wanted_port is not None:
             self._serve()
         if self._spool is not None:
-            write_text(self._spool.folder / SERVICE, json.dumps({"model": str(service.path)}))
+            served = {"model": str(service.path.absolute())}
+            write_text(self._spool.folder / SERVICE, json.dumps(served))
         self._start(self._replay_loop, "replay", service)
         if self._drift is not None or self._spool is not None:
             self._start(self._watch_loop, "watch", service)
@@ -249,8 +250,11 @@ class Monitor:
             self.metrics.dropped("spool_failed")
 
     def _replay_loop(self, service: Service) -> None:
+        # Also the only replay of a monitor that makes one at its start has to end at some time.
+        self.metrics.replay_due(time.time() + 2 * (self._every_s or DAY_S))
         while True:
             self._replay(service)
+            self.metrics.replay_due(time.time() + 2 * (self._every_s or math.inf))
             self._replayed.set()
             if self._ended.wait(self._every_s or None):
                 return

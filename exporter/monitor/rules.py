@@ -75,9 +75,9 @@ RULES = (
     ),
     Rule(
         name="ExportVerifyReplayStale",
-        expr=f"time() - {PREFIX}_replay_timestamp_seconds > 2 * 24 * 3600",
+        expr=f"time() > {PREFIX}_replay_due_timestamp_seconds",
         severity=TICKET,
-        summary="No replay has ended on {{ $labels.instance }} for two days.",
+        summary="No replay has ended on {{ $labels.instance }} for twice as long as planned.",
         todo="Look at export_verify_monitor_errors_total and the service's own log.",
         wait="5m",
     ),

@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,11 @@ from exporter.core.lock import locked
 from exporter.core.reading import Door
 from exporter.core.tensors import Case
 from exporter.golden.judge_case import judge_output
-from exporter.golden.outcome import State
+from exporter.golden.outcome import OutputMove, State
 from exporter.golden.sketch import sketch
 from exporter.golden.values import GoldenCase
+from exporter.graph.segment_split import WAVEFORM
+from exporter.monitor.kept import FOLDER, LOW, OTHER, Kept, Strata, is_frame, no_frame
 from exporter.monitor.log import Log, read_log
 from exporter.monitor.spool import (
     AGAIN,
@@ -41,7 +43,7 @@ from exporter.monitor.spool import (
 )
 
 if TYPE_CHECKING:
-    from exporter.golden.record import Recorder
+    from exporter.golden.record import Judgement, Recorder
 
 DOOR = Door(
     error=UserInputError,
@@ -71,22 +73,22 @@ class Row:
 
 
 def judge_request(recorder: Recorder, request: Request) -> Row:
-    """Hold what was served, and the file on this CPU, against PyTorch."""
+    """Hold what was served, and the file on this CPU, against PyTorch; the worst of both counts."""
     case = Case(name=request.name, inputs=request.inputs, origin="served")
     judged = recorder.judge(case)
     outcome, first = judged.outcome, judged.outcome.first
-    moves = [m for m in (judge_output(o, request.outputs) for o in judged.golden.outputs) if m]
+    moves = _served_moves(judged, request)
     layer = None if first is None else first.module or first.tap
     state, reason, advice = ROUNDING, "", ""
-    if outcome.state is State.AMBIGUOUS:
-        state, reason = AMBIGUOUS, outcome.reason
-    elif outcome.state is State.MISSING:
-        state, reason = NOT_RUN, outcome.reason
-    elif outcome.state is State.MOVED:
+    if outcome.state is State.MOVED:
         state, reason, advice = MOVED, first.reason if first else outcome.reason, _FILE_MOVED
     elif moves:
         state, advice = MOVED, _SERVED_MOVED
         reason = "; ".join(f"output {move.name}: {move.reason}" for move in moves)
+    elif outcome.state is State.MISSING:
+        state, reason = NOT_RUN, outcome.reason
+    elif outcome.state is State.AMBIGUOUS:
+        state, reason = AMBIGUOUS, outcome.reason
     elif _equal(judged.golden, request):
         state = SAME
     return Row(
@@ -98,6 +100,25 @@ def judge_request(recorder: Recorder, request: Request) -> Row:
         margin=judged.margin,
         commonest=judged.commonest,
     )
+
+
+def _served_moves(judged: Judgement, request: Request) -> list[OutputMove]:
+    """Outputs that are not PyTorch's.
+
+    Where the file is ambiguous here, a close decision has gone the other way: what was served may
+    be PyTorch's or what the file gives here, each output for itself; any third thing has moved.
+    """
+    unsure = judged.outcome.state is State.AMBIGUOUS
+    found = []
+    for output in judged.golden.outputs:
+        move = judge_output(output, request.outputs)
+        here = judged.outputs.get(output.name)
+        if move and unsure and here is not None:
+            expected = replace(output, dtype=here.dtype.name, shape=here.shape, values=here)
+            move = judge_output(expected, request.outputs)
+        if move:
+            found.append(move)
+    return found
 
 
 def _equal(golden: GoldenCase, request: Request) -> bool:
@@ -115,18 +136,20 @@ class Worker:
 
     Args:
         folder: of the spool. judge: makes a row of a request.
+        keep: how many judged requests of each stratum stay for labelling, see ``kept``.
 
     Raises:
         UserInputError: there is no such folder.
     """
 
-    def __init__(self, folder: Path, judge: Callable[[Request], Row]) -> None:
+    def __init__(self, folder: Path, judge: Callable[[Request], Row], *, keep: int = 0) -> None:
         if not folder.is_dir():
             raise DOOR.wrong(folder, "there is no spool here")
         self._folder, self._judge = folder, judge
         self._results = Log(folder / RESULTS)
+        self._kept, self._strata = Kept(folder / FOLDER, keep), Strata()
         self._state: dict[str, Any] = {}
-        self._done: set[str] = set()
+        self._done: dict[str, str | None] = {}
 
     def work(self, *, once: bool = False, poll_s: float = 1.0) -> Mapping[str, int]:
         """Judge what comes, until the process ends; with ``once``, what lies there now.
@@ -153,45 +176,68 @@ class Worker:
         """Go on where the last worker ended, however it ended."""
         self._state = read_state(self._folder) or {"seq": 0, "counts": dict.fromkeys(STATES, 0)}
         self._state |= {"pid": os.getpid(), "strain": self._state.get("strain")}
+        self._state.setdefault("frame", no_frame())
         if (self._folder / RESULTS).exists():
             for row in read_log(self._folder / RESULTS, DOOR):
-                self._done.add(str(row.get("id")))
-                if _is_judged(row) and row["seq"] > self._state["seq"]:
+                judged = _is_judged(row)
+                self._done[str(row.get("id"))] = row.get("stratum") if judged else None
+                self._strata.of(row.get("margin"))
+                if judged and row["seq"] > self._state["seq"]:
                     # It was written, and not counted any more.
-                    self._count(row["seq"], row["state"], row.get("strain"))
+                    self._count(row)
         self._beat()
+        self._kept.clean(self._state["frame"])
         for path in requests_in(self._folder, AGAIN):
             if name_of(path) in self._done:  # it was judged the second time
-                path.unlink()
+                self._settle(path)
                 continue
-            self._finish(path, Row(state=NOT_RUN, reason="the worker died with it, twice"))
+            self._finish(path, Row(state=NOT_RUN, reason="the worker died with it, twice"), 0)
         for path in requests_in(self._folder, TAKEN):
             self._one(take(path))
 
     def _one(self, path: Path) -> None:
         if name_of(path) in self._done:  # its row was written, the file not yet taken away
-            path.unlink()
+            self._settle(path)
             return
+        samples = 0
         try:
-            row = self._judge(read_request(path))
+            request = read_request(path)
+            samples = request.inputs[WAVEFORM].size if WAVEFORM in request.inputs else 0
+            row = self._judge(request)
         except Exception as error:  # noqa: BLE001 - one request must not end the worker
             row = Row(state=NOT_RUN, reason=f"{type(error).__name__}: {error}")
-        self._finish(path, row)
+        self._finish(path, row, samples)
 
-    def _finish(self, path: Path, row: Row) -> None:
-        """Row, count, file: in this order, so that a kill between two of them loses nothing."""
-        seq, name = self._state["seq"] + 1, name_of(path)
+    def _finish(self, path: Path, row: Row, samples: int) -> None:
+        """Row, count, file: in this order, so that a kill between two of them loses nothing.
+
+        A request that cannot be heard (``samples`` is 0) is of no stratum.
+        """
+        name, stratum = name_of(path), self._strata.of(row.margin)
         held = {field: getattr(row, field) for field in Row.__dataclass_fields__}
-        self._results.add({"kind": "shadow", "seq": seq, "id": name, **held})
-        self._done = {name}
-        self._count(seq, row.state, row.strain)
+        held |= {"kind": "shadow", "seq": self._state["seq"] + 1, "id": name, "samples": samples}
+        held["stratum"] = stratum if self._kept.most and samples else None
+        self._results.add(held)
+        self._done = {name: held["stratum"]}
+        self._count(held)
         self._beat()
-        path.unlink()
+        self._settle(path)
 
-    def _count(self, seq: int, state: str, strain: float | None) -> None:
-        self._state["seq"] = seq
-        self._state["counts"][state] += 1
-        self._state["strain"] = strain
+    def _count(self, row: Mapping[str, Any]) -> None:
+        self._state["seq"] = row["seq"]
+        self._state["counts"][row["state"]] += 1
+        self._state["strain"] = row.get("strain")
+        if row.get("stratum") is not None:
+            frame = self._state["frame"]
+            frame["recordings"][row["stratum"]] += 1
+            frame["longest"] = max(frame["longest"], row["samples"])
+
+    def _settle(self, path: Path) -> None:
+        """Keep what was judged and counted for labelling, or take it away."""
+        name = name_of(path)
+        self._kept.settle(path, name, self._done[name], self._state["frame"], self._beat)
+        self._state["settled"] = self._state["seq"]
+        self._beat()
 
     def _beat(self) -> None:
         self._state["seen"] = time.time()
@@ -211,13 +257,19 @@ def read_state(folder: Path) -> dict[str, Any] | None:
         raise DOOR.bad(path, "no count of every state")
     if not _is_strain(held.get("strain")) or not _is_number(held.get("seen", 0.0)):
         raise DOOR.bad(path, "'strain' or 'seen' is no number")
+    if not is_frame(held.get("frame", no_frame())):
+        raise DOOR.bad(path, "no frame of a sample")
     return held
 
 
 def _is_judged(row: Mapping[str, Any]) -> bool:
     """Whether a line is one of a worker's."""
+    stratum = row.get("stratum")
     return (
-        _is_count(row.get("seq")) and row.get("state") in STATES and _is_strain(row.get("strain"))
+        _is_count(row.get("seq"))
+        and row.get("state") in STATES
+        and _is_strain(row.get("strain"))
+        and (stratum is None or (stratum in (LOW, OTHER) and _is_count(row.get("samples"))))
     )
 
 

@@ -1,115 +1,190 @@
 """Labels to a word error rate that may be looked at after every label.
 
-    {"id": ..., "stratum": "low margin" | "random", "hypothesis": ..., "reference": ...}
+Two kinds of JSON lines, never both in one file:
 
-Labels are of two strata, which whoever labels has drawn: recordings with low margins (``margin`` in
-a worker's results), where errors are found, and random ones. The rate is taken from the random ones
-alone, which stand for all.
+    {"stratum": "low margin", "recordings": 162, "frame": 812, "rank": 0, "longest_s": 14.2,
+     "hypothesis": ..., "reference": ...}         what 'monitor sample' offers, filled in
+    {"stratum": "random", "hypothesis": ..., "reference": ...}      drawn by whoever labels
 
-**The confidence sequence.** For a rate t, the errors of a recording less t times its words have a
-mean of 0 if t is the rate. Each is bounded, so products of 1 + bet (errors - t words) are
-e-processes for every t, and all t whose product has never reached 1 / a are a confidence sequence:
-the rate is in it at all times at once with a probability of 1 - a (betting, Waudby-Smith and Ramdas
-2024). Recordings count with at most ``MOST_WORDS`` words and as many errors, which is said where it
-cuts something off.
+**What the number is of.** Of the first kind: of all ``frame`` recordings, each stratum with the
+weight that it has among them, whatever was labelled first. Of the second: of whatever the random
+recordings were drawn from; other strata are found errors and no rate, and are left out.
+
+Within a stratum labels count up to the first that is missing: who leaves out what is hard to hear
+has drawn no sample. ``betting`` has the argument for the bounds. It needs the most words that a
+recording can have: what nobody speaks in the longest of the frame, ``MOST_WORDS`` where no length
+is known. A recording that has more is counted with so many, which is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from exporter.core.errors import UserInputError
 from exporter.core.reading import Door
+from exporter.metrics.text import character_errors, word_errors
+from exporter.monitor.betting import RISK, Stratum, bounds_of, rate_of_strata
 
 DOOR = Door(
     error=UserInputError,
     says="not labels",
-    remedy='give JSON lines: {"stratum": "random", "hypothesis": "...", "reference": "..."}',
+    remedy="give what 'monitor sample' wrote with references filled in, or JSON lines:"
+    ' {"stratum": "random", "hypothesis": "...", "reference": "..."}',
 )
-RANDOM, LOW = "random", "low margin"
+RANDOM = "random"
 MOST_WORDS = 100
-RISK = 0.05
-_GRID = np.linspace(0, 1, 401)
-_BETS = (0.05, 0.1, 0.2, 0.4, 0.8)
+UNITS = {"word": (word_errors, 6.0), "character": (character_errors, 25.0)}
+"""Unit -> how its errors are counted, and how many a second nobody speaks."""
+MOST_STRATA = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordErrors:
-    """A rate with its confidence sequence; ``cut`` recordings were longer than counted."""
+    """A rate with its confidence sequence.
 
-    errors: int
-    words: int
-    recordings: int
+    Attributes:
+        rate: None while a stratum has no label. unit: a key of ``UNITS``.
+        strata: what was counted. cut: recordings that were longer than ``most``.
+        skipped: labels behind a recording that was left out; they do not count.
+    """
+
+    rate: float | None
     low: float
     high: float
-    cut: int
+    strata: tuple[Stratum, ...]
+    unit: str = "word"
+    most: int = MOST_WORDS
+    cut: int = 0
+    skipped: int = 0
 
     def sentence(self) -> str:
         """For people."""
-        cut = f"; {self.cut} counted with {MOST_WORDS} words only" if self.cut else ""
-        rate = 100 * self.errors / max(1, self.words)
+        sampled = math.isfinite(self.strata[0].recordings)
+        size = sum(held.recordings for held in self.strata)
+        parts = [self._part(held) for held in self.strata]
+        what = f"of {size:,.0f} recordings, weighted: {'; '.join(parts)}" if sampled else parts[0]
+        rate = "unknown" if self.rate is None else f"{100 * self.rate:.1f} %"
+        cut = f"; {self.cut} counted with {self.most} {self.unit}s only" if self.cut else ""
+        left = f"; {self.skipped} label(s) behind one that is missing" if self.skipped else ""
         return (
-            f"{rate:.1f} % ({self.errors} of {self.words} words in {self.recordings} random"
-            f" recordings), with {100 * (1 - RISK):.0f} % confidence at all times"
-            f" {100 * self.low:.1f} to {100 * self.high:.1f} %{cut}"
+            f"{rate} ({what}), with {100 * (1 - RISK):.0f} % confidence at all times"
+            f" {100 * self.low:.1f} to {100 * self.high:.1f} %{cut}{left}"
         )
 
+    def _part(self, held: Stratum) -> str:
+        errors, words = (sum(row[k] for row in held.counts) for k in (0, 1))
+        said = f"{errors} of {words} {self.unit}s in {len(held.counts)}"
+        if math.isinf(held.recordings):
+            return f"{said} {held.name} recordings"
+        return f"{held.name} {said} of {held.recordings:,.0f}"
 
-def word_errors(labels: Path) -> WordErrors:
-    """The word error rate of the random stratum.
+
+def error_rate(labels: Path, unit: str = "word") -> WordErrors:
+    """The rate that labels give.
+
+    Args:
+        unit: "character" for languages that are written without blanks.
 
     Raises:
-        UserInputError: a line is no label, or no random recording is labelled.
+        UserInputError: a line is no label, a stratum of the frame is missing, or nothing has a
+            reference.
+        MissingPackageError: jiwer is not installed.
     """
-    import jiwer
-
-    counts = []
+    rows = []
     for number, line in enumerate(DOOR.text(labels).splitlines(), 1):
-        if not line.strip():
-            continue
-        row = DOOR.json_of(line.encode(), labels)
-        if not isinstance(row, dict) or not {"stratum", "hypothesis", "reference"} <= row.keys():
-            raise DOOR.bad(f"{labels}:{number}", "stratum, hypothesis and reference are needed")
-        if row["stratum"] != RANDOM or row["reference"] is None:
-            continue
-        reference, hypothesis = str(row["reference"]).split(), str(row["hypothesis"]).split()
-        counts.append((_edits(jiwer, reference, hypothesis), len(reference)))
-    if not counts:
-        raise DOOR.bad(labels, "no random recording has a reference")
-    return rate_of(counts)
+        if line.strip():
+            rows.append(_row(DOOR.json_of(line.encode(), labels), f"{labels}:{number}"))
+    sampled = [row for row in rows if "frame" in row]
+    if sampled and len(sampled) < len(rows):
+        raise DOOR.bad(labels, "some lines are of a sample and others are not")
+    if not sampled:
+        counts = [
+            _counted(row, unit) for row in rows if _labelled(row) and row["stratum"] == RANDOM
+        ]
+        if not counts:
+            raise DOOR.bad(labels, "no random recording has a reference")
+        return rate_of(counts, unit)
+    strata, skipped = _strata_of(sampled, unit, labels)
+    if not any(held.counts for held in strata):
+        raise DOOR.bad(labels, "no recording has a reference")
+    longest = max(row["longest_s"] for row in sampled)
+    return _found(strata, unit, max(1, math.ceil(UNITS[unit][1] * longest)), skipped)
 
 
-def _edits(jiwer: object, reference: Sequence[str], hypothesis: Sequence[str]) -> int:
-    if not reference or not hypothesis:
-        return len(reference) + len(hypothesis)
-    found = jiwer.process_words(" ".join(reference), " ".join(hypothesis))  # type: ignore[attr-defined]
-    return found.substitutions + found.deletions + found.insertions
+def rate_of(counts: Sequence[tuple[int, int]], unit: str = "word") -> WordErrors:
+    """The same of ``(errors, words)`` of random recordings, in the order of their labels."""
+    held = Stratum(name=RANDOM, recordings=math.inf, counts=counts)
+    return _found((held,), unit, MOST_WORDS, 0)
 
 
-def rate_of(counts: Sequence[tuple[int, int]]) -> WordErrors:
-    """The same of ``(errors, words)`` of recordings, in the order in which they were labelled."""
-    wealth = np.ones((2, len(_GRID), len(_BETS)))
-    inside = np.ones(len(_GRID), bool)
-    bets = np.array(_BETS)
-    cut = 0
-    for errors, words in counts:
-        cut += words > MOST_WORDS or errors > MOST_WORDS
-        x = min(errors, MOST_WORDS) - _GRID * min(words, MOST_WORDS)
-        # |x| <= MOST_WORDS, so no factor is negative.
-        step = bets * (x / MOST_WORDS)[:, None]
-        wealth[0] *= 1 + step
-        wealth[1] *= 1 - step
-        inside &= wealth.mean(axis=(0, 2)) < 1 / RISK
-    held = _GRID[inside]
+def _found(strata: tuple[Stratum, ...], unit: str, most: int, skipped: int) -> WordErrors:
+    low, high = bounds_of(strata, most)
     return WordErrors(
-        errors=sum(errors for errors, _ in counts),
-        words=sum(words for _, words in counts),
-        recordings=len(counts),
-        low=float(held.min()) if held.size else 0.0,
-        high=float(held.max()) if held.size else 1.0,
-        cut=cut,
+        rate=rate_of_strata(strata),
+        low=low,
+        high=high,
+        strata=strata,
+        unit=unit,
+        most=most,
+        cut=sum(max(row) > most for held in strata for row in held.counts),
+        skipped=skipped,
     )
+
+
+def _strata_of(
+    rows: Sequence[Mapping[str, Any]], unit: str, labels: Path
+) -> tuple[tuple[Stratum, ...], int]:
+    """Strata with the labels that count, and how many do not."""
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_name.setdefault(row["stratum"], []).append(row)
+    sizes = {name: {row["recordings"] for row in held} for name, held in by_name.items()}
+    frames = {row["frame"] for row in rows}
+    if any(len(found) > 1 for found in (*sizes.values(), frames)):
+        raise DOOR.bad(labels, "its lines are of more than one sample")
+    if len(by_name) > MOST_STRATA or sum(max(found) for found in sizes.values()) != max(frames):
+        raise DOOR.bad(labels, "its strata are not those of the frame: lines are missing")
+    strata, skipped = [], 0
+    for name, held in by_name.items():
+        ranks = {row["rank"]: row for row in held}
+        if len(ranks) < len(held) or max(ranks) >= held[0]["recordings"]:
+            raise DOOR.bad(labels, f"the ranks of '{name}' are not those of a sample")
+        counts = []
+        while (row := ranks.get(len(counts))) is not None and _labelled(row):
+            counts.append(_counted(row, unit))
+        skipped += sum(map(_labelled, held)) - len(counts)
+        strata.append(Stratum(name=name, recordings=held[0]["recordings"], counts=counts))
+    return tuple(strata), skipped
+
+
+def _row(row: Any, where: str) -> Mapping[str, Any]:
+    """A line that is a label, of either kind."""
+    needed = {"stratum", "hypothesis", "reference"}
+    if not isinstance(row, dict) or not needed <= row.keys():
+        raise DOOR.bad(where, "stratum, hypothesis and reference are needed")
+    if not all(row[name] is None or isinstance(row[name], str) for name in needed):
+        raise DOOR.bad(where, "stratum, hypothesis and reference are text")
+    if row["reference"] is not None and row["hypothesis"] is None:
+        raise DOOR.bad(where, "it has a reference, and no hypothesis to hold against it")
+    if "frame" not in row:
+        return row
+    least = {"recordings": 1, "frame": 1, "rank": 0}
+    whole = all(type(row.get(name)) is int and row[name] >= low for name, low in least.items())
+    longest = row.get("longest_s")
+    long = isinstance(longest, int | float) and not isinstance(longest, bool) and 0 < longest < 1e6
+    if not (whole and long and row["stratum"]):
+        raise DOOR.bad(where, "recordings, frame, rank and longest_s are not those of a sample")
+    return row
+
+
+def _labelled(row: Mapping[str, Any]) -> bool:
+    return row["reference"] is not None
+
+
+def _counted(row: Mapping[str, Any], unit: str) -> tuple[int, int]:
+    found = UNITS[unit][0](row["reference"], row["hypothesis"])
+    return found.count, found.length

@@ -50,6 +50,39 @@ def test_the_rules_are_good_in_promtools_eyes(tmp_path: Path):
     assert len(json.loads(dashboard_json())["panels"]) == 9
 
 
+STALE = """\
+rule_files: [alerts.yaml]
+evaluation_interval: 1m
+tests:
+- interval: 1m
+  input_series:
+  - {series: 'export_verify_replay_due_timestamp_seconds{instance="daily"}', values: '3600x200'}
+  - {series: 'export_verify_replay_due_timestamp_seconds{instance="once"}', values: 'INFINITE'}
+  alert_rule_test:
+  - {eval_time: 59m, alertname: ExportVerifyReplayStale, exp_alerts: []}
+  - eval_time: 70m
+    alertname: ExportVerifyReplayStale
+    exp_alerts:
+    - exp_labels: {severity: ticket, instance: daily}
+      exp_annotations: ANNOTATIONS
+"""
+
+
+def test_only_a_replay_that_was_planned_can_be_stale(tmp_path: Path):
+    rule = next(rule for rule in RULES if rule.name == "ExportVerifyReplayStale")
+    said = {
+        "summary": rule.summary.replace("{{ $labels.instance }}", "daily"),
+        "description": rule.todo,
+    }
+    (tmp_path / "alerts.yaml").write_text(rules_yaml())
+    text = STALE.replace("ANNOTATIONS", json.dumps(said)).replace("INFINITE", "Inf " * 100)
+    (tmp_path / "tests.yaml").write_text(text)
+    done = subprocess.run(
+        ["promtool", "test", "rules", "tests.yaml"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_the_metrics_are_good_in_promtools_eyes(tmp_path: Path):
     path, golden = with_reference(tmp_path)

@@ -200,3 +200,17 @@ def test_the_serving_process_needs_no_pytorch(tmp_path: Path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "0", done.stderr
+
+
+@pytest.mark.parametrize(("every_s", "late_s"), [(0, math.inf), (3600.0, 7200.0)])
+def test_a_replay_is_late_after_twice_the_time_that_was_planned(
+    every_s: float, late_s: float, tmp_path: Path
+):
+    path, golden = toy(tmp_path)
+    monitor = Monitor(golden, port=0, replay_every_s=every_s)
+    SpeechRunner(path, threads=1, monitor=monitor)
+    assert monitor.wait(60) is not None
+    said = values(monitor)
+    due = said["export_verify_replay_due_timestamp_seconds"]
+    assert due - said["export_verify_replay_timestamp_seconds"] == pytest.approx(late_s, abs=60)
+    monitor.close()
