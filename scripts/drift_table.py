@@ -1,15 +1,20 @@
 #!/usr/bin/env python3
-"""False alarms in simulated stable months, and how many recordings pass until an alarm.
+"""False alarms in simulated stable months, and which of the three questions sees which change.
 
     scripts/drift_table.py RUN_FOLDER [--work FOLDER] [--write docs/monitor.md]
 
-RUN_FOLDER is that of a pipeline with a VAD (its model.onnx answers). Needs the Debian packages
-espeak-ng and sox. Speech is espeak-ng's (two English voices, three speeds, three levels of noise)
-and pieces of golden/audio; the reference has 120 recordings, 60 others are the stable input, and
-each degradation is applied to those 60.
+RUN_FOLDER is that of pipelines/sensevoice_tiny.yaml (its model.onnx answers). Needs the Debian
+packages espeak-ng and sox, and a network for the environment of an older onnxruntime. Speech is
+espeak-ng's (two English voices, three speeds, three levels of noise) and pieces of golden/audio;
+the reference has 120 recordings, 60 others are the stable input, and each degradation is applied to
+those 60.
 
 Months: 1,000 of 3,000 recordings each, drawn with replacement from what the undegraded recordings
 gave, with a reference of their own that is drawn in the same way.
+
+What is served otherwise (another onnxruntime, another file) is put to all three questions: the
+golden of the pipeline is replayed, five recordings go through the shadow worker, and the 60 stable
+recordings are answered by it.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +32,18 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from exporter.cases.audio import read_waveform
-from exporter.monitor.drift import FALSE_ALARMS, Drift, plan_tests
+from exporter.monitor.drift import FALSE_ALARMS, Drift, SignalTest, plan_tests
 from exporter.monitor.signals import SIGNALS, signals_of
 from exporter.runtime import SpeechRunner
 from scripts import make_manifest
+from scripts.served_otherwise import changes_of_serving, feeds_of, shadow_states
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE, REFERENCE, LIVE = 16000, 120, 60
 STABLE_FIRST = 100
 MONTHS, RECORDINGS = 1000, 3000
+SHADOWED = 5
 BEGIN, END = "<!-- drift -->", "<!-- /drift -->"
-PROMPTS = {"language": 4, "text_norm": 15}
 Wave = np.ndarray
 
 
@@ -131,13 +137,7 @@ DEGRADATIONS: dict[str, Callable[[Wave], Wave]] = {
 
 
 def rows_of(runner: SpeechRunner, waves: list[Wave]) -> list[dict[str, float]]:
-    found = []
-    for wave in waves:
-        wave = np.ascontiguousarray(wave, np.float32)
-        feeds = {"waveform": wave}
-        feeds |= {name: np.array(value) for name, value in PROMPTS.items()}
-        found.append(signals_of(wave, RATE, runner.run_arrays(feeds)))
-    return found
+    return [signals_of(wave, RATE, runner.run_arrays(feeds_of(wave))) for wave in waves]
 
 
 def months(pool: np.ndarray, names: list[str]) -> tuple[int, int]:
@@ -167,6 +167,18 @@ def delay(drift: Drift, rows: list[dict[str, float]], most: int = 600) -> tuple[
     return None, ""
 
 
+def most_beyond(tests: Sequence[SignalTest], rows: list[dict[str, float]]) -> str:
+    """The signal with the largest share of recordings beyond the reference, and that share."""
+    shares = {
+        test.name: np.mean(
+            [not test.sign * row[test.name] <= test.sign * test.edge for row in rows]
+        )
+        for test in tests
+    }
+    name = max(shares, key=lambda held: shares[held])
+    return f"{name} {shares[name]:.0%}"
+
+
 def table(run_folder: Path, work: Path) -> list[str]:
     waves = speech(work)
     runner = SpeechRunner(run_folder / "model.onnx", threads=1)
@@ -181,8 +193,9 @@ def table(run_folder: Path, work: Path) -> list[str]:
         f" (declared: at most {FALSE_ALARMS:.0%}); {len(tests)} tests, p0 = {tests[0].p0:.3f},"
         f" an alarm from an e-value of {Drift(tests).threshold:,.0f} on.",
         "",
-        f"| degradation | recordings until the alarm, after {STABLE_FIRST} stable ones | signals |",
-        "|---|---|---|",
+        f"| degradation | recordings until the alarm, after {STABLE_FIRST} stable ones | signals |"
+        f" largest share beyond the reference (evidence above {tests[0].p0:.0%}) |",
+        "|---|---|---|---|",
     ]
     live = waves[REFERENCE:]
     stable = [rows[REFERENCE + k % LIVE] for k in range(STABLE_FIRST)]
@@ -191,9 +204,38 @@ def table(run_folder: Path, work: Path) -> list[str]:
         for row in stable:
             drift.add(row)
         early = drift.alarms
-        count, signals = delay(drift, rows_of(runner, [change(wave) for wave in live]))
+        changed = rows_of(runner, [change(wave) for wave in live])
+        count, signals = delay(drift, changed)
         said = "none in 600" if count is None else str(count)
-        lines.append(f"| {name} | {'alarm before' if early else said} | {signals} |")
+        cells = ("alarm before" if early else said, signals, most_beyond(tests, changed))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    lines += ["", *served_lines(run_folder, work, live, tests, stable)]
+    return lines
+
+
+def served_lines(
+    run_folder: Path,
+    work: Path,
+    live: list[Wave],
+    tests: Sequence[SignalTest],
+    stable: list[dict[str, float]],
+) -> list[str]:
+    """What is served otherwise, put to all three questions."""
+    lines = [
+        "| served | 1: the next replay | 2: five shadow requests | 3: alarm in 600 recordings |",
+        "|---|---|---|---|",
+    ]
+    for name, served in changes_of_serving(run_folder, work):
+        found = served.answers(live)
+        drift = Drift(tests)
+        for row in stable:
+            drift.add(row)
+        rows = [signals_of(w, RATE, f) for w, f in zip(live, found, strict=True)]
+        count, signals = delay(drift, rows)
+        alarm = f"none ({most_beyond(tests, rows)})" if count is None else f"{count}: {signals}"
+        shadow = shadow_states(run_folder, served.file, live[:SHADOWED], found[:SHADOWED])
+        lines.append(f"| {name} | {served.replayed()} | {shadow} | {alarm} |")
         print(lines[-1], flush=True)
     return lines
 

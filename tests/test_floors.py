@@ -68,9 +68,7 @@ FLOORS = (
     floor("debugging", "debugging", "numpy onnx onnx_ir rich safetensors torch"),
     floor("lowering", "lowering", "numpy onnx onnx_ir scipy"),
     floor("systems", "systems", "numpy pydantic sentencepiece tokenizers torch"),
-    floor(
-        "monitor", "monitor", "jinja2 markupsafe numpy prometheus_client pydantic safetensors"
-    ),
+    floor("monitor", "monitor", "jinja2 markupsafe numpy prometheus_client pydantic safetensors"),
     floor("flows", "flows", "numpy onnx onnx_ir torch yaml"),
     floor("matrix", "matrix", "covertable dask distributed jinja2 numpy packaging psutil pydantic"),
     floor(

@@ -13,8 +13,6 @@ import click
 from exporter.core.errors import ExportVerifyError
 
 _CONTRACTS = Path(__file__).resolve().parents[1] / "contracts"
-_PARTS = {"streaming"}
-"""Checked as a part of another contract, and not by name."""
 
 
 def pipelines(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -48,8 +46,8 @@ def cases(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[s
 
 def contracts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Contracts: each is a folder with its check; its module would bring torch along."""
-    found = {path.parent.name for path in _CONTRACTS.glob("*/check.py")} - _PARTS
-    return [name for name in sorted(found) if name.startswith(incomplete)]
+    found = sorted(path.parent.name for path in _CONTRACTS.glob("*/check.py"))
+    return [name for name in found if name.startswith(incomplete)]
 
 
 def layers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -197,8 +197,9 @@ class Drift:
     def shares(self) -> dict[str, float]:
         """Of each signal, which share of the last recordings lay beyond, in its worse direction."""
         found: dict[str, float] = {}
-        if self._last:
-            means = np.mean([beyond[0] for beyond in self._last], axis=0)
+        last = list(self._last)  # another thread may add one meanwhile
+        if last:
+            means = np.mean([beyond[0] for beyond in last], axis=0)
             for test, value in zip(self.tests, means, strict=True):
                 found[test.name] = max(found.get(test.name, 0.0), float(value))
         return found

@@ -6,7 +6,7 @@ Nothing here decides. A label takes one of a fixed set of words: states, reasons
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -53,13 +53,6 @@ class Metrics:
         self._replay_exit.set(math.nan)
         self._dropped = self._counter("shadow_dropped", "Recordings not looked at.", "reason")
         self._errors = self._counter("monitor_errors", "Failures of the monitor itself.", "part")
-        self.recordings = self._counter("drift_recordings", "Recordings whose signals were taken.")
-        self.evalue = self._gauge("drift_evalue", "Evidence that a signal has moved.", "signal")
-        self.alarm = self._gauge("drift_alarm", "1 while that evidence is enough.", "signal")
-        self.beyond = self._gauge(
-            "drift_beyond_ratio", "Share of the last recordings beyond the reference.", "signal"
-        )
-        self.threshold = self._gauge("drift_evalue_threshold", "From here on it is enough.")
         for reason in DROPS:
             self._dropped.labels(reason)
         for part in PARTS:
@@ -116,22 +109,31 @@ class Metrics:
         """Publish what is computed when Prometheus asks."""
         self.registry.register(collector)
 
-    def drifted(self, drift: Drift) -> None:
-        """Publish the evidence after a recording."""
-        self.recordings.inc()
-        shares = drift.shares
-        for name, value in drift.evalues.items():
-            self.evalue.labels(name).set(value)
-            self.alarm.labels(name).set(value >= drift.threshold)
-            self.beyond.labels(name).set(shares[name])
 
-    def signals(self, names: Iterable[str], threshold: float) -> None:
-        """Show signals from the start: what is absent can raise no alert."""
-        for name in names:
-            self.evalue.labels(name).set(0)
-            self.alarm.labels(name).set(0)
-            self.beyond.labels(name).set(0)
-        self.threshold.set(threshold)
+class DriftMetrics(Collector):
+    """The evidence, read whenever Prometheus asks: a recording does not pay for it.
+
+    All signals are there from the start: what is absent can raise no alert.
+    """
+
+    def __init__(self, drift: Drift) -> None:
+        self._drift = drift
+
+    def collect(self) -> Iterator[Metric]:
+        """One metric after the other, of one moment."""
+        drift = self._drift
+        evalues, shares = drift.evalues, drift.shares
+        yield CounterMetricFamily(
+            f"{PREFIX}_drift_recordings", "Recordings whose signals were taken.", value=drift.count
+        )
+        yield _by_signal("evalue", "Evidence that a signal has moved.", evalues)
+        alarms = {name: float(value >= drift.threshold) for name, value in evalues.items()}
+        yield _by_signal("alarm", "1 while that evidence is enough.", alarms)
+        beyond = {name: shares.get(name, 0.0) for name in evalues}
+        yield _by_signal(
+            "beyond_ratio", "Share of the last recordings beyond the reference.", beyond
+        )
+        yield _gauge("drift_evalue_threshold", "From here on it is enough.", drift.threshold)
 
 
 class SpoolMetrics(Collector):
@@ -165,6 +167,13 @@ class SpoolMetrics(Collector):
             "When the worker was last there; 0 for never.",
             state.get("seen", 0.0),
         )
+
+
+def _by_signal(name: str, text: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"{PREFIX}_drift_{name}", text, labels=["signal"])
+    for signal, value in values.items():
+        family.add_metric([signal], value)
+    return family
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -29,7 +29,7 @@ from exporter.execution.ort_session import ORT_VERSION
 from exporter.graph.segment_split import WAVEFORM
 from exporter.monitor.drift import FALSE_ALARMS, Drift, plan_tests
 from exporter.monitor.log import Log
-from exporter.monitor.metrics import Metrics, SpoolMetrics
+from exporter.monitor.metrics import DriftMetrics, Metrics, SpoolMetrics
 from exporter.monitor.pace import Pace
 from exporter.monitor.recorded import read_recorded
 from exporter.monitor.replay import Replayed, replay
@@ -114,7 +114,7 @@ class Monitor:
         self._waiting = WaitingRequests()
         self._alarms: tuple[str, ...] = ()
         if self._drift is not None:
-            self.metrics.signals({test.name for test in tests}, self._drift.threshold)
+            self.metrics.add(DriftMetrics(self._drift))
         if self._spool is not None:
             self.metrics.add(SpoolMetrics(self._spool))
         self.last: Replayed | None = None
@@ -222,7 +222,6 @@ class Monitor:
             _LOGGER.warning("the signals of a recording: %s", error)
             self.metrics.failed("signals")
             return
-        self.metrics.drifted(drift)
         alarms = drift.alarms
         if alarms != self._alarms or drift.count % LOG_EVERY == 0:
             rounded = {name: float(f"{value:.4g}") for name, value in drift.evalues.items()}

@@ -25,11 +25,23 @@ WIDTH, HEIGHT, MOST_EVENTS = 800, 60, 200
 _TEMPLATE = """\
 <!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>export-verify monitor</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-body { font-family: sans-serif; margin: 2em auto; max-width: 60em; color: #222; }
-svg { background: #f6f6f6; width: 100%; height: 60px; }
-table { border-collapse: collapse; } td, th { text-align: left; padding: 0.2em 1em 0.2em 0; }
-.bad { color: #b00020; font-weight: bold; } .quiet { color: #666; }
+:root { color-scheme: light dark; --ink: #222; --paper: #fff; --quiet: #595959; --bad: #b00020;
+ --box: #f6f6f6; --curve: #1f77b4; }
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #16181c;
+ --quiet: #a3a3a3; --bad: #ff8a80; --box: #22262c; --curve: #8ec5ff; } }
+body { font-family: sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em;
+ color: var(--ink); background: var(--paper); overflow-wrap: anywhere; }
+svg { background: var(--box); width: 100%; height: 60px; }
+polyline { fill: none; stroke: var(--curve); }
+line { stroke: var(--bad); stroke-dasharray: 4; }
+table { border-collapse: collapse; }
+td, th { text-align: left; padding: 0.2em 1em 0.2em 0; vertical-align: top; }
+.bad { color: var(--bad); font-weight: bold; } .quiet { color: var(--quiet); }
+@media (max-width: 40em) { h1 { font-size: 1.4em; } h3 { font-size: 1em; }
+ th { display: none; } td { display: block; padding: 0; } tr { display: block; margin-top: 1em; } }
+@media print { h3, svg, tr { break-inside: avoid; } h3 { break-after: avoid; } }
 </style></head><body>
 <h1>{{ headline }}</h1>
 <p class="quiet">{{ log }}, {{ count }} rows, {{ since }} to {{ until }} (UTC)</p>
@@ -39,9 +51,8 @@ table { border-collapse: collapse; } td, th { text-align: left; padding: 0.2em 1
 <h3 class="{{ 'bad' if line.bad else '' }}">{{ line.name }}</h3>
 <svg viewBox="0 0 {{ width }} {{ height }}" preserveAspectRatio="none" role="img"
  aria-label="{{ line.name }}, last {{ line.last }}">
-<line x1="0" x2="{{ width }}" y1="{{ line.limit }}" y2="{{ line.limit }}" stroke="#b00020"
- stroke-dasharray="4"/>
-<polyline fill="none" stroke="#1f77b4" points="{{ line.points }}"/></svg>
+<line x1="0" x2="{{ width }}" y1="{{ line.limit }}" y2="{{ line.limit }}"/>
+<polyline points="{{ line.points }}"/></svg>
 <p class="quiet">last {{ line.last }}; dashed: {{ line.why }}</p>
 {% else %}<p>No row has a figure yet.</p>
 {% endfor %}

@@ -76,25 +76,28 @@ def signals_of(
     Returns:
         Finite numbers by name, always in the order of ``SIGNALS``.
     """
+    wave = waveform.astype(np.float32, copy=False)
+    broken = len(wave) - int(np.isfinite(wave).sum())
+    if broken:
+        wave = np.nan_to_num(wave, posinf=0.0, neginf=0.0)
     return {
-        **_sound(waveform, sample_rate_hz),
-        **_speech(found, len(waveform) / sample_rate_hz, sample_rate_hz),
+        **_sound(wave, sample_rate_hz),
+        **_speech(found, len(wave) / sample_rate_hz, sample_rate_hz),
         "nonfinite": float(
             sum(v.size - np.isfinite(v).sum() for v in found.values() if v.dtype.kind == "f")
-            + len(waveform)
-            - np.isfinite(waveform).sum()
+            + broken
         ),
     }
 
 
-def _sound(waveform: np.ndarray, rate: int) -> dict[str, float]:
-    wave = np.nan_to_num(waveform.astype(np.float32, copy=False), posinf=0.0, neginf=0.0)
+def _sound(wave: np.ndarray, rate: int) -> dict[str, float]:
     frames = _frames(wave)
     power = np.mean(np.square(frames), axis=1)
     levels = _db(np.sort(power))
-    peak = float(np.abs(wave).max())
+    sizes = np.abs(wave)
+    peak = float(sizes.max())
     rms = math.sqrt(float(np.mean(np.square(wave))))
-    near = int((np.abs(wave) >= _NEAR_PEAK * peak).sum()) if peak else 0
+    near = int((sizes >= _NEAR_PEAK * peak).sum()) if peak else 0
     spectrum = np.square(np.abs(np.fft.rfft(frames * _WINDOW, axis=1))).mean(axis=0)
     hertz = np.fft.rfftfreq(FRAME, 1 / rate)
     total = float(spectrum.sum())

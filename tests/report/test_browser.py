@@ -3,12 +3,14 @@
 A machine without it fails these tests; it does not skip them.
 """
 
+import json
 from pathlib import Path
 from shutil import which
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from exporter.monitor.page import page_of
 from exporter.report.html import render_html
 from tests.support import reports
 
@@ -407,3 +409,33 @@ def test_printed_it_has_no_buttons_and_no_dark(looked_at):
     page.emulate_media(media="print")
     assert not page.is_visible("button.jump") and not page.is_visible("#theme")
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_monitors_page_fits_its_window_and_follows_the_system(browser, tmp_path, width, scheme):
+    names = [f"a_signal_with_a_long_name_{number}" for number in range(3)]
+    rows = [
+        {
+            "time": 1e9 + 60 * step,
+            "kind": "drift",
+            "threshold": 5800,
+            "alarms": names[:1] if step > 5 else [],
+            "evalues": dict.fromkeys(names, 10.0**step),
+        }
+        for step in range(8)
+    ]
+    first = "model.encoder.encoders0.0.self_attn.linear_q_k_v.with.a.very.long.name.indeed"
+    rows.append({"time": 1e9 + 900, "kind": "shadow", "state": "moved", "first_layer": first})
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "page.html").write_text(page_of(tmp_path / "log.jsonl"), encoding="utf-8")
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    colour = "getComputedStyle(document.body).backgroundColor"
+    assert (page.evaluate(colour) == "rgb(255, 255, 255)") == (scheme == "light")
+    drawn = page.locator("polyline").first.bounding_box()
+    assert drawn["width"] > width / 2 and drawn["height"] > 20
+    page.emulate_media(media="print")
+    assert page.evaluate(colour) == "rgb(255, 255, 255)"
+    page.close()
