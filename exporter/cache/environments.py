@@ -18,6 +18,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 import venv
 from collections.abc import Iterator, Sequence
@@ -36,26 +37,30 @@ _USERS = "users"
 _PYTHONS = (("bin", "python"), ("Scripts", "python.exe"))
 
 
-def environment_name(requirements: Sequence[str]) -> str:
+def environment_name(requirements: Sequence[str], *, over: bool = False) -> str:
     """The name of an environment: what is asked for, by which Python, on which kind of machine."""
     said = [*sorted(requirements), platform.python_version(), platform.platform()]
+    said += [f"over {sys.prefix}"] if over else []
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
-def environment(root: Path, requirements: Sequence[str], name: str | None = None) -> Iterator[Path]:
+def environment(
+    root: Path, requirements: Sequence[str], name: str | None = None, *, over: bool = False
+) -> Iterator[Path]:
     """The Python of an environment with these packages; it is kept while the block runs.
 
     Args:
         root: folder of environments; made if it is not there.
         requirements: as pip takes them; only wheels are installed.
         name: of its folder; a digest of the requirements by default.
+        over: these packages alone, without what they need, in front of this Python's own.
 
     Raises:
         UserInputError: they cannot be installed, or another process did not end making it.
     """
     root.mkdir(parents=True, exist_ok=True)
-    home = root / (name or environment_name(requirements))
+    home = root / (name or environment_name(requirements, over=over))
     with locked(root / f"{home.name}.lock", wait=_WAIT_SECONDS, kept=True) as ours:
         if not ours:
             raise UserInputError(
@@ -63,7 +68,7 @@ def environment(root: Path, requirements: Sequence[str], name: str | None = None
                 where=str(root),
                 remedy="wait for the other process, or end it",
             )
-        python = _made(root, home, requirements)
+        python = _made(root, home, requirements, over)
         mark = _mark(home)
     try:
         yield python
@@ -71,7 +76,7 @@ def environment(root: Path, requirements: Sequence[str], name: str | None = None
         mark.unlink(missing_ok=True)
 
 
-def _made(root: Path, home: Path, requirements: Sequence[str]) -> Path:
+def _made(root: Path, home: Path, requirements: Sequence[str], over: bool) -> Path:
     """The Python of the environment ``home``; it is made where it is not whole."""
     ready, python = home / READY, _python(home)
     if ready.is_file() and python is not None:
@@ -80,7 +85,7 @@ def _made(root: Path, home: Path, requirements: Sequence[str]) -> Path:
     shutil.rmtree(home, ignore_errors=True)
     make_room(root)
     try:
-        failed = _install(home, requirements)
+        failed = _install(home, requirements, over)
     except subprocess.TimeoutExpired:
         failed = f"the installation did not end within {_INSTALL_SECONDS} s"
     python = _python(home)
@@ -99,7 +104,7 @@ def _python(home: Path) -> Path | None:
     return next((p for p in (home.joinpath(*parts) for parts in _PYTHONS) if p.exists()), None)
 
 
-def _install(home: Path, requirements: Sequence[str]) -> str:
+def _install(home: Path, requirements: Sequence[str], over: bool) -> str:
     """Make an environment; what went wrong, or ""."""
     uv = uv_program()
     if uv is None:
@@ -110,11 +115,24 @@ def _install(home: Path, requirements: Sequence[str]) -> str:
         if made.returncode:
             return last_line(made.stderr)
         command = [uv, "pip", "install", "--quiet", "--python", str(_python(home))]
+    if over:
+        _put_beneath(home)
+        command.append("--no-deps")
     done = started([*command, "--only-binary=:all:", *requirements])
     if not done.returncode:
         return ""
     # uv breaks its sentences into lines; the one that says why is rarely the last.
     return " ".join(done.stderr.split())[-300:] if uv else last_line(done.stderr)
+
+
+def _put_beneath(home: Path) -> None:
+    """This Python's packages behind those of an environment."""
+    at = {"base": str(home), "platbase": str(home)}
+    folder = Path(sysconfig.get_path("purelib", "venv", vars=at))
+    beneath = dict.fromkeys(sysconfig.get_path(kind) for kind in ("purelib", "platlib"))
+    # By addsitedir: what was installed as a link to sources is found as well.
+    lines = [f"import site; site.addsitedir({path!r})" for path in beneath]
+    write_text(folder / "beneath.pth", "\n".join(lines) + "\n")
 
 
 def uv_program() -> str | None:

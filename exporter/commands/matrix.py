@@ -84,12 +84,13 @@ def command(
         click.echo(json.dumps({"shard": [f"{at}/{count}" for at in range(1, count + 1)]}))
         return EXIT_PASS
 
-    from exporter.matrix.report import HTML, headline, write_matrix
+    from exporter.matrix.report import HTML, forget_matrix, headline, write_matrix
     from exporter.report.progress import Progress
 
     with Progress(quiet=quiet, verbose=verbose) as progress:
-        result = run_matrix(matrix, options, progress)
         folder = options.folder(matrix)
+        forget_matrix(folder)
+        result = run_matrix(matrix, options, progress)
         write_matrix(result, folder)
     click.echo(headline(result))
     if not quiet:

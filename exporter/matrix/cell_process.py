@@ -48,6 +48,8 @@ def _judged(said: dict[str, Any], place: Path) -> Any:
         return Verdict(status=Status.FAIL, state="refused", reason=reason, seconds=seconds)
     except UserInputError as error:
         return not_run(error.problem, seconds=time.perf_counter() - began)
+    except (OSError, MemoryError) as error:  # of this machine, which says nothing of the file
+        return not_run(f"{type(error).__name__}: {error}", seconds=time.perf_counter() - began)
 
 
 def _checked(said: dict[str, Any], place: Path, began: float) -> Any:
@@ -69,6 +71,7 @@ def _checked(said: dict[str, Any], place: Path, began: float) -> Any:
         provider=said["provider"],
         level=said["level"],
         threads=said["threads"],
+        tf32=said["tf32"],
         settings=tuple((key, str(value)) for key, value in sorted(said["options"].items())),
     )
     outcome = check_golden(

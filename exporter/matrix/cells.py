@@ -12,10 +12,13 @@ from typing import Any
 
 from exporter.config.extends import Resolved
 from exporter.config.pipeline import Pipeline
+from exporter.execution.deployment import CPU
 from exporter.matrix.schema import (
     CASE,
     LENGTH,
+    OPTIONS,
     PIPELINE,
+    PROVIDER,
     RUN_AXES,
     MatrixFile,
     Value,
@@ -75,11 +78,12 @@ class Space:
 
 
 class Exists:
-    """Which combinations there are: those that no constraint forbids and whose case is there."""
+    """Which combinations there are: those that no constraint forbids, whose case is there, and
+    whose options are the provider's: the CPU would run without them."""
 
     def __init__(self, file: MatrixFile, pipelines: Mapping[str, Pipeline]):
         self._file = file
-        self.limits = bool(file.constraints or file.axes.case)
+        self.limits = bool(file.constraints or file.axes.case or file.axes.provider_options)
         self._cases = {name: {case.name for case in p.cases} for name, p in pipelines.items()}
 
     def __call__(self, values: dict[str, Value]) -> bool:
@@ -88,6 +92,10 @@ class Exists:
             c.forbids(values) for c in self._file.constraints if {*c.when, *c.only} <= values.keys()
         ):
             return False
+        if OPTIONS in values and (PROVIDER in values or not self._file.axes.provider):
+            options = self._file.axes.provider_options[str(values[OPTIONS])]
+            if options and values.get(PROVIDER, CPU) == CPU:
+                return False
         if CASE in values and PIPELINE in values:
             return values[CASE] in self._cases[str(values[PIPELINE])]
         return True

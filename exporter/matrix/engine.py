@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -25,6 +25,9 @@ from exporter.report.environment import cpu_flags, usable_cores
 
 LOST_TIMES = 3
 """How often a cell is run again because its worker was lost."""
+PATIENCE_S = 120.0
+"""How long cells wait while no worker is there that could take them."""
+_LOOK_S, _START_S = 0.05, 30.0
 _GIB = 1 << 30
 _MANY = 1 << 20
 
@@ -47,6 +50,7 @@ class Engine:
         workers: of the own cluster; None: as many as cores and memory allow.
         memory_gib: what one cell takes at most.
         processes: False runs the own cluster's workers in this process, for tests.
+        patience_s: how long cells wait for a worker that could take them.
 
     Raises:
         UserInputError: the scheduler cannot be reached.
@@ -62,6 +66,7 @@ class Engine:
         memory_gib: float = 2.0,
         timeout_s: float = 1800.0,
         processes: bool = True,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.place = Place(
             folder=place,
@@ -72,7 +77,7 @@ class Engine:
         )
         self._address = address
         self._workers = workers or workers_of(memory_gib)
-        self._processes = processes
+        self._processes, self._patience_s = processes, patience_s
         self._stack = contextlib.ExitStack()
         self._files: dict[str, Future] = {}
 
@@ -100,12 +105,13 @@ class Engine:
     def _connected(self) -> Client:
         if self._address is not None:
             return Client(self._address, timeout="10s", set_as_default=False)
-        cluster = self._stack.enter_context(
+        simd, devices = local_resources()
+        cluster: Any = self._stack.enter_context(
             LocalCluster(
-                n_workers=self._workers,
+                n_workers=1 if devices else self._workers,
                 threads_per_worker=1,
                 processes=self._processes,
-                resources=local_resources(),
+                resources={**simd, **devices},
                 protocol="tcp://",
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
@@ -113,6 +119,13 @@ class Engine:
                 silence_logs=logging.CRITICAL,
             )
         )
+        if devices:
+            # One worker has them: cells that need the whole of a device do not share it.
+            options = {**cluster.new_spec["options"], "resources": simd}
+            cluster.new_spec = {**cluster.new_spec, "options": options}
+            cluster.scale(self._workers)
+            with contextlib.suppress(TimeoutError):  # they may be slow to come
+                cluster.wait_for_workers(self._workers, timeout=_START_S)
         return Client(cluster, set_as_default=False)
 
     def __exit__(
@@ -128,13 +141,10 @@ class Engine:
         """Where the cluster shows itself."""
         return str(self._client.dashboard_link)
 
-    def offers(self) -> dict[str, float]:
-        """The most that any one worker has, by resource."""
-        found: dict[str, float] = {}
-        for worker in self._client.scheduler_info(n_workers=-1)["workers"].values():
-            for name, amount in worker.get("resources", {}).items():
-                found[name] = max(found.get(name, 0.0), amount)
-        return found
+    def offers(self) -> list[Mapping[str, float]]:
+        """What each worker has, by resource."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return [worker.get("resources", {}) for worker in workers]
 
     def ask(
         self,
@@ -148,15 +158,14 @@ class Engine:
         """
         offers, futures = self.offers(), {}
         for variant, job, needs in jobs:
-            lacking = [name for name, count in needs.items() if offers.get(name, 0) < count]
-            if lacking:
-                yield job, not_run(f"no worker has {', '.join(lacking)}")
+            if offers and not _can(offers, needs):
+                yield job, not_run(lacking(offers, needs))
                 continue
-            futures[self._submitted(variant, job, needs)] = job
+            futures[self._submitted(variant, job, needs)] = (job, needs)
         began, total = time.monotonic(), len(futures)
         told(0, total, None)
-        for done, future in enumerate(self._ended(futures), start=1):
-            yield futures[future], self._verdict(future)
+        for done, (future, given_up) in enumerate(self._ended(futures), start=1):
+            yield futures[future][0], given_up or self._verdict(future)
             future.release()
             each = (time.monotonic() - began) / done
             told(done, total, each * (total - done))
@@ -178,21 +187,37 @@ class Engine:
             pure=False,
         )
 
-    def _ended(self, futures: Mapping[Future, CellJob]) -> Iterator[Future]:
-        """Futures as they end; a scheduler that is silent ends all of them."""
+    def _ended(
+        self, futures: Mapping[Future, tuple[CellJob, Mapping[str, int]]]
+    ) -> Iterator[tuple[Future, Verdict | None]]:
+        """Futures as they end; those that no worker can take any more with what is said of them.
+
+        Raises:
+            SchedulerLostError: it is silent.
+        """
         waiting = as_completed(list(futures), loop=self._client.loop)
-        left = len(futures)
+        left = {future: needs for future, (_, needs) in futures.items()}
+        patience = _Patience(self._patience_s)
         while left:
             if self._client.status != "running":
                 raise self._lost()
+            ended = [future for future in waiting.next_batch(block=False) if future in left]
+            for future in ended:
+                if future.status in ("cancelled", "lost", "pending"):
+                    raise self._lost()
+                del left[future]
+                yield future, None
+            if ended:
+                continue
             try:
-                future = next(waiting)
+                exhausted = patience.exhausted(left, self.offers)
             except Exception as error:
                 raise self._lost() from error
-            if future.status in ("cancelled", "lost", "pending"):
-                raise self._lost()
-            left -= 1
-            yield future
+            for future, why in exhausted:
+                del left[future]
+                future.cancel()
+                yield future, not_run(why)
+            time.sleep(_LOOK_S)
 
     def _lost(self) -> SchedulerLostError:
         return SchedulerLostError(
@@ -224,7 +249,48 @@ def workers_of(memory_gib: float) -> int:
     return max(1, min(usable_cores(), fit))
 
 
-def local_resources() -> dict[str, int]:
-    """What each worker of this machine has: its SIMD extensions, its devices but for the CPU."""
+def local_resources() -> tuple[dict[str, int], dict[str, int]]:
+    """What this machine has: its SIMD extensions, of every worker; its devices, of one worker."""
     devices = {name: 1 for name in present_providers() if name != "cpu"}
-    return {**dict.fromkeys(cpu_flags(), _MANY), **devices}
+    return dict.fromkeys(cpu_flags(), _MANY), devices
+
+
+def _can(offers: Sequence[Mapping[str, float]], needs: Mapping[str, int]) -> bool:
+    """Whether one worker has all that is needed."""
+    return any(all(held.get(n, 0) >= count for n, count in needs.items()) for held in offers)
+
+
+def lacking(offers: Sequence[Mapping[str, float]], needs: Mapping[str, int]) -> str:
+    """What no worker has."""
+    each = [n for n, count in needs.items() if not _can(offers, {n: count})]
+    if each:
+        return f"no worker has {', '.join(each)}"
+    return f"no worker has all of {', '.join(needs)}"
+
+
+class _Patience:
+    """Until when cells wait for a worker that could take them."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._looked = seconds, 0.0
+        self._able: dict[frozenset[tuple[str, int]], float] = {}
+
+    def exhausted(
+        self,
+        left: Mapping[Future, Mapping[str, int]],
+        offers: Callable[[], Sequence[Mapping[str, float]]],
+    ) -> list[tuple[Future, str]]:
+        """Those that have waited for too long, each with what was lacking."""
+        now = time.monotonic()
+        if now - self._looked < min(1.0, self._seconds / 4):
+            return []
+        self._looked, there = now, offers()
+        found = []
+        for future, needs in left.items():
+            kind = frozenset(needs.items())
+            if self._able.setdefault(kind, now) == now or _can(there, needs):
+                self._able[kind] = now
+            elif now - self._able[kind] > self._seconds:
+                what = lacking(there, needs) if there else "no worker was there"
+                found.append((future, f"{what} for {self._seconds:g} s"))
+        return found

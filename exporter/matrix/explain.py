@@ -7,6 +7,9 @@ look around every other value of every axis, one at a time: which values belong 
 bisect      releases between the last that fails and the first that does not
 doubt       cells that should fail as well, far from this one; where one passes, it is the
             passing cell of another round
+
+Nothing is said of cells together that a cell speaks against. Where cells fail by themselves, each
+with neighbours that pass, no pattern is made up: they are told as what they are.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from exporter.matrix.cells import Cell, Space
 from exporter.matrix.schema import RELEASES, Value, release_key, text_of
@@ -23,6 +26,10 @@ from exporter.parity.status import JUDGED, Status
 
 Ask = Callable[[Iterable[Cell]], Mapping[Cell, Verdict]]
 _DOUBTS, _ROUNDS, _TRIES = 3, 4, 200
+_MORE_DOUBTS = 8
+MOST_ALONE, MOST_TOLD, _MANY_AXES = 3, 8, 4
+"""Sentences for a cell that fails by itself or for so many axes; sentences at all. What needs more
+has no pattern: faults of products hardly ever need four values at once (see ``covering``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +57,9 @@ class Explanation:
         verdict: of the example.
         moves: where along a version axis it begins or ends.
         trail: version axis -> release and verdict of the example with it, oldest first.
-        failing: how many cells it explains. passing: cells that it would, and that pass.
+        unknown: axis -> values with which the example was not run.
+        alone: cells that have nothing in common; ``where`` is empty then.
+        failing: how many cells it explains.
     """
 
     where: Mapping[str, tuple[Value, ...]]
@@ -58,23 +67,29 @@ class Explanation:
     verdict: Verdict
     moves: tuple[Move, ...] = ()
     trail: Mapping[str, tuple[tuple[str, Verdict], ...]]
+    unknown: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    alone: frozenset[Cell] = frozenset()
     failing: int = 0
-    passing: tuple[Cell, ...] = ()
 
     def holds(self, cell: Cell) -> bool:
         """Whether a cell is one of those."""
-        return all(cell[axis] in values for axis, values in self.where.items())
+        if self.alone:
+            return cell in self.alone
+        return _inside_of(self.where, cell)
 
     def text(self, space: Space) -> str:
         """``only provider cuda and length at least 480000``."""
+        if self.alone:
+            return "without anything in common that was found"
         if not self.where:
-            return "in every cell"
+            return "in every cell that was run" if self.unknown else "in every cell"
         said = [self._axis_text(space, axis) for axis in self.where]
         return f"only {' and '.join(said)}"
 
     def _axis_text(self, space: Space, axis: str) -> str:
         bad = self.where[axis]
-        known = sorted_values(axis, {*space.axes[axis], *bad, *self._asked(axis)}, space)
+        values = {*space.axes[axis], *self._asked(axis)} - {*self.unknown.get(axis, ())}
+        known = sorted_values(axis, values | {*bad}, space)
         if axis in space.ordered and len(bad) < len(known):
             count = len(bad)
             version = axis in RELEASES
@@ -108,13 +123,44 @@ def explain(space: Space, ask: Ask, found: Mapping[Cell, Verdict]) -> list[Expla
     first = [cell for cell, verdict in found.items() if verdict.bad]
     result: list[Explanation] = []
     while True:
+        # By now a cell may be known that speaks against what was found before it.
+        result = [item for item in result if not any(map(item.holds, _passing(found)))]
+        lone = [e for e in result if len(e.where) >= _MANY_AXES or _failing(e, found) == 1]
+        if len(lone) > MOST_ALONE or len(result) > MOST_TOLD:
+            kept = [item for item in result if item not in lone]
+            for item in kept:
+                _Search(space, ask, found).doubt(item.where)
+            return [_counted(item, found) for item in _rest_without_pattern(kept, found)]
         held = [c for c, v in found.items() if v.bad and not any(e.holds(c) for e in result)]
         if held:
             result.append(_Search(space, ask, found).explain(held[0]))
             continue
         hidden = {c for cell in first for c in _freed(cell, result, space)} - found.keys()
-        if not any(verdict.bad for verdict in ask(hidden).values()):
+        ask(hidden)
+        if not hidden:
             return [_counted(item, found) for item in result]
+
+
+def _passing(found: Mapping[Cell, Verdict]) -> list[Cell]:
+    return [cell for cell, verdict in found.items() if verdict.status is Status.PASS]
+
+
+def _failing(item: Explanation, found: Mapping[Cell, Verdict]) -> int:
+    return sum(verdict.bad and item.holds(cell) for cell, verdict in found.items())
+
+
+def _rest_without_pattern(
+    kept: Sequence[Explanation], found: Mapping[Cell, Verdict]
+) -> list[Explanation]:
+    """What no cell speaks against, and together all cells of which nothing of that holds."""
+    kept = [item for item in kept if not any(map(item.holds, _passing(found)))]
+    alone = [c for c, v in found.items() if v.bad and not any(item.holds(c) for item in kept)]
+    if not alone:
+        return list(kept)
+    rest = Explanation(
+        where={}, example=alone[0], verdict=found[alone[0]], trail={}, alone=frozenset(alone)
+    )
+    return [*kept, rest]
 
 
 def _freed(cell: Cell, known: Sequence[Explanation], space: Space) -> Iterator[Cell]:
@@ -137,10 +183,7 @@ def _flipped(cell: Cell, item: Explanation, axis: str, space: Space) -> Cell | N
 
 
 def _counted(item: Explanation, found: Mapping[Cell, Verdict]) -> Explanation:
-    inside = {cell: verdict for cell, verdict in found.items() if item.holds(cell)}
-    passing = tuple(cell for cell, verdict in inside.items() if verdict.status is Status.PASS)
-    failing = sum(verdict.bad for verdict in inside.values())
-    return replace(item, failing=failing, passing=passing)
+    return replace(item, failing=_failing(item, found))
 
 
 class _Search:
@@ -160,31 +203,46 @@ class _Search:
             passing = self._doubted(cell, where)
             if passing is None:
                 break
+        alone: dict[str, tuple[Value, ...]] = {axis: (value,) for axis, value in start.values}
         if any(start[axis] not in values for axis, values in where.items()):
             # On the way to a passing cell another fault took over: it has a round of its own.
-            alone: dict[str, tuple[Value, ...]] = {axis: (value,) for axis, value in start.values}
             cell, where = start, self._around(start, None, {}) or alone
+        if any(_inside_of(where, other) for other in _passing(self._found)):
+            cell, where = start, alone  # nothing that was found holds for more than this cell
         trail, moves = {}, []
         for axis in where:
             if axis in RELEASES:
                 trail[axis], steps = self._bisected(cell, axis)
                 moves += steps
                 bad = {release for release, verdict in trail[axis] if verdict.bad}
-                where[axis] = tuple(sorted_values(axis, {*where[axis], *bad}, self._space))
+                wider = tuple(sorted_values(axis, {*where[axis], *bad}, self._space))
+                if not any(_inside_of({**where, axis: wider}, c) for c in _passing(self._found)):
+                    where[axis] = wider
         return Explanation(
             where=where,
             example=cell,
             verdict=self._found[cell],
             moves=tuple(moves),
             trail=trail,
+            unknown=self._unknown(cell),
         )
+
+    def _unknown(self, cell: Cell) -> dict[str, tuple[Value, ...]]:
+        """Axis -> values with which the cell was to be run, and was not."""
+        found = {}
+        for axis, values in self._space.axes.items():
+            verdicts = {value: self._found.get(cell.given(axis, value)) for value in values}
+            missing = [v for v, held in verdicts.items() if held and held.status not in JUDGED]
+            if missing:
+                found[axis] = tuple(sorted_values(axis, missing, self._space))
+        return found
 
     def _bad(self, cell: Cell) -> bool:
         return self._space.has(cell) and self._ask([cell])[cell].bad
 
     def _nearest(self, cell: Cell) -> Cell | None:
         """The passing cell with the fewest other values."""
-        passing = [c for c, v in self._found.items() if v.status is Status.PASS]
+        passing = _passing(self._found)
         return min(passing, key=lambda other: len(_differing(cell, other)), default=None)
 
     def _reduced(self, cell: Cell, passing: Cell) -> Cell:
@@ -233,17 +291,23 @@ class _Search:
 
     def _doubted(self, cell: Cell, where: Mapping[str, tuple[Value, ...]]) -> Cell | None:
         """A cell that should fail and passes; cells far away are asked for it."""
-        inside = [c for c in self._found if all(c[a] in v for a, v in where.items())]
-        for other in inside:
-            if self._found[other].status is Status.PASS:
+        for other in _passing(self._found):
+            if _inside_of(where, other):
                 return other
+        return self._asked_for(where, _DOUBTS)
+
+    def doubt(self, where: Mapping[str, tuple[Value, ...]]) -> None:
+        """Ask for many more cells that should fail."""
+        self._asked_for(where, _MORE_DOUBTS)
+
+    def _asked_for(self, where: Mapping[str, tuple[Value, ...]], count: int) -> Cell | None:
         new: list[Cell] = []
         for _ in range(_TRIES):
             values = {a: self._draw.choice(where.get(a, v)) for a, v in self._space.axes.items()}
             drawn = Cell(tuple((axis, values[axis]) for axis in self._space.axes))
             if self._space.has(drawn) and drawn not in self._found and drawn not in new:
                 new.append(drawn)
-            if len(new) == _DOUBTS:
+            if len(new) == count:
                 break
         asked = self._ask(new)
         return next((c for c in new if asked[c].status is Status.PASS), None)
@@ -281,6 +345,10 @@ class _Search:
         here = {r: c for r, c in cells.items() if self._space.has(c)}
         asked = self._ask(list(here.values()))
         return {r: asked[c] for r, c in here.items() if asked[c].status in JUDGED}
+
+
+def _inside_of(where: Mapping[str, tuple[Value, ...]], cell: Cell) -> bool:
+    return all(cell[axis] in values for axis, values in where.items())
 
 
 def _differing(cell: Cell, other: Cell) -> list[str]:

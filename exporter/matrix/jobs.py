@@ -23,7 +23,7 @@ from exporter.core.extras import DISTRIBUTION
 from exporter.core.runtimes import installed_runtimes
 from exporter.matrix.cells import Cell, Matrix, digest_of
 from exporter.matrix.make_process import LENGTH_CASE
-from exporter.matrix.schema import CASE, LENGTH, PIPELINE, release_key
+from exporter.matrix.schema import CASE, LENGTH, PIPELINE, TF32, release_key
 from exporter.matrix.variants import weights_content
 from exporter.report.environment import usable_cores
 
@@ -50,13 +50,15 @@ class VariantJob:
     Attributes:
         name: digest. kept: False for a user's own code, of which nobody can tell whether it is as
             it was: its file is made anew by every start.
-        requirements: of its environment; none: this Python's.
+        requirements: of its environment; none: this Python's. over: they stand in front of this
+            Python's packages, all else being as it is here.
         said: what ``make_process`` reads.
     """
 
     name: str
     kept: bool
     requirements: tuple[str, ...]
+    over: bool
     said: Mapping[str, Any]
 
 
@@ -76,6 +78,20 @@ class CellJob:
     run: Mapping[str, Any] = field(default_factory=dict)
 
 
+PYTHON = "python"
+
+
+@cache
+def this_python() -> dict[str, str]:
+    """Package -> version, of the Python in which cells without an environment of their own run."""
+    found = {name: pinned(name).partition("==")[2] for name in {*CHECK_NEEDS, *MAKERS}}
+    found |= installed_runtimes()
+    return {
+        **{name: held for name, held in found.items() if held},
+        PYTHON: platform.python_version(),
+    }
+
+
 @cache
 def code_digest() -> str:
     """Digest of what judges: this package without what only shows or plans."""
@@ -90,7 +106,8 @@ def variant_job(matrix: Matrix, cell: Cell, *, trust: bool) -> VariantJob:
         ConfigError: its pipeline is none; says which line of the matrix asks for it.
     """
     values = matrix.variant(cell)
-    wanted = {name: str(values.pop(name)) for name in ("torch", "onnxsim") if name in values}
+    asked = {name: str(values.pop(name)) for name in ("torch", "onnxsim") if name in values}
+    wanted = {name: release for name, release in asked.items() if not _installed(name, release)}
     pipeline, yaml = matrix.pipeline_of(values)
     values.pop(PIPELINE)
     lengths = list(matrix.file.axes.length)
@@ -103,13 +120,17 @@ def variant_job(matrix: Matrix, cell: Cell, *, trust: bool) -> VariantJob:
         "length_of": matrix.file.length_of,
         "threads": usable_cores(),
     }
-    requirements = () if _installed(wanted) else requirements_of_all(wanted)
+    # The simplifier alone is put in front of what is here: PyTorch is not installed once more.
+    over = bool(wanted) and "torch" not in wanted
+    alone = tuple(f"{name}=={release}" for name, release in wanted.items())
+    requirements = alone if over or not wanted else requirements_of_all(wanted)
     weights, fixed = weights_content(pipeline.model.weights)
     known = {
         "said": {**said, "yaml": values, "threads": 0},
         "pipeline": pipeline.digest,
         "weights": weights,
-        "requirements": sorted(requirements) or _versions((*MAKERS, *installed_runtimes())),
+        "requirements": sorted(requirements),
+        "here": _versions((*MAKERS, *installed_runtimes())) if over or not requirements else [],
         "code": code_digest(),
         "python": platform.python_version(),
     }
@@ -117,6 +138,7 @@ def variant_job(matrix: Matrix, cell: Cell, *, trust: bool) -> VariantJob:
         name=digest_of(known),
         kept=fixed and pipeline.model.factory is None,
         requirements=requirements,
+        over=over,
         said=said,
     )
 
@@ -128,11 +150,12 @@ def cell_job(matrix: Matrix, cell: Cell) -> CellJob:
     requirements: tuple[str, ...] = ()
     if release is not None:
         requirements = (f"{package}=={release}", *map(pinned, CHECK_NEEDS))
-    options = matrix.file.axes.provider_options.get(str(cell.get("provider_options", "")), {})
+    options = dict(matrix.file.axes.provider_options.get(str(cell.get("provider_options", "")), {}))
     length, case = cell.get(LENGTH), cell.get(CASE)
     case = LENGTH_CASE.format(length) if length is not None else case
     run = {
         "provider": provider,
+        "tf32": bool(options.pop(TF32, False)),
         "options": options,
         "level": cell.get("level", "all"),
         "threads": cell.get("threads", usable_cores()),
@@ -149,10 +172,8 @@ def cell_job(matrix: Matrix, cell: Cell) -> CellJob:
 
 def pinned(package: str) -> str:
     """A package in the version that is installed here."""
-    try:
-        return f"{package}=={metadata.version(package).partition('+')[0]}"
-    except metadata.PackageNotFoundError:
-        return package
+    version = _version(package).partition("+")[0]
+    return f"{package}=={version}" if version else package
 
 
 def requirements_of_all(wanted: Mapping[str, str]) -> tuple[str, ...]:
@@ -167,17 +188,21 @@ def _is_here(package: str) -> bool:
     return pinned(package) != package
 
 
-def _installed(wanted: Mapping[str, str]) -> bool:
-    """Whether these releases are here; one without a local part (+cpu) is any build of it."""
-    for name, release in wanted.items():
-        try:
-            here, asked = release_key(metadata.version(name)), release_key(release)
-        except metadata.PackageNotFoundError:
-            return False
-        if asked != here and (asked.local or asked.public != here.public):
-            return False
-    return True
+def _installed(name: str, release: str) -> bool:
+    """Whether a release is here; one without a local part (+cpu) is any build of it."""
+    if not (version := _version(name)):
+        return False
+    here, asked = release_key(version), release_key(release)
+    return asked == here or (not asked.local and asked.public == here.public)
 
 
 def _versions(packages: tuple[str, ...]) -> list[str]:
-    return [pinned(name) for name in packages] + [f"python at {sys.prefix}"]
+    return [f"{name} {_version(name)}" for name in packages] + [f"python at {sys.prefix}"]
+
+
+def _version(package: str) -> str:
+    """The version that is installed here, its local part (+cpu) too; "" of what is not."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections import Counter
@@ -38,6 +39,13 @@ class Fold:
     bad: bool = False
 
 
+def forget_matrix(folder: Path) -> None:
+    """Take away what an earlier start wrote: until this one ends there is no answer."""
+    for name in (HTML, MARKDOWN, JSON, JUNIT):
+        with contextlib.suppress(OSError):  # a folder that cannot be written to is told elsewhere
+            (folder / name).unlink(missing_ok=True)
+
+
 def write_matrix(result: Result, folder: Path) -> None:
     """Write all four, each whole or not at all."""
     texts = {
@@ -59,13 +67,21 @@ def headline(result: Result) -> str:
 
 
 def sentence(result: Result, item: Explanation) -> str:
-    """Where cells fail, since when, and which layer is first."""
+    """Where cells fail, since when, which layer is first, and what nobody knows of it."""
     first = item.verdict.first
     layer = f", first layer {first}" if first is not None else ""
-    moves = "".join(f"; {move.text()}" for move in item.moves)
     why = "" if first is not None else f": {item.verdict.reason}"
-    doubt = f"; not all of them: {len(item.passing)} pass" if item.passing else ""
-    return f"{item.failing} cells fail, {item.text(result.space)}{moves}{layer}{why}{doubt}"
+    moves = "".join(f"; {move.text()}" for move in item.moves)
+    count = f"{item.failing} cell{' fails' if item.failing == 1 else 's fail'}"
+    if item.alone:
+        return (
+            f"{count}, {item.text(result.space)}; one of them: {item.example.label()}{layer}{why}"
+        )
+    unknown = ", ".join(
+        f"{axis} {text_of(value)}" for axis, values in item.unknown.items() for value in values
+    )
+    lacks = f"; not run, so not known: {unknown}" if unknown else ""
+    return f"{count}, {item.text(result.space)}{moves}{layer}{why}{lacks}"
 
 
 def bits(item: Explanation) -> list[str]:
@@ -117,7 +133,8 @@ def render_json(result: Result) -> str:
                         for move in item.moves
                     ],
                     "failing": item.failing,
-                    "passing": [dict(cell.values) for cell in item.passing],
+                    "unknown": {axis: list(values) for axis, values in item.unknown.items()},
+                    "alone": [dict(cell.values) for cell in result.cells if cell in item.alone],
                 }
                 for item in result.explanations
             ],

@@ -38,6 +38,10 @@ class MatrixOptions:
     trust: bool = False
     shard: tuple[int, int] | None = None
 
+    def whole(self, matrix: Matrix) -> bool:
+        """Whether every cell is asked for."""
+        return self.everything or matrix.file.coverage == "all"
+
     def folder(self, matrix: Matrix) -> Path:
         """Where cells, files and the report lie."""
         return (self.output_dir or Path("runs") / f"matrix-{matrix.file.name}").resolve()
@@ -49,7 +53,7 @@ class Result:
 
     Attributes:
         cells: those that were asked, each with its verdict; of ``total`` that exist. first: how
-            many of them came before anything had to be explained.
+            many of them came before anything had to be explained, which are ``chosen``.
         explanations: where cells fail, each by the smallest difference to those that pass.
     """
 
@@ -58,6 +62,7 @@ class Result:
     space: Space
     total: int
     first: int
+    chosen: str = "every pair of values stands together in one of them"
     cells: Mapping[Cell, Verdict] = field(default_factory=dict)
     explanations: tuple[Explanation, ...] = ()
 
@@ -138,6 +143,7 @@ def run_matrix(matrix: Matrix, options: MatrixOptions, progress: Stages) -> Resu
         space=matrix.space,
         total=total,
         first=len(chosen),
+        chosen=_chosen(matrix, options),
         cells=ask.found,
         explanations=tuple(explanations),
     )
@@ -145,8 +151,7 @@ def run_matrix(matrix: Matrix, options: MatrixOptions, progress: Stages) -> Resu
 
 def chosen_cells(matrix: Matrix, options: MatrixOptions) -> tuple[Cell, ...]:
     """The cells that are asked for whatever they say; of a shard only its own."""
-    whole = options.everything or matrix.file.coverage == "all"
-    cells = tuple(matrix.space.cells()) if whole else pairwise(matrix.space)
+    cells = tuple(matrix.space.cells()) if options.whole(matrix) else pairwise(matrix.space)
     if options.shard is None:
         return cells
     at, count = options.shard
@@ -157,6 +162,15 @@ def chosen_cells(matrix: Matrix, options: MatrixOptions) -> tuple[Cell, ...]:
             remedy="take the numbers that --github prints",
         )
     return parts[at - 1]
+
+
+def _chosen(matrix: Matrix, options: MatrixOptions) -> str:
+    """What the cells are that came first, for a reader."""
+    whole = "they are all" if options.whole(matrix) else Result.chosen
+    if options.shard is None:
+        return whole
+    at, count = options.shard
+    return f"they are part {at} of {count}, of which nothing is explained"
 
 
 def shards(matrix: Matrix, cells: Sequence[Cell], most: int) -> list[tuple[Cell, ...]]:

@@ -46,6 +46,7 @@ NO_AXES = {
     "model.onnx": "a file alone has nothing of PyTorch to be held against",
 }
 """Keys of a pipeline that 'set' does not take, and why."""
+PROVIDER, OPTIONS, TF32 = "provider", "provider_options", "tf32"
 RUN_AXES = ("onnxruntime", "provider", "provider_options", "level", "threads", CASE, LENGTH)
 """Axes that change how a file is run, and not the file."""
 
@@ -76,7 +77,9 @@ class Axes(Section):
     onnxsim: Versions | None = Field(default=None, description="releases that simplify the file")
     provider: Many[Literal["cpu", "cuda"]] = ()
     provider_options: dict[Name, dict[str, str | int | float | bool]] = Field(
-        default_factory=dict, description="name of a set -> options of the provider"
+        default_factory=dict,
+        description="name of a set -> options of cuda, by onnxruntime's names, and 'tf32: true';"
+        " the CPU takes a set without any",
     )
     level: Many[Literal["disable", "basic", "extended", "all"]] = ()
     threads: Many[Annotated[int, Field(ge=1, le=1024)]] = ()
@@ -93,6 +96,16 @@ class Axes(Section):
     set: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.\w+)+$")], Many[Value]] = (
         Field(default_factory=dict, description="any key of the pipelines -> its values")
     )
+
+    @field_validator("provider_options")
+    @classmethod
+    def _options_as_a_pipeline_has_them(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name, options in given.items():
+            if "use_tf32" in options:
+                raise ValueError(f"'{name}': write 'tf32: true' instead of use_tf32")
+            if not isinstance(options.get(TF32, False), bool):
+                raise ValueError(f"'{name}': tf32 is true or false")
+        return given
 
     @field_validator("set")
     @classmethod

@@ -16,8 +16,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.cache.environments import environment, last_line
@@ -26,9 +26,19 @@ from exporter.core.children import child_process
 from exporter.core.errors import ExportVerifyError, UserInputError
 from exporter.core.files import temporary_folder, write_text
 from exporter.core.lock import locked
+from exporter.core.runtimes import RUNTIMES
+from exporter.execution.deployment import CPU
 from exporter.matrix.cell_process import READY
 from exporter.matrix.cells import digest_of
-from exporter.matrix.jobs import CellJob, VariantJob, code_digest
+from exporter.matrix.jobs import (
+    CHECK_NEEDS,
+    MAKERS,
+    PYTHON,
+    CellJob,
+    VariantJob,
+    code_digest,
+    this_python,
+)
 from exporter.matrix.make_process import MADE, RUN, VARIANT, digests_of
 from exporter.matrix.verdict import (
     CELL,
@@ -47,6 +57,9 @@ from exporter.report.write import HTML
 
 FILES, CELLS = "files", "cells"
 _WAIT_SECONDS = 3600.0
+_NVIDIA = Path("/proc/driver/nvidia")
+_CRASHES = frozenset({4, 5, 6, 7, 8, 11})
+"""Signals that a process brings upon itself: ILL, TRAP, ABRT, BUS, FPE, SEGV."""
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from exporter.matrix.{0} import main;"
 _CODE += " main(sys.argv[2], int(sys.argv[3]))"
 _FAILED: dict[tuple[str, tuple[str, ...]], str] = {}
@@ -61,6 +74,7 @@ class Place:
         folder: of the matrix. environments: root of them. run: a name for this start.
         code: digest of the package, which workers must have as well.
         timeout_s: of one process.
+        packages: versions of the Python that asks, which a worker has too.
     """
 
     folder: Path
@@ -68,28 +82,42 @@ class Place:
     run: str
     code: str
     timeout_s: float
+    packages: Mapping[str, str] = field(default_factory=this_python)
 
 
 class NoEnvironmentError(Exception):
     """An environment could not be made, or what is in it does not start."""
 
 
-def processor() -> str:
-    """What of this machine decides numbers."""
+def processor(provider: str = CPU) -> str:
+    """What of this machine decides numbers on a provider."""
     model = platform.processor()
     with contextlib.suppress(OSError):
         rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         pairs = dict(row.split(":", 1) for row in rows if ":" in row)
         model = {key.strip(): value.strip() for key, value in pairs.items()}.get("model name", "")
-    return f"{platform.system()} {platform.machine()} {model} {' '.join(cpu_flags())}"
+    held = f"{platform.system()} {platform.machine()} {model} {' '.join(cpu_flags())}"
+    return held if provider == CPU else f"{held} {_device()}"
+
+
+def _device() -> str:
+    """Models and driver of the GPUs; of one that nobody can tell it is this machine's alone."""
+    models = [*sorted(_NVIDIA.glob("gpus/*/information")), _NVIDIA / "version"]
+    lines = []
+    for path in models:
+        with contextlib.suppress(OSError):
+            rows = path.read_text(encoding="utf-8").splitlines()
+            lines += [row for row in rows if row.startswith(("Model", "NVRM"))]
+    return " ".join(sorted(set(lines))) or platform.node()
 
 
 def make(place: Place, job: VariantJob) -> Made:
     """Make the file of a variant, or read what an earlier run made of the same."""
     name = job.name if job.kept else f"{place.run}-{job.name}"
     folder = place.folder / FILES / name
-    if code_digest() != place.code:
-        return Made(digest=name, status=Status.NOT_RUN, reason=_other_code())
+    alone = () if job.over else job.requirements
+    if stranger := _stranger(place, alone, MAKERS):
+        return Made(digest=name, status=Status.NOT_RUN, reason=stranger)
     with _alone(folder):
         known = read_made(folder / MADE)
         if known is not None and known.status in JUDGED and _whole(known):
@@ -97,7 +125,8 @@ def make(place: Place, job: VariantJob) -> Made:
         (folder / MADE).unlink(missing_ok=True)  # else what is there would pass for the new one
         write_text(folder / VARIANT, json.dumps({**job.said, "digest": name}, indent=1))
         try:
-            said = _run(place, folder, job.requirements, "make_process", folder / MADE)
+            wanted = job.requirements
+            said = _run(place, folder, wanted, "make_process", folder / MADE, job.over)
         except NoEnvironmentError as error:
             return Made(digest=name, status=Status.NOT_RUN, reason=str(error))
         return read_made(folder / MADE) or Made(
@@ -108,20 +137,21 @@ def make(place: Place, job: VariantJob) -> Made:
 def judge(place: Place, job: CellJob, made: Made) -> Verdict:
     """Judge a cell, or read what is known of it."""
     began = time.perf_counter()
-    if code_digest() != place.code:
-        return not_run(_other_code())
+    if stranger := _stranger(place, job.requirements, CHECK_NEEDS):
+        return not_run(stranger)
     if made.status is not Status.PASS:
         reason = f"its file: {made.reason}"
         inside = f"{FILES}/{made.digest}"
         page = _page(place, f"{inside}/{RUN}")
         verdict = Verdict(status=made.status, reason=reason, first=made.first)
         return verdict.model_copy(update={"folder": inside, "page": page})
-    name = digest_of({**job.parts, "file": made.content, "processor": processor()})
+    machine = processor(job.run["provider"])
+    name = digest_of({**job.parts, "file": made.content, "processor": machine})
     folder = place.folder / CELLS / name
     with _alone(folder):
         known = read_verdict(folder / VERDICT)
         if known is not None and known.status in JUDGED:
-            return known.model_copy(update={"known": True})
+            return known.model_copy(update={"known": True, **_links(place, name)})
         said = {"yaml": made.yaml, "onnx": made.onnx, "golden": made.golden, **job.run}
         said["cell"] = dict(job.cell.values)
         write_text(folder / CELL, json.dumps(said, indent=1))
@@ -132,18 +162,32 @@ def judge(place: Place, job: CellJob, made: Made) -> Verdict:
             verdict = verdict or Verdict(status=Status.FAIL, state="ended", reason=problem)
         except NoEnvironmentError as error:
             verdict = not_run(str(error))
-        inside = f"{CELLS}/{name}"
         total = time.perf_counter() - began
-        page = _page(place, f"{inside}/{REPORT_FOLDER}")
-        verdict = verdict.model_copy(
-            update={"folder": inside, "page": page, "total_seconds": total}
-        )
+        verdict = verdict.model_copy(update={**_links(place, name), "total_seconds": total})
         written(verdict, folder / VERDICT)
         return verdict
 
 
-def _other_code() -> str:
-    return f"the worker on {platform.node()} has another version of export-verify"
+def _stranger(place: Place, requirements: Sequence[str], packages: Sequence[str]) -> str:
+    """Why this worker is none for a job: it would answer for what is not named; or "".
+
+    Args:
+        requirements: of the job's environment. packages: what decides where there is none.
+    """
+    if code_digest() != place.code:
+        return f"the worker on {platform.node()} has another version of export-verify"
+    here = this_python()
+    for name in (PYTHON,) if requirements else (PYTHON, *packages, *RUNTIMES):
+        if here.get(name) != place.packages.get(name):
+            held, asked = here.get(name, "not at all"), place.packages.get(name, "none")
+            return f"the worker on {platform.node()} has {name} {held}, where this starts {asked}"
+    return ""
+
+
+def _links(place: Place, name: str) -> dict[str, str]:
+    """Where a cell lies, and its page; a worker that was lost had no time to say so."""
+    inside = f"{CELLS}/{name}"
+    return {"folder": inside, "page": _page(place, f"{inside}/{REPORT_FOLDER}")}
 
 
 def _page(place: Place, inside: str) -> str:
@@ -174,9 +218,17 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _run(
-    place: Place, folder: Path, requirements: tuple[str, ...], module: str, result: Path
+    place: Place,
+    folder: Path,
+    requirements: tuple[str, ...],
+    module: str,
+    result: Path,
+    over: bool = False,
 ) -> str:
     """Run a module of ours in an environment; "" or how it ended without a result.
+
+    Args:
+        over: the environment stands in front of this Python's packages.
 
     Raises:
         NoEnvironmentError: it could not even begin, or was ended from outside.
@@ -188,7 +240,8 @@ def _run(
         python = Path(sys.executable)
         if requirements:
             try:
-                python = stack.enter_context(environment(place.environments, requirements))
+                made = environment(place.environments, requirements, over=over)
+                python = stack.enter_context(made)
             except UserInputError as error:
                 _FAILED[key] = f"its environment: {error.problem}"
                 raise NoEnvironmentError(_FAILED[key]) from error
@@ -211,6 +264,8 @@ def _ended(command: list[str], seconds: float, result: Path, module: str) -> str
     begun = READY in out.splitlines() or module != "cell_process"
     if code == -9:
         raise NoEnvironmentError("its process was killed (signal 9; often for want of memory)")
+    if code < 0 and -code not in _CRASHES:
+        raise NoEnvironmentError(f"its process was ended from outside (signal {-code})")
     if not begun:
         raise NoEnvironmentError(f"its environment does not start: {how or f'exit code {code}'}")
     return f"the process ended in it: {how or f'exit code {code}'}"
@@ -222,8 +277,3 @@ def _package_alone() -> Iterator[Path]:
     with temporary_folder() as folder:
         (folder / PACKAGE.name).symlink_to(PACKAGE, target_is_directory=True)
         yield folder
-
-
-def about_worker() -> Mapping[str, str]:
-    """What a worker says of itself."""
-    return {"code": code_digest(), "processor": processor()}

@@ -89,6 +89,8 @@ def jobs_matrix(path: Path):
         ("import os; os.abort()", Status.NOT_RUN, "environment does not start: signal 6"),
         ("import no_such_module", Status.NOT_RUN, "no_such_module"),
         ("print('ready', flush=True); import os; os.kill(os.getpid(), 9)", Status.NOT_RUN, "9"),
+        ("print('ready', flush=True); import os; os.kill(os.getpid(), 15)", Status.NOT_RUN, "15"),
+        ("print('ready', flush=True); import os; os.kill(os.getpid(), 11)", Status.FAIL, "11"),
         ("pass", Status.NOT_RUN, "does not start"),
         ("import time; time.sleep(60)", Status.NOT_RUN, "within 2 s"),
     ],

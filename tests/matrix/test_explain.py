@@ -152,6 +152,98 @@ def test_planted_faults_of_ten_axes_are_found_with_a_tenth_of_the_cells(monkeypa
             assert asked <= whole / 10
 
 
+def test_faults_of_three_values_are_told_as_those_three(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from matrix_simulation import three_factors
+
+    met, right = three_factors((6, 4, 4, 3, 3, 2, 2, 2, 2, 2), range(12))
+    assert met == right > 1
+
+
+def told_of_random_failures(share: float, seed: int):
+    axes = {f"a{at}": tuple(range(size)) for at, size in enumerate((6, 4, 4, 3, 3, 2))}
+    held = Space(axes=axes, between={}, ordered=frozenset(), exists=Every())
+
+    def fails(cell: Cell) -> bool:
+        return random.Random(repr((seed, cell.values))).random() < share
+
+    ask = Simulated(fails)
+    ask(pairwise(held))
+    return explain(held, ask, ask.found), ask, held
+
+
+@pytest.mark.parametrize(("share", "seed"), [(0.3, 0), (0.3, 1), (0.5, 0), (0.8, 1)])
+def test_failures_without_a_pattern_are_given_none(share: float, seed: int):
+    told, ask, held = told_of_random_failures(share, seed)
+    assert [item.text(held) for item in told] == ["without anything in common that was found"]
+    assert told[0].failing == sum(v.bad for v in ask.found.values()) == len(told[0].alone)
+    assert len(ask.found) < 400  # of 1,728: nobody searches for what is not there
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5])
+def test_no_sentence_holds_of_a_cell_that_passes(share: float):
+    for seed in range(4):
+        told, ask, _ = told_of_random_failures(share, seed)
+        for cell, verdict in ask.found.items():
+            assert verdict.bad == any(item.holds(cell) for item in told)
+
+
+def test_a_fault_beside_failures_without_a_pattern_is_still_told():
+    def fails(cell: Cell) -> bool:
+        by_chance = random.Random(repr(cell.values)).random() < 0.15
+        return by_chance or cell["pipeline"] == "b"
+
+    found, _ = told(fails)
+    assert found == ["only pipeline b", "without anything in common that was found"]
+
+
+class SomeNotRun(Simulated):
+    """Cells with some values are not run."""
+
+    def __init__(self, fails: Callable[[Cell], bool], not_run: Callable[[Cell], bool]):
+        super().__init__(fails)
+        self.not_run = not_run
+
+    def __call__(self, cells: Iterable[Cell]) -> dict[Cell, Verdict]:
+        asked = list(cells)
+        for cell in filter(self.not_run, asked):
+            self.found.setdefault(cell, Verdict(status=Status.NOT_RUN, reason="no such release"))
+        return super().__call__(asked)
+
+
+@pytest.mark.parametrize(
+    ("fails", "not_run", "said", "unknown"),
+    [
+        (  # nobody knows whether the provider matters
+            lambda c: True,
+            lambda c: c["provider"] == "cuda",
+            "in every cell that was run",
+            {"provider": ("cuda",)},
+        ),
+        (  # it passes from 1.30.0 on; of 1.28.0 and 1.29.0 nobody knows
+            lambda c: not newer(c, "1.30.0"),
+            lambda c: c["onnxruntime"] in ("1.28.0", "1.29.0"),
+            "only onnxruntime before 1.30.0",
+            {"onnxruntime": ("1.29.0",)},
+        ),
+        (
+            lambda c: c["length"] >= 480000,
+            lambda c: c["length"] == 160000,
+            "only length at least 480000",
+            {"length": (160000,)},
+        ),
+    ],
+)
+def test_what_was_not_run_is_said_to_be_unknown(fails, not_run, said, unknown):
+    held, ask = space(), SomeNotRun(fails, not_run)
+    ask(pairwise(held))
+    (item,) = explain(held, ask, ask.found)
+    assert (item.text(held), item.unknown) == (said, unknown)
+    if "onnxruntime" in unknown:
+        (move,) = item.moves
+        assert (move.before, move.after) == ("1.27.0", "1.30.0")
+
+
 @pytest.mark.parametrize("seed", [5, 37, 68, 101])
 def test_faults_that_hide_each_other_come_to_an_end(seed: int):
     """On the way from a failing cell to a passing one another fault may take over."""

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,18 +30,21 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, workers: int = 2) -> Iterator[tuple[str, list[subprocess.Popen]]]:
+def cluster(
+    folder: Path, workers: int = 2, options: Sequence[str] = ()
+) -> Iterator[tuple[str, list[subprocess.Popen]]]:
     """A scheduler and workers without nannies, each a process; all end with the block."""
     address = f"tcp://127.0.0.1:{free_port()}"
     kind = [sys.executable, "-m", "distributed.cli.dask_{}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "EXPORT_VERIFY_CACHE": "off"}
     scheduler = ["--host", "127.0.0.1", "--port", address.rsplit(":", 1)[1], "--no-dashboard"]
     worker = [address, "--no-nanny", "--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard"]
+    worker += options
     words = [("scheduler", scheduler), *[("worker", worker)] * workers]
     running = []
     try:
-        for name, options in words:
-            command = [*kind[:2], kind[2].format(name), *options]
+        for name, given in words:
+            command = [*kind[:2], kind[2].format(name), *given]
             log = (folder / f"{name}{len(running)}.log").open("w")
             running.append(
                 subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
