@@ -19,8 +19,6 @@ Needs numpy, onnx and onnxruntime (or onnxruntime-gpu); torch is not loaded.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper
 
-from exporter.build.metadata import INPUT_CHOICES, SAMPLE_RATE_HZ
+from exporter.build.metadata import INPUT_CHOICES, SAMPLE_RATE_HZ, choices_of
 from exporter.core.errors import ArtifactError, AudioError, UserInputError
 from exporter.execution.deployment import Deployment
 from exporter.execution.providers import check_provider
@@ -48,6 +46,8 @@ BATCH_COST_S = 2.0
 """A batch costs as much as so many seconds of audio, whatever is in it: all weights are read once.
 For 234 million parameters on two cores; scripts/bench_batch_cost.py measures it. Too little costs
 less than too much: short recordings are then not padded for nothing."""
+_MOST_DIGITS = 10
+"""Of a sample rate in a file."""
 
 
 class SpeechRunner:
@@ -92,7 +92,7 @@ class SpeechRunner:
         self.sample_rate_hz = _sample_rate(metadata, self.path)
         self._max_padded = int(max_padded_s * self.sample_rate_hz)
         self._per_batch = int(BATCH_COST_S * self.sample_rate_hz)
-        self._choices: dict[str, dict[str, int]] = json.loads(metadata.get(INPUT_CHOICES, "{}"))
+        self._choices = choices_of(metadata.get(INPUT_CHOICES, ""))
         graph = index_graph(model, self.path.parent)
         self._run = SegmentRun(graph, self.path, self.deployment)
         self._dtypes = {
@@ -182,11 +182,11 @@ class SpeechRunner:
 
 def _sample_rate(metadata: dict[str, str], path: Path) -> int:
     text = metadata.get(SAMPLE_RATE_HZ, "")
-    rate = float(text) if text.isdigit() else math.nan
-    if not rate > 0:
+    rate = int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else 0
+    if rate < 1:
         raise ArtifactError(
             "its metadata does not say the sample rate",
             where=str(path),
             remedy="give a model.onnx that export-verify made",
         )
-    return int(rate)
+    return rate

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -147,3 +148,28 @@ def _same(runner: SpeechRunner, path: Path, waveform: np.ndarray) -> dict[str, n
         else:
             assert np.array_equal(found[name], expected), name
     return found
+
+
+def said_of(path: Path, **values: str) -> Path:
+    """The file with other words in its metadata."""
+    model = onnx.load(path)
+    kept = [held for held in model.metadata_props if held.key.rpartition(".")[2] not in values]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    for name, value in values.items():
+        model.metadata_props.add(key=f"export_verify.{name}", value=value)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("rate", ["", "0", "-1", "²", "9" * 5000, "1e3", "16000.0"])
+def test_a_rate_that_is_none_is_refused(tmp_path: Path, rate: str):
+    with pytest.raises(ArtifactError, match="sample rate"):
+        SpeechRunner(said_of(toy_file(tmp_path), sample_rate_hz=rate))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '{"language": 3}', "null"])
+def test_choices_that_are_none_name_none(tmp_path: Path, text: str):
+    runner = SpeechRunner(said_of(toy_file(tmp_path), input_choices=text))
+    with pytest.raises(UserInputError, match="given are the inputs"):
+        runner.run(loud(1), language="en")

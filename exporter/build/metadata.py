@@ -26,6 +26,22 @@ INPUT_INITIAL = f"{PREFIX}input_initial"
 its axes where no other input gives it."""
 VALUE_NAMES = f"{PREFIX}value_names"
 """Of an export whose values have the names that torch's own decomposition gives them."""
+_MOST_JSON = 1 << 20
+
+
+def choices_of(text: str) -> dict[str, dict[str, int]]:
+    """The readable values of inputs, as a file's metadata has them; what is damaged names none."""
+    try:
+        held = json.loads(text) if text and len(text) < _MOST_JSON else {}
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(held, dict):
+        return {}
+    return {
+        name: {k: v for k, v in values.items() if isinstance(v, int)}
+        for name, values in held.items()
+        if isinstance(values, dict)
+    }
 
 
 def same_origin(one: Mapping[str, str], other: Mapping[str, str], *more: str) -> bool:

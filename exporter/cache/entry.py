@@ -128,7 +128,7 @@ def unsealed(text: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
         seal = content.pop("seal")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedEntryError("it does not parse") from error
     if hashlib.sha256(canonical(content).encode()).hexdigest() != seal:
         raise DamagedEntryError("it was edited")

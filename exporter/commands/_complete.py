@@ -59,6 +59,7 @@ def layers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
         folder = ctx.params.get("output_dir") or Path("runs") / load_graph(str(given)).name
         read = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
         found = [layer["module"] for link in read["links"] for layer in link["layers"]]
-    except (ExportVerifyError, OSError, ValueError, LookupError, TypeError):
+    except (ExportVerifyError, OSError, ValueError, LookupError, TypeError, RecursionError):
         return []
-    return [name for name in dict.fromkeys(found) if name and name.startswith(incomplete)]
+    names = dict.fromkeys(name for name in found if isinstance(name, str) and name)
+    return [name for name in names if name.startswith(incomplete)]

@@ -7,12 +7,11 @@ are.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import onnx
 
-from exporter.build.metadata import INPUT_CHOICES
+from exporter.build.metadata import INPUT_CHOICES, choices_of
 from exporter.core.children import watched_step
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.execution.kernels import PROVIDERS, kernels_of, support_of
@@ -23,8 +22,6 @@ from exporter.graph.traps import traps_of
 from exporter.report.digest import report_digest
 from exporter.report.inspection import CHANGED, INTACT, NONE, Inspection, Value
 from exporter.report.schema import read_report
-
-_MOST_JSON = 1 << 20
 
 
 def inspect(path: Path, *, kernels: bool | None = None) -> Inspection:
@@ -40,7 +37,7 @@ def inspect(path: Path, *, kernels: bool | None = None) -> Inspection:
     checked = check_certificate(path)
     contents = checked.contents
     graph, metadata = contents.model.graph, contents.metadata
-    choices = _choices(metadata.get(INPUT_CHOICES, ""))
+    choices = choices_of(metadata.get(INPUT_CHOICES, ""))
     typed = _with_types(path)
     anatomy = anatomy_of(typed)
     external = sum((path.parent / name).stat().st_size for name in contents.external)
@@ -104,21 +101,6 @@ def _value(held: onnx.ValueInfoProto, choices: dict[str, dict[str, int]]) -> Val
         dtype = f"unknown type {tensor.elem_type}"
     dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)
     return Value(name=held.name, dtype=dtype, shape=shape, choices=choices.get(held.name, {}))
-
-
-def _choices(text: str) -> dict[str, dict[str, int]]:
-    """Readable values per input; what is damaged names none."""
-    try:
-        held = json.loads(text) if text and len(text) < _MOST_JSON else {}
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(held, dict):
-        return {}
-    return {
-        name: {k: v for k, v in values.items() if isinstance(v, int)}
-        for name, values in held.items()
-        if isinstance(values, dict)
-    }
 
 
 def _report(path: Path, checked: Checked) -> str:

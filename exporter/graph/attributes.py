@@ -79,6 +79,8 @@ def _sequence() -> type:
 def _value(attribute: onnx.AttributeProto) -> AttributeValue:
     kind = attribute.type
     if kind == onnx.AttributeProto.TENSOR:
+        if attribute.t.data_location == onnx.TensorProto.EXTERNAL:
+            return AttributeValue(plain_bytes(attribute.t), "a tensor in another file")
         array = numpy_helper.to_array(attribute.t)
         head = f"{array.dtype.name} {list(array.shape)}"
         values = str(array.tolist()) if array.size <= 8 else "..."

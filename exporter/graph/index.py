@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from exporter.graph.stored_tensors import PACKED, external_entry, map_file
+from exporter.graph.stored_tensors import PACKED, bytes_of, external_entry, map_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,29 @@ class GraphIndex:
                 return np.frombuffer(tensor.raw_data, dtype).reshape(tuple(tensor.dims))
             return numpy_helper.to_array(tensor)
         if tensor.data_type in PACKED:
-            return numpy_helper.to_array(tensor, str(self.folder))
+            whole = onnx.TensorProto()
+            whole.CopyFrom(tensor)
+            self.take_in(whole)
+            return numpy_helper.to_array(whole)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return np.frombuffer(self._beside(tensor), dtype).reshape(tuple(tensor.dims))
+
+    def take_in(self, tensor: onnx.TensorProto) -> None:
+        """Put the bytes of a tensor that lie in another file into it: of a copy, not of ``model``.
+
+        For those of branches, constants and attributes, which nobody feeds by name.
+        """
+        data = bytes(self._beside(tensor))
+        del tensor.external_data[:]
+        tensor.ClearField("data_location")
+        tensor.raw_data = data
+
+    def _beside(self, tensor: onnx.TensorProto) -> memoryview:
+        """The bytes of a tensor in another file; they are mapped, not read."""
         location, offset, _ = external_entry(tensor)
         if location not in self._maps:
             self._maps[location] = map_file(self.folder / location)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        count = int(np.prod(tensor.dims, dtype=np.int64))
-        flat = np.frombuffer(self._maps[location], dtype, count, offset)
-        return flat.reshape(tuple(tensor.dims))
+        return self._maps[location][offset : offset + bytes_of(tensor)]
 
 
 def index_graph(

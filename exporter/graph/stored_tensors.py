@@ -161,6 +161,13 @@ def external_tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
             yield tensor
 
 
+def external_tensors_in(nodes: Iterable[onnx.NodeProto]) -> Iterator[TensorProto]:
+    """The same of some nodes, and of what is in them."""
+    for tensor in _of_nodes(nodes):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            yield tensor
+
+
 def external_entry(tensor: TensorProto) -> tuple[str, int, int | None]:
     """(location, offset, length) of an external tensor."""
     entry = {item.key: item.value for item in tensor.external_data}

@@ -22,7 +22,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from exporter.graph.index import GraphIndex
-from exporter.graph.stored_tensors import point
+from exporter.graph.stored_tensors import external_tensors, point
 
 OWN = "::own"
 """Suffix of a tapped value as a forced window computes it."""
@@ -236,6 +236,8 @@ def standalone(window: WindowGraph, graph: GraphIndex) -> onnx.ModelProto:
     kept = [tensor for tensor in model.graph.initializer if tensor.name not in held]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
+    for tensor in external_tensors(model):
+        graph.take_in(tensor)
     for name in window.weights:
         model.graph.initializer.append(numpy_helper.from_array(graph.array(name), name))
     return model

@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass
 
+from exporter.graph.ir_model import ir_model
 from exporter.graph.node_origin import origin_of
 from exporter.graph.onnx_file import read_in_place
 
@@ -24,9 +25,9 @@ def viewer_keys(path: Path) -> Mapping[str, tuple[str, ...]]:
     """Value of a file -> keys of what stands for it in a viewer: its node, and the output it is.
 
     Raises:
-        ArtifactError: the file cannot be read.
+        ArtifactError: the file cannot be read, or not by onnx-ir.
     """
-    model = ir.from_proto(read_in_place(path))
+    model = ir_model(read_in_place(path))
     names = {id(value): value.name for value in _values(model)}  # the pass renames values as well
     NameFixPass()(model)
     ends = set(model.graph.outputs)

@@ -7,14 +7,12 @@ it was tested with. What it needs in front of it is then in somebody's Python, i
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 from onnx import ModelProto, TensorProto, ValueInfoProto
 from torch import nn
 
-from exporter.core.errors import ArtifactError
-from exporter.core.reading import reason
 from exporter.graph.export import InterfaceKind, interface_differences
 from exporter.graph.index import GraphIndex
+from exporter.graph.ir_model import ir_model
 from exporter.graph.wrap import Wrapped
 from exporter.speech.cmvn import Cmvn
 from exporter.speech.fbank import KaldiFbank
@@ -156,15 +154,7 @@ _ALWAYS = frozenset({InterfaceKind.FROZEN, InterfaceKind.UNUSED})
 def _different(model: ModelProto, wrapped: Wrapped) -> list[str]:
     shapes = {value.name: value.type.tensor_type for value in model.graph.input}
     problems = []
-    try:
-        held = ir.from_proto(model)
-    except (ir.serde.SerdeError, ValueError) as error:
-        cause = reason(error.__cause__ or error)
-        raise ArtifactError(
-            f"onnx-ir cannot read the file ({cause})",
-            remedy="export it again; onnx.checker.check_model may say more",
-        ) from error
-    for found in interface_differences(held, wrapped.inputs, wrapped.outputs):
+    for found in interface_differences(ir_model(model), wrapped.inputs, wrapped.outputs):
         if found.kind in _ALWAYS:
             problems.append(found.text)
         elif (

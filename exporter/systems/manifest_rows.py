@@ -113,5 +113,5 @@ class Rows:
 def _origin_of(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -87,6 +87,7 @@ TAMPERED = {
     "an edited manifest": edit(lambda held: held["facts"].update(nodes=4)),
     "a manifest without seal": edit(lambda held: held.pop("seal")),
     "a manifest that is a list": lambda folder: (folder / MANIFEST).write_text("[]"),
+    "a manifest without end": lambda folder: (folder / MANIFEST).write_text("[" * 100_000),
     "another format": edit_and_seal(lambda held: held.update(format=99)),
     "another key": edit_and_seal(lambda held: held.update(key=key("b"))),
     "other parts": edit_and_seal(lambda held: held["parts"].update(weights="b")),

@@ -134,6 +134,8 @@ FAILED_BY_KIND = {
     "debug": [27, 97, 31_000_099, 32_000_025, 771_129_000_207],
     "inspect": [771_129_000_482, 16_000_155, 281_104_000_360],
     "alone": [4_000_040, 16_000_032],
+    "strange": [501_129_000_184],
+    "compare": [501_129_000_073],
     "report": [40, 11_000_038, 31_000_050],
 }
 FAILED = [(kind, seed) for kind, seeds in FAILED_BY_KIND.items() for seed in seeds]

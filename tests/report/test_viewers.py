@@ -7,8 +7,10 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+import pytest
 from onnx import helper
 
+from exporter.core.errors import ArtifactError
 from exporter.graph.viewer_keys import modules_of, viewer_keys, write_modules
 from exporter.report.overlay import render_overlay
 from exporter.report.schema import REPORT
@@ -41,6 +43,17 @@ def test_a_value_is_shown_as_its_node_and_an_output_also_as_itself(tmp_path: Pat
     assert found["relu"] == ("node_1",)
     assert len({keys[0] for keys in found.values()}) == 3 and all(k[0] for k in found.values())
     assert found["y"][1] == "[value] y"
+
+
+def test_what_onnx_ir_cannot_read_has_no_keys(tmp_path: Path):
+    held = model(node("Relu", "x", "y", "node_1"), output="y")
+    table = onnx.TypeProto()
+    table.map_type.key_type = 7
+    table.map_type.value_type.tensor_type.elem_type = 1
+    held.graph.input.append(onnx.ValueInfoProto(name="table", type=table))
+    onnx.save(held, tmp_path / "model.onnx")
+    with pytest.raises(ArtifactError, match="onnx-ir cannot read the file"):
+        viewer_keys(tmp_path / "model.onnx")
 
 
 def test_the_overlay_is_keyed_by_these_names_and_the_worst_value_colours_a_node():

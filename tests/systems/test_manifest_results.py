@@ -33,6 +33,12 @@ def summed(tmp_path, system, rows, total=None):
     return summary_of(system, tmp_path / "m.jsonl", held, len(rows) if total is None else total)
 
 
+def test_results_whose_first_line_is_none_are_begun_anew(tmp_path):
+    for text in ("{", "[" * 100_000 + "\n", "null\n"):
+        (tmp_path / ROWS).write_text(text)
+        assert Rows(tmp_path, ORIGIN).done == {}
+
+
 def test_results_are_taken_up(tmp_path):
     first = Rows(tmp_path, ORIGIN)
     for number in (1, 2, 3):

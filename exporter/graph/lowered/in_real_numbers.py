@@ -26,6 +26,7 @@ from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.lowered.dequantise import Stored, stored_float
 from exporter.graph.lowered.real_nodes import REAL
 from exporter.graph.lowered.real_writer import CODED_MOVES, Code, Writer
+from exporter.graph.stored_tensors import external_tensors_in
 from exporter.graph.value_types import value_types
 
 _NARROW: Mapping[int, float] = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}
@@ -93,6 +94,8 @@ def _plain(writer: Writer, node: onnx.NodeProto, types: Mapping[str, int]) -> No
     made = onnx.NodeProto()
     made.CopyFrom(node)
     del made.metadata_props[:]
+    for tensor in external_tensors_in([made]):
+        writer.graph.take_in(tensor)
     _widen(made)
     for slot, name in enumerate(node.input):
         if name in writer.codes and node.op_type in CODED_MOVES:
