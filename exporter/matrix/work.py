@@ -60,6 +60,7 @@ _WAIT_SECONDS = 3600.0
 _NVIDIA = Path("/proc/driver/nvidia")
 _CRASHES = frozenset({4, 5, 6, 7, 8, 11})
 """Signals that a process brings upon itself: ILL, TRAP, ABRT, BUS, FPE, SEGV."""
+_TRACE = "Traceback (most recent call last)"
 _CODE = "import sys; sys.path.insert(0, sys.argv[1]); from exporter.matrix.{0} import main;"
 _CODE += " main(sys.argv[2], int(sys.argv[3]))"
 _FAILED: dict[tuple[str, tuple[str, ...]], str] = {}
@@ -260,7 +261,7 @@ def _ended(command: list[str], seconds: float, result: Path, module: str) -> str
     write_text(result.with_name("log.txt"), f"{out}{err}")
     if result.is_file():
         return ""
-    how = last_line(err) if code > 0 else f"signal {-code}"
+    how = _why(err) if code > 0 else f"signal {-code}"
     begun = READY in out.splitlines() or module != "cell_process"
     if code == -9:
         raise NoEnvironmentError("its process was killed (signal 9; often for want of memory)")
@@ -269,6 +270,14 @@ def _ended(command: list[str], seconds: float, result: Path, module: str) -> str
     if not begun:
         raise NoEnvironmentError(f"its environment does not start: {how or f'exit code {code}'}")
     return f"the process ended in it: {how or f'exit code {code}'}"
+
+
+def _why(err: str) -> str:
+    """What a process that ended has said: its last line, and what stood before the first trace,
+    where libraries say in whole sentences what the error leaves out."""
+    last = last_line(err)
+    before = err.strip().partition(_TRACE)[0].partition("\n\n")[0]
+    return f"{' '.join(before.split())[:300]} ({last})" if before and last not in before else last
 
 
 @contextlib.contextmanager

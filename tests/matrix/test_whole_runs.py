@@ -34,6 +34,13 @@ from tests.matrix.test_lost import cluster, start
 
 HERE = next(iter(installed_runtimes().values()))
 NUMPY_1 = "A module that was compiled using NumPy 1.x cannot be run in NumPy 2"
+POISON = f"""
+import sys
+print({NUMPY_1.replace(" in ", " in%")!r}.replace("%", chr(10)), file=sys.stderr)
+print(chr(10) + "If you are a user of the module, downgrade it." + chr(10), file=sys.stderr)
+raise ImportError
+"""
+"""As onnxruntime 1.17 does where numpy is of another major release."""
 
 
 def put_environment(root: Path, requirements: tuple[str, ...], poison: str = "") -> None:
@@ -44,8 +51,7 @@ def put_environment(root: Path, requirements: tuple[str, ...], poison: str = "")
     (inside / "beneath.pth").write_text(sysconfig.get_path("purelib") + "\n")
     if poison:
         (inside / "onnxruntime").mkdir()
-        text = f"raise ImportError({poison!r})\n"
-        (inside / "onnxruntime" / "__init__.py").write_text(text)
+        (inside / "onnxruntime" / "__init__.py").write_text(poison)
     (home / READY).write_text("{}")
 
 
@@ -63,7 +69,7 @@ def test_poisoned_environments_say_why_and_the_others_go_on(tmp_path, monkeypatc
     for cell in held.space.cells():
         requirements = cell_job(held, cell).requirements
         if cell["threads"] == 1 and cell["onnxruntime"] != "9.9.9":
-            poison = NUMPY_1 if cell["onnxruntime"] == "9.9.8" else ""
+            poison = POISON if cell["onnxruntime"] == "9.9.8" else ""
             put_environment(tmp_path / "out" / FOLDER, requirements, poison)
     # No registry is asked: there is no such release anywhere.
     for name, value in {"UV_OFFLINE": "1", "UV_NO_INDEX": "1", "PIP_NO_INDEX": "1"}.items():
