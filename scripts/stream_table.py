@@ -1,56 +1,106 @@
-"""Call streams wrongly and see what the contract says: the table in docs/streams.md.
+"""Plant faults in streams and see what the contract says: the tables in docs/streams.md.
 
     python scripts/stream_table.py [--check]
 
-PyTorch's side alone: what is planted is in the call, and the file would be called alike. Exits 1
-where something planted is not found, or is told as something else.
+In the call (PyTorch's side alone: the file would be called alike), in the ONNX file, and, for a
+batch as it is served, in the module. Exits 1 where something planted is not found, or is told as
+something else.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from exporter.contracts.result import ContractResult  # noqa: E402
 from exporter.parity.status import Status  # noqa: E402
+from tests.support.planted_rows import FAULTS, judged_rows  # noqa: E402
+from tests.support.planted_stream_files import (  # noqa: E402
+    PLANTED_FILES,
+    judged_file,
+    stand_of,
+)
 from tests.support.planted_streams import PIPELINES, PLANTED, judged, load  # noqa: E402
 
 PAGE = ROOT / "docs" / "streams.md"
-START, END = "<!-- planted -->", "<!-- /planted -->"
+HEAD = ("| pipeline | planted | verdict | what is told | where |", "|---|---|---|---|---|")
+Table = tuple[list[str], bool]
 
 
-def table() -> tuple[list[str], bool]:
+def in_calls() -> Table:
     """Lines of Markdown, and whether all was found."""
-    lines = ["| pipeline | planted | verdict | what is told | where |", "|---|---|---|---|---|"]
-    good = True
+    lines, good = list(HEAD), True
     for name in PIPELINES:
         pipeline, wrapped = load(name)
         healthy = judged(pipeline, wrapped)
         good &= healthy.status is Status.PASS
-        lines.append(f"| {name} | nothing | {healthy.status} | {healthy.observed} | |")
+        lines.append(row(name, "nothing", healthy))
         for planted in (p for p in PLANTED if p.pipeline == name):
             found = judged(pipeline, wrapped, planted)
             good &= found.status is Status.FAIL and planted.told in found.reason
-            told = found.reason.partition(": ")[2].partition("; worst")[0] or found.reason
-            where = str(found.where).partition(" at ")[0].removeprefix("model.")
-            lines.append(f"| {name} | {planted.words} | {found.status} | {told} | `{where}` |")
-            print(lines[-1], file=sys.stderr)
+            lines.append(row(name, planted.words, found))
     return lines, good
 
 
+def in_files() -> Table:
+    """The same of faults in ONNX files."""
+    lines, good = list(HEAD), True
+    with tempfile.TemporaryDirectory() as work:
+        for name in PIPELINES:
+            stand = stand_of(name, Path(work) / name)
+            healthy = judged_file(stand, None, Path(work))
+            good &= healthy.status is Status.PASS
+            lines.append(row(name, "nothing", healthy))
+            for planted in (p for p in PLANTED_FILES if p.pipeline == name):
+                found = judged_file(stand, planted, Path(work))
+                good &= found.status is Status.FAIL and planted.told in found.reason
+                lines.append(row(name, planted.words, found))
+    return lines, good
+
+
+def in_rows() -> Table:
+    """The same of what a row does to another in SenseVoice with a language per row."""
+    lines, good = list(HEAD), True
+    for fault in FAULTS:
+        found = judged_rows(fault)
+        good &= found.status is (Status.FAIL if fault else Status.PASS)
+        lines.append(row("sensevoice_rows", fault or "nothing", found))
+    return lines, good
+
+
+def row(name: str, planted: str, found: ContractResult) -> str:
+    """One line of a table."""
+    if found.status is Status.PASS:
+        line = f"| {name} | {planted} | {found.status} | {found.observed} | |"
+    else:
+        told = found.reason.partition(": ")[2].partition("; worst")[0] or found.reason
+        where = str(found.where).partition(" at ")[0].removeprefix("model.")
+        line = f"| {name} | {planted} | {found.status} | {told} | `{where}` |"
+    print(line, file=sys.stderr)
+    return line
+
+
+TABLES = {"planted": in_calls, "planted files": in_files, "planted rows": in_rows}
+
+
 def main() -> int:
-    """Write the table, or compare it."""
+    """Write the tables, or compare them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     check = parser.parse_args().check
-    lines, good = table()
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(START)
-    after = rest.partition(END)[2]
-    made = f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{after}"
+    text = made = PAGE.read_text(encoding="utf-8")
+    good = True
+    for mark, table in TABLES.items():
+        lines, fine = table()
+        good &= fine
+        before, start, rest = made.partition(f"<!-- {mark} -->")
+        _, end, after = rest.partition(f"<!-- /{mark} -->")
+        made = f"{before}{start}\n" + "\n".join(lines) + f"\n{end}{after}"
     if check and made != text:
         print("docs/streams.md is not what is found now", file=sys.stderr)
         return 1

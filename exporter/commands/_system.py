@@ -42,6 +42,7 @@ def run_a_system(
     shown: Shown,
     *,
     manifest: Path | None = None,
+    jobs: int = 1,
     files: Mapping[str, Path] | None = None,
 ) -> int:
     """Run a system, print what was found, and return the exit code.
@@ -69,7 +70,8 @@ def run_a_system(
     check_output_folder(folder, keep=False)
     as_json = shown.output_format == "json"
     with Progress(quiet=shown.quiet or as_json, verbose=shown.verbose) as progress:
-        report = run_system(system, options, progress=progress, files=files, manifest=manifest)
+        given = {"files": files, "manifest": manifest, "jobs": jobs}
+        report = run_system(system, options, progress=progress, **given)
     if as_json:
         click.echo(report.model_dump_json(indent=1))
     else:

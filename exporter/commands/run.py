@@ -10,6 +10,7 @@ import click
 from exporter.commands import _options as common
 from exporter.commands._show import show_report
 from exporter.commands._system import Shown, is_a_system, only_of_systems, run_a_system
+from exporter.core.errors import UserInputError
 
 if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Of a system: JSON lines of recordings and texts, run after its cases.",
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Processes that share the manifest; each holds the system in memory.",
+)
 @common.run_options(
     "output_dir cases all_cases audio weights provider threads memory_budget golden_dir cache"
     " bench trust"
@@ -33,6 +41,7 @@ def command(
     pipeline_path: str,
     options: RunOptions,
     manifest: Path | None,
+    jobs: int,
     output_format: str,
     junit: Path | None,
     quiet: bool,
@@ -46,9 +55,11 @@ def command(
     prints annotations and writes a job summary.
     """
     common.junit_place(junit)
+    if jobs > 1 and manifest is None:
+        raise UserInputError("--jobs shares a manifest", remedy="give one with --manifest")
     if is_a_system(pipeline_path):
         shown = Shown(output_format=output_format, junit=junit, quiet=quiet, verbose=verbose)
-        return run_a_system(pipeline_path, options, shown, manifest=manifest)
+        return run_a_system(pipeline_path, options, shown, manifest=manifest, jobs=jobs)
     if manifest is not None:
         raise only_of_systems("--manifest", pipeline_path)
     pipeline = common.open_pipeline(pipeline_path, options)

@@ -18,6 +18,11 @@ from exporter.config.yaml_tree import dotted
 from exporter.core.errors import ConfigError
 from exporter.core.reading import is_regular, path_of
 
+_CONTRACT_PATHS = (
+    ("contracts", "stream", "offline", "pipeline"),
+    ("contracts", "stream", "offline_file", "path"),
+)
+
 
 def load_pipeline(path: str | Path, *, trust: bool = False) -> Pipeline:
     """Read a pipeline YAML with everything it extends.
@@ -107,7 +112,31 @@ def _with_absolute_paths(resolved: Resolved) -> tuple[dict[str, Any], list[Probl
             )
         else:
             content["model"] = {**content["model"], "onnx": str(path.resolve())}
+    for keys in _CONTRACT_PATHS:
+        content = _with_absolute(content, keys, resolved)
     return content, problems
+
+
+def _with_absolute(
+    content: dict[str, Any], keys: tuple[str, ...], resolved: Resolved
+) -> dict[str, Any]:
+    """A path deep in a section counts from the folder of the file that sets it."""
+    held: Any = content
+    for key in keys:
+        held = held.get(key) if isinstance(held, Mapping) else None
+    place = resolved.places.get(keys)
+    if not isinstance(held, str) or place is None:
+        return content
+    try:
+        made: Any = str(path_of(resolved.folders[place.file] / path_of(held)))
+    except ValueError:
+        return content  # the section says what is wrong with it
+    for depth in range(len(keys) - 1, -1, -1):
+        outer: Any = content
+        for key in keys[:depth]:
+            outer = outer[key]
+        made = {**outer, keys[depth]: made}
+    return made
 
 
 def with_case_files(resolved: Resolved) -> tuple[dict[str, Any], list[Problem]]:

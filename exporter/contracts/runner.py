@@ -115,6 +115,7 @@ def run_contracts(
             continue  # an inherited section may name what this system has not
         check_named(options, _known_names(target), name=name, pipeline=pipeline)
     target.thorough = target.thorough or thorough
+    target.trusted = target.trusted or (pipeline is not None and pipeline.trusted)
     runs = {TORCH: target.recall, ONNX: target.onnx.recall}
     results: list[ContractResult] = []
     for name in (name for name in declared if name in settings):

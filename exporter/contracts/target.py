@@ -68,6 +68,7 @@ class Target:
         windows: a signal without an axis that varies is a window of that size, to be filled
             with other signals whole.
         states: output that holds state after a call -> the input that takes it in the next.
+        trusted: code that a YAML names may run.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Target:
     beside: str = "PyTorch"
     windows: bool = False
     states: Mapping[str, str] = field(default_factory=dict)
+    trusted: bool = False
     forwards: int = 0
 
     def __post_init__(self) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from exporter import __version__
-from exporter.build.artifacts import Artifacts
 from exporter.cases.load import choose_cases
 from exporter.cases.manifest import read_manifest
 from exporter.config.load_system import load_system
@@ -19,12 +17,12 @@ from exporter.config.system import System
 from exporter.core.output_folder import output_folder
 from exporter.core.stages import Stages
 from exporter.execution.declared_deployments import declared_deployments
-from exporter.execution.onnx_runs import FileRun
+from exporter.flows.manifest_workers import Job, narrowed, rows_elsewhere
+from exporter.flows.open_system import bench_of
 from exporter.flows.run import run
 from exporter.flows.verify import verify
 from exporter.parity.status import Status
 from exporter.report.environment import (
-    default_memory_budget,
     describe_environment,
     usable_cores,
 )
@@ -39,12 +37,14 @@ from exporter.report.system import (
 )
 from exporter.report.system_text import clear_system_report, write_system_report
 from exporter.report.system_verdict import concluded_system
-from exporter.systems.calls import Sessions
 from exporter.systems.case_inputs import system_cases
-from exporter.systems.judge_case import Bench, judge_case
-from exporter.systems.opened import OpenedGraph, check_wiring, open_graph_of
+from exporter.systems.judge_case import judge_case
 from exporter.systems.run_manifest import run_manifest
-from exporter.systems.tokenizer import detokenizer
+
+_UNMEASURED = (
+    "manifest: the captured programs and float64, where the modules and ONNX say the same tokens;"
+    " numbers beside the tokens were not measured there"
+)
 
 
 def run_system(
@@ -54,6 +54,7 @@ def run_system(
     progress: Stages | None = None,
     files: Mapping[str, Path] | None = None,
     manifest: Path | None = None,
+    jobs: int = 1,
     **fields: Any,
 ) -> SystemReport:
     """Export and judge every graph of a system, then drive and judge them together.
@@ -66,6 +67,7 @@ def run_system(
         options, fields: as in ``exporter.run``; ``cases`` are the system's.
         files: ONNX files by graph that are judged in place of those that the run makes.
         manifest: JSON lines of recordings and texts, run after the cases.
+        jobs: processes that share the manifest; each holds the system once.
 
     Raises:
         UserInputError: the system, a pipeline, weights, a case or a file cannot be used.
@@ -85,7 +87,12 @@ def run_system(
         clear_system_report(folder)
         began = time.perf_counter()
         reports = _graphs(system, options, folder, files or {}, progress)
-        report = _together(system, options, folder, files or {}, progress, names, reports, manifest)
+        report = _together(system, options, folder, files or {}, progress, names, reports)
+        if manifest is not None and not report.notes:
+            found = _manifest(system, options, folder, files or {}, progress, manifest, jobs)
+            more = [*report.not_checked, _UNMEASURED]
+            report = report.model_copy(update={"manifest": found, "not_checked": more})
+        report = concluded_system(report)
         timings = {**progress.timings, "total": time.perf_counter() - began}
         report = report.model_copy(update={"timings": timings})
         write_system_report(report, folder)
@@ -124,12 +131,10 @@ def _together(
     progress: Stages,
     names: Sequence[str],
     reports: Mapping[str, Report],
-    manifest: Path | None,
 ) -> SystemReport:
     calls: list[CallsRecord] = []
     results: list[ResultRecord] = []
     counts = dict.fromkeys(reports, 0)
-    rows: ManifestRecord | None = None
     notes: list[str] = []
     stopped = [name for name, report in reports.items() if report.stopped is not None]
     if stopped:
@@ -145,9 +150,6 @@ def _together(
                 for name, count in judged.counts.items():
                     counts[name] += count
             stage.result(", ".join(f"{name} {count} calls" for name, count in counts.items()))
-        if manifest is not None:
-            with progress.stage("manifest") as stage:
-                rows = run_manifest(bench, manifest, folder, stage.update)
     graphs = [
         GraphRecord(
             name=name,
@@ -161,7 +163,7 @@ def _together(
         )
         for name, report in reports.items()
     ]
-    report = SystemReport(
+    return SystemReport(
         tool_version=__version__,
         name=system.name,
         file=system.file,
@@ -177,68 +179,31 @@ def _together(
         graphs=graphs,
         calls=calls,
         results=results,
-        manifest=rows,
         max_token_error_rate=system.judge.max_token_error_rate,
         max_ambiguous=system.max_ambiguous,
         notes=notes,
-        not_checked=_not_checked(reports, manifest),
+        not_checked=_not_checked(reports),
         timings={},
     )
-    return concluded_system(report)
 
 
-def bench_of(
+def _manifest(
     system: System,
     options: RunOptions,
     folder: Path,
     files: Mapping[str, Path],
     progress: Stages,
-) -> Bench:
-    """Open what the runs of all graphs have left, and everything that drives them.
-
-    Args:
-        folder: of the system. files: files that are judged in place of those in it.
-
-    Raises:
-        ConfigError: the driver names what is not there. ArtifactError: a file cannot be used.
-    """
-    cores = options.threads or usable_cores()
-    with progress.stage("open the graphs"):
-        graphs = {
-            name: open_graph_of(
-                name,
-                pipeline,
-                folder / name,
-                declared_deployments(pipeline, options.provider, cores),
-                files.get(name),
-            )
-            for name, pipeline in system.pipelines.items()
-        }
-        check_wiring(system, graphs)
-        torch.set_num_threads(cores)
-        sessions = _sessions(graphs)
-    table = next((held.tokens for held in graphs.values() if held.tokens is not None), None)
-    where = system.where("judge", "text", "tokenizer")
-    return Bench(
-        system=system,
-        graphs=graphs,
-        sessions=sessions,
-        folders={name: Artifacts(folder=folder / name) for name in graphs},
-        budget=options.memory_budget or default_memory_budget(),
-        progress=progress,
-        decode=detokenizer(system.judge.text, table, where),
-    )
-
-
-def _sessions(graphs: Mapping[str, OpenedGraph]) -> Sessions:
-    """Open files of every way of deployment; a graph that declares fewer keeps its last one."""
-    most = max(len(held.deployments) for held in graphs.values())
-    found: dict[str, dict[str, FileRun]] = {}
-    for number in range(most):
-        ways = {n: g.deployments[min(number, len(g.deployments) - 1)] for n, g in graphs.items()}
-        label = " | ".join(dict.fromkeys(way.label() for way in ways.values()))
-        found[label] = {name: FileRun(graphs[name].onnx, way) for name, way in ways.items()}
-    return found
+    manifest: Path,
+    jobs: int,
+) -> ManifestRecord:
+    elsewhere = None
+    if jobs > 1:
+        options = narrowed(options, jobs)
+        job = Job(system=system, options=options, folder=folder, files=files, manifest=manifest)
+        elsewhere = functools.partial(rows_elsewhere, job, jobs)
+    bench = bench_of(system, options, folder, files, progress)
+    with progress.stage("manifest") as stage:
+        return run_manifest(bench, manifest, folder, stage.update, elsewhere)
 
 
 def _providers(system: System, options: RunOptions) -> tuple[str, ...]:
@@ -250,13 +215,6 @@ def _providers(system: System, options: RunOptions) -> tuple[str, ...]:
     return tuple(dict.fromkeys(way.provider for way in ways))
 
 
-def _not_checked(reports: Mapping[str, Report], manifest: Path | None) -> list[str]:
+def _not_checked(reports: Mapping[str, Report]) -> list[str]:
     """What neither a graph's own report nor the drive shows, each line once."""
-    lines = [line for report in reports.values() for line in report.not_checked]
-    if manifest is not None:
-        lines.append(
-            "manifest: the eager modules and float64, where both sides say the same tokens; the"
-            " captured programs' tokens were held against ONNX's, numbers beside them were not"
-            " measured"
-        )
-    return list(dict.fromkeys(lines))
+    return list(dict.fromkeys(line for report in reports.values() for line in report.not_checked))

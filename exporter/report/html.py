@@ -50,7 +50,7 @@ def render_html(report: Report) -> str:
     # What was not run because a stage stopped is said once, with that stage.
     least = 4 if report.stopped is None else 5
     return (
-        _environment()
+        page_environment()
         .get_template("report.html.jinja")
         .render(
             report=report,
@@ -71,8 +71,8 @@ def render_html(report: Report) -> str:
             left_out=data["left_out"],
             data=Markup(script_json(data)),  # noqa: S704 - script_json leaves no markup in it
             most=_MAX_ROWS,
-            style=Markup(_asset("report.css")),  # noqa: S704 - our own file
-            scripts=[Markup(_asset(name)) for name in _SCRIPTS],  # noqa: S704 - our own files
+            style=Markup(asset("report.css")),  # noqa: S704 - our own file
+            scripts=[Markup(asset(name)) for name in _SCRIPTS],  # noqa: S704 - our own files
             **_libraries(),
         )
     )
@@ -84,7 +84,8 @@ def can_render_html() -> bool:
 
 
 @cache
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Templates of pages: every name in them is escaped, and cut to a sane length."""
     environment = Environment(
         loader=PackageLoader("exporter.report", "templates"),
         autoescape=True,
@@ -115,7 +116,8 @@ def _status_class(verdict: str) -> str:
     return "is-" + (verdict.replace(" ", "-") if verdict in VERDICT_STYLES else "fail")
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a style or a script of the pages."""
     return resources.files("exporter.report").joinpath("assets", name).read_text("utf-8")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 # An underscore within a word is no emphasis, and names are full of them.
 _MARKUP = re.compile(r"([\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
@@ -124,3 +125,8 @@ def size(count: int) -> str:
             break
         value, unit = value / 1000, larger
     return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def counts(verdicts: Mapping[str, int]) -> str:
+    """``58 pass, 2 ambiguous``."""
+    return ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))

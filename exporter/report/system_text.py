@@ -15,24 +15,27 @@ from rich.text import Text
 from exporter.core.files import remove, write_text
 from exporter.parity.status import Status
 from exporter.report.rows import VERDICT_STYLES
-from exporter.report.safe_text import code, cosine, figure, markdown, printable, shorten
+from exporter.report.safe_text import code, cosine, counts, figure, markdown, printable, shorten
 from exporter.report.system import SystemReport
+from exporter.report.system_html import system_html
 
 SYSTEM_REPORT = "system.json"
 SYSTEM_MARKDOWN = "system.md"
+SYSTEM_HTML = "system.html"
 _CELL = 300
 
 
 def write_system_report(report: SystemReport, folder: Path) -> None:
-    """Write ``system.json`` and ``system.md``, each atomically."""
+    """Write ``system.json``, ``system.md`` and ``system.html``, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / SYSTEM_REPORT, report.model_dump_json())
     write_text(folder / SYSTEM_MARKDOWN, system_markdown(report))
+    write_text(folder / SYSTEM_HTML, system_html(report))
 
 
 def clear_system_report(folder: Path) -> None:
     """Take away what an earlier run said."""
-    for name in (SYSTEM_REPORT, SYSTEM_MARKDOWN):
+    for name in (SYSTEM_REPORT, SYSTEM_MARKDOWN, SYSTEM_HTML):
         remove(folder / name)
 
 
@@ -59,11 +62,6 @@ def _page() -> Environment:
         "block": _block,
     }
     return page
-
-
-def counts(verdicts: dict[str, int]) -> str:
-    """``58 pass, 2 ambiguous``."""
-    return ", ".join(f"{count} {name}" for name, count in sorted(verdicts.items()))
 
 
 def _block(text: str) -> str:
@@ -98,7 +96,7 @@ def print_system(
             console.print(Text(f"  {printable(line)}"))
     for line in report.notes:
         console.print(Text(f"note: {printable(line)}"))
-    console.print(Text(f"report: {printable(folder / 'system.md')}"))
+    console.print(Text(f"report: {printable(folder / SYSTEM_HTML)}"))
 
 
 def _graphs(report: SystemReport) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.parity.exit_code import decide
+from exporter.parity.exit_code import Decision, decide
 from exporter.parity.status import Status, is_differing, severity, status_of
 from exporter.report.system import ResultRecord, SystemReport
 
@@ -20,14 +20,16 @@ def concluded_system(report: SystemReport) -> SystemReport:
         report = report.model_copy(
             update={"results": [allowed(result, rate, report) for result in report.results]}
         )
-    found = list(_statuses(report))
-    unsure = sum(status_of(held.verdict.verdict) is Status.AMBIGUOUS for held in report.results)
-    unsure += sum(status is Status.AMBIGUOUS for status, _, of in found if of == "manifest")
     decision = decide(
-        [(status, required) for status, required, _ in found],
-        ambiguous=unsure or None,
+        _statuses(report),
+        ambiguous=_unsure(report),
         ambiguous_cap=report.max_ambiguous,
     )
+    # A graph and a manifest have had caps of their own: beyond those, this one excuses nothing.
+    held = [graph.verdict for graph in report.graphs]
+    held += [] if report.manifest is None else [report.manifest.verdict.verdict]
+    if decision.status is Status.PASS and any(status_of(v) is Status.AMBIGUOUS for v in held):
+        decision = Decision(status=Status.AMBIGUOUS)
     update = {
         "token_error_rate": rate,
         "verdict": decision.status.value,
@@ -35,6 +37,23 @@ def concluded_system(report: SystemReport) -> SystemReport:
     }
     report = report.model_copy(update=update)
     return report.model_copy(update={"headline": _headline(report)})
+
+
+def _unsure(report: SystemReport) -> int:
+    """Decisions in doubt: results and utterances, and graphs whose calls are, case by case.
+
+    A call in doubt makes the result in doubt, as a rule, and is not counted beside it; a case with
+    more graphs in doubt than results has these.
+    """
+    cases: dict[str, tuple[list[str], set[str]]] = {}
+    for result in report.results:
+        if status_of(result.verdict.verdict) is Status.AMBIGUOUS:
+            cases.setdefault(result.case, ([], set()))[0].append(result.deployment)
+    for calls in report.calls:
+        if status_of(calls.verdict.verdict) is Status.AMBIGUOUS:
+            cases.setdefault(calls.case, ([], set()))[1].add(calls.graph)
+    rows = 0 if report.manifest is None else report.manifest.verdicts.get(Status.AMBIGUOUS, 0)
+    return rows + sum(max(len(results), len(graphs)) for results, graphs in cases.values())
 
 
 def _rate(results: list[ResultRecord]) -> float | None:
@@ -60,19 +79,20 @@ def allowed(result: ResultRecord, rate: float, report: SystemReport) -> ResultRe
     return result.model_copy(update={"verdict": verdict})
 
 
-def _statuses(report: SystemReport) -> Iterator[tuple[Status, bool, str]]:
+def _statuses(report: SystemReport) -> Iterator[tuple[Status, bool]]:
+    judged = {held.graph for held in report.calls}
     for graph in report.graphs:
-        yield status_of(graph.verdict), graph.required, "graph"
-        if not graph.calls:
-            yield Status.NOT_RUN, True, "graph"
+        yield status_of(graph.verdict), graph.required
+        if not graph.calls or graph.name not in judged:
+            yield Status.NOT_RUN, True
     for calls in report.calls:
-        yield status_of(calls.verdict.verdict), True, "calls"
+        yield status_of(calls.verdict.verdict), True
     for result in report.results:
-        yield status_of(result.verdict.verdict), True, "result"
+        yield status_of(result.verdict.verdict), True
     if not any(_shows(result) for result in report.results):
-        yield Status.NOT_RUN, True, "result"
+        yield Status.NOT_RUN, True
     if report.manifest is not None:
-        yield status_of(report.manifest.verdict.verdict), True, "manifest"
+        yield status_of(report.manifest.verdict.verdict), True
 
 
 def _shows(result: ResultRecord) -> bool:
@@ -93,6 +113,9 @@ def _headline(report: SystemReport) -> str:
             f" {first.output} ({first.link}): {first.verdict.verdict}: {first.verdict.reason}"
         )
     idle = [graph.name for graph in report.graphs if not graph.calls]
+    unseen = {graph.name for graph in report.graphs} - {held.graph for held in report.calls}
+    if unseen and not idle:
+        return f"no call of graph '{min(unseen)}' was judged: nothing was shown of it"
     if idle:
         return f"graph '{idle[0]}' was never called: nothing was shown of the system"
     wrong = [held for held in report.results if severity(held.verdict.verdict) > _FINE]

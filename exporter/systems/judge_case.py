@@ -38,7 +38,7 @@ from exporter.systems.calls import CallJudge, Sessions, judged_arrays
 from exporter.systems.case_inputs import TOKENS
 from exporter.systems.differences import Explained, Sides, explain_difference
 from exporter.systems.opened import OpenedGraph
-from exporter.systems.sides import float32_side, float64_side, onnx_side
+from exporter.systems.sides import eager_side, float32_side, float64_side, onnx_side
 from exporter.systems.tokenizer import Detokenize
 
 
@@ -130,7 +130,7 @@ def judge_case(bench: Bench, case: Case) -> JudgedCase:
 
 
 def quick_case(bench: Bench, case: Case) -> tuple[int, ...] | None:
-    """Tokens that PyTorch and ONNX in every deployment say; None where there is more to look at.
+    """Tokens that the modules and ONNX, however deployed, say; None where there is more to look at.
 
     For many cases: where all say the same there is nothing to explain. Numbers beside the tokens
     are not measured here, but for what cannot be right: another shape, NaN, another integer.
@@ -139,7 +139,7 @@ def quick_case(bench: Bench, case: Case) -> tuple[int, ...] | None:
     if judge.waveforms is not None or judge.embeddings is not None:
         return None  # equal tokens say nothing of these
     try:
-        expected = bench.drive(float32_side(bench.graphs), case.inputs, Decider())
+        expected = bench.drive(eager_side(bench.graphs), case.inputs, Decider())
         for sessions in bench.sessions.values():
             actual = bench.drive(onnx_side(bench.graphs, sessions), case.inputs, Decider())
             alike = all(alike_at_a_glance(v, actual.arrays[k]) for k, v in expected.arrays.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ def summary_of(system: System, path: Path, rows: Rows, total: int) -> ManifestRe
     """
     whole = _Bucket()
     buckets: dict[str, _Bucket] = {}
-    worst: list[str] = []
+    worst: list[tuple[int, str]] = []
     held: list[tuple[list[float], list[float], str]] = []
     seconds, only_differ = 0.0, True
     for row in rows:
@@ -74,9 +75,9 @@ def summary_of(system: System, path: Path, rows: Rows, total: int) -> ManifestRe
             if name in buckets or len(buckets) < _MOST_BUCKETS:
                 buckets.setdefault(name, _Bucket()).take(row)
         if not is_good(row.verdict):
-            worst.append(f"{row.name}: {row.verdict}: {row.reason}") if len(
-                worst
-            ) < _WORST else None
+            # In the manifest's order, whatever order several processes gave them in.
+            bisect.insort(worst, (row.number, f"{row.name}: {row.verdict}: {row.reason}"))
+            del worst[_WORST:]
             only_differ &= status_of(row.verdict) is not Status.FAIL or row.differs
         if row.embedding and row.onnx_embedding and len(held) < _MOST_PAIRED:
             key = system.judge.embeddings.same if system.judge.embeddings else ""
@@ -101,7 +102,7 @@ def summary_of(system: System, path: Path, rows: Rows, total: int) -> ManifestRe
                 rate=whole.token_errors / max(1, whole.tokens),
             )
         ],
-        worst=worst,
+        worst=[told for _, told in worst],
         pairs=pairs,
         audio_seconds=seconds,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,17 @@ from pathlib import Path
 from torch import nn
 
 from exporter.build.artifacts import Artifacts
+from exporter.build.build import state_of
+from exporter.build.cached_export import PROGRAM
 from exporter.config.driver import Attention, Chain, Ctc, Driver, Loop, Transducer, called_graphs
 from exporter.config.pipeline import Pipeline
 from exporter.config.system import System
+from exporter.core.artifact import sha256_of
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import TensorSpec
 from exporter.execution.deployment import Deployment
 from exporter.graph.program import Program
-from exporter.graph.wrap import wrap
+from exporter.graph.wrap import Wrapped, wrap
 from exporter.parity.tolerance import Policy, policy_of
 
 
@@ -31,6 +35,7 @@ class OpenedGraph:
         onnx: the judged file.
         deployments: how it is run; all are driven.
         tokens: text of every token id, if its checkpoint brings a table.
+        made_of: digest of all that PyTorch's side is made of: weights, code, versions.
     """
 
     name: str
@@ -44,6 +49,7 @@ class OpenedGraph:
     deployments: tuple[Deployment, ...]
     policy: Policy
     tokens: tuple[str, ...] | None
+    made_of: str = ""
 
 
 def open_graph_of(
@@ -77,7 +83,18 @@ def open_graph_of(
         deployments=deployments,
         policy=policy_of(pipeline),
         tokens=wrapped.tokens,
+        made_of=_made_of(pipeline, wrapped, held),
     )
+
+
+def _made_of(pipeline: Pipeline, wrapped: Wrapped, held: Artifacts) -> str:
+    """The module as it is now, and the program that a run has captured of it."""
+    digest = hashlib.sha256()
+    for name, value in state_of(pipeline, wrapped).items():
+        digest.update(f"{name} {value}\n".encode())
+    for path in sorted((held.folder / PROGRAM).glob("*.json")):  # weights are in the state
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def check_wiring(system: System, graphs: Mapping[str, OpenedGraph]) -> None:

@@ -8,7 +8,7 @@ is: every call of every graph, and the choice that differs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,37 +40,70 @@ from exporter.systems.manifest_rows import Row, Rows
 from exporter.systems.manifest_summary import summary_of
 
 Tell = Callable[[str, int, int], None]
+Elsewhere = Callable[[Mapping[int, str]], Iterable[Row]]
+"""Key of every line that has a result -> results of all others."""
 
 
-def run_manifest(bench: Bench, path: Path, folder: Path, tell: Tell) -> ManifestRecord:
+def run_manifest(
+    bench: Bench, path: Path, folder: Path, tell: Tell, elsewhere: Elsewhere | None = None
+) -> ManifestRecord:
     """Run every utterance that has no result yet, and sum up all of them.
 
     Args:
         folder: holds the results, ``manifest.jsonl``.
         tell: is told the utterance, how many are done, and how many there are.
+        elsewhere: gives the results in place of this process, in any order; see ``rows_of``.
 
     Raises:
         ConfigError: a line of the manifest is no utterance; nothing has been run then.
     """
     total = sum(1 for _ in read_manifest(path))
     rows = Rows(folder, _origin(bench, path))
+    if elsewhere is None:
+        for row in rows_of(bench, path, rows.done, lambda name, at: tell(name, at, total)):
+            rows.add(row)
+    else:
+        done = len(rows.done)
+        for row in elsewhere(rows.done):
+            rows.add(row)
+            done += 1
+            tell(row.name, min(done, total), total)
+    return summary_of(bench.system, path, rows, total)
+
+
+def rows_of(
+    bench: Bench,
+    path: Path,
+    done: Mapping[int, str],
+    tell: Callable[[str, int], None],
+    share: tuple[int, int] = (0, 1),
+) -> Iterator[Row]:
+    """Results of the utterances that have none yet, one by one.
+
+    Args:
+        done: key of every line that has a result. tell: is told the utterance and its place.
+        share: ``(n, of)``: of so many processes the n-th one takes every of-th utterance.
+    """
     for at, utterance in enumerate(read_manifest(path)):
+        if at % share[1] != share[0]:
+            continue
         try:
             case, seconds = _case(bench, utterance)
         except UserInputError as error:
             told = _told(utterance, utterance.key)
-            rows.add(Row(**told, verdict=Status.NOT_RUN.value, reason=str(error)))
+            yield Row(**told, verdict=Status.NOT_RUN.value, reason=str(error))
             continue
         key = key_of(utterance, case)
-        if rows.done.get(utterance.number) == key:
+        if done.get(utterance.number) == key:
             continue
-        tell(utterance.name, at, total)
-        rows.add(_row(bench, utterance, case, _told(utterance, key) | {"seconds": seconds}))
-    return summary_of(bench.system, path, rows, total)
+        tell(utterance.name, at)
+        yield _row(bench, utterance, case, _told(utterance, key) | {"seconds": seconds})
 
 
 def _origin(bench: Bench, path: Path) -> dict[str, str]:
+    """What results are of: the files, and all that PyTorch's side is made of, its code too."""
     files = {f"graph {name}": sha256_of(held.onnx) for name, held in bench.graphs.items()}
+    files |= {f"PyTorch {name}": held.made_of for name, held in bench.graphs.items()}
     tokenizer = bench.system.judge.text.tokenizer if bench.system.judge.text else None
     if tokenizer is not None:
         files["tokenizer"] = sha256_of(tokenizer)

@@ -9,6 +9,7 @@ import numpy as np
 from exporter.core.tensors import Arrays
 from exporter.drivers.graph import Graph
 from exporter.execution.onnx_runs import FileRun
+from exporter.interpret.eager import run_plain
 from exporter.interpret.run_program import run_program, run_with_truth
 from exporter.systems.opened import OpenedGraph
 
@@ -27,6 +28,17 @@ def side(graphs: Mapping[str, OpenedGraph], calls: Mapping[str, Call]) -> dict[s
         )
         for name, held in graphs.items()
     }
+
+
+def eager_side(graphs: Mapping[str, OpenedGraph]) -> dict[str, Graph]:
+    """The modules themselves, as a user runs them."""
+
+    def of(held: OpenedGraph) -> Call:
+        return lambda arrays: run_plain(
+            held.module, held.inputs, held.outputs, as_declared(held, arrays)
+        )
+
+    return side(graphs, {name: of(held) for name, held in graphs.items()})
 
 
 def float32_side(graphs: Mapping[str, OpenedGraph]) -> dict[str, Graph]:

@@ -28,9 +28,15 @@ def graph(word: str = "pass", calls: int = 3, **more) -> GraphRecord:
     return GraphRecord(**given, verdict=word, calls=calls, **more)
 
 
-def calls(word: str = "pass", **more) -> CallsRecord:
-    given = {"case": "one", "graph": "decoder", "output": "y", "link": "a -> b", "calls": 3}
+def calls(word: str = "pass", graph: str = "decoder", **more) -> CallsRecord:
+    given = {"case": "one", "graph": graph, "output": "y", "link": "a -> b", "calls": 3}
     return CallsRecord(**given, verdict=verdict(word, strain=0.5), worst_call=1, **more)
+
+
+def manifest(word: str, verdicts: dict[str, int]) -> ManifestRecord:
+    count = sum(verdicts.values())
+    given = {"file": "m.jsonl", "utterances": count, "done": count, "buckets": []}
+    return ManifestRecord(**given, verdict=verdict(word), verdicts=verdicts)
 
 
 def errors(count: int, length: int) -> ErrorsRecord:
@@ -127,6 +133,31 @@ def test_ambiguous_results_pass_within_the_declared_number():
     assert report(results=[*held, result("ambiguous", 1)], max_ambiguous=1).verdict == "ambiguous"
 
 
+def test_what_was_beyond_a_cap_of_its_own_is_excused_by_no_other():
+    held = manifest("ambiguous", {"ambiguous": 5, "pass": 1})
+    assert report(manifest=held, max_ambiguous=5).verdict == "ambiguous"
+    assert report(graphs=[graph("ambiguous")], max_ambiguous=5).verdict == "ambiguous"
+
+
+def test_all_that_is_in_doubt_counts_together():
+    held = manifest("pass", {"ambiguous": 1, "pass": 1})
+    assert report(manifest=held, max_ambiguous=1).verdict == "pass"
+    both = {"manifest": held, "results": [result("ambiguous", 1)]}
+    assert report(**both, max_ambiguous=1).verdict == "ambiguous"
+    assert report(**both, max_ambiguous=2).verdict == "pass"
+    other = calls("ambiguous", graph="encoder")
+    doubt = {"calls": [calls("ambiguous"), other], "results": [result("ambiguous", 1)]}
+    graphs = [graph(), graph().model_copy(update={"name": "encoder"})]
+    assert report(**doubt, graphs=graphs, max_ambiguous=1).verdict == "ambiguous"
+    assert report(**doubt, graphs=graphs, max_ambiguous=2).verdict == "pass"
+
+
+def test_a_graph_of_which_no_call_was_judged_is_not_shown():
+    graphs = [graph(), graph().model_copy(update={"name": "encoder"})]
+    found = report(graphs=graphs)
+    assert found.verdict == "not run" and "encoder" in found.headline
+
+
 @pytest.mark.parametrize("word", ["fail", "not run", "ambiguous"])
 def test_a_manifest_decides_too(word):
     held = ManifestRecord(
@@ -157,6 +188,9 @@ def test_the_report_is_written_and_printed_with_hostile_names(tmp_path, capsys):
     )
     write_system_report(found, tmp_path)
     assert SystemReport.model_validate_json((tmp_path / "system.json").read_text()) == found
+    page = (tmp_path / "system.html").read_text("utf-8")
+    assert "<b>" not in page and "\x1b" not in page and "HYP: 1 3" in page
+    assert "http" not in page.replace("http-equiv", "") and "src=" not in page
     text = system_markdown(found)
     assert "<b>" not in text and "\x1b" not in text and "HYP: 1 3" in text
     print_system(found, folder=tmp_path)

@@ -17,7 +17,7 @@ from exporter.graph.wrap import Wrapped, wrap
 from tests.support.target_from_module import no_file
 
 FOLDER = Path(__file__).resolve().parents[2] / "pipelines" / "streams"
-PIPELINES = ("zipformer", "emformer", "wenet", "codec", "filter")
+PIPELINES = ("zipformer", "emformer", "wenet", "codec", "filter", "overlap")
 _LIMITS = ("max_lookahead_ms", "max_latency_ms")
 
 
@@ -128,6 +128,36 @@ PLANTED = (
     ),
     _state(
         "filter", "the frames before are not handed on", "every call differs", lost=("next_frames",)
+    ),
+    Planted(
+        pipeline="overlap",
+        words="no window completes the last samples",
+        told="from call 24 on",
+        stream={"tail": 0},
+    ),
+    Planted(
+        pipeline="overlap",
+        words="windows that overlap by three quarters",
+        told="every call differs",
+        stream={"hop": 8, "left": 24, "tail": 24},
+    ),
+    Planted(
+        pipeline="overlap",
+        words="what overlaps is cut off, not added",
+        told=_BEHIND,
+        contract={"overlap_add": {}, "trim": ["y"]},
+    ),
+    Planted(
+        pipeline="overlap",
+        words="the fade is applied twice",
+        told=_ON,
+        contract={"overlap_add": {"y": {"fade": "hann"}}},
+    ),
+    Planted(
+        pipeline="overlap",
+        words="the sum is divided by how many there are",
+        told=_ON,
+        contract={"overlap_add": {"y": {"normalised": True}}},
     ),
 )
 

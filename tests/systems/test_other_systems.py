@@ -1,33 +1,37 @@
-"""RNN-T, CTC and a flow: right as they are exported, their planted faults found in their graphs."""
+"""RNN-T, VITS, CTC and a flow: right as exported, their planted faults found in their graphs."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import soundfile
-from onnx import helper, numpy_helper
 
 from exporter.config.load_system import load_system
-from exporter.config.run_options import RunOptions
-from exporter.flows.run_system import bench_of, run_system
-from exporter.report.progress import Progress
-from exporter.systems.case_inputs import system_cases
-from exporter.systems.judge_case import Bench, JudgedCase, judge_case
+from exporter.core.errors import UserInputError
+from exporter.flows.manifest_workers import Job, rows_elsewhere
+from exporter.flows.run_system import run_system
 from exporter.systems.manifest_rows import ROWS
 from exporter.systems.run_manifest import run_manifest
+from tests.support.planted_systems import (
+    OPTIONS,
+    PLANTED,
+    ROOT,
+    bench,
+    failing,
+    faulty,
+    judged,
+    largest_zeroed,
+    yaml_of,
+)
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
-OPTIONS = RunOptions(trust=True, cache=False, threads=1, all_cases=True)
-
-
-def yaml_of(name: str) -> Path:
-    return ROOT / "pipelines" / "systems" / f"{name}.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -45,97 +49,14 @@ def made(tmp_path_factory):
     return of
 
 
-def bench(name: str, folder: Path, files: dict[str, Path] | None = None, **update) -> Bench:
-    system = load_system(yaml_of(name), trust=True)
-    changed = system.model_copy(update=update).with_pipelines(system.pipelines)
-    return bench_of(changed, OPTIONS, folder, files or {}, Progress(quiet=True))
+OTHERS = [held for held in PLANTED if held.system != "whisper_tiny"]
 
 
-def judged(on: Bench, case: str | None = None) -> JudgedCase:
-    names = (case or on.system.default_case,)
-    return judge_case(on, system_cases(on.system, on.graphs, names)[0])
-
-
-def failing(found: JudgedCase) -> set[str]:
-    return {c.graph for c in found.calls if c.verdict.verdict == "fail"}
-
-
-def weight(model: onnx.ModelProto, *dims: int, nth: int = 0) -> onnx.TensorProto:
-    return [t for t in model.graph.initializer if sorted(t.dims) == sorted(dims)][nth]
-
-
-def put(held: onnx.TensorProto, value: np.ndarray) -> None:
-    held.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), held.name))
-
-
-def state_not_handed_on(model: onnx.ModelProto) -> None:
-    """The predictor gives back the state that it was given."""
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            names[:] = ["lost" if name == "next_state.0" else name for name in names]
-    model.graph.node.append(helper.make_node("Identity", ["state.0"], ["next_state.0"]))
-
-
-def embeddings_shifted(model: onnx.ModelProto) -> None:
-    held = weight(model, 20, 16)
-    put(held, np.roll(numpy_helper.to_array(held), 1, axis=0))
-
-
-def joiner_bias_lost(model: onnx.ModelProto) -> None:
-    held = weight(model, 20)
-    put(held, numpy_helper.to_array(held) * 0)
-
-
-def bands_exchanged(model: onnx.ModelProto) -> None:
-    """Two neighbours among 32 bands of the front end."""
-    held = weight(model, 32, 1, 400)
-    value = numpy_helper.to_array(held).copy()
-    value[[5, 6]] = value[[6, 5]]
-    put(held, value)
-
-
-def letters_shifted(model: onnx.ModelProto) -> None:
-    """The bias of each letter is the one of its neighbour: a blank in another place."""
-    held = weight(model, 28)
-    put(held, np.roll(numpy_helper.to_array(held), 1))
-
-
-def rounded_to_float16(model: onnx.ModelProto) -> None:
-    held = max(model.graph.initializer, key=lambda t: int(np.prod(t.dims)))
-    put(held, numpy_helper.to_array(held).astype(np.float16).astype(np.float32))
-
-
-def largest_zeroed(model: onnx.ModelProto) -> None:
-    held = max(model.graph.initializer, key=lambda t: int(np.prod(t.dims)))
-    value = numpy_helper.to_array(held).copy()
-    value[np.unravel_index(np.abs(value).argmax(), value.shape)] = 0
-    put(held, value)
-
-
-@pytest.mark.parametrize(
-    ("name", "graph", "plant"),
-    [
-        ("rnnt_tiny", "predictor", state_not_handed_on),
-        ("rnnt_tiny", "predictor", embeddings_shifted),
-        ("rnnt_tiny", "joiner", joiner_bias_lost),
-        ("rnnt_tiny", "encoder", rounded_to_float16),
-        ("ctc_tiny", "recogniser", rounded_to_float16),
-        ("ctc_tiny", "recogniser", largest_zeroed),
-        ("ctc_tiny", "recogniser", bands_exchanged),
-        ("ctc_tiny", "recogniser", letters_shifted),
-        ("flow_tiny", "text", rounded_to_float16),
-        ("flow_tiny", "velocity", rounded_to_float16),
-        ("flow_tiny", "velocity", largest_zeroed),
-        ("flow_tiny", "vocoder", largest_zeroed),
-    ],
-)
-def test_a_planted_fault_is_found_in_its_graph(made, tmp_path, name, graph, plant):
-    folder = made(name)
-    model = onnx.load(folder / graph / "model.onnx")
-    plant(model)
-    onnx.save(model, tmp_path / "faulty.onnx")
-    found = judged(bench(name, folder, {graph: tmp_path / "faulty.onnx"}))
-    assert failing(found) == {graph}
+@pytest.mark.parametrize("held", OTHERS, ids=lambda held: f"{held.system}: {held.words}")
+def test_a_planted_fault_is_found_in_its_graph(made, tmp_path, held):
+    folder = made(held.system)
+    files = {held.graph: faulty(folder, held, tmp_path)}
+    assert failing(judged(bench(held.system, folder, files))) == {held.graph}
 
 
 @pytest.mark.parametrize("beams", [1, 8])
@@ -195,6 +116,56 @@ def test_a_manifest_that_is_killed_goes_on(made, manifest, tmp_path):
     assert sum(buckets[f"speed={s}"].utterances for s in (120, 160, 220)) == 60
     assert buckets["noise=15 dB"].tokens > 0
     assert buckets["speed=120"].word_error_rate == buckets["speed=120"].onnx_word_error_rate
+
+
+def rows_in(folder: Path) -> dict[int, tuple[str, list[int]]]:
+    lines = (folder / ROWS).read_text().splitlines()[1:]
+    return {row["number"]: (row["verdict"], row["tokens"]) for row in map(json.loads, lines)}
+
+
+def test_two_processes_find_what_one_finds_and_a_kill_leaves_what_was_known(
+    made, manifest, tmp_path
+):
+    folder = made("ctc_tiny")
+    on = bench("ctc_tiny", folder)
+    job = Job(system=on.system, options=OPTIONS, folder=folder, files={}, manifest=manifest)
+    elsewhere = functools.partial(rows_elsewhere, job, 2)
+
+    def killed(name: str, done: int, total: int) -> None:
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_manifest(on, manifest, tmp_path, killed, elsewhere)
+    assert len(rows_in(tmp_path)) == 20
+    counts: list[int] = []
+    found = run_manifest(on, manifest, tmp_path, lambda _, done, __: counts.append(done), elsewhere)
+    assert counts == list(range(21, 61))
+    assert (found.done, found.taken_up, found.verdict.verdict) == (60, 20, "pass")
+    (tmp_path / "alone").mkdir()
+    alone = run_manifest(on, manifest, tmp_path / "alone", nothing)
+    assert rows_in(tmp_path) == rows_in(tmp_path / "alone")
+    assert found.buckets == alone.buckets
+
+
+def test_a_process_that_cannot_go_on_says_why(made, manifest, tmp_path):
+    on = bench("ctc_tiny", made("ctc_tiny"))
+    job = Job(system=on.system, options=OPTIONS, folder=tmp_path, files={}, manifest=manifest)
+    with pytest.raises(UserInputError, match="--jobs"):
+        list(rows_elsewhere(job, 2, {}))
+
+
+def test_rows_of_another_module_are_not_taken_for_its_own(made, manifest, tmp_path):
+    on = bench("ctc_tiny", made("ctc_tiny"))
+    few = tmp_path / "few.jsonl"
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()[:2]]
+    told = [{**held, "audio": str(manifest.parent / held["audio"])} for held in lines]
+    few.write_text("\n".join(map(json.dumps, told)))
+    assert run_manifest(on, few, tmp_path, nothing).taken_up == 0
+    assert run_manifest(on, few, tmp_path, nothing).taken_up == 2
+    # The same file is judged, and PyTorch's side is another: its code, its weights, a library.
+    graphs = {name: replace(held, made_of="changed") for name, held in on.graphs.items()}
+    assert run_manifest(replace(on, graphs=graphs), few, tmp_path, nothing).taken_up == 0
 
 
 def test_a_manifest_through_a_faulty_file_is_not_green(made, manifest, tmp_path):

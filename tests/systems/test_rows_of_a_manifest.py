@@ -94,7 +94,7 @@ def outcome(**more) -> Outcome:
 def test_equal_tokens_pass_quickly_where_all_that_comes_out_can_be_right(
     tmp_path, monkeypatch, actuals, quick
 ):
-    monkeypatch.setattr(judge_case, "float32_side", lambda graphs: outcome())
+    monkeypatch.setattr(judge_case, "eager_side", lambda graphs: outcome())
     monkeypatch.setattr(judge_case, "onnx_side", lambda graphs, session: session)
     bench: Any = SimpleNamespace(
         system=load_system(written(tmp_path)),

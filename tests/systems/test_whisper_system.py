@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
 from exporter.config.load_system import load_system
-from exporter.config.run_options import RunOptions
-from exporter.flows.run_system import bench_of, run_system
+from exporter.flows.open_system import bench_of
+from exporter.flows.run_system import run_system
 from exporter.parity.status import Status
 from exporter.report.progress import Progress
 from exporter.systems.case_inputs import system_cases
 from exporter.systems.judge_case import JudgedCase, judge_case
+from tests.support.planted_systems import (
+    OPTIONS,
+    PLANTED,
+    cache_one_place_off,
+    changed,
+    failing,
+    faulty,
+    position_offset,
+    weights_of,
+    yaml_of,
+)
 
 pytestmark = pytest.mark.slow
-YAML = Path(__file__).resolve().parents[2] / "pipelines" / "systems" / "whisper_tiny.yaml"
-OPTIONS = RunOptions(trust=True, cache=False, threads=1, all_cases=True)
+YAML = yaml_of("whisper_tiny")
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +59,6 @@ def judged(
     return judge_case(bench, loaded)
 
 
-def failing(found: JudgedCase) -> set[str]:
-    return {c.graph for c in found.calls if c.verdict.verdict == Status.FAIL.value}
-
-
 def test_the_report_says_what_each_graph_and_all_of_them_showed(folder):
     report = json.loads((folder / "system.json").read_text())
     assert [(g["name"], g["verdict"], g["calls"] > 0) for g in report["graphs"]] == [
@@ -77,71 +81,15 @@ def test_a_beam_with_a_penalty_agrees_too(folder):
     assert not failing(found)
 
 
-def weights_of(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
-    return next(held for held in model.graph.initializer if held.name == name)
-
-
-def changed(held: onnx.TensorProto, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    value = change(numpy_helper.to_array(held).copy())
-    held.CopyFrom(numpy_helper.from_array(value, held.name))
-
-
-def cache_one_place_off(model: onnx.ModelProto) -> None:
-    """Keys of the first layer are put in front of the cache, not behind it."""
-    node = next(n for n in model.graph.node if n.output[0] == "next_cache.0")
-    assert node.op_type == "Concat"
-    node.input[:] = reversed(list(node.input))
-
-
-def cross_attention_of_another_layer(model: onnx.ModelProto) -> None:
-    """Both layers attend to what the second one makes of the encoder's output."""
-    reading = [n for n in model.graph.node if "encoded" in n.input and n.op_type == "MatMul"]
-    assert len(reading) == 4
-    for mine, other in zip(reading[:2], reading[2:], strict=True):
-        mine.input[1] = other.input[1]
-
-
-def position_offset(model: onnx.ModelProto) -> None:
-    held = weights_of(model, "model.decoder.embed_positions.weight")
-    changed(held, lambda table: np.roll(table, -1, axis=0))
-
-
-def weight_changed(model: onnx.ModelProto) -> None:
-    """One element of the last layer, by a thousandth of the largest."""
-
-    def change(weight: np.ndarray) -> np.ndarray:
-        weight[3, 5] += 1e-3 * np.abs(weight).max()
-        return weight
-
-    changed(next(t for t in reversed(model.graph.initializer) if list(t.dims) == [32, 60]), change)
-
-
-def encoder_weight_changed(model: onnx.ModelProto) -> None:
-    changed(
-        next(t for t in model.graph.initializer if list(t.dims) == [32, 64]),
-        lambda weight: weight.astype(np.float16).astype(np.float32),
-    )
-
-
 @pytest.mark.parametrize(
-    ("graph", "plant"),
-    [
-        ("decoder", cache_one_place_off),
-        ("decoder", cross_attention_of_another_layer),
-        ("decoder", position_offset),
-        ("decoder", weight_changed),
-        ("encoder", encoder_weight_changed),
-    ],
+    "held", [p for p in PLANTED if p.system == "whisper_tiny"], ids=lambda held: held.words
 )
-def test_a_planted_fault_is_found_in_its_graph(folder, tmp_path, graph, plant):
-    model = onnx.load(folder / graph / "model.onnx")
-    plant(model)
-    onnx.save(model, tmp_path / "faulty.onnx")
-    found = judged(folder, {graph: tmp_path / "faulty.onnx"})
-    assert failing(found) == {graph}
+def test_a_planted_fault_is_found_in_its_graph(folder, tmp_path, held):
+    found = judged(folder, {held.graph: faulty(folder, held, tmp_path)})
+    assert failing(found) == {held.graph}
     layers = {c.layer for c in found.calls if c.verdict.verdict == Status.FAIL.value}
     assert layers - {""}
-    if plant is cache_one_place_off:  # the cache of the first call is empty: nothing to see there
+    if held.plant is cache_one_place_off:  # the first call has an empty cache: nothing to see
         assert all(c.worst_call > 0 for c in found.calls if c.verdict.verdict == "fail")
 
 

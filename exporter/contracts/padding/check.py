@@ -46,6 +46,7 @@ from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
 
 NAME = "padding"
+_LISTED = 12
 _GAIN = 1e3
 """How much a model may make of a change of its input of 1e-12."""
 
@@ -153,17 +154,17 @@ def _torch(target: Target, given: Utterances, noise: RowNoise) -> ContractResult
     batches = [record(target, batch.inputs) for batch in given.batches]
     single, whole = ([outputs_of(run) for run in runs] for runs in (alone, batches))
     leak = _worst(given, single, whole, noise)
-    inner = None if leak else _inner(given, alone, batches, noise)
+    moves = _moves(given, alone, batches, noise)
+    details: dict[str, Any] = {"rows by module": _by_module(moves, alone[0])}
     place = None
     if leak:
         inputs = (given.alone[leak.row], leak.batch.inputs)
         runs = (alone[leak.row], batches[given.batches.index(leak.batch)])
         place = locate(target, inputs, runs, _judge(leak.batch, leak.row, noise))
-    elif inner is not None and all(spec.discrete for spec in target.outputs):
-        leak, place = inner
-    details: dict[str, Any] = {}
-    if inner is not None:
-        details["inner layer that differs"] = str(inner[1])
+    elif moves:
+        if all(spec.discrete for spec in target.outputs):
+            leak, place = moves[0]
+        details["inner layer that differs"] = str(moves[0][1])
     return _result(TORCH, given, leak, place, noise, details)
 
 
@@ -234,22 +235,41 @@ def _follows(away: Difference, batch: Batch) -> bool:
     return away.kind is Kind.VALUES and away.gap <= _GAIN * batch.moved
 
 
-def _inner(
+def _moves(
     given: Utterances,
     alone: list[dict[str, Call]],
     batches: list[dict[str, Call]],
     noise: RowNoise,
-) -> tuple[Leak, Location] | None:
-    """The first layer that differs although no output does."""
-    for batch, found in zip(given.batches, batches, strict=True):
+) -> list[tuple[Leak, Location]]:
+    """Every layer of every row that is not, in a batch, what it is alone; ``output`` is its key."""
+    found = []
+    for batch, run in zip(given.batches, batches, strict=True):
         for row in batch.order:
-            for key in shared_keys((alone[row], found)):
-                values = (as_view(alone[row][key].value), as_view(found[key].value))
+            for key in shared_keys((alone[row], run)):
+                values = (as_view(alone[row][key].value), as_view(run[key].value))
                 away = _moved_inside(batch, row, noise, key, values)
                 if away is not None:
                     leak = Leak(batch=batch, row=row, output=key, difference=away)
-                    return leak, alone[row][key].place
-    return None
+                    found.append((leak, alone[row][key].place))
+    return found
+
+
+def _by_module(moves: list[tuple[Leak, Location]], calls: dict[str, Call]) -> list[str]:
+    """What other rows and padding do to each module: its worst row, in the order of the run."""
+    layers = shared_keys([calls])
+    worst: dict[str, tuple[Leak, Location]] = {}
+    for leak, place in moves:
+        held = worst.get(leak.output)
+        if held is None or leak.difference.strain > held[0].difference.strain:
+            worst[leak.output] = (leak, place)
+    lines = []
+    for key in (key for key in layers if key in worst):
+        leak, place = worst[key]
+        moved = leak.difference.moves("alone", "there")
+        lines.append(f"{place}: utterance {leak.row} {moved} in '{leak.batch.label}'")
+    more = [f"and {len(lines) - _LISTED} more modules"] * (len(lines) > _LISTED)
+    kept = f"{len(layers) - len(worst)} of {len(layers)} modules give every row as it is alone"
+    return [*lines[:_LISTED], *more, kept]
 
 
 def _result(

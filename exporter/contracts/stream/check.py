@@ -13,7 +13,7 @@ every module, not believed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Annotated, Any
 
@@ -35,10 +35,11 @@ from exporter.contracts.result import (
 )
 from exporter.contracts.settings import ContractSettings, Named, Reason
 from exporter.contracts.stream.explain import advice_on
-from exporter.contracts.stream.joined import Joined, UnjoinedError, joined
+from exporter.contracts.stream.joined import Joined, OverlapAdd, UnjoinedError, joined
 from exporter.contracts.stream.latency import latency_of
 from exporter.contracts.stream.lookahead import rate_between
 from exporter.contracts.stream.offline import Offline
+from exporter.contracts.stream.offline_file import OfflineFile, outputs_of
 from exporter.contracts.stream.place import first_module
 from exporter.contracts.stream.seams import Seams, seams_of
 from exporter.contracts.stream.whole import Whole, calls_of, whole_of
@@ -46,7 +47,7 @@ from exporter.contracts.target import Target
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays, Case
 from exporter.core.windows import Streamed
-from exporter.parity.status import severity
+from exporter.parity.status import Status, severity
 
 NAME = "stream"
 _LIMIT = "windows equal the whole"
@@ -61,7 +62,9 @@ class Settings(ContractSettings):
     Attributes:
         step_ms: how long one step of the axis that is cut lasts.
         offline: what sees the whole, where the graph itself does not.
+        offline_file: another file, which takes the whole; the streaming file is held against it.
         trim: outputs of which a call gives frames for its context, too.
+        overlap_add: outputs of which the caller sums what overlapping calls give.
         late: output -> frames by which the stream is behind; a ``tail`` brings the last ones.
         not_streamed: output -> why its windows do not add up to the whole.
         max_lookahead_ms, max_latency_ms: more fails.
@@ -69,11 +72,19 @@ class Settings(ContractSettings):
 
     step_ms: _Ms | None = None
     offline: Offline | None = None
+    offline_file: OfflineFile | None = None
     trim: Many[str] = ()
+    overlap_add: dict[str, OverlapAdd] = Field(default_factory=dict)
     late: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     not_streamed: dict[str, Reason] = Field(default_factory=dict)
     max_lookahead_ms: Annotated[float, Field(ge=0)] | None = None
     max_latency_ms: _Ms | None = None
+
+    @model_validator(mode="after")
+    def _cut_or_added(self) -> Settings:
+        if both := sorted({*self.trim} & {*self.overlap_add}):
+            raise ValueError(f"overlap_add: '{both[0]}' is cut off (trim): it cannot be added, too")
+        return self
 
     @model_validator(mode="after")
     def _times_need_a_step(self) -> Settings:
@@ -82,7 +93,7 @@ class Settings(ContractSettings):
         return self
 
     def names(self) -> Iterator[Named]:
-        for key in ("trim", "late", "not_streamed"):
+        for key in ("trim", "overlap_add", "late", "not_streamed"):
             for name in getattr(self, key):
                 yield Named(keys=(key, name), name=name, kind="output")
         yield from super().names()
@@ -107,15 +118,63 @@ def _case(target: Target, settings: Settings, case: Case) -> list[ContractResult
     whole = whole_of(target, settings.offline, settings.not_streamed, settings.late, case)
     if isinstance(whole, str):
         return [not_run(NAME, side, f"case '{case.name}': {whole}") for side in SIDES]
-    results = [_side(target, settings, whole, TORCH, whole.parts)]
+    return [_side(target, settings, whole, TORCH, whole.parts), of_file(target, settings, whole)]
+
+
+def of_file(target: Target, settings: Settings, whole: Whole) -> ContractResult:
+    """The file's side alone: its windows, on its own states, against PyTorch's whole."""
     if target.onnx.problem is not None:
-        return [*results, not_run(NAME, ONNX, f"no ONNX file: {target.onnx.problem}")]
+        return not_run(NAME, ONNX, f"no ONNX file: {target.onnx.problem}")
     try:
-        parts, _ = run_calls(target.onnx.run, calls_of(case), target.states)
+        parts, _ = run_calls(target.onnx.run, calls_of(whole.case), target.states)
     except OnnxStoppedError as error:
-        said = Answer(NAME, ONNX)
-        return [*results, _stopped(said, f"a window does not run: {error}")]
-    return [*results, _side(target, settings, whole, ONNX, parts)]
+        return _stopped(Answer(NAME, ONNX), f"a window does not run: {error}")
+    found = _side(target, settings, whole, ONNX, parts)
+    if settings.offline_file is None:
+        return found
+    return _beside_file(target, settings, settings.offline_file, whole, parts, found)
+
+
+def _beside_file(
+    target: Target,
+    settings: Settings,
+    held: OfflineFile,
+    whole: Whole,
+    parts: Sequence[Arrays],
+    against_torch: ContractResult,
+) -> ContractResult:
+    """The worst of three: stream and PyTorch, offline file and PyTorch, stream and offline file."""
+    given = outputs_of(held, target, whole.streamed, whole.names)
+    details = {**against_torch.details, "offline file": str(held.path)}
+    if isinstance(given, str):
+        return replace(not_run(NAME, ONNX, given), details=details)
+    files = _side(target, settings, replace(whole, narrow=given), ONNX, parts)
+    apart = {
+        name: differ(given[name], whole.narrow[name], whole.noise, name)
+        for name in whole.names
+        if name in whole.narrow
+    }
+    details["the two files"] = files.reason
+    wrong = next(((name, found) for name, found in apart.items() if found is not None), None)
+    if wrong is not None:
+        name, found = wrong
+        details["offline file"] = f"{held.path}: '{name}' {found.text('there', 'in PyTorch')}"
+    if against_torch.status is not Status.PASS:
+        alike = wrong is not None and files.status is Status.PASS
+        more = f"; it is what {held.path.name} gives: both files are of another model" * alike
+        return replace(against_torch, reason=against_torch.reason + more, details=details)
+    if wrong is not None:
+        name, found = wrong
+        return Answer(NAME, ONNX, details).failed(
+            f"'{name}' {found.moves('in the offline file', 'in PyTorch')}",
+            found.limit_text,
+            f"the offline file is not PyTorch's whole: {details['offline file']}",
+            where=Location(value=name, op="offline file"),
+            advice="export the offline file from the same weights and settings",
+        )
+    if files.status is not Status.PASS:
+        return replace(files, reason=f"beside {held.path.name}: {files.reason}", details=details)
+    return replace(against_torch, details=details)
 
 
 def _stopped(said: Answer, why: str) -> ContractResult:
@@ -159,7 +218,8 @@ def _side(
     if all(_says_nothing(held) for held in found):
         return said.not_run("no output moves over time: whatever a window does would not be seen")
     rates = _rates(found, whole.steps)
-    latency = latency_of(streamed, settings.step_ms, settings.late, whole.reach, rates)
+    added = any(name in settings.overlap_add for name in rates)
+    latency = latency_of(streamed, settings.step_ms, settings.late, whole.reach, rates, added=added)
     details |= latency.details()
     bad = max(
         (held for held in found if held.difference is not None),
@@ -210,7 +270,11 @@ def _compared(
     settings: Settings, whole: Whole, side: str, name: str, parts: Sequence[Arrays]
 ) -> _Compared:
     """An output beside the whole's; PyTorch's in float64 where that decides."""
-    options = {"trim": name in settings.trim, "late": settings.late.get(name, 0)}
+    options: dict[str, Any] = {
+        "trim": name in settings.trim,
+        "late": settings.late.get(name, 0),
+        "add": settings.overlap_add.get(name),
+    }
     offline = whole.narrow[name]
     value = joined([part[name] for part in parts], offline, whole.streamed, **options)
     difference = differ(value.value, offline, whole.noise, name)
@@ -248,15 +312,18 @@ def _failed(
     if difference is None:
         raise AssertionError("nothing differs")
     place = None
-    if said.side == TORCH and whole.reach.beyond is not None:
-        place = whole.reach.beyond[1]
-    elif said.side == TORCH and not settings.late:
-        # A stream that is behind has its frames in other calls: they cannot be laid on the whole's.
+    # Calls that are summed may lack what is behind their window: a later call brings it.
+    reach = replace(whole.reach, beyond=None) if settings.overlap_add else whole.reach
+    if said.side == TORCH and reach.beyond is not None:
+        place = reach.beyond[1]
+    elif said.side == TORCH and not settings.late and not settings.overlap_add:
+        # A stream that is behind has its frames in other calls: they cannot be laid on the whole's;
+        # neither can frames that are right only once several calls are summed.
         place = first_module(target, whole.target, whole.case, whole.noise, whole.steps)
     why, advice = advice_on(
         difference,
         whole.streamed,
-        whole.reach,
+        reach,
         value=bad.value,
         offline=bad.offline,
         seams=bad.seams,

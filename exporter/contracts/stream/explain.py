@@ -66,7 +66,12 @@ def advice_on(
     last = max(n for n, start in enumerate(seams.starts) if start < len(seams.error))
     if calls[0] == last and streamed.filled:
         return "the last call alone differs, which was filled with zeros", _FLUSH
-    if calls[0] == 0:
+    # Of windows that are summed the first may lie before the beginning as far as the next does.
+    ends = (*seams.starts[1:], len(seams.error))
+    before = [window.begin <= 0 for window in streamed.windows[1:]]
+    pairs = zip(before, seams.starts, ends, strict=False)
+    first = next((n for n, (early, start, end) in enumerate(pairs) if not early or end > start), 0)
+    if calls[0] <= first:
         return "the first call differs already", _FIRST
     if calls == list(range(calls[0], last + 1)):
         return f"from call {calls[0]} on every call differs", _LEFT

@@ -107,17 +107,20 @@ def latency_of(
     late: Mapping[str, int],
     reach: Reach,
     rates: Mapping[str, Fraction | None],
+    *,
+    added: bool = False,
 ) -> Latency:
     """What the windows and the measurement say together.
 
     Args:
         late: output -> frames by which it is behind.
         rates: of each output, frames per step; None for one without steps.
+        added: calls are summed: a frame is whole only when the last call that overlaps it is.
     """
     behind = max(
         (ceil(late.get(name, 0) / rate) for name, rate in rates.items() if rate), default=0
     )
-    wait = max(window.end - window.start for window in streamed.windows)
+    wait = max(w.end - (w.begin if added else w.start) for w in streamed.windows)
     held = [found for name in rates if (found := reach.of(name)) is not None]
     why = reach.why
     unread = [name for name in rates if name in reach.unread]
