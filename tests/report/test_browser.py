@@ -12,6 +12,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from exporter.monitor.page import page_of
 from exporter.report.html import render_html
+from exporter.report.system_text import write_system_report
+from tests.report.test_system_verdict import calls, graph, report, result
 from tests.support import reports
 
 pytestmark = pytest.mark.slow
@@ -438,4 +440,28 @@ def test_a_monitors_page_fits_its_window_and_follows_the_system(browser, tmp_pat
     assert drawn["width"] > width / 2 and drawn["height"] > 20
     page.emulate_media(media="print")
     assert page.evaluate(colour) == "rgb(255, 255, 255)"
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_a_system_fits_a_telephone_and_asks_the_network_for_nothing(
+    browser, tmp_path, scheme
+):
+    found = report(
+        graphs=[graph(), graph("fail").model_copy(update={"name": "a_long_name" * 6})],
+        calls=[calls(), calls("fail", "a_long_name" * 6, layer="model.layers.0.attention" * 6)],
+        results=[result("fail", 1, text="word " * 80, onnx_text="w" * 300)],
+    )
+    write_system_report(found, tmp_path)
+    page = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme)
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((tmp_path / "system.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.locator("html.dark").count() == (scheme == "dark")
+    assert not said and len(asked) == 1
+    page.click("#theme")
+    assert page.locator("html.dark").count() == (scheme != "dark")
     page.close()
