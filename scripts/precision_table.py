@@ -46,6 +46,7 @@ from exporter.graph.wrap import wrap  # noqa: E402
 from exporter.interpret.propagated import targets_of  # noqa: E402
 from exporter.joining.interface_inputs import perturbed  # noqa: E402
 from exporter.judge.reference_run import reference_run  # noqa: E402
+from exporter.lowering.effects import effects_of  # noqa: E402
 from exporter.lowering.layers import Layer  # noqa: E402
 from exporter.lowering.outcome import TargetRun, truth_of  # noqa: E402
 from exporter.lowering.own_errors import LoweredFile, own_errors  # noqa: E402
@@ -55,8 +56,10 @@ from exporter.report.progress import Progress  # noqa: E402
 
 PAGE = ROOT / "docs" / "lower.md"
 MARK = "<!-- precision -->", "<!-- /precision -->"
-PREDICTING = 4
+PREDICTING = 16
 """Windows on which ``lower`` predicts; brute force has all of them."""
+DIRECTIONS = 8
+"""On each of them: what a layer does differs more from window to window than in its directions."""
 RATE = 16000
 LOUD = 0.3
 """Windows are at least so loud, of the recording's own rms: silence is the same in every format."""
@@ -72,8 +75,8 @@ class Row:
     windows: int
     seconds_each: float
     layers: list[str] = field(default_factory=list)
-    brute: dict[str, float] = field(default_factory=dict)
-    predicted: dict[str, float] = field(default_factory=dict)
+    brute: dict[str, list[float | None]] = field(default_factory=dict)
+    predicted: dict[str, list[float]] = field(default_factory=dict)
     others: dict[str, dict[str, float] | str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     runs: dict[str, int] = field(default_factory=dict)
@@ -83,16 +86,30 @@ class Row:
         """Every layer that was to be measured has been."""
         return bool(self.layers) and all(name in self.brute for name in self.layers)
 
+    def measured(self, name: str) -> float:
+        """What a layer does by brute force: relative rms error, over all windows."""
+        return _rms([error for error in self.brute[name] if error is not None])
+
+    def foreseen(self, name: str) -> float:
+        """The same as ``lower`` predicts it."""
+        return _rms(self.predicted[name])
+
     def correlation(self, way: str) -> float | None:
         """Spearman's against brute force; None where a way gave nothing."""
-        held = self.predicted if way == "lower" else self.others.get(way)
-        if not isinstance(held, dict) or len(self.layers) < 3 or not self.whole:
+        scores = self.others.get(way)
+        if way == "lower":
+            scores = {name: self.foreseen(name) for name in self.layers}
+        if not isinstance(scores, dict) or len(self.layers) < 3 or not self.whole:
             return None
-        left = np.array([held[name] for name in self.layers])
-        right = np.array([self.brute[name] for name in self.layers])
+        left = np.array([scores[name] for name in self.layers])
+        right = np.array([self.measured(name) for name in self.layers])
         answer: Any = spearmanr(left, right)
         found = float(answer.statistic)
         return found if np.isfinite(found) else None
+
+
+def _rms(values: Sequence[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
 
 
 def windows_of(cases: Sequence[Case], count: int, samples: int) -> list[Case]:
@@ -184,7 +201,7 @@ def measured(path: Path, given: argparse.Namespace) -> Row:
             wanted=Wanted(to=given.to, max_error=1.0),
             stages=progress,
         )
-        began, before = time.perf_counter(), search.runs
+        began = time.perf_counter()
         layers, file = search.layers()
         chosen = list(layers)
         if given.layers and len(layers) > given.layers:
@@ -193,16 +210,30 @@ def measured(path: Path, given: argparse.Namespace) -> Row:
         errors = [
             own_errors(own.program, file, case.inputs, deployment, ready.budget) for case in few
         ]
-        effects = search.effects(layers, errors, None)
-        damage = np.sqrt(np.mean([np.square(effect.damage) for effect in effects], axis=0))
-        by_name = {layer.name: float(d) for layer, d in zip(layers, damage, strict=True)}
+        targets = targets_of(own.program)
+        found = [
+            effects_of(
+                own.program,
+                case.inputs,
+                layers,
+                held.errors,
+                targets,
+                directions=DIRECTIONS,
+                seed=number,
+            )
+            for number, (case, held) in enumerate(zip(few, errors, strict=True))
+        ]
         row.layers = [layer.name for layer in chosen]
-        row.predicted = {name: by_name[name] for name in row.layers}
+        row.predicted = {
+            layer.name: [float(effects.damage[n]) for effects, _ in found]
+            for n, layer in enumerate(layers)
+            if layer in chosen
+        }
         row.seconds["lower"] = time.perf_counter() - began
-        row.runs["lower"] = search.runs - before + 4 * len(few)
+        # Float32, float64, the file in pieces and as a whole; then forward and backward.
+        row.runs["lower"] = sum(4 + runs for _, runs in found)
         save(row, place)
         truths = None
-        targets = targets_of(own.program)
         for layer in chosen:
             if layer.name in row.brute:
                 continue
@@ -215,9 +246,7 @@ def measured(path: Path, given: argparse.Namespace) -> Row:
             held = LoweredFile.of(own.program, open_graph(alone))
             run = TargetRun(own.program, alone, held, targets, deployment)
             pairs = zip(cases, truths, strict=True)
-            found = [run.outcome(case.inputs, truth).error for case, truth in pairs]
-            squares = [e * e for e in found if e is not None]
-            row.brute[layer.name] = float(np.sqrt(np.mean(squares)))
+            row.brute[layer.name] = [run.outcome(case.inputs, truth).error for case, truth in pairs]
             spent = time.perf_counter() - began
             row.seconds["brute force"] = row.seconds.get("brute force", 0.0) + spent
             row.runs["brute force"] = row.runs.get("brute force", 0) + len(cases)
@@ -307,8 +336,8 @@ def main() -> int:
     for path in given.pipelines:
         row = measured(path, given)
         print(f"{row.pipeline}: {row.correlation('lower')} over {len(row.layers)} layers")
-        for name in sorted(row.layers, key=lambda name: -row.brute[name]):
-            print(f"  {name}: {row.brute[name]:.4g}, predicted {row.predicted[name]:.4g}")
+        for name in sorted(row.layers, key=row.measured, reverse=True):
+            print(f"  {name}: {row.measured(name):.4g}, predicted {row.foreseen(name):.4g}")
     found = [Row(**json.loads(p.read_text("utf-8"))) for p in sorted(given.keep.glob("*.json"))]
     rows = [row for row in found if row.whole]
     print(table(rows))

@@ -12,7 +12,7 @@ interaction as well (Hutchinson's estimator). A direction that is one difference
 of a decision: a_jl is how far the layer moves that decision, with its sign.
 
 Where errors are injected on the way forward, the program is linearised where the lowered file is,
-not where PyTorch is.
+not where PyTorch is. What is large is beyond the first order: ``Alone`` asks a run of its own.
 """
 
 from __future__ import annotations
@@ -157,6 +157,45 @@ def propagate(
         shifts=np.array(shifts).reshape(len(shifts), len(layers)),
         margins=margins,
     )
+
+
+class Alone:
+    """What errors do by themselves on one case: a run with them, held against one without."""
+
+    def __init__(self, program: Program, inputs: Mapping[str, np.ndarray], targets: Targets):
+        self._program, self._inputs, self._names = program, inputs, targets.values
+        self._needed = behind(program, targets.values)
+        self._plain = self._run({})
+        self.runs = 1
+
+    def effect_of(self, errors: Mapping[str, np.ndarray]) -> float:
+        """Relative rms error at the targets, in the units of ``Effects``; inf where it is none.
+
+        A target of another size stands behind a decision that went another way; it is left out.
+        """
+        self.runs += 1
+        total = 0.0
+        for name, value in self._run(errors).items():
+            plain = self._plain[name]
+            if value.shape != plain.shape or not plain.numel():
+                continue
+            size = float(plain.square().mean().clamp_min(1e-60))
+            total += float((value - plain).square().mean()) / size
+        return total**0.5 if np.isfinite(total) else float("inf")
+
+    def _run(self, errors: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+
+        def take(op: Op, value: Any, _: Mapping[str, Any]) -> Any:
+            if op.name in errors and isinstance(value, Tensor):
+                value = value + torch.from_numpy(np.array(errors[op.name])).to(value.dtype)
+            if op.name in self._names and isinstance(value, Tensor):
+                found[op.name] = value.double()
+            return value
+
+        with torch.no_grad():
+            forward(self._program, self._inputs, self._needed, take)
+        return found
 
 
 def _forward(

@@ -15,8 +15,9 @@ from exporter.execution.deployment import Deployment
 from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import NO_JOINS, Joins
-from exporter.interpret.propagated import propagate, targets_of
-from exporter.lowering.layers import Layer, by_layer, find_layers
+from exporter.interpret.propagated import targets_of
+from exporter.lowering.effects import effects_of
+from exporter.lowering.layers import Layer, find_layers
 from exporter.lowering.outcome import Outcome, TargetRun, truth_of
 from exporter.lowering.own_errors import LoweredFile, own_errors
 from exporter.lowering.restore import restore_layers
@@ -84,8 +85,10 @@ def explain(
     truth = truth_of(program, case.inputs, targets)
     run = TargetRun(program, path, file, targets, deployment)
     held = own_errors(program, file, case.inputs, deployment, budget)
-    found = propagate(program, case.inputs, held.errors, targets, directions=directions)
-    damage = by_layer(layers, found).damage
+    effects, _ = effects_of(
+        program, case.inputs, layers, held.errors, targets, directions=directions
+    )
+    damage = effects.damage
     order = sorted(range(len(layers)), key=lambda n: -damage[n])
     theirs = {tap.tap.name: tap.onnx_name for tap in file.planned}
     names = {tap.onnx_name: theirs[tap.tap.name] for tap in shared}

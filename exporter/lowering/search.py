@@ -23,10 +23,11 @@ from exporter.graph.index import GraphIndex
 from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
 from exporter.interpret.flipped import Flips
-from exporter.interpret.propagated import Effects, Targets, propagate, targets_of
+from exporter.interpret.propagated import Effects, Targets, targets_of
 from exporter.lowering.choice import predicted
+from exporter.lowering.effects import effects_of
 from exporter.lowering.gains import bytes_saved, seconds_gained
-from exporter.lowering.layers import Layer, by_layer, find_layers
+from exporter.lowering.layers import Layer, find_layers
 from exporter.lowering.outcome import NOISE, Outcome, TargetRun, Truth, truth_of
 from exporter.lowering.own_errors import LoweredFile, OwnErrors, own_errors
 from exporter.lowering.rounds import Round, Rounds, Wanted
@@ -146,24 +147,23 @@ class Search:
         """Effects of all layers on every case, linearised where ``lowered`` ones are injected."""
         inside = [layers[n] for n in sorted(lowered or ())]
         injected = frozenset(tap for layer in inside for tap in layer.taps)
-        self.runs += len(self.cases) * (1 + self.wanted.directions + _MARGINS)
-        return tuple(
-            by_layer(
+        found: list[Effects] = []
+        for number, (case, held) in enumerate(zip(self.cases, own, strict=True)):
+            effects, runs = effects_of(
+                self.program,
+                case.inputs,
                 layers,
-                propagate(
-                    self.program,
-                    case.inputs,
-                    held.errors,
-                    self._targets,
-                    directions=self.wanted.directions,
-                    decisions=_MARGINS,
-                    injected=injected,
-                    counts=self._counts(number),
-                    seed=number,
-                ),
+                held.errors,
+                self._targets,
+                directions=self.wanted.directions,
+                decisions=_MARGINS,
+                injected=injected,
+                counts=self._counts(number),
+                seed=number,
             )
-            for number, (case, held) in enumerate(zip(self.cases, own, strict=True))
-        )
+            found.append(effects)
+            self.runs += runs
+        return tuple(found)
 
     def _counts(self, number: int) -> Callable[[str, int, float], bool]:
         """Whether a decision of a case is beyond float32's noise, and changes what comes out."""

@@ -1,0 +1,77 @@
+"""What a large error does is beyond the first order, and is asked of a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from exporter.graph.program import Program, from_exported
+from exporter.interpret.propagated import Alone, propagate, targets_of
+from exporter.lowering.effects import effects_of
+from exporter.lowering.layers import Layer
+
+
+class Magnitudes(nn.Module):
+    """Two parts of a spectrum to their magnitude: near zero an error adds whatever its sign is."""
+
+    def forward(self, x):
+        real, imaginary = x * 2.0, x * 3.0
+        return torch.sqrt(real * real + imaginary * imaginary)
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    exported = torch.export.export(Magnitudes(), (torch.zeros(1, 400),)).run_decompositions({})
+    return from_exported(exported, ("y",))
+
+
+@pytest.fixture(scope="module")
+def inputs(program: Program) -> dict[str, np.ndarray]:
+    x = np.random.default_rng(0).normal(size=(1, 400)).astype(np.float32)
+    return {program.inputs[0]: x}
+
+
+def layer_of(program: Program) -> Layer:
+    """The first product."""
+    name = program.ops[0].name
+    return Layer(name=name, nodes=(), kinds=(), taps=(name,), module="", weights=0)
+
+
+def error(size: float) -> np.ndarray:
+    return (size * np.random.default_rng(1).normal(size=(1, 400))).astype(np.float32)
+
+
+def measured(program: Program, inputs: dict[str, np.ndarray], held: np.ndarray) -> float:
+    """Of the outputs with and without the error in the real part."""
+    x = inputs[program.inputs[0]].astype(np.float64)
+    plain = np.sqrt((2 * x) ** 2 + (3 * x) ** 2)
+    moved = np.sqrt((2 * x + held) ** 2 + (3 * x) ** 2)
+    return float(np.sqrt(np.mean((moved - plain) ** 2) / np.mean(plain**2)))
+
+
+def test_a_large_error_is_what_a_run_says(program: Program, inputs: dict[str, np.ndarray]):
+    layer, held = layer_of(program), error(20.0)
+    targets = targets_of(program)
+    meant = measured(program, inputs, held)
+    first = propagate(program, inputs, {layer.name: held}, targets, directions=64)
+    assert first.damage[0] != pytest.approx(meant, rel=0.2)
+    found, runs = effects_of(program, inputs, [layer], {layer.name: held}, targets, directions=64)
+    assert found.damage[0] == pytest.approx(meant, rel=1e-4)
+    assert runs == 1 + 64 + 2
+
+
+def test_a_small_error_takes_no_run(program: Program, inputs: dict[str, np.ndarray]):
+    layer, held = layer_of(program), error(0.01)
+    found, runs = effects_of(
+        program, inputs, [layer], {layer.name: held}, targets_of(program), directions=64
+    )
+    assert runs == 1 + 64
+    assert found.damage[0] == pytest.approx(measured(program, inputs, held), rel=0.3)
+
+
+def test_nothing_put_in_does_nothing(program: Program, inputs: dict[str, np.ndarray]):
+    alone = Alone(program, inputs, targets_of(program))
+    assert alone.effect_of({}) == 0.0
+    assert alone.effect_of({layer_of(program).name: np.full((1, 400), np.nan)}) == float("inf")
