@@ -5,8 +5,9 @@ value = (q - zero) * step        low <= q <= high
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import onnx
@@ -133,6 +134,8 @@ class QuantisedWeight:
         steps: one, one per channel or one per block; None where the file does not say.
         mean: of the numbers that it stands for, in steps, and of the steps themselves; None where
             blocks or packed numbers hide it.
+        real: ``real(False)``: the numbers that it stands for. ``real(True)``: those that it would
+            stand for with its scales along the other axis. None where that cannot be said.
     """
 
     name: str
@@ -140,6 +143,9 @@ class QuantisedWeight:
     bits: int
     steps: np.ndarray | None
     mean: tuple[float, float] | None = None
+    real: Callable[[bool], np.ndarray | None] = field(
+        default=lambda other: None, compare=False, repr=False
+    )
 
 
 def is_quantised_node(node: onnx.NodeProto) -> bool:
@@ -194,7 +200,44 @@ def weights_of(
             else None
         )
         mean = None if node.op_type in _NBITS else _mean(graph, node, place, steps)
-        yield QuantisedWeight(name=name, elements=elements, bits=bits, steps=steps, mean=mean)
+        yield QuantisedWeight(
+            name=name,
+            elements=elements,
+            bits=bits,
+            steps=steps,
+            mean=mean,
+            real=partial(_real, graph, node, place, steps),
+        )
+
+
+def _real(
+    graph: GraphIndex,
+    node: onnx.NodeProto,
+    place: int,
+    steps: np.ndarray | None,
+    other_axis: bool,
+) -> np.ndarray | None:
+    at = _ZERO_POINTS.get(node.op_type, {}).get(place)
+    if steps is None or at is None or not steps.size:
+        return None
+    given = node.input[at] if at < len(node.input) else ""
+    if given and given not in graph.initializers:
+        return None
+    stored = graph.array(node.input[place]).astype(np.float32)
+    zero = graph.array(given).astype(np.float32).reshape(-1) if given else np.zeros(1, np.float32)
+    channels = max(steps.size, zero.size)
+    if channels == 1:
+        return None if other_axis else (stored - zero) * steps.astype(np.float32).reshape(-1)
+    axis = int_attribute(node, "axis", 1)
+    square = stored.ndim == 2 and stored.shape[0] == stored.shape[1] == channels
+    if node.op_type != "DequantizeLinear" or not square:
+        return None
+    shape = (channels, 1) if (axis % 2 == 0) != other_axis else (1, channels)
+    return (stored - _along(zero, shape)) * _along(steps.astype(np.float32).reshape(-1), shape)
+
+
+def _along(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    return values.reshape(shape) if values.size > 1 else values
 
 
 def _mean(

@@ -42,9 +42,6 @@ products could overflow with."""
 _CLIPPED = 0.01
 """Share of the values that may lie outside of a grid: it was calibrated on others. More of them,
 and it is no grid for these."""
-_MANY = 64
-_SHIFTED = 0.75
-"""Steps by which the mean of a weight may move: rounding moves it by 0.3 / sqrt(elements)."""
 _RECURRENT = OWN_TARGETS | {"aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input"}
 _FED_BACK = 2.0
 """Quantised at every step, the hidden state costs about as much as its weights do."""
@@ -84,37 +81,6 @@ def held_of_ops(
         for name in op.refs():
             users[name] = op.name
     return {name: what for name, what in found.items() if what.formats}
-
-
-def shifted_weights(
-    program: Program, held: Mapping[str, Held], planned: Sequence[PlannedTap]
-) -> dict[str, str]:
-    """Taps whose piece reads a weight that stands beside PyTorch's as a whole, and how far.
-
-    What is fed may have the mean zero, behind a normalisation: a wrong zero point then moves
-    nothing that could be measured.
-    """
-    taps = {tap.tap.name: tap for tap in planned}
-    found: dict[str, str] = {}
-    for op in program.ops:
-        here = held.get(op.name)
-        for name in op.refs() if here is not None else ():
-            if name not in program.weights or here is None:
-                continue
-            value = program.tensors[program.weights[name]]
-            matching = [w for w in here.weights if w.elements == value.numel() >= _MANY]
-            mean = matching[0].mean if len(matching) == 1 else None
-            if mean is None or value.dim() < 2 or not value.is_floating_point():
-                continue
-            steps = abs(mean[0] - float(value.double().mean())) / mean[1] if mean[1] else math.inf
-            tap = taps.get(op.name)
-            into = tap.into if tap is not None and tap.fate != COMPARED else op.name
-            if steps > _SHIFTED and into in taps:
-                found[into] = (
-                    f"the weight '{matching[0].name}' stands {steps:.3g} of its steps beside"
-                    " PyTorch's on average: its zero point or its scale is wrong"
-                )
-    return found
 
 
 def held_by_kind(program: Program, held: HeldPrecision) -> dict[str, Held]:

@@ -14,12 +14,16 @@ from exporter.core.tensors import COMPARED, PlannedTap
 from exporter.execution.tap_values import TapValues
 from exporter.graph.node_formats import HeldPrecision
 from exporter.graph.program import Program
-from exporter.interpret.format_cost import Costs, held_of_ops, shifted_weights
+from exporter.interpret.format_cost import Costs, held_of_ops
 from exporter.interpret.sliced_linear import LinearSlices
+from exporter.interpret.stored_weights import wrong_weights
 from exporter.parity.compare import measure, measure_exact, same_bits
 from exporter.parity.measurement import Distance, Measurement, Role
 from exporter.parity.merge import accumulate
 from exporter.parity.tolerance import Policy, declared_formats, natural_scale
+
+_BEYOND = 1.2
+"""Healthy pieces are within the worst of a few draws, or hardly beyond it."""
 
 
 class TapMeasure:
@@ -45,7 +49,7 @@ class TapMeasure:
         self._in_front = {tap.tap.name: held.behind(tap.onnx_name, native) for tap in compared}
         self.held_of_ops = held_of_ops(program, held, planned)
         """What the file holds where it computes an op of the program."""
-        self._shifted = shifted_weights(program, self.held_of_ops, planned)
+        self._weights = wrong_weights(program, self.held_of_ops, planned)
 
     def both(self, values: TapValues, costs: Costs) -> tuple[Measurement, Measurement]:
         """Local and propagated measurement of a tap."""
@@ -82,8 +86,10 @@ class TapMeasure:
         tap = values.planned
         formats, cost = self._in_piece[tap.tap.name], costs.local.get(tap.tap.name)
         told = _told(_explained(measured, values), formats, cost)
-        shifted = self._shifted.get(tap.tap.name)
-        return told if shifted is None or told.problem else replace(told, problem=shifted)
+        wrong = self._weights.wrong.get(tap.tap.name)
+        if wrong is None and _beyond_cost(told):
+            wrong = self._weights.scaled.get(tap.tap.name)
+        return told if wrong is None or told.problem else replace(told, problem=wrong)
 
     def _of_free_run(self, values: TapValues, measured: Measurement, costs: Costs) -> Measurement:
         return self._told_free(values.planned, _explained(measured, values), costs)
@@ -97,6 +103,13 @@ def _told(measured: Measurement, formats: tuple[str, ...], cost: Distance | None
         return measured
     known = cost if cost is not None and cost.max_abs is not None else None
     return replace(measured, held=formats, cost=known)
+
+
+def _beyond_cost(m: Measurement) -> bool:
+    """Further off than any draw of what its formats cost, if not by so much that it fails."""
+    if m.actual is None or m.cost is None or m.actual.max_abs is None or m.cost.max_abs is None:
+        return False
+    return m.actual.max_abs > _BEYOND * m.cost.max_abs
 
 
 def _local(values: TapValues) -> Measurement:

@@ -13,7 +13,7 @@ from exporter.graph.program import Program
 from exporter.interpret.propagated import Alone, Effects, Targets, propagate
 from exporter.lowering.layers import Layer, by_layer
 
-LARGE = 0.05
+LARGE = 0.02
 """Relative error above which the first order is not believed: a magnitude that an error is larger
 than grows whichever sign the error has, and everything saturates."""
 _MOST = 32

@@ -63,7 +63,7 @@ def test_a_large_error_is_what_a_run_says(program: Program, inputs: dict[str, np
 
 
 def test_a_small_error_takes_no_run(program: Program, inputs: dict[str, np.ndarray]):
-    layer, held = layer_of(program), error(0.01)
+    layer, held = layer_of(program), error(0.005)
     found, runs = effects_of(
         program, inputs, [layer], {layer.name: held}, targets_of(program), directions=64
     )

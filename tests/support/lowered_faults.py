@@ -16,7 +16,7 @@ from tests.support import lowered
 
 INNER = "model.blocks.0.inner"
 NORM = "model.blocks.0.norm_forward"
-OUT = "model.blocks.0.attention.out"
+OUT = "model.blocks.1.attention.out"
 RECURRENT = "model.recurrent"
 
 
