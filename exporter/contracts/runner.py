@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from exporter.config import Pipeline
+from exporter.contracts.probes import probe
 from exporter.contracts.result import ONNX, SIDES, TORCH, ContractResult, not_applicable, not_run
 from exporter.contracts.settings import ContractSettings, check_named, read_settings
 from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import ConfigError, OnnxStoppedError
-from exporter.core.tensors import Arrays, Case
+from exporter.core.tensors import Arrays
 from exporter.parity.status import Status
 
 CONTRACTS: dict[str, str] = {
@@ -32,6 +33,8 @@ CONTRACTS: dict[str, str] = {
 """Name in the YAML -> module."""
 _NO_RESULTS = frozenset({"mutation", "dtype"})
 """Contracts that do not compare results: of inputs, state and types."""
+_OF_WHOLE_CASES = frozenset({"reset", "stream"})
+"""Contracts that begin with a case as it is; the others with a probe that is cut from it."""
 
 
 class ContractFile(Protocol):
@@ -132,7 +135,8 @@ def run_contracts(
             )
             for result in found
         ]
-        results += held_by_numbers(rows, target.cases[0], runs)
+        seen = dict(target.cases[0].inputs) if name in _OF_WHOLE_CASES else probe(target)
+        results += held_by_numbers(rows, seen, runs)
     return tuple(results)
 
 
@@ -147,21 +151,23 @@ def _checked(target: Target, name: str, settings: ContractSettings) -> tuple[Con
 
 
 def held_by_numbers(
-    results: Sequence[ContractResult], case: Case, runs: Mapping[str, Callable[[Arrays], Arrays]]
+    results: Sequence[ContractResult],
+    inputs: Arrays,
+    runs: Mapping[str, Callable[[Arrays], Arrays]],
 ) -> tuple[ContractResult, ...]:
-    """Results, of which none that compares passes where its side gives NaN on ``case``.
+    """Results, of which none that compares passes where its side gives NaN on ``inputs``.
 
     NaN equals NaN bit by bit: such a contract would be kept by no result at all.
 
     Args:
-        runs: side -> its outputs for inputs.
+        inputs: what the contract begins with. runs: side -> its outputs for inputs.
     """
     blind: dict[str, str] = {}
     found = []
     for row in results:
         if row.status is Status.PASS and row.contract not in _NO_RESULTS:
             if row.side not in blind:
-                blind[row.side] = _why_blind(case, runs[row.side])
+                blind[row.side] = _why_blind(inputs, runs[row.side])
             if why := blind[row.side]:
                 told = not_run(row.name, row.side, why)
                 row = replace(told, contract=row.contract, details=row.details)
@@ -169,15 +175,15 @@ def held_by_numbers(
     return tuple(found)
 
 
-def _why_blind(case: Case, run: Callable[[Arrays], Arrays]) -> str:
-    """Why a side shows nothing on a case; "" where it does."""
+def _why_blind(inputs: Arrays, run: Callable[[Arrays], Arrays]) -> str:
+    """Why a side shows nothing on inputs; "" where it does."""
     try:
-        outputs = run(case.inputs)
+        outputs = run(inputs)
     except (ForwardError, OnnxStoppedError) as error:
-        return f"the case '{case.name}' does not run: {error}"
+        return f"what it begins with does not run: {error}"
     for name, value in outputs.items():
         if value.dtype.kind == "f" and np.isnan(value).any():
-            return f"'{name}' holds NaN on the case '{case.name}': nothing is seen in it"
+            return f"'{name}' holds NaN on what it begins with: nothing is seen in it"
     return ""
 
 

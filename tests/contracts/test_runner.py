@@ -11,7 +11,7 @@ from exporter.contracts import CONTRACTS, declared_settings, run_contracts
 from exporter.contracts.result import ContractResult, Location
 from exporter.contracts.runner import held_by_numbers
 from exporter.core.errors import ConfigError
-from exporter.core.tensors import Case, TensorSpec
+from exporter.core.tensors import TensorSpec
 from exporter.parity.status import Status
 from tests.contracts.zoo.toy import features, output, subject
 from tests.support.target_from_module import target_from_module
@@ -129,15 +129,15 @@ def test_progress_and_seconds() -> None:
 
 
 def test_no_contract_that_compares_is_kept_by_nan():
-    case = Case(name="a", inputs={"x": np.ones(2, np.float32)}, origin="here")
+    inputs = {"x": np.ones(2, np.float32)}
     kept = [
         ContractResult(name=name, contract=name, side="torch", status=Status.PASS, reason="")
         for name in ("determinism", "mutation")
     ]
-    nan = held_by_numbers(kept, case, {"torch": lambda inputs: {"y": inputs["x"] * np.nan}})
+    nan = held_by_numbers(kept, inputs, {"torch": lambda inputs: {"y": inputs["x"] * np.nan}})
     assert [row.status for row in nan] == [Status.NOT_RUN, Status.PASS]
     assert nan[0].contract == "determinism" and "NaN" in nan[0].reason
-    assert held_by_numbers(kept, case, {"torch": dict}) == tuple(kept)
+    assert held_by_numbers(kept, inputs, {"torch": dict}) == tuple(kept)
 
 
 class Infects(nn.Module):
