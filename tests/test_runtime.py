@@ -173,3 +173,24 @@ def test_choices_that_are_none_name_none(tmp_path: Path, text: str):
     runner = SpeechRunner(said_of(toy_file(tmp_path), input_choices=text))
     with pytest.raises(UserInputError, match="given are the inputs"):
         runner.run(loud(1), language="en")
+
+
+def test_an_input_that_is_no_tensor_is_refused(tmp_path: Path):
+    path = toy_file(tmp_path)
+    model = onnx.load(path)
+    table = onnx.TypeProto()
+    table.map_type.key_type = 7
+    model.graph.input.append(onnx.ValueInfoProto(name="table", type=table))
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError, match="'table' is declared as no tensor"):
+        SpeechRunner(path)
+
+
+@pytest.mark.parametrize("domain", ["nowhere", "ai.onnx.ml"])
+def test_a_file_of_which_no_types_are_known_is_onnxruntimes_to_refuse(tmp_path: Path, domain: str):
+    path = toy_file(tmp_path)
+    model = onnx.load(path)
+    next(node for node in model.graph.node if node.op_type == "NonZero").domain = domain
+    onnx.save(model, path)
+    with pytest.raises(ExportVerifyError):
+        SpeechRunner(path).run(loud(1, 2))

@@ -76,7 +76,7 @@ def _with_types(path: Path) -> onnx.ModelProto:
         # Functions within functions may take for ever.
         with watched_step():
             return onnx.shape_inference.infer_shapes(model)
-    except (onnx.shape_inference.InferenceError, ValueError):
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return model
 
 

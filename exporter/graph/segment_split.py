@@ -78,6 +78,13 @@ def split_at_segments(graph: GraphIndex, where: str) -> SegmentSplit:
     declared = {
         value.name: value for value in [*graph.model.graph.input, *graph.model.graph.output]
     }
+    for value in declared.values():
+        if value.type.tensor_type.elem_type not in helper.get_all_tensor_dtypes():
+            raise ArtifactError(
+                f"'{value.name}' is declared as no tensor of a known type",
+                where=where,
+                remedy="export the file again",
+            )
     first = _window(graph, front, [SEGMENTS, *early, *counts], declared)
     declared |= _shapes(first.model, counts)
     return SegmentSplit(
@@ -183,7 +190,10 @@ def _window(
 
 def _shapes(model: onnx.ModelProto, names: tuple[str, ...]) -> dict[str, onnx.ValueInfoProto]:
     """Values that Shape nodes of a model compute; their length where it can be inferred."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        inferred = onnx.GraphProto()
     known = {value.name: value for value in [*inferred.value_info, *inferred.output]}
     found = {}
     for name in names:

@@ -153,7 +153,7 @@ def _type_problem(model: onnx.ModelProto) -> str | None:
     try:
         with watched_step():
             onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError) as error:
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         return str(error)[:600]
     return None
 
