@@ -41,7 +41,7 @@ def inputs_of(graph: GraphIndex, path: Path) -> tuple[Input, ...]:
     """The inputs of a file.
 
     Raises:
-        UserInputError: one of them is no tensor.
+        UserInputError: one of them is no tensor, or of no type.
     """
     found = []
     for value in graph.model.graph.input:
@@ -50,6 +50,8 @@ def inputs_of(graph: GraphIndex, path: Path) -> tuple[Input, ...]:
         if value.type.WhichOneof("value") != "tensor_type":
             raise UserInputError(f"input '{value.name}' is no tensor", where=str(path))
         held = value.type.tensor_type
+        if held.elem_type not in onnx.helper.get_all_tensor_dtypes():
+            raise UserInputError(f"input '{value.name}' is of no known type", where=str(path))
         dtype = onnx.helper.tensor_dtype_to_np_dtype(held.elem_type)
         shape = tuple(
             int(d.dim_value) if d.HasField("dim_value") else d.dim_param or f"{value.name}.{axis}"

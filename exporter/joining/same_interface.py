@@ -17,11 +17,11 @@ def inputs_of_other(a: GraphIndex, b: GraphIndex, paths: tuple[Path, Path]) -> d
     """Input of the other file -> input of the truth.
 
     Raises:
-        UserInputError: they take other inputs.
+        UserInputError: they take other inputs, or one that is no tensor.
     """
+    ours, theirs = (inputs_of(g, p) for g, p in zip((a, b), paths, strict=True))
     if set(b.inputs) <= set(a.inputs):
         return {name: name for name in b.inputs}
-    ours, theirs = (inputs_of(g, p) for g, p in zip((a, b), paths, strict=True))
     alike = [(x.dtype, len(x.shape)) for x in ours] == [(x.dtype, len(x.shape)) for x in theirs]
     if alike and len({(x.dtype, len(x.shape)) for x in ours}) == len(ours):
         # One input of each kind: they cannot be mistaken, and numbers prove the rest.

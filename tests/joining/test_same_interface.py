@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from exporter.core.errors import UserInputError
-from exporter.joining.same_interface import read_case
+from exporter.graph.onnx_file import open_graph
+from exporter.joining.same_interface import inputs_of_other, read_case
+from tests.support.small_files import save
 
 
 def written(path: Path) -> bytes:
@@ -36,3 +40,21 @@ def test_a_file_that_cannot_be_taken_is_the_users(tmp_path: Path, damage: str):
         np.savez(path, other=np.zeros(3))
     with pytest.raises(UserInputError):
         read_case(path, ["x"])
+
+
+def test_inputs_of_no_type_are_refused_on_either_side(tmp_path: Path):
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    good = save(tmp_path / "good.onnx", nodes, {"x": (TensorProto.FLOAT, ["n", 3])}, ["y"])
+    model = onnx.load(good)
+    for name, kind in (("none", None), ("unknown", 0)):
+        model.graph.input[0].ClearField("type")
+        if kind is not None:
+            model.graph.input[0].type.tensor_type.elem_type = kind
+        (tmp_path / f"{name}.onnx").write_bytes(model.SerializeToString())
+    graphs = {name: open_graph(tmp_path / f"{name}.onnx") for name in ("good", "none", "unknown")}
+    paths = (tmp_path / "a.onnx", tmp_path / "b.onnx")
+    assert inputs_of_other(graphs["good"], graphs["good"], paths) == {"x": "x"}
+    for bad in ("none", "unknown"):
+        for pair in ((graphs["good"], graphs[bad]), (graphs[bad], graphs["good"])):
+            with pytest.raises(UserInputError, match="input 'x' is"):
+                inputs_of_other(*pair, paths)
