@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -271,3 +273,13 @@ def test_the_seams_are_drawn():
     saved = json.loads(record.model_dump_json())
     assert str(seam_plot(saved["details"]["c"])) == str(seam_plot(curve))
     assert "<script" not in str(seam_plot({"error": ["<script>"], "limit": 0, "starts": []}))
+
+
+def test_a_slow_clock_makes_no_lookahead_smaller(monkeypatch):
+    stream = Stream(hop=5, right=2, flush="short", least=3)
+    wanted = judged(Toy(ahead=2), stream).details["lookahead by module"]
+    ticks = itertools.count(step=100.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "perf_counter", lambda: next(ticks))
+        found = judged(Toy(ahead=2), stream).details["lookahead by module"]
+    assert found == wanted and "2 steps" in found[-1]

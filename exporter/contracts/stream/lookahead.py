@@ -9,7 +9,6 @@ lookahead. float64, so that rounding says nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,7 +28,8 @@ _EDGES = 3
 """Frames that convolutions without padding may be short of."""
 _FEWEST_RUNS = 4
 _MOST_RUNS = 16
-_SECONDS = 8.0
+_MOST_VALUES = 200_000_000
+"""Values that all modules may give in all runs together, above the fewest runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +102,13 @@ def measure_reach(whole: Target, streamed: Streamed, name: str, late: Mapping[st
     """
     inputs = whole.cases[0].entire
     steps = inputs[name].shape[streamed.axis]
-    started = time.perf_counter()
     try:
         base = _recorded(whole, inputs)
     except Exception as error:  # noqa: BLE001 - upstream code may insist on float32
         return Reach(why=f"it does not run in float64: {type(error).__name__}: {error}")
-    once = time.perf_counter() - started
-    most = max(_FEWEST_RUNS, min(_MOST_RUNS, int(_SECONDS / max(once, 1e-6))))
+    # By size and not by the clock: on a busy machine less would be seen, and more would pass.
+    values = sum(call.value.numel() for call in base.values())
+    most = max(_FEWEST_RUNS, min(_MOST_RUNS, _MOST_VALUES // max(values, 1)))
     positions = _positions(streamed, steps, most)
     if not positions:
         return Reach(why="no step behind the first stands where another future could begin")
