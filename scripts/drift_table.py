@@ -169,14 +169,12 @@ def delay(drift: Drift, rows: list[dict[str, float]], most: int = 600) -> tuple[
 
 def most_beyond(tests: Sequence[SignalTest], rows: list[dict[str, float]]) -> str:
     """The signal with the largest share of recordings beyond the reference, and that share."""
-    shares = {
-        test.name: np.mean(
-            [not test.sign * row[test.name] <= test.sign * test.edge for row in rows]
-        )
-        for test in tests
-    }
-    name = max(shares, key=lambda held: shares[held])
-    return f"{name} {shares[name]:.0%}"
+    beyond = [
+        (float(np.mean([not t.sign * row[t.name] <= t.sign * t.edge for row in rows])), t.name)
+        for t in tests
+    ]
+    share, name = max(beyond)
+    return f"{name} {share:.0%}"
 
 
 def table(run_folder: Path, work: Path) -> list[str]:
@@ -210,8 +208,8 @@ def table(run_folder: Path, work: Path) -> list[str]:
         cells = ("alarm before" if early else said, signals, most_beyond(tests, changed))
         lines.append(f"| {name} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
-    lines += ["", *served_lines(run_folder, work, live, tests, stable)]
-    return lines
+    lines += ["", "What is served otherwise, put to all three questions:", ""]
+    return lines + served_lines(run_folder, work, live, tests, stable)
 
 
 def served_lines(

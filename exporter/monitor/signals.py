@@ -9,6 +9,7 @@ audio costs what ten seconds do.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,10 +21,17 @@ from exporter.graph.segment_split import SEGMENTS
 FRAME = 512
 BLOCK = 80
 MOST_FRAMES = 128
+PART = 1 << 14
+"""Samples that are looked at in one go: new memory of more than some 100 kB costs more than all
+that is computed in it."""
+_GROUP = 32
+"""Frames, for the same reason."""
 QUIETEST_DB = -120.0
 _BANDS = 24
 _NEAR_PEAK = 0.998
 _WINDOW = np.hanning(FRAME).astype(np.float32)
+_EDGES = np.unique(np.geomspace(2, FRAME // 2 + 1, _BANDS + 1).astype(np.int64))
+"""Of the bands, in bins of a frame's spectrum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +84,14 @@ def signals_of(
     Returns:
         Finite numbers by name, always in the order of ``SIGNALS``.
     """
-    wave = waveform.astype(np.float32, copy=False)
-    broken = len(wave) - int(np.isfinite(wave).sum())
-    if broken:
+    wave = np.ascontiguousarray(waveform, np.float32)
+    broken, power = 0, _energy(wave) / len(wave)
+    if not math.isfinite(power):
+        broken = len(wave) - int(np.isfinite(wave).sum())
         wave = np.nan_to_num(wave, posinf=0.0, neginf=0.0)
+        power = _energy(wave) / len(wave)
     return {
-        **_sound(wave, sample_rate_hz),
+        **_sound(wave, power, sample_rate_hz),
         **_speech(found, len(wave) / sample_rate_hz, sample_rate_hz),
         "nonfinite": float(
             sum(v.size - np.isfinite(v).sum() for v in found.values() if v.dtype.kind == "f")
@@ -90,57 +100,77 @@ def signals_of(
     }
 
 
-def _sound(wave: np.ndarray, rate: int) -> dict[str, float]:
-    frames = _frames(wave)
-    power = np.mean(np.square(frames), axis=1)
-    levels = _db(np.sort(power))
-    sizes = np.abs(wave)
-    peak = float(sizes.max())
-    rms = math.sqrt(float(np.mean(np.square(wave))))
-    near = int((sizes >= _NEAR_PEAK * peak).sum()) if peak else 0
-    spectrum = np.square(np.abs(np.fft.rfft(frames * _WINDOW, axis=1))).mean(axis=0)
+def _sound(wave: np.ndarray, power: float, rate: int) -> dict[str, float]:
+    """Of a finite ``wave`` with the mean square ``power``."""
+    rms = math.sqrt(power)
+    powers, spectrum = _powers_and_spectrum(wave)
+    levels = _db(np.sort(powers))
+    peak = float(max(wave.max(), -wave.min()))
+    near, slope = 0, 0.0
+    for start in range(0, len(wave), PART):
+        part = wave[start : start + PART + 1]
+        near += np.count_nonzero(np.abs(part[:PART]) >= _NEAR_PEAK * peak)
+        slope += _energy(part[1:] - part[:-1])
     hertz = np.fft.rfftfreq(FRAME, 1 / rate)
     total = float(spectrum.sum())
     heard = np.flatnonzero(spectrum > 1e-6 * spectrum.max()) if total else np.zeros(1, np.int64)
-    slope = float(np.mean(np.square(np.diff(wave)))) if len(wave) > 1 else 0.0
     return {
         "level_db": float(levels[int(0.9 * (len(levels) - 1))]),
         "floor_db": float(levels[int(0.1 * (len(levels) - 1))]),
-        "peak_share": near / len(wave),
+        "peak_share": near / len(wave) if peak else 0.0,
         "dc_ratio": abs(float(wave.mean())) / rms if rms else 0.0,
         "bandwidth_hz": float(hertz[heard[-1]]),
         "high_band_db": _ratio_db(float(spectrum[hertz > rate / 4].sum()), total),
         "low_band_db": _ratio_db(float(spectrum[hertz < 90].sum()), total),
-        "tilt_db": _ratio_db(slope, rms * rms),
+        "tilt_db": _ratio_db(slope / max(1, len(wave) - 1), power),
         "feature_mean": _feature_mean(spectrum),
         "zero_share": _dropped(wave),
     }
 
 
-def _frames(wave: np.ndarray) -> np.ndarray:
-    """``[F, FRAME]``: all frames, or so many of them, spread evenly; a short one is filled up."""
+def _energy(values: np.ndarray) -> float:
+    """Sum of squares, without the copy that a square takes, and on this thread alone."""
+    return float(np.einsum("i,i->", values, values))
+
+
+def _powers_and_spectrum(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of all frames, or so many of them, spread evenly; a short recording is filled up.
+
+    Returns:
+        The mean square of each, ``[F]``, and the mean of their power spectra, ``[FRAME / 2 + 1]``.
+    """
     count = len(wave) // FRAME
-    if not count:
-        return np.pad(wave, (0, FRAME - len(wave))).reshape(1, FRAME)
-    whole = wave[: count * FRAME].reshape(count, FRAME)
-    if count <= MOST_FRAMES:
-        return whole
-    return whole[np.linspace(0, count - 1, MOST_FRAMES).astype(np.int64)]
+    if count:
+        frames = wave[: count * FRAME].reshape(count, FRAME)
+    else:
+        frames, count = np.pad(wave, (0, FRAME - len(wave))).reshape(1, FRAME), 1
+    chosen = np.linspace(0, count - 1, min(count, MOST_FRAMES)).astype(np.int64)
+    powers, spectrum = [], np.zeros(FRAME // 2 + 1)
+    for start in range(0, len(chosen), _GROUP):
+        group = frames[chosen[start : start + _GROUP]]
+        powers.append(np.einsum("fn,fn->f", group, group) / FRAME)
+        bins = np.fft.rfft(group * _WINDOW, axis=1)
+        spectrum += np.einsum("fb,fb->b", bins.real, bins.real)
+        spectrum += np.einsum("fb,fb->b", bins.imag, bins.imag)
+    return np.concatenate(powers), spectrum / len(chosen)
 
 
 def _dropped(wave: np.ndarray) -> float:
     """Share of blocks of 5 ms of digital zero, between the first and the last that is not."""
     count = max(1, len(wave) // BLOCK)
-    blocks = np.asarray(wave[: count * BLOCK].reshape(count, -1).any(axis=1))
-    places = np.flatnonzero(blocks)
-    inside = blocks[places[0] : places[-1] + 1] if len(places) else blocks[:0]
+    blocks = wave[: count * BLOCK].reshape(count, -1)
+    silent = np.flatnonzero(blocks[:, 0] == 0)  # only these can be zero all over
+    silent = silent[~blocks[silent].any(axis=1)]
+    heard = np.ones(count, bool)
+    heard[silent] = False
+    places = np.flatnonzero(heard)
+    inside = heard[places[0] : places[-1] + 1] if len(places) else heard[:0]
     return float((~inside).mean()) if len(inside) else 0.0
 
 
 def _feature_mean(spectrum: np.ndarray) -> float:
     """Mean of the bands' log energies, less the log of their sum: where the energy lies."""
-    edges = np.unique(np.geomspace(2, len(spectrum), _BANDS + 1).astype(np.int64))
-    bands = np.add.reduceat(spectrum, edges[:-1]) + 1e-12
+    bands = np.add.reduceat(spectrum, _EDGES[:-1]) + 1e-12
     return float(np.mean(np.log(bands)) - math.log(float(bands.sum())))
 
 
@@ -179,5 +209,5 @@ def _repeated(tokens: np.ndarray) -> float:
     """Share of neighbouring pairs that stood there before: a decoder that goes round in circles."""
     if len(tokens) < 3:
         return 0.0
-    pairs = np.stack([tokens[:-1], tokens[1:]], axis=1)
-    return 1 - len(np.unique(pairs, axis=0)) / len(pairs)
+    held = tokens.tolist()
+    return 1 - len(set(itertools.pairwise(held))) / (len(held) - 1)
