@@ -28,6 +28,7 @@ from torch import Tensor
 from exporter.graph.program import Op, Program, Ref
 from exporter.graph.repairs.fourier_ops import FOURIER
 from exporter.graph.repairs.sequence_ops import OWN_TARGETS, differentiable
+from exporter.interpret.allowed_ops import resolve
 from exporter.interpret.margins import choice_of, decides
 from exporter.interpret.stepper import behind, forward
 
@@ -225,8 +226,14 @@ def _forward(
         return value
 
     with torch.enable_grad():
-        forward(program, inputs, needed, take, _WITH_GRADIENTS)
+        forward(program, inputs, needed, take, _with_gradients(program))
     return held, ends
+
+
+def _with_gradients(program: Program) -> dict[str, Callable[..., Any]]:
+    """What has to be computed another way; torch's own parts are what they are made of."""
+    parts = {op.target for op in program.ops if op.target.startswith("prims.")}
+    return _WITH_GRADIENTS | {name: resolve(name).impl_aten for name in parts}
 
 
 def _random(values: Sequence[Tensor], generator: torch.Generator) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,7 @@ from torch import nn
 from exporter.graph.program import Program, from_exported
 from exporter.interpret.evaluate import call
 from exporter.interpret.flipped import Flips
-from exporter.interpret.propagated import propagate, targets_of
+from exporter.interpret.propagated import _with_gradients, propagate, targets_of
 from exporter.interpret.stepper import start_values
 
 
@@ -104,3 +107,17 @@ def test_a_shift_of_a_decision_has_its_sign(program: Program, inputs: dict):
 def test_a_decision_that_is_an_output_matters(program: Program, inputs: dict):
     flips = Flips(program, inputs)
     assert flips.matters(program.outputs[1], 3)
+
+
+def test_parts_that_torch_takes_a_deviation_into_have_gradients():
+    """``std`` becomes these in a program; as they are, a backward pass stops at them."""
+    names = ("prims.var.default", "prims.broadcast_in_dim.default")
+    program: Any = SimpleNamespace(ops=[SimpleNamespace(target=name) for name in names])
+    table = _with_gradients(program)
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    meant = torch.ops.prims.broadcast_in_dim(torch.ops.prims.var(x, (1,), 1.0), (3, 4), (0,))
+    held = x.clone().requires_grad_()
+    found = table[names[1]](table[names[0]](held, (1,), 1.0), (3, 4), (0,))
+    assert torch.equal(found.detach(), meant)
+    (gradient,) = torch.autograd.grad(found.sum(), held)
+    assert bool((gradient != 0).any())
