@@ -134,6 +134,9 @@ RepairName = Literal[
     "grouped_products",
     "scripted",
     "complex_pairs",
+    "padding_branches",
+    "same_padding",
+    "pooled_rows",
 ]
 """The catalogue of ``exporter/graph/repairs``; a test holds both lists together."""
 

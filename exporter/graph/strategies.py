@@ -5,7 +5,8 @@ Each refusal says what may help, and one thing is changed at a time:
     an axis has limits          the axis gets them; eager is run just outside of them. It stops
                                 there: the limits are the model's. It does not: they are the
                                 trace's, and the report says so
-    torch cannot prove sizes    they are assumed, and tried: the axis gets those for which all holds
+    torch cannot prove sizes    they are assumed, and tried: the axis gets those for which all
+                                holds; where that is one size, the repairs for known patterns
     an axis was frozen          the repairs for known patterns; another example size
     a number comes from data    the repairs for known patterns
     anything else, or still     torch's strict mode; then sizes of one are told from others
@@ -105,7 +106,9 @@ class _Search:
         self.repaired = self.users and bool(wanted)
         self.strict = False
         self.assumed = False
+        self.partial = False
         self.notes: list[str] = []
+        self.left_out: list[str] = []
         self.guards: list[Guard] = []
 
     def run(self) -> Captured:
@@ -126,6 +129,10 @@ class _Search:
             if self.users and not self.repaired and self._is_unwritten(program):
                 self.repaired = True
                 continue
+            if self.users and not self.repaired and (self._is_stuck() or self._is_freed()):
+                self.repaired, self.assumed = True, False
+                self.axes, self.notes, self.partial = dict(self.declared), [], False
+                continue
             if self._proved():
                 return self._captured(program)
         if near is not None:
@@ -137,13 +144,30 @@ class _Search:
         # Of those that help alike the last one: what stood before it was dealt with.
         told = max(reversed(refused), key=lambda each: each.helps)
         error = told.error
+        left_out = "".join(f"; {note}" for note in self.left_out)
         raise StageError(
-            "capture", error.detail, remedy=told.remedy, frozen=error.frozen, source=told.place
+            "capture",
+            f"{error.detail}{left_out}",
+            remedy=told.remedy,
+            frozen=error.frozen,
+            source=told.place,
         ) from error.__cause__
 
     def _is_unwritten(self, program: ExportedProgram) -> bool:
         """True when a program has what a repair has something for in ONNX."""
         return any(repair.needed(program) for repair in self.repairs)
+
+    def _is_stuck(self) -> bool:
+        """True when the program takes a single size of an axis that was declared to vary."""
+        return any(
+            axis.minimum == axis.maximum and axis != self.declared[name]
+            for name, axis in self.axes.items()
+        )
+
+    def _is_freed(self) -> bool:
+        """True when PyTorch takes sizes that the program does not, and a repair is for that."""
+        known = [repair for repair in self.repairs if repair.frees]
+        return self.partial and any(repair.matches(self.wrapped.module) for repair in known)
 
     def _told(self, error: StageError, refusal: Refusal, frozen: FrozenSizes) -> _Refused:
         cause = error.__cause__ or error
@@ -187,7 +211,7 @@ class _Search:
             "what torch could not prove of sizes assumed": self.assumed,
         }
         strategy = ", ".join(words for words, is_used in used.items() if is_used)
-        notes = [*self.notes]
+        notes = [*self.notes, *self.left_out]
         if strategy:
             notes.insert(0, f"captured in another way than the usual one: {strategy}")
         narrowed = {name: a for name, a in self.axes.items() if a != self.declared[name]}
@@ -232,6 +256,7 @@ class _Search:
                 self.axes[name] = replace(self.axes[name], **{key: size})
                 words = f"at {'least' if key == 'minimum' else 'most'} {size} {name}"
                 self.notes.append(_note(words, stopped))
+                self.partial |= stopped is None
                 changed = True
         return changed
 
@@ -247,6 +272,7 @@ class _Search:
                 continue
             found, place = bounded(self.guards, shapes, self.sizes, axis)
             kept, stopped = self._confirmed(axis, found)
+            self.partial |= found != axis and (kept != found or stopped is None)
             if kept != axis:
                 self.axes[name] = kept
                 asked = f" (asked at {place})" if place else ""
@@ -315,7 +341,7 @@ class _Search:
             self.notes += [note_of(repair, log, proof) for repair, log in self.met.items()]
             return True
         self.repairs = [repair for repair in self.repairs if repair not in wrong]
-        self.notes += [
+        self.left_out += [
             f"the repair '{repair.name}' gives other values than PyTorch ({why}) and is left out"
             for repair, why in wrong.items()
         ]

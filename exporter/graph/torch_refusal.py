@@ -10,6 +10,7 @@ torch says what it found in a block of "Suggested fixes", one line per axis:
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -23,6 +24,8 @@ _RELATED = re.compile(r"^\s*(\w+) = (.*[A-Za-z_].*)$", re.MULTILINE)
 _MULTIPLE = re.compile(r"^(\d+)\*_\w+$")
 _FIXES = "Suggested fixes:"
 _FROZEN = ("specialized it to be a constant", "Constraints violated", "ConstraintViolation")
+_SOLVERS = ("torch.fx.experimental.symbolic_shapes", "torch.utils._sympy.solve")
+"""Modules of torch that read conditions on sizes."""
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -35,12 +38,14 @@ class Refusal:
         frozen: axis -> the only size that the trace is good for.
         related: axis -> what it has to be, in torch's words.
         from_data: True when a number that is read from data decides what is computed.
+        unsolved: True when torch stops over its own conditions on sizes, which it cannot solve.
     """
 
     limits: Mapping[str, tuple[int | None, int | None]] = field(default_factory=dict)
     frozen: Mapping[str, int] = field(default_factory=dict)
     related: Mapping[str, str] = field(default_factory=dict)
     from_data: bool = False
+    unsolved: bool = False
 
     @property
     def only_limits(self) -> bool:
@@ -50,7 +55,7 @@ class Refusal:
     @property
     def only_unproven(self) -> bool:
         """True when torch wants sizes to be in some relation, and nothing worse."""
-        return bool(self.related) and not (self.frozen or self.from_data)
+        return bool(self.related or self.unsolved) and not (self.frozen or self.from_data)
 
     def remedy(self) -> str | None:
         """What a user can do, in the names of the YAML; None when torch gave no reason."""
@@ -98,7 +103,13 @@ def refusal_of(error: BaseException, axes: Collection[str]) -> Refusal:
         for name, text in _RELATED.findall(fixes)
         if name in axes and not text.startswith("Dim(") and name not in frozen
     }
-    return Refusal(limits=limits, frozen=frozen, related=related, from_data=_reads_data(error))
+    return Refusal(
+        limits=limits,
+        frozen=frozen,
+        related=related,
+        from_data=_reads_data(error),
+        unsolved=_is_unsolved(error),
+    )
 
 
 def freezes_an_axis(message: str) -> bool:
@@ -125,6 +136,14 @@ def _reads_data(error: BaseException | None) -> bool:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
+
+
+def _is_unsolved(error: BaseException) -> bool:
+    """An assertion of torch's own that fails where it reads its conditions on sizes."""
+    if not isinstance(error, AssertionError):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__") in _SOLVERS
 
 
 def _words(lowest: int | None, highest: int | None) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+from unittest.mock import patch
+
 import torch
 from speechbrain.lobes.features import Fbank as UpstreamFbank
 from speechbrain.lobes.models import CRDNN as crdnn  # noqa: N811
@@ -25,7 +29,10 @@ def ECAPA() -> nn.Module:  # noqa: N802
 
 
 class Xvector(nn.Module):
-    """X-vectors: TDNN blocks and statistics."""
+    """X-vectors: TDNN blocks and statistics.
+
+    The pooling adds noise in evaluation, too, and no file draws the same: it is an input.
+    """
 
     def __init__(self):
         super().__init__()
@@ -38,9 +45,10 @@ class Xvector(nn.Module):
             lin_neurons=12,
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Features ``[B, T, 16]``."""
-        return self.inner(x)
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Features ``[B, T, 16]``, noise ``[B, 24]``."""
+        with _drawn(noise):
+            return self.inner(x)
 
 
 class ConformerEncoder(nn.Module):
@@ -106,14 +114,19 @@ def Fbank() -> nn.Module:  # noqa: N802
 
 
 class StatPool(nn.Module):
-    """Mean and deviation over the frames that are there."""
+    """Mean and deviation over the frames that are there, and the noise that is added to it."""
 
     def __init__(self):
         super().__init__()
         self.mix = nn.Linear(16, 16)
         self.inner = StatisticsPooling()
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Features ``[B, T, 16]`` and the share of each row that is speech."""
-        torch.manual_seed(0)
-        return self.inner(self.mix(x), lengths)
+    def forward(self, x: Tensor, lengths: Tensor, noise: Tensor) -> Tensor:
+        """Features ``[B, T, 16]``, the share of each row that is speech, noise ``[B, 16]``."""
+        with _drawn(noise):
+            return self.inner(self.mix(x), lengths)
+
+
+def _drawn(noise: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """What SpeechBrain's pooling draws while the block runs."""
+    return patch.object(torch, "randn", lambda size, device=None: noise.clone())

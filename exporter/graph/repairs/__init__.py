@@ -14,7 +14,10 @@ from exporter.graph.repairs.grouped_products import REPAIR as GROUPED_PRODUCTS
 from exporter.graph.repairs.length_regulator import REPAIR as LENGTH_REGULATOR
 from exporter.graph.repairs.loops import REPAIR as LOOPS
 from exporter.graph.repairs.packed_sequence import REPAIR as PACKED_SEQUENCE
+from exporter.graph.repairs.padding_branches import REPAIR as PADDING_BRANCHES
+from exporter.graph.repairs.pooled_rows import REPAIR as POOLED_ROWS
 from exporter.graph.repairs.python_sizes import REPAIR as PYTHON_SIZES
+from exporter.graph.repairs.same_padding import REPAIR as SAME_PADDING
 from exporter.graph.repairs.scripted import REPAIR as SCRIPTED
 from exporter.graph.repairs.size_numbers import REPAIR as SIZE_NUMBERS
 from exporter.graph.repairs.tried_calls import REPAIR as TRIED_CALLS
@@ -33,5 +36,8 @@ REPAIRS: dict[str, Repair] = {
         GROUPED_PRODUCTS,
         SCRIPTED,
         COMPLEX_PAIRS,
+        PADDING_BRANCHES,
+        SAME_PADDING,
+        POOLED_ROWS,
     )
 }

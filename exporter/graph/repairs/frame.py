@@ -81,6 +81,7 @@ class Repair:
             replaces.
         rewrite: what it makes of the captured program, and writes down; the last argument is True
             where a user asked for it by name.
+        frees: its pattern is captured without it, for some of the sizes that the module takes.
         running: stands, while the module runs for the proof, for what ``rewrite`` does.
     """
 
@@ -91,6 +92,7 @@ class Repair:
     apply: Callable[[nn.Module, Log], AbstractContextManager[None]]
     needed: Callable[[ExportedProgram], bool] = lambda program: False
     rewrite: Callable[[ExportedProgram, Log, bool], ExportedProgram] | None = None
+    frees: bool = False
     running: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
 
 
