@@ -26,6 +26,15 @@ def two_files_report(pair: FilePair, inputs: InputSets, joined: Joined, rows: Ro
         )
         for item in altered(pair.a, _as_meant(pair, joined), joined)
     ]
+    changed += [
+        AlteredRow(
+            value=item.actual,
+            layer=rows.layer_of(item.expected, item.actual),
+            words=item.words(),
+            fails=True,
+        )
+        for item in joined.otherwise
+    ]
     changed += rows.unsaid
     own = tuple(join for join in joined.joins if join.expected not in pair.inside)
     written = rewritten(pair.a, pair.b, replace(joined, joins=own))

@@ -56,7 +56,11 @@ class Rows:
 
     def layer(self, join: Join) -> str:
         """Module that a joined value is of, where a file says it."""
-        return self._modules.get(join.expected, self._modules.get(join.actual, ""))
+        return self.layer_of(join.expected, join.actual)
+
+    def layer_of(self, expected: str, actual: str) -> str:
+        """The same, by the names of a value."""
+        return self._modules.get(expected, self._modules.get(actual, ""))
 
     def add_values(self, sides: Sides, case: str) -> None:
         """Judge every joined value of a case: alone, and in the free run."""

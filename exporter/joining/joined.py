@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from exporter.joining.restored import Restored
+
+if TYPE_CHECKING:
+    from exporter.joining.decisions import Otherwise
 
 
 class How(StrEnum):
@@ -107,6 +111,7 @@ class Joined:
         missing: values of either file that nothing could compute in float64 -> why.
         cut_off: values of the actual file that go below zero, where a quantiser has taken the Relu
             away: nobody reads what is there.
+        otherwise: decisions that both files take alike here, by different operators.
         restored: constants of an actual file in a lower precision; None where it is in none.
     """
 
@@ -117,6 +122,7 @@ class Joined:
     unseen: tuple[str, ...]
     missing: dict[str, str]
     restored: Restored | None = None
+    otherwise: tuple[Otherwise, ...] = ()
     cut_off: frozenset[str] = frozenset()
 
     @property

@@ -73,6 +73,8 @@ class Roles:
             return False
         if name not in self.joiner.values_b or name in self.joiner.hidden:
             return False
+        if self.joiner.digests_b.root(name) in self.b.inputs:
+            return False  # an input in another shape or type is what it is
         return not self.joiner.is_seen(name, proved=True)
 
     def _role(self, name: str) -> _Try | None:

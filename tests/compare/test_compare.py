@@ -140,6 +140,21 @@ def test_a_case_of_the_users_is_compared(legacy: Path, made: dict, tmp_path: Pat
         compare(legacy, made["ort"], CompareOptions(case=case))
 
 
+def test_a_mask_that_no_row_here_needs_is_found_by_its_operator(
+    legacy: Path, made: dict, tmp_path: Path
+):
+    """No row is padded: one frame more or less changes nothing on this case."""
+    case = tmp_path / "case.npz"
+    x = np.random.default_rng(3).standard_normal((1, 21, 16)).astype(np.float32)
+    np.savez(case, x=x, lengths=np.array([21]))
+    options = CompareOptions(case=case)
+    for tool in ("ort", "renamed"):
+        report = compare(legacy, tools.faulty(made[tool], tools.mask), options)
+        assert report.exit_code == 1, report.headline
+        assert "where the other file has" in report.headline, report.headline
+        assert compare(legacy, made[tool], options).exit_code == 0
+
+
 def test_a_file_with_other_inputs_is_refused(legacy: Path, tmp_path: Path):
     model = onnx.load(legacy)
     for node in model.graph.node:

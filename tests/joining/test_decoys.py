@@ -101,6 +101,14 @@ def test_a_branch_that_a_format_has_rounded_away_is_no_other_value(
     assert not list(wrong_joins(pair, joined))
 
 
+def test_an_input_in_another_type_stands_for_no_value(tmp_path: Path):
+    """What is behind it cannot be told apart there, and one value is nearly the input."""
+    pair = lowered(2112, "float16")
+    joined = join_graphs(pair.expected, pair.actual, inputs(2112), tmp_path)
+    assert "graph_input_cast_0" not in {join.actual for join in joined.joins}
+    assert not list(wrong_joins(pair, joined))
+
+
 def test_what_stands_in_front_of_an_activation_that_is_gone_is_not_taken_for_it(tmp_path: Path):
     pair = lowered(2017, "channels")
     joined = join_graphs(pair.expected, pair.actual, inputs(2017), tmp_path)

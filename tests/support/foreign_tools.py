@@ -358,5 +358,8 @@ def _mask(source: Source, file: Path, model: onnx.ModelProto) -> None:
     nodes = [node for node in model.graph.node if node.op_type in other]
     if not nodes:
         raise LookupError("the file compares nothing")
-    node = nodes[source.comparison]
+    own = [node for node in open_graph(source.file).nodes if node.op_type in other]
+    # A tool may put nodes in another order, or give them other names; none here does both.
+    meant = own[source.comparison].output[0]
+    node = next((n for n in nodes if n.output[0] == meant), nodes[source.comparison])
     node.op_type = other[node.op_type]
