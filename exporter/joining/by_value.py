@@ -22,6 +22,8 @@ from exporter.joining.modules import legacy_scope, modules_of
 
 _FLOOR = 1e-11
 """Below this two float64 values count as equal."""
+EXACT = 100 * _FLOOR
+"""The same, of what was computed from equal values by other nodes."""
 MARGIN = 8.0
 """Others have to be this many times further off."""
 
@@ -350,7 +352,7 @@ class Joiner:
         for held in claims.values():
             best = min(join.distance for join in held)
             for join in held:
-                if join.distance > max(MARGIN * best, 100 * _FLOOR) and self._other(join, held):
+                if join.distance > max(MARGIN * best, EXACT) and self._other(join, held):
                     del self.joins[join.actual]
                     self.ambiguous.add(join.actual)
 

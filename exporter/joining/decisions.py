@@ -16,27 +16,11 @@ import numpy as np
 from exporter.graph.index import GraphIndex
 from exporter.joining.by_value import Joiner
 from exporter.joining.evaluate import Values
+from exporter.joining.joined import Otherwise
 from exporter.joining.match import distance
 
 _DECIDING = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"})
 _DECIDING |= {"And", "Or", "Xor"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Otherwise:
-    """A decision: its value in either file, and the operator that takes it there."""
-
-    expected: str
-    actual: str
-    expected_op: str
-    actual_op: str
-
-    def words(self) -> str:
-        """``LessOrEqual decides '...' where the other file has Less ...``."""
-        return (
-            f"{self.actual_op} computes '{self.actual}' where the other file has"
-            f" {self.expected_op}, of the same values: they decide alike on all that was run here"
-        )
 
 
 def decided_otherwise(

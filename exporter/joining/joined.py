@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from exporter.joining.restored import Restored
-
-if TYPE_CHECKING:
-    from exporter.joining.decisions import Otherwise
 
 
 class How(StrEnum):
@@ -93,6 +89,23 @@ class Join:
     layout: Layout = AS_IT_IS
     distance: float = 0.0
     shapes: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Otherwise:
+    """A decision: its value in either file, and the operator that takes it there."""
+
+    expected: str
+    actual: str
+    expected_op: str
+    actual_op: str
+
+    def words(self) -> str:
+        """``LessOrEqual decides '...' where the other file has Less ...``."""
+        return (
+            f"{self.actual_op} computes '{self.actual}' where the other file has"
+            f" {self.expected_op}, of the same values: they decide alike on all that was run here"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

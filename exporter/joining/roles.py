@@ -15,7 +15,7 @@ from itertools import groupby
 
 import numpy as np
 
-from exporter.joining.by_value import MARGIN, Joiner
+from exporter.joining.by_value import EXACT, MARGIN, Joiner
 from exporter.joining.digests import is_large
 from exporter.joining.evaluate import Values
 from exporter.joining.joined import Layout, Proof
@@ -98,10 +98,20 @@ class Roles:
             # Fed the other one, the file would compute the same.
             self.joiner.ambiguous.add(name)
             return None
-        if self._is_in_front(name, rated[0]):
+        if self._is_in_front(name, rated[0]) or not self._matters(name, rated[0]):
             self.joiner.ambiguous.add(name)
             return None
         return rated[0]
+
+    def _matters(self, name: str, found: _Try) -> bool:
+        """Whether other numbers in the place of A's give something else behind it.
+
+        Beside what is a million times as large, any small value gives A's numbers behind it.
+        """
+        if self.joiner.values_b[name][0].dtype.kind in "biu":
+            return True
+        moved = self._try(name, found.name, found.overlap, moved=True)
+        return moved is None or moved.anchored < found.anchored
 
     def _is_in_front(self, name: str, found: _Try) -> bool:
         """Whether a value is far nearer to one that A computes on the way to what was found.
@@ -161,7 +171,10 @@ class Roles:
         found = self.joiner.layout(candidate, name)
         return found[1] if found else float("inf")
 
-    def _try(self, name: str, candidate: str, overlap: float) -> _Try | None:
+    def _try(
+        self, name: str, candidate: str, overlap: float, *, moved: bool = False
+    ) -> _Try | None:
+        """What agrees behind a value that is fed a candidate's numbers, or others (``moved``)."""
         joiner = self.joiner
         found = joiner.layout(candidate, name)
         if found is None:
@@ -170,23 +183,49 @@ class Roles:
         fed = self._laid_out(name, candidate, layout)
         nodes = self.b.behind(name, _LOOK_AHEAD)
         held = Values(joiner.values_b.folder)
-        digest = self._fed_digest(name, candidate, layout)
+        digest = b"" if moved else self._fed_digest(name, candidate, layout)
+        if moved:
+            random = np.random.default_rng(0)
+            fed = [array * (1 + 0.5 * random.standard_normal(array.shape)) for array in fed]
         joiner.compute(nodes, held, {**self.forced, name: fed}, {**self.fed, name: digest})
         agreeing = anchored = 0
-        anchors = self._anchored(name, nodes)
+        anchors, within = self._anchored(name, nodes), self._within(name, nodes)
         for made in held.names():
             if self.joiner.digests_b.root(made) == self.joiner.digests_b.root(name):
                 continue  # what was fed, in another shape
-            if self._agrees(made, held, candidate):
+            if self._agrees(made, held, candidate, (MARGIN if moved else 1.0) * within[made]):
                 agreeing += 1
                 anchored += made in anchors
         return _Try(candidate, layout, far, agreeing, anchored, overlap)
 
-    def _agrees(self, made: str, held: Values, candidate: str) -> bool:
+    def _within(self, name: str, nodes: list[int]) -> dict[str, float]:
+        """How near a value behind one has to come to A's.
+
+        Constants may have been rounded anew. Where none comes in, what is fed A's own numbers
+        gives A's own, as exactly as the joined values do that come in.
+        """
+        graph, joiner = self.b.graph, self.joiner
+        found = {name: EXACT}
+        for at in nodes:
+            near = EXACT
+            for read in graph.reads[at]:
+                join = joiner.joins.get(read)
+                if read in found:
+                    near = max(near, found[read])
+                elif read in graph.initializers:
+                    floating = graph.array(read).dtype.kind not in "biuOSU"
+                    near = joiner.within if floating else near
+                elif read in self.b.variable:
+                    proved = join is not None and self._proved(read)
+                    near = max(near, MARGIN * join.distance) if proved else joiner.within
+            found |= dict.fromkeys(graph.nodes[at].output, min(near, joiner.within))
+        return found
+
+    def _agrees(self, made: str, held: Values, candidate: str, within: float) -> bool:
         """Whether a value behind is now one of A's that depends on the candidate."""
         if self._proved(made):
             return False
-        near = self.joiner.near(held, made, self.joiner.within) or []
+        near = self.joiner.near(held, made, within) or []
         return any(
             match.name != candidate and candidate in self.a.ancestors(match.name)
             for match in near[:3]

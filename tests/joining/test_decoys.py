@@ -101,6 +101,13 @@ def test_a_branch_that_a_format_has_rounded_away_is_no_other_value(
     assert not list(wrong_joins(pair, joined))
 
 
+def test_what_does_not_matter_where_it_is_fed_stands_for_nothing(tmp_path: Path):
+    """A millionth of what it is added to: any small value agrees behind it."""
+    pair = lowered(2127, "qdq")
+    joined = join_graphs(pair.expected, pair.actual, inputs(2127), tmp_path)
+    assert not list(wrong_joins(pair, joined))
+
+
 def test_an_input_in_another_type_stands_for_no_value(tmp_path: Path):
     """What is behind it cannot be told apart there, and one value is nearly the input."""
     pair = lowered(2112, "float16")
