@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import helper, inliner
@@ -72,7 +73,7 @@ def _functions(graph: GraphIndex) -> Counter[str]:
 
 def _is_function(kind: str, version: int) -> bool:
     try:
-        schema = onnx.defs.get_schema(kind, version)
+        schema: Any = onnx.defs.get_schema(kind, version)  # onnx's stubs know less of it
     except onnx.defs.SchemaError:
         return False
     return schema.has_function or schema.has_context_dependent_function

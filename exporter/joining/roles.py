@@ -216,8 +216,10 @@ class Roles:
                     floating = graph.array(read).dtype.kind not in "biuOSU"
                     near = joiner.within if floating else near
                 elif read in self.b.variable:
-                    proved = join is not None and self._proved(read)
-                    near = max(near, MARGIN * join.distance) if proved else joiner.within
+                    if join is None or join.proof is Proof.NONE:
+                        near = joiner.within
+                    else:
+                        near = max(near, MARGIN * join.distance)
             found |= dict.fromkeys(graph.nodes[at].output, min(near, joiner.within))
         return found
 
