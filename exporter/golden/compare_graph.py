@@ -100,7 +100,7 @@ def _form(graph: GraphIndex, node: onnx.NodeProto, version: int) -> str:
         digest.update(f"|{read if name else 'nothing'}".encode())
     for name in node.output:
         digest.update(f"|to {name}".encode())
-    for name, value in sorted(attribute_values(node, version).items()):
+    for name, value in sorted(attribute_values(graph.whole(node), version).items()):
         digest.update(f"|{name}=".encode() + hashlib.sha256(value.bits).digest())
     return digest.hexdigest()[:_LENGTH]
 

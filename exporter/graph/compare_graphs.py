@@ -100,7 +100,10 @@ class _Diff:
         if not same_op:
             return
         version = self.versions.get(node.domain, 0)
-        wanted, present = (attribute_values(side, version) for side in (node, partner))
+        wanted, present = (
+            attribute_values(side, version)
+            for side in (self.expected.whole(node), self.actual.whole(partner))
+        )
         for name in [*wanted, *(name for name in present if name not in wanted)]:
             # Bits decide, not "==": it would pass -0.0 for 0.0 and fail NaN.
             left, right = wanted.get(name), present.get(name)

@@ -82,10 +82,13 @@ def _is_function(kind: str, version: int) -> bool:
 def _body(graph: GraphIndex, node: onnx.NodeProto, types: Mapping[str, int]) -> GraphIndex | None:
     """The nodes of a function under names of their own, but for those that compute its results.
 
-    None where it does not give floats of floats, or has branches inside.
+    None where it does not give floats of floats, has branches inside, or reads or gives more than
+    the function does.
     """
     reads, made = [n for n in node.input if n], [n for n in node.output if n]
-    if any(not types.get(name) for name in reads) or types.get(made[0]) != onnx.TensorProto.FLOAT:
+    if not made or types.get(made[0]) != onnx.TensorProto.FLOAT:
+        return None
+    if any(not types.get(name) for name in reads):
         return None
     model = onnx.ModelProto(ir_version=graph.model.ir_version)
     model.opset_import.extend(graph.model.opset_import)
@@ -97,9 +100,12 @@ def _body(graph: GraphIndex, node: onnx.NodeProto, types: Mapping[str, int]) -> 
         model.graph.input.append(helper.make_tensor_value_info(name, types[name], None))
     for name in made:
         model.graph.output.append(helper.make_tensor_value_info(name, types.get(name, 0), None))
-    found = inliner.inline_selected_functions(
-        model, [("", node.op_type)], exclude=False, inline_schema_functions=True
-    )
+    try:
+        found = inliner.inline_selected_functions(
+            model, [("", node.op_type)], exclude=False, inline_schema_functions=True
+        )
+    except RuntimeError:  # its own check of how many there are
+        return None
     body = index_graph(found, Path())
     if len(body.nodes) < 2 or any(a.HasField("g") for n in body.nodes for a in n.attribute):
         return None

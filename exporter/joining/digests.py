@@ -96,7 +96,7 @@ class Digests:
     def _body(self, node: onnx.NodeProto) -> bytes:
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self._versions.get(node.domain, self._versions.get(domain, 0))
-        held = attribute_values(node, version)
+        held = attribute_values(self._graph.whole(node), version)
         parts = [f"{name}=".encode() + held[name].bits for name in sorted(held)]
         return _hash(domain.encode(), node.op_type.encode(), *parts)
 

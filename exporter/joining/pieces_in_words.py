@@ -211,7 +211,8 @@ def _attributes(
     versions = [_version(graph, ours.domain) for graph in (expected, actual)]
     if not _same_schema(ours, *versions):
         return
-    left, right = (attribute_values(n, v) for n, v in zip((ours, theirs), versions, strict=True))
+    whole = expected.whole(ours), actual.whole(theirs)
+    left, right = (attribute_values(n, v) for n, v in zip(whole, versions, strict=True))
     for name in sorted(left.keys() & right.keys()):
         if left[name].bits != right[name].bits:
             yield Altered(

@@ -11,6 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter.flows.compare import compare
+from exporter.graph.onnx_file import open_graph
+from exporter.joining.alike import same_graph
 from tests.support.small_files import save
 
 
@@ -82,3 +84,20 @@ def test_a_file_is_compared_wherever_its_weights_lie(
     assert compare(whole, other).exit_code == 0
     assert compare(other, whole).exit_code == 0
     assert compare(whole, wrong).exit_code == 1
+
+
+@pytest.mark.parametrize("make", [in_a_branch, in_a_constant, in_an_attribute])
+def test_two_files_beside_of_one_name_are_not_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[float], list[onnx.NodeProto]],
+):
+    # Both say the same of where their weights lie.
+    monkeypatch.setattr("exporter.core.children._GUARDED", [True])
+    left = file(tmp_path / "left", make(1.0), moved=True)
+    copy = file(tmp_path / "copy", make(1.0), moved=True)
+    right = file(tmp_path / "right", make(1.5), moved=True)
+    assert compare(left, copy).headline.startswith("same function, same graph")
+    assert not same_graph(open_graph(left), open_graph(right), {"x": "x"})
+    (row,) = compare(left, right).values
+    assert row.verdict == "fail" and row.local == "fail"

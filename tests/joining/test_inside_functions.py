@@ -126,3 +126,20 @@ def test_only_what_another_file_has_written_out_is_shown(tmp_path: Path):
     # Nothing of the file itself reads them.
     own = [node for node in shown.graph.nodes if shown.inside.isdisjoint(node.output)]
     assert [list(node.input) for node in own] == [list(node.input) for node in graph.nodes]
+
+
+@pytest.mark.parametrize("fault", ["gives nothing", "reads too much"])
+def test_a_node_that_is_no_call_of_its_function_is_left_as_it_is(tmp_path: Path, fault: str):
+    model = onnx.load(net(tmp_path))
+    node = next(node for node in model.graph.node if node.op_type == "HardSwish")
+    spoilt = onnx.NodeProto()
+    spoilt.CopyFrom(node)
+    spoilt.output[0] = "" if fault == "gives nothing" else "more"
+    spoilt.input.extend(["outer"] * (fault == "reads too much"))
+    at = list(model.graph.node).index(node)
+    model.graph.node.insert(at + 1, spoilt)
+    onnx.save(model, tmp_path / "spoilt.onnx")
+    plain = open_graph(saved(tmp_path / "out.onnx", written_out(tmp_path / "net.onnx")))
+    shown = show_inside(open_graph(tmp_path / "spoilt.onnx"), plain)
+    assert any("swish::inside::" in name for name in shown.inside)
+    assert not any(name.startswith("more::inside::") for name in shown.inside)
