@@ -66,7 +66,7 @@ def _rewritten(program: ExportedProgram, log: Log, wanted: bool) -> ExportedProg
     if not found and not log:
         return program
     for node in found:
-        packet = getattr(node.target, "overloadpacket", node.target)
+        packet: Any = getattr(node.target, "overloadpacket", node.target)
         where = "/".join(PurePath(source_of(node)).parts[-2:])
         log.add(f"complex {packet.__name__}", where)
     return in_pairs(program)

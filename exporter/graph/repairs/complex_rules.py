@@ -125,6 +125,7 @@ def _add(a: Any, b: Any, alpha: Any = 1) -> Pair:
     (ar, ai), (br, bi) = parts_of(a), parts_of(b)
     re = ar + br
     if ai is None or bi is None:
+        im: Any
         im, other = (ai, br) if bi is None else (bi, ar)
         return Pair(
             re, widened_to(im, other) if isinstance(im, Tensor) else torch.full_like(re, im)

@@ -68,7 +68,7 @@ def _of_torch(op: Any) -> Rule | None:
 
     if op._schema.is_mutable:
         return None
-    made = COMPLEX_OPS_TABLE.get(op) or COMPLEX_OPS_TABLE.get(op.overloadpacket)
+    made: Any = COMPLEX_OPS_TABLE.get(op) or COMPLEX_OPS_TABLE.get(op.overloadpacket)
 
     def rule(*args: Any, **kwargs: Any) -> Any:
         given = tree_map(

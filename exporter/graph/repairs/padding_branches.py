@@ -73,7 +73,7 @@ def _padding_in(branch: ast.If) -> ast.Call | None:
     """The call of a branch that does nothing but ``x = pad(x, (...))``."""
     if branch.orelse or len(branch.body) != 1 or not isinstance(branch.body[0], ast.Assign):
         return None
-    (assign,) = branch.body
+    assign = branch.body[0]
     call, (target, *others) = assign.value, assign.targets
     if others or not isinstance(target, ast.Name) or not isinstance(call, ast.Call):
         return None
@@ -118,8 +118,9 @@ class _Branches(ast.NodeTransformer):
         if call is None or amount is None:
             return node
         pads: Any = call.args[1]
-        made = [self._pad(each, amount) for each in pads.elts]
-        if None in made:
+        known = [self._pad(each, amount) for each in pads.elts]
+        made = [each for each in known if each is not None]
+        if len(made) != len(known):
             return node
         self.count += 1
         parts = [call.func, call.args[0], ast.Tuple(made, ast.Load()), *call.args[2:]]
@@ -129,9 +130,9 @@ class _Branches(ast.NodeTransformer):
 
     def _amount(self, test: ast.expr) -> Amount | None:
         """What a test says of sizes, if it is one of the known ones."""
-        negated = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
-        if negated:
-            test = test.operand
+        negated = False
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            negated, test = True, test.operand
         if self._is_rest(test):
             return None if negated else self._rest(test)
         if not isinstance(test, ast.Compare) or len(test.ops) != 1:
@@ -158,8 +159,9 @@ class _Branches(ast.NodeTransformer):
         if isinstance(pad, ast.Constant) and pad.value == 0:
             return pad
         kind, less, more = amount
-        known = isinstance(pad, ast.BinOp) and isinstance(pad.op, ast.Sub)
-        if not known or not _same(pad.left, more) or not _same(pad.right, less):
+        if not isinstance(pad, ast.BinOp) or not isinstance(pad.op, ast.Sub):
+            return None
+        if not _same(pad.left, more) or not _same(pad.right, less):
             return None
         return _call("less", pad) if kind == "less" else _call("rest", pad, more)
 

@@ -73,7 +73,7 @@ class _Pairs:
         self.graph = Graph()
         self.made: dict[Node, Any] = {}
         held = (node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder")
-        self.mode = next((v.fake_mode for v in held if hasattr(v, "fake_mode")), None)
+        self.mode: Any = next((v.fake_mode for v in held if hasattr(v, "fake_mode")), None)
         self.real_form: set[str] = set()
 
     def run(self) -> ExportedProgram:

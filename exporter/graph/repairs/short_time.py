@@ -98,7 +98,7 @@ def istft(
         kept = total - start - (n_fft // 2 if center else 0)
         y, weights = y.narrow(1, start, kept), weights.narrow(1, start, kept)
     else:
-        missing = start + length - total
+        missing: Any = start + length - total
         if not statically_known_true(missing <= 0):
             missing = torch.sym_max(missing, 0)
             y, weights = pad(y, (0, missing)), pad(weights, (0, missing), value=1.0)
