@@ -29,6 +29,8 @@ sys.path.insert(0, str(ROOT))
 from exporter.cache.environments import environment, last_line  # noqa: E402
 
 EXTRAS = ("cpu", "audio", "report", "text", "monitor")
+FIRST = {"safetensors": "0.6.1"}
+"""Where the release that a bound names was never published: the first that was."""
 HEAVY = frozenset({"torch", "onnxscript", "onnx-ir", "onnxsim"})
 """Of the core; nothing below imports them."""
 
@@ -44,7 +46,7 @@ def lowest() -> list[str]:
         if asked.name in HEAVY or asked.name == "export-verify":
             continue
         (bound,) = [held.version for held in asked.specifier if held.operator in (">=", "==")]
-        found[asked.name] = f"{asked.name}=={bound}"
+        found[asked.name] = f"{asked.name}=={FIRST.get(asked.name, bound)}"
     return sorted(found.values())
 
 

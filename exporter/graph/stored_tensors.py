@@ -28,9 +28,14 @@ PACKED = frozenset(
 """Types of which several values share a byte: their bytes are no numpy array."""
 _MOST_AXES, _MOST_ELEMENTS = 64, 1 << 40
 _BITS: dict[int, int] = {
-    **dict.fromkeys((TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1), 4),
-    **dict.fromkeys((TensorProto.INT2, TensorProto.UINT2), 2),
-    **dict.fromkeys((TensorProto.FLOAT6E2M3, TensorProto.FLOAT6E3M2), 6),
+    value: bits
+    for bits, names in {
+        4: ("INT4", "UINT4", "FLOAT4E2M1"),
+        2: ("INT2", "UINT2"),
+        6: ("FLOAT6E2M3", "FLOAT6E3M2"),
+    }.items()
+    for name, value in TensorProto.DataType.items()
+    if name in names  # an older onnx does not know all of them
 }
 """Types of which several values share a byte."""
 _COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
