@@ -12,6 +12,7 @@ from exporter.config.schema import RepairName
 from exporter.graph import strategies
 from exporter.graph.repairs import REPAIRS
 from exporter.graph.repairs.frame import Repair, replaced_names
+from exporter.graph.repairs.proof import prove
 from exporter.graph.strategies import capture_openly
 from tests.graph.repairs.models import model
 
@@ -50,6 +51,9 @@ WRONG = {
     "of another type": lambda own, x, dim: own(x, dim).double(),
     "of another shape": lambda own, x, dim: own(x, dim)[:, None],
     "infinite": lambda own, x, dim: own(x, dim) / 0.0,
+    "NaN in float64": lambda own, x, dim: (
+        own(x, dim) * (float("nan") if x.dtype == torch.float64 else 1 + 1e-7)
+    ),
 }
 
 
@@ -91,3 +95,21 @@ def test_a_repair_can_be_switched_off_and_is_then_not_used(tmp_path):
     found = capture_openly(wrapped, without=["python_sizes"])
     assert "strict" in found.strategy  # torch reads this one's code
     assert not [note for note in found.notes if "python_sizes" in note]
+
+
+class Masked(nn.Module):
+    """What it sums stands beside minus infinity, as behind a mask."""
+
+    def forward(self, x):
+        y = torch.logsumexp(x, 1)
+        return (torch.cat([y, torch.full_like(y, float("-inf"))]),)
+
+
+@pytest.mark.parametrize(("added", "is_wrong"), [(1.0, True), (1e-7, False)])
+def test_infinities_of_a_result_excuse_no_error_in_it(added, is_wrong):
+    def wrong(own, x, dim):
+        return own(x, dim) + added if is_wrong or x.dtype == torch.float32 else own(x, dim)
+
+    x = torch.linspace(-2, 2, 12).reshape(3, 4)
+    found = prove(Masked(), [planted(wrong)], [("the example", {"x": x})])
+    assert bool(found.differs) is is_wrong, found
