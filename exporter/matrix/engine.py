@@ -27,7 +27,7 @@ LOST_TIMES = 3
 """How often a cell is run again because its worker was lost."""
 PATIENCE_S = 120.0
 """How long cells wait while no worker is there that could take them."""
-_LOOK_S, _START_S = 0.05, 30.0
+_LOOK_S, _TAKE_S, _START_S = 0.05, 10.0, 30.0
 _GIB = 1 << 30
 _MANY = 1 << 20
 
@@ -164,8 +164,8 @@ class Engine:
             futures[self._submitted(variant, job, needs)] = (job, needs)
         began, total = time.monotonic(), len(futures)
         told(0, total, None)
-        for done, (future, given_up) in enumerate(self._ended(futures), start=1):
-            yield futures[future][0], given_up or self._verdict(future)
+        for done, (future, verdict) in enumerate(self._ended(futures), start=1):
+            yield futures[future][0], verdict
             future.release()
             each = (time.monotonic() - began) / done
             told(done, total, each * (total - done))
@@ -189,8 +189,8 @@ class Engine:
 
     def _ended(
         self, futures: Mapping[Future, tuple[CellJob, Mapping[str, int]]]
-    ) -> Iterator[tuple[Future, Verdict | None]]:
-        """Futures as they end; those that no worker can take any more with what is said of them.
+    ) -> Iterator[tuple[Future, Verdict]]:
+        """Futures as they end, each with its verdict; also those that no worker can take any more.
 
         Raises:
             SchedulerLostError: it is silent.
@@ -203,10 +203,12 @@ class Engine:
                 raise self._lost()
             ended = [future for future in waiting.next_batch(block=False) if future in left]
             for future in ended:
-                if future.status in ("cancelled", "lost", "pending"):
-                    raise self._lost()
+                verdict = self._verdict(future)
+                if verdict is None:
+                    waiting.add(future)
+                    continue
                 del left[future]
-                yield future, None
+                yield future, verdict
             if ended:
                 continue
             try:
@@ -225,9 +227,18 @@ class Engine:
             remedy="start it, and this command, once more: cells that are known are not run again",
         )
 
-    def _verdict(self, future: Future) -> Verdict:
-        if future.status == "finished":
-            return future.result()
+    def _verdict(self, future: Future) -> Verdict | None:
+        """Of a future that has ended; None: its worker took the result along, it is run again."""
+        if future.status not in ("error", "cancelled"):
+            try:
+                return future.result(timeout=_TAKE_S)
+            except Exception as error:
+                if future.status not in ("error", "cancelled"):
+                    if isinstance(error, TimeoutError):
+                        return None
+                    raise
+        if future.status == "cancelled":
+            raise self._lost()
         error: Any = future.exception()
         if isinstance(error, KilledWorker):
             return not_run(f"its worker was lost {LOST_TIMES + 1} times")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from distributed import Client
 
 from exporter import cli
 from exporter.matrix import cell_process, work
@@ -88,9 +89,12 @@ def test_needs_are_met_by_one_worker_and_not_by_two_together():
 def test_cells_whose_workers_have_all_gone_are_not_run_and_a_second_start_goes_on(tmp_path: Path):
     text = f"{HEAD}axes: {{threads: [1, 2, 3, 4], level: [disable, all]}}\n"
     with cluster(tmp_path) as (address, running):
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)  # else none of them is there for 3 s
+        end = time.monotonic() + 150
 
         def kill() -> None:
-            while len(verdicts(tmp_path)) < 4:
+            while len(verdicts(tmp_path)) < 4 and time.monotonic() < end:
                 time.sleep(0.02)
             for worker in running[1:]:
                 worker.kill()
