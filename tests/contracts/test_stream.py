@@ -161,6 +161,14 @@ def test_lookahead_and_latency_are_measured_in_milliseconds_at_the_module():
     assert (slow.status, slow.observed) == (Status.FAIL, "latency 7 steps (70 ms)")
 
 
+def test_a_convolution_many_frames_short_of_its_input_reads_as_far_as_it_is_long():
+    stream = Stream(hop=5, right=4, flush="short", least=5)
+    found = judged(Toy(ahead=4), stream, max_lookahead_ms=40)
+    assert (found.status, "lookahead 4 steps (40 ms)" in str(found.observed)) == (Status.PASS, True)
+    less = judged(Toy(ahead=4), stream, max_lookahead_ms=30)
+    assert (less.status, less.observed) == (Status.FAIL, "lookahead 4 steps (40 ms)")
+
+
 class Late(nn.Module):
     """What came a frame ago: as a filter that waits for its neighbour gives it."""
 

@@ -227,13 +227,35 @@ def _read(
         held = Lookahead(key=key, place=call.place, steps=None)
         return (held, (axis, rates[axis])) if whole else None
     axis = later[0]
-    rate = rates[axis]
+    rate = rates[axis] = _rate_moved({at: found[axis] for at, found in first.items()}, rates[axis])
     low, high = min(first), max(first)
     moved = first[high][axis] - first[low][axis]
     if abs(moved - rate * (high - low)) > rate * given + 1:
         return None
     most = max(at + 1 - Fraction(found[axis] + 1) / rate for at, found in first.items())
     return Lookahead(key=key, place=call.place, steps=max(0, int(most))), (axis, rate)
+
+
+def _rate_moved(first: Mapping[int, int], rate: Fraction) -> Fraction:
+    """The rate of a stride that the first frames that differ tell, where the sizes tell less.
+
+    Of a convolution without padding that is many frames short the sizes give too low a rate, and
+    with it too small a lookahead.
+
+    Args:
+        first: position -> first frame that differs. rate: what the sizes give.
+    """
+    inside = {at: frame for at, frame in first.items() if frame > 0}
+    if len(inside) < _FEWEST_RUNS or rate >= 1 or _apart(inside, rate) < 1:
+        return rate
+    strides = (Fraction(1, stride) for stride in range(1, int(1 / rate) + 1))
+    return next((other for other in strides if _apart(inside, other) < 1), rate)
+
+
+def _apart(first: Mapping[int, int], rate: Fraction) -> Fraction:
+    """Frames by which positions and first frames leave a straight line of this rate."""
+    behind = [frame - rate * at for at, frame in first.items()]
+    return max(behind) - min(behind)
 
 
 def exact_rate(frames: int, steps: int) -> Fraction | None:
