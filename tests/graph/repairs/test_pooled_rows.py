@@ -6,8 +6,6 @@ import pytest
 
 from tests.graph.repairs.models import holds, model
 
-pytest.importorskip("speechbrain.nnet.pooling")
-
 HEAD = """\
 from speechbrain.nnet.pooling import StatisticsPooling
 
