@@ -10,8 +10,10 @@ import pytest
 
 from exporter.config.load_system import load_system
 from exporter.config.system import Judged
+from exporter.core.errors import UserInputError
 from exporter.core.tensors import Case
 from exporter.drivers import Decider, Outcome
+from exporter.flows import manifest_workers
 from exporter.parity.status import Status
 from exporter.parity.tolerance import Policy
 from exporter.report.system import CallsRecord, ResultRecord, stated
@@ -176,3 +178,11 @@ def test_an_error_rate_of_tokens_allows_nothing_but_tokens(tmp_path, section, de
     whole = JudgedCase(results=(found,), calls=(), counts={})
     assert differs_alone(whole) is not beside
     assert (allowed(found, 0.1, LIMITS) is found) is beside
+
+
+def test_a_process_that_is_ended_within_a_line_is_told_by_its_signal(monkeypatch):
+    half = "import os; os.write(1, b'{\"number\": 1'); os.kill(os.getpid(), 9)"
+    monkeypatch.setattr(manifest_workers, "_CODE", half)
+    job: Any = None
+    with pytest.raises(UserInputError, match="ended by signal 9"):
+        list(manifest_workers.rows_elsewhere(job, 1, {}))
