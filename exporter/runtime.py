@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper
 
-from exporter.build.metadata import INPUT_CHOICES, SAMPLE_RATE_HZ, choices_of
-from exporter.core.errors import ArtifactError, AudioError, UserInputError
+from exporter.build.metadata import INPUT_CHOICES, choices_of, sample_rate_of
+from exporter.core.errors import AudioError, UserInputError
 from exporter.execution.deployment import Deployment
 from exporter.execution.providers import check_provider
 from exporter.execution.segment_run import SegmentRun
@@ -46,8 +46,6 @@ BATCH_COST_S = 2.0
 """A batch costs as much as so many seconds of audio, whatever is in it: all weights are read once.
 For 234 million parameters on two cores; scripts/bench_batch_cost.py measures it. Too little costs
 less than too much: short recordings are then not padded for nothing."""
-_MOST_DIGITS = 10
-"""Of a sample rate in a file."""
 
 
 class SpeechRunner:
@@ -89,7 +87,7 @@ class SpeechRunner:
         self.deployment = Deployment(provider=check_provider(provider), threads=threads, tf32=tf32)
         model = read_in_place(self.path)
         metadata = {item.key: item.value for item in model.metadata_props}
-        self.sample_rate_hz = _sample_rate(metadata, self.path)
+        self.sample_rate_hz = sample_rate_of(metadata, self.path)
         self._max_padded = int(max_padded_s * self.sample_rate_hz)
         self._per_batch = int(BATCH_COST_S * self.sample_rate_hz)
         self._choices = choices_of(metadata.get(INPUT_CHOICES, ""))
@@ -178,15 +176,3 @@ class SpeechRunner:
     def _with_choices(self, name: str) -> str:
         choices = ", ".join(self._choices.get(name, {}))
         return f"{name} (one of {choices})" if choices else name
-
-
-def _sample_rate(metadata: dict[str, str], path: Path) -> int:
-    text = metadata.get(SAMPLE_RATE_HZ, "")
-    rate = int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else 0
-    if rate < 1:
-        raise ArtifactError(
-            "its metadata does not say the sample rate",
-            where=str(path),
-            remedy="give a model.onnx that export-verify made",
-        )
-    return rate

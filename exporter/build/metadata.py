@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter import __version__
+from exporter.core.errors import ArtifactError
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline
@@ -27,6 +29,8 @@ its axes where no other input gives it."""
 VALUE_NAMES = f"{PREFIX}value_names"
 """Of an export whose values have the names that torch's own decomposition gives them."""
 _MOST_JSON = 1 << 20
+_MOST_DIGITS = 10
+"""Of a sample rate in a file."""
 
 
 def choices_of(text: str) -> dict[str, dict[str, int]]:
@@ -42,6 +46,23 @@ def choices_of(text: str) -> dict[str, dict[str, int]]:
         for name, values in held.items()
         if isinstance(values, dict)
     }
+
+
+def sample_rate_of(metadata: Mapping[str, str], path: Path) -> int:
+    """The sample rate that the file at ``path`` says in its metadata, in Hz.
+
+    Raises:
+        ArtifactError: it says none.
+    """
+    text = metadata.get(SAMPLE_RATE_HZ, "")
+    rate = int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else 0
+    if rate < 1:
+        raise ArtifactError(
+            "its metadata does not say the sample rate",
+            where=str(path),
+            remedy="give a model.onnx that export-verify made",
+        )
+    return rate
 
 
 def same_origin(one: Mapping[str, str], other: Mapping[str, str], *more: str) -> bool:

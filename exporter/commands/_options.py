@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from exporter.config.run_options import RunOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
+_MOST_DIGITS = 18
 
 
 class ByteSize(click.ParamType):
@@ -216,7 +217,7 @@ def axis_size(text: str) -> tuple[str, int]:
         UserInputError: it is no such pair.
     """
     name, _, number = text.rpartition("=")
-    if not name or not number.isdigit() or int(number) < 1:
+    if not name or not number.isdecimal() or len(number) > _MOST_DIGITS or int(number) < 1:
         raise UserInputError(
             f"--size: '{text}' is no AXIS=N", remedy="for example --size frames=40"
         )

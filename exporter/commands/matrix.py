@@ -10,7 +10,7 @@ import click
 from exporter.commands import _options as common
 from exporter.core.errors import EXIT_PASS, UserInputError
 
-_MOST_JOBS = 256
+_MOST_JOBS, _MOST_DIGITS = 256, 6
 
 
 @click.command()
@@ -107,6 +107,8 @@ def _shard(given: str | None) -> tuple[int, int] | None:
     if given is None:
         return None
     at, _, count = given.partition("/")
-    if at.isdigit() and count.isdigit() and 1 <= int(at) <= int(count) <= _MOST_JOBS:
-        return int(at), int(count)
+    if at.isdecimal() and count.isdecimal() and len(given) <= 2 * _MOST_DIGITS:
+        part = int(at), int(count)
+        if 1 <= part[0] <= part[1] <= _MOST_JOBS:
+            return part
     raise UserInputError(f"--shard: '{given}' is no part", remedy="for example --shard 2/8")

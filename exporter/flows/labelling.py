@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.build.metadata import SAMPLE_RATE_HZ
+from exporter.build.metadata import sample_rate_of
 from exporter.core.errors import UserInputError
 from exporter.core.files import replacing
 from exporter.core.reading import Door, is_regular
@@ -46,7 +46,7 @@ def offer(
         UserInputError: the spool is none, nothing was kept, or ``folder`` has labels already.
     """
     served = onnx or served_file(spool)
-    rate = _rate_of(served)
+    rate = sample_rate_of({held.key: held.value for held in metadata_entries(served)}, served)
     frame, paths = _frozen(spool)
     known = {} if earlier is None else _references(earlier)
     judged = {str(row.get("id")): row for row in read_log(spool / RESULTS, DOOR)}
@@ -62,6 +62,8 @@ def offer(
     for stratum, held in paths.items():
         for rank, path in enumerate(held):
             name, request = request_of(path), read_request(path)
+            if WAVEFORM not in request.inputs:
+                raise DOOR.bad(path, "no recording")
             _write_sound(folder / f"{name}.wav", request.inputs[WAVEFORM], rate)
             row = {
                 "id": name,
@@ -103,17 +105,6 @@ def _frozen(spool: Path) -> tuple[dict[str, Any], dict[str, list[Path]]]:
             return frame, paths
         time.sleep(_WAIT_S)
     raise DOOR.wrong(spool, "a worker was ended while it put a request away; let it run once more")
-
-
-def _rate_of(served: Path) -> int:
-    found = {entry.key: entry.value for entry in metadata_entries(served)}.get(SAMPLE_RATE_HZ, "")
-    if not found.isdigit() or not int(found):
-        raise UserInputError(
-            "its metadata does not say the sample rate",
-            where=str(served),
-            remedy="give a model.onnx that export-verify made",
-        )
-    return int(found)
 
 
 def _references(labels: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
@@ -77,6 +78,9 @@ class Log:
 
 def state_of_program() -> str:
     """The commit, and a word where files differ from it."""
+
+    if shutil.which("git") is None:
+        return "a state that nobody knows"
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)

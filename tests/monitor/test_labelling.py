@@ -19,6 +19,7 @@ from exporter.monitor.shadow import DOOR, SAME, Row, Worker, read_state
 from exporter.monitor.spool import AGAIN, RESULTS, Spool, requests_in, take
 from exporter.monitor.words import error_rate
 from tests.monitor.toy import served_file
+from tests.test_runtime import said_of
 
 MOST = 30
 
@@ -165,6 +166,13 @@ def test_what_is_kept_is_a_sample_by_chance_of_each_stratum(tmp_path: Path):
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "kept").iterdir()} == {0o600}
     low = [row["margin"] for row in rows if row["stratum"] == LOW]
     assert np.mean(low) < 0.3
+
+
+@pytest.mark.parametrize("rate", ["", "²", "0", "9" * 5000])
+def test_a_copy_that_says_no_rate_is_refused(rate: str, tmp_path: Path):
+    served = said_of(served_in(tmp_path / "toy"), sample_rate_hz=rate)
+    with pytest.raises(UserInputError, match="sample rate"):
+        offer(tmp_path, tmp_path / "labelling", onnx=served)
 
 
 def test_nothing_is_kept_unless_it_is_asked_for(tmp_path: Path):
