@@ -80,7 +80,7 @@ def lowering_report(done: Lowered, judged: Report, elapsed: float) -> LoweringRe
         curve=_curve(found),
         rounds=[
             f"{held.kept} in float32: error {held.predicted.error:.3g} predicted,"
-            f" {max((o.error or 0.0 for o in held.outcomes), default=0.0):.3g} measured;"
+            f" {_in_words(held.outcomes)} measured;"
             f" {sum(o.flips for o in held.outcomes)} flips"
             for held in found.rounds
         ],
@@ -160,17 +160,27 @@ def _row(
     outcomes: Sequence[Outcome],
     cases: Sequence[Case],
 ) -> FileRow:
-    errors = [o.error for o in outcomes if o.error is not None]
     return FileRow(
         name=name,
         bytes=bytes_of(path),
         seconds=elapsed,
-        error=max(errors) if errors else None,
+        error=_error(outcomes),
         flips=sum(o.flips for o in outcomes),
         doubtful=sum(o.doubtful for o in outcomes),
         decisions=sum(o.turned for o in outcomes),
         cases=[case.name for case in cases],
     )
+
+
+def _error(outcomes: Sequence[Outcome]) -> float | None:
+    """The worst case; None where one of them shows nothing, however good the others are."""
+    errors = [o.error for o in outcomes if o.error is not None]
+    return max(errors) if errors and len(errors) == len(outcomes) else None
+
+
+def _in_words(outcomes: Sequence[Outcome]) -> str:
+    error = _error(outcomes)
+    return "nothing" if error is None else f"{error:.3g}"
 
 
 def _curve(found: Found) -> list[Point]:

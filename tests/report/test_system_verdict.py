@@ -189,7 +189,7 @@ def test_the_report_is_written_and_printed_with_hostile_names(tmp_path, capsys):
     write_system_report(found, tmp_path)
     assert SystemReport.model_validate_json((tmp_path / "system.json").read_text()) == found
     page = (tmp_path / "system.html").read_text("utf-8")
-    assert "<b>" not in page and "\x1b" not in page and "HYP: 1 3" in page
+    assert "<b>" not in page and "\x1b" not in page and "REF: 1 2\nHYP: 1 3" in page
     assert "http" not in page.replace("http-equiv", "") and "src=" not in page
     text = system_markdown(found)
     assert "<b>" not in text and "\x1b" not in text and "HYP: 1 3" in text
