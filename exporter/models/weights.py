@@ -252,7 +252,7 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     """Return the sha256 over name, dtype, shape and bytes of all tensors, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().resolve_conj().resolve_neg().cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -53,6 +53,16 @@ def _view_as_complex(x: Any) -> Pair:
     return Pair(x.select(-1, 0), x.select(-1, 1))
 
 
+@rule_for("view.dtype")
+def _view_dtype(x: Any, dtype: torch.dtype) -> Any:
+    """Real numbers of the last axis, two by two, as complex ones, and back."""
+    if isinstance(x, Pair) and dtype == x.re.dtype:
+        return _view_as_real(x).flatten(-2)
+    if isinstance(x, Tensor) and dtype.is_complex and dtype.to_real() == x.dtype:
+        return _view_as_complex(x.unflatten(-1, (x.shape[-1] // 2, 2)))
+    raise TypeError(f"its numbers are looked at as {dtype}")
+
+
 @rule_for("complex")
 def _complex(re: Any, im: Any) -> Pair:
     return Pair(widened_to(re, im), widened_to(im, re))

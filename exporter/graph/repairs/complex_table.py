@@ -54,7 +54,7 @@ def rule_of(op: Any) -> Rule | None:
     name = op._schema.name.partition("::")[2]
     if name.endswith("_") and name[:-1] in _WRITTEN:
         return partial(_into, _RULES[name[:-1]])
-    rule = _RULES.get(name)
+    rule = _RULES.get(f"{name}.{op._overloadname}") or _RULES.get(name)
     # The rest of the schema is the op's own: an overload takes other arguments.
     if rule is None:
         return _of_torch(op)

@@ -103,7 +103,7 @@ class _Pairs:
         held = self.made[node]
         self.real_form.add(node.name)
         with self.mode:
-            held.meta["val"] = torch.view_as_real(node.meta["val"])
+            held.meta["val"] = torch.view_as_real(node.meta["val"].resolve_conj())
         held.meta.pop("tensor_meta", None)
         parts = []
         for at in (0, 1):
@@ -196,6 +196,9 @@ class _Pairs:
             Pair(next(parts), next(parts)) if isinstance(each, Pair) else next(parts)
             for each in _listed(results[-1])
         ]
+        wanted = [is_complex(value) for value in _listed(node.meta["val"])]
+        if [_is_pair(each) for each in found] != wanted:
+            raise NoRuleError(origin, node.target, "its rule is not meant for it")
         return found if isinstance(results[-1], (list, tuple)) else found[0]
 
     def _pasted(self, graph: Graph, inputs: list[Node], origin: Node) -> Iterator[Any]:
@@ -263,6 +266,11 @@ def _places(node: Node) -> tuple[list[Node], Any, Any]:
 
 def _flat(held: Any) -> list[Any]:
     return [held.re, held.im] if isinstance(held, Pair) else [held]
+
+
+def _is_pair(held: Any) -> bool:
+    """True for a pair of real values; none for one of which a part is complex."""
+    return isinstance(held, Pair) and not any(is_complex(n.meta.get("val")) for n in _flat(held))
 
 
 def _first(held: Any) -> Any:

@@ -79,6 +79,10 @@ MODELS = {
         "z = torch.complex(x, x.flip(1)).transpose(1, 2)\nreturn self.a(z).abs().sqrt()",
         "self.a = nn.Conv1d(4, 3, 3, padding=1, dtype=torch.complex64)",
     ),
+    "a conjugate that is stored": (
+        "return (torch.fft.rfft(x) * self.h).abs()",
+        "self.register_buffer('h', torch.tensor([1j, 2 - 1j, 1]).conj())",
+    ),
     "a filter in the spectrum": (
         "z = torch.fft.rfft(x, n=24, dim=1)\n"
         "return torch.fft.irfft(z * self.h[:, None], n=24, dim=1)[:, :4] + x[:, :4]",
@@ -92,6 +96,11 @@ MODELS = {
     "part of it written": (
         "z = torch.fft.fft(x)\nz = z.clone()\nz[..., 0] = 0\nz[..., 1] *= 1j\n"
         "return torch.fft.ifft(z, norm='ortho').real",
+        "",
+    ),
+    "numbers two by two": (
+        "z = (x * 2).view(torch.complex64) * (1 + 2j)\n"
+        "return z.contiguous().view(torch.float32) * 0.5",
         "",
     ),
     "an inner product": (
@@ -152,6 +161,12 @@ def test_it_is_used_where_it_is_asked_for(tmp_path):
         model(tmp_path, SIGNAL + forward, init, name="spectra"), wanted=["complex_pairs"]
     )
     assert [note for note in found.notes if "'complex_pairs'" in note]
+
+
+def test_bits_that_are_looked_at_as_others_are_refused(tmp_path):
+    forward = "z = torch.fft.fft(x) * 1j\nreturn z.contiguous().view(torch.int32) * 2"
+    with pytest.raises(StageError, match="looked at as torch.int32"):
+        capture_openly(model(tmp_path, forward, name="spectra"))
 
 
 def test_an_op_of_which_nobody_knows_what_it_is_on_pairs_is_named_with_its_line(tmp_path):
