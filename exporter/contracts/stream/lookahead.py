@@ -248,8 +248,9 @@ def _rate_moved(first: Mapping[int, int], rate: Fraction) -> Fraction:
     inside = {at: frame for at, frame in first.items() if frame > 0}
     if len(inside) < _FEWEST_RUNS or rate >= 1 or _apart(inside, rate) < 1:
         return rate
-    strides = (Fraction(1, stride) for stride in range(1, int(1 / rate) + 1))
-    return next((other for other in strides if _apart(inside, other) < 1), rate)
+    strides = [Fraction(1, stride) for stride in range(1, int(1 / rate) + 1)]
+    straight = min(strides, key=lambda other: _apart(inside, other))
+    return straight if _apart(inside, straight) < 1 else rate
 
 
 def _apart(first: Mapping[int, int], rate: Fraction) -> Fraction:
