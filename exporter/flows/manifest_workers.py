@@ -97,7 +97,7 @@ def rows_elsewhere(job: Job, jobs: int, done: Mapping[int, str]) -> Iterator[Row
                 if code:
                     raise _ended(code)
                 continue
-            if not line.endswith("\n"):
+            if line[-1:] != "\n":
                 continue  # cut off by the end of its process, of which the next line tells
             held = json.loads(line)
             if _STOPPED in held:
