@@ -142,6 +142,8 @@ def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     # leave it to anyone: who wants a cache names its folder.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
+        # torch keeps where it was asked first, which may be while tests are collected.
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
         patch.setenv(FOLDER_VARIABLE, "off")
         yield
     tempfile.tempdir = before

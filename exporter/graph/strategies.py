@@ -21,6 +21,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,6 +115,7 @@ class _Search:
     def run(self) -> Captured:
         refused: list[_Refused] = []
         near: NotRepairedError | None = None
+        fewer_sizes: tuple[ExportedProgram, dict[str, Any]] | None = None
         for _ in range(_MOST_TRIES):
             try:
                 with frozen_sizes() as frozen:
@@ -130,9 +132,16 @@ class _Search:
                 self.repaired = True
                 continue
             if self.users and not self.repaired and (self._is_stuck() or self._is_freed()):
+                fewer_sizes = program, self._state()
                 self.repaired, self.assumed = True, False
                 self.axes, self.notes, self.partial = dict(self.declared), [], False
                 continue
+            if self._proved():
+                return self._captured(program)
+        if fewer_sizes is not None:
+            # Repairs were to give it more sizes, and with them torch refuses it in every way.
+            program, state = fewer_sizes
+            vars(self).update(state)
             if self._proved():
                 return self._captured(program)
         if near is not None:
@@ -152,6 +161,13 @@ class _Search:
             frozen=error.frozen,
             source=told.place,
         ) from error.__cause__
+
+    def _state(self) -> dict[str, Any]:
+        """What this search knows, to come back to."""
+        return {
+            name: copy.copy(value) if isinstance(value, (dict, list)) else value
+            for name, value in vars(self).items()
+        }
 
     def _is_unwritten(self, program: ExportedProgram) -> bool:
         """True when a program has what a repair has something for in ONNX."""
