@@ -142,8 +142,11 @@ def _dropout_in_training(model: onnx.ModelProto) -> Iterator[str]:
         node = item.node
         if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
             tensor = item.constants.get(node.input[2])
-            unknown = tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL
-            if unknown or bool(numpy_helper.to_array(tensor).any()):
+            if (
+                tensor is None
+                or tensor.data_location == onnx.TensorProto.EXTERNAL
+                or numpy_helper.to_array(tensor).any()
+            ):
                 yield _name(item)
 
 
