@@ -18,6 +18,7 @@ from exporter.golden.values import GraphNode
 from exporter.graph.attributes import attribute_values
 from exporter.graph.index import GraphIndex
 from exporter.graph.nearest import NearestTap
+from exporter.graph.stored_tensors import whole_node
 
 MAKERS = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxsim", "funasr", "silero-vad")
 """Packages that decide what an exported graph looks like."""
@@ -100,7 +101,7 @@ def _form(graph: GraphIndex, node: onnx.NodeProto, version: int) -> str:
         digest.update(f"|{read if name else 'nothing'}".encode())
     for name in node.output:
         digest.update(f"|to {name}".encode())
-    for name, value in sorted(attribute_values(graph.whole(node), version).items()):
+    for name, value in sorted(attribute_values(whole_node(node, graph.take_in), version).items()):
         digest.update(f"|{name}=".encode() + hashlib.sha256(value.bits).digest())
     return digest.hexdigest()[:_LENGTH]
 

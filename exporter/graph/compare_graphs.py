@@ -22,6 +22,7 @@ from exporter.graph.compare_tensors import Change, compare_initializers, describ
 from exporter.graph.difference_kinds import ABSENT, Difference, Kind
 from exporter.graph.index import GraphIndex
 from exporter.graph.nearest import NearestTap
+from exporter.graph.stored_tensors import whole_node
 
 
 def diff_structure(
@@ -102,7 +103,10 @@ class _Diff:
         version = self.versions.get(node.domain, 0)
         wanted, present = (
             attribute_values(side, version)
-            for side in (self.expected.whole(node), self.actual.whole(partner))
+            for side in (
+                whole_node(node, self.expected.take_in),
+                whole_node(partner, self.actual.take_in),
+            )
         )
         for name in [*wanted, *(name for name in present if name not in wanted)]:
             # Bits decide, not "==": it would pass -0.0 for 0.0 and fail NaN.

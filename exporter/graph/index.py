@@ -15,7 +15,6 @@ from exporter.graph.stored_tensors import (
     PACKED,
     bytes_of,
     external_entry,
-    external_tensors_in,
     map_file,
 )
 
@@ -95,19 +94,6 @@ class GraphIndex:
         del tensor.external_data[:]
         tensor.ClearField("data_location")
         tensor.raw_data = data
-
-    def whole(self, node: onnx.NodeProto) -> onnx.NodeProto:
-        """A node with the tensors of its attributes that lie in another file.
-
-        Two files may say the same of where theirs lie; only the numbers tell them apart.
-        """
-        if not any(external_tensors_in([node])):
-            return node
-        made = onnx.NodeProto()
-        made.CopyFrom(node)
-        for tensor in external_tensors_in([made]):
-            self.take_in(tensor)
-        return made
 
     def _beside(self, tensor: onnx.TensorProto) -> memoryview:
         """The bytes of a tensor in another file; they are mapped, not read."""

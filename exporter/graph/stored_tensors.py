@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 import onnx
@@ -171,6 +171,23 @@ def external_tensors_in(nodes: Iterable[onnx.NodeProto]) -> Iterator[TensorProto
     for tensor in _of_nodes(nodes):
         if tensor.data_location == TensorProto.EXTERNAL:
             yield tensor
+
+
+def whole_node(node: onnx.NodeProto, take_in: Callable[[TensorProto], None]) -> onnx.NodeProto:
+    """A node with the tensors of its attributes that lie in another file.
+
+    Two files may say the same of where theirs lie; only the numbers tell them apart.
+
+    Args:
+        take_in: puts the bytes of such a tensor into it, as ``GraphIndex.take_in``.
+    """
+    if not any(external_tensors_in([node])):
+        return node
+    made = onnx.NodeProto()
+    made.CopyFrom(node)
+    for tensor in external_tensors_in([made]):
+        take_in(tensor)
+    return made
 
 
 def external_entry(tensor: TensorProto) -> tuple[str, int, int | None]:

@@ -16,6 +16,7 @@ import onnx
 
 from exporter.graph.attributes import attribute_values
 from exporter.graph.index import GraphIndex
+from exporter.graph.stored_tensors import whole_node
 
 MOVES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
 """Operators that show the same elements in another shape or order."""
@@ -96,7 +97,7 @@ class Digests:
     def _body(self, node: onnx.NodeProto) -> bytes:
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self._versions.get(node.domain, self._versions.get(domain, 0))
-        held = attribute_values(self._graph.whole(node), version)
+        held = attribute_values(whole_node(node, self._graph.take_in), version)
         parts = [f"{name}=".encode() + held[name].bits for name in sorted(held)]
         return _hash(domain.encode(), node.op_type.encode(), *parts)
 

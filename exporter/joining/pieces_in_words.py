@@ -19,6 +19,7 @@ import onnx
 from exporter.graph.attributes import attribute_values
 from exporter.graph.compare_tensors import compare_initializers
 from exporter.graph.index import GraphIndex
+from exporter.graph.stored_tensors import whole_node
 from exporter.joining.digests import MOVES
 from exporter.joining.flow import Flow
 from exporter.joining.joined import AS_IT_IS, Join, Joined
@@ -211,7 +212,7 @@ def _attributes(
     versions = [_version(graph, ours.domain) for graph in (expected, actual)]
     if not _same_schema(ours, *versions):
         return
-    whole = expected.whole(ours), actual.whole(theirs)
+    whole = whole_node(ours, expected.take_in), whole_node(theirs, actual.take_in)
     left, right = (attribute_values(n, v) for n, v in zip(whole, versions, strict=True))
     for name in sorted(left.keys() & right.keys()):
         if left[name].bits != right[name].bits:
