@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-
+from scripts.marked_page import replaced  # noqa: E402
 from tests.contracts.zoo import CONTRACTS, toys  # noqa: E402
 from tests.contracts.zoo.toy import Toy  # noqa: E402
 
@@ -58,9 +58,8 @@ def main() -> int:
     if options.check:
         print(text.split("\n### ")[0])
     else:
-        head, _, rest = TARGET.read_text().partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        TARGET.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")
+        page = TARGET.read_text(encoding="utf-8")
+        TARGET.write_text(replaced(page, (BEGIN, END), text), encoding="utf-8")
         print(f"wrote {TARGET.relative_to(ROOT)}")
     bad = [row for row in rows if not row.good]
     for row in bad:

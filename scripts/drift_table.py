@@ -30,12 +30,12 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from exporter.cases.audio import read_waveform
 from exporter.monitor.drift import FALSE_ALARMS, Drift, SignalTest, plan_tests
 from exporter.monitor.signals import SIGNALS, signals_of
 from exporter.runtime import SpeechRunner
 from scripts import make_manifest
+from scripts.marked_page import replaced
 from scripts.served_otherwise import changes_of_serving, feeds_of, shadow_states
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -249,8 +249,8 @@ def main() -> None:
     print("\n".join(lines))
     if given.write is not None:
         page = given.write.read_text(encoding="utf-8")
-        head, tail = page.split(BEGIN)[0], page.split(END)[1]
-        given.write.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{tail}")
+        made = replaced(page, (BEGIN, END), "\n".join(lines))
+        given.write.write_text(made, encoding="utf-8")
 
 
 if __name__ == "__main__":

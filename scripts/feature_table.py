@@ -20,11 +20,11 @@ import soundfile
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-
 from exporter.config import load_pipeline  # noqa: E402
 from exporter.features.resamplers import resampled  # noqa: E402
 from exporter.flows.features import Theirs, features  # noqa: E402
 from exporter.report.features import FeatureReport  # noqa: E402
+from scripts.marked_page import replaced  # noqa: E402
 from tests.support.planted_features import PLANTED, RATE, Planted, kaldi, stacked  # noqa: E402
 
 PAGE = ROOT / "docs" / "features.md"
@@ -123,8 +123,7 @@ def main() -> int:
     print(text)
     if not given.check:
         page = PAGE.read_text(encoding="utf-8")
-        before, _, rest = page.partition(START)
-        PAGE.write_text(f"{before}{START}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        PAGE.write_text(replaced(page, (START, END), text), encoding="utf-8")
     return 0 if all(right(*row) for row in found) else 1
 
 

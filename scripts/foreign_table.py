@@ -29,6 +29,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from scripts.marked_page import between, replaced  # noqa: E402
+
 os.environ.setdefault("EXPORT_VERIFY_CACHE", "off")
 
 from exporter.core.errors import ArtifactError  # noqa: E402
@@ -133,17 +135,15 @@ def summary(rows: list[Row]) -> str:
 def write(rows: list[Row]) -> None:
     """Put the rows into the page, in place of those of the same model and tool."""
     text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(MARK[0])
-    held, _, after = rest.partition(MARK[1])
     known = {}
-    for line in held.splitlines():
+    for line in between(text, MARK).splitlines():
         if any(line.startswith(f"| {model} |") for model in MODELS):
             row = Row.read(line)
             known[row.model, row.tool] = row
     known |= {(row.model, row.tool): row for row in rows}
     order = [known[m, t] for m in MODELS for t in foreign.TOOLS if (m, t) in known]
     table = "\n".join([HEAD, *(row.line() for row in order), "", summary(order)])
-    PAGE.write_text(f"{before}{MARK[0]}\n{table}\n{MARK[1]}{after}", encoding="utf-8")
+    PAGE.write_text(replaced(text, MARK, table), encoding="utf-8")
 
 
 class Kept:

@@ -22,6 +22,8 @@ import onnx
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from scripts.marked_page import replaced  # noqa: E402
+
 os.environ.setdefault("EXPORT_VERIFY_CACHE", "off")
 
 from tests.support import lowered  # noqa: E402
@@ -124,10 +126,7 @@ def main() -> int:
     print(tables(files, faults))
     if given.write:
         text = PAGE.read_text(encoding="utf-8")
-        before, rest = text.split(MARK[0])
-        after = rest.split(MARK[1])[1]
-        held = tables(files, faults)
-        PAGE.write_text(f"{before}{MARK[0]}\n{held}\n{MARK[1]}{after}", encoding="utf-8")
+        PAGE.write_text(replaced(text, MARK, tables(files, faults)), encoding="utf-8")
     return 0 if all(row.right for row in (*files, *faults)) else 1
 
 

@@ -32,7 +32,6 @@ from onnx import TensorProto
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-
 from exporter.cases.load import load_cases  # noqa: E402
 from exporter.config.run_options import RunOptions  # noqa: E402
 from exporter.core.tensors import Arrays, Case  # noqa: E402
@@ -47,6 +46,7 @@ from exporter.judge.reference_run import reference_run  # noqa: E402
 from exporter.lowering.rounds import Wanted  # noqa: E402
 from exporter.lowering.search import Search  # noqa: E402
 from exporter.report.progress import Progress  # noqa: E402
+from scripts.marked_page import replaced  # noqa: E402
 
 PAGE = ROOT / "docs" / "lower.md"
 MARK = "<!-- mixed -->", "<!-- /mixed -->"
@@ -218,9 +218,7 @@ def main() -> int:
     print(table(rows))
     if given.write:
         text = PAGE.read_text(encoding="utf-8")
-        before, rest = text.split(MARK[0])
-        after = rest.split(MARK[1])[1]
-        PAGE.write_text(f"{before}{MARK[0]}\n{table(rows)}\n{MARK[1]}{after}", encoding="utf-8")
+        PAGE.write_text(replaced(text, MARK, table(rows)), encoding="utf-8")
     return 0
 
 

@@ -23,10 +23,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-
 from exporter.core.errors import ArtifactError  # noqa: E402
 from exporter.report.comparison import LinkRecord  # noqa: E402
 from exporter.report.schema import Report, read_report  # noqa: E402
+from scripts.marked_page import replaced  # noqa: E402
 
 TINY = "_tiny"
 EXPORTING = ("wrap", "capture", "export", "simplify", "ship")
@@ -226,9 +226,7 @@ def write(path: Path, part: str, text: str) -> None:
     page = path.read_text(encoding="utf-8")
     if begin not in page or end not in page:
         sys.exit(f"{path} has no marks {begin} and {end}")
-    head, _, rest = page.partition(begin)
-    _, _, tail = rest.partition(end)
-    path.write_text(f"{head}{begin}\n\n{text}\n\n{end}{tail}", encoding="utf-8")
+    path.write_text(replaced(page, (begin, end), f"\n{text}\n"), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-
 from exporter.contracts.result import ContractResult  # noqa: E402
 from exporter.parity.status import Status  # noqa: E402
+from scripts.marked_page import replaced  # noqa: E402
 from tests.support.planted_rows import FAULTS, judged_rows  # noqa: E402
 from tests.support.planted_stream_files import (  # noqa: E402
     PLANTED_FILES,
@@ -98,9 +98,8 @@ def main() -> int:
     for mark, table in TABLES.items():
         lines, fine = table()
         good &= fine
-        before, start, rest = made.partition(f"<!-- {mark} -->")
-        _, end, after = rest.partition(f"<!-- /{mark} -->")
-        made = f"{before}{start}\n" + "\n".join(lines) + f"\n{end}{after}"
+        marks = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+        made = replaced(made, marks, "\n".join(lines))
     if check and made != text:
         print("docs/streams.md is not what is found now", file=sys.stderr)
         return 1

@@ -17,11 +17,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-
 from exporter.flows.run_system import run_system  # noqa: E402
 from exporter.report.safe_text import figure  # noqa: E402
 from exporter.report.system import ResultRecord  # noqa: E402
 from exporter.systems.judge_case import JudgedCase  # noqa: E402
+from scripts.marked_page import between, replaced  # noqa: E402
 from tests.support.planted_systems import (  # noqa: E402
     OPTIONS,
     PLANTED,
@@ -97,10 +97,9 @@ def main() -> int:
             made[system], fine = rows_of(system, Path(work))
             good &= fine
     text = PAGE.read_text(encoding="utf-8")
-    head, _, rest = text.partition(START)
-    before, _, after = rest.partition(END)
-    lines = merged(before, made, systems)
-    whole = f"{head}{START}\n" + "\n".join(lines) + f"\n{END}{after}"
+    marks = (START, END)
+    lines = merged(between(text, marks), made, systems)
+    whole = replaced(text, marks, "\n".join(lines))
     if given.check and whole != text:
         print("docs/several_graphs.md is not what is found now", file=sys.stderr)
         return 1
