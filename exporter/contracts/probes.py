@@ -71,7 +71,7 @@ def probe_steps(target: Target, axis: TimeAxis) -> int:
         return target.probe_size
     waveform = len(target.spec(axis.input).shape) - (target.batch is not None) == 1
     steps = min(have, DEFAULT_SAMPLES if waveform and have > 4000 else max(DEFAULT_STEPS, 1))
-    return max(steps, axis.minimum)
+    return axis.near(steps)
 
 
 def resize(target: Target, inputs: Arrays, axis: TimeAxis, size: int) -> dict[str, np.ndarray]:
@@ -115,7 +115,7 @@ def short_probe(target: Target, share: int = 4) -> dict[str, np.ndarray]:
 
 def short_steps(axis: TimeAxis, steps: int, share: int) -> int:
     """A part of ``steps`` where they are many, as samples are."""
-    return steps if steps < _LONG else max(axis.minimum, steps // share)
+    return steps if steps < _LONG else axis.near(steps // share)
 
 
 def other_future(

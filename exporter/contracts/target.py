@@ -18,7 +18,7 @@ from exporter.contracts.result import ONNX, ContractResult, Location, not_run
 from exporter.contracts.state import Snapshot
 from exporter.core.errors import ExportVerifyError, OnnxStoppedError
 from exporter.core.stopwatch import RUNNING, timed
-from exporter.core.tensors import BATCH_NAMES, Arrays, Case, TensorSpec
+from exporter.core.tensors import BATCH_NAMES, Arrays, Axis, Case, TensorSpec
 from exporter.interpret.eager_float64 import call_in_double
 from exporter.interpret.evaluate import to_tensor
 
@@ -43,6 +43,11 @@ class TimeAxis:
     position: int
     minimum: int
     maximum: int | None
+    multiple_of: int = 1
+
+    def near(self, size: int) -> int:
+        """As ``Axis.near``."""
+        return Axis(name=self.name, minimum=self.minimum, multiple_of=self.multiple_of).near(size)
 
 
 @dataclass(kw_only=True)
@@ -228,6 +233,7 @@ class Target:
                     position=position,
                     minimum=limits.minimum if limits else 1,
                     maximum=limits.maximum if limits else None,
+                    multiple_of=limits.multiple_of if limits else 1,
                 )
         return None
 

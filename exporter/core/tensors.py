@@ -38,6 +38,11 @@ class Axis:
             and size % self.multiple_of == 0
         )
 
+    def near(self, size: int) -> int:
+        """The largest of its multiples that is at most ``size``, or its least where none is."""
+        least = -(-self.minimum // self.multiple_of) * self.multiple_of
+        return max(least, size - size % self.multiple_of)
+
     def words(self) -> str:
         """Its sizes for people: ``8 to 64, multiples of 8``."""
         ends = (

@@ -78,8 +78,7 @@ def sweep_axes(
 
 def _taken(limits: Axis, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """Sizes that an axis may have: those near to others, where it comes in multiples."""
-    step = limits.multiple_of
-    near = {max(size - size % step, -(-limits.minimum // step) * step) for size in sizes}
+    near = {limits.near(size) for size in sizes}
     return tuple(sorted(size for size in near if limits.takes(size)))
 
 
