@@ -26,7 +26,7 @@ import numpy as np
 
 from exporter.core.extras import is_there
 
-LEAST = 1 << 16
+LEAST = 1 << 14
 """Elements of an array that is worth the loops; a smaller one is numpy's."""
 
 
