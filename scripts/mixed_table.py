@@ -1,13 +1,15 @@
 """float16 at one limit: what stays in float32, chosen by ``lower`` and by another tool's search.
 
-    python scripts/mixed_table.py PIPELINE.yaml [...] [--share 0.5] [--results FILE] [--write]
+    python scripts/mixed_table.py PIPELINE.yaml [...] --results FILE [--limit 600] [--write]
 
 ``auto_mixed_precision`` of onnxconverter-common excludes nodes from its conversion and runs the
 model, until what is left cannot be converted; ``lower`` predicts, chooses and runs. Both are given
-the same case, and as limit the same share of the error that the file has with everything in
-float16: rms of the difference at the outputs over their rms, no other integers. Counted are the
-nodes that compute floats in float32 in the file that comes out, and runs of a whole model. Lines of
-JSON, one per pipeline, stand in ``--results``, also those of earlier runs.
+the same case, a window of a recording, and as limit the same share of the error that the file has
+with everything in float16: rms of the difference at the outputs over their rms, no other integers.
+Counted are the nodes that compute floats in float32 in the file that comes out, and runs of a whole
+model. The other search is cut after ``--limit`` seconds; what it had reached by then counts, and
+the table says so.
+Lines of JSON, one per pipeline, stand in ``--results``, also those of earlier runs.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ from exporter.lowering.rounds import Wanted  # noqa: E402
 from exporter.lowering.search import Search  # noqa: E402
 from exporter.report.progress import Progress  # noqa: E402
 from scripts.marked_page import replaced  # noqa: E402
+from scripts.precision_table import RATE, windows_of  # noqa: E402
 
 PAGE = ROOT / "docs" / "lower.md"
 MARK = "<!-- mixed -->", "<!-- /mixed -->"
@@ -98,26 +101,27 @@ def error_of(path: Path, inputs: Arrays, plain: Sequence[np.ndarray]) -> float:
     return apart(list(FileRun(path, ONE).run(inputs).values()), plain)
 
 
-def measured(path: Path, share: float) -> Row:
+def measured(path: Path, given: argparse.Namespace) -> Row:
     """One pipeline, both ways."""
     ready = prepare(path, RunOptions(trust=True, threads=1, cache=False))
     progress = Progress(quiet=True)
     wrapped = wrap(ready.pipeline)
     torch.set_num_threads(1)
     own = reference_run(ready.pipeline, wrapped, ready.folder, 1, progress)
-    (case,) = load_cases(ready.pipeline, own.inputs, (ready.pipeline.default_case,))
+    cases = load_cases(ready.pipeline, own.inputs, (ready.pipeline.default_case,))
+    (case,) = windows_of(cases, 1, round(given.seconds * RATE))
     source = own.shipped
     plain = list(FileRun(source, ONE).run(case.inputs).values())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_lowered(source, folder / "all.onnx", Order(to="float16"))
-        limit = share * error_of(folder / "all.onnx", case.inputs, plain)
+        limit = given.share * error_of(folder / "all.onnx", case.inputs, plain)
         row = Row(ready.pipeline.name, len(open_graph(source).nodes), limit, {}, "")
         row.ours = ours(own, case, limit, folder, ready.budget, progress)
         row.ours["error"] = error_of(folder / "ours.onnx", case.inputs, plain)
         print(asdict(row), flush=True)
         try:
-            row.theirs = theirs(source, case, limit, folder)
+            row.theirs = theirs(source, case, limit, folder, given.limit)
             row.theirs["error"] = error_of(folder / "theirs.onnx", case.inputs, plain)
         except Exception as error:  # noqa: BLE001 - whatever it raises is its answer
             row.theirs = f"{type(error).__name__}: {str(error)[:200]}"
@@ -145,32 +149,58 @@ def ours(
     return {"kept": kept, "runs": found.runs, "seconds": spent, "met": float(found.met)}
 
 
-def theirs(source: Path, case: Case, limit: float, folder: Path) -> dict[str, float]:
-    """What the search of the other tool leaves."""
+class _LateError(Exception):
+    """The time of a search is over."""
+
+
+def theirs(
+    source: Path, case: Case, limit: float, folder: Path, seconds: float
+) -> dict[str, float]:
+    """What the search of the other tool leaves, or has left when its time is over."""
     from onnxconverter_common import auto_mixed_precision as tool
 
     began, runs = time.perf_counter(), 0
-    plain_run = tool.get_tensor_values_using_ort
+    run, convert = tool.get_tensor_values_using_ort, tool.float16.convert_float_to_float16
+    tried: list[str] = []
+    good: list[str] | None = None
 
     def counted(*given: Any, **more: Any) -> Any:
         nonlocal runs
+        if time.perf_counter() - began > seconds:
+            raise _LateError
         runs += 1
-        return plain_run(*given, **more)
+        return run(*given, **more)
+
+    def noted(*given: Any, **more: Any) -> Any:
+        tried[:] = more["node_block_list"]
+        return convert(*given, **more)
 
     def close(left: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> bool:
-        return apart(right, left) <= limit
+        nonlocal good
+        met = apart(right, left) <= limit
+        good = list(tried) if met and left is not right else good
+        return met
 
     with (
         patch.object(tool, "get_tensor_values_using_ort", counted),
+        patch.object(tool.float16, "convert_float_to_float16", noted),
         contextlib.redirect_stdout(io.StringIO()),
     ):
         feed = {name: np.asarray(value) for name, value in case.inputs.items()}
-        model = tool.auto_convert_mixed_precision(
-            onnx.load(source), feed, validate_fn=close, keep_io_types=True
-        )
+        try:
+            model = tool.auto_convert_mixed_precision(
+                onnx.load(source), feed, validate_fn=close, keep_io_types=True
+            )
+            cut = 0.0
+        except _LateError:
+            if good is None:
+                raise
+            model = convert(onnx.load(source), node_block_list=good, keep_io_types=True)
+            cut = 1.0
     onnx.save(model, folder / "theirs.onnx")
     spent = time.perf_counter() - began
-    return {"kept": in_float32(folder / "theirs.onnx"), "runs": runs, "seconds": spent}
+    kept = in_float32(folder / "theirs.onnx")
+    return {"kept": kept, "runs": runs, "seconds": spent, "cut": cut}
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -186,10 +216,11 @@ def table(rows: Sequence[Row]) -> str:
         cells = [str(int(mine["kept"])), "-", str(int(mine["runs"])), "-"]
         cells += [f"{mine['seconds']:.0f}", "-"]
         if isinstance(other, dict):
+            where = ", cut" if other["cut"] else ""
             cells[1::2] = [
-                str(int(other["kept"])),
-                str(int(other["runs"])),
-                f"{other['seconds']:.0f}",
+                f"{other['kept']:.0f}{where}",
+                f"{other['runs']:.0f}{where}",
+                f"{other['seconds']:.0f}{where}",
             ]
         else:
             cells[1] = f"stops: {other.partition(':')[0]}"
@@ -203,6 +234,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("pipelines", nargs="*", type=Path)
     parser.add_argument("--share", type=float, default=0.5, help="of float16's own error")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of the recording, a window")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds of the other search")
     parser.add_argument("--results", type=Path, required=True, help="a line of JSON per pipeline")
     parser.add_argument("--write", action="store_true", help="put the table into docs/lower.md")
     given = parser.parse_args()
@@ -211,7 +244,7 @@ def main() -> int:
         held = given.results.read_text(encoding="utf-8").splitlines()
         rows = [Row(**json.loads(line)) for line in held]
     for path in given.pipelines:
-        row = measured(path, given.share)
+        row = measured(path, given)
         rows = [other for other in rows if other.pipeline != row.pipeline] + [row]
         text = "".join(f"{json.dumps(asdict(item))}\n" for item in rows)
         given.results.write_text(text, encoding="utf-8")

@@ -6,8 +6,9 @@
 Of every layer: what ``lower`` predicts from one pass on a few windows, and brute force, which
 lowers it alone and runs the file on all of them. The rank correlation (Spearman) of both stands
 beside that of the estimators of onnxsim's ``quant_sensitivity`` on the same layers, and of the
-plain norm of the weights' own error. Windows are cut from the recordings of a pipeline's cases, or,
-where it has none, are its cases with their floats moved at random.
+plain norm of the weights' own error. How far brute force agrees with itself, one half of the
+windows with the other, says how much there is to predict. Windows are cut from the recordings of a
+pipeline's cases, or, where it has none, are its cases with their floats moved at random.
 
 FOLDER has a JSON per pipeline, written behind every layer: a run that was stopped goes on there,
 and predictions are made anew beside errors that were measured before. ``--write`` puts all of
@@ -38,7 +39,6 @@ from exporter.config.run_options import RunOptions  # noqa: E402
 from exporter.core.files import write_text  # noqa: E402
 from exporter.core.tensors import Case  # noqa: E402
 from exporter.execution.deployment import Deployment  # noqa: E402
-from exporter.execution.quantisers import write_lowered  # noqa: E402
 from exporter.flows.prepare import prepare  # noqa: E402
 from exporter.graph.onnx_file import open_graph  # noqa: E402
 from exporter.graph.wrap import wrap  # noqa: E402
@@ -63,6 +63,7 @@ DIRECTIONS = 8
 RATE = 16000
 LOUD = 0.3
 """Windows are at least so loud, of the recording's own rms: silence is the same in every format."""
+_SPLITS = 200
 THEIRS = ("weight_err", "weight_err_rel", "fisher", "taylor")
 
 
@@ -103,9 +104,27 @@ class Row:
             return None
         left = np.array([scores[name] for name in self.layers])
         right = np.array([self.measured(name) for name in self.layers])
-        answer: Any = spearmanr(left, right)
-        found = float(answer.statistic)
+        found = _spearman(left, right)
         return found if np.isfinite(found) else None
+
+    def halves(self) -> float:
+        """Mean correlation of brute force on half of the windows with the other half, at random."""
+        errors = np.array(
+            [[np.nan if e is None else e for e in self.brute[name]] for name in self.layers]
+        )
+        rng = np.random.default_rng(0)
+        found = []
+        for _ in range(_SPLITS):
+            mixed = np.square(errors[:, rng.permutation(errors.shape[1])])
+            middle = mixed.shape[1] // 2
+            left, right = mixed[:, :middle], mixed[:, middle:]
+            found.append(_spearman(np.nanmean(left, axis=1), np.nanmean(right, axis=1)))
+        return float(np.mean(found))
+
+
+def _spearman(left: np.ndarray, right: np.ndarray) -> float:
+    answer: Any = spearmanr(left, right)
+    return float(answer.statistic)
 
 
 def _rms(values: Sequence[float]) -> float:
@@ -207,9 +226,8 @@ def measured(path: Path, given: argparse.Namespace) -> Row:
         if given.layers and len(layers) > given.layers:
             at = np.unique(np.linspace(0, len(layers) - 1, given.layers).astype(int))
             chosen = [layers[n] for n in at]
-        errors = [
-            own_errors(own.program, file, case.inputs, deployment, ready.budget) for case in few
-        ]
+        inputs = [case.inputs for case in few]
+        errors = own_errors(own.program, file, inputs, deployment, ready.budget)
         targets = targets_of(own.program)
         found = [
             effects_of(
@@ -241,8 +259,7 @@ def measured(path: Path, given: argparse.Namespace) -> Row:
             if truths is None:
                 truths = [truth_of(own.program, case.inputs, targets) for case in cases]
             alone = search.folder / "alone.onnx"
-            order = search.order([other for other in layers if other is not layer])
-            write_lowered(own.shipped, alone, order)
+            search.write(alone, [other for other in layers if other is not layer])
             held = LoweredFile.of(own.program, open_graph(alone))
             run = TargetRun(own.program, alone, held, targets, deployment)
             pairs = zip(cases, truths, strict=True)
@@ -308,12 +325,13 @@ def table(rows: Sequence[Row]) -> str:
     lines = [
         "| pipeline | to | layers | windows | "
         + " | ".join(f"`{way}`" for way in ways)
-        + " | runs of `lower` | runs of brute force |",
-        "|---|---|--:|--:|" + "--:|" * (len(ways) + 2),
+        + " | brute force with itself | runs of `lower` | runs of brute force |",
+        "|---|---|--:|--:|" + "--:|" * (len(ways) + 3),
     ]
     for row in rows:
         cells = [row.correlation(way) for way in ways]
         said = ["-" if cell is None else f"{cell:.3f}" for cell in cells]
+        said.append(f"{row.halves():.3f}")
         counts = [str(row.runs["lower"]), str(len(row.layers) * row.windows)]
         windows = f"{row.windows} of {row.seconds_each:g} s"
         start = [row.pipeline, row.to, str(len(row.layers)), windows]

@@ -197,11 +197,17 @@ def stopped_by(error: Exception) -> OnnxStoppedError:
 
 
 class ModelRun:
-    """A small model that only exists in memory, without an arena: it keeps nothing between runs."""
+    """A model that only exists in memory, without an arena: it keeps nothing between runs.
 
-    def __init__(self, model: onnx.ModelProto, deployment: Deployment):
+    Args:
+        folder: where weights lie that the model points to.
+    """
+
+    def __init__(self, model: onnx.ModelProto, deployment: Deployment, folder: Path | None = None):
         options = session_options(deployment)
         options.enable_cpu_mem_arena = False
+        if folder is not None:
+            options.add_session_config_entry(_EXTERNAL_FOLDER, str(folder.resolve()))
         _do_not_spin(options)
         self._session = open_session(model, options, deployment)
         self.inputs = tuple(value.name for value in self._session.get_inputs())

@@ -20,10 +20,12 @@ import onnx
 
 from exporter.core.artifact import CERTIFICATE_PREFIX
 from exporter.core.errors import ArtifactError, UserInputError
-from exporter.core.files import replacing, temporary_folder
+from exporter.core.files import temporary_folder
 from exporter.core.tensors import Arrays
 from exporter.graph.contents import read_contents
-from exporter.graph.onnx_file import EXTERNAL_LIMIT, bytes_of, read_light, read_whole
+from exporter.graph.lowered.put_back import put_back
+from exporter.graph.onnx_file import EXTERNAL_LIMIT, bytes_of, load, read_light
+from exporter.graph.onnx_file_writer import store_shipped
 
 INT8 = ("MatMul", "Gemm", "Conv", "LSTM")
 STATIC = ("MatMul", "Gemm", "Conv", "ConvTranspose")
@@ -35,6 +37,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "mixed": INT8,
 }
 """Operators of a float32 file that an engine lowers where their weights are constants."""
+_KEEPS_NAMES = ("int8", "int4", "mixed")
+"""The engine leaves the names of floating values as they are; the others cast or store them."""
 BLOCK = 32
 """Weights of one step in four bits."""
 _REWRITTEN = ("", "_MatMul")
@@ -59,14 +63,20 @@ class Order:
     keep_kinds: tuple[str, ...] = field(default=())
 
 
-def write_lowered(source: Path, target: Path, order: Order) -> None:
+def write_lowered(source: Path, target: Path, order: Order, everything: Path | None = None) -> None:
     """Let an engine write ``source`` in a lower precision to ``target``.
 
-    The file says of its origin what the float32 file says, without that file's certificate.
+    The file says of its origin what the float32 file says, without that file's certificate. Above
+    2 GB its weights lie beside it.
+
+    Args:
+        everything: the same with nothing kept, as written before. The file is then put together of
+            this and ``source``, where the engine leaves names as they are, and nothing is rounded
+            anew; with a gigabyte of weights that is a second instead of a minute.
 
     Raises:
         ArtifactError: the engine cannot, with what it says.
-        UserInputError: no such precision, or the file is larger than the engines take.
+        UserInputError: no such precision.
     """
     engines = {
         "int8": _dynamic,
@@ -77,37 +87,26 @@ def write_lowered(source: Path, target: Path, order: Order) -> None:
     }
     if order.to not in engines:
         raise UserInputError(f"--to {order.to}: no such precision", remedy=", ".join(engines))
-    refuse_large(source)
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with _quiet(), temporary_folder() as folder:
-            model = engines[order.to](source, folder, order)
-    except Exception as error:
-        raise ArtifactError(
-            f"onnxruntime cannot write it in {order.to}: {str(error)[:400]}", where=str(source)
-        ) from error
-    del model.metadata_props[:]
-    for key, value in read_contents(source).metadata.items():
-        if not key.startswith(CERTIFICATE_PREFIX):
-            model.metadata_props.add(key=key, value=value)
-    with replacing(target) as part:
-        onnx.save(model, part)
+    made = None
+    if everything is not None and order.to in _KEEPS_NAMES:
+        made = put_back(everything, source, order.keep)
+    if made is None:
+        try:
+            with _quiet(), temporary_folder() as folder:
+                made = engines[order.to](source, folder, order), {}
+        except Exception as error:
+            raise ArtifactError(
+                f"onnxruntime cannot write it in {order.to}: {str(error)[:400]}", where=str(source)
+            ) from error
+    said = read_contents(source).metadata.items()
+    origin = {key: value for key, value in said if not key.startswith(CERTIFICATE_PREFIX)}
+    store_shipped(*made, target, origin, outside=False)
 
 
-def refuse_large(source: Path) -> None:
-    """Refuse what the engines, and the runs that measure, cannot hold as one protobuf.
-
-    Raises:
-        UserInputError: the file and its external data are larger.
-    """
-    size = bytes_of(source)
-    if size > EXTERNAL_LIMIT:
-        raise UserInputError(
-            f"{size / 1e9:.3g} GB: files of more than {EXTERNAL_LIMIT / 1e9:g} GB are not lowered",
-            where=str(source),
-            remedy="onnxruntime's quantisers hold a file as one message: export parts of the model"
-            " as graphs of their own",
-        )
+def _large(source: Path) -> bool:
+    """Whether a file and its external data are more than one message holds."""
+    return bytes_of(source) > EXTERNAL_LIMIT
 
 
 def _dynamic(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
@@ -120,8 +119,9 @@ def _dynamic(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
         per_channel=True,
         weight_type=QuantType.QInt8,
         nodes_to_exclude=_names(order.keep),
+        use_external_data_format=_large(source),
     )
-    return read_whole(folder / "dynamic.onnx")
+    return load(folder / "dynamic.onnx")
 
 
 def _static(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
@@ -142,10 +142,11 @@ def _static(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
         op_types_to_quantize=list(STATIC),
         per_channel=True,
         nodes_to_exclude=_names(order.keep),
+        use_external_data_format=_large(source),
         # What stays in float32 must not read what was rounded for its neighbour.
         extra_options={"DedicatedQDQPair": True},
     )
-    return read_whole(folder / "static.onnx")
+    return load(folder / "static.onnx")
 
 
 def _four_bits(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
@@ -158,8 +159,7 @@ def _mixed(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
     products = {n.name for n in read_light(source)[0].graph.node if n.op_type in INT4}
     held = folder / "eight_bits.onnx"
     eight = _dynamic(source, folder, replace(order, keep=order.keep | (products - order.eight)))
-    with replacing(held) as part:
-        onnx.save(eight, part)
+    store_shipped(eight, {}, held, {}, outside=False)
     return _in_bits(held, _names(order.keep))
 
 
@@ -167,7 +167,7 @@ def _in_bits(source: Path, keep: list[str]) -> onnx.ModelProto:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
     from onnxruntime.quantization.onnx_model import ONNXModel
 
-    model = read_whole(source)
+    model = load(source)
     # MatMulNBits is made of products alone.
     ONNXModel(model).replace_gemm_with_matmul()
     quantizer = MatMulNBitsQuantizer(
@@ -184,7 +184,8 @@ def _float16(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
 
     del folder
     converted = convert_float_to_float16(
-        read_whole(source),
+        # Given a model it hands the whole of it on as one message, to find its types.
+        str(source) if _large(source) else load(source),
         keep_io_types=True,
         node_block_list=sorted(order.keep),
         op_block_list=[*DEFAULT_OP_BLOCK_LIST, *order.keep_kinds],

@@ -29,7 +29,6 @@ from exporter.core.stages import Stages
 from exporter.core.tensors import Case
 from exporter.execution.latency import in_turns
 from exporter.execution.onnx_runs import FileRun
-from exporter.execution.quantisers import refuse_large
 from exporter.flows.certify import certificate_facts, golden_facts
 from exporter.flows.lower_report import Lowered, lowering_report
 from exporter.flows.prepare import Prepared, prepare
@@ -173,7 +172,6 @@ class _Lowering:
                 " as small as those of a coin"
             )
         self.own = reference_run(ready.pipeline, wrapped, ready.folder, ready.threads, progress)
-        refuse_large(self.own.shipped)
         self.program = self.own.program
         inputs = narrowed(wrapped, self.program).inputs
         self.cases = list(load_cases(ready.pipeline, inputs, ready.cases))

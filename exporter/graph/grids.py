@@ -245,7 +245,7 @@ def _mean(
 ) -> tuple[float, float] | None:
     """Mean of a weight and of its steps, over all channels alike."""
     at = _ZERO_POINTS.get(node.op_type, {}).get(place)
-    stored = graph.array(node.input[place]).astype(np.float64)
+    stored = graph.array(node.input[place])
     if steps is None or at is None or not stored.size:
         return None
     given = node.input[at] if at < len(node.input) else ""
@@ -255,12 +255,12 @@ def _mean(
     steps = steps.reshape(-1)
     channels = max(steps.size, zero.size)
     if channels == 1:
-        return float((stored.mean() - zero[0]) * steps[0]), float(steps[0])
+        return float((stored.mean(dtype=np.float64) - zero[0]) * steps[0]), float(steps[0])
     axes = [axis for axis, size in enumerate(stored.shape) if size == channels]
     if len(axes) != 1 or {steps.size, zero.size} - {1, channels}:
         return None  # of a square weight nobody knows along which axis the channels lie
     others = tuple(axis for axis in range(stored.ndim) if axis != axes[0])
-    rows = (stored.mean(axis=others) - zero) * steps
+    rows = (stored.mean(axis=others, dtype=np.float64) - zero) * steps
     return float(rows.mean()), float(np.broadcast_to(steps, channels).mean())
 
 
@@ -328,10 +328,17 @@ def _used(stored: np.ndarray, bits: int) -> int:
     """
     if stored.size < _ENOUGH:
         return bits
-    wide = stored.astype(np.int64)
-    spread = int(wide.max()) - int(wide.min())
-    levels = len(np.unique(wide))
-    return min(bits, max(1, (spread - 1).bit_length()), max(1, (levels - 1).bit_length()))
+    flat = stored.reshape(-1)
+    seen = np.zeros(1 << 17, bool)  # every integer of sixteen bits, with a sign and without
+    used = 1
+    for start in range(0, flat.size, _ENOUGH * 64):
+        seen[flat[start : start + _ENOUGH * 64].astype(np.int64) + (1 << 16)] = True
+        places = np.flatnonzero(seen)
+        spread, levels = int(places[-1] - places[0]), len(places)
+        used = max(1, min((spread - 1).bit_length(), (levels - 1).bit_length()))
+        if used >= bits:  # the rest of a large weight changes nothing
+            return bits
+    return min(bits, used)
 
 
 def _scale_behind(graph: GraphIndex, node: onnx.NodeProto, nodes: Collection[int]) -> str:

@@ -75,6 +75,15 @@ def read_whole(path: Path) -> onnx.ModelProto:
             " as one model in memory",
             where=str(path),
         )
+    return load(path)
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """As ``read_whole``, of any size: above 2 GB it lives in memory, and is never one message.
+
+    Raises:
+        ArtifactError: as ``read_model``.
+    """
     model = read_model(path)
     load_external_data_for_model(model, str(path.parent))
     return model

@@ -7,6 +7,7 @@ anybody sees. So one decision at a time is turned round, and the rest of the pro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,19 @@ from exporter.interpret.margins import choice_of
 from exporter.interpret.stepper import behind, forward
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tail:
+    """What is computed from a decision on, itself included.
+
+    Attributes:
+        ops: names. given: the values in front of them. plain: outputs that they reach, unchanged.
+    """
+
+    ops: frozenset[str]
+    given: Mapping[str, Any]
+    plain: Mapping[str, Any]
+
+
 class Flips:
     """Decisions of a program on one case, turned round one at a time."""
 
@@ -27,7 +41,7 @@ class Flips:
         self._ops = {op.name: op for op in program.ops}
         self._outputs = whole_outputs(program)
         self._needed = behind(program, self._outputs)
-        self._plain: dict[str, Any] | None = None
+        self._tails: dict[str, _Tail] = {}
         self._known: dict[tuple[str, int], bool] = {}
         self.runs = 0
 
@@ -36,28 +50,49 @@ class Flips:
 
         What cannot be run with it (a size that nothing takes) matters.
         """
-        if self._plain is None:
-            self._plain = self._run(None, 0)
         key = (name, index)
         if key not in self._known:
+            if name not in self._tails:
+                self._tails[name] = self._tail(name)
+            tail = self._tails[name]
             try:
-                found = self._run(name, index)
+                found = self._run(tail, name, index)
             except (RuntimeError, IndexError, ValueError):
                 self._known[key] = True
             else:
-                plain = self._plain
-                self._known[key] = any(not _same(found[n], plain[n]) for n in self._outputs)
+                self._known[key] = any(not _same(found[n], tail.plain[n]) for n in tail.plain)
         return self._known[key]
 
-    def _run(self, name: str | None, index: int) -> dict[str, Any]:
+    def _tail(self, name: str) -> _Tail:
+        """Run the program once, and keep what the ops from a decision on read."""
+        self.runs += 1
+        after = {name}
+        for op in self._program.ops:
+            if op.name in self._needed and not after.isdisjoint(op.refs()):
+                after.add(op.name)
+        read = {source for n in after for source in self._ops[n].refs()} - after
+        choice = choice_of(self._ops[name], self._ops.get)
+        read |= {choice.source} if choice is not None else set()
+        given: dict[str, Any] = {}
+
+        def taken(op: Op, value: Any, _: Mapping[str, Any]) -> Any:
+            if op.name in read:
+                given[op.name] = value
+            return value
+
+        with torch.no_grad():
+            values = forward(self._program, self._inputs, self._needed | {name}, taken)
+        plain = {n: values[n] for n in self._outputs if n in after}
+        return _Tail(ops=frozenset(after), given=given, plain=plain)
+
+    def _run(self, tail: _Tail, name: str, index: int) -> dict[str, Any]:
         self.runs += 1
 
         def turned(op: Op, value: Any, values: Mapping[str, Any]) -> Any:
             return self._turned(op, value, values, index) if op.name == name else value
 
         with torch.no_grad():
-            values = forward(self._program, self._inputs, self._needed, turned)
-        return {n: values[n] for n in self._outputs}
+            return forward(self._program, self._inputs, tail.ops, turned, given=tail.given)
 
     def _turned(self, op: Op, value: Any, values: Mapping[str, Any], index: int) -> Any:
         turned = value.clone().contiguous()

@@ -56,15 +56,17 @@ def forward(
     needed: Collection[str],
     then: Callable[[Op, Any, Values], Any],
     instead: Mapping[str, Callable[..., Any]] | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Values:
     """One run in float32 in which values may be changed on the way; returns the outputs.
 
     Args:
         needed: names of the ops that are computed (see :func:`behind`).
+        given: values of ops that are not computed, and that those read which are.
         then: ``(op, its value, the values so far) -> the value that the run goes on with``.
         instead: by target, what computes an op in place of what it was captured as.
     """
-    values = start_values(program, inputs)
+    values = start_values(program, inputs) | dict(given or {})
     last = last_uses(program)
     for index, op in enumerate(program.ops):
         if op.name in needed:

@@ -25,6 +25,8 @@ _SHIFTED = 0.75
 _ROUNDED = 1.0
 """Steps by which a number moves: half a one, and as much again where a zero point was rounded."""
 _GAIN = 0.01
+_CLEARLY = 0.5
+"""A wrong scale or zero point leaves a weight nearer to its own than to any other by so much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +54,20 @@ def wrong_weights(
     users = {name: op.name for op in reversed(program.ops) for name in op.refs()}
     wrong: dict[str, str] = {}
     scaled: dict[str, str] = {}
+    pieces: dict[str, dict[str, torch.Tensor]] = {}
     for op in program.ops:
-        here = held.get(op.name)
-        into = _shown_at(op.name, taps, users) if here is not None else None
-        if here is None or into is None:
-            continue
-        for value, weight in _pairs(program, op, here):
-            said = _shifted(value, weight) or _turned(value, weight)
-            if said is not None:
-                wrong[into] = said
-            elif (multiple := _multiple(value, weight)) is not None:
-                scaled[into] = multiple
+        into = _shown_at(op.name, taps, users) if op.name in held else None
+        if into is not None and into in held:
+            pieces.setdefault(into, {}).update(_weights(program, op))
+    for into, tensors in pieces.items():
+        for values, weight in _origins(list(tensors.values()), held[into]):
+            said = [_shifted(value, weight) or _turned(value, weight) for value in values]
+            multiples = [_multiple(value, weight) for value in values]
+            # Of several that it may have been rounded from, one that fits is enough.
+            if said[0] is not None and None not in said:
+                wrong[into] = said[0]
+            elif multiples[0] is not None and None not in multiples:
+                scaled[into] = multiples[0]
     return WrongWeights(wrong=wrong, scaled=scaled)
 
 
@@ -78,33 +83,63 @@ def _shown_at(name: str, taps: Mapping[str, PlannedTap], users: Mapping[str, str
     return None
 
 
-def _pairs(program: Program, op: Op, here: Held) -> list[tuple[torch.Tensor, QuantisedWeight]]:
-    """Weights of the op, each with the file's own of as many numbers; several by their sizes."""
-    tensors = [program.tensors[program.weights[n]] for n in op.refs() if n in program.weights]
-    tensors = [t for t in tensors if t.dim() > 1 and t.is_floating_point() and t.numel() >= _MANY]
-    found: list[tuple[torch.Tensor, QuantisedWeight]] = []
+def _weights(program: Program, op: Op) -> dict[str, torch.Tensor]:
+    """What the op reads and a file may store in integers, by name."""
+    keys = [program.weights[name] for name in op.refs() if name in program.weights]
+    found = {key: program.tensors[key] for key in keys}
+    return {
+        key: tensor
+        for key, tensor in found.items()
+        if tensor.dim() > 1 and tensor.is_floating_point() and tensor.numel() >= _MANY
+    }
+
+
+def _origins(
+    tensors: Sequence[torch.Tensor], here: Held
+) -> list[tuple[list[torch.Tensor], QuantisedWeight]]:
+    """Each weight of a piece of the file with those that it may have been rounded from.
+
+    These have as many numbers. Where there are several (square products, both weights of an LSTM),
+    of which the file may hold some in floats, it is the one whose numbers are nearest.
+    """
+    found: list[tuple[list[torch.Tensor], QuantisedWeight]] = []
     for count in sorted({tensor.numel() for tensor in tensors}):
         mine = [tensor for tensor in tensors if tensor.numel() == count]
         theirs = [weight for weight in here.weights if weight.elements == count]
-        if len(theirs) == 1:
-            found += [(tensor, theirs[0]) for tensor in mine]
-        elif len(theirs) == len(mine):
-            found += _matched(mine, theirs)
+        if len(theirs) > len(mine):
+            continue  # whose the others are nobody knows
+        unknown = []
+        for weight in theirs:
+            place = _nearest(mine, weight)
+            if place is None:
+                unknown.append(weight)
+            else:
+                found.append(([mine.pop(place)], weight))
+        found += [(list(mine), weight) for weight in unknown]
     return found
 
 
-def _matched(
-    mine: list[torch.Tensor], theirs: list[QuantisedWeight]
-) -> list[tuple[torch.Tensor, QuantisedWeight]]:
-    """Each with what it was rounded from; if one of each is left, these two as well."""
-    found: list[tuple[torch.Tensor, QuantisedWeight]] = []
-    for weight in list(theirs):
-        for place, tensor in enumerate(mine):
-            if _is_multiple(tensor, weight, 1.0):
-                found.append((mine.pop(place), weight))
-                theirs.remove(weight)
-                break
-    return [*found, *zip(mine, theirs, strict=True)] if len(mine) == 1 else found
+def _nearest(values: Sequence[torch.Tensor], weight: QuantisedWeight) -> int | None:
+    """Place of the tensor that a weight was rounded from, rightly or not; None: not to be told."""
+    if len(values) < 2:
+        return 0
+    found = weight.real(False)
+    if found is None:
+        return None
+    off = [_distance(value.detach().float().numpy(), found) for value in values]
+    first, second = np.argsort(off)[:2]
+    if off[first] < _CLEARLY * off[second]:
+        return int(first)
+    # An LSTM's gates stand in another order.
+    same = (n for n, value in enumerate(values) if _is_multiple(value, weight, 1.0))
+    return next(same, None)
+
+
+def _distance(meant: np.ndarray, found: np.ndarray) -> float:
+    """Rms difference of two weights, one of which may lie transposed."""
+    plain = meant.reshape(-1, meant.shape[-1])
+    flat = found.reshape(-1)
+    return min(_rms(flat - side.reshape(-1)) for side in (plain, plain.T))
 
 
 def _shifted(value: torch.Tensor, weight: QuantisedWeight) -> str | None:

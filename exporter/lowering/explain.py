@@ -84,7 +84,7 @@ def explain(
     targets = targets_of(program)
     truth = truth_of(program, case.inputs, targets)
     run = TargetRun(program, path, file, targets, deployment)
-    held = own_errors(program, file, case.inputs, deployment, budget)
+    (held,) = own_errors(program, file, [case.inputs], deployment, budget)
     effects, _ = effects_of(
         program, case.inputs, layers, held.errors, targets, directions=directions
     )

@@ -13,7 +13,7 @@ import onnx
 from exporter.core.tensors import COMPARED, Arrays
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import ModelRun
-from exporter.graph.onnx_file import read_whole
+from exporter.graph.onnx_file import read_in_place
 from exporter.graph.program import Program
 from exporter.interpret.evaluate import to_array, widen
 from exporter.interpret.flipped import whole_outputs
@@ -114,15 +114,18 @@ class TargetRun:
         for name in whole_outputs(program):
             if labels[name] in file.graph.outputs:
                 self._names.setdefault(name, labels[name])
-        self._run = self._opened(read_whole(path), deployment)
+        # Its weights stay in the file: onnxruntime maps them, and nobody copies a gigabyte.
+        self._run = self._opened(read_in_place(path), deployment, path.parent)
         self._targets = targets
 
-    def _opened(self, model: onnx.ModelProto, deployment: Deployment) -> ModelRun:
+    def _opened(
+        self, model: onnx.ModelProto, deployment: Deployment, folder: Path | None = None
+    ) -> ModelRun:
         known = {value.name for value in model.graph.output}
         for name in dict.fromkeys(self._names.values()):
             if name not in known:
                 model.graph.output.add(name=name)
-        return ModelRun(model, deployment)
+        return ModelRun(model, deployment, folder)
 
     def on(self, model: onnx.ModelProto, deployment: Deployment) -> TargetRun:
         """The same for a changed copy of the file, whose values have the same names."""

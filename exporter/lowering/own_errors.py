@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,10 +72,22 @@ class LoweredFile:
 
 
 def own_errors(
-    program: Program, file: LoweredFile, inputs: Arrays, deployment: Deployment, budget: int
-) -> OwnErrors:
-    """Walk PyTorch and the file in step, and keep what each lowered tap adds by itself."""
+    program: Program,
+    file: LoweredFile,
+    cases: Iterable[Arrays],
+    deployment: Deployment,
+    budget: int,
+) -> list[OwnErrors]:
+    """Walk PyTorch and the file in step, and keep what each lowered tap adds by itself.
+
+    Args:
+        cases: inputs of each; sessions that one has opened serve the next.
+    """
     walk = Lockstep(program, file.graph, file.planned, deployment=deployment, budget=budget)
+    return [_on(walk, file, inputs) for inputs in cases]
+
+
+def _on(walk: Lockstep, file: LoweredFile, inputs: Arrays) -> OwnErrors:
     errors: dict[str, np.ndarray] = {}
     relative: dict[str, float] = {}
     overflowing: set[str] = set()

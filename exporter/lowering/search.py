@@ -134,6 +134,10 @@ class Search:
             )
         return layers, file
 
+    def write(self, target: Path, kept: Sequence[Layer]) -> None:
+        """Write the file in which these layers stay, once everything has been lowered."""
+        write_lowered(self.source, target, self.order(kept), self.everything)
+
     def outcomes(self, path: Path, file: LoweredFile) -> tuple[Outcome, ...]:
         """Run a file on the cases of the choice."""
         run = TargetRun(self.program, path, file, self._targets, self.deployment)
@@ -194,10 +198,8 @@ class Search:
             everything = self.outcomes(self.everything, file)
             stage.result(f"{len(layers)} layers")
         with self.stages.stage("errors of the layers"):
-            own = [
-                own_errors(self.program, file, c.inputs, self.deployment, self.budget)
-                for c in self.cases
-            ]
+            inputs = [case.inputs for case in self.cases]
+            own = own_errors(self.program, file, inputs, self.deployment, self.budget)
             self.runs += 4 * len(self.cases)
         never = _overflowing(layers, own)
         with self.stages.stage("effects at the outputs"):
@@ -225,8 +227,7 @@ class Search:
                 ).best()
             stage.result(f"{len(layers) - len(best[0])} of {len(layers)} stay in float32")
         if not rounds or best[1] is not rounds[-1].outcomes:
-            kept = [la for n, la in enumerate(layers) if n not in best[0]]
-            write_lowered(self.source, target, self.order(kept))
+            self.write(target, [la for n, la in enumerate(layers) if n not in best[0]])
         kept = [la for n, la in enumerate(layers) if n not in best[0]]
         return Found(
             layers=layers,
@@ -253,7 +254,7 @@ class Search:
         effects: Sequence[Effects],
     ) -> tuple[Outcome, ...]:
         kept = [la for n, la in enumerate(layers) if n not in lowered]
-        write_lowered(self.source, target, self.order(kept))
+        self.write(target, kept)
         outcomes = self.outcomes(target, LoweredFile.of(self.program, open_graph(target)))
         mask = np.array([float(n in lowered) for n in range(len(layers))])
         rounds.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -107,6 +108,40 @@ def test_a_shift_of_a_decision_has_its_sign(program: Program, inputs: dict):
 def test_a_decision_that_is_an_output_matters(program: Program, inputs: dict):
     flips = Flips(program, inputs)
     assert flips.matters(program.outputs[1], 3)
+
+
+class Masked(nn.Module):
+    """The mark of a row counts where its second half is no copy of its first."""
+
+    def forward(self, x):
+        front = torch.tanh(x)
+        marks = front[:, :1] > 0.0
+        chosen = torch.where(marks, front[:, 1:3], front[:, 3:])
+        return chosen.argmax(dim=-1), marks.sum()
+
+
+def test_only_what_is_behind_a_decision_is_run_again(monkeypatch: pytest.MonkeyPatch):
+    exported = torch.export.export(Masked().eval(), (torch.zeros(3, 5),)).run_decompositions({})
+    program = from_exported(exported, ("tokens", "count"))
+    rows = [[0.1, 1, 0, 0, 1], [0.1, 1, 0, 1, 0], [-0.1, 0, 1, 1, 0]]
+    inputs = {program.inputs[0]: np.array(rows, np.float32)}
+    flips = Flips(program, inputs)
+    called: list[str] = []
+
+    def counted(op: Any, read: Any) -> Any:
+        called.append(op.target)
+        return call(op, read)
+
+    monkeypatch.setattr("exporter.interpret.stepper.call", counted)
+    (marks,) = [op.name for op in program.ops if op.target.startswith("aten.gt.")]
+    (tokens,) = [op.name for op in program.ops if op.target.startswith("aten.argmax.")]
+    # The count of the marks sees every mark.
+    assert [flips.matters(marks, n) for n in range(3)] == [True] * 3
+    assert [flips.matters(tokens, n) for n in range(3)] == [True] * 3
+    assert called.count("aten.tanh.default") == 2  # once for each decision, not for each element
+    alone = replace(program, outputs=program.outputs[:1], output_names=("tokens",))
+    flips = Flips(alone, inputs)
+    assert [flips.matters(marks, n) for n in range(3)] == [True, False, True]
 
 
 def test_parts_that_torch_takes_a_deviation_into_have_gradients():

@@ -14,6 +14,8 @@ from exporter.execution import quantisers
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun
 from exporter.execution.quantisers import Order, write_lowered
+from exporter.graph import onnx_file, onnx_file_writer
+from exporter.graph.lowered.put_back import put_back
 
 
 @pytest.fixture
@@ -96,15 +98,74 @@ def test_weights_that_lie_beside_the_file_are_lowered(source: Path, tmp_path: Pa
     assert sorted(p.name for p in beside.parent.iterdir()) == ["source.onnx", "w"]
 
 
-def test_more_than_a_protobuf_holds_is_refused(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("to", ["int8", "int8_static", "int4", "mixed", "float16"])
+def test_what_no_protobuf_holds_is_lowered_and_its_weights_lie_beside(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
 ):
-    monkeypatch.setattr(quantisers, "EXTERNAL_LIMIT", source.stat().st_size)
-    write_lowered(source, tmp_path / "out.onnx", Order(to="int8"))
-    monkeypatch.setattr(quantisers, "EXTERNAL_LIMIT", source.stat().st_size - 1)
-    with pytest.raises(UserInputError, match="are not lowered"):
-        write_lowered(source, tmp_path / "more.onnx", Order(to="int8"))
-    assert not (tmp_path / "more.onnx").exists()
+    rows = [{"x": np.ones((3, 64), np.float32)}]
+    order = Order(to=to, calibration=rows)
+    write_lowered(source, tmp_path / "plain.onnx", order)
+    beside = tmp_path / "beside" / "source.onnx"
+    beside.parent.mkdir()
+    onnx.save(
+        onnx.load(source), beside, save_as_external_data=True, location="w", size_threshold=64
+    )
+    for module in (quantisers, onnx_file, onnx_file_writer):
+        monkeypatch.setattr(module, "EXTERNAL_LIMIT", 1000)
+    write_lowered(beside, tmp_path / "out.onnx", order)
+    assert (tmp_path / "out.onnx.data").is_file()
+    assert sorted(p.name for p in beside.parent.iterdir()) == ["source.onnx", "w"]
+    found = [
+        FileRun(tmp_path / name, Deployment(threads=1)).run(rows[0])["z"]
+        for name in ("plain.onnx", "out.onnx")
+    ]
+    assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("to", ["int8", "int4", "mixed"])
+@pytest.mark.parametrize(
+    "keep", [frozenset({"one"}), frozenset({"two"}), frozenset({"one", "two"})]
+)
+def test_what_is_kept_later_is_put_back_and_nothing_rounded_anew(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, keep: frozenset[str]
+):
+    eight = frozenset({"two"})
+    everything, engines, ours = (tmp_path / f"{name}.onnx" for name in ("all", "engine", "ours"))
+    write_lowered(source, everything, Order(to=to, eight=eight))
+    write_lowered(source, engines, Order(to=to, keep=keep, eight=eight))
+    for engine in ("_dynamic", "_four_bits", "_mixed"):
+        monkeypatch.setattr(quantisers, engine, None)
+    write_lowered(source, ours, Order(to=to, keep=keep, eight=eight), everything)
+    x = {"x": np.random.default_rng(1).normal(size=(5, 64)).astype(np.float32)}
+    found = [FileRun(p, Deployment(threads=1)).run(x)["z"] for p in (engines, ours, everything)]
+    assert np.array_equal(found[0], found[1])
+    assert not np.array_equal(found[1], found[2])
+    # Gemms stay what they are; the engine writes them in two nodes even where it keeps them.
+    assert kinds(ours).count("Gemm") == len(keep)
+    for kind in ("MatMulInteger", "MatMulNBits"):
+        assert kinds(ours).count(kind) == kinds(engines).count(kind)
+    assert {t.name for t in onnx.load(ours).graph.initializer}.isdisjoint(
+        {f"w{n}_quantized" for n, name in enumerate(("one", "two")) if name in keep}
+    )
+    assert "export-verify.origin" in {item.key for item in onnx.load(ours).metadata_props}
+
+
+def test_a_node_that_has_no_place_in_the_lowered_file_is_left_to_the_engine(
+    source: Path, tmp_path: Path
+):
+    everything = tmp_path / "all.onnx"
+    write_lowered(source, everything, Order(to="int8"))
+    model = onnx.load(everything)
+    for node in model.graph.node:  # its names are others than those of the float32 file
+        node.input[:] = [f"{n}_" if n == "y" else n for n in node.input]
+        node.output[:] = [f"{n}_" if n == "y" else n for n in node.output]
+    onnx.save(model, everything)
+    assert put_back(everything, source, {"one"}) is None
+    assert put_back(everything, source, {"two", ""}) is None
+    write_lowered(
+        source, tmp_path / "out.onnx", Order(to="int8", keep=frozenset({"one"})), everything
+    )
+    assert kinds(tmp_path / "out.onnx").count("MatMulInteger") == 1
 
 
 def test_the_origin_stays_and_the_certificate_goes(source: Path, tmp_path: Path):
