@@ -10,7 +10,12 @@ from exporter.graph.index import GraphIndex
 from exporter.graph.lowered.in_real_numbers import unrounded
 from exporter.joining.alike import same_graph
 from exporter.joining.joined import Joined
-from exporter.joining.pieces_in_words import altered, left_out_in_words, rewritten
+from exporter.joining.pieces_in_words import (
+    altered,
+    left_out_in_words,
+    rewritten,
+    unvouched_in_words,
+)
 from exporter.parity.exit_code import decide
 from exporter.parity.status import Status
 from exporter.report.two_files import AlteredRow, TwoFiles, ValueRow
@@ -39,11 +44,12 @@ def two_files_report(pair: FilePair, inputs: InputSets, joined: Joined, rows: Ro
     own = tuple(join for join in joined.joins if join.expected not in pair.inside)
     written = rewritten(pair.a, pair.b, replace(joined, joins=own))
     same = same_graph(pair.a, pair.b, pair.inputs_of_b)
+    unvouched = unvouched_in_words(joined)
     decision = decide(
         [
             *((Status(row.verdict), True) for row in (*values, *outputs)),
             *((Status.FAIL, True) for row in changed if row.fails),
-            *((Status.AMBIGUOUS, True) for _ in joined.unseen),
+            *((Status.AMBIGUOUS, True) for _ in unvouched),
         ]
     )
     first = _first(values, changed)
@@ -52,7 +58,7 @@ def two_files_report(pair: FilePair, inputs: InputSets, joined: Joined, rows: Ro
         other=str(pair.other),
         verdict=decision.status.value,
         exit_code=decision.exit_code,
-        headline=two_files_headline(decision, same, first, changed, values, outputs, joined.unseen),
+        headline=two_files_headline(decision, same, first, changed, values, outputs, unvouched),
         same_graph=same,
         joined=joined.counts,
         candidates=joined.candidates,

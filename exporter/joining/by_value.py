@@ -46,7 +46,8 @@ class Joiner:
     ):
         self.within, self._rounded = within, frozenset(rounded)
         self.hidden = frozenset(hidden)
-        names = inputs_of_actual or {name: name for name in actual.inputs}
+        self.names = names = inputs_of_actual or {name: name for name in actual.inputs}
+        self.inputs_a = inputs
         self.inputs = [{name: held[names[name]] for name in actual.inputs} for held in inputs]
         self.a, self.b = Flow(expected), Flow(actual)
         self.digests, self.digests_b = Digests(expected), Digests(actual, names)

@@ -28,6 +28,7 @@ from exporter.core.tensors import Arrays
 from exporter.graph.index import GraphIndex
 from exporter.graph.lowered.in_real_numbers import holds_less, unrounded
 from exporter.joining.by_value import Joiner
+from exporter.joining.covered import covered
 from exporter.joining.decisions import decided_otherwise
 from exporter.joining.evaluate import Values
 from exporter.joining.joined import Joined
@@ -93,6 +94,8 @@ def join_graphs(
         missing={name: why for name, why in joiner.missing.items() if name not in inside},
         restored=restored,
         otherwise=decided_otherwise(joiner, inputs),
+        # Constants in a lower precision are others; what they cost is measured elsewhere.
+        covered=covered(joiner) if restored is None else (),
         cut_off=frozenset(name for name in cut_off if _crosses_zero(joiner.values_b.get(name))),
     )
 

@@ -109,6 +109,28 @@ class Otherwise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Covered:
+    """A value of either file that is not joined, and the operator that keeps a part of it back.
+
+    Attributes:
+        expected, actual: the joined value behind, which agrees on all that was run, and does not
+            where both files are fed other numbers at the nearest joined values.
+    """
+
+    expected: str
+    actual: str
+    value: str
+    op: str
+
+    def words(self) -> str:
+        """``what Relu keeps back of 'v' differs ...``."""
+        return (
+            f"what {self.op} keeps back of '{self.value}' differs: both files agree at"
+            f" '{self.actual}' on all that was run here, and not on other numbers in front of it"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
     """The joins of two files.
 
@@ -125,6 +147,7 @@ class Joined:
         cut_off: values of the actual file that go below zero, where a quantiser has taken the Relu
             away: nobody reads what is there.
         otherwise: decisions that both files take alike here, by different operators.
+        covered: values in front of an operator that hides how the files differ.
         restored: constants of an actual file in a lower precision; None where it is in none.
     """
 
@@ -136,6 +159,7 @@ class Joined:
     missing: dict[str, str]
     restored: Restored | None = None
     otherwise: tuple[Otherwise, ...] = ()
+    covered: tuple[Covered, ...] = ()
     cut_off: frozenset[str] = frozenset()
 
     @property

@@ -16,12 +16,12 @@ def two_files_headline(
     changed: Sequence[AlteredRow],
     values: Sequence[ValueRow],
     outputs: Sequence[OutputRow],
-    unseen: Sequence[str] = (),
+    unvouched: Sequence[str] = (),
 ) -> str:
     """One line: the same function, or where the files part.
 
     Args:
-        unseen: values that nothing speaks for.
+        unvouched: in words, the values that nothing speaks for.
     """
     if decision.status is Status.PASS:
         graph = "same graph" if same_graph else "other graph"
@@ -33,8 +33,8 @@ def two_files_headline(
     if first is None:
         bad = next((row for row in outputs if row.verdict != Status.PASS.value), None)
         where = f" at output '{bad.name}' ({bad.deployment})" if bad else ""
-        if bad is None and unseen:
-            where = f": '{unseen[0]}' is not joined, and only decisions are compared behind it"
+        if bad is None and unvouched:
+            where = f": {unvouched[0]}"
         return f"not shown to be the same function: {decision.status.value}{where}"
     where = f"'{first.actual}' ({first.op})"
     if first.layer:
