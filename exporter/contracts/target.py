@@ -157,6 +157,15 @@ class Target:
         finally:
             snapshot.restore()
 
+    def recall_double(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """As ``double``, of an earlier call on equal inputs where there was one; may be read-only."""
+        key = ("float64", digest_of(inputs))
+        found = self._memo.get(key)
+        if found is None:
+            found = {name: as_array(value) for name, value in self.double(inputs).items()}
+            self._memo.put(key, found)
+        return found
+
     def torch(self, inputs: Arrays, *, keep_state: bool = False) -> dict[str, np.ndarray]:
         """Outputs of PyTorch by name; bfloat16 comes back as float32."""
         return self.arrays(self.call(inputs, keep_state=keep_state))
