@@ -158,7 +158,7 @@ class Target:
             snapshot.restore()
 
     def recall_double(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """``double`` as arrays, of an earlier call on equal inputs where there was one; read-only."""
+        """``double`` as arrays, of an earlier call on equal inputs where there was one."""
         key = ("float64", digest_of(inputs))
         found = self._memo.get(key)
         if found is None:
