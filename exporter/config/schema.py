@@ -137,6 +137,7 @@ RepairName = Literal[
     "padding_branches",
     "same_padding",
     "pooled_rows",
+    "window_lengths",
 ]
 """The catalogue of ``exporter/graph/repairs``; a test holds both lists together."""
 

@@ -25,6 +25,7 @@ from exporter.graph.repairs.grouped_products import TRANSLATIONS as OF_GROUPS
 from exporter.graph.repairs.sequence_ops import NAMESPACE
 from exporter.graph.repairs.sequence_translations import TRANSLATIONS as OF_LENGTHS
 from exporter.graph.torch_refusal import freezes_an_axis, line_in
+from exporter.graph.windows import TRANSLATIONS as OF_WINDOWS
 from exporter.models.custom_translation import Translations
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -93,6 +94,7 @@ def export(
                     **OF_LENGTHS,
                     **OF_GROUPS,
                     **OF_FOURIER,
+                    **OF_WINDOWS,
                     **(translations or {}),
                 },
             )

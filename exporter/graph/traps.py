@@ -164,6 +164,12 @@ TRAPS: tuple[Trap, ...] = (
         finds=_transforms("DFT"),
     ),
     Trap(
+        key="hamming_window",
+        says="HammingWindow has ONNX's coefficients, 25/46 and 21/46; torch's are 0.54 and 0.46, so"
+        " that what torch's exporter writes for torch.hamming_window is off by up to 0.007",
+        finds=_nodes("HammingWindow"),
+    ),
+    Trap(
         key="layer_norm",
         says="LayerNormalization loses digits on the CPU in onnxruntime before 1.30 where the mean"
         " of a row is large beside its spread: 3.8e-3 at a hundred times (docs/findings.md)",

@@ -84,6 +84,11 @@ def normalised(op: str) -> onnx.ModelProto:
     return model([node("Mul", ["x", "s"], ["y"])], weights=weights)
 
 
+def windowed(op: str) -> onnx.ModelProto:
+    return model([node(op, ["n"], ["w"]), node("Mul", ["x", "w"], ["y"])],
+                 weights=[held("n", 8, np.int64)])  # fmt: skip
+
+
 def dropout(trains: bool) -> onnx.ModelProto:
     weights = [held("r", 0.5), held("t", trains, np.bool_)]
     return model([node("Dropout", ["x", "r", "t"], ["y"])], weights=weights)
@@ -92,6 +97,7 @@ def dropout(trains: bool) -> onnx.ModelProto:
 CASES: dict[str, tuple[Callable[[], onnx.ModelProto], Callable[[], onnx.ModelProto]]] = {
     "stft_points": (lambda: stft(400), lambda: stft(512)),
     "dft_points": (lambda: dft(400), lambda: dft(512)),
+    "hamming_window": (lambda: windowed("HammingWindow"), lambda: windowed("HannWindow")),
     "layer_norm": (lambda: normalised("LayerNormalization"), lambda: normalised("Mul")),
     "branch_on_rate": (lambda: on_a_rate("sr", 16_000), lambda: on_a_rate("layers", 3)),
     "draws": (

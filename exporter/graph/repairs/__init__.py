@@ -21,6 +21,7 @@ from exporter.graph.repairs.same_padding import REPAIR as SAME_PADDING
 from exporter.graph.repairs.scripted import REPAIR as SCRIPTED
 from exporter.graph.repairs.size_numbers import REPAIR as SIZE_NUMBERS
 from exporter.graph.repairs.tried_calls import REPAIR as TRIED_CALLS
+from exporter.graph.repairs.window_lengths import REPAIR as WINDOW_LENGTHS
 
 REPAIRS: dict[str, Repair] = {
     repair.name: repair
@@ -39,5 +40,6 @@ REPAIRS: dict[str, Repair] = {
         PADDING_BRANCHES,
         SAME_PADDING,
         POOLED_ROWS,
+        WINDOW_LENGTHS,
     )
 }

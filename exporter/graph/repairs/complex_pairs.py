@@ -9,13 +9,11 @@ the same rules: a complex tensor is taken apart in front of an op, and put toget
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 from torch.overrides import TorchFunctionMode
@@ -118,18 +116,12 @@ def _put_together(value: Any) -> Any:
     return torch.complex(value.re, value.im) if isinstance(value, Pair) else value
 
 
-@contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
-    with _ShortTime(log):
-        yield
-
-
 REPAIR = Repair(
     name="complex_pairs",
     replaces="complex values are pairs of real ones",
     strategy="complex values as pairs of real ones",
     matches=lambda module: True,
-    apply=_apply,
+    apply=lambda module, log: _ShortTime(log),
     needed=lambda program: bool(_unwritten(program)),
     rewrite=_rewritten,
     running=_ByRules,

@@ -7,16 +7,14 @@ is cut out by its place.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.overrides import TorchFunctionMode
 
-from exporter.graph.repairs.frame import Log, Repair
+from exporter.graph.repairs.frame import Log, Repair, is_tracing
 
 _PARTING = (torch.chunk, Tensor.chunk)
 
@@ -41,7 +39,9 @@ class _Parting(TorchFunctionMode):
     ) -> tuple[Tensor, ...] | None:
         count = names.get("chunks", count)
         size = x.shape[dim] if x.dim() else 0
-        if not isinstance(size, torch.SymInt) or not isinstance(count, int) or count < 1:
+        # Outside of a trace, for the proof, every size is a number.
+        wanted = isinstance(size, torch.SymInt) or not is_tracing()
+        if not wanted or not isinstance(count, int) or count < 1:
             return None
         if not statically_known_true(size % count == 0):
             return None
@@ -50,16 +50,10 @@ class _Parting(TorchFunctionMode):
         return tuple(x.narrow(dim, at * each, each) for at in range(count))
 
 
-@contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
-    with _Parting(log):
-        yield
-
-
 REPAIR = Repair(
     name="equal_parts",
     replaces="the parts are cut out by their places",
     strategy="parts of an axis cut out by their places",
     matches=lambda module: True,
-    apply=_apply,
+    apply=lambda module, log: _Parting(log),
 )

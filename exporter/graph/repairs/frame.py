@@ -89,7 +89,7 @@ class Repair:
     replaces: str
     strategy: str
     matches: Callable[[nn.Module], bool]
-    apply: Callable[[nn.Module, Log], AbstractContextManager[None]]
+    apply: Callable[[nn.Module, Log], AbstractContextManager[object]]
     needed: Callable[[ExportedProgram], bool] = lambda program: False
     rewrite: Callable[[ExportedProgram, Log, bool], ExportedProgram] | None = None
     frees: bool = False

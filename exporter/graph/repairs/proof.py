@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from exporter.core.tensors import Axis
 from exporter.graph.repairs.frame import Log, Repair, repaired
@@ -150,10 +150,20 @@ class _Wide(TorchDispatchMode):
         schema = func._schema
         shows = any(each.alias_info for each in (*schema.arguments, *schema.returns))
         args, kwargs = tree_map(_widened_type, (args, kwargs or {}))
+        if _makes_floats(func, args, kwargs):
+            kwargs = {**kwargs, "dtype": torch.float64}
         if shows:
             return func(*args, **kwargs)
         args, kwargs = tree_map(_widened, (args, kwargs))
         return tree_map(_widened, func(*args, **kwargs))
+
+
+def _makes_floats(func: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
+    """True for what computes floats of numbers (a window, ``linspace``) in torch's usual type."""
+    if kwargs.get("dtype") is not None or any(isinstance(v, Tensor) for v in tree_leaves(args)):
+        return False
+    name = func._schema.name.removeprefix("aten::")
+    return name.endswith("_window") or name in ("linspace", "logspace")
 
 
 def _widened_type(value: Any) -> Any:

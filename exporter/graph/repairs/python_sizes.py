@@ -15,11 +15,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from exporter.graph.repairs.frame import Log, Repair
+from exporter.graph.repairs.int_as_dtype import int_as_dtype
 from exporter.graph.repairs.lists_of_sizes import is_symbolic_list, lists_stay_tensors
 from exporter.graph.repairs.size_numbers import SizeNumber
 
@@ -32,14 +34,16 @@ def symbolic_builtins(module: nn.Module, seen: Log | None = None) -> Iterator[No
     """Replace these functions in the modules that hold a model's code, while the block runs."""
     seen = Log() if seen is None else seen
     ours = _functions(seen)
+    namespaces = _namespaces(module)
     changed: list[tuple[dict[str, Any], str]] = []
     try:
-        for names in _namespaces(module):
+        for names in namespaces:
             for name, function in ours.items():
                 if name not in names:
                     names[name] = function
                     changed.append((names, name))
-        with lists_stay_tensors(lambda: seen.at("tolist()")):
+        files = (names["__file__"] for names in namespaces)
+        with int_as_dtype(ours["int"], files), lists_stay_tensors(lambda: seen.at("tolist()")):
             yield
     finally:
         for names, name in changed:
@@ -110,7 +114,8 @@ def _own_int(seen: Log) -> type:
         def __getattr__(cls, name: str) -> Any:
             return getattr(builtins.int, name)
 
-    return Meta("int", (), {})
+    # What numpy asks a class for that is to be a dtype.
+    return Meta("int", (), {"dtype": np.dtype(builtins.int)})
 
 
 def _own_range(seen: Log) -> type:

@@ -1,0 +1,43 @@
+"""``int`` of a model's own code stays what Python's is wherever it is not called."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from exporter.graph.strategies import capture_openly
+from tests.graph.repairs.models import holds, model
+
+CASES = ([9, 2, 5, 1], [30], [3, 17])
+MASK = "n = int(x_lengths.max())\n"
+AS_A_DTYPE = {
+    "made": "at = torch.zeros(n, dtype=int)",
+    "counted": "at = torch.arange(0, n, dtype=int)",
+    "cast": "at = torch.arange(n).to(int)",
+    "cast with a device": "at = torch.arange(n).to(x.device, int)",
+    "type": "at = torch.arange(n).type(int)",
+    "like another": "at = torch.ones_like(x_lengths, dtype=int)[:1]",
+    "new": "at = x.new_zeros(n, dtype=int)",
+    "summed": "at = (x[0, :n, 0] > 0).cumsum(0, dtype=int)",
+    "of a list": "at = torch.tensor([1, 2], dtype=int)[:1]",
+    "in a function": "at = made(n)",
+    "asked for its type": "at = torch.arange(n) * (1 if type(3) == int and isinstance(n, int) else 1)",
+}
+HEAD = "def made(n):\n    return torch.full((n,), 2, dtype=int)\n"
+
+
+@pytest.mark.parametrize("name", AS_A_DTYPE)
+def test_int_is_a_dtype_beside_a_length_that_it_reads(tmp_path, name):
+    forward = f"{MASK}{AS_A_DTYPE[name]}\nreturn x[:, :n] * at.float().sum() + at.dtype.itemsize"
+    wrapped = model(tmp_path, forward, head=HEAD, name=f"int_{len(name)}")
+    found = holds(wrapped, tmp_path, CASES)
+    assert [note for note in found.notes if "int()" in note]
+
+
+def test_torch_is_afterwards_what_it_was(tmp_path):
+    before = torch.zeros, vars(Tensor).get("to"), torch.cumsum
+    forward = f"{MASK}return x[:, :n] * torch.ones(n, dtype=int)[:, None]"
+    capture_openly(model(tmp_path, forward, name="int_after"))
+    assert (torch.zeros, vars(Tensor).get("to"), torch.cumsum) == before
+    assert torch.zeros(2, dtype=int).dtype == torch.int64
