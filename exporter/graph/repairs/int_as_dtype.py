@@ -21,7 +21,7 @@ from torch import Tensor
 
 from exporter.graph.repairs.frame import replaced_names
 
-_TOLD = re.compile(r"(dtype\s*=|\.(to|type|view|astype)\()[^)\n]*\bint\b")
+_TOLD = re.compile(r"(dtype\s*=|\.(to|view|astype)\()[^)\n]*\bint\b")
 _BUILT_IN = (types.BuiltinFunctionType, types.MethodDescriptorType)
 
 

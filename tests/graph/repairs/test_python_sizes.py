@@ -16,13 +16,12 @@ AS_A_DTYPE = {
     "counted": "at = torch.arange(0, n, dtype=int)",
     "cast": "at = torch.arange(n).to(int)",
     "cast with a device": "at = torch.arange(n).to(x.device, int)",
-    "type": "at = torch.arange(n).type(int)",
     "like another": "at = torch.ones_like(x_lengths, dtype=int)[:1]",
     "new": "at = x.new_zeros(n, dtype=int)",
     "summed": "at = (x[0, :n, 0] > 0).cumsum(0, dtype=int)",
     "of a list": "at = torch.tensor([1, 2], dtype=int)[:1]",
     "in a function": "at = made(n)",
-    "asked for its type": "at = torch.arange(n) * (1 if type(3) == int and isinstance(n, int) else 1)",
+    "asked for its type": "at = torch.arange(n) * (2 if isinstance(3, int) else x)",
 }
 HEAD = "def made(n):\n    return torch.full((n,), 2, dtype=int)\n"
 
