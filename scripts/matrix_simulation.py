@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from exporter.matrix.cells import Cell, Space
 from exporter.matrix.covering import pairwise
 from exporter.matrix.explain import explain
-from exporter.matrix.verdict import Verdict
+from exporter.matrix.verdict import CellVerdict
 from exporter.parity.status import Status
 
 AXES = 10
@@ -50,14 +50,14 @@ class Simulated:
     """A product with planted faults; counts what is asked."""
 
     faults: list[frozenset]
-    found: dict[Cell, Verdict]
+    found: dict[Cell, CellVerdict]
 
-    def __call__(self, cells: Iterable[Cell]) -> dict[Cell, Verdict]:
+    def __call__(self, cells: Iterable[Cell]) -> dict[Cell, CellVerdict]:
         asked = list(cells)
         for cell in asked:
             bad = any(fault <= set(cell.values) for fault in self.faults)
             status = Status.FAIL if bad else Status.PASS
-            self.found.setdefault(cell, Verdict(status=status))
+            self.found.setdefault(cell, CellVerdict(status=status))
         return {cell: self.found[cell] for cell in asked}
 
 

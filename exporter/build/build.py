@@ -19,7 +19,7 @@ from exporter.build.cached_export import (
     SHIPPED,
     TAPS,
     CacheUse,
-    Made,
+    ExportResult,
     changed_since,
     clear_exported,
     keep,
@@ -54,7 +54,7 @@ from exporter.models.user_code import blamed, place_of, stopping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class BuildResult:
     """Everything that the judging half needs.
 
     Attributes:
@@ -112,7 +112,7 @@ def build(
     prepare: Callable[[], None],
     store: Store | None = None,
     names_of_torch: bool = False,
-) -> Built:
+) -> BuildResult:
     """Wrap, capture, export and simplify; writes ``exported.onnx``, ``model.onnx``, ``taps.json``
     and ``program/`` to ``folder``, or takes them from the cache.
 
@@ -140,7 +140,7 @@ def build(
         else:
             made, use = _cached(pipeline, wrapped, folder, stages, base, store)
         trim()
-    return Built(
+    return BuildResult(
         wrapped=narrowed(wrapped, made.program),
         program=made.program,
         exported=made.exported,
@@ -159,7 +159,7 @@ def _cached(
     stages: Stages,
     base: Mapping[str, str],
     store: Store,
-) -> tuple[Made, CacheUse]:
+) -> tuple[ExportResult, CacheUse]:
     """What the cache has, else what is made now, which it then has."""
     captured = None
     if pipeline.model.factory is not None:
@@ -234,7 +234,7 @@ def make(
     stages: Stages,
     base: Mapping[str, str],
     found: Captured | FallBack | None = None,
-) -> Made:
+) -> ExportResult:
     """Capture (if that is not done yet), export, simplify and ship; see ``build``."""
     if found is None:
         found = _capture(pipeline, wrapped, stages)
@@ -273,7 +273,7 @@ def make(
     if simplified is not None:
         # The judging half reads the file; holding the model as well costs its weights once more.
         simplified = replace(simplified, model=onnx.ModelProto())
-    return Made(
+    return ExportResult(
         program=program,
         exported=exported,
         shipped=shipped,

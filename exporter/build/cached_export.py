@@ -24,7 +24,7 @@ _SHORT = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class ExportResult:
     """What the making stages left, whether they ran now or in an earlier run.
 
     Attributes:
@@ -76,7 +76,7 @@ def clear_exported(folder: Path) -> None:
 
 def take(
     store: Store, parts: Mapping[str, str], folder: Path, module: nn.Module
-) -> tuple[Made | None, CacheUse, int]:
+) -> tuple[ExportResult | None, CacheUse, int]:
     """Look for an export; on a hit its files lie in ``folder``.
 
     Args:
@@ -105,7 +105,12 @@ def take(
 
 
 def keep(
-    store: Store, parts: Mapping[str, str], folder: Path, made: Made, label: str, before: CacheUse
+    store: Store,
+    parts: Mapping[str, str],
+    folder: Path,
+    made: ExportResult,
+    label: str,
+    before: CacheUse,
 ) -> CacheUse:
     """Store what was just made; a cache that cannot is said and otherwise ignored."""
     digests = {**made.exported.external, **made.shipped.external}
@@ -148,7 +153,7 @@ def _unusable(error: OSError) -> str:
     return f"the cache cannot be used ({error.strerror or error}{where})"
 
 
-def _facts(made: Made) -> dict[str, Any]:
+def _facts(made: ExportResult) -> dict[str, Any]:
     figures = None
     if made.simplified is not None:
         figures = {
@@ -174,11 +179,11 @@ def _artifact_facts(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _made(entry: Entry, folder: Path, module: nn.Module) -> Made:
+def _made(entry: Entry, folder: Path, module: nn.Module) -> ExportResult:
     facts = entry.facts
     figures = facts["simplified"]
     program = load_program(folder / PROGRAM)
-    return Made(
+    return ExportResult(
         program=dataclasses.replace(program, tensors=_shared(program, module)),
         exported=Artifact(path=folder / EXPORTED, **facts["exported"]),
         shipped=Artifact(path=folder / SHIPPED, **facts["shipped"]),

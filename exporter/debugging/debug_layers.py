@@ -13,7 +13,7 @@ from exporter.debugging.bundle import Bundle, write_bundle
 from exporter.debugging.diagnose import Diagnosis, diagnose
 from exporter.debugging.located_differences import Located, locate_differences
 from exporter.debugging.pair import Pair, against
-from exporter.debugging.select import Layer, find_layer
+from exporter.debugging.select import LayerTaps, find_layer
 from exporter.debugging.suspects import Suspect, of_file, of_report
 from exporter.graph.index import index_graph
 
@@ -125,7 +125,7 @@ def _choose(
     progress: Stages,
 ) -> tuple[Suspect, ...]:
     if layer is not None:
-        chosen: Layer = find_layer(pair, layer)
+        chosen: LayerTaps = find_layer(pair, layer)
         return (Suspect(layer=chosen),)
     if pair.own:
         reported = of_report(pair)

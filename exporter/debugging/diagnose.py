@@ -11,7 +11,7 @@ from exporter.debugging.finding import Finding, from_difference
 from exporter.debugging.isolate import Isolated, isolate
 from exporter.debugging.located_differences import Located, explaining, taps_behind
 from exporter.debugging.pair import Pair
-from exporter.debugging.select import Layer
+from exporter.debugging.select import LayerTaps
 from exporter.debugging.variations import Variation, vary
 from exporter.debugging.what_enters import added_up, entering_finding
 from exporter.judge.layer_results import JudgedTap
@@ -26,7 +26,7 @@ class Diagnosis:
         matrix: the variations. remarks: worth knowing, decides nothing.
     """
 
-    layer: Layer
+    layer: LayerTaps
     held: Isolated
     findings: tuple[Finding, ...]
     matrix: tuple[Variation, ...]
@@ -40,7 +40,7 @@ class Diagnosis:
 
 def diagnose(
     pair: Pair,
-    layer: Layer,
+    layer: LayerTaps,
     located: Sequence[Located],
     *,
     upstream: Sequence[str] = (),

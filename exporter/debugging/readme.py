@@ -9,7 +9,7 @@ from exporter.debugging.diagnose import Diagnosis
 from exporter.debugging.finding import Finding
 from exporter.debugging.isolate import ops_of
 from exporter.debugging.pair import Pair
-from exporter.debugging.variations import Outcome
+from exporter.debugging.variations import VariationResult
 from exporter.graph.index import GraphIndex
 from exporter.judge.layer_results import JudgedTap
 from exporter.parity.status import Who
@@ -154,7 +154,7 @@ def matrix(found: Diagnosis) -> str:
     return "\n".join(lines)
 
 
-def outcome(result: Outcome) -> str:
+def outcome(result: VariationResult) -> str:
     """One cell of the matrix: agrees or not, and the worst error over its limit."""
     if result.agrees is None:
         return result.why

@@ -15,14 +15,14 @@ _WILD = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class LayerTaps:
     """A part of the model: what it is called, and its taps in program order."""
 
     name: str
     taps: tuple[PlannedTap, ...]
 
 
-def find_layer(pair: Pair, text: str) -> Layer:
+def find_layer(pair: Pair, text: str) -> LayerTaps:
     """Resolve a module path, a tap name, an ONNX node or value name, or a glob of any of these.
 
     A module path stands for all that is below it. Exact names go before globs.
@@ -34,13 +34,13 @@ def find_layer(pair: Pair, text: str) -> Layer:
     text = text.strip()
     root = [t for t in planned if _inside(t.tap.module, text)] if text else []
     if root:
-        return Layer(name=text, taps=tuple(root))
+        return LayerTaps(name=text, taps=tuple(root))
     tap = [t for t in planned if text in (t.tap.name, t.onnx_name)]
     if tap:
-        return Layer(name=text, taps=tuple(tap))
+        return LayerTaps(name=text, taps=tuple(tap))
     names = onnx_names(pair)
     if text in names:
-        return Layer(name=text, taps=_by_onnx_name(planned, names[text]))
+        return LayerTaps(name=text, taps=_by_onnx_name(planned, names[text]))
     if _WILD & set(text):
         found = {
             t.tap.name
@@ -50,7 +50,7 @@ def find_layer(pair: Pair, text: str) -> Layer:
         values = {v for name, vs in names.items() if fnmatchcase(name, text) for v in vs}
         found |= {t.tap.name for t in _by_onnx_name(planned, values)}
         if found:
-            return Layer(name=text, taps=tuple(t for t in planned if t.tap.name in found))
+            return LayerTaps(name=text, taps=tuple(t for t in planned if t.tap.name in found))
     raise UserInputError(
         f"no layer is called '{text}'",
         where="--layer",
@@ -58,10 +58,10 @@ def find_layer(pair: Pair, text: str) -> Layer:
     )
 
 
-def layer_of_module(pair: Pair, module: str) -> Layer:
+def layer_of_module(pair: Pair, module: str) -> LayerTaps:
     """All taps of exactly one module (not of what is below it)."""
     taps = tuple(t for t in pair.planned if t.tap.module == module)
-    return Layer(name=module, taps=taps)
+    return LayerTaps(name=module, taps=taps)
 
 
 def onnx_names(pair: Pair) -> dict[str, tuple[str, ...]]:

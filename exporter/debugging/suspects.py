@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from exporter.core.tensors import PlannedTap
 from exporter.debugging.located_differences import Located, explaining
 from exporter.debugging.pair import Pair
-from exporter.debugging.select import Layer, layer_of_module
+from exporter.debugging.select import LayerTaps, layer_of_module
 from exporter.graph.subgraph import piece_of
 from exporter.judge.layer_results import Culprit, JudgedTap
 from exporter.judge.layers import judge_layers
@@ -18,7 +18,7 @@ from exporter.judge.layers import judge_layers
 class Suspect:
     """A layer to take apart; ``propagated`` is a tap that fails in the free run only, and why."""
 
-    layer: Layer
+    layer: LayerTaps
     propagated: tuple[PlannedTap, str] | None = None
 
 

@@ -19,7 +19,7 @@ from exporter.interpret.stepper import Stepper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
+class TapTruth:
     """Values of taps, by tap name.
 
     Attributes:
@@ -79,7 +79,7 @@ def region_of(pair: Pair, names: Iterable[str], stops: frozenset[str]) -> Region
 
 def truth_of(
     pair: Pair, names: Iterable[str], reference: Mapping[str, Any], stops: frozenset[str]
-) -> Truth:
+) -> TapTruth:
     """Float64 values of taps on the float32 values of everything in ``stops``.
 
     Args:
@@ -96,4 +96,4 @@ def truth_of(
                 if stepper.is_moved(op.name):
                     exact.add(op.name)
             stepper.restart(op.name)
-    return Truth(values=values, exact=frozenset(exact))
+    return TapTruth(values=values, exact=frozenset(exact))

@@ -39,7 +39,7 @@ _MOST_PRODUCTS = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class VariationResult:
     """How one variation did; ``agrees`` is None when it was not run, ``why`` says why."""
 
     agrees: bool | None
@@ -55,8 +55,8 @@ class Variation:
     """One row of the matrix."""
 
     name: str
-    separate: Outcome
-    together: Outcome
+    separate: VariationResult
+    together: VariationResult
     deployment: Deployment | None = None
 
 
@@ -79,8 +79,8 @@ def vary(pair: Pair, held: Isolated) -> tuple[Variation, ...]:
     found = [
         Variation(
             name=JUDGE,
-            separate=Outcome(agrees=True, why="the judge"),
-            together=Outcome(agrees=True, why="the judge"),
+            separate=VariationResult(agrees=True, why="the judge"),
+            together=VariationResult(agrees=True, why="the judge"),
         ),
         _pytorch(pair, held, rows, opinion),
     ]
@@ -129,12 +129,12 @@ def _try(
     for window, judged, whole in ((windows[0], rows, False), (windows[1], held.last_rows, True)):
         slow = too_slow(window, held) if way is None else ""
         if slow:
-            outcomes.append(Outcome(agrees=None, why=slow))
+            outcomes.append(VariationResult(agrees=None, why=slow))
             continue
         try:
             results = run(window)
         except Exception as error:  # noqa: BLE001 - refusing to run is a result, whatever is raised
-            outcomes.append(Outcome(agrees=False, why=f"stops: {first_line(error)}"))
+            outcomes.append(VariationResult(agrees=False, why=f"stops: {first_line(error)}"))
             continue
         values = {key.removesuffix(OWN): value for key, value in results.items()}
         outcomes.append(_outcome(pair, held, judged, values, whole, opinion))
@@ -148,8 +148,8 @@ def _outcome(
     values: Mapping[str, np.ndarray],
     whole: bool,
     opinion: SecondOpinion | None,
-) -> Outcome:
-    worst = Outcome(agrees=True)
+) -> VariationResult:
+    worst = VariationResult(agrees=True)
     for row in rows:
         truth = held.whole[row.planned.tap.name] if whole else None
         measured, verdict = judge_value(pair, held, row, values[row.planned.onnx_name], truth=truth)
@@ -160,7 +160,7 @@ def _outcome(
         rank = (bad, verdict.strain or 0.0)
         if rank < (not worst.agrees, worst.strain or 0.0) or (worst.tap and rank == (False, 0.0)):
             continue
-        worst = Outcome(
+        worst = VariationResult(
             agrees=not bad,
             strain=verdict.strain,
             error=distance.max_abs if distance else None,

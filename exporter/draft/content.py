@@ -14,7 +14,7 @@ from exporter.core.errors import ModelError
 from exporter.draft.axes import Mover, find_axes, given_axes, lengths_of
 from exporter.draft.draws import draw_like
 from exporter.draft.found_axis import FoundAxis, Place
-from exporter.draft.values import Subject
+from exporter.draft.values import CallerModule
 from exporter.models.results import leaves_by_path
 from exporter.models.user_code import blamed
 
@@ -49,7 +49,7 @@ class Draft:
 
 
 def draft_of(
-    subject: Subject,
+    subject: CallerModule,
     values: Mapping[str, Tensor],
     *,
     dynamic_axes: Mapping[str, object] | None = None,

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.core.errors import ModelError
-from exporter.draft.values import Subject
+from exporter.draft.values import CallerModule
 from exporter.models.results import leaves
 
 _TRIES = 600
@@ -77,7 +77,7 @@ class _Kind:
         return torch.randint(0, max(self.most, 1), self.shape, generator=generator)
 
 
-def guess_inputs(subject: Subject) -> Guess:
+def guess_inputs(subject: CallerModule) -> Guess:
     """Try inputs until the module runs and returns finite numbers.
 
     Raises:
@@ -98,7 +98,7 @@ def guess_inputs(subject: Subject) -> Guess:
     )
 
 
-def _wanted(subject: Subject) -> list[str]:
+def _wanted(subject: CallerModule) -> list[str]:
     """Parameters that have to be given, at least the first."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [
@@ -115,7 +115,7 @@ def _wanted(subject: Subject) -> list[str]:
 class _Search:
     """Breadth first: a kind of the first input, then what the refusals say of it."""
 
-    def __init__(self, subject: Subject, wanted: Sequence[str]):
+    def __init__(self, subject: CallerModule, wanted: Sequence[str]):
         self.subject = subject
         self.wanted = list(wanted)
         self.parts = _Parts(subject.module)

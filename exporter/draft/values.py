@@ -34,7 +34,7 @@ class _Called(nn.Module):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class CallerModule:
     """What is exported: a copy of the caller's module in eval mode, and which method is called."""
 
     module: nn.Module
@@ -69,7 +69,7 @@ class Subject:
             return binding.call(self.module, [value.clone() for value in values.values()])
 
 
-def subject_of(given: Callable[..., Any]) -> Subject:
+def subject_of(given: Callable[..., Any]) -> CallerModule:
     """The module of something that is called: a module, its method, an object that holds some.
 
     Raises:
@@ -99,7 +99,9 @@ def subject_of(given: Callable[..., Any]) -> Subject:
             where="module",
             remedy="build it by a function and write a pipeline for that: export-verify init",
         ) from error
-    return Subject(module=module.cpu().eval().requires_grad_(False), method=method, notes=notes)
+    return CallerModule(
+        module=module.cpu().eval().requires_grad_(False), method=method, notes=notes
+    )
 
 
 def named_values(

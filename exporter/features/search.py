@@ -18,8 +18,8 @@ from exporter.features.residual import IMPOSSIBLE, ROUNDING, Fit, compared, fit,
 from exporter.features.space import (
     PARAMETERS,
     PRESETS,
-    Change,
     Parameter,
+    ParameterChange,
     changes,
     shapes,
 )
@@ -62,7 +62,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class NearestFrontEnd:
     """The nearest front end.
 
     Attributes:
@@ -76,7 +76,7 @@ class Found:
     tried: int
 
 
-class Search:
+class FrontEndSearch:
     """Looks for the front end of features ``[T, D]``."""
 
     def __init__(self, theirs: np.ndarray, material: Material) -> None:
@@ -93,7 +93,7 @@ class Search:
             self._fits[front_end] = fit(self.theirs, front_end, self.material)
         return self._fits[front_end]
 
-    def found(self, start: FrontEnd, presets: Mapping[str, FrontEnd] = PRESETS) -> Found:
+    def found(self, start: FrontEnd, presets: Mapping[str, FrontEnd] = PRESETS) -> NearestFrontEnd:
         """The nearest front end, looked for from ``start``, and from recipes where that fails."""
         ways = self._shaped(start) or [start]
         best = self._from(ways[0])
@@ -113,7 +113,7 @@ class Search:
             else:
                 best = self._from(best, pairs=True)
         best = self._without_needless(start, best)
-        return Found(
+        return NearestFrontEnd(
             front_end=best, fit=self.fit(best), start=self.fit(start), tried=len(self._fits)
         )
 
@@ -293,7 +293,7 @@ def _at_rate(p: FrontEnd, start: FrontEnd) -> FrontEnd:
     return replace(p, sample_rate_hz=rate, high_hz=rate / 2, resampler=start.resampler)
 
 
-def _changed(p: FrontEnd, way: Iterable[Change]) -> FrontEnd:
+def _changed(p: FrontEnd, way: Iterable[ParameterChange]) -> FrontEnd:
     for change in way:
         p = change.of(p)
     return p

@@ -1,7 +1,7 @@
 """The parameters that are tried, and the values that each may have.
 
-A ``Change`` sets one parameter; some set two fields (a frame of 32 ms has a transform of 512).
-Values are those that programs have; the search moves numbers on in between.
+A ``ParameterChange`` sets one parameter; some set two fields (a frame of 32 ms has a transform of
+512). Values are those that programs have; the search moves numbers on in between.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from exporter.speech.fbank import FLOAT32_EPSILON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class ParameterChange:
     """One parameter at another value: its name, and the fields that it sets."""
 
     parameter: str
@@ -197,16 +197,16 @@ def power_of_two(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
-def changes(p: FrontEnd, theirs: np.ndarray, material: Material) -> Iterator[Change]:
+def changes(p: FrontEnd, theirs: np.ndarray, material: Material) -> Iterator[ParameterChange]:
     """Every single change of ``p`` that is tried against ``theirs`` ``[T, D]``."""
     rate = p.sample_rate_hz
     nyquist = rate / 2
 
-    def one(parameter: str, **fields: Any) -> Iterator[Change]:
+    def one(parameter: str, **fields: Any) -> Iterator[ParameterChange]:
         if any(getattr(p, name) != value for name, value in fields.items()):
-            yield Change(parameter=parameter, fields=tuple(fields.items()))
+            yield ParameterChange(parameter=parameter, fields=tuple(fields.items()))
 
-    def each(parameter: str, name: str, values: Sequence[Any]) -> Iterator[Change]:
+    def each(parameter: str, name: str, values: Sequence[Any]) -> Iterator[ParameterChange]:
         for value in dict.fromkeys(values):
             yield from one(parameter, **{name: value})
 
@@ -260,7 +260,7 @@ def changes(p: FrontEnd, theirs: np.ndarray, material: Material) -> Iterator[Cha
         yield from each("energy", "raw_energy", (True, False))
 
 
-def shapes(p: FrontEnd, width: int) -> Iterator[tuple[Change, ...]]:
+def shapes(p: FrontEnd, width: int) -> Iterator[tuple[ParameterChange, ...]]:
     """The ways in which features like ``p`` become ``width`` values a frame."""
     per_frame = p.num_mels + (p.energy != "none")
     if p.width == width:
@@ -284,8 +284,8 @@ def shapes(p: FrontEnd, width: int) -> Iterator[tuple[Change, ...]]:
             yield (*narrow, _set("energy", energy="none"))
 
 
-def _set(parameter: str, **fields: Any) -> Change:
-    return Change(parameter=parameter, fields=tuple(fields.items()))
+def _set(parameter: str, **fields: Any) -> ParameterChange:
+    return ParameterChange(parameter=parameter, fields=tuple(fields.items()))
 
 
 def _hops(p: FrontEnd, theirs: np.ndarray, material: Material) -> list[int]:

@@ -33,7 +33,7 @@ Specs = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenFile:
+class FileAlone:
     """A file alone, opened: what it takes and gives at several sizes was seen by running it.
 
     Attributes:
@@ -47,7 +47,7 @@ class OpenFile:
     specs: Specs
 
 
-def open_file_alone(pipeline: Pipeline, threads: int = 0) -> OpenFile:
+def open_file_alone(pipeline: Pipeline, threads: int = 0) -> FileAlone:
     """Open the file of a pipeline that is nothing else.
 
     Raises:
@@ -65,7 +65,7 @@ def open_file_alone(pipeline: Pipeline, threads: int = 0) -> OpenFile:
     module = FileModule(
         path, graph, tuple(pipeline.inputs), pipeline.outputs, pipeline.model.names, threads
     )
-    return OpenFile(
+    return FileAlone(
         path=path,
         graph=graph,
         module=module,

@@ -24,7 +24,7 @@ from exporter.execution.ort_session import LEVELS
 from exporter.execution.releases import ReleaseRun, run_release
 from exporter.flows.compare_inputs import FilePair, InputSets, inputs_of_pair, open_pair
 from exporter.flows.compare_report import two_files_report
-from exporter.flows.compare_rows import Rows
+from exporter.flows.compare_rows import ComparedRows
 from exporter.joining import join_graphs
 from exporter.joining.alike import alike
 from exporter.joining.evaluate import Values
@@ -103,7 +103,7 @@ def _compared(
         )
         stage.result(f"{len(joined.joins)} joined")
     refused = {label: run.why for label, run in released.items() if run.why}
-    rows = Rows(pair, Policy(precision=options.precision), refused)
+    rows = ComparedRows(pair, Policy(precision=options.precision), refused)
     same = alike(pair.a, pair.b, joined, names)
     for number, case in enumerate(inputs.judged):
         name, values = f"case {number + 1}", partial(exact.one, at=number)

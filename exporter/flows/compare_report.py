@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from exporter.flows.compare_inputs import FilePair, InputSets
-from exporter.flows.compare_rows import Rows
+from exporter.flows.compare_rows import ComparedRows
 from exporter.graph.index import GraphIndex
 from exporter.graph.lowered.in_real_numbers import unrounded
 from exporter.joining.alike import same_graph
@@ -22,7 +22,9 @@ from exporter.report.two_files import AlteredRow, TwoFiles, ValueRow
 from exporter.report.two_files_headline import two_files_headline
 
 
-def two_files_report(pair: FilePair, inputs: InputSets, joined: Joined, rows: Rows) -> TwoFiles:
+def two_files_report(
+    pair: FilePair, inputs: InputSets, joined: Joined, rows: ComparedRows
+) -> TwoFiles:
     """Verdict, headline and all that stands behind them."""
     values, outputs = rows.values, rows.outputs
     changed = [

@@ -11,17 +11,17 @@ from exporter.core.tensors import Arrays
 from exporter.flows.compare_inputs import FilePair
 from exporter.joining.join import FLOAT32
 from exporter.joining.joined import Join, Proof
-from exporter.joining.measured import Measured, Sides
+from exporter.joining.measured import BothFiles, Measured
 from exporter.joining.modules import modules_of
 from exporter.parity.compare import measure
 from exporter.parity.status import Status, Who, severity
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import Verdict, judge
-from exporter.report.two_files import AlteredRow, OutputRow, ValueRow
+from exporter.report.two_files import AlteredRow, TwoFilesOutput, ValueRow
 
 
 @dataclass(slots=True)
-class Rows:
+class ComparedRows:
     """What is judged so far.
 
     Attributes:
@@ -33,7 +33,7 @@ class Rows:
     refused: Mapping[str, str]
     _modules: Mapping[str, str] = field(init=False)
     _values: dict[str, ValueRow] = field(default_factory=dict)
-    _outputs: dict[tuple[str, str], OutputRow] = field(default_factory=dict)
+    _outputs: dict[tuple[str, str], TwoFilesOutput] = field(default_factory=dict)
     _unsaid: dict[str, AlteredRow] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -45,7 +45,7 @@ class Rows:
         return list(self._values.values())
 
     @property
-    def outputs(self) -> list[OutputRow]:
+    def outputs(self) -> list[TwoFilesOutput]:
         """One row per output and deployment."""
         return list(self._outputs.values())
 
@@ -62,7 +62,7 @@ class Rows:
         """The same, by the names of a value."""
         return self._modules.get(expected, self._modules.get(actual, ""))
 
-    def add_values(self, sides: Sides, case: str) -> None:
+    def add_values(self, sides: BothFiles, case: str) -> None:
         """Judge every joined value of a case: alone, and in the free run."""
         for item in sides.values:
             row = self._value(item, case, rounds=sides.costs is not None)
@@ -75,7 +75,7 @@ class Rows:
         self,
         runs: Mapping[str, Arrays],
         exact: Callable[[str], np.ndarray | None],
-        sides: Sides,
+        sides: BothFiles,
         case: str,
     ) -> None:
         """Judge the outputs of a case, by the label of what ran them.
@@ -98,7 +98,7 @@ class Rows:
                 if label in self.refused:
                     why = f"{label} does not run the file: {self.refused[label]}"
                     verdict = replace(verdict, status=Status.NOT_RUN, reason=why)
-                row = OutputRow(
+                row = TwoFilesOutput(
                     name=name,
                     deployment=label,
                     verdict=verdict.status.value,
@@ -144,7 +144,7 @@ class Rows:
         )
 
 
-def _keep_worse(rows: dict, key: object, row: ValueRow | OutputRow) -> None:
+def _keep_worse(rows: dict, key: object, row: ValueRow | TwoFilesOutput) -> None:
     held = rows.get(key)
     if held is None or severity(row.verdict) > severity(held.verdict):
         rows[key] = row

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exporter.build.artifacts import Artifacts
-from exporter.build.build import Built
+from exporter.build.build import BuildResult
 from exporter.build.metadata import metadata_of, same_origin
 from exporter.config import Pipeline
 from exporter.contracts import ContractResult, Target, declared_settings, run_contracts
@@ -72,7 +72,7 @@ def finished_run(pipeline: Pipeline, wrapped: Wrapped, folder: Path) -> Artifact
 
 def contracts_of_run(
     ready: Prepared,
-    built: Built,
+    built: BuildResult,
     cases: tuple[Case, ...],
     progress: Stages,
     held: OpenFile,

@@ -28,7 +28,7 @@ _GB = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Examined:
     """One thing that was looked at.
 
     Attributes:
@@ -43,7 +43,7 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> tuple[Finding, ...]:
+def examine() -> tuple[Examined, ...]:
     """Look at everything; raises nothing for what is merely missing."""
     return (
         *_versions(),
@@ -55,19 +55,19 @@ def examine() -> tuple[Finding, ...]:
     )
 
 
-def _versions() -> Iterator[Finding]:
-    yield Finding(part="versions", name="export-verify", value=__version__)
+def _versions() -> Iterator[Examined]:
+    yield Examined(part="versions", name="export-verify", value=__version__)
     system = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    yield Finding(part="versions", name="python", value=system)
+    yield Examined(part="versions", name="python", value=system)
     for name in PACKAGES:
         if name.startswith("onnxruntime"):
             continue
         try:
-            yield Finding(part="versions", name=name, value=metadata.version(name))
+            yield Examined(part="versions", name=name, value=metadata.version(name))
         except metadata.PackageNotFoundError:
             needed = name in _NEEDED
             module, of = name.replace("-", "_"), _OF_MODELS.get(name, "")
-            yield Finding(
+            yield Examined(
                 part="versions",
                 name=name,
                 value=f"not installed; needed by {of}" if of else "not installed",
@@ -76,10 +76,10 @@ def _versions() -> Iterator[Finding]:
             )
 
 
-def _runtimes() -> Iterator[Finding]:
+def _runtimes() -> Iterator[Examined]:
     found = installed_runtimes()
     if not found:
-        yield Finding(
+        yield Examined(
             part="onnxruntime",
             name="onnxruntime",
             value="not installed",
@@ -89,7 +89,7 @@ def _runtimes() -> Iterator[Finding]:
     try:
         refuse_two_runtimes(found)
     except UserInputError as error:
-        yield Finding(
+        yield Examined(
             part="onnxruntime",
             name="onnxruntime",
             value=error.problem,
@@ -98,18 +98,18 @@ def _runtimes() -> Iterator[Finding]:
         )
         return
     for name, version in found.items():
-        yield Finding(part="onnxruntime", name=name, value=version)
+        yield Examined(part="onnxruntime", name=name, value=version)
 
 
-def _providers() -> Iterator[Finding]:
+def _providers() -> Iterator[Examined]:
     if len(installed_runtimes()) != 1:
-        yield Finding(part="providers", name="all", value="not tried: see onnxruntime")
+        yield Examined(part="providers", name="all", value="not tried: see onnxruntime")
         return
     try:
         from exporter.execution.deployment import CPU
         from exporter.execution.providers import present_providers, tried_providers
     except ImportError as error:
-        yield Finding(
+        yield Examined(
             part="providers",
             name="all",
             value=f"onnxruntime cannot be imported: {error}",
@@ -121,7 +121,7 @@ def _providers() -> Iterator[Finding]:
     for name, why in tried_providers().items():
         # A device that is there and cannot be used stops a run that names no provider.
         wrong = bool(why) and (name in present or name == CPU)
-        yield Finding(
+        yield Examined(
             part="providers",
             name=name,
             value=why or "usable: a session was made",
@@ -130,33 +130,33 @@ def _providers() -> Iterator[Finding]:
         )
 
 
-def _threads() -> Iterator[Finding]:
+def _threads() -> Iterator[Examined]:
     cores = usable_cores()
-    yield Finding(part="threads", name="usable cores", value=f"{cores} of {os.cpu_count()}")
+    yield Examined(part="threads", name="usable cores", value=f"{cores} of {os.cpu_count()}")
     limit = os.environ.get("OMP_NUM_THREADS")
     if limit:
-        yield Finding(part="threads", name="OMP_NUM_THREADS", value=limit)
+        yield Examined(part="threads", name="OMP_NUM_THREADS", value=limit)
     flags = " ".join(cpu_flags())
-    yield Finding(part="threads", name="CPU extensions", value=flags or "not known here")
+    yield Examined(part="threads", name="CPU extensions", value=flags or "not known here")
 
 
-def _memory() -> Iterator[Finding]:
+def _memory() -> Iterator[Examined]:
     total = f"{total_memory() / _GB:.1f} GB"
     budget = f"{default_memory_budget() / (1 << 20):.0f} MiB (--memory-budget)"
-    yield Finding(part="memory", name="machine", value=total)
-    yield Finding(part="memory", name="for compared values", value=budget)
+    yield Examined(part="memory", name="machine", value=total)
+    yield Examined(part="memory", name="for compared values", value=budget)
 
 
-def _cache() -> Iterator[Finding]:
+def _cache() -> Iterator[Examined]:
     try:
         store = open_store()
         if store is None:
-            yield Finding(part="cache", name="folder", value="the cache is off")
+            yield Examined(part="cache", name="folder", value="the cache is off")
             return
         writable_folder(store.root, "cache", keep=False)
         entries = store.entries()
     except UserInputError as error:
-        yield Finding(
+        yield Examined(
             part="cache",
             name="folder",
             value=error.problem,
@@ -165,8 +165,8 @@ def _cache() -> Iterator[Finding]:
         )
         return
     held = sum(entry.bytes for entry in entries) / _GB
-    yield Finding(part="cache", name="folder", value=str(store.root))
-    yield Finding(
+    yield Examined(part="cache", name="folder", value=str(store.root))
+    yield Examined(
         part="cache",
         name="held",
         value=f"{len(entries)} exports, {held:.2f} GB of at most {store.limit / _GB:.2f} GB",

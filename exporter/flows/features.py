@@ -29,7 +29,7 @@ from exporter.features.own_command import run_command
 from exporter.features.programs import features_of
 from exporter.features.resamplers import resampled
 from exporter.features.residual import compared, overlap
-from exporter.features.search import Found, Search, Step
+from exporter.features.search import FrontEndSearch, NearestFrontEnd, Step
 from exporter.features.space import PRESETS
 from exporter.flows.feature_rows import effects_of, frames_of
 from exporter.graph.wrap import Wrapped, wrap
@@ -187,7 +187,7 @@ def _known(
     for held in front_ends(wrapped, case.inputs, waveform, at):
         if held.front_end is not None:
             return held, held.front_end
-        search = Search(held.features, material)
+        search = FrontEndSearch(held.features, material)
         found = search.found(start)
         if found.fit.explained(search.enough):
             return held, found.front_end
@@ -240,7 +240,7 @@ class _Answer:
 
     ours: FrontEnd
     known: bool
-    found: Found
+    found: NearestFrontEnd
     steps: list[Step]
     explained: bool
     same: bool
@@ -258,13 +258,13 @@ def _answer(held: np.ndarray, place: Cut, rate: int, material: Material, noisy: 
             remedy="give the recording that the features are of",
         )
     start = place.front_end
-    own = Search(place.features, material)
+    own = FrontEndSearch(place.features, material)
     if start is None:
         default = replace(PRESETS["torchaudio"], sample_rate_hz=rate, high_hz=rate / 2)
         start = own.found(replace(default, resampler=first)).front_end
     start = replace(start, resampler=first) if start.resampler not in material.waveforms else start
     known = own.fit(start).explained(own.enough)
-    search = Search(held, material)
+    search = FrontEndSearch(held, material)
     found = search.found(start)
     if same and not search.fit(start).explained(search.enough):
         found = replace(found, front_end=start, fit=search.fit(start))
@@ -291,7 +291,7 @@ def _beside(held: np.ndarray, place: Cut) -> tuple[float | None, bool]:
     a, b = overlap(held, place.features)
     a, b = compared(a, front_end).astype(np.float64), compared(b, front_end).astype(np.float64)
     residual = float(np.sqrt(np.mean((a - b) ** 2))) / (float(b.std()) or 1.0)
-    enough = Search(held, Material({})).enough
+    enough = FrontEndSearch(held, Material({})).enough
     return residual, held.shape == place.features.shape and residual <= enough
 
 

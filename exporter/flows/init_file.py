@@ -32,7 +32,7 @@ from exporter.draft.found_axis import FoundAxis
 from exporter.flows.check_file import check_file
 from exporter.flows.init_sizes import (
     BATCH,
-    Probe,
+    FileProbe,
     is_lengths,
     is_waveform,
 )
@@ -79,7 +79,7 @@ def init_file(
     lengths = _lengths(inputs, carried)
     counted = {name: axis for name, (_, axis) in lengths.items()}
     with progress.stage("find sizes that run") as stage:
-        probe = Probe(path=path, inputs=inputs, states=carried, lengths=counted)
+        probe = FileProbe(path=path, inputs=inputs, states=carried, lengths=counted)
         found = dict(sizes) if sizes and _complete(sizes, inputs) else probe.first_sizes()
         probe, found = _with_batch(probe, found)
         axes = tuple(probe.axis(name, found) for name in found)
@@ -113,7 +113,7 @@ def example_of(path: Path) -> dict[str, np.ndarray]:
     carried = frozenset(state.input for state in propose_states(declared, _outputs(graph)))
     inputs = _with_axes(declared, carried)
     counted = {name: axis for name, (_, axis) in _lengths(inputs, carried).items()}
-    probe = Probe(path=path, inputs=inputs, states=carried, lengths=counted)
+    probe = FileProbe(path=path, inputs=inputs, states=carried, lengths=counted)
     return probe.arrays(probe.first_sizes(), seed=1)
 
 
@@ -214,7 +214,7 @@ def _lengths(inputs: Sequence[Input], states: frozenset[str]) -> dict[str, tuple
     return {held.name: (item.name, axis) for held in counts[:1]}
 
 
-def _with_batch(probe: Probe, sizes: Mapping[str, int]) -> tuple[Probe, dict[str, int]]:
+def _with_batch(probe: FileProbe, sizes: Mapping[str, int]) -> tuple[FileProbe, dict[str, int]]:
     """Which first axis holds rows, by turning them round."""
     firsts = [
         item.shape[0]
@@ -233,13 +233,15 @@ def _with_batch(probe: Probe, sizes: Mapping[str, int]) -> tuple[Probe, dict[str
 
 
 def _renamed(
-    probe: Probe, sizes: Mapping[str, int], old: str, new: str
-) -> tuple[Probe, dict[str, int]]:
+    probe: FileProbe, sizes: Mapping[str, int], old: str, new: str
+) -> tuple[FileProbe, dict[str, int]]:
     inputs = tuple(
         Input(item.name, item.dtype, tuple(new if size == old else size for size in item.shape))
         for item in probe.inputs
     )
-    other = Probe(path=probe.path, inputs=inputs, states=probe.states, lengths=dict(probe.lengths))
+    other = FileProbe(
+        path=probe.path, inputs=inputs, states=probe.states, lengths=dict(probe.lengths)
+    )
     return other, {new if name == old else name: size for name, size in sizes.items()}
 
 

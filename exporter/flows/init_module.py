@@ -32,7 +32,7 @@ from exporter.core.stages import Stages
 from exporter.draft.content import Draft, draft_of, pipeline_content
 from exporter.draft.guess import Guess, guess_inputs
 from exporter.draft.text import pipeline_text
-from exporter.draft.values import Subject, named_values
+from exporter.draft.values import CallerModule, named_values
 from exporter.graph.wrap import wrap
 from exporter.models.user_code import blamed, find_callable, importable
 from exporter.parity.status import Status, holds
@@ -83,7 +83,9 @@ def module_yaml(source: ModuleSource, *, name: str, stages: Stages) -> str:
         with stages.stage("build") as stage:
             module = _build(source)
             stage.result(f"{type(module).__name__}, {_parameters(module):,} parameters")
-        subject = Subject(module=module.cpu().eval().requires_grad_(False), method=source.method)
+        subject = CallerModule(
+            module=module.cpu().eval().requires_grad_(False), method=source.method
+        )
         if not callable(getattr(module, source.method, None)):
             raise UserInputError(
                 f"{type(module).__name__} has no method '{source.method}'",
@@ -149,7 +151,7 @@ def _parameters(module: nn.Module) -> int:
     return sum(value.numel() for value in module.parameters())
 
 
-def _inputs(source: ModuleSource, subject: Subject, module: nn.Module) -> Guess:
+def _inputs(source: ModuleSource, subject: CallerModule, module: nn.Module) -> Guess:
     if source.inputs:
         values = dict(_given(option) for option in source.inputs)
         return Guess(values=named_values(subject.called, values))

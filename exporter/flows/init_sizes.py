@@ -37,7 +37,7 @@ _LARGE_ROW = 4_096
 
 
 @dataclass(kw_only=True)
-class Probe:
+class FileProbe:
     """A file that is run to learn what it takes.
 
     Attributes:

@@ -22,7 +22,7 @@ _ENDS = re.compile(r"([._]?(out|in|next|new|prev)|(?<=[a-z])N|(?<=^[hc])[nx0])$"
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class StatePair:
     """An input that takes an output of the call before, and why that is believed."""
 
     input: str
@@ -32,13 +32,13 @@ class State:
 
 def propose_states(
     inputs: Sequence[Input], outputs: Mapping[str, tuple[str, tuple[int | str, ...]]]
-) -> list[State]:
+) -> list[StatePair]:
     """Pairs of an input and an output, each used once.
 
     Args:
         outputs: name -> dtype and declared shape.
     """
-    found: list[State] = []
+    found: list[StatePair] = []
     free = dict(outputs)
     for item in inputs:
         able = [
@@ -58,7 +58,7 @@ def propose_states(
         # 'x' and 'x_out' of a plain model have one stem as well.
         if not (named or _WORDS.search(choice)):
             continue
-        found.append(State(item.name, choice, f"{why}; same type and sizes"))
+        found.append(StatePair(item.name, choice, f"{why}; same type and sizes"))
         del free[choice]
     return found
 

@@ -17,7 +17,7 @@ from exporter.config.section import Name
 from exporter.contracts.result import ContractResult
 from exporter.draft.found_axis import FoundAxis
 from exporter.flows.init_sizes import BATCH, is_rate
-from exporter.flows.init_states import State
+from exporter.flows.init_states import StatePair
 from exporter.joining.interface_inputs import Input
 from exporter.parity.status import Status, needs_a_word
 
@@ -38,7 +38,7 @@ class Description:
     path: Path
     inputs: tuple[Input, ...]
     outputs: tuple[str, ...]
-    states: tuple[State, ...]
+    states: tuple[StatePair, ...]
     axes: tuple[FoundAxis, ...]
     fixed: tuple[FoundAxis, ...] = ()
     lengths: Mapping[str, tuple[str, str]]

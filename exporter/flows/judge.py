@@ -24,9 +24,9 @@ from exporter.flows.saved_links import (
     judge_output,
     no_measurement,
 )
-from exporter.parity.exit_code import Decision
+from exporter.parity.exit_code import ExitDecision
 from exporter.parity.status import severity, status_of
-from exporter.parity.tolerance import WEIGHTS, Override, Policy
+from exporter.parity.tolerance import WEIGHTS, LimitOverride, Policy
 from exporter.report.assemble import concluded
 from exporter.report.overall_verdict import decision_of
 from exporter.report.schema import Report
@@ -88,7 +88,7 @@ def _with_verdict(report: Report, again: Report) -> Report:
         note = "the saved verdict stays: it rests on what no figure of the report holds"
         update = {
             "verdict": saved.value,
-            "exit_code": report.exit_code or Decision(status=saved).exit_code,
+            "exit_code": report.exit_code or ExitDecision(status=saved).exit_code,
             "notes": [*again.notes, note],
         }
         again = again.model_copy(update=update)
@@ -101,9 +101,9 @@ def _said(report: Report) -> list[tuple[str, str]]:
     return [(link.verdict, link.reason) for link in report.links]
 
 
-def _override(saved: Mapping[str, Any]) -> Override:
+def _override(saved: Mapping[str, Any]) -> LimitOverride:
     """A saved override; raises ``ArtifactError`` for what is none."""
     try:
-        return Override(pattern=saved["taps"], factor=saved["factor"], reason=saved["reason"])
+        return LimitOverride(pattern=saved["taps"], factor=saved["factor"], reason=saved["reason"])
     except NO_FIGURES as error:
         raise no_measurement(error) from error

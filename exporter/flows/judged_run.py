@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import torch
 
-from exporter.build.build import Built, build, users_code
+from exporter.build.build import BuildResult, build, users_code
 from exporter.build.runner_script import write_runner
 from exporter.cache.store import open_store
 from exporter.cases.at_lengths import sized_cases
@@ -108,7 +108,7 @@ def judged_run(ready: Prepared, progress: Stages) -> Report:
 
 
 def _latency(
-    ready: Prepared, built: Built, cases: Sequence[Case], progress: Stages
+    ready: Prepared, built: BuildResult, cases: Sequence[Case], progress: Stages
 ) -> list[LatencyRecord]:
     """What the shipped file takes on the first case; decides nothing."""
     case = cases[0]

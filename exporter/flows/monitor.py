@@ -25,7 +25,7 @@ from exporter.monitor.drift import plan_tests
 from exporter.monitor.recorded import MOST_CASES, read_recorded, write_recorded
 from exporter.monitor.replay import Replayed
 from exporter.monitor.replay import replay as replay_recorded
-from exporter.monitor.shadow import DOOR, Row, judge_request
+from exporter.monitor.shadow import DOOR, JudgedRequest, judge_request
 from exporter.monitor.signals import SIGNALS, signals_of
 from exporter.monitor.spool import SERVICE, Request
 
@@ -126,7 +126,7 @@ def _pipeline_of(onnx: Path) -> str:
 
 def shadow_judge(
     spool: Path, run_folder: Path | None, onnx: Path | None = None
-) -> Callable[[Request], Row]:
+) -> Callable[[Request], JudgedRequest]:
     """What judges the requests of a spool: PyTorch's captured program, and the file.
 
     Args:
@@ -142,7 +142,7 @@ def shadow_judge(
     from exporter.build.cached_export import PROGRAM
     from exporter.flows.judge import policy_of_report
     from exporter.golden.observe import Observer
-    from exporter.golden.record import Recorder
+    from exporter.golden.record import GoldenRecorder
     from exporter.graph.onnx_file import open_graph
     from exporter.graph.taps import plan_taps
     from exporter.report.schema import REPORT, read_report
@@ -160,7 +160,7 @@ def shadow_judge(
     graph = open_graph(served)
     taps = plan_taps(artifacts.program, graph)
     observer = Observer(served, graph, taps, Deployment(threads=1))
-    recorder = Recorder(artifacts.program, taps, policy, observer)
+    recorder = GoldenRecorder(artifacts.program, taps, policy, observer)
     return lambda request: judge_request(recorder, request)
 
 

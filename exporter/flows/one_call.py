@@ -27,7 +27,7 @@ from exporter.core.files import remove, replacing
 from exporter.core.stages import Stages
 from exporter.draft.axes import lengths_of
 from exporter.draft.content import Draft, draft_of, pipeline_content, pipeline_name
-from exporter.draft.values import InOrder, Subject, named_values, save_values, subject_of
+from exporter.draft.values import CallerModule, InOrder, named_values, save_values, subject_of
 from exporter.flows import verify as verifying
 from exporter.flows.run import run
 from exporter.graph.certificate import is_own
@@ -248,8 +248,8 @@ def _made(
 
 
 def _renamed(
-    subject: Subject, values: Mapping[str, Any], asked: _Asked
-) -> tuple[Subject, dict[str, Any]]:
+    subject: CallerModule, values: Mapping[str, Any], asked: _Asked
+) -> tuple[CallerModule, dict[str, Any]]:
     """The same inputs under the names that are asked for, in order."""
     names = asked.input_names
     if names is None or set(names) == set(values):
@@ -269,7 +269,7 @@ def _renamed(
 
 
 def _output_names(
-    subject: Subject, values: Mapping[str, Any], asked: _Asked
+    subject: CallerModule, values: Mapping[str, Any], asked: _Asked
 ) -> Sequence[str] | None:
     """Names for what the module returns; None: its own."""
     names = asked.output_names

@@ -17,7 +17,7 @@ from exporter.graph.index import GraphIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class InterfaceChange:
     """One difference in words; ``blocks`` when the recorded inputs cannot be given to the file."""
 
     text: str
@@ -52,7 +52,7 @@ def _port(value: onnx.ValueInfoProto) -> Port:
 
 def compare_interface(
     golden: Golden, now: Interface, *, opset: int | None = None, any_opset: bool = False
-) -> tuple[Difference, ...]:
+) -> tuple[InterfaceChange, ...]:
     """List what is not as recorded.
 
     Args:
@@ -100,13 +100,15 @@ def _varying(shapes: list[tuple[int, ...]]) -> tuple[Dim, ...] | None:
     )
 
 
-def _inputs(recorded: tuple[Port, ...], now: tuple[Port, ...]) -> Iterator[Difference]:
+def _inputs(recorded: tuple[Port, ...], now: tuple[Port, ...]) -> Iterator[InterfaceChange]:
     wanted, given = _by_name(recorded), _by_name(now)
     for name in wanted.keys() - given.keys():
-        yield Difference(text=f"the input '{name}' is gone{_instead(wanted, given)}", blocks=True)
+        yield InterfaceChange(
+            text=f"the input '{name}' is gone{_instead(wanted, given)}", blocks=True
+        )
     for name in given.keys() - wanted.keys():
         text = f"it needs the input '{name}', which was not recorded"
-        yield Difference(text=text, blocks=True)
+        yield InterfaceChange(text=text, blocks=True)
     for name in (name for name in wanted if name in given):
         yield from _port_differences("input", wanted[name], given[name])
 
@@ -116,52 +118,52 @@ def _instead(wanted: Mapping[str, Port], given: Mapping[str, Port]) -> str:
     return f" (it takes {', '.join(new)})" if new else ""
 
 
-def _outputs(recorded: tuple[Port, ...], now: tuple[Port, ...]) -> Iterator[Difference]:
+def _outputs(recorded: tuple[Port, ...], now: tuple[Port, ...]) -> Iterator[InterfaceChange]:
     wanted, given = _by_name(recorded), _by_name(now)
     for name in wanted.keys() - given.keys():
-        yield Difference(text=f"the output '{name}' is gone")
+        yield InterfaceChange(text=f"the output '{name}' is gone")
     for name in given.keys() - wanted.keys():
-        yield Difference(text=f"it gives the output '{name}', which was not recorded")
+        yield InterfaceChange(text=f"it gives the output '{name}', which was not recorded")
     for name in (name for name in wanted if name in given):
         yield from _port_differences("output", wanted[name], given[name])
 
 
-def _order(recorded: tuple[Port, ...], now: tuple[Port, ...]) -> Iterator[Difference]:
+def _order(recorded: tuple[Port, ...], now: tuple[Port, ...]) -> Iterator[InterfaceChange]:
     """Whoever takes outputs by their position takes another one."""
     then, after = ([port.name for port in ports] for ports in (recorded, now))
     if then != after and sorted(then) == sorted(after):
         text = f"its outputs come in another order: {', '.join(after)}; recorded was"
-        yield Difference(text=f"{text} {', '.join(then)}")
+        yield InterfaceChange(text=f"{text} {', '.join(then)}")
 
 
 def _by_name(ports: Iterable[Port]) -> dict[str, Port]:
     return {port.name: port for port in ports}
 
 
-def _port_differences(kind: str, wanted: Port, given: Port) -> Iterator[Difference]:
+def _port_differences(kind: str, wanted: Port, given: Port) -> Iterator[InterfaceChange]:
     label, entering = f"{kind} '{wanted.name}'", kind == "input"
     if wanted.dtype != given.dtype and not (
         # A golden calls bfloat16 by the type in which its values are kept.
         kind == "output" and given.dtype == "bfloat16" and is_floating(wanted.dtype)
     ):
         text = f"{label} is {given.dtype or 'no tensor'}, recorded was {wanted.dtype}"
-        yield Difference(text=text, blocks=entering)
+        yield InterfaceChange(text=text, blocks=entering)
     if wanted.dims is None or given.dims is None:
         return
     if len(wanted.dims) != len(given.dims):
         text = f"{label} has {len(given.dims)} axes, recorded were {len(wanted.dims)}"
-        yield Difference(text=text, blocks=entering)
+        yield InterfaceChange(text=text, blocks=entering)
         return
     for at, (then, is_now) in enumerate(zip(wanted.dims, given.dims, strict=True)):
         if isinstance(then, str) and isinstance(is_now, int):
             axis = f"axis {at}" if then == f"axis {at}" else f"axis {at} ('{then}')"
             text = f"{label}: {axis} is fixed to {is_now}, recorded was any size"
-            yield Difference(text=text)
+            yield InterfaceChange(text=text)
         elif isinstance(then, int) and is_now != then:
             size = "any size" if not isinstance(is_now, int) else f"fixed to {is_now}"
-            yield Difference(text=f"{label}: axis {at} is {size}, recorded was {then}")
+            yield InterfaceChange(text=f"{label}: axis {at} is {size}, recorded was {then}")
 
 
-def _opset(recorded: int, now: int) -> Iterator[Difference]:
+def _opset(recorded: int, now: int) -> Iterator[InterfaceChange]:
     if recorded != now:
-        yield Difference(text=f"it is written in opset {now}, recorded was {recorded}")
+        yield InterfaceChange(text=f"it is written in opset {now}, recorded was {recorded}")

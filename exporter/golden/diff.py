@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.golden.judge_case import Judged, judge_output, judge_tap
+from exporter.golden.judge_case import JudgedSketch, judge_output, judge_tap
 from exporter.golden.values import Golden, GoldenCase
 
 
@@ -100,7 +100,7 @@ def _case(old: Golden, new: Golden, name: str) -> CaseDiff:
         other = found.get(tap.tap.name)
         if other is None or other.sketch.bits == held.sketch.bits:
             continue
-        judged: Judged = judge_tap(held, other.sketch)
+        judged: JudgedSketch = judge_tap(held, other.sketch)
         if judged.strain <= 1:
             within += 1
             continue

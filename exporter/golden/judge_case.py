@@ -38,7 +38,7 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class JudgedSketch:
     """One tap: ``strain`` is estimate over limit (``inf`` where nothing can be compared)."""
 
     strain: float
@@ -175,7 +175,7 @@ def _state(
     return State.WITHIN_ROUNDING, ""
 
 
-def judge_tap(expected: Expected, held: Sketch) -> Judged:
+def judge_tap(expected: Expected, held: Sketch) -> JudgedSketch:
     """Compare the sketch of what a file computed with the recorded one."""
     wanted = expected.sketch
     # A sketch takes elements in their order: with neighbouring axes merged it is the same one.
@@ -186,7 +186,7 @@ def judge_tap(expected: Expected, held: Sketch) -> Judged:
         return _broken(f"{held.dtype}, recorded was {wanted.dtype}")
     if not wanted.floating:
         if held.dtype == wanted.dtype and held.bits == wanted.bits:
-            return Judged(strain=0.0, observed=0.0, limit=0.0, reason="")
+            return JudgedSketch(strain=0.0, observed=0.0, limit=0.0, reason="")
         return _broken(f"{wanted.dtype} values differ")
     if held.nonfinite[0] or held.nonfinite != wanted.nonfinite or held.places != wanted.places:
         names = ("NaN", "+Inf", "-Inf")
@@ -196,7 +196,7 @@ def judge_tap(expected: Expected, held: Sketch) -> Judged:
     return _distance(expected, held)
 
 
-def _distance(expected: Expected, held: Sketch) -> Judged:
+def _distance(expected: Expected, held: Sketch) -> JudgedSketch:
     """The worst of the projection, the moments and the quantiles, each against its bound."""
     wanted = expected.sketch
     count = wanted.elements
@@ -215,19 +215,19 @@ def _distance(expected: Expected, held: Sketch) -> Judged:
     return best
 
 
-def _judged(what: str, observed: float, bound: float) -> Judged:
+def _judged(what: str, observed: float, bound: float) -> JudgedSketch:
     if math.isnan(observed):
         return _broken(f"{what} is NaN")
     strain = observed / bound if bound > 0 else (math.inf if observed > 0 else 0.0)
     reason = f"{what}: off by {observed:.3g}, limit {bound:.3g}" if strain > 1 else ""
-    return Judged(strain=strain, observed=observed, limit=bound, reason=reason)
+    return JudgedSketch(strain=strain, observed=observed, limit=bound, reason=reason)
 
 
-def _broken(reason: str) -> Judged:
-    return Judged(strain=math.inf, observed=None, limit=None, reason=reason)
+def _broken(reason: str) -> JudgedSketch:
+    return JudgedSketch(strain=math.inf, observed=None, limit=None, reason=reason)
 
 
-def _move(tap: PlannedTap, judged: Judged) -> LayerMove:
+def _move(tap: PlannedTap, judged: JudgedSketch) -> LayerMove:
     return LayerMove(
         tap=tap.tap.name,
         module=tap.tap.module,

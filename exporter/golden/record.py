@@ -87,7 +87,7 @@ def record_golden(
         threads=report.environment.threads,
     )
     observer = Observer(model_path, graph, taps, deployment)
-    recorder = Recorder(program, taps, policy_of(pipeline), observer)
+    recorder = GoldenRecorder(program, taps, policy_of(pipeline), observer)
     golden = whole_golden(
         pipeline,
         graph,
@@ -162,7 +162,7 @@ def _judged(report: Report) -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class CaseJudgement:
     """PyTorch's values on a case as a golden, and what the file gives against them.
 
     Attributes:
@@ -179,7 +179,7 @@ class Judgement:
     commonest: float | None
 
 
-class Recorder:
+class GoldenRecorder:
     """Turns cases into goldens of cases."""
 
     def __init__(
@@ -209,7 +209,7 @@ class Recorder:
             )
         return judged.golden
 
-    def judge(self, case: Case) -> Judgement:
+    def judge(self, case: Case) -> CaseJudgement:
         """Walk PyTorch on one case in float32 and float64, and hold the file against it."""
         expected: list[Expected] = []
         measured: dict[str, Measurement] = {}
@@ -238,7 +238,7 @@ class Recorder:
             outputs=tuple(self._outputs(expected, kept, observed)),
             taps=tuple(self._witnessed(expected, observed)),
         )
-        return Judgement(
+        return CaseJudgement(
             golden=golden,
             outcome=judge_case(golden, self._taps, observed),
             outputs=observed.outputs,

@@ -34,7 +34,7 @@ class InterfaceRow(Row):
     opset: int
 
 
-class OutputRow(Row):
+class GoldenOutputRow(Row):
     """One output of one case; ``values`` tells whether they stand in the case's file."""
 
     name: str
@@ -53,7 +53,7 @@ class CaseRow(Row):
     origin: str
     inputs: dict[str, Digest]
     expect_empty: list[str]
-    outputs: list[OutputRow]
+    outputs: list[GoldenOutputRow]
     file: str
 
 
@@ -110,7 +110,7 @@ NodeRow = tuple[str, str, str, str, int]
 """Name, op, digest of form, digest of constants, position of its tap or -1."""
 
 
-class Graph(Row):
+class RecordedGraph(Row):
     """``graph-<digest>.json``."""
 
     taps: list[TapRow]

@@ -33,10 +33,10 @@ from exporter.core.tensors import PlannedTap, Tap
 from exporter.golden.schema import (
     DOOR,
     CaseRow,
-    Graph,
+    GoldenOutputRow,
     InterfaceRow,
     Manifest,
-    OutputRow,
+    RecordedGraph,
     TapRow,
 )
 from exporter.golden.values import (
@@ -134,7 +134,7 @@ def read_golden(folder: Path) -> Golden:
     for name in (manifest.graph, *(row.file for row in manifest.cases)):
         if name not in data:
             raise DOOR.bad(path, f"'{name}' is named, and is none of its files")
-    graph = DOOR.record_of_json(Graph, data[manifest.graph], folder / manifest.graph)
+    graph = DOOR.record_of_json(RecordedGraph, data[manifest.graph], folder / manifest.graph)
     taps = tuple(_tap_of(row) for row in graph.taps)
     try:
         cases = tuple(_case_of(row, data[row.file], taps) for row in manifest.cases)
@@ -313,7 +313,7 @@ def _case_of(row: CaseRow, raw: bytes, taps: tuple[PlannedTap, ...]) -> GoldenCa
     )
 
 
-def _output_of(row: OutputRow, arrays: Mapping[str, np.ndarray]) -> GoldenOutput:
+def _output_of(row: GoldenOutputRow, arrays: Mapping[str, np.ndarray]) -> GoldenOutput:
     values, shape = None, tuple(row.shape)
     if row.values:
         values = arrays[f"output.{row.name}"]

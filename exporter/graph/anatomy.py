@@ -28,7 +28,7 @@ _NBITS = frozenset({"MatMulNBits", "GatherBlockQuantized"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpRow:
+class OpCount:
     """One operator: how many nodes, how many of them inside of branches, bytes of its weights."""
 
     op: str
@@ -60,7 +60,7 @@ class Anatomy:
         unread: weights that no node reads. unread_bytes: of them.
     """
 
-    ops: tuple[OpRow, ...]
+    ops: tuple[OpCount, ...]
     weights: tuple[WeightRow, ...]
     formats: tuple[str, ...]
     custom: tuple[str, ...]
@@ -133,7 +133,9 @@ def anatomy_of(model: onnx.ModelProto) -> Anatomy:
                 read.add(id(tensor))
                 sizes[key] += bytes_of(tensor)
     rows = [
-        OpRow(op=op, domain=domain, nodes=count, inside=inside[op, domain], bytes=sizes[op, domain])
+        OpCount(
+            op=op, domain=domain, nodes=count, inside=inside[op, domain], bytes=sizes[op, domain]
+        )
         for (op, domain), count in nodes.items()
     ]
     unread = [tensor for key, tensor in held.items() if key not in read]

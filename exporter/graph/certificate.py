@@ -28,7 +28,7 @@ from exporter.core.errors import ArtifactError
 from exporter.core.files import refuse_special, replacing
 from exporter.graph.contents import (
     Contents,
-    Entry,
+    MetadataEntry,
     metadata_digests,
     metadata_entries,
     metadata_field,
@@ -222,21 +222,23 @@ def _seal(held: Mapping[str, str]) -> str:
     return hashlib.sha256(_rendered({k: v for k, v in held.items() if k != _SEAL})).hexdigest()
 
 
-def _certificate_entries(entries: Iterable[Entry]) -> list[Entry]:
+def _certificate_entries(entries: Iterable[MetadataEntry]) -> list[MetadataEntry]:
     return [entry for entry in entries if entry.key.startswith(PREFIX)]
 
 
-def _contiguous(entries: list[Entry], size: int) -> bool:
+def _contiguous(entries: list[MetadataEntry], size: int) -> bool:
     """True when the certificate is one piece, and the last one of the file."""
     return [entry.begin for entry in entries[1:]] + [size] == [entry.end for entry in entries]
 
 
-def _kept(entries: list[Entry], size: int) -> list[tuple[int, int]]:
+def _kept(entries: list[MetadataEntry], size: int) -> list[tuple[int, int]]:
     cuts = [0, *(at for entry in entries for at in (entry.begin, entry.end)), size]
     return [(cuts[i], cuts[i + 1]) for i in range(0, len(cuts), 2)]
 
 
-def _changes(contents: Contents, entries: list[Entry], held: Mapping[str, str]) -> Iterable[str]:
+def _changes(
+    contents: Contents, entries: list[MetadataEntry], held: Mapping[str, str]
+) -> Iterable[str]:
     missing = [key for key in (*_BINDING, "verdict", _SEAL) if key not in held]
     if missing or len(held) != len(entries) or _seal(held) != held.get(_SEAL):
         yield "the certificate: its own digest is not the one that it states; it was edited"
@@ -286,7 +288,9 @@ def _metadata_changes(contents: Contents, held: Mapping[str, str]) -> Iterable[s
             yield f"the metadata: {word}: {', '.join(sorted(keys))}"
 
 
-def _same_content(contents: Contents, entries: list[Entry], held: Mapping[str, str]) -> bool:
+def _same_content(
+    contents: Contents, entries: list[MetadataEntry], held: Mapping[str, str]
+) -> bool:
     begin = entries[0].begin
     if held["content_bytes"] != str(begin):
         return False

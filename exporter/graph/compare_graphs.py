@@ -18,7 +18,7 @@ from dataclasses import replace
 import onnx
 
 from exporter.graph.attributes import attribute_values, input_label, plain_bytes
-from exporter.graph.compare_tensors import Change, compare_initializers, describe
+from exporter.graph.compare_tensors import TensorChange, compare_initializers, describe
 from exporter.graph.difference_kinds import ABSENT, Difference, Kind
 from exporter.graph.index import GraphIndex
 from exporter.graph.nearest import NearestTap
@@ -132,7 +132,7 @@ class _Diff:
     def _initializers(
         self, names: tuple[str, str], readers: list[onnx.NodeProto]
     ) -> Iterator[Difference]:
-        change: Change | None = compare_initializers(self.expected, self.actual, *names)
+        change: TensorChange | None = compare_initializers(self.expected, self.actual, *names)
         if change is None:
             return
         reached = [self.nearest.of(node) for node in readers]

@@ -19,7 +19,7 @@ _NARROWER = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class TensorChange:
     """How one stored tensor differs from another; see ``difference_kinds.Difference``."""
 
     kind: Kind
@@ -33,7 +33,7 @@ class Change:
 
 def compare_initializers(
     expected: GraphIndex, actual: GraphIndex, left: str, right: str
-) -> Change | None:
+) -> TensorChange | None:
     """Compare initialiser ``left`` of one graph with ``right`` of another; None when equal.
 
     Equal means: same dtype, same shape, same bits (0.0 is not -0.0, a NaN equals itself).
@@ -44,9 +44,9 @@ def compare_initializers(
             f"{onnx.TensorProto.DataType.Name(t.data_type).lower()} {list(t.dims)}"
             for t in (wanted, present)
         )
-        return Change(kind=Kind.DTYPE, expected=next(types), actual=next(types))
+        return TensorChange(kind=Kind.DTYPE, expected=next(types), actual=next(types))
     if list(wanted.dims) != list(present.dims):
-        return Change(
+        return TensorChange(
             kind=Kind.SHAPE,
             expected=describe(expected, left),
             actual=describe(actual, right),
@@ -115,10 +115,10 @@ def _different(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 def _change(
     name: str, before: np.ndarray, after: np.ndarray, different: np.ndarray, count: int
-) -> Change:
+) -> TensorChange:
     kind = Kind.WEIGHT if is_weight(name, before) else Kind.CONSTANT
     if before.dtype.kind in "OSU":
-        return Change(
+        return TensorChange(
             kind=kind,
             expected=_values(before),
             actual=_values(after),
@@ -141,7 +141,7 @@ def _change(
         at = f" at {list(index)}"
         expected = _values(before[index]) + at
         actual = _values(after[index]) + at
-    return Change(
+    return TensorChange(
         kind=kind,
         expected=expected,
         actual=actual,

@@ -53,7 +53,7 @@ _CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class MetadataEntry:
     """One entry of ``metadata_props``, with the bytes of the file that hold it."""
 
     key: str
@@ -78,7 +78,7 @@ class Contents:
     path: Path
     size: int
     model: onnx.ModelProto
-    entries: tuple[Entry, ...]
+    entries: tuple[MetadataEntry, ...]
     weights: str
     graph: str
     initializers: int
@@ -142,7 +142,7 @@ def read_contents(path: Path) -> Contents:
     )
 
 
-def metadata_entries(path: Path) -> tuple[Entry, ...]:
+def metadata_entries(path: Path) -> tuple[MetadataEntry, ...]:
     """The metadata of a file alone; nothing else of it is read.
 
     Raises:
@@ -161,14 +161,14 @@ def metadata_field(key: str, value: str) -> bytes:
     return delimited(METADATA, delimited(1, key.encode()) + delimited(2, value.encode()))
 
 
-def _entry(view: memoryview, item: Field) -> Entry | None:
+def _entry(view: memoryview, item: Field) -> MetadataEntry | None:
     if item.number != METADATA or item.wire != BYTES:
         return None
     texts = {1: "", 2: ""}
     for part in fields(view, item.start, item.end):
         if part.wire == BYTES and part.number in texts:
             texts[part.number] = bytes(view[part.start : part.end]).decode(errors="replace")
-    return Entry(key=texts[1], value=texts[2], begin=item.begin, end=item.end)
+    return MetadataEntry(key=texts[1], value=texts[2], begin=item.begin, end=item.end)
 
 
 def _graph_fields(view: memoryview, top: Iterable[Field]) -> Iterator[Field]:

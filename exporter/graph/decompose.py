@@ -29,7 +29,7 @@ from exporter.graph.distinct_outputs import with_distinct_outputs
 from exporter.graph.empty_parts import with_plain_cats
 from exporter.graph.floor_division import with_floor_division
 from exporter.graph.idle_squeezes import with_plain_squeezes
-from exporter.graph.op_trace import LeftToTorch, Place, Template, described, trace_op
+from exporter.graph.op_trace import LeftToTorch, Operand, Template, described, trace_op
 
 _internals: Any = None
 with contextlib.suppress(ImportError):  # another torch keeps them elsewhere: it does its own
@@ -301,7 +301,7 @@ class _Rewrite:
             if source not in places:
                 places[source] = len(inputs)
                 inputs.append(source)
-            return Place(places[source])
+            return Operand(places[source])
 
         args = map_arg(node.args, place)
         kwargs = map_arg(node.kwargs, place)

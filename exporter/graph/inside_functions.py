@@ -27,14 +27,14 @@ _INSIDE = "::inside::"
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownGraph:
     """A graph, and which of its values the file itself has not."""
 
     graph: GraphIndex
     inside: frozenset[str] = frozenset()
 
 
-def show_inside(graph: GraphIndex, other: GraphIndex) -> Shown:
+def show_inside(graph: GraphIndex, other: GraphIndex) -> ShownGraph:
     """Show the values inside of functions that a graph computes in more nodes than another does.
 
     Only where the other one holds float32: in a lower precision its constants are told by those of
@@ -43,7 +43,7 @@ def show_inside(graph: GraphIndex, other: GraphIndex) -> Shown:
     ours, theirs = _functions(graph), _functions(other)
     kinds = {kind for kind, count in ours.items() if count > theirs[kind]}
     if not kinds or holds_less(other):
-        return Shown(graph)
+        return ShownGraph(graph)
     types = value_types(graph)
     nodes: list[onnx.NodeProto] = []
     constants = dict(graph.initializers)
@@ -56,7 +56,7 @@ def show_inside(graph: GraphIndex, other: GraphIndex) -> Shown:
             nodes += body.nodes
             inside.update(name for held in body.nodes for name in held.output if name)
     whole = with_nodes(replace(graph, initializers=constants), tuple(nodes))
-    return Shown(whole, frozenset(inside))
+    return ShownGraph(whole, frozenset(inside))
 
 
 def _kind(node: onnx.NodeProto) -> str:

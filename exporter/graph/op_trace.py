@@ -30,7 +30,7 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Operand:
     """The nth of the tensors and sizes that an op reads."""
 
     number: int
@@ -57,7 +57,7 @@ def trace_op(
 
     def call(*given: Any) -> Any:
         filled, named = (
-            tree_map(lambda item: given[item.number] if isinstance(item, Place) else item, part)
+            tree_map(lambda item: given[item.number] if isinstance(item, Operand) else item, part)
             for part in (args, kwargs)
         )
         return target(*filled, **named)

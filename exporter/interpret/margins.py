@@ -58,7 +58,7 @@ class Margin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Selection:
     """Which values an op chooses among.
 
     Attributes:
@@ -77,7 +77,7 @@ class Choice:
     ties: bool
 
 
-def choice_of(op: Op, producer: Callable[[str], Op | None] | None = None) -> Choice | None:
+def choice_of(op: Op, producer: Callable[[str], Op | None] | None = None) -> Selection | None:
     """The choice whose indices ``op`` gives; None for every other op.
 
     Args:
@@ -106,7 +106,7 @@ def choice_of(op: Op, producer: Callable[[str], Op | None] | None = None) -> Cho
     after = position + 1
     keep = op.args[after] if len(op.args) > after else op.kwargs.get("keepdim", False)
     several = name in _SEVERAL
-    return Choice(
+    return Selection(
         source=op.args[0].name,
         axis=None if axis is None else int(axis),
         keep=several or bool(keep),
@@ -168,7 +168,7 @@ def _plain_name(op: Op) -> str:
 
 def _margin_of_choice(
     op: Op,
-    choice: Choice,
+    choice: Selection,
     reference: Lookup,
     truth: Lookup,
     slices: Mapping[str, LinearSlices],
@@ -199,7 +199,7 @@ def _margin_of_choice(
 
 def _margin_by_rows(
     op: Op,
-    choice: Choice,
+    choice: Selection,
     slices: LinearSlices,
     source: torch.Tensor,
     reference: Lookup,
@@ -228,7 +228,7 @@ def _margin_by_rows(
 
 
 def _chosen_apart(
-    exact: torch.Tensor, choice: Choice, ours: torch.Tensor, theirs: np.ndarray
+    exact: torch.Tensor, choice: Selection, ours: torch.Tensor, theirs: np.ndarray
 ) -> np.ndarray:
     """Distance between the values at two choices of places; NaN where one is impossible."""
     axis = choice.axis
@@ -265,7 +265,7 @@ def _repeated(places: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.zeros_like(twice).scatter(axis, order, twice)
 
 
-def _gap(values: torch.Tensor, choice: Choice, chosen: torch.Tensor | None) -> np.ndarray:
+def _gap(values: torch.Tensor, choice: Selection, chosen: torch.Tensor | None) -> np.ndarray:
     """Distance to the next candidate; of several in a row, to the nearest of their neighbours."""
     axis = choice.axis
     if axis is None or not values.dim():

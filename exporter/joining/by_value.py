@@ -17,7 +17,7 @@ from exporter.joining.digests import MOVES, Digests, is_large, one_language
 from exporter.joining.evaluate import Values, evaluate
 from exporter.joining.flow import Flow
 from exporter.joining.joined import AS_IT_IS, How, Join, Layout, Proof
-from exporter.joining.match import Bank, Match, Sketch, closest, distance, sketch
+from exporter.joining.match import Bank, Match, ValueFigures, closest, distance, sketch
 from exporter.joining.modules import legacy_scope, modules_of
 
 _FLOOR = 1e-11
@@ -68,14 +68,14 @@ class Joiner:
         # Of a joined value of B, or an input: what it is, in A's terms.
         self.identity: dict[str, bytes] = {n: self.digests_b.of(n) for n in actual.inputs}
 
-    def _tell(self) -> Iterator[tuple[str, Sketch]]:
+    def _tell(self) -> Iterator[tuple[str, ValueFigures]]:
         for name in self.a.order:
             arrays = self.values_a.get(name)
             held = sketch(arrays) if arrays and name in self.a.variable else None
             if held is not None:
                 yield name, held
 
-    def _bank(self, sketches: Mapping[str, Sketch]) -> Bank:
+    def _bank(self, sketches: Mapping[str, ValueFigures]) -> Bank:
         return Bank((name, held, self.values_a[name]) for name, held in sketches.items())
 
     def counts(self, name: str) -> bool:

@@ -30,7 +30,7 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Sketch:
+class ValueFigures:
     """Of one value: family of its dtype, elements per set of inputs, figures per set."""
 
     family: str
@@ -38,7 +38,7 @@ class Sketch:
     figures: np.ndarray
 
 
-def sketch(arrays: Sequence[np.ndarray]) -> Sketch | None:
+def sketch(arrays: Sequence[np.ndarray]) -> ValueFigures | None:
     """The sketch of a value; None where there is nothing in it to tell it from others.
 
     Args:
@@ -69,7 +69,7 @@ def sketch(arrays: Sequence[np.ndarray]) -> Sketch | None:
     same_sizes = len({array.size for array in arrays}) == 1
     if not varied and (family != "f" or not (moved and same_sizes)):
         return None
-    return Sketch(family, tuple(array.size for array in arrays), figures)
+    return ValueFigures(family, tuple(array.size for array in arrays), figures)
 
 
 class Bank:
@@ -79,7 +79,7 @@ class Bank:
         values: name, sketch and arrays.
     """
 
-    def __init__(self, values: Iterable[tuple[str, Sketch, Sequence[np.ndarray]]]):
+    def __init__(self, values: Iterable[tuple[str, ValueFigures, Sequence[np.ndarray]]]):
         self._arrays: dict[str, Sequence[np.ndarray]] = {}
         self._groups: dict[tuple, tuple[list[str], list[np.ndarray]]] = {}
         for name, held, arrays in values:
@@ -90,7 +90,11 @@ class Bank:
         self._stacked = {key: np.stack(held[1]) for key, held in self._groups.items()}
 
     def near(
-        self, held: Sketch, arrays: Sequence[np.ndarray], within: float, same: str | None = None
+        self,
+        held: ValueFigures,
+        arrays: Sequence[np.ndarray],
+        within: float,
+        same: str | None = None,
     ) -> list[Match]:
         """Values within a relative rms distance, nearest first.
 

@@ -51,7 +51,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sides:
+class BothFiles:
     """Both files on one case.
 
     Attributes:
@@ -76,7 +76,7 @@ def measure_joined(
     inputs_of_actual: Mapping[str, str],
     deployment: Deployment,
     same: Alike | None = None,
-) -> Sides:
+) -> BothFiles:
     """Measure the joined values of two files.
 
     Args:
@@ -136,7 +136,7 @@ def measure_joined(
             alone, along = costs.tell(join, alone, along)
         found.append(Measured(join=join, local=alone, propagated=along))
     outputs = {name: _known(reference, name) for name in expected.outputs if name in reference}
-    return Sides(values=found, reference=outputs, costs=costs)
+    return BothFiles(values=found, reference=outputs, costs=costs)
 
 
 def inputs_for(actual: GraphIndex, inputs: Arrays, names: Mapping[str, str]) -> Arrays:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.build.build import Built
+from exporter.build.build import BuildResult
 from exporter.build.cache_key import package_digest
 from exporter.cache.arrays_as_text import packed, unpacked
 from exporter.cache.entry import canonical
@@ -110,7 +110,7 @@ class LengthProofs:
         )
 
     @classmethod
-    def of(cls, built: Built, policy: Policy, deployment: Deployment) -> LengthProofs | None:
+    def of(cls, built: BuildResult, policy: Policy, deployment: Deployment) -> LengthProofs | None:
         """Those of an export; None where it is not cached."""
         if built.store is None or built.cache is None or not built.cache.stored:
             return None

@@ -42,7 +42,7 @@ class Damaging:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explained:
+class ExplainedFile:
     """A lowered file on one case: as it is, and its layers, the most damaging first."""
 
     now: Outcome
@@ -66,7 +66,7 @@ def explain(
     known: frozenset[str] | None = None,
     joins: Joins = NO_JOINS,
     directions: int = 16,
-) -> Explained | None:
+) -> ExplainedFile | None:
     """Rank the layers of a lowered file, and put the worst back one after the other.
 
     Args:
@@ -108,7 +108,7 @@ def explain(
             effect=rows[count - 1].effect,
             restored=outcome,
         )
-    return Explained(now=run.outcome(case.inputs, truth), layers=tuple(rows))
+    return ExplainedFile(now=run.outcome(case.inputs, truth), layers=tuple(rows))
 
 
 def _restored(
@@ -138,7 +138,7 @@ def explained(*given: Any, **more: Any) -> list[str]:
     return in_words(found) if found is not None else []
 
 
-def in_words(found: Explained) -> list[str]:
+def in_words(found: ExplainedFile) -> list[str]:
     """What a report says of it."""
     now = found.now
     lines = []

@@ -49,7 +49,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
+class TorchOutcome:
     """PyTorch on one case.
 
     Attributes:
@@ -64,7 +64,7 @@ class Truth:
     noise: Mapping[str, float]
 
 
-def truth_of(program: Program, inputs: Arrays, targets: Targets) -> Truth:
+def truth_of(program: Program, inputs: Arrays, targets: Targets) -> TorchOutcome:
     """Run PyTorch in float32 and float64."""
     ops = {op.name: op for op in program.ops}
     sides = {name for decision in targets.decisions for name in ops[decision].refs()}
@@ -83,7 +83,7 @@ def truth_of(program: Program, inputs: Arrays, targets: Targets) -> Truth:
         margin = asked()
         distance[name] = margin.distance
         noise[name] = margin.noise
-    return Truth(
+    return TorchOutcome(
         exact={name: to_array(widen(exact(name))) for name in targets.values},
         plain={name: to_array(plain[name]) for name in targets.decisions},
         whole={name: to_array(plain[name]) for name in whole},
@@ -144,7 +144,7 @@ class TargetRun:
         found = self._run.run(inputs)
         return {name: found[held] for name, held in self._names.items()}
 
-    def outcome(self, inputs: Arrays, truth: Truth) -> Outcome:
+    def outcome(self, inputs: Arrays, truth: TorchOutcome) -> Outcome:
         """Run the file on a case and compare."""
         found = self.targets(inputs)
         turned = count = differing = 0
@@ -186,7 +186,7 @@ def _other(theirs: np.ndarray | None, ours: np.ndarray) -> int:
     return max(1, abs(theirs.size - ours.size))
 
 
-def _error(found: Mapping[str, np.ndarray], truth: Truth) -> float | None:
+def _error(found: Mapping[str, np.ndarray], truth: TorchOutcome) -> float | None:
     total, compared = 0.0, False
     for name, exact in truth.exact.items():
         value = found.get(name)

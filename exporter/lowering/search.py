@@ -28,7 +28,7 @@ from exporter.lowering.choice import predicted
 from exporter.lowering.effects import effects_of
 from exporter.lowering.gains import bytes_saved, seconds_gained
 from exporter.lowering.layers import Layer, find_layers
-from exporter.lowering.outcome import NOISE, Outcome, TargetRun, Truth, truth_of
+from exporter.lowering.outcome import NOISE, Outcome, TargetRun, TorchOutcome, truth_of
 from exporter.lowering.own_errors import LoweredFile, OwnErrors, own_errors
 from exporter.lowering.rounds import Round, Rounds, Wanted
 
@@ -91,7 +91,7 @@ class Search:
     runs: int = 0
     _plain: GraphIndex = field(init=False)
     _targets: Targets = field(init=False)
-    _truths: tuple[Truth, ...] = field(init=False)
+    _truths: tuple[TorchOutcome, ...] = field(init=False)
     _turned: tuple[Flips, ...] = field(init=False)
 
     def __post_init__(self) -> None:

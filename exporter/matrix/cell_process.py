@@ -35,7 +35,7 @@ def main(folder: str, parent: int) -> None:
 
 def _judged(said: dict[str, Any], place: Path) -> Any:
     from exporter.core.errors import ArtifactError, UserInputError
-    from exporter.matrix.verdict import Verdict, not_run
+    from exporter.matrix.verdict import CellVerdict, not_run
     from exporter.parity.status import Status
 
     began = time.perf_counter()
@@ -45,7 +45,7 @@ def _judged(said: dict[str, Any], place: Path) -> Any:
         # The file is whole, as PyTorch's side has checked: this runtime does not take it.
         reason = f"the file cannot be used here: {error.problem}"
         seconds = time.perf_counter() - began
-        return Verdict(status=Status.FAIL, state="refused", reason=reason, seconds=seconds)
+        return CellVerdict(status=Status.FAIL, state="refused", reason=reason, seconds=seconds)
     except UserInputError as error:
         return not_run(error.problem, seconds=time.perf_counter() - began)
     except (OSError, MemoryError) as error:  # of this machine, which says nothing of the file
@@ -60,7 +60,7 @@ def _checked(said: dict[str, Any], place: Path, began: float) -> Any:
     from exporter.flows.golden_report import golden_report
     from exporter.golden.check import check_golden
     from exporter.golden.outcome import ORDER, status_of
-    from exporter.matrix.verdict import REPORT_FOLDER, CaseVerdict, Layer, Verdict
+    from exporter.matrix.verdict import REPORT_FOLDER, CaseVerdict, CellVerdict, FirstLayer
     from exporter.parity.status import Status
     from exporter.report.environment import describe_environment
     from exporter.report.golden_check import golden_headline, layer_name
@@ -94,7 +94,7 @@ def _checked(said: dict[str, Any], place: Path, began: float) -> Any:
             reason=case.reason,
             first=None
             if case.first is None
-            else Layer(
+            else FirstLayer(
                 module=layer_name(case.first),
                 op=case.first.op,
                 source=case.first.source,
@@ -109,7 +109,7 @@ def _checked(said: dict[str, Any], place: Path, began: float) -> Any:
     record = describe_environment(deployment.threads, (deployment.provider,))
     passes = outcome.exit_code == EXIT_PASS
     state = outcome.state if outcome.numbers is None else outcome.numbers
-    return Verdict(
+    return CellVerdict(
         status=Status.PASS if passes else status_of(outcome.state),
         state=state.value,
         reason=golden_headline(outcome),

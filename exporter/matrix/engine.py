@@ -19,8 +19,8 @@ from exporter.core.errors import UserInputError
 from exporter.execution.providers import present_providers
 from exporter.matrix import work
 from exporter.matrix.jobs import CellJob, VariantJob, code_digest
-from exporter.matrix.verdict import Verdict, not_run
-from exporter.matrix.work import Place
+from exporter.matrix.verdict import CellVerdict, not_run
+from exporter.matrix.work import Workspace
 from exporter.report.environment import cpu_flags, usable_cores
 
 LOST_TIMES = 3
@@ -68,7 +68,7 @@ class Engine:
         processes: bool = True,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self.place = Place(
+        self.place = Workspace(
             folder=place,
             environments=environments,
             run=uuid.uuid4().hex[:8],
@@ -150,7 +150,7 @@ class Engine:
         self,
         jobs: Sequence[tuple[VariantJob, CellJob, Mapping[str, int]]],
         told: Asked = lambda done, total, remaining_s: None,
-    ) -> Iterator[tuple[CellJob, Verdict]]:
+    ) -> Iterator[tuple[CellJob, CellVerdict]]:
         """Run jobs, and yield each with its verdict as it ends.
 
         Raises:
@@ -189,7 +189,7 @@ class Engine:
 
     def _ended(
         self, futures: Mapping[Future, tuple[CellJob, Mapping[str, int]]]
-    ) -> Iterator[tuple[Future, Verdict]]:
+    ) -> Iterator[tuple[Future, CellVerdict]]:
         """Futures as they end, each with its verdict; also those that no worker can take any more.
 
         Raises:
@@ -227,7 +227,7 @@ class Engine:
             remedy="start it, and this command, once more: cells that are known are not run again",
         )
 
-    def _verdict(self, future: Future) -> Verdict | None:
+    def _verdict(self, future: Future) -> CellVerdict | None:
         """Of a future that has ended; None: its worker took the result along, it is run again."""
         if future.status not in ("error", "cancelled"):
             try:

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field, replace
 
 from exporter.matrix.cells import Cell, Space
 from exporter.matrix.schema import RELEASES, Value, release_key, text_of
-from exporter.matrix.verdict import Verdict
+from exporter.matrix.verdict import CellVerdict
 from exporter.parity.status import JUDGED, Status
 
-Ask = Callable[[Iterable[Cell]], Mapping[Cell, Verdict]]
+Ask = Callable[[Iterable[Cell]], Mapping[Cell, CellVerdict]]
 _DOUBTS, _ROUNDS, _TRIES = 3, 4, 200
 _MORE_DOUBTS = 8
 MOST_ALONE, MOST_TOLD, _MANY_AXES = 3, 8, 4
@@ -64,9 +64,9 @@ class Explanation:
 
     where: Mapping[str, tuple[Value, ...]]
     example: Cell
-    verdict: Verdict
+    verdict: CellVerdict
     moves: tuple[Move, ...] = ()
-    trail: Mapping[str, tuple[tuple[str, Verdict], ...]]
+    trail: Mapping[str, tuple[tuple[str, CellVerdict], ...]]
     unknown: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     alone: frozenset[Cell] = frozenset()
     failing: int = 0
@@ -114,7 +114,7 @@ def sorted_values(axis: str, values: Iterable[Value], space: Space) -> list[Valu
     return sorted(values, key=lambda v: order.index(v) if v in order else len(order))
 
 
-def explain(space: Space, ask: Ask, found: Mapping[Cell, Verdict]) -> list[Explanation]:
+def explain(space: Space, ask: Ask, found: Mapping[Cell, CellVerdict]) -> list[Explanation]:
     """Explain every failing cell; ``found`` grows by what is asked for.
 
     Args:
@@ -141,16 +141,16 @@ def explain(space: Space, ask: Ask, found: Mapping[Cell, Verdict]) -> list[Expla
             return [_counted(item, found) for item in result]
 
 
-def _passing(found: Mapping[Cell, Verdict]) -> list[Cell]:
+def _passing(found: Mapping[Cell, CellVerdict]) -> list[Cell]:
     return [cell for cell, verdict in found.items() if verdict.status is Status.PASS]
 
 
-def _failing(item: Explanation, found: Mapping[Cell, Verdict]) -> int:
+def _failing(item: Explanation, found: Mapping[Cell, CellVerdict]) -> int:
     return sum(verdict.bad and item.holds(cell) for cell, verdict in found.items())
 
 
 def _rest_without_pattern(
-    kept: Sequence[Explanation], found: Mapping[Cell, Verdict]
+    kept: Sequence[Explanation], found: Mapping[Cell, CellVerdict]
 ) -> list[Explanation]:
     """What no cell speaks against, and together all cells of which nothing of that holds."""
     kept = [item for item in kept if not any(map(item.holds, _passing(found)))]
@@ -182,14 +182,14 @@ def _flipped(cell: Cell, item: Explanation, axis: str, space: Space) -> Cell | N
     return next((other for other in free if space.has(other)), None)
 
 
-def _counted(item: Explanation, found: Mapping[Cell, Verdict]) -> Explanation:
+def _counted(item: Explanation, found: Mapping[Cell, CellVerdict]) -> Explanation:
     return replace(item, failing=_failing(item, found))
 
 
 class _Search:
     """One explanation."""
 
-    def __init__(self, space: Space, ask: Ask, found: Mapping[Cell, Verdict]) -> None:
+    def __init__(self, space: Space, ask: Ask, found: Mapping[Cell, CellVerdict]) -> None:
         self._space, self._ask, self._found = space, ask, found
         self._draw = random.Random(0)  # noqa: S311 - the same cells in every run
 
@@ -314,7 +314,7 @@ class _Search:
 
     def _bisected(
         self, cell: Cell, axis: str
-    ) -> tuple[tuple[tuple[str, Verdict], ...], list[Move]]:
+    ) -> tuple[tuple[tuple[str, CellVerdict], ...], list[Move]]:
         """Verdicts along a version axis, and every step from failing to not failing."""
         further = [str(value) for value in self._space.between.get(axis, ())]
         held = {str(value): cell.given(axis, value) for value in self._space.axes[axis]}
@@ -341,7 +341,7 @@ class _Search:
         ]
         return tuple((release, known[release]) for release in order), steps
 
-    def _judged(self, cells: Mapping[str, Cell]) -> dict[str, Verdict]:
+    def _judged(self, cells: Mapping[str, Cell]) -> dict[str, CellVerdict]:
         here = {r: c for r, c in cells.items() if self._space.has(c)}
         asked = self._ask(list(here.values()))
         return {r: asked[c] for r, c in here.items() if asked[c].status in JUDGED}

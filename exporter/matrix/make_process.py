@@ -1,6 +1,6 @@
 """What makes the file of a variant, in a process with PyTorch: run it, record what PyTorch gives.
 
-``variant.json`` in, ``made.json`` out; see ``VariantJob.said`` and ``Made`` for what they say.
+``variant.json`` in, ``made.json`` out; what they say: ``VariantJob.said`` and ``MadeVariant``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exporter.config import Pipeline
-    from exporter.matrix.verdict import Made
+    from exporter.matrix.verdict import MadeVariant
 
 VARIANT, MADE, YAML, RUN = "variant.json", "made.json", "pipeline.yaml", "run"
 LENGTH_CASE = "length_{}"
@@ -33,13 +33,13 @@ def main(folder: str, parent: int) -> None:
     written(_made(said, place), place / MADE)
 
 
-def _made(said: dict[str, Any], place: Path) -> Made:
+def _made(said: dict[str, Any], place: Path) -> MadeVariant:
     from exporter.config.load import load_pipeline
     from exporter.config.run_options import RunOptions
     from exporter.core.errors import ExportVerifyError, GoldenError, StageError
     from exporter.core.files import write_text
     from exporter.flows.golden_record import record
-    from exporter.matrix.verdict import Made
+    from exporter.matrix.verdict import MadeVariant
     from exporter.parity.status import Status
 
     began = time.perf_counter()
@@ -64,11 +64,11 @@ def _made(said: dict[str, Any], place: Path) -> Made:
     except GoldenError as error:
         return _refused(error.problem, place, result)
     except StageError as error:
-        return Made(status=Status.FAIL, reason=str(error), **result)
+        return MadeVariant(status=Status.FAIL, reason=str(error), **result)
     except ExportVerifyError as error:
-        return Made(status=Status.NOT_RUN, reason=str(error), **result)
+        return MadeVariant(status=Status.NOT_RUN, reason=str(error), **result)
     onnx = place / RUN / "model.onnx"
-    return Made(
+    return MadeVariant(
         status=Status.PASS,
         yaml=str(yaml),
         onnx=str(onnx),
@@ -92,20 +92,20 @@ def digests_of(onnx: Path, golden: Path) -> dict[str, str]:
     return {**files, "golden": read_golden(golden).digest}
 
 
-def _refused(problem: str, place: Path, result: dict[str, Any]) -> Made:
+def _refused(problem: str, place: Path, result: dict[str, Any]) -> MadeVariant:
     """A run that did not pass says more than that no golden comes of it."""
-    from exporter.matrix.verdict import Layer, Made
+    from exporter.matrix.verdict import FirstLayer, MadeVariant
     from exporter.parity.status import Status, status_of
     from exporter.report.schema import REPORT, read_report
 
     saved = place / RUN / REPORT
     report = read_report(saved) if saved.is_file() else None
     if report is None or report.verdict == Status.PASS:
-        return Made(status=Status.NOT_RUN, reason=problem, **result)
+        return MadeVariant(status=Status.NOT_RUN, reason=problem, **result)
     culprit = next(iter(report.culprits), None)
-    first = culprit and Layer(module=culprit.layer, op=culprit.op, source=culprit.source)
+    first = culprit and FirstLayer(module=culprit.layer, op=culprit.op, source=culprit.source)
     status = status_of(report.verdict)
-    return Made(status=status, reason=report.headline, first=first, **result)
+    return MadeVariant(status=status, reason=report.headline, first=first, **result)
 
 
 def _length_cases(

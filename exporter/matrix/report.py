@@ -18,7 +18,7 @@ from exporter.matrix.cells import Cell
 from exporter.matrix.explain import Explanation, sorted_values
 from exporter.matrix.run import Result
 from exporter.matrix.schema import Value, text_of
-from exporter.matrix.verdict import Verdict
+from exporter.matrix.verdict import CellVerdict
 from exporter.parity.status import Status, severity
 from exporter.report.junit import render_matrix_junit
 from exporter.report.safe_text import markdown, printable
@@ -253,7 +253,7 @@ def _values(result: Result, axis: str | None) -> list[Value]:
 
 def _shown(result: Result, cell: Cell) -> tuple[str, str, str]:
     """Class, text and link of a cell of the grid; one that nobody asked for is never green."""
-    verdict: Verdict | None = result.cells.get(cell)
+    verdict: CellVerdict | None = result.cells.get(cell)
     if verdict is None:
         exists = result.space.has(cell)
         return "none", "not asked" if exists else "does not exist", ""

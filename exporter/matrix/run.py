@@ -16,8 +16,8 @@ from exporter.matrix.covering import pairwise
 from exporter.matrix.engine import Engine
 from exporter.matrix.explain import Explanation, explain
 from exporter.matrix.jobs import VariantJob, cell_job, variant_job
-from exporter.matrix.verdict import Verdict
-from exporter.parity.exit_code import Decision, decide
+from exporter.matrix.verdict import CellVerdict
+from exporter.parity.exit_code import ExitDecision, decide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +63,11 @@ class Result:
     total: int
     first: int
     chosen: str = "every pair of values stands together in one of them"
-    cells: Mapping[Cell, Verdict] = field(default_factory=dict)
+    cells: Mapping[Cell, CellVerdict] = field(default_factory=dict)
     explanations: tuple[Explanation, ...] = ()
 
     @property
-    def decision(self) -> Decision:
+    def decision(self) -> ExitDecision:
         """The verdict over all cells that were asked."""
         return decide((verdict.status, True) for verdict in self.cells.values())
 
@@ -76,12 +76,12 @@ class Cells:
     """Asks for cells, each once."""
 
     def __init__(self, matrix: Matrix, engine: Engine, progress: Stages, trust: bool) -> None:
-        self.found: dict[Cell, Verdict] = {}
+        self.found: dict[Cell, CellVerdict] = {}
         self._matrix, self._engine, self._progress = matrix, engine, progress
         self._trust = trust
         self._variants: dict[str, VariantJob] = {}
 
-    def __call__(self, cells: Iterable[Cell]) -> Mapping[Cell, Verdict]:
+    def __call__(self, cells: Iterable[Cell]) -> Mapping[Cell, CellVerdict]:
         """The verdicts of these cells."""
         asked = list(dict.fromkeys(cells))
         new = [cell for cell in asked if cell not in self.found]

@@ -16,7 +16,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
-class Layer(_Record):
+class FirstLayer(_Record):
     """The first layer that is not as PyTorch has it: where, and how far off."""
 
     module: str
@@ -36,11 +36,11 @@ class CaseVerdict(_Record):
     state: str
     strain: float | None = None
     at: str = ""
-    first: Layer | None = None
+    first: FirstLayer | None = None
     reason: str = ""
 
 
-class Verdict(_Record):
+class CellVerdict(_Record):
     """What a cell came to.
 
     Attributes:
@@ -58,7 +58,7 @@ class Verdict(_Record):
     status: Status
     state: str = ""
     reason: str = ""
-    first: Layer | None = None
+    first: FirstLayer | None = None
     strain: float | None = None
     cases: tuple[CaseVerdict, ...] = ()
     packages: dict[str, str] = {}
@@ -75,7 +75,7 @@ class Verdict(_Record):
         return self.status in DIFFERING
 
 
-class Made(_Record):
+class MadeVariant(_Record):
     """The file of a variant and what PyTorch gives on its cases.
 
     Attributes:
@@ -86,7 +86,7 @@ class Made(_Record):
     digest: str
     status: Status
     reason: str = ""
-    first: Layer | None = None
+    first: FirstLayer | None = None
     yaml: str = ""
     onnx: str = ""
     golden: str = ""
@@ -95,27 +95,27 @@ class Made(_Record):
     folder: str = ""
 
 
-def not_run(reason: str, **fields: object) -> Verdict:
+def not_run(reason: str, **fields: object) -> CellVerdict:
     """What is never green: a cell that could not be judged, and why."""
-    return Verdict.model_validate({"status": Status.NOT_RUN, "reason": reason, **fields})
+    return CellVerdict.model_validate({"status": Status.NOT_RUN, "reason": reason, **fields})
 
 
-def written(record: Verdict | Made, path: Path) -> None:
+def written(record: CellVerdict | MadeVariant, path: Path) -> None:
     """Write a record, whole or not at all."""
     write_text(path, record.model_dump_json(indent=1))
 
 
-def read_verdict(path: Path) -> Verdict | None:
+def read_verdict(path: Path) -> CellVerdict | None:
     """The verdict that lies there; None where there is none, or a part of one."""
     try:
-        return Verdict.model_validate_json(read_text(path))
+        return CellVerdict.model_validate_json(read_text(path))
     except (OSError, ValidationError, ValueError):
         return None
 
 
-def read_made(path: Path) -> Made | None:
+def read_made(path: Path) -> MadeVariant | None:
     """As ``read_verdict``."""
     try:
-        return Made.model_validate_json(read_text(path))
+        return MadeVariant.model_validate_json(read_text(path))
     except (OSError, ValidationError, ValueError):
         return None

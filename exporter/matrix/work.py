@@ -44,8 +44,8 @@ from exporter.matrix.verdict import (
     CELL,
     REPORT_FOLDER,
     VERDICT,
-    Made,
-    Verdict,
+    CellVerdict,
+    MadeVariant,
     not_run,
     read_made,
     read_verdict,
@@ -68,7 +68,7 @@ _FAILED: dict[tuple[str, tuple[str, ...]], str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Workspace:
     """Where a matrix lies, and what workers have to agree on.
 
     Attributes:
@@ -112,13 +112,13 @@ def _device() -> str:
     return " ".join(sorted(set(lines))) or platform.node()
 
 
-def make(place: Place, job: VariantJob) -> Made:
+def make(place: Workspace, job: VariantJob) -> MadeVariant:
     """Make the file of a variant, or read what an earlier run made of the same."""
     name = job.name if job.kept else f"{place.run}-{job.name}"
     folder = place.folder / FILES / name
     alone = () if job.over else job.requirements
     if stranger := _stranger(place, alone, MAKERS):
-        return Made(digest=name, status=Status.NOT_RUN, reason=stranger)
+        return MadeVariant(digest=name, status=Status.NOT_RUN, reason=stranger)
     with _alone(folder):
         known = read_made(folder / MADE)
         if known is not None and known.status in JUDGED and _whole(known):
@@ -129,13 +129,13 @@ def make(place: Place, job: VariantJob) -> Made:
             wanted = job.requirements
             said = _run(place, folder, wanted, "make_process", folder / MADE, job.over)
         except NoEnvironmentError as error:
-            return Made(digest=name, status=Status.NOT_RUN, reason=str(error))
-        return read_made(folder / MADE) or Made(
+            return MadeVariant(digest=name, status=Status.NOT_RUN, reason=str(error))
+        return read_made(folder / MADE) or MadeVariant(
             digest=name, status=Status.NOT_RUN, reason=said or "it wrote nothing"
         )
 
 
-def judge(place: Place, job: CellJob, made: Made) -> Verdict:
+def judge(place: Workspace, job: CellJob, made: MadeVariant) -> CellVerdict:
     """Judge a cell, or read what is known of it."""
     began = time.perf_counter()
     if stranger := _stranger(place, job.requirements, CHECK_NEEDS):
@@ -144,7 +144,7 @@ def judge(place: Place, job: CellJob, made: Made) -> Verdict:
         reason = f"its file: {made.reason}"
         inside = f"{FILES}/{made.digest}"
         page = _page(place, f"{inside}/{RUN}")
-        verdict = Verdict(status=made.status, reason=reason, first=made.first)
+        verdict = CellVerdict(status=made.status, reason=reason, first=made.first)
         return verdict.model_copy(update={"folder": inside, "page": page})
     machine = processor(job.run["provider"])
     name = digest_of({**job.parts, "file": made.content, "processor": machine})
@@ -160,7 +160,7 @@ def judge(place: Place, job: CellJob, made: Made) -> Verdict:
         try:
             problem = _run(place, folder, job.requirements, "cell_process", folder / VERDICT)
             verdict = read_verdict(folder / VERDICT)
-            verdict = verdict or Verdict(status=Status.FAIL, state="ended", reason=problem)
+            verdict = verdict or CellVerdict(status=Status.FAIL, state="ended", reason=problem)
         except NoEnvironmentError as error:
             verdict = not_run(str(error))
         total = time.perf_counter() - began
@@ -169,7 +169,7 @@ def judge(place: Place, job: CellJob, made: Made) -> Verdict:
         return verdict
 
 
-def _stranger(place: Place, requirements: Sequence[str], packages: Sequence[str]) -> str:
+def _stranger(place: Workspace, requirements: Sequence[str], packages: Sequence[str]) -> str:
     """Why this worker is none for a job: it would answer for what is not named; or "".
 
     Args:
@@ -185,18 +185,18 @@ def _stranger(place: Place, requirements: Sequence[str], packages: Sequence[str]
     return ""
 
 
-def _links(place: Place, name: str) -> dict[str, str]:
+def _links(place: Workspace, name: str) -> dict[str, str]:
     """Where a cell lies, and its page; a worker that was lost had no time to say so."""
     inside = f"{CELLS}/{name}"
     return {"folder": inside, "page": _page(place, f"{inside}/{REPORT_FOLDER}")}
 
 
-def _page(place: Place, inside: str) -> str:
+def _page(place: Workspace, inside: str) -> str:
     page = f"{inside}/{HTML}"
     return page if (place.folder / page).is_file() else ""
 
 
-def _whole(made: Made) -> bool:
+def _whole(made: MadeVariant) -> bool:
     """Whether what was made still lies there, with the bytes that cells are named by."""
     if made.status is not Status.PASS:
         return True
@@ -219,7 +219,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _run(
-    place: Place,
+    place: Workspace,
     folder: Path,
     requirements: tuple[str, ...],
     module: str,

@@ -53,7 +53,7 @@ _FRONTEND = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class CheckpointLayout:
     """What a checkpoint of one kind of model states, and where.
 
     Attributes:
@@ -120,7 +120,7 @@ class Checkpoint:
             ) from error
 
 
-def read_checkpoint(folder: Path, *, layout: Layout, pipeline: Pipeline) -> Checkpoint:
+def read_checkpoint(folder: Path, *, layout: CheckpointLayout, pipeline: Pipeline) -> Checkpoint:
     """Look through a FunASR checkpoint folder.
 
     Args:
@@ -184,7 +184,7 @@ Recogniser = tuple[nn.Module, tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 
 
 def build_recogniser(
-    pipeline: Pipeline, settings: S, layout: Layout, made: Callable[[S], Recogniser]
+    pipeline: Pipeline, settings: S, layout: CheckpointLayout, made: Callable[[S], Recogniser]
 ) -> Built:
     """A recogniser on features, with the weights that a pipeline names.
 
@@ -224,7 +224,7 @@ def recogniser_outputs(vocab_size: int, steps: Axis, length: str) -> tuple[Tenso
 
 
 def merged(
-    settings: S, source: WeightsSource, layout: Layout, pipeline: Pipeline
+    settings: S, source: WeightsSource, layout: CheckpointLayout, pipeline: Pipeline
 ) -> tuple[S, Checkpoint | None]:
     """The settings with what the checkpoint states, if there is one, and the checkpoint."""
     if source.folder is None:
@@ -241,7 +241,7 @@ def fill(module: nn.Module, checkpoint: Checkpoint | None, pipeline: Pipeline) -
         load_strictly(module, read_model_pt(checkpoint.model_pt), where=str(checkpoint.model_pt))
 
 
-def _sizes(model_pt: Path, layout: Layout) -> dict[str, int]:
+def _sizes(model_pt: Path, layout: CheckpointLayout) -> dict[str, int]:
     state = read_model_pt(model_pt)
     sizes = {}
     for key, (wanted, axis) in layout.sizes.items():

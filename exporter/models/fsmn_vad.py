@@ -20,7 +20,7 @@ from exporter.config.section import Section
 from exporter.core.errors import ConfigError
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
-from exporter.models.checkpoint_funasr import Layout, fill, merged
+from exporter.models.checkpoint_funasr import CheckpointLayout, fill, merged
 from exporter.models.fsmn_vad_stream import (
     FsmnScores,
     FsmnVadStream,
@@ -35,7 +35,7 @@ from exporter.models.weights import describe_weights, weights_of
 from exporter.speech.cmvn import Cmvn, seeded_cmvn
 from exporter.speech.fbank import KaldiFbank
 
-LAYOUT = Layout(
+LAYOUT = CheckpointLayout(
     kind="FsmnVADStreaming",
     sections={"encoder_conf": "", "model_conf": ""},
     fixed={"encoder_conf": {"use_softmax": True}},

@@ -22,7 +22,7 @@ Run = Callable[[Mapping[str, int]], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
+class SizeLimit:
     """Sizes that a model takes of an axis.
 
     Attributes:
@@ -50,14 +50,16 @@ class Limit:
         return f"takes {sizes} {self.axis}: found in the model{at}{why}"
 
 
-def find_limits(run: Run, axes: Mapping[str, Axis], sizes: Mapping[str, int]) -> tuple[Limit, ...]:
+def find_limits(
+    run: Run, axes: Mapping[str, Axis], sizes: Mapping[str, int]
+) -> tuple[SizeLimit, ...]:
     """Limits of each axis that are narrower than declared.
 
     Args:
         run: the model; at ``sizes`` it runs.
         axes: with what is declared of them. sizes: at which it is traced.
     """
-    found: list[Limit] = []
+    found: list[SizeLimit] = []
     for name, axis in axes.items():
         lowest = max(axis.minimum, 1)
         highest = 2 * sizes[name] if axis.maximum is None else min(2 * sizes[name], axis.maximum)
@@ -69,7 +71,9 @@ def find_limits(run: Run, axes: Mapping[str, Axis], sizes: Mapping[str, int]) ->
     return tuple(found)
 
 
-def _limit(run: Run, name: str, sizes: Mapping[str, int], end: int, step: int = 1) -> Limit | None:
+def _limit(
+    run: Run, name: str, sizes: Mapping[str, int], end: int, step: int = 1
+) -> SizeLimit | None:
     """The last size between the traced one and ``end``; None when the model takes ``end``.
 
     Args:
@@ -105,10 +109,10 @@ def _limit(run: Run, name: str, sizes: Mapping[str, int], end: int, step: int = 
     bounds = {"maximum" if away > 0 else "minimum": inside * step}
     cause = reason.__cause__ or reason
     text = (str(cause).strip().splitlines() or [""])[0]
-    return Limit(axis=name, where=place_of(cause), problem=text[:120], **bounds)
+    return SizeLimit(axis=name, where=place_of(cause), problem=text[:120], **bounds)
 
 
-def limited(axes: Mapping[str, Axis], limits: tuple[Limit, ...]) -> dict[str, Axis]:
+def limited(axes: Mapping[str, Axis], limits: tuple[SizeLimit, ...]) -> dict[str, Axis]:
     """The axes with the limits that were found."""
     found = dict(axes)
     for limit in limits:

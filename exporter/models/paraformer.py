@@ -25,7 +25,7 @@ from exporter.config.section import Section
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
 from exporter.models.checkpoint_funasr import (
-    Layout,
+    CheckpointLayout,
     Recogniser,
     build_recogniser,
     recogniser_outputs,
@@ -42,7 +42,7 @@ _REGISTERED = (
     "funasr.models.sanm.encoder",
 )
 """They register the classes that are asked for by name."""
-LAYOUT = Layout(
+LAYOUT = CheckpointLayout(
     kind="Paraformer",
     sections={"encoder_conf": "", "decoder_conf": "decoder_", "predictor_conf": ""},
     fixed={

@@ -21,7 +21,7 @@ from exporter.config.section import Section
 from exporter.core.tensors import Axis, TensorSpec
 from exporter.models.built import Built
 from exporter.models.checkpoint_funasr import (
-    Layout,
+    CheckpointLayout,
     Recogniser,
     build_recogniser,
     recogniser_outputs,
@@ -32,7 +32,7 @@ from exporter.models.settings import MOST_LAYERS, MOST_WIDTH, read_settings
 from exporter.models.upstream import FUNASR, upstream_package
 
 PROMPT_FRAMES = 4
-LAYOUT = Layout(
+LAYOUT = CheckpointLayout(
     kind="SenseVoiceSmall",
     sections={"encoder_conf": ""},
     fixed={

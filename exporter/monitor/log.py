@@ -16,7 +16,7 @@ MOST_BYTES = 16 << 20
 _MOST_DIGITS = 19
 
 
-class Log:
+class RequestLog:
     """Rows with the time at which they were added, in seconds since 1970.
 
     Args:

@@ -28,7 +28,7 @@ from exporter.execution.deployment import Deployment
 from exporter.execution.ort_session import ORT_VERSION
 from exporter.graph.segment_split import WAVEFORM
 from exporter.monitor.drift import FALSE_ALARMS, Drift, plan_tests
-from exporter.monitor.log import Log
+from exporter.monitor.log import RequestLog
 from exporter.monitor.metrics import DriftMetrics, Metrics, SpoolMetrics
 from exporter.monitor.pace import Pace
 from exporter.monitor.recorded import read_recorded
@@ -69,7 +69,7 @@ class Monitor:
             is ``metrics.registry``).
         address: that it listens on; only this machine by default.
         replay_every_s: seconds from one replay to the next; 0 for the one at the start only.
-        log: a file for JSON lines, read by 'monitor report'; bounded, see ``Log``.
+        log: a file for JSON lines, read by 'monitor report'; bounded, see ``RequestLog``.
         spool: a folder for requests that 'monitor shadow' judges, their audio included; without
             it no audio leaves the process.
         shadow_per_hour: how many requests go there. spool_bytes: what may wait there.
@@ -119,7 +119,7 @@ class Monitor:
             self.metrics.add(SpoolMetrics(self._spool))
         self.last: Replayed | None = None
         self._every_s = replay_every_s
-        self._log = Log(Path(log)) if log is not None else None
+        self._log = RequestLog(Path(log)) if log is not None else None
         self._service: Service | None = None
         self._ended = threading.Event()
         self._replayed = threading.Event()

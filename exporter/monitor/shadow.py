@@ -29,7 +29,7 @@ from exporter.golden.sketch import sketch
 from exporter.golden.values import GoldenCase
 from exporter.graph.segment_split import WAVEFORM
 from exporter.monitor.kept import FOLDER, LOW, OTHER, Kept, Strata, is_frame, no_frame
-from exporter.monitor.log import Log, read_log
+from exporter.monitor.log import RequestLog, read_log
 from exporter.monitor.spool import (
     AGAIN,
     RESULTS,
@@ -43,7 +43,7 @@ from exporter.monitor.spool import (
 )
 
 if TYPE_CHECKING:
-    from exporter.golden.record import Judgement, Recorder
+    from exporter.golden.record import CaseJudgement, GoldenRecorder
 
 DOOR = Door(
     error=UserInputError,
@@ -60,7 +60,7 @@ _SERVED_MOVED = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class JudgedRequest:
     """One request, judged; ``first_layer`` and ``strain`` are the file's on the CPU."""
 
     state: str
@@ -72,7 +72,7 @@ class Row:
     commonest: float | None = None
 
 
-def judge_request(recorder: Recorder, request: Request) -> Row:
+def judge_request(recorder: GoldenRecorder, request: Request) -> JudgedRequest:
     """Hold what was served, and the file on this CPU, against PyTorch; the worst of both counts."""
     case = Case(name=request.name, inputs=request.inputs, origin="served")
     judged = recorder.judge(case)
@@ -91,7 +91,7 @@ def judge_request(recorder: Recorder, request: Request) -> Row:
         state, reason = AMBIGUOUS, outcome.reason
     elif _equal(judged.golden, request):
         state = SAME
-    return Row(
+    return JudgedRequest(
         state=state,
         first_layer=layer,
         reason=reason,
@@ -102,7 +102,7 @@ def judge_request(recorder: Recorder, request: Request) -> Row:
     )
 
 
-def _served_moves(judged: Judgement, request: Request) -> list[OutputMove]:
+def _served_moves(judged: CaseJudgement, request: Request) -> list[OutputMove]:
     """Outputs that are not PyTorch's.
 
     Where the file is ambiguous here, a close decision has gone the other way: what was served may
@@ -142,11 +142,13 @@ class Worker:
         UserInputError: there is no such folder.
     """
 
-    def __init__(self, folder: Path, judge: Callable[[Request], Row], *, keep: int = 0) -> None:
+    def __init__(
+        self, folder: Path, judge: Callable[[Request], JudgedRequest], *, keep: int = 0
+    ) -> None:
         if not folder.is_dir():
             raise DOOR.wrong(folder, "there is no spool here")
         self._folder, self._judge = folder, judge
-        self._results = Log(folder / RESULTS)
+        self._results = RequestLog(folder / RESULTS)
         self._kept, self._strata = Kept(folder / FOLDER, keep), Strata()
         self._state: dict[str, Any] = {}
         self._done: dict[str, str | None] = {}
@@ -191,7 +193,9 @@ class Worker:
             if name_of(path) in self._done:  # it was judged the second time
                 self._settle(path)
                 continue
-            self._finish(path, Row(state=NOT_RUN, reason="the worker died with it, twice"), 0)
+            self._finish(
+                path, JudgedRequest(state=NOT_RUN, reason="the worker died with it, twice"), 0
+            )
         for path in requests_in(self._folder, TAKEN):
             self._one(take(path))
 
@@ -205,16 +209,16 @@ class Worker:
             samples = request.inputs[WAVEFORM].size if WAVEFORM in request.inputs else 0
             row = self._judge(request)
         except Exception as error:  # noqa: BLE001 - one request must not end the worker
-            row = Row(state=NOT_RUN, reason=f"{type(error).__name__}: {error}")
+            row = JudgedRequest(state=NOT_RUN, reason=f"{type(error).__name__}: {error}")
         self._finish(path, row, samples)
 
-    def _finish(self, path: Path, row: Row, samples: int) -> None:
+    def _finish(self, path: Path, row: JudgedRequest, samples: int) -> None:
         """Row, count, file: in this order, so that a kill between two of them loses nothing.
 
         A request that cannot be heard (``samples`` is 0) is of no stratum.
         """
         name, stratum = name_of(path), self._strata.of(row.margin)
-        held = {field: getattr(row, field) for field in Row.__dataclass_fields__}
+        held = {field: getattr(row, field) for field in JudgedRequest.__dataclass_fields__}
         held |= {"kind": "shadow", "seq": self._state["seq"] + 1, "id": name, "samples": samples}
         held["stratum"] = stratum if self._kept.most and samples else None
         self._results.add(held)

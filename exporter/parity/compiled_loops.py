@@ -108,7 +108,7 @@ def _first(t: Any, x: Any, peak: Any) -> Any:
 
 @compiled(types.void(_WIDE, _PLAIN, _PLAIN, _WIDE, _COUNTS))
 def compare(t: Any, r: Any, a: Any, floats: Any, integers: Any) -> None:
-    """Fill what ``one_pass.Found`` has: three sums of squares and peaks; places, flags."""
+    """Fill what ``one_pass.PassFigures`` has: three sums of squares and peaks; places, flags."""
     square_a = square_r = square_t = 0.0
     peak_a = peak_r = peak_t = np.int64(0)
     at_a = at_r = np.int64(-1)

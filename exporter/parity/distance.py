@@ -199,7 +199,7 @@ def distances(
     )
 
 
-def _take(found: one_pass.Found, count: int, offset: int, runs: list[_Running]) -> bool:
+def _take(found: one_pass.PassFigures, count: int, offset: int, runs: list[_Running]) -> bool:
     """Add a block that a compiled pass has measured; False when that takes more care."""
     low, high = SAFE_SQUARES
     pairs = list(zip(found.squares, found.peaks, strict=True))

@@ -13,7 +13,7 @@ from exporter.parity.status import GOOD, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class ExitDecision:
     """The verdict over many checks and what the process returns: 0 for ``pass``, else 1."""
 
     status: Status
@@ -29,7 +29,7 @@ def decide(
     *,
     ambiguous: int | None = None,
     ambiguous_cap: int = 0,
-) -> Decision:
+) -> ExitDecision:
     """Decide over everything that was declared: the one place from which verdicts of runs come.
 
     Args:
@@ -43,11 +43,11 @@ def decide(
     held = list(statuses)
     found = [status for status, _ in held]
     if Status.FAIL in found:
-        return Decision(status=Status.FAIL)
+        return ExitDecision(status=Status.FAIL)
     if (Status.NOT_RUN, True) in held:
-        return Decision(status=Status.NOT_RUN)
+        return ExitDecision(status=Status.NOT_RUN)
     unsure = found.count(Status.AMBIGUOUS)
     if unsure and max(1, unsure if ambiguous is None else ambiguous) > ambiguous_cap:
-        return Decision(status=Status.AMBIGUOUS)
+        return ExitDecision(status=Status.AMBIGUOUS)
     checked = any(status in GOOD or status is Status.AMBIGUOUS for status in found)
-    return Decision(status=Status.PASS if checked else Status.NOT_RUN)
+    return ExitDecision(status=Status.PASS if checked else Status.NOT_RUN)

@@ -31,7 +31,7 @@ LEAST = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PassFigures:
     """What one pass over ``(truth, reference, actual)`` finds.
 
     Attributes:
@@ -68,13 +68,13 @@ def takes_pair(reference: np.ndarray, actual: np.ndarray) -> bool:
     )
 
 
-def compare(truth: np.ndarray, reference: np.ndarray, actual: np.ndarray) -> Found:
+def compare(truth: np.ndarray, reference: np.ndarray, actual: np.ndarray) -> PassFigures:
     """Measure three equally long 1-D arrays that :func:`takes` accepts. Releases the GIL."""
     floats, integers = np.empty(6), np.empty(4, np.int64)
     _loops().compare(truth, reference, actual, floats, integers)
     square_a, square_r, square_t, peak_a, peak_r, peak_t = floats.tolist()
     at_a, at_r, infinite, different = integers.tolist()
-    return Found(
+    return PassFigures(
         squares=(square_a, square_r, square_t),
         peaks=(peak_a, peak_r, peak_t),
         at=(at_a, at_r),

@@ -130,7 +130,7 @@ MOST_WIDENED = 32.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
+class LimitOverride:
     """Another factor for the taps that ``pattern`` matches, with the reason that the YAML gives.
 
     Raises:
@@ -171,7 +171,7 @@ class Policy:
     floor_max_ulps: float = 6.0
     floor_rms_ulps: float = 4.0
     precision: str = "float32"
-    overrides: tuple[Override, ...] = ()
+    overrides: tuple[LimitOverride, ...] = ()
     kernel_loss: str = "finding"
 
     def __post_init__(self) -> None:
@@ -190,7 +190,7 @@ class Limit:
     max_abs: float
     rms: float
     why: str
-    override: Override | None = None
+    override: LimitOverride | None = None
 
 
 def limit(measurement: Measurement, policy: Policy, *, layer: str = "") -> Limit:
@@ -326,7 +326,7 @@ def policy_of(pipeline: Pipeline) -> Policy:
     """The parity policy that a pipeline declares."""
     given = pipeline.parity
     overrides = tuple(
-        Override(pattern=item.taps, factor=item.factor, reason=item.reason)
+        LimitOverride(pattern=item.taps, factor=item.factor, reason=item.reason)
         for item in given.overrides
     )
     precision = WEIGHTS.get(given.precision, given.precision)

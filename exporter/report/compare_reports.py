@@ -21,7 +21,7 @@ _QUIET = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class ReportChange:
     """One thing that differs.
 
     Attributes:
@@ -48,12 +48,12 @@ def two_pipelines(old: Report, new: Report) -> str:
     return f"these are reports of two pipelines, '{names[0]}' and '{names[1]}'"
 
 
-def changes(old: Report, new: Report) -> tuple[Change, ...]:
+def changes(old: Report, new: Report) -> tuple[ReportChange, ...]:
     """All differences from ``old`` to ``new``, those of facts first."""
     return (*_facts(old, new), *_verdicts(old, new), *_strains(old, new))
 
 
-def _facts(old: Report, new: Report) -> Iterator[Change]:
+def _facts(old: Report, new: Report) -> Iterator[ReportChange]:
     pairs = {
         "pipeline": (old.pipeline.name, new.pipeline.name),
         "pipeline's content": (old.pipeline.digest[:12], new.pipeline.digest[:12]),
@@ -73,10 +73,10 @@ def _facts(old: Report, new: Report) -> Iterator[Change]:
             pairs[item.name] = (held[item.name].sha256[:12], item.sha256[:12])
     for name, (was, now) in pairs.items():
         if was != now:
-            yield Change(kind="facts", name=name, before=was, after=now)
+            yield ReportChange(kind="facts", name=name, before=was, after=now)
 
 
-def _verdicts(old: Report, new: Report) -> Iterator[Change]:
+def _verdicts(old: Report, new: Report) -> Iterator[ReportChange]:
     yield from _moved("verdict", {"": (old.verdict, True)}, {"": (new.verdict, True)})
     needed = new.policy.required
     yield from _moved(
@@ -97,7 +97,7 @@ Verdicts = Mapping[str, tuple[str, bool]]
 """Name -> verdict, and whether it is required."""
 
 
-def _moved(kind: str, before: Verdicts, after: Verdicts) -> Iterator[Change]:
+def _moved(kind: str, before: Verdicts, after: Verdicts) -> Iterator[ReportChange]:
     for name in dict.fromkeys([*before, *after]):
         was, now = before.get(name), after.get(name)
         if (was and was[0]) == (now and now[0]):
@@ -108,7 +108,7 @@ def _moved(kind: str, before: Verdicts, after: Verdicts) -> Iterator[Change]:
         else:
             bad = not holds(now[0], required=now[1])
             worse = bad and (was is None or severity(now[0]) > severity(was[0]))
-        yield Change(
+        yield ReportChange(
             kind=kind,
             name=name,
             before=was[0] if was else "",
@@ -136,7 +136,7 @@ def _layers(report: Report) -> dict[str, tuple[str, bool]]:
     return found
 
 
-def _strains(old: Report, new: Report) -> Iterator[Change]:
+def _strains(old: Report, new: Report) -> Iterator[ReportChange]:
     """Layers whose own error came much nearer to its limit, or went away from it."""
     before, after = _worst(old), _worst(new)
     moved = [
@@ -146,7 +146,7 @@ def _strains(old: Report, new: Report) -> Iterator[Change]:
     ]
     moved.sort(key=lambda item: item[2], reverse=True)
     for name, was, now in moved:
-        yield Change(
+        yield ReportChange(
             kind="error over limit",
             name=name or "(root)",
             before=figure(was),
@@ -171,9 +171,9 @@ def _worst(report: Report) -> dict[str, float]:
     return found
 
 
-def lines_of(found: Iterable[Change], most: int = 12) -> list[str]:
+def lines_of(found: Iterable[ReportChange], most: int = 12) -> list[str]:
     """What a terminal shows: by kind, the first ``most`` of each."""
-    kinds: dict[str, list[Change]] = {}
+    kinds: dict[str, list[ReportChange]] = {}
     for change in found:
         kinds.setdefault(change.kind, []).append(change)
     lines: list[str] = []

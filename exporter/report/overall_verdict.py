@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from exporter.core.errors import EXIT_USER_INPUT
-from exporter.parity.exit_code import Decision, decide
+from exporter.parity.exit_code import ExitDecision, decide
 from exporter.parity.status import Status, status_of
 from exporter.report.schema import CHECK_STRUCTURE, ContractRecord, GoldenRecord, Report
 
@@ -39,13 +39,13 @@ def contracts_exit_code(records: Sequence[ContractRecord]) -> int:
     return decide((status_of(held.verdict), held.required) for held in records).exit_code
 
 
-def _exit_code(found: Decision, goldens: Sequence[GoldenRecord]) -> int:
+def _exit_code(found: ExitDecision, goldens: Sequence[GoldenRecord]) -> int:
     """A golden that was tampered with is a wrong input."""
     tampered = any(held.state == GOLDEN_TAMPERED for held in goldens)
     return EXIT_USER_INPUT if tampered else found.exit_code
 
 
-def decision_of(report: Report) -> Decision:
+def decision_of(report: Report) -> ExitDecision:
     """Decide over links, contracts, goldens and checks of a report."""
     return decide(
         _statuses(report),

@@ -24,7 +24,7 @@ _BAR_DECADES = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutputRow:
+class OutputLine:
     """One output of one link, its worst case."""
 
     link: str
@@ -36,7 +36,7 @@ class OutputRow:
     reason: str
 
 
-def output_rows(report: Report) -> list[OutputRow]:
+def output_rows(report: Report) -> list[OutputLine]:
     """The worst case of each output of each link, in the report's order."""
     worst: dict[tuple[str, str], OutputRecord] = {}
     for held in report.outputs:
@@ -44,7 +44,7 @@ def output_rows(report: Report) -> list[OutputRow]:
         if key not in worst or _badness(held) > _badness(worst[key]):
             worst[key] = held
     return [
-        OutputRow(
+        OutputLine(
             link=held.link,
             name=held.name,
             case=held.case,

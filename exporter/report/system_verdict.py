@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.parity.exit_code import Decision, decide
+from exporter.parity.exit_code import ExitDecision, decide
 from exporter.parity.status import Status, is_differing, severity, status_of
 from exporter.report.system import ResultRecord, SystemReport
 
@@ -29,7 +29,7 @@ def concluded_system(report: SystemReport) -> SystemReport:
     held = [graph.verdict for graph in report.graphs]
     held += [] if report.manifest is None else [report.manifest.verdict.verdict]
     if decision.status is Status.PASS and any(status_of(v) is Status.AMBIGUOUS for v in held):
-        decision = Decision(status=Status.AMBIGUOUS)
+        decision = ExitDecision(status=Status.AMBIGUOUS)
     update = {
         "token_error_rate": rate,
         "verdict": decision.status.value,

@@ -40,7 +40,7 @@ class ValueRow(Record):
     case: str = ""
 
 
-class OutputRow(Record):
+class TwoFilesOutput(Record):
     """One output of the files as they are deployed, its worst case."""
 
     name: str
@@ -84,7 +84,7 @@ class TwoFiles(Record):
     ambiguous: list[str]
     alone: list[str]
     values: list[ValueRow]
-    outputs: list[OutputRow]
+    outputs: list[TwoFilesOutput]
     altered: list[AlteredRow]
     rewritten: list[str]
     first: ValueRow | None

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exporter.parity.exit_code import Decision
+from exporter.parity.exit_code import ExitDecision
 from exporter.parity.status import Status
-from exporter.report.two_files import AlteredRow, OutputRow, ValueRow
+from exporter.report.two_files import AlteredRow, TwoFilesOutput, ValueRow
 
 
 def two_files_headline(
-    decision: Decision,
+    decision: ExitDecision,
     same_graph: bool,
     first: ValueRow | None,
     changed: Sequence[AlteredRow],
     values: Sequence[ValueRow],
-    outputs: Sequence[OutputRow],
+    outputs: Sequence[TwoFilesOutput],
     unvouched: Sequence[str] = (),
 ) -> str:
     """One line: the same function, or where the files part.

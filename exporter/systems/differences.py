@@ -37,7 +37,7 @@ class Sides:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explained:
+class ExplainedChoices:
     """Differing choices, in their order.
 
     Attributes:
@@ -51,7 +51,7 @@ class Explained:
 
 def explain_difference(
     drive: Drive, sides: Sides, expected: Outcome, made: list[Chosen], policy: Policy
-) -> Explained:
+) -> ExplainedChoices:
     """Find why ONNX's tokens are not PyTorch's.
 
     Args:
@@ -63,7 +63,7 @@ def explain_difference(
         actual = Decider(led)
         outcome = drive(sides.onnx, actual)
         if outcome.tokens == expected.tokens:
-            return Explained(differences=tuple(found), ties_only=bool(found))
+            return ExplainedChoices(differences=tuple(found), ties_only=bool(found))
         number = first_difference(made, actual.made)
         if number is None:
             break  # the same choices, and other tokens: no choice of the driver's explains it
@@ -72,7 +72,7 @@ def explain_difference(
         if not record.tie:
             break
         led[number] = made[number]
-    return Explained(differences=tuple(found), ties_only=False)
+    return ExplainedChoices(differences=tuple(found), ties_only=False)
 
 
 def first_difference(left: list[Chosen], right: list[Chosen]) -> int | None:

@@ -36,7 +36,7 @@ from exporter.report.system import (
 )
 from exporter.systems.calls import CallJudge, Sessions, judged_arrays
 from exporter.systems.case_inputs import TOKENS
-from exporter.systems.differences import Explained, Sides, explain_difference
+from exporter.systems.differences import ExplainedChoices, Sides, explain_difference
 from exporter.systems.opened import OpenedGraph
 from exporter.systems.sides import eager_side, float32_side, float64_side, onnx_side
 from exporter.systems.tokenizer import Detokenize
@@ -205,7 +205,7 @@ def result_of(
                 explained = explain_difference(again, sides, expected, decider.made, policy)
             except (ExportVerifyError, KeyError, ValueError, RuntimeError):
                 # Led another way, a side stops: nothing explains it, and nothing excuses it.
-                explained, decided = Explained(differences=(), ties_only=False), False
+                explained, decided = ExplainedChoices(differences=(), ties_only=False), False
         status, reason = _of_tokens(expected.tokens, actual.tokens, explained, case.expect_empty)
         statuses.insert(0, (status, reason))
         told = told.model_copy(
@@ -254,7 +254,7 @@ def _widest(graphs: Sequence[OpenedGraph]) -> OpenedGraph:
 def _of_tokens(
     expected: Sequence[int],
     actual: Sequence[int],
-    explained: Explained | None,
+    explained: ExplainedChoices | None,
     empty: Collection[str],
 ) -> tuple[Status, str]:
     if not expected and not actual:

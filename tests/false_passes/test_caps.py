@@ -8,7 +8,7 @@ from exporter.config import load_pipeline
 from exporter.core.errors import ExportVerifyError, exit_code
 from exporter.flows.judge import rejudge
 from exporter.parity.compare import measure
-from exporter.parity.tolerance import Override, Policy
+from exporter.parity.tolerance import LimitOverride, Policy
 from exporter.parity.verdict import judge
 from exporter.report.headline import headline_of
 from exporter.report.overall_verdict import decided
@@ -147,7 +147,7 @@ def test_a_pass_with_wide_limits_says_so_in_its_headline():
 
 
 def test_an_override_is_kept_with_the_verdict_that_it_made():
-    policy = Policy(overrides=(Override(pattern="*", factor=8, reason="why"),))
+    policy = Policy(overrides=(LimitOverride(pattern="*", factor=8, reason="why"),))
     draw = np.random.default_rng(0)
     values = draw.standard_normal(512)
     measured = measure(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from exporter.contracts import ContractResult, run_contracts
 from exporter.contracts.compare.agree import disagreement
-from exporter.contracts.compare.differ import Kind, differ
+from exporter.contracts.compare.differ import MismatchKind, differ
 from exporter.contracts.compare.noise import Noise
 from exporter.core.tensors import Axis
 from exporter.parity.status import Status
@@ -131,8 +131,8 @@ def test_what_is_declared_to_be_rounding_is_said_and_passes():
 def test_messages_hold_lengths_and_counts_but_no_infinity():
     shorter = differ(np.zeros((1, 61)), np.zeros((1, 64)), Noise(), "y")
     ids = differ(np.array([1, 2, 3]), np.array([1, 5, 3]), Noise(), "bins")
-    assert shorter is not None and shorter.kind is Kind.SHAPE
-    assert ids is not None and ids.kind is Kind.DISCRETE
+    assert shorter is not None and shorter.kind is MismatchKind.SHAPE
+    assert ids is not None and ids.kind is MismatchKind.DISCRETE
     assert shorter.text("in chunks", "offline") == (
         "has the shape [1, 61] in chunks and [1, 64] offline"
     )

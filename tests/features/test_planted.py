@@ -13,7 +13,7 @@ from exporter.features.front_end import FrontEnd, Material
 from exporter.features.programs import features_of
 from exporter.features.resamplers import resampled
 from exporter.features.residual import ROUNDING
-from exporter.features.search import Search
+from exporter.features.search import FrontEndSearch
 from exporter.features.space import PRESETS
 from tests.support.planted_features import PLANTED, RATE, SCALE, SHIFT, Planted, kaldi, stacked
 
@@ -28,7 +28,7 @@ def waveform() -> np.ndarray:
 
 def named(theirs: np.ndarray, material: Material, start: FrontEnd = START) -> list[str]:
     """The parameters that the search names; fails where something is left."""
-    search = Search(theirs, material)
+    search = FrontEndSearch(theirs, material)
     found = search.found(start)
     assert found.fit.explained(search.enough), found
     steps = search.steps(start, found.front_end)
@@ -128,7 +128,7 @@ def test_a_resampler_is_named(rate, way):
 @pytest.mark.slow
 def test_features_of_something_else_are_explained_by_nothing(waveform):
     theirs = np.random.Generator(np.random.PCG64(0)).normal(5, 3, (198, 80))
-    search = Search(theirs, Material({"none": waveform}))
+    search = FrontEndSearch(theirs, Material({"none": waveform}))
     found = search.found(START)
     assert not found.fit.explained(search.enough)
     assert found.fit.residual > 0.5
@@ -137,7 +137,7 @@ def test_features_of_something_else_are_explained_by_nothing(waveform):
 @pytest.mark.slow
 def test_another_recording_is_not_explained_by_noise(waveform):
     other = read_waveform(GOLDEN, RATE)[64000 : 64000 + 2 * RATE]
-    search = Search(kaldi(other), Material({"none": waveform}))
+    search = FrontEndSearch(kaldi(other), Material({"none": waveform}))
     found = search.found(START)
     assert not found.fit.explained(search.enough)
 
@@ -145,6 +145,6 @@ def test_another_recording_is_not_explained_by_noise(waveform):
 @pytest.mark.parametrize("program", ["kaldi-native-fbank", "sherpa-onnx"])
 def test_features_of_the_programs_pass(waveform, program):
     theirs, _ = features_of(program, waveform, START, low_frame_rate=7)
-    search = Search(theirs, Material({"none": waveform}))
+    search = FrontEndSearch(theirs, Material({"none": waveform}))
     assert search.fit(START).residual < ROUNDING
     assert search.fit(START).frames == 0

@@ -109,9 +109,9 @@ def _spool(draw: Random, corpus: Path, work: Path) -> Attempt:
     )
 
     def judged() -> None:
-        from exporter.monitor.shadow import SAME, Row, Worker
+        from exporter.monitor.shadow import SAME, JudgedRequest, Worker
 
-        Worker(folder, lambda request: Row(state=SAME)).work(once=True)
+        Worker(folder, lambda request: JudgedRequest(state=SAME)).work(once=True)
 
     argv = ["monitor", "shadow", str(folder), "--once"]
     return Attempt(argv=argv, call=judged, folder=work)

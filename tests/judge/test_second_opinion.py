@@ -20,7 +20,7 @@ from exporter.judge.second_opinion import SecondOpinion, judge_again
 from exporter.parity.compare import measure
 from exporter.parity.measurement import Distance
 from exporter.parity.status import Status
-from exporter.parity.tolerance import Override, Policy
+from exporter.parity.tolerance import LimitOverride, Policy
 from exporter.parity.verdict import judge
 from tests.support.toys import WIDTH, Toy, floats, make_toy, mixed_case
 
@@ -36,7 +36,7 @@ OVERRIDES = {
 
 
 def policy(pattern: str) -> Policy:
-    held = Override(pattern=pattern, factor=60.0, reason="why") if pattern else None
+    held = LimitOverride(pattern=pattern, factor=60.0, reason="why") if pattern else None
     return Policy(overrides=(held,) if held else ())
 
 

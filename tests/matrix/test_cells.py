@@ -15,7 +15,7 @@ from exporter.cache import environments
 from exporter.matrix import jobs, work
 from exporter.matrix.cells import digest_of
 from exporter.matrix.jobs import cell_job, variant_job
-from exporter.matrix.verdict import VERDICT, Made, read_verdict
+from exporter.matrix.verdict import VERDICT, MadeVariant, read_verdict
 from exporter.parity.status import Status
 from tests.golden import made
 from tests.matrix import toy
@@ -135,7 +135,7 @@ def test_an_environment_that_cannot_be_made_says_why_and_is_tried_once(
 def test_a_file_that_could_not_be_made_is_what_its_cells_say(tmp_path: Path):
     held = toy.matrix(tmp_path)
     first, *_ = held.space.cells()
-    file = Made(digest="x", status=Status.FAIL, reason="PyTorch and the file differ")
+    file = MadeVariant(digest="x", status=Status.FAIL, reason="PyTorch and the file differ")
     at = toy.place(tmp_path)
     verdict = toy.judged(held, first, at, file)
     assert verdict.status is Status.FAIL and "PyTorch and the file differ" in verdict.reason

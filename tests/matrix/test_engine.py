@@ -22,7 +22,7 @@ from exporter.matrix.report import (
     write_matrix,
 )
 from exporter.matrix.run import Cells, MatrixOptions, Result, run_matrix
-from exporter.matrix.verdict import VERDICT, Layer, Verdict, written
+from exporter.matrix.verdict import VERDICT, CellVerdict, FirstLayer, written
 from exporter.parity.status import Status
 from exporter.report.progress import Progress
 from tests.matrix import toy
@@ -38,9 +38,9 @@ def answered(place, folder, requirements, module, result):
     """A cell's process that is none: it fails on the level 'basic' with more than 60 threads."""
     said = json.loads((folder / "cell.json").read_text())
     bad = said["level"] == "basic" and said["threads"] > 60
-    first = Layer(module="norm", op="layer_norm") if bad else None
+    first = FirstLayer(module="norm", op="layer_norm") if bad else None
     status = Status.FAIL if bad else Status.PASS
-    written(Verdict(status=status, reason="moved" if bad else "", first=first), result)
+    written(CellVerdict(status=status, reason="moved" if bad else "", first=first), result)
     return ""
 
 
@@ -91,7 +91,7 @@ def test_a_resource_that_no_worker_has_is_said_and_is_not_green(tmp_path, monkey
 def test_a_layer_that_cannot_be_compared_is_in_every_report(strain: float, tmp_path):
     """Its error is infinitely many limits, which is a word in JSON."""
     held = toy.matrix(tmp_path)
-    verdict = Verdict(status=Status.FAIL, reason="other shapes", strain=strain)
+    verdict = CellVerdict(status=Status.FAIL, reason="other shapes", strain=strain)
     found = dict.fromkeys(held.space.cells(), verdict)
     result = Result(name="toy", description="", space=held.space, total=4, first=4, cells=found)
     write_matrix(result, tmp_path)

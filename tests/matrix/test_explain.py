@@ -11,7 +11,7 @@ import pytest
 from exporter.matrix.cells import Cell, Space
 from exporter.matrix.covering import pairs_of, pairwise
 from exporter.matrix.explain import explain
-from exporter.matrix.verdict import Layer, Verdict
+from exporter.matrix.verdict import CellVerdict, FirstLayer
 from exporter.parity.status import Status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,12 +23,12 @@ class Simulated:
     def __init__(self, fails: Callable[[Cell], bool]):
         self.fails, self.found = fails, {}
 
-    def __call__(self, cells: Iterable[Cell]) -> dict[Cell, Verdict]:
+    def __call__(self, cells: Iterable[Cell]) -> dict[Cell, CellVerdict]:
         asked = list(cells)
         for cell in asked:
             bad = self.fails(cell)
-            first = Layer(module="norm1", op="layer_norm") if bad else None
-            verdict = Verdict(status=Status.FAIL if bad else Status.PASS, first=first)
+            first = FirstLayer(module="norm1", op="layer_norm") if bad else None
+            verdict = CellVerdict(status=Status.FAIL if bad else Status.PASS, first=first)
             self.found.setdefault(cell, verdict)
         return {cell: self.found[cell] for cell in asked}
 
@@ -204,10 +204,12 @@ class SomeNotRun(Simulated):
         super().__init__(fails)
         self.not_run = not_run
 
-    def __call__(self, cells: Iterable[Cell]) -> dict[Cell, Verdict]:
+    def __call__(self, cells: Iterable[Cell]) -> dict[Cell, CellVerdict]:
         asked = list(cells)
         for cell in filter(self.not_run, asked):
-            self.found.setdefault(cell, Verdict(status=Status.NOT_RUN, reason="no such release"))
+            self.found.setdefault(
+                cell, CellVerdict(status=Status.NOT_RUN, reason="no such release")
+            )
         return super().__call__(asked)
 
 

@@ -13,7 +13,7 @@ from exporter.matrix.cells import Cell
 from exporter.matrix.explain import Explanation
 from exporter.matrix.report import HTML, write_matrix
 from exporter.matrix.run import Result
-from exporter.matrix.verdict import Layer, Verdict
+from exporter.matrix.verdict import CellVerdict, FirstLayer
 from exporter.parity.status import Status
 from tests.matrix import toy
 from tests.report.test_browser import browser as browser  # a fixture
@@ -49,9 +49,9 @@ def result_of(folder: Path) -> Result:
         page = folder / "cells" / str(at) / "report" / "report.html"
         page.parent.mkdir(parents=True)
         page.write_text(f"<!doctype html><title>report {at}</title><p>{cell.label()}")
-        cells[cell] = Verdict(
+        cells[cell] = CellVerdict(
             status=status_of(cell), reason=HOSTILE, strain=0.5, page=str(page.relative_to(folder)),
-            first=Layer(module="encoder.norm", op="layer_norm", source=HOSTILE),
+            first=FirstLayer(module="encoder.norm", op="layer_norm", source=HOSTILE),
         )  # fmt: skip
     failing = next(c for c in cells if cells[c].status is Status.FAIL)
     item = Explanation(

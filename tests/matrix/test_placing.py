@@ -19,7 +19,7 @@ from exporter.matrix.engine import Engine
 from exporter.matrix.jobs import PYTHON, cell_job, this_python
 from exporter.matrix.load import load_matrix
 from exporter.matrix.run import Cells
-from exporter.matrix.verdict import Verdict, written
+from exporter.matrix.verdict import CellVerdict, written
 from exporter.parity.status import Status
 from exporter.report.progress import Progress
 from tests.matrix import toy
@@ -47,7 +47,7 @@ def test_cells_on_a_device_do_not_share_it(tmp_path: Path, monkeypatch: pytest.M
         time.sleep(0.2)
         with lock:
             times.append((said["provider"], began, time.monotonic()))
-        written(Verdict(status=Status.PASS), result)
+        written(CellVerdict(status=Status.PASS), result)
         return ""
 
     monkeypatch.setattr(engines, "present_providers", lambda: ("cpu", "cuda"))
@@ -65,7 +65,7 @@ def test_cells_on_a_device_do_not_share_it(tmp_path: Path, monkeypatch: pytest.M
 def test_without_a_device_its_cells_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(engines, "present_providers", lambda: ("cpu",))
     monkeypatch.setattr(
-        work, "_run", lambda *given: written(Verdict(status=Status.PASS), given[-1]) or ""
+        work, "_run", lambda *given: written(CellVerdict(status=Status.PASS), given[-1]) or ""
     )
     found = ran(tmp_path, ON_CUDA)
     for cell, verdict in found.items():

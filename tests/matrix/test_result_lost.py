@@ -10,7 +10,7 @@ from exporter.matrix import engine as engines
 from exporter.matrix import work
 from exporter.matrix.engine import Engine
 from exporter.matrix.run import Cells
-from exporter.matrix.verdict import Verdict, written
+from exporter.matrix.verdict import CellVerdict, written
 from exporter.parity.status import Status
 from exporter.report.progress import Progress
 from tests.matrix import toy
@@ -37,7 +37,7 @@ def test_cells_whose_results_went_with_their_worker_wait_no_longer_than_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(
-        work, "_run", lambda *given: written(Verdict(status=Status.PASS), given[-1]) or ""
+        work, "_run", lambda *given: written(CellVerdict(status=Status.PASS), given[-1]) or ""
     )
     monkeypatch.setattr(engines, "_TAKE_S", 1.0)
     held = toy.matrix(tmp_path)

@@ -25,7 +25,7 @@ from exporter.golden.store import write_golden
 from exporter.matrix.jobs import cell_job, variant_job
 from exporter.matrix.load import load_matrix
 from exporter.matrix.make_process import MADE, digests_of
-from exporter.matrix.verdict import Made, written
+from exporter.matrix.verdict import MadeVariant, written
 from exporter.matrix.work import FILES
 from exporter.parity.status import Status
 from tests.golden import made
@@ -150,7 +150,7 @@ def test_a_cell_that_does_not_end_is_ended_and_the_others_go_on(tmp_path, monkey
         if cell["pipeline"] == "endless":
             name = variant_job(held, cell, trust=False).name
             golden = tmp_path / "golden" / "endless"
-            file = Made(
+            file = MadeVariant(
                 digest=name, status=Status.PASS, yaml=str(tmp_path / "endless.yaml"),
                 onnx=str(path), golden=str(golden), content=digests_of(path, golden),
             )  # fmt: skip

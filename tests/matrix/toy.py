@@ -12,8 +12,8 @@ from exporter.matrix.cells import Cell, Matrix
 from exporter.matrix.jobs import cell_job, code_digest, variant_job
 from exporter.matrix.load import load_matrix
 from exporter.matrix.make_process import MADE, digests_of
-from exporter.matrix.verdict import Made, Verdict, written
-from exporter.matrix.work import FILES, Place, judge
+from exporter.matrix.verdict import CellVerdict, MadeVariant, written
+from exporter.matrix.work import FILES, Workspace, judge
 from exporter.parity.status import Status
 from tests.golden import made
 
@@ -37,13 +37,13 @@ def matrix(folder: Path, text: str = TEXT) -> Matrix:
     return load_matrix(path)
 
 
-def made_file(folder: Path, change: Callable[[onnx.ModelProto], None] | None = None) -> Made:
+def made_file(folder: Path, change: Callable[[onnx.ModelProto], None] | None = None) -> MadeVariant:
     """The file of the matrix, changed or not."""
     model = made.model()
     if change is not None:
         change(model)
     path = made.write_onnx(folder, model)
-    return Made(
+    return MadeVariant(
         digest="made",
         status=Status.PASS,
         yaml=str(folder / "made.yaml"),
@@ -62,9 +62,9 @@ def put_files(held: Matrix, folder: Path, out: Path) -> None:
         written(made_file(folder).model_copy(update={"digest": name}), out / FILES / name / MADE)
 
 
-def place(folder: Path, run: str = "one") -> Place:
+def place(folder: Path, run: str = "one") -> Workspace:
     """Where cells go."""
-    return Place(
+    return Workspace(
         folder=folder / "out",
         environments=folder / "environments",
         run=run,
@@ -73,6 +73,6 @@ def place(folder: Path, run: str = "one") -> Place:
     )
 
 
-def judged(held: Matrix, cell: Cell, at: Place, file: Made) -> Verdict:
+def judged(held: Matrix, cell: Cell, at: Workspace, file: MadeVariant) -> CellVerdict:
     """A cell, judged in this process's own Python."""
     return judge(at, cell_job(held, cell), file)

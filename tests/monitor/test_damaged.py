@@ -11,7 +11,7 @@ import pytest
 from exporter.core.errors import UserInputError
 from exporter.flows.monitor import served_file
 from exporter.monitor.page import page_of
-from exporter.monitor.shadow import SAME, STATES, Row, Worker
+from exporter.monitor.shadow import SAME, STATES, JudgedRequest, Worker
 
 HUGE = 10**400
 REPLAY = {"time": 1.7e9, "kind": "replay", "state": "same", "strain": 0.5, "exit_code": 0}
@@ -49,7 +49,7 @@ def spool(folder: Path, state: Any, row: Any) -> Path:
 
 
 def counted(folder: Path) -> dict[str, int]:
-    return dict(Worker(folder, lambda request: Row(state=SAME)).work(once=True))
+    return dict(Worker(folder, lambda request: JudgedRequest(state=SAME)).work(once=True))
 
 
 @pytest.mark.parametrize(

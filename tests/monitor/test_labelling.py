@@ -15,7 +15,7 @@ from exporter.flows.labelling import offer
 from exporter.monitor.betting import Stratum, bounds_of, rate_of_strata
 from exporter.monitor.kept import LOW, OTHER, kept_in, key_of, request_of
 from exporter.monitor.log import read_log
-from exporter.monitor.shadow import DOOR, SAME, Row, Worker, read_state
+from exporter.monitor.shadow import DOOR, SAME, JudgedRequest, Worker, read_state
 from exporter.monitor.spool import AGAIN, RESULTS, Spool, requests_in, take
 from exporter.monitor.words import error_rate
 from tests.monitor.toy import served_file
@@ -135,7 +135,7 @@ def served_in(folder: Path) -> Path:
 
 
 def judged(margins: dict[str, float]):
-    return lambda request: Row(state=SAME, margin=margins.get(request.name))
+    return lambda request: JudgedRequest(state=SAME, margin=margins.get(request.name))
 
 
 def fill(spool: Spool, count: int, draw: np.random.Generator) -> dict[str, float]:

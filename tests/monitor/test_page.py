@@ -11,7 +11,7 @@ import pytest
 from exporter.cli import main
 from exporter.monitor import Monitor
 from exporter.monitor.drift import Drift, plan_tests
-from exporter.monitor.log import Log
+from exporter.monitor.log import RequestLog
 from exporter.monitor.metrics import Metrics
 from exporter.monitor.page import page_of
 from exporter.monitor.signals import SIGNALS
@@ -49,7 +49,7 @@ def test_a_page_shows_what_was_found_and_escapes_it(tmp_path: Path, capsys: pyte
 def test_a_row_that_a_monitor_writes_of_drift_is_a_line_with_its_limit(tmp_path: Path):
     tests = plan_tests({"level_db": np.linspace(-1, 1, 40)}, SIGNALS)
     monitor = Monitor.__new__(Monitor)
-    monitor._drift, monitor._log = Drift(tests), Log(tmp_path / "log.jsonl")
+    monitor._drift, monitor._log = Drift(tests), RequestLog(tmp_path / "log.jsonl")
     monitor.metrics, monitor._alarms = Metrics(), ()
     item = Served(
         inputs={"waveform": np.full(600, 1e-3, np.float32)}, outputs={}, wanted=(True, False)

@@ -18,7 +18,16 @@ from exporter.cli import main
 from exporter.core.errors import UserInputError
 from exporter.monitor import Monitor
 from exporter.monitor.log import read_log
-from exporter.monitor.shadow import AMBIGUOUS, DOOR, MOVED, NOT_RUN, SAME, Row, Worker, read_state
+from exporter.monitor.shadow import (
+    AMBIGUOUS,
+    DOOR,
+    MOVED,
+    NOT_RUN,
+    SAME,
+    JudgedRequest,
+    Worker,
+    read_state,
+)
 from exporter.monitor.spool import (
     AGAIN,
     Spool,
@@ -77,8 +86,8 @@ def test_a_queue_never_waits_and_is_bounded(tmp_path: Path):
     assert held.put(INPUTS, OUTPUTS, (True, False))
 
 
-def same(request: object) -> Row:
-    return Row(state=SAME)
+def same(request: object) -> JudgedRequest:
+    return JudgedRequest(state=SAME)
 
 
 def test_a_worker_counts_judges_once_and_takes_away(tmp_path: Path):
@@ -97,7 +106,7 @@ def test_what_cannot_be_judged_is_not_run_and_never_lost_silently(tmp_path: Path
     spool.add(INPUTS, OUTPUTS)
     (tmp_path / "0-damaged.npz").write_bytes(b"PK\x03\x04 no archive")
 
-    def stops(request: object) -> Row:
+    def stops(request: object) -> JudgedRequest:
         raise AssertionError("no such layer")
 
     counts = Worker(tmp_path, stops).work(once=True)
@@ -107,10 +116,10 @@ def test_what_cannot_be_judged_is_not_run_and_never_lost_silently(tmp_path: Path
 CODE = """
 import sys, time
 from pathlib import Path
-from exporter.monitor.shadow import Row, Worker
+from exporter.monitor.shadow import JudgedRequest, Worker
 def judge(request):
     time.sleep(float(sys.argv[2]))
-    return Row(state="same")
+    return JudgedRequest(state="same")
 Worker(Path(sys.argv[1]), judge).work(once=True)
 """
 
@@ -188,7 +197,7 @@ def test_once_ends_with_zero_only_where_all_agrees(
 ):
     Spool(tmp_path).add(INPUTS, OUTPUTS)
     monkeypatch.setattr(
-        "exporter.flows.monitor.shadow_judge", lambda *_: lambda _: Row(state=state)
+        "exporter.flows.monitor.shadow_judge", lambda *_: lambda _: JudgedRequest(state=state)
     )
     assert main(["monitor", "shadow", str(tmp_path), "--once"]) == code
 
@@ -218,7 +227,7 @@ def test_a_full_spool_and_a_dead_worker_are_seen(tmp_path: Path):
     assert said["export_verify_spool_bytes"] <= said["export_verify_spool_limit_bytes"] == 4000
     assert said["export_verify_spool_files"] > 0
     assert said["export_verify_shadow_worker_seen_timestamp_seconds"] == 0
-    Worker(spool, lambda request: Row(state=MOVED, first_layer="encoder")).work(once=True)
+    Worker(spool, lambda request: JudgedRequest(state=MOVED, first_layer="encoder")).work(once=True)
     said = values(monitor)
     assert said["export_verify_spool_files"] == 0
     assert said["export_verify_shadow_requests_total[moved]"] > 0

@@ -14,7 +14,7 @@ from exporter.core.errors import UserInputError
 from exporter.core.files import write_text
 from exporter.flows.monitor import shadow_judge
 from exporter.golden.outcome import CaseOutcome, State
-from exporter.golden.record import Judgement
+from exporter.golden.record import CaseJudgement
 from exporter.golden.values import GoldenCase, GoldenOutput
 from exporter.monitor.log import read_log
 from exporter.monitor.shadow import (
@@ -105,7 +105,7 @@ class Judges:
             ),
             taps=(),
         )
-        self._judgement = Judgement(
+        self._judgement = CaseJudgement(
             golden=golden,
             outcome=CaseOutcome(case="c", state=state, reason="because"),
             outputs={"token_ids": file, "scores": scores},
@@ -113,7 +113,7 @@ class Judges:
             commonest=None,
         )
 
-    def judge(self, case: object) -> Judgement:
+    def judge(self, case: object) -> CaseJudgement:
         return self._judgement
 
 

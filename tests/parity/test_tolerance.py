@@ -13,7 +13,7 @@ from exporter.parity.measurement import Distance, Measurement
 from exporter.parity.status import Status
 from exporter.parity.tolerance import (
     FORMATS,
-    Override,
+    LimitOverride,
     Policy,
     coarser,
     limit,
@@ -100,7 +100,7 @@ def test_values_that_a_kernel_flushes_to_zero_pass():
 
 
 def test_an_override_sets_the_factor_for_tap_or_layer():
-    override = Override(pattern="encoder.*", factor=40.0, reason="long sums")
+    override = LimitOverride(pattern="encoder.*", factor=40.0, reason="long sums")
     policy = Policy(overrides=(override,))
     assert limit(measured(1e-3), policy).max_abs == pytest.approx(4e-2)
     assert limit(measured(1e-3), policy).override is override
@@ -111,7 +111,7 @@ def test_an_override_sets_the_factor_for_tap_or_layer():
 
 def test_an_override_needs_a_reason():
     with pytest.raises(ConfigError, match="no reason"):
-        Override(pattern="*", factor=10.0, reason=" ")
+        LimitOverride(pattern="*", factor=10.0, reason=" ")
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, math.inf, math.nan])
@@ -119,7 +119,7 @@ def test_a_factor_that_lets_everything_or_nothing_pass_is_refused(factor):
     with pytest.raises(ConfigError):
         Policy(factor=factor)
     with pytest.raises(ConfigError):
-        Override(pattern="*", factor=factor, reason="because")
+        LimitOverride(pattern="*", factor=factor, reason="because")
 
 
 def test_an_unknown_precision_is_refused():

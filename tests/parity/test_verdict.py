@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from exporter.parity.compare import measure_exact
 from exporter.parity.measurement import Distance, Measurement
 from exporter.parity.status import Status, Who
-from exporter.parity.tolerance import Override, Policy
+from exporter.parity.tolerance import LimitOverride, Policy
 from exporter.parity.verdict import apart, judge, judge_discrete
 from tests.parity.arrays import POLICY, healthy, judged, tap
 
@@ -291,7 +291,7 @@ def test_float16_values_pass_where_float16_is_declared_and_fail_where_it_is_not(
 def test_an_override_lets_its_tap_pass_and_is_named_in_the_reason():
     truth, reference, actual = healthy()
     actual[7, 7] += 1e-5
-    override = Override(pattern="ta*", factor=400.0, reason="a sum over a million terms")
+    override = LimitOverride(pattern="ta*", factor=400.0, reason="a sum over a million terms")
     verdict = judged(truth, reference, actual, Policy(overrides=(override,)))
     assert verdict.status is Status.PASS
     assert "a sum over a million terms" in verdict.reason

@@ -8,7 +8,7 @@ from typing import Any
 from exporter.contracts.causality.plan import Plan
 from exporter.contracts.causality.torch import FUTURE_SCALE, leak_judge, lookahead_of, prefix_judge
 from exporter.contracts.compare.align import Law
-from exporter.contracts.compare.differ import Difference, differ
+from exporter.contracts.compare.differ import Mismatch, differ
 from exporter.contracts.compare.noise import Noise, distance
 from exporter.contracts.locate.first import first_value
 from exporter.contracts.probes import other_future
@@ -35,7 +35,7 @@ def check(target: Target, plan: Plan, laws: Mapping[str, Law], noise: Noise) -> 
         return not_run(NAME, ONNX, f"the file has no output '{missing[0]}'")
     rows: dict[str, Any] = {}
     leaks: dict[str, int] = {}
-    moved: dict[str, Difference] = {}
+    moved: dict[str, Mismatch] = {}
     for name, law in laws.items():
         declared = plan.declared[name]
         steps = lookahead_of(law, plan.cut, base[name], future[name], prefix[name].shape)

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from exporter.config.section import Many
-from exporter.contracts.compare.differ import Difference, Kind, differ
+from exporter.contracts.compare.differ import Mismatch, MismatchKind, differ
 from exporter.contracts.compare.noise import Noise, noise_of
 from exporter.contracts.probes import probe, resize, stack_rows, take_row
 from exporter.contracts.result import TORCH, Answer, ContractResult, Location, not_run
@@ -229,7 +229,7 @@ def _compared(
     offline: Mapping[str, np.ndarray],
     noise: Noise,
     figures: dict[str, str],
-) -> tuple[str, Difference, str] | None:
+) -> tuple[str, Mismatch, str] | None:
     """The first output, then the first state, that is not what the whole gives; and the advice."""
     for name, parts in chunks.parts.items():
         if name in settings.not_streamed or name in settings.state.values():
@@ -255,7 +255,7 @@ def _judged(
     offline: np.ndarray,
     noise: Noise,
     figures: dict[str, str],
-) -> Difference | None:
+) -> Mismatch | None:
     found = differ(joined, offline, noise, name)
     key = f"{name}, chunks of {size}"
     figures[key] = "equal within rounding" if found is None else found.text("in chunks", "offline")
@@ -263,7 +263,7 @@ def _judged(
 
 
 def _advice(
-    found: Difference, joined: np.ndarray, offline: np.ndarray, first: tuple[int, int] | None
+    found: Mismatch, joined: np.ndarray, offline: np.ndarray, first: tuple[int, int] | None
 ) -> str:
     """What to do, from where the difference begins: in the first chunk, or behind it.
 
@@ -272,11 +272,11 @@ def _advice(
     """
     if first is None:
         return _LEFT_CONTEXT
-    if found.kind is Kind.SHAPE:
+    if found.kind is MismatchKind.SHAPE:
         return _LENGTH
     axis, steps = first
     left, right = (np.take(value, np.arange(steps), axis=axis) for value in (joined, offline))
-    if found.kind is not Kind.VALUES:
+    if found.kind is not MismatchKind.VALUES:
         return _LEFT_CONTEXT if np.array_equal(left, right) else _AHEAD
     return _AHEAD if bool((np.abs(left - right) > found.limit).any()) else _LEFT_CONTEXT
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from exporter.contracts.compare.differ import Difference, Kind, differ
+from exporter.contracts.compare.differ import Mismatch, MismatchKind, differ
 from exporter.contracts.compare.noise import Noise, distance, measure_noise, scale_of
 from exporter.contracts.target import ForwardError, Target
 from exporter.core.tensors import Arrays
@@ -26,7 +26,7 @@ class Disagreement:
     """
 
     output: str
-    difference: Difference
+    difference: Mismatch
     fragile: bool = False
     beside: str = "PyTorch"
 
@@ -58,7 +58,7 @@ def disagreement(
     found = _all(left, right, noise, natural)
     if found and fragile_agrees and moved.explain(found, left, right):
         return replace(found[0], fragile=True, beside=target.beside)
-    if any(item.difference.kind is Kind.VALUES for item in found):
+    if any(item.difference.kind is MismatchKind.VALUES for item in found):
         found = _all(left, right, measure_noise(target, inputs), natural)
     if not found:
         return None
@@ -72,11 +72,11 @@ def _all(
     for name, value in left.items():
         other = right.get(name)
         if other is None:
-            missing = Difference(kind=Kind.MISSING)
+            missing = Mismatch(kind=MismatchKind.MISSING)
             found.append(Disagreement(output=name, difference=missing))
             continue
         away = differ(value, other, noise, name)
-        if away is not None and away.kind is Kind.VALUES:
+        if away is not None and away.kind is MismatchKind.VALUES:
             scale = max(scale_of(value, other), natural.get(name, 0.0))
             limit = noise.limit(name, scale, value.size)
             away = None if away.gap <= limit else replace(away, limit=limit)
@@ -119,7 +119,7 @@ class _Moved:
 
         Every further run can only excuse more, so the first that does ends it.
         """
-        if any(item.difference.kind is Kind.MISSING for item in differing):
+        if any(item.difference.kind is MismatchKind.MISSING for item in differing):
             return False
         names = [item.output for item in differing]
         for count in range(1, _MOST_MOVED + 1):

@@ -10,7 +10,7 @@ import numpy as np
 from exporter.contracts.compare.noise import Noise, distance, scale_of
 
 
-class Kind(StrEnum):
+class MismatchKind(StrEnum):
     """What it is that differs."""
 
     MISSING = "missing"
@@ -21,7 +21,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Mismatch:
     """Two arrays that ought to be equal and are not.
 
     Attributes:
@@ -33,7 +33,7 @@ class Difference:
         left, right: the shapes, or the first values that differ, as text.
     """
 
-    kind: Kind
+    kind: MismatchKind
     count: int = 0
     size: int = 0
     gap: float = 0.0
@@ -44,20 +44,24 @@ class Difference:
     @property
     def strain(self) -> float:
         """How far it is over the limit, to rank differences of one kind with others."""
-        if self.kind is not Kind.VALUES:
+        if self.kind is not MismatchKind.VALUES:
             return float("inf")
         return self.gap / self.limit if self.limit else float("inf")
 
     @property
     def limit_text(self) -> str:
         """The limit in words."""
-        if self.kind is Kind.VALUES and self.limit:
+        if self.kind is MismatchKind.VALUES and self.limit:
             return f"{self.limit:.3g}"
         return "equal"
 
     def moves(self, here: str, there: str) -> str:
         """As ``text``, without the limit that is told beside it."""
-        return f"moves by {self.gap:.3g}" if self.kind is Kind.VALUES else self.text(here, there)
+        return (
+            f"moves by {self.gap:.3g}"
+            if self.kind is MismatchKind.VALUES
+            else self.text(here, there)
+        )
 
     def text(self, here: str = "", there: str = "") -> str:
         """A clause with the array as its target: ``moves by 0.2``, ``is [3] and [4] there``.
@@ -66,11 +70,11 @@ class Difference:
             here, there: where the left and the right array come from (``in PyTorch``).
         """
         here, there = (f" {place}" if place else "" for place in (here, there))
-        if self.kind is Kind.MISSING:
+        if self.kind is MismatchKind.MISSING:
             return f"missing{there}"
-        if self.kind is Kind.SHAPE:
+        if self.kind is MismatchKind.SHAPE:
             return f"has the shape {self.left}{here} and {self.right}{there}"
-        if self.kind is Kind.VALUES:
+        if self.kind is MismatchKind.VALUES:
             return f"differs by {self.gap:.3g} (limit {self.limit_text})"
         first = f"{self.left}{here} and {self.right}{there}"
         return f"differs in {self.count} of {self.size} values, the first is {first}"
@@ -78,7 +82,7 @@ class Difference:
 
 def differ(
     left: np.ndarray, right: np.ndarray, noise: Noise, key: str, *, bitwise: bool = False
-) -> Difference | None:
+) -> Mismatch | None:
     """Compare two arrays; ``None`` when rounding explains what differs.
 
     Args:
@@ -87,31 +91,31 @@ def differ(
     """
     if left.shape != right.shape:
         shapes = str(list(left.shape)), str(list(right.shape))
-        return Difference(kind=Kind.SHAPE, left=shapes[0], right=shapes[1])
+        return Mismatch(kind=MismatchKind.SHAPE, left=shapes[0], right=shapes[1])
     size = left.size
     if left.dtype.kind in "biu" or right.dtype.kind in "biu":
-        return _first_of(Kind.DISCRETE, left, right, left != right)
+        return _first_of(MismatchKind.DISCRETE, left, right, left != right)
     gap = distance(left, right)
     if not np.isfinite(gap):
         infinite = ~np.isfinite(left) | ~np.isfinite(right)
         alike = (left == right) | (np.isnan(left) & np.isnan(right))
-        return _first_of(Kind.NOT_FINITE, left, right, infinite & ~alike)
+        return _first_of(MismatchKind.NOT_FINITE, left, right, infinite & ~alike)
     limit = 0.0 if bitwise else noise.limit(key, scale_of(left, right), size)
     if gap <= limit:
         return None
-    return Difference(
-        kind=Kind.VALUES, count=int((left != right).sum()), size=size, gap=gap, limit=limit
+    return Mismatch(
+        kind=MismatchKind.VALUES, count=int((left != right).sum()), size=size, gap=gap, limit=limit
     )
 
 
 def _first_of(
-    kind: Kind, left: np.ndarray, right: np.ndarray, apart: np.ndarray
-) -> Difference | None:
+    kind: MismatchKind, left: np.ndarray, right: np.ndarray, apart: np.ndarray
+) -> Mismatch | None:
     where = np.flatnonzero(apart)
     if not where.size:
         return None
     first = int(where[0])
-    return Difference(
+    return Mismatch(
         kind=kind,
         count=int(where.size),
         size=left.size,

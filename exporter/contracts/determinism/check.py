@@ -11,7 +11,7 @@ from __future__ import annotations
 from exporter.config.section import Many
 from exporter.contracts.compare.agree import Disagreement
 from exporter.contracts.compare.noise import Noise, noise_of
-from exporter.contracts.determinism.onnx import OnnxSide
+from exporter.contracts.determinism.onnx import OnnxRuns
 from exporter.contracts.determinism.repeats import (
     batch_of,
     compare,
@@ -20,7 +20,7 @@ from exporter.contracts.determinism.repeats import (
     turned_batch,
     unrelated,
 )
-from exporter.contracts.determinism.torch import TorchSide
+from exporter.contracts.determinism.torch import TorchRuns
 from exporter.contracts.probes import probe, short_probe
 from exporter.contracts.result import Answer, ContractResult, Location
 from exporter.contracts.settings import ContractSettings
@@ -53,14 +53,14 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     same = settings.bitwise
 
     def on_onnx() -> ContractResult:
-        return _tested(OnnxSide(target, settings.threads), target, inputs, noise, same)
+        return _tested(OnnxRuns(target, settings.threads), target, inputs, noise, same)
 
-    module = TorchSide(target, settings.threads, settings.caches, noise, bitwise=same)
+    module = TorchRuns(target, settings.threads, settings.caches, noise, bitwise=same)
     return _tested(module, target, inputs, noise, same), on_file(NAME, target, on_onnx)
 
 
 def _tested(
-    side: TorchSide | OnnxSide, target: Target, inputs: Arrays, noise: Noise, bitwise: bool
+    side: TorchRuns | OnnxRuns, target: Target, inputs: Arrays, noise: Noise, bitwise: bool
 ) -> ContractResult:
     """Run the tests in turn; the first that fails ends it."""
     tests = [TWICE]

@@ -29,7 +29,7 @@ def random_nodes(target: Target) -> list[Location]:
     return found
 
 
-class OnnxSide:
+class OnnxRuns:
     """The runs of the file; attributes as of ``TorchSide``."""
 
     name = ONNX

@@ -51,7 +51,7 @@ def _is_off(func: Any, args: Any) -> bool:
     return any(kind in name for kind in ("lstm", "gru", "rnn"))
 
 
-class TorchSide:
+class TorchRuns:
     """The runs of the module.
 
     Attributes:

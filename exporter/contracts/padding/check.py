@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from exporter.contracts.compare.align import readings_of
-from exporter.contracts.compare.differ import Difference, Kind, differ
+from exporter.contracts.compare.differ import Mismatch, MismatchKind, differ
 from exporter.contracts.compare.noise import Noise, distance, measure_noise, noise_of
 from exporter.contracts.locate.first import (
     Judge,
@@ -83,7 +83,7 @@ class Leak:
     batch: Batch
     row: int
     output: str
-    difference: Difference
+    difference: Mismatch
 
 
 class RowNoise:
@@ -97,10 +97,10 @@ class RowNoise:
         self._target, self._given, self.general = target, given, noise
         self._own: dict[int, Noise] = {}
 
-    def differ(self, row: int, left: np.ndarray, right: np.ndarray, key: str) -> Difference | None:
+    def differ(self, row: int, left: np.ndarray, right: np.ndarray, key: str) -> Mismatch | None:
         """As ``exporter.contracts.compare.differ.differ``."""
         found = differ(left, right, self._own.get(row, self.general), key)
-        if found is None or found.kind is not Kind.VALUES or row in self._own:
+        if found is None or found.kind is not MismatchKind.VALUES or row in self._own:
             return found
         try:
             own = measure_noise(self._target, self._given.alone[row])
@@ -218,7 +218,7 @@ def _judge(batch: Batch, row: int, noise: RowNoise) -> Judge:
 
 def _moved_inside(
     batch: Batch, row: int, noise: RowNoise, key: str, values: tuple[np.ndarray, ...]
-) -> Difference | None:
+) -> Mismatch | None:
     """How a layer's float result on a row moves in a batch; ``None`` where it does not."""
     single, whole = values
     if single.dtype.kind in "biu":
@@ -230,9 +230,9 @@ def _moved_inside(
     return None if away is None or _follows(away, batch) else away
 
 
-def _follows(away: Difference, batch: Batch) -> bool:
+def _follows(away: Mismatch, batch: Batch) -> bool:
     """Whether an output moves as its input was moved: a state that is the input's own end."""
-    return away.kind is Kind.VALUES and away.gap <= _GAIN * batch.moved
+    return away.kind is MismatchKind.VALUES and away.gap <= _GAIN * batch.moved
 
 
 def _moves(

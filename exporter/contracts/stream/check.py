@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 
 from exporter.config.section import Many
 from exporter.contracts.calls import run_calls
-from exporter.contracts.compare.differ import Difference, Kind, differ
+from exporter.contracts.compare.differ import Mismatch, MismatchKind, differ
 from exporter.contracts.compare.noise import scale_of
 from exporter.contracts.result import (
     ONNX,
@@ -189,7 +189,7 @@ class _Compared:
     name: str
     value: Joined
     offline: np.ndarray
-    difference: Difference | None
+    difference: Mismatch | None
     seams: Seams | None
 
 
@@ -279,7 +279,7 @@ def _compared(
     value = joined([part[name] for part in parts], offline, whole.streamed, **options)
     difference = differ(value.value, offline, whole.noise, name)
     limit = whole.noise.limit(name, scale_of(offline), offline.size)
-    narrow = difference is not None and difference.kind is not Kind.VALUES
+    narrow = difference is not None and difference.kind is not MismatchKind.VALUES
     if side == TORCH and whole.double is not None and offline.dtype.kind == "f" and not narrow:
         offline = whole.double.outputs[name]
         value = joined(
@@ -291,13 +291,13 @@ def _compared(
     return _Compared(name=name, value=value, offline=offline, difference=difference, seams=seams)
 
 
-def _beyond(gaps: np.ndarray, limit: float) -> Difference | None:
+def _beyond(gaps: np.ndarray, limit: float) -> Mismatch | None:
     """What is above a limit; NaN is."""
     over = ~(gaps <= limit)
     if not over.any():
         return None
-    return Difference(
-        kind=Kind.VALUES,
+    return Mismatch(
+        kind=MismatchKind.VALUES,
         count=int(over.sum()),
         size=gaps.size,
         gap=float(gaps.max()),
@@ -329,7 +329,7 @@ def _failed(
         seams=bad.seams,
     )
     words = said.details.get("worst seams", [])
-    worst = f"; worst {words[0]}" if difference.kind is Kind.VALUES and words else ""
+    worst = f"; worst {words[0]}" if difference.kind is MismatchKind.VALUES and words else ""
     reason = f"'{bad.name}' {difference.text('in windows', 'in the whole')}: {why}{worst}"
     return said.failed(
         f"'{bad.name}' {difference.moves('in windows', 'in the whole')}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.contracts.compare.differ import Difference, Kind
+from exporter.contracts.compare.differ import Mismatch, MismatchKind
 from exporter.contracts.stream.joined import Joined
 from exporter.contracts.stream.lookahead import Reach
 from exporter.contracts.stream.seams import Seams, found_late
@@ -30,7 +30,7 @@ _LEFT = (
 
 
 def advice_on(
-    difference: Difference,
+    difference: Mismatch,
     streamed: Streamed,
     reach: Reach,
     *,
@@ -43,7 +43,7 @@ def advice_on(
     Args:
         value: of the stream. offline: of the whole. seams: None for another shape.
     """
-    if difference.kind is Kind.SHAPE and value.axis is not None:
+    if difference.kind is MismatchKind.SHAPE and value.axis is not None:
         mine, theirs = value.value.shape[value.axis], offline.shape[value.axis]
         if mine < theirs:
             return f"{theirs - mine} of {theirs} frames never come out", _TAIL

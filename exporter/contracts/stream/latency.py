@@ -15,7 +15,7 @@ _LISTED = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Latency:
+class StreamLatency:
     """In steps of the axis that is cut, and in milliseconds where a step has a length.
 
     Attributes:
@@ -109,7 +109,7 @@ def latency_of(
     rates: Mapping[str, Fraction | None],
     *,
     added: bool = False,
-) -> Latency:
+) -> StreamLatency:
     """What the windows and the measurement say together.
 
     Args:
@@ -128,7 +128,7 @@ def latency_of(
         why = f"where '{unread[0]}' moves does not tell how far it reads ahead"
     endless = any(found.steps is None for found in held)
     read = None if endless else max((found.steps or 0 for found in held), default=0)
-    return Latency(
+    return StreamLatency(
         given=max(window.end - window.stop for window in streamed.windows),
         read=read,
         measured=not why,

@@ -19,7 +19,7 @@ from exporter.graph.export import Exported, checked_interface
 from exporter.graph.guards import Guard
 from exporter.graph.kept_state import KeptState
 from exporter.graph.legacy.file import LegacyFile, legacy_file
-from exporter.graph.legacy.trace import Decision
+from exporter.graph.legacy.trace import PythonRead
 from exporter.graph.repairs.frame import repaired
 from exporter.graph.repairs.scripted import REPAIR as SCRIPTED
 from exporter.graph.wrap import Wrapped
@@ -149,7 +149,7 @@ def _notes(made: LegacyFile, wrapped: Wrapped, refused: StageError) -> tuple[str
     return tuple(notes)
 
 
-def _places(decisions: list[Decision]) -> str:
+def _places(decisions: list[PythonRead]) -> str:
     places = list(dict.fromkeys(held.place or held.asked for held in decisions))
     more = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
     return ", ".join(places[:_MOST_NAMED]) + more

@@ -21,7 +21,7 @@ from torch.onnx._internal.torchscript_exporter import utils
 from exporter.core.files import temporary_folder
 from exporter.core.tensors import TensorSpec
 from exporter.graph.capture import quiet_exporter
-from exporter.graph.legacy.trace import Decision, trace
+from exporter.graph.legacy.trace import PythonRead, trace
 from exporter.graph.legacy.translate import Translated, translate
 from exporter.graph.onnx_file import read_model
 from exporter.graph.program import Program
@@ -41,7 +41,7 @@ class LegacyFile:
 
     model: ir.Model
     program: Program
-    decisions: tuple[Decision, ...]
+    decisions: tuple[PythonRead, ...]
 
 
 def legacy_file(
@@ -60,7 +60,7 @@ def legacy_file(
     """
     names = [spec.name for spec in outputs]
     asked = list(names)
-    held: list[tuple[Translated, tuple[Decision, ...]]] = []
+    held: list[tuple[Translated, tuple[PythonRead, ...]]] = []
 
     def traced(model: nn.Module, args: Sequence[Any]) -> tuple[Any, Any]:
         found = trace(model, args, list(example))

@@ -49,7 +49,7 @@ _BREAK = "|"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class PythonRead:
     """A tensor that the model's Python has read.
 
     Attributes:
@@ -77,7 +77,7 @@ class Trace:
     graph: Any
     outputs: Any
     weights: Mapping[str, torch.Tensor]
-    decisions: tuple[Decision, ...]
+    decisions: tuple[PythonRead, ...]
 
 
 def trace(module: nn.Module, example: Sequence[torch.Tensor], names: Sequence[str]) -> Trace:
@@ -146,7 +146,7 @@ class _Watch(TorchFunctionMode):
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
-        self.decisions: list[Decision] = []
+        self.decisions: list[PythonRead] = []
         self._names = names
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -175,7 +175,7 @@ class _Watch(TorchFunctionMode):
             return
         plain = not by_data and isinstance(found, int | float)
         guard = condition_of(value, found, self._names, place) if plain else None
-        self.decisions.append(Decision(place=place, asked=name, by_data=by_data, guard=guard))
+        self.decisions.append(PythonRead(place=place, asked=name, by_data=by_data, guard=guard))
 
 
 def _copied(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:

@@ -22,7 +22,7 @@ from exporter.graph.repairs.frame import Log, NotRepairedError, Repair, holders_
 from exporter.graph.repairs.lists_of_sizes import is_symbolic_list
 
 
-class Rows:
+class PackedFrames:
     """What passes for a ``PackedSequence``: frames ``[T, B, ...]`` and how many each row has."""
 
     def __init__(self, frames: Tensor, lengths: Tensor):
@@ -50,7 +50,7 @@ def _unrepaired(what: str) -> NotRepairedError:
 
 
 def _is_rows(value: Any) -> bool:
-    return type(value) is Rows
+    return type(value) is PackedFrames
 
 
 def _pack(log: Log, own: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,7 +61,7 @@ def _pack(log: Log, own: Callable[..., Any]) -> Callable[..., Any]:
         counts = _lengths(lengths, input.device)
         if isinstance(enforce_sorted, bool) and enforce_sorted and not _is_abstract(counts):
             own(input, counts.cpu(), batch_first, enforce_sorted)  # raises where PyTorch does
-        return Rows(input.transpose(0, 1) if batch_first else input, counts)
+        return PackedFrames(input.transpose(0, 1) if batch_first else input, counts)
 
     return pack_padded_sequence
 
@@ -129,13 +129,13 @@ def _layer(log: Log, own: Callable[..., Any]) -> Callable[..., Any]:
         given = (self._flat_weights, self.bias, self.num_layers, self.bidirectional)
         if is_lstm:
             y, *last = sequence_ops.lstm_of_lengths(x, lengths, *hx, *given)
-            return Rows(y, lengths), tuple(last)
+            return PackedFrames(y, lengths), tuple(last)
         if isinstance(self, nn.GRU):
             y, state = sequence_ops.gru_of_lengths(x, lengths, hx, *given)
         else:
             relu = self.mode == "RNN_RELU"
             y, state = sequence_ops.rnn_of_lengths(x, lengths, hx, *given, relu)
-        return Rows(y, lengths), state
+        return PackedFrames(y, lengths), state
 
     return forward
 

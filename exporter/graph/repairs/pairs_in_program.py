@@ -21,7 +21,7 @@ from torch.fx.node import map_arg
 from torch.utils._pytree import tree_map
 
 from exporter.core.errors import StageError
-from exporter.graph.op_trace import LeftToTorch, Place, trace_call, trace_op
+from exporter.graph.op_trace import LeftToTorch, Operand, trace_call, trace_op
 from exporter.graph.program import source_of
 from exporter.graph.repairs import complex_rules as _registered  # noqa: F401 - fills the table
 from exporter.graph.repairs.complex_table import Pair, rule_of
@@ -180,7 +180,8 @@ class _Pairs:
                 for each in held
             ]
             filled, named = tree_map(
-                lambda item: known[item.number] if isinstance(item, Place) else item, (args, kwargs)
+                lambda item: known[item.number] if isinstance(item, Operand) else item,
+                (args, kwargs),
             )
             found = rule(*filled, **named)
             results.append(found)
@@ -259,7 +260,7 @@ def _places(node: Node) -> tuple[list[Node], Any, Any]:
     def place(source: Node) -> Any:
         if source not in inputs:
             inputs.append(source)
-        return Place(inputs.index(source))
+        return Operand(inputs.index(source))
 
     return inputs, map_arg(node.args, place), map_arg(node.kwargs, place)
 

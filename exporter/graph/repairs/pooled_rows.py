@@ -21,7 +21,7 @@ _HOME = "speechbrain.nnet.pooling"
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class CountedRows:
     """Rows ``[B, T, ...]`` of which the first ``counts [B]`` frames are there."""
 
     x: Tensor
@@ -59,7 +59,7 @@ def _apply(module: nn.Module, log: Log) -> Iterator[None]:
         # ``x[:n]`` of a negative number leaves as many out at the end.
         counts = torch.where(counts < 0, counts + x.shape[1], counts).clamp(0, x.shape[1])
         # Without lengths it asks for nothing but ``mean`` and ``std``.
-        return own(self, Rows(x, counts))
+        return own(self, CountedRows(x, counts))
 
     with replaced_names([(pooling, "forward", forward)]):
         yield
