@@ -136,7 +136,7 @@ class PipelineFile(pytest.File):
             absent = absent_files(report, path)
             if changed := changed_files(report, path) or [f"{n} is not there" for n in absent]:
                 raise CheckFailed("; ".join(changed))
-            if all(held.name != SHIPPED for held in report.artifacts):
+            if all(artifact.name != SHIPPED for artifact in report.artifacts):
                 raise CheckFailed(f"{path} does not say which {SHIPPED} it judged")
             return report
         factory = self.pipeline.model.factory
@@ -157,7 +157,7 @@ def link_names(pipeline: Pipeline) -> list[str]:
 
     links = planned_links(pipeline.export.simplify, ())
     names = [link.kind if link.kind == LAYERS else link.name for link in links]
-    levels = dict.fromkeys(held.level for held in pipeline.deploy)
+    levels = dict.fromkeys(deployment.level for deployment in pipeline.deploy)
     return [*names, *(f"{DEPLOYED}{level}" for level in levels)]
 
 
@@ -208,14 +208,14 @@ def _matches(key: str, link: LinkRecord) -> bool:
 
 def _link_lines(report: Report, link: LinkRecord) -> Iterator[str]:
     yield f"{link.name}: {link.verdict}: {link.reason}"
-    found = [culprit for culprit in report.culprits if culprit.link == link.name]
-    for culprit in found[:_MOST_CULPRITS]:
+    culprits = [culprit for culprit in report.culprits if culprit.link == link.name]
+    for culprit in culprits[:_MOST_CULPRITS]:
         yield (
             f"  layer '{culprit.layer}', {culprit.op} at {culprit.source}: local error"
             f" {culprit.local_error}, limit {culprit.limit}"
         )
-    if len(found) > _MOST_CULPRITS:
-        yield f"  and {len(found) - _MOST_CULPRITS} more layers"
+    if len(culprits) > _MOST_CULPRITS:
+        yield f"  and {len(culprits) - _MOST_CULPRITS} more layers"
 
 
 class ContractItem(Check):
@@ -224,19 +224,23 @@ class ContractItem(Check):
     def runtest(self) -> None:
         """Raises CheckFailed: a side does not hold, or nothing was checked."""
         contracts = self.file.report().contracts
-        found = [held for held in contracts if held.contract == self.key]
-        if not found:
+        records_here = [record for record in contracts if record.contract == self.key]
+        if not records_here:
             raise CheckFailed(f"the pipeline declares '{self.key}', the run did not check it")
         failed = []
-        for held in found:
-            if not holds(held.verdict, required=held.required):
-                parts = (held.reason, held.where, held.advice)
+        for record in records_here:
+            if not holds(record.verdict, required=record.required):
+                parts = (record.reason, record.where, record.advice)
                 said = ". ".join(part for part in parts if part)
-                failed.append(f"{held.name} [{held.side}]: {held.verdict}: {said}")
+                failed.append(f"{record.name} [{record.side}]: {record.verdict}: {said}")
         if failed:
             raise CheckFailed("\n".join(failed))
-        if not any(is_good(held.verdict) for held in found):
-            pytest.skip("; ".join(f"{held.side}: {held.verdict}, {held.reason}" for held in found))
+        if not any(is_good(record.verdict) for record in records_here):
+            pytest.skip(
+                "; ".join(
+                    f"{record.side}: {record.verdict}, {record.reason}" for record in records_here
+                )
+            )
 
 
 class GoldenItem(Check):

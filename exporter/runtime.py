@@ -137,10 +137,10 @@ class SpeechRunner:
                 remedy=f"give {', '.join(map(self._with_choices, wanted)) or 'none'}",
             )
         feeds |= {name: self._number(name, inputs[name]) for name in wanted}
-        found = self.run_arrays(feeds)
+        outputs = self.run_arrays(feeds)
         if self._monitor is not None:
-            self._monitor.served(feeds, found)
-        return found
+            self._monitor.served(feeds, outputs)
+        return outputs
 
     def run_arrays(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name, of inputs that are the file's already; no monitor is told."""

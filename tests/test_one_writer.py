@@ -30,7 +30,7 @@ ALLOWED = {
         "_write_beside",
     ): "writes the part that its only caller is replacing",
     ("monitor/kept.py", "Kept.settle"): "a request changes its folder by its name",
-    ("monitor/log.py", "Log.add"): "a log that is full becomes the older one",
+    ("monitor/log.py", "RequestLog.add"): "a log that is full becomes the older one",
     ("monitor/spool.py", "Spool.add"): "into memory",
     ("monitor/spool.py", "take"): "a request changes its state by its name",
     ("joining/evaluate.py", "Values._keep"): "into a temporary folder of its caller",

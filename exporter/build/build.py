@@ -196,35 +196,35 @@ def _capture(pipeline: Pipeline, wrapped: Wrapped, stages: Stages) -> Captured |
     with _stopping(pipeline, "capture"), users_code(pipeline), stages.stage("capture") as stage:
         try:
             asked = pipeline.capture
-            found = capture_openly(wrapped, without=asked.without, wanted=asked.wanted)
+            captured = capture_openly(wrapped, without=asked.without, wanted=asked.wanted)
         except StageError as error:
-            found = _fall_back(pipeline, wrapped, error)
-        stage.result(_ops(found))
-    return found
+            captured = _fall_back(pipeline, wrapped, error)
+        stage.result(_ops(captured))
+    return captured
 
 
 def _fall_back(pipeline: Pipeline, wrapped: Wrapped, error: StageError) -> FallBack:
     """The legacy exporter's file of a user's own model; else the refusal."""
     if pipeline.model.factory is None or pipeline.capture.fallback == "none":
         raise error
-    found = fall_back(
+    fallback = fall_back(
         wrapped,
         error,
         pipeline.export.opset,
         place=place_of,
         without=pipeline.capture.without,
     )
-    frozen = frozen_axis(wrapped, found.exported.program)
+    frozen = frozen_axis(wrapped, fallback.exported.program)
     if frozen:
         raise and_legacy(error, f"a trace helps no further: {frozen}") from error.__cause__
-    return found
+    return fallback
 
 
-def _ops(found: Captured | FallBack) -> str:
-    if isinstance(found, FallBack):
-        return f"{len(found.exported.program.ops)} ops; FALL-BACK: {legacy.NAME}"
-    ops = f"{sum(n.op == 'call_function' for n in found.program.graph.nodes)} ops"
-    return f"{ops}; {found.strategy}" if found.strategy else ops
+def _ops(captured: Captured | FallBack) -> str:
+    if isinstance(captured, FallBack):
+        return f"{len(captured.exported.program.ops)} ops; FALL-BACK: {legacy.NAME}"
+    ops = f"{sum(n.op == 'call_function' for n in captured.program.graph.nodes)} ops"
+    return f"{ops}; {captured.strategy}" if captured.strategy else ops
 
 
 def make(
@@ -233,14 +233,14 @@ def make(
     folder: Path,
     stages: Stages,
     base: Mapping[str, str],
-    found: Captured | FallBack | None = None,
+    captured: Captured | FallBack | None = None,
 ) -> ExportResult:
     """Capture (if that is not done yet), export, simplify and ship; see ``build``."""
-    if found is None:
-        found = _capture(pipeline, wrapped, stages)
-    said = {"capture": _ops(found)}
+    if captured is None:
+        captured = _capture(pipeline, wrapped, stages)
+    said = {"capture": _ops(captured)}
     with _stopping(pipeline, "export"), users_code(pipeline), stages.stage("export") as stage:
-        result = _exported(pipeline, wrapped, found, names_of_torch=VALUE_NAMES in base)
+        result = _exported(pipeline, wrapped, captured, names_of_torch=VALUE_NAMES in base)
         program = replace(result.program, specs=narrowed(wrapped, result.program).inputs)
         outside = pipeline.export.external_data
         clear_exported(folder)
@@ -283,18 +283,18 @@ def make(
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return next(held.version for held in model.opset_import if not held.domain)
+    return next(opset.version for opset in model.opset_import if not opset.domain)
 
 
 def _exported(
-    pipeline: Pipeline, wrapped: Wrapped, found: Captured | FallBack, *, names_of_torch: bool
+    pipeline: Pipeline, wrapped: Wrapped, captured: Captured | FallBack, *, names_of_torch: bool
 ) -> Exported:
     """The captured program in ONNX, with what was found when it was captured."""
-    if isinstance(found, FallBack):
-        return with_words(found)
+    if isinstance(captured, FallBack):
+        return with_words(captured)
     try:
         result = export(
-            found.program,
+            captured.program,
             inputs=wrapped.inputs,
             outputs=wrapped.outputs,
             opset=pipeline.export.opset,
@@ -304,9 +304,9 @@ def _exported(
     except StageError as error:
         return with_words(_fall_back(pipeline, wrapped, error))
     limits = {
-        name: (axis.minimum, axis.maximum, axis.multiple_of) for name, axis in found.axes.items()
+        name: (axis.minimum, axis.maximum, axis.multiple_of) for name, axis in captured.axes.items()
     }
-    program = replace(result.program, limits=limits, notes=found.notes, guards=found.guards)
+    program = replace(result.program, limits=limits, notes=captured.notes, guards=captured.guards)
     return replace(result, program=program)
 
 
@@ -368,4 +368,4 @@ def _stopped_on_case(pipeline: Pipeline, error: ModuleStoppedError) -> BaseExcep
 def state_of(pipeline: Pipeline, wrapped: Wrapped) -> dict[str, str]:
     """Digests of all that an export of this pipeline is made of now, by the parts of its key."""
     parts = key_parts(pipeline, wrapped, metadata_of(pipeline, wrapped))
-    return {name: hashlib.sha256(held.encode()).hexdigest() for name, held in parts.items()}
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in parts.items()}

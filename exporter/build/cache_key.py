@@ -68,9 +68,9 @@ def key_parts(
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that make the files, and the kind of machine."""
-    found = {name: _version(name) for name in _VERSIONED}
-    found |= installed_runtimes()
-    return {**found, "python": platform.python_version(), "machine": platform.machine()}
+    by_name = {name: _version(name) for name in _VERSIONED}
+    by_name |= installed_runtimes()
+    return {**by_name, "python": platform.python_version(), "machine": platform.machine()}
 
 
 def _version(package: str) -> str:
@@ -103,9 +103,9 @@ def upstream_digest(module: nn.Module) -> str:
         if not _is_marked(sys.modules.get(top)):
             digest.update(f"{top}\n{_installed(top)}\n".encode())
     # Not by getattr: that would import what another package's lazy modules stand for.
-    for name, held in sorted(sys.modules.items()) if users else ():
-        file = getattr(held, "__dict__", {}).get("__file__")
-        if _is_marked(held) and file and file.endswith(".py"):
+    for name, imported in sorted(sys.modules.items()) if users else ():
+        file = getattr(imported, "__dict__", {}).get("__file__")
+        if _is_marked(imported) and file and file.endswith(".py"):
             digest.update(f"{name}\n".encode() + Path(file).read_bytes())
     return digest.hexdigest()
 
@@ -120,11 +120,11 @@ def _installed(top: str) -> str:
     except (ImportError, ValueError):
         spec = None
     roots = [Path(root) for root in (spec and spec.submodule_search_locations) or ()]
-    found = [(path, path.relative_to(root)) for root in roots for path in root.rglob("*.py")]
-    if not found and spec and spec.has_location and spec.origin:
-        found = [(Path(spec.origin), Path(Path(spec.origin).name))]
+    sources = [(path, path.relative_to(root)) for root in roots for path in root.rglob("*.py")]
+    if not sources and spec and spec.has_location and spec.origin:
+        sources = [(Path(spec.origin), Path(Path(spec.origin).name))]
     lines = []
-    for path, name in sorted(found, key=lambda pair: str(pair[1])):
+    for path, name in sorted(sources, key=lambda pair: str(pair[1])):
         state = path.stat()
         lines.append(f"{name} {state.st_size} {state.st_mtime_ns}")
     return "\n".join(lines)
@@ -138,8 +138,8 @@ def _is_marked(module: object) -> bool:
 def _capture(captured: Captured | FallBack) -> str:
     if isinstance(captured, FallBack):
         return _digest(captured.digest, captured.why)
-    found = (sorted(captured.axes.items()), captured.strategy, captured.notes)
-    return _digest(capture_digest(captured.program), repr(found))
+    facts = (sorted(captured.axes.items()), captured.strategy, captured.notes)
+    return _digest(capture_digest(captured.program), repr(facts))
 
 
 def _interface(wrapped: Wrapped) -> str:
@@ -147,8 +147,8 @@ def _interface(wrapped: Wrapped) -> str:
     for spec in (*wrapped.inputs, *wrapped.outputs):
         choices = sorted(spec.choices.items())
         axes = [dataclasses.astuple(axis) for axis in spec.axes]
-        held = (spec.name, spec.dtype, spec.shape, axes, choices, spec.discrete, spec.initial)
-        digest.update(f"{held!r}\n".encode())
+        facts = (spec.name, spec.dtype, spec.shape, axes, choices, spec.discrete, spec.initial)
+        digest.update(f"{facts!r}\n".encode())
     digest.update(repr(sorted(wrapped.states.items())).encode())
     for name, tensor in wrapped.example.items():
         array = tensor.detach().cpu().contiguous().numpy()

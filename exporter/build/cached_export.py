@@ -89,19 +89,19 @@ def take(
     key = key_of(parts)
     missed = CacheUse(key=key, taken=False, stored=False, made="")
     try:
-        found = store.take(key, folder)
+        taken = store.take(key, folder)
     except OSError as error:
         return None, dataclasses.replace(missed, notes=(_unusable(error),)), 0
-    if found.entry is None:
-        notes = (found.problem,) if found.problem else ()
+    if taken.entry is None:
+        notes = (taken.problem,) if taken.problem else ()
         return None, dataclasses.replace(missed, notes=notes), 0
-    for name in {f"{EXPORTED}.data", f"{SHIPPED}.data"} - set(found.entry.files):
+    for name in {f"{EXPORTED}.data", f"{SHIPPED}.data"} - set(taken.entry.files):
         (folder / name).unlink(missing_ok=True)  # of an earlier export, which had them outside
-    made = _made(found.entry, folder, module)
+    made = _made(taken.entry, folder, module)
     use = dataclasses.replace(
-        missed, taken=True, stored=True, made=found.entry.made, stages=stages_made(made.said)
+        missed, taken=True, stored=True, made=taken.entry.made, stages=stages_made(made.said)
     )
-    return made, use, found.entry.bytes
+    return made, use, taken.entry.bytes
 
 
 def keep(
@@ -203,9 +203,9 @@ def _shared(program: Program, module: nn.Module) -> dict[str, Any]:
     }
     return {
         key: own[key].detach()
-        if key in own and own[key].shape == held.shape and own[key].dtype == held.dtype
-        else held
-        for key, held in program.tensors.items()
+        if key in own and own[key].shape == tensor.shape and own[key].dtype == tensor.dtype
+        else tensor
+        for key, tensor in program.tensors.items()
     }
 
 

@@ -21,8 +21,8 @@ def frozen_axis(wrapped: Wrapped, program: Program) -> str:
     """
     axes = {axis.name: axis for spec in wrapped.inputs for axis in spec.axes}
     for name in wrapped.sizes:
-        found = [_problem(wrapped, program, at) for at in _moved(wrapped, axes[name])]
-        shown = [problem for problem in found if problem is not None]
+        problems = [_problem(wrapped, program, at) for at in _moved(wrapped, axes[name])]
+        shown = [problem for problem in problems if problem is not None]
         if shown and all(shown):
             return f"it takes {name} {wrapped.sizes[name]} alone ({shown[0]})"
     return ""
@@ -47,12 +47,12 @@ def _problem(wrapped: Wrapped, program: Program, at: Mapping[str, int]) -> str |
         return None
     words = ", ".join(f"{name} {size}" for name, size in at.items())
     try:
-        found = run_program(program, {name: value.numpy() for name, value in values.items()})
+        outputs = run_program(program, {name: value.numpy() for name, value in values.items()})
     except Exception as error:  # noqa: BLE001 - a trace of one size stops in many ways at another
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return f"it stops at {words}: {line[:120]}"
     for spec, value in zip(wrapped.outputs, expected, strict=True):
-        if found[spec.name].shape != tuple(value.shape):
-            shapes = f"{list(found[spec.name].shape)}, not {list(value.shape)}"
+        if outputs[spec.name].shape != tuple(value.shape):
+            shapes = f"{list(outputs[spec.name].shape)}, not {list(value.shape)}"
             return f"'{spec.name}' is {shapes} at {words}"
     return ""

@@ -36,14 +36,14 @@ _MOST_DIGITS = 10
 def choices_of(text: str) -> dict[str, dict[str, int]]:
     """The readable values of inputs, as a file's metadata has them; what is damaged names none."""
     try:
-        held = json.loads(text) if text and len(text) < _MOST_JSON else {}
+        choices = json.loads(text) if text and len(text) < _MOST_JSON else {}
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(held, dict):
+    if not isinstance(choices, dict):
         return {}
     return {
         name: {k: v for k, v in values.items() if isinstance(v, int)}
-        for name, values in held.items()
+        for name, values in choices.items()
         if isinstance(values, dict)
     }
 

@@ -16,10 +16,10 @@ _KINDS = frozenset("fiub")
 
 def packed(arrays: Arrays, limit: int) -> dict[str, Any] | None:
     """Name -> dtype, shape and bytes; None where they are more than ``limit`` or no numbers."""
-    held = {name: np.asarray(value) for name, value in arrays.items()}
-    if any(value.dtype.kind not in _KINDS for value in held.values()):
+    named = {name: np.asarray(value) for name, value in arrays.items()}
+    if any(value.dtype.kind not in _KINDS for value in named.values()):
         return None
-    if sum(value.nbytes for value in held.values()) > limit:
+    if sum(value.nbytes for value in named.values()) > limit:
         return None
     return {
         name: {
@@ -27,7 +27,7 @@ def packed(arrays: Arrays, limit: int) -> dict[str, Any] | None:
             "shape": list(value.shape),
             "data": base64.b64encode(value.tobytes()).decode(),
         }
-        for name, value in held.items()
+        for name, value in named.items()
     }
 
 

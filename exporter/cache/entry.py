@@ -88,8 +88,8 @@ class Entry:
         with ThreadPoolExecutor(_HASHING_THREADS) as pool:
             # The largest first: two threads then end at about the same time.
             names = sorted(self.files, key=lambda name: -self.files[name].bytes)
-            found = dict(zip(names, pool.map(self._digest, names), strict=True))
-        wrong = [name for name in self.files if found[name] != self.files[name].sha256]
+            digests = dict(zip(names, pool.map(self._digest, names), strict=True))
+        wrong = [name for name in self.files if digests[name] != self.files[name].sha256]
         if wrong:
             raise DamagedEntryError(f"{', '.join(wrong)} is not the file that was stored")
 
@@ -137,9 +137,9 @@ def unsealed(text: str) -> dict[str, Any]:
 
 def write_manifest(entry: Entry) -> None:
     """Write the manifest into ``entry.folder``."""
-    held = {name: getattr(entry, name) for name in _SAVED}
+    facts = {name: getattr(entry, name) for name in _SAVED}
     files = {name: asdict(file) for name, file in entry.files.items()}
-    write_text(entry.folder / MANIFEST, sealed({**held, "format": FORMAT, "files": files}))
+    write_text(entry.folder / MANIFEST, sealed({**facts, "format": FORMAT, "files": files}))
 
 
 def read_entry(folder: Path) -> Entry:
@@ -153,10 +153,10 @@ def read_entry(folder: Path) -> Entry:
     except (OSError, UnicodeDecodeError) as error:
         raise DamagedEntryError("its manifest cannot be read") from error
     try:
-        held = unsealed(text)
-        if held["format"] != FORMAT:
-            raise DamagedEntryError(f"its manifest has format {held['format']}, not {FORMAT}")
-        fields: dict[str, Any] = {name: held[name] for name in _SAVED}
+        content = unsealed(text)
+        if content["format"] != FORMAT:
+            raise DamagedEntryError(f"its manifest has format {content['format']}, not {FORMAT}")
+        fields: dict[str, Any] = {name: content[name] for name in _SAVED}
         fields["files"] = {name: CachedFile(**file) for name, file in fields["files"].items()}
         entry = Entry(folder=folder, **fields)
     except (KeyError, TypeError, AttributeError) as error:

@@ -146,10 +146,10 @@ def make_room(root: Path) -> None:
 
     One that a living process runs in stays, even if all of them together are then too large.
     """
-    held = sorted(root.glob(f"*/{READY}"), key=_time_of)
-    sizes = {ready: _bytes(ready.parent) for ready in held}
-    count, total = len(held), sum(sizes.values())
-    for ready in held:
+    made = sorted(root.glob(f"*/{READY}"), key=_time_of)
+    sizes = {ready: _bytes(ready.parent) for ready in made}
+    count, total = len(made), sum(sizes.values())
+    for ready in made:
         if count < MOST_KEPT and total <= cache_size():
             return
         home = ready.parent

@@ -50,8 +50,8 @@ def cache_size(environment: Mapping[str, str] | None = None) -> int:
     Raises:
         UserInputError: the variable holds no size.
     """
-    held = os.environ if environment is None else environment
-    text = held.get(SIZE_VARIABLE, "").strip()
+    variables = os.environ if environment is None else environment
+    text = variables.get(SIZE_VARIABLE, "").strip()
     if not text:
         return DEFAULT_SIZE
     size = size_in_bytes(text)

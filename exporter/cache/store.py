@@ -137,10 +137,10 @@ class Store:
             unknown = [name for name in names if name not in digests]
             with ThreadPoolExecutor(2) as pool:
                 read = pool.map(lambda name: sha256_of(part / name), unknown)
-                found = dict(zip(unknown, read, strict=True))
+                digests_read = dict(zip(unknown, read, strict=True))
             files = {
                 name: CachedFile(
-                    sha256={**digests, **found}[name], bytes=(part / name).stat().st_size
+                    sha256={**digests, **digests_read}[name], bytes=(part / name).stat().st_size
                 )
                 for name in names
             }
@@ -163,12 +163,12 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """All that can be read, the one used last first."""
-        found = []
+        listed = []
         for key in self._keys():
             with contextlib.suppress(DamagedEntryError, FileNotFoundError):
                 entry = read_entry(self._entry(key))
-                found.append((entry.used, entry))
-        return [entry for _, entry in sorted(found, key=lambda item: -item[0])]
+                listed.append((entry.used, entry))
+        return [entry for _, entry in sorted(listed, key=lambda item: -item[0])]
 
     def trim(self, keep: str = "") -> None:
         """Take away what was not used for longest until the rest is within the limit.

@@ -146,19 +146,19 @@ def _from_stream(stream: BinaryIO | Any) -> np.ndarray:
 
 
 def _npz_keys(data: bytes) -> list[str]:
-    with zipfile.ZipFile(io.BytesIO(data)) as held:
-        names = held.namelist()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = archive.namelist()
     if len(set(names)) != len(names):
         raise ValueError("two arrays have the same name")
     # An empty archive, or one of other files, has keys that nobody can mean.
-    found = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
-    if not found:
+    keys = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
+    if not keys:
         raise ValueError("it holds no arrays")
-    return found
+    return keys
 
 
 def _npz(data: bytes, key: str) -> np.ndarray:
-    with zipfile.ZipFile(io.BytesIO(data)) as held, held.open(f"{key}.npy") as stream:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(f"{key}.npy") as stream:
         return _from_stream(stream)
 
 
@@ -168,21 +168,21 @@ def _npz(data: bytes, key: str) -> np.ndarray:
 def _tensor_keys(data: bytes) -> list[str]:
     from safetensors import deserialize
 
-    found = [name for name, _ in deserialize(data)]
-    if not found:
+    keys = [name for name, _ in deserialize(data)]
+    if not keys:
         raise ValueError("it holds no arrays")
-    return sorted(found)
+    return sorted(keys)
 
 
 def _tensor(data: bytes, key: str) -> np.ndarray:
     from safetensors import deserialize
 
-    held = next(value for name, value in deserialize(data) if name == key)
-    dtype = _SAFETENSORS.get(held["dtype"])
+    tensor = next(value for name, value in deserialize(data) if name == key)
+    dtype = _SAFETENSORS.get(tensor["dtype"])
     if dtype is None:
-        raise ValueError(f"'{key}' is {held['dtype']}; numpy has {', '.join(_SAFETENSORS)}")
-    _check_count(math.prod(held["shape"]), held["shape"])
-    return np.frombuffer(held["data"], dtype).reshape(held["shape"]).copy()
+        raise ValueError(f"'{key}' is {tensor['dtype']}; numpy has {', '.join(_SAFETENSORS)}")
+    _check_count(math.prod(tensor["shape"]), tensor["shape"])
+    return np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"]).copy()
 
 
 _SAFETENSORS = {
@@ -213,31 +213,31 @@ def _ark(data: bytes, key: str) -> np.ndarray:
 
     start = _ark_entries(data)[key] if key else 0
     stream = io.BytesIO(data[start:])
-    found = _MATRIX.match(data, start)
-    if found is None:
+    header = _MATRIX.match(data, start)
+    if header is None:
         value = matio.read_ascii_mat(stream)
     else:
-        read = matio.read_int32vector if found[2] else matio.read_matrix_or_vector
+        read = matio.read_int32vector if header[2] else matio.read_matrix_or_vector
         value = read(stream)
     return np.asarray(value)
 
 
 def _ark_entries(data: bytes) -> Mapping[str, int]:
     """Key -> where its value begins; every value is one of Kaldi's matrices or vectors, whole."""
-    found: dict[str, int] = {}
+    entries: dict[str, int] = {}
     at = 0
     while at < len(data):
         space = data.find(b" ", at, at + _LONGEST_KEY)
         if space <= at:
             raise ValueError(f"no key of a Kaldi archive stands at byte {at}")
         key = data[at:space].decode("utf-8")
-        if key in found:
+        if key in entries:
             raise ValueError(f"the key '{key[:100]}' stands in it twice")
-        found[key] = space + 1
+        entries[key] = space + 1
         at = _ark_end(data, space + 1, key)
-    if not found:
+    if not entries:
         raise ValueError("it holds no arrays")
-    return found
+    return entries
 
 
 def _ark_end(data: bytes, start: int, key: str) -> int:

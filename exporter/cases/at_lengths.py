@@ -84,12 +84,12 @@ def axis_of(pipeline: Pipeline, specs: Mapping[str, TensorSpec], name: str) -> s
 
 
 def _with_length(specs: Mapping[str, TensorSpec]) -> str:
-    found = [
+    fitting = [
         name
         for name, spec in specs.items()
         if any(isinstance(s, str) and s not in BATCH_NAMES for s in spec.shape)
     ]
-    return ", ".join(found) or "none"
+    return ", ".join(fitting) or "none"
 
 
 def with_size(

@@ -46,26 +46,26 @@ def recorded_input(
         named = WAVEFORM
     if named is not None:
         return _named(named, case, specs, where)
-    found = [
+    candidates = [
         spec
         for name, spec in specs.items()
         if _has_samples(spec) and name not in {*case.inputs, *states} and spec.initial is None
     ]
-    if len(found) == 1:
-        return found[0]
+    if len(candidates) == 1:
+        return candidates[0]
     listed = ", ".join(f"{name} {list(spec.shape)}" for name, spec in specs.items())
-    if not found:
+    if not candidates:
         raise ConfigError(
             "no input takes a recording",
             where=where,
             remedy="give 'random' values, or a graph with an input of floats of shape "
             f"[num_samples], [batch, num_samples] or [batch, 1, num_samples]; inputs: {listed}",
         )
-    names = ", ".join(spec.name for spec in found)
+    names = ", ".join(spec.name for spec in candidates)
     raise ConfigError(
         f"several inputs could take the recording: {names}",
         where=where,
-        remedy=f"name it: audio: {{file: {case.recording.name}, input: {found[0].name}}}",
+        remedy=f"name it: audio: {{file: {case.recording.name}, input: {candidates[0].name}}}",
     )
 
 
@@ -81,8 +81,10 @@ def recorded_array(
         AudioError: it cannot be used, see ``read_waveform``.
     """
     if resample:
-        found, found_hz = read_any_rate(path)
-        samples = found if found_hz == sample_rate_hz else sinc(found, found_hz, sample_rate_hz)
+        recording, found_hz = read_any_rate(path)
+        samples = (
+            recording if found_hz == sample_rate_hz else sinc(recording, found_hz, sample_rate_hz)
+        )
     else:
         samples = read_waveform(path, sample_rate_hz)
     along = _samples_axis(spec)
@@ -128,8 +130,8 @@ def seconds_of(
     inputs: Mapping[str, np.ndarray], specs: Mapping[str, TensorSpec], sample_rate_hz: int
 ) -> float | None:
     """How long the sound is that one run takes, its rows added up; None where it takes none."""
-    found = [name for name in inputs if name in specs and _has_samples(specs[name])]
-    name = WAVEFORM if WAVEFORM in found else found[0] if len(found) == 1 else None
+    recorded = [name for name in inputs if name in specs and _has_samples(specs[name])]
+    name = WAVEFORM if WAVEFORM in recorded else recorded[0] if len(recorded) == 1 else None
     return None if name is None else np.asarray(inputs[name]).size / sample_rate_hz
 
 
@@ -147,7 +149,5 @@ def _samples_axis(spec: TensorSpec) -> int:
     varying = [
         k for k, size in enumerate(spec.shape) if isinstance(size, str) and size not in BATCH_NAMES
     ]
-    found = varying or [
-        k for k, size in enumerate(spec.shape) if isinstance(size, int) and size > 1
-    ]
-    return found[-1] if found else len(spec.shape) - 1
+    axes = varying or [k for k, size in enumerate(spec.shape) if isinstance(size, int) and size > 1]
+    return axes[-1] if axes else len(spec.shape) - 1

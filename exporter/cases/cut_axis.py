@@ -33,13 +33,13 @@ def cut_axis(
         if axis is not None:
             # A number is a place: an axis of the fixed size 1 is not axis 1.
             named = isinstance(axis, str)
-            found = [n for n, size in enumerate(spec.shape) if axis == (size if named else n)]
+            axes = [n for n, size in enumerate(spec.shape) if axis == (size if named else n)]
         else:
             # A batch is not cut: the first of several axes.
             varies = [n for n, size in enumerate(spec.shape) if isinstance(size, str)]
-            found = [n for n in varies if n or len(spec.shape) == 1]
-        if found:
-            return name, found[-1]
+            axes = [n for n in varies if n or len(spec.shape) == 1]
+        if axes:
+            return name, axes[-1]
     words = " ".join(str(word) for word in (wanted, axis) if word is not None)
     raise ConfigError(
         f"no input can be cut into {into}{f' ({words})' if words else ''}",

@@ -141,5 +141,5 @@ def counted_input(name: str, shapes: Mapping[str, Sequence[int | str]]) -> str |
     for key in (stem, f"{stem}s"):
         if key in known:
             return key
-    long = [key for key, held in known.items() if sum(isinstance(s, str) for s in held) > 1]
+    long = [key for key, sizes in known.items() if sum(isinstance(s, str) for s in sizes) > 1]
     return long[0] if len(long) == 1 else None

@@ -74,15 +74,15 @@ def _fitted(array: np.ndarray, given: FileInput, spec: TensorSpec, where: str) -
             remedy="find out where they come from; no comparison on them could pass",
         )
     with np.errstate(over="ignore", invalid="ignore"):
-        found = array.astype(spec.dtype)
+        cast = array.astype(spec.dtype)
     if spec.dtype.startswith(("float", "bfloat")):
-        same = bool((np.isinf(array) == np.isinf(found)).all())
+        same = bool((np.isinf(array) == np.isinf(cast)).all())
     else:
-        same = bool((found == array).all())
+        same = bool((cast == array).all())
     if not same:
         raise ConfigError(
             f"{shown} holds {array.dtype} values that no {spec.dtype} can hold",
             where=where,
             remedy=f"'{spec.name}' takes {spec.dtype}; write the file so",
         )
-    return np.ascontiguousarray(found)
+    return np.ascontiguousarray(cast)

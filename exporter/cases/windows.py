@@ -29,7 +29,7 @@ _LENGTHS = "_lengths"
 def windows_of(stream: Stream, steps: int) -> tuple[Window, ...]:
     """The windows of a stream over so many steps."""
     total = steps + stream.tail
-    found: list[Window] = []
+    windows: list[Window] = []
     start = 0
     for size in _sizes(stream):
         whole = Window(
@@ -42,10 +42,10 @@ def windows_of(stream: Stream, steps: int) -> tuple[Window, ...]:
             whole = replace(whole, stop=min(whole.stop, total), end=min(whole.end, total))
         if stream.start == "short":
             whole = replace(whole, begin=max(whole.begin, 0))
-        over = start >= total or (found and total - start < stream.least)
+        over = start >= total or (windows and total - start < stream.least)
         if over or (stream.flush == "drop" and whole.end > total):
-            return tuple(found)
-        found.append(whole)
+            return tuple(windows)
+        windows.append(whole)
         start = whole.stop
     raise AssertionError("sizes never end")
 
@@ -130,26 +130,26 @@ def cut_stream(
 
 def _counted(stream: Stream, whole: Arrays, window: Window, *, last: bool) -> dict[str, np.ndarray]:
     """Inputs that count: what is behind, what is given, whether it is the end."""
-    found = {}
+    counts = {}
     if stream.position is not None:
         counter = whole[stream.position]
-        found[stream.position] = (counter + window.start // stream.position_per).astype(
+        counts[stream.position] = (counter + window.start // stream.position_per).astype(
             counter.dtype
         )
     if stream.lengths is not None:
-        found[stream.lengths] = np.full_like(whole[stream.lengths], window.given)
+        counts[stream.lengths] = np.full_like(whole[stream.lengths], window.given)
     for name, value in stream.at_end.items():
-        found[name] = np.full_like(whole[name], value if last else 0)
-    return found
+        counts[name] = np.full_like(whole[name], value if last else 0)
+    return counts
 
 
 def _piece(array: np.ndarray, axis: int, window: Window) -> np.ndarray:
     """What a window holds of an array: zeros where it reaches over an end."""
     size = array.shape[axis]
     inside = np.arange(min(max(window.begin, 0), size), min(max(window.end, 0), size))
-    found = np.take(array, inside, axis=axis)
+    piece = np.take(array, inside, axis=axis)
     before = max(0, min(window.end, 0) - window.begin)
     behind = window.given - before - inside.size
     pad = [(0, 0)] * array.ndim
     pad[axis] = (before, behind)
-    return np.pad(found, pad) if before or behind else found
+    return np.pad(piece, pad) if before or behind else piece

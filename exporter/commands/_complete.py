@@ -37,17 +37,17 @@ def cases(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[s
 
     given = ctx.params.get("pipeline_path")
     try:
-        found = load_graph(str(given)).cases if given else ()
+        pipeline_cases = load_graph(str(given)).cases if given else ()
     except ExportVerifyError:
         return []
-    names = [case.name for case in found]
+    names = [case.name for case in pipeline_cases]
     return [name for name in names if name.startswith(incomplete)]
 
 
 def contracts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Contracts: each is a folder with its check; its module would bring torch along."""
-    found = sorted(path.parent.name for path in _CONTRACTS.glob("*/check.py"))
-    return [name for name in found if name.startswith(incomplete)]
+    names = sorted(path.parent.name for path in _CONTRACTS.glob("*/check.py"))
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def layers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -58,8 +58,8 @@ def layers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     try:
         folder = ctx.params.get("output_dir") or Path("runs") / load_graph(str(given)).name
         read = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
-        found = [layer["module"] for link in read["links"] for layer in link["layers"]]
+        modules = [layer["module"] for link in read["links"] for layer in link["layers"]]
     except (ExportVerifyError, OSError, ValueError, LookupError, TypeError, RecursionError):
         return []
-    names = dict.fromkeys(name for name in found if isinstance(name, str) and name)
+    names = dict.fromkeys(name for name in modules if isinstance(name, str) and name)
     return [name for name in names if name.startswith(incomplete)]

@@ -116,7 +116,7 @@ def named_files(given: tuple[str, ...]) -> dict[str, Path]:
     Raises:
         UserInputError: one names no graph, or no file.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for pair in given:
         name, equals, path = pair.partition("=")
         refuse_undecodable(Path(path), "--onnx")
@@ -125,5 +125,5 @@ def named_files(given: tuple[str, ...]) -> dict[str, Path]:
                 f"--onnx: '{pair}' names no file of a graph",
                 remedy="of a system write --onnx GRAPH=FILE, once for each graph",
             )
-        found[name] = Path(path)
-    return found
+        files[name] = Path(path)
+    return files

@@ -32,7 +32,7 @@ def info(output_format: str) -> int:
 
     store = open_store()
     if output_format == "json":
-        held = (
+        stored = (
             None
             if store is None
             else [
@@ -41,16 +41,16 @@ def info(output_format: str) -> int:
             ]
         )
         place = None if store is None else str(store.root)
-        click.echo(json.dumps({"folder": place, "exports": held}, indent=1, default=str))
+        click.echo(json.dumps({"folder": place, "exports": stored}, indent=1, default=str))
         return EXIT_PASS
     if store is None:
         click.echo("the cache is off")
         return EXIT_PASS
     entries = store.entries()
-    held = sum(entry.bytes for entry in entries)
+    stored = sum(entry.bytes for entry in entries)
     click.echo(f"{store.root}")
     click.echo(
-        f"{len(entries)} exports, {held / _UNIT:.2f} GB of at most {store.limit / _UNIT:.2f} GB"
+        f"{len(entries)} exports, {stored / _UNIT:.2f} GB of at most {store.limit / _UNIT:.2f} GB"
     )
     for entry in entries:
         click.echo(

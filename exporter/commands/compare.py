@@ -84,7 +84,7 @@ def command(
     if case is not None:
         common.require_file(case, "--case", "give an .npz with an array for every input")
     pairs = [(truth, other) if side == "A" else (other, truth) for other in others or (truth,)]
-    held = dict(common.axis_size(text) for text in sizes)
+    at_sizes = dict(common.axis_size(text) for text in sizes)
     code = in_a_child(truth, *others)
     if code is not None:
         return code
@@ -97,7 +97,7 @@ def command(
     named = DEFAULT if versions == "usual" else (versions or "").split(",") if versions else ()
     options = CompareOptions(
         case=case,
-        sizes=held,
+        sizes=at_sizes,
         precision=precision,
         level=level,
         levels=levels,

@@ -38,13 +38,13 @@ def command(old: Path, new: Path, output_format: str) -> int:
             where=str(new),
             remedy="give two reports of one pipeline",
         )
-    found = changes(before, after)
-    worse = sum(change.worse for change in found)
+    differing = changes(before, after)
+    worse = sum(change.worse for change in differing)
     if output_format == "json":
-        click.echo(json.dumps([asdict(change) for change in found], indent=1))
+        click.echo(json.dumps([asdict(change) for change in differing], indent=1))
     else:
-        for line in lines_of(found):
+        for line in lines_of(differing):
             click.echo(printable(line))
         said = f"{worse} thing(s) are worse" if worse else "nothing is worse"
-        click.echo(said if found else "nothing differs")
+        click.echo(said if differing else "nothing differs")
     return EXIT_PARITY_FAILED if worse else EXIT_PASS

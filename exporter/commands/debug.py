@@ -107,8 +107,8 @@ def command(
     if output_format == "json":
         click.echo(json.dumps(debugged_json(result), indent=1, default=str))
     elif issue and result.diagnoses:
-        for found in result.diagnoses:
-            click.echo(render_issue(result.pair, found))
+        for diagnosis in result.diagnoses:
+            click.echo(render_issue(result.pair, diagnosis))
     else:
         print_debugged(result, quiet=quiet, verbose=verbose)
     return result.exit_code
@@ -139,9 +139,9 @@ def _files(
 
     place = bundles or Path("debug")
     with Progress(quiet=quiet, verbose=verbose) as progress:
-        found = debug_files(truth, other, place, case=case, value=value, progress=progress)
-    for line in found.lines[: 1 if quiet else None]:
+        result = debug_files(truth, other, place, case=case, value=value, progress=progress)
+    for line in result.lines[: 1 if quiet else None]:
         click.echo(printable(line))
-    if found.folder is not None:
-        click.echo(f"bundle: {found.folder}")
-    return found.exit_code
+    if result.folder is not None:
+        click.echo(f"bundle: {result.folder}")
+    return result.exit_code

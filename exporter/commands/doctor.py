@@ -22,17 +22,17 @@ def command(output_format: str) -> int:
     """
     from exporter.flows.doctor import examine
 
-    found = examine()
-    wrong = [held for held in found if held.wrong]
+    examined = examine()
+    wrong = [row for row in examined if row.wrong]
     if output_format == "json":
-        click.echo(json.dumps([asdict(held) for held in found], indent=1))
+        click.echo(json.dumps([asdict(row) for row in examined], indent=1))
     else:
-        for part, group in groupby(found, key=lambda held: held.part):
+        for part, group in groupby(examined, key=lambda item: item.part):
             click.echo(part)
-            for held in group:
-                mark = "!" if held.wrong else " "
-                click.echo(f" {mark} {held.name:<20} {held.value}")
-                if held.remedy:
-                    click.echo(f"   {'':<20} {held.remedy}")
+            for row in group:
+                mark = "!" if row.wrong else " "
+                click.echo(f" {mark} {row.name:<20} {row.value}")
+                if row.remedy:
+                    click.echo(f"   {'':<20} {row.remedy}")
         click.echo(f"{len(wrong)} thing(s) to mend" if wrong else "nothing is wrong")
     return EXIT_USER_INPUT if wrong else EXIT_PASS

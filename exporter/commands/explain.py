@@ -35,14 +35,14 @@ def command(report_path: Path, output_format: str) -> int:
     report = held_against_files(saved, report_path)
     code = EXIT_PARITY_FAILED if len(report.checks) > len(saved.checks) else EXIT_PASS
     if output_format == "json":
-        held = {
+        content = {
             "verdict": report.verdict,
             "headline": report.headline,
             "found": findings(report),
             "next": next_steps(report),
             "not_checked": report.not_checked,
         }
-        click.echo(json.dumps(held, indent=1))
+        click.echo(json.dumps(content, indent=1))
         return code
     click.echo(f"{verdict_line(report)}: {printable(report.pipeline.name)}")
     click.echo(printable(report.headline))

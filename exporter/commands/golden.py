@@ -198,10 +198,12 @@ def diff(old: Path, new: Path, output_format: str) -> int:
     from exporter.golden.store import read_golden
     from exporter.report import golden_check as shown
 
-    found = diff_goldens(read_golden(old), read_golden(new))
+    differences = diff_goldens(read_golden(old), read_golden(new))
     json_wanted = output_format == "json"
-    click.echo(shown.diff_json(found) if json_wanted else "\n".join(shown.diff_lines(found)))
-    return EXIT_PARITY_FAILED if found.moved else EXIT_PASS
+    click.echo(
+        shown.diff_json(differences) if json_wanted else "\n".join(shown.diff_lines(differences))
+    )
+    return EXIT_PARITY_FAILED if differences.moved else EXIT_PASS
 
 
 def _judged(row: Mapping[str, Any]) -> str:

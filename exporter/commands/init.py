@@ -63,12 +63,14 @@ def command(
         return _of_file(Path(source), output, sizes, force=force, quiet=quiet, verbose=verbose)
     if sizes:
         raise click.UsageError("--size is for an .onnx file; of a module give --input.")
-    held = _settings(settings)
+    module_settings = _settings(settings)
 
     from exporter.flows.init import InitOptions, init
     from exporter.report.progress import Progress
 
-    options = InitOptions(output=output, settings=held, method=method, inputs=inputs, force=force)
+    options = InitOptions(
+        output=output, settings=module_settings, method=method, inputs=inputs, force=force
+    )
     with Progress(quiet=quiet, verbose=verbose) as progress:
         written = init(source, options, stages=progress)
     if not quiet:
@@ -93,13 +95,13 @@ def _of_file(
     code = in_a_child(source)
     if code is not None:
         return code
-    held = dict(common.axis_size(text) for text in sizes)
+    at_sizes = dict(common.axis_size(text) for text in sizes)
 
     from exporter.flows.init_file import init_file, write_description
     from exporter.report.progress import Progress
 
     with Progress(quiet=quiet, verbose=verbose) as progress:
-        described = init_file(source, sizes=held, progress=progress)
+        described = init_file(source, sizes=at_sizes, progress=progress)
     text = write_description(described, place, force=force)
     if not quiet:
         click.echo(text, nl=False)
@@ -113,9 +115,9 @@ def _settings(given: str | None) -> dict[str, Any]:
     if given is None:
         return {}
     try:
-        held = values_of(given)
+        values = values_of(given)
     except ValueError as error:
         raise click.UsageError(f"--settings: {error}") from error
-    if not isinstance(held, dict) or not all(isinstance(key, str) for key in held):
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise click.UsageError("--settings takes names and values: '{width: 96, blocks: 2}'")
-    return held
+    return values

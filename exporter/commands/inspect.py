@@ -88,34 +88,34 @@ def command(
         signature_line,
     )
 
-    found = inspect(onnx_path, kernels=kernels)
+    inspected = inspect(onnx_path, kernels=kernels)
     if digests:
-        click.echo(signing.digests(onnx_path, found.external), nl=False)
+        click.echo(signing.digests(onnx_path, inspected.external), nl=False)
         return EXIT_PASS
     if model_card:
         from exporter.report import model_card as card
 
-        click.echo(card.model_card(found), nl=False)
-        return EXIT_PASS if found.verdict == "pass" else EXIT_PARITY_FAILED
+        click.echo(card.model_card(inspected), nl=False)
+        return EXIT_PASS if inspected.verdict == "pass" else EXIT_PARITY_FAILED
     signed = None
     if allowed_signers is not None:
         signed = signing.check_signature(
             onnx_path,
-            found.external,
+            inspected.external,
             allowed=allowed_signers,
             signature=signature,
             signer=signer,
         )
     if output_format == "json":
-        click.echo(inspection_json(found, signed))
+        click.echo(inspection_json(inspected, signed))
     else:
-        lines = inspection_lines(found)
+        lines = inspection_lines(inspected)
         after = (
             [] if signed is None else [signature_line(signed.good, signed.signer, signed.detail)]
         )
         click.echo("\n".join([*lines[:1], *after, *([] if quiet else lines[1:])]))
     if signed is not None and not signed.good:
         return EXIT_PARITY_FAILED
-    if found.state == NONE:
+    if inspected.state == NONE:
         return EXIT_PARITY_FAILED if require_certificate else EXIT_PASS
-    return EXIT_PASS if found.verdict == "pass" else EXIT_PARITY_FAILED
+    return EXIT_PASS if inspected.verdict == "pass" else EXIT_PARITY_FAILED

@@ -56,5 +56,9 @@ def _of_onnx(path: Path) -> str:
     from exporter.report.inspection import NONE, inspection_lines
 
     common.require_file(path, "FILE", "give the path of an .onnx file")
-    found = inspect(path, kernels=False)
-    return "" if found.state == NONE or found.verdict == "pass" else inspection_lines(found)[0]
+    inspected = inspect(path, kernels=False)
+    return (
+        ""
+        if inspected.state == NONE or inspected.verdict == "pass"
+        else inspection_lines(inspected)[0]
+    )

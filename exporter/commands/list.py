@@ -23,8 +23,8 @@ def command(output_format: str) -> None:
     if output_format == "json":
         folder = pipelines_folder()
         paths = sorted(folder.glob("*.yaml")) if folder else []
-        held = {"models": sorted(MODELS), "pipelines": {str(p): _summary(p) for p in paths}}
-        click.echo(json.dumps(held, indent=1))
+        content = {"models": sorted(MODELS), "pipelines": {str(p): _summary(p) for p in paths}}
+        click.echo(json.dumps(content, indent=1))
         return
     click.echo("models (model.kind in a pipeline)")
     for name in sorted(MODELS):

@@ -24,10 +24,10 @@ class Duration(click.ParamType):
         if isinstance(value, float | int):
             return float(value)
         given = value if isinstance(value, str) else ""
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m)?\s*", given)
-        if found is None or not float(found[1]):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m)?\s*", given)
+        if match is None or not float(match[1]):
             self.fail(f"'{value}' is no time; write for example 60s or 5min", param, ctx)
-        return float(found[1]) * (1.0 if found[2] in (None, "s") else 60.0)
+        return float(match[1]) * (1.0 if match[2] in (None, "s") else 60.0)
 
 
 @click.command()

@@ -102,10 +102,10 @@ def replay(
     from exporter.flows.monitor import replay_file
     from exporter.report.replay import replay_json, replay_lines
 
-    found = replay_file(model, golden, provider=provider, threads=threads)
+    outcome = replay_file(model, golden, provider=provider, threads=threads)
     json_wanted = output_format == "json"
-    click.echo(replay_json(found) if json_wanted else "\n".join(replay_lines(found)))
-    return found.exit_code
+    click.echo(replay_json(outcome) if json_wanted else "\n".join(replay_lines(outcome)))
+    return outcome.exit_code
 
 
 @command.command()

@@ -80,27 +80,27 @@ class Braces:
         return written
 
     def _write_out(self, holder: dict[str, Any], section: str, keys: Keys) -> None:
-        held = holder.get(section)
-        if isinstance(held, list):
-            holder[section] = self._list(held, keys)
-        elif isinstance(held, dict):
-            holder[section] = self._mapping(held, keys)
+        value = holder.get(section)
+        if isinstance(value, list):
+            holder[section] = self._list(value, keys)
+        elif isinstance(value, dict):
+            holder[section] = self._mapping(value, keys)
 
-    def _list(self, held: list[Any], keys: Keys) -> list[Any]:
+    def _list(self, items: list[Any], keys: Keys) -> list[Any]:
         names: list[Any] = []
         moved: list[tuple[Keys, Keys]] = []
-        for at, name in enumerate(held):
-            found = self._names(name, (*keys, at)) if isinstance(name, str) else [name]
-            moved += [((*keys, at), (*keys, len(names) + n)) for n in range(len(found))]
-            names += found
-        if len(names) != len(held):
+        for at, name in enumerate(items):
+            written = self._names(name, (*keys, at)) if isinstance(name, str) else [name]
+            moved += [((*keys, at), (*keys, len(names) + n)) for n in range(len(written))]
+            names += written
+        if len(names) != len(items):
             self._move(moved)
         return names
 
-    def _mapping(self, held: dict[Any, Any], keys: Keys) -> dict[Any, Any]:
+    def _mapping(self, mapping: dict[Any, Any], keys: Keys) -> dict[Any, Any]:
         written: dict[Any, Any] = {}
         moved: list[tuple[Keys, Keys]] = []
-        for key, value in held.items():
+        for key, value in mapping.items():
             names = self._names(key, (*keys, key)) if isinstance(key, str) else [key]
             for number, name in enumerate(names):
                 if name in written:
@@ -131,12 +131,12 @@ class Braces:
     def _move(self, moved: list[tuple[Keys, Keys]]) -> None:
         """Let keys that were written out stand at the line of what they were written out of."""
         old = {before for before, _ in moved}
-        found = {k: p for k, p in self.places.items() if not any(k[: len(o)] == o for o in old)}
+        kept = {k: p for k, p in self.places.items() if not any(k[: len(o)] == o for o in old)}
         for before, after in moved:
             for keys, place in self.places.items():
                 if keys[: len(before)] == before:
-                    found[(*after, *keys[len(before) :])] = place
-        self.places = found
+                    kept[(*after, *keys[len(before) :])] = place
+        self.places = kept
 
     def _complain(self, keys: Keys, text: str, remedy: str) -> None:
         known = (keys[:end] for end in range(len(keys), -1, -1) if keys[:end] in self.places)

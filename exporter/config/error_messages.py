@@ -36,25 +36,27 @@ def explain(
         file: name of the outermost file, for keys that no file gives.
         root: what the whole of it is.
     """
-    found: dict[Keys, Problem] = {}
+    problems: dict[Keys, Problem] = {}
     items: list[Any] = list(error.errors(include_url=False))
     for item in items:
         if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
             continue  # its items failed, each with an error of its own
         keys = _keys_in_yaml(item, content)
         keys, problem, remedy = _words(item, keys, root)
-        if keys in found:  # the members of a union fail one by one
-            first = found[keys]
+        if keys in problems:  # the members of a union fail one by one
+            first = problems[keys]
             if remedy not in first.remedy:
                 also = remedy.replace("it should be", "or", 1)
-                found[keys] = dataclasses.replace(first, remedy=f"{first.remedy} {also}")
+                problems[keys] = dataclasses.replace(first, remedy=f"{first.remedy} {also}")
             continue
-        found[keys] = Problem(where=where_of(places, keys, file), problem=problem, remedy=remedy)
+        problems[keys] = Problem(where=where_of(places, keys, file), problem=problem, remedy=remedy)
     misspelt = {
-        (*keys[:-1], _near(keys, root)) for keys, item in found.items() if item.problem == _UNKNOWN
+        (*keys[:-1], _near(keys, root))
+        for keys, item in problems.items()
+        if item.problem == _UNKNOWN
     }
     return [
-        item for keys, item in found.items() if item.problem != _MISSING or keys not in misspelt
+        item for keys, item in problems.items() if item.problem != _MISSING or keys not in misspelt
     ]
 
 

@@ -47,8 +47,8 @@ def resolve(path: Path, chain: tuple[Path, ...] = ()) -> tuple[Resolved, list[Pr
     shown = show(path)
     tree, problems = read_yaml(path, shown)
     own = Resolved(content=dict(tree.content), places=tree.places, folders={shown: path.parent})
-    found, more = extended(own, path, chain)
-    return found, [*problems, *more]
+    base, more = extended(own, path, chain)
+    return base, [*problems, *more]
 
 
 def extended(

@@ -253,7 +253,7 @@ class Case(Section):
     @property
     def files(self) -> dict[str, FileInput]:
         """The inputs that come from files, by name."""
-        return {name: held for name, held in self.inputs.items() if isinstance(held, FileInput)}
+        return {name: given for name, given in self.inputs.items() if isinstance(given, FileInput)}
 
     @property
     def recording(self) -> Path | None:

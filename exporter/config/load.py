@@ -121,14 +121,14 @@ def _with_absolute(
     content: dict[str, Any], keys: tuple[str, ...], resolved: Resolved
 ) -> dict[str, Any]:
     """A path deep in a section counts from the folder of the file that sets it."""
-    held: Any = content
+    value: Any = content
     for key in keys:
-        held = held.get(key) if isinstance(held, Mapping) else None
+        value = value.get(key) if isinstance(value, Mapping) else None
     place = resolved.places.get(keys)
-    if not isinstance(held, str) or place is None:
+    if not isinstance(value, str) or place is None:
         return content
     try:
-        made: Any = str(path_of(resolved.folders[place.file] / path_of(held)))
+        made: Any = str(path_of(resolved.folders[place.file] / path_of(value)))
     except ValueError:
         return content  # the section says what is wrong with it
     for depth in range(len(keys) - 1, -1, -1):
@@ -157,19 +157,19 @@ def _with_files(
     """A case with the absolute paths of its files; ``problems`` gets those that are not there."""
     if not isinstance(case, dict):
         return case
-    found = dict(case)
+    changed = dict(case)
     audio = case.get("audio")
     if isinstance(audio, dict | str):
-        found["audio"] = _with_path(resolved, ("cases", index, "audio"), audio, problems)
+        changed["audio"] = _with_path(resolved, ("cases", index, "audio"), audio, problems)
     inputs = case.get("inputs")
     if isinstance(inputs, dict):
-        found["inputs"] = {
-            name: _with_path(resolved, ("cases", index, "inputs", name), held, problems)
-            if isinstance(held, dict)
-            else held
-            for name, held in inputs.items()
+        changed["inputs"] = {
+            name: _with_path(resolved, ("cases", index, "inputs", name), given, problems)
+            if isinstance(given, dict)
+            else given
+            for name, given in inputs.items()
         }
-    return found
+    return changed
 
 
 def _with_path(

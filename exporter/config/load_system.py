@@ -78,19 +78,19 @@ def load_system(path: str | Path, *, trust: bool = False) -> System:
     try:
         system = System.model_validate(content)
     except ValidationError as error:
-        found = explain(error, content, resolved.places, shown, _root(content))
-        raise_all(shown, [*found, *problems])
+        reported = explain(error, content, resolved.places, shown, _root(content))
+        raise_all(shown, [*reported, *problems])
         raise  # an error without items is a bug of ours
     raise_all(shown, problems)
     pipelines = {name: _graph(resolved, name, shown, system.name) for name in system.graphs}
-    names = [held.name for held in pipelines.values()]
+    names = [pipeline.name for pipeline in pipelines.values()]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         where = f"{shown}: {GRAPHS}"
         remedy = "give one of them another 'name'"
         raise_all(shown, [Problem(where=where, problem=f"two are called '{twice}'", remedy=remedy)])
     if trust:
-        pipelines = {name: held.with_trust() for name, held in pipelines.items()}
+        pipelines = {name: pipeline.with_trust() for name, pipeline in pipelines.items()}
     return bind_system(system, file=shown, places=resolved.places, pipelines=pipelines)
 
 
@@ -130,10 +130,10 @@ def _graph(resolved: Resolved, name: str, shown: str, system: str) -> Pipeline:
         raise_all(shown, [Problem(where=where, problem="this is no pipeline", remedy=remedy)])
     own = merged(_section(resolved, (_COMMON,)), _section(resolved, keys))
     file = resolved.folders[place.file] / Path(place.file).name
-    found, problems = extended(own, file)
+    tree, problems = extended(own, file)
     raise_all(shown, problems)
-    found.content.setdefault("name", f"{system}_{name}")
-    return pipeline_of(found, f"{shown}{GRAPH_MARK}{name}")
+    tree.content.setdefault("name", f"{system}_{name}")
+    return pipeline_of(tree, f"{shown}{GRAPH_MARK}{name}")
 
 
 def _section(resolved: Resolved, keys: Keys) -> Resolved:

@@ -82,7 +82,7 @@ class Pipeline(Section):
     precision: Lowering | None = Field(
         default=None,
         description="what 'lower' writes; null: what its options say",
-        exclude_if=lambda held: held is None,  # digests without it stay what they were
+        exclude_if=lambda item: item is None,  # digests without it stay what they were
     )
     min_coverage: float | None = Field(
         default=None,
@@ -236,16 +236,16 @@ class Pipeline(Section):
         whole = self.model_dump(mode="json", include=set(names))
         for case, dumped in zip(self.cases, whole.get("cases", ()), strict="cases" in whole):
             if case.recording is not None:
-                found = case.recording.is_file()
-                digest = sha256_of(case.recording) if found else "missing"
+                exists = case.recording.is_file()
+                digest = sha256_of(case.recording) if exists else "missing"
                 named = case.recorded_input
                 dumped["audio"] = digest if named is None else {**dumped["audio"], "file": digest}
-            for name, held in case.files.items():
-                digest = sha256_of(held.file) if held.file.is_file() else "missing"
-                dumped["inputs"][name] = {"file": digest, "key": held.key}
+            for name, file in case.files.items():
+                digest = sha256_of(file.file) if file.file.is_file() else "missing"
+                dumped["inputs"][name] = {"file": digest, "key": file.key}
         if self.file_alone is not None and "model" in whole:
-            found = self.file_alone.is_file()
-            whole["model"]["onnx"] = sha256_of(self.file_alone) if found else "missing"
+            exists = self.file_alone.is_file()
+            whole["model"]["onnx"] = sha256_of(self.file_alone) if exists else "missing"
         text = json.dumps({name: whole[name] for name in sorted(whole)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

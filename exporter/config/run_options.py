@@ -66,9 +66,9 @@ class RunOptions(BaseModel):
         """
         if not fields:
             return options or cls()
-        held = {} if options is None else dict(options)
+        values = {} if options is None else dict(options)
         try:
-            return cls.model_validate({**held, **fields})
+            return cls.model_validate({**values, **fields})
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
@@ -110,12 +110,12 @@ class RunOptions(BaseModel):
 
     def words(self, pipeline: Pipeline) -> list[str]:
         """What another command has to be given to find the same run; [] where defaults do."""
-        found = []
+        options = []
         if self.folder(pipeline) != _default_folder(pipeline):
-            found += ["--output-dir", str(self.output_dir)]
+            options += ["--output-dir", str(self.output_dir)]
         if self.weights is not None:
-            found += ["--weights", self.weights]
-        return [*found, "--trust"] if pipeline.model.factory is not None else found
+            options += ["--weights", self.weights]
+        return [*options, "--trust"] if pipeline.model.factory is not None else options
 
 
 def _default_folder(pipeline: Pipeline) -> Path:

@@ -149,7 +149,7 @@ class System(Section):
         said = {
             "driver": self.driver.model_dump(mode="json"),
             "judge": self.judge.model_dump(mode="json", exclude={"text"}),
-            "graphs": {name: held.digest for name, held in self.pipelines.items()},
+            "graphs": {name: pipeline.digest for name, pipeline in self.pipelines.items()},
         }
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 

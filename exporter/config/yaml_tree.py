@@ -110,9 +110,9 @@ def read_yaml(path: Path, shown: str) -> tuple[YamlTree, list[Problem]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        found = error.problem or error.context or "cannot be parsed"
+        wrong = error.problem or error.context or "cannot be parsed"
         return _nothing(
-            f"{shown}{line}", f"this is not YAML: {found}", "correct the line, or the one above it"
+            f"{shown}{line}", f"this is not YAML: {wrong}", "correct the line, or the one above it"
         )
     except (yaml.YAMLError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else _first_line(error)
@@ -123,9 +123,9 @@ def read_yaml(path: Path, shown: str) -> tuple[YamlTree, list[Problem]]:
         )
     walker = _Walker(loader, shown)
     if not isinstance(node, yaml.MappingNode):
-        found = "it is empty" if node is None else "it holds no keys"
+        wrong = "it is empty" if node is None else "it holds no keys"
         return _nothing(
-            f"{shown}:1", f"this is no pipeline: {found}", "write keys such as 'name:' and 'model:'"
+            f"{shown}:1", f"this is no pipeline: {wrong}", "write keys such as 'name:' and 'model:'"
         )
     content = walker.visit(node, (), 0)
     tree = YamlTree(content=content if isinstance(content, dict) else {}, places=walker.places)

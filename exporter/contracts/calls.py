@@ -31,25 +31,25 @@ def stream_of(target: Target, *, seed: int = 0, calls: int = CALLS) -> tuple[Arr
     case = target.cases[0]
     given = [case.inputs, *case.later][:calls]
     states = set(target.states.values())
-    found = []
+    stream = []
     for number in range(calls):
         inputs = given[number % len(given)]
         if seed or number >= len(given):
             inputs = _others(target, inputs, states, _SEED * seed + number)
-        found.append(inputs)
-    return tuple(found)
+        stream.append(inputs)
+    return tuple(stream)
 
 
 def _others(target: Target, inputs: Arrays, states: set[str], seed: int) -> dict[str, np.ndarray]:
     """Other signals; lengths, ids and options such as a sample rate stay what they are."""
     generator = np.random.Generator(np.random.PCG64(seed))
-    found = dict(inputs)
+    others = dict(inputs)
     for spec in target.inputs:
         array = np.asarray(inputs[spec.name])
         if spec.name in states or array.dtype.kind != "f":
             continue
-        found[spec.name] = replaced(array, spec, generator, 1.0)
-    return found
+        others[spec.name] = replaced(array, spec, generator, 1.0)
+    return others
 
 
 def run_calls(
@@ -67,10 +67,10 @@ def run_calls(
     Returns:
         outputs of every call, and the state after the last, by input.
     """
-    held = dict(start or {})
+    state = dict(start or {})
     outputs = []
     for inputs in stream:
-        found = run({**inputs, **held})
-        held = {name: found[output] for output, name in states.items()}
-        outputs.append(found)
-    return outputs, held
+        results = run({**inputs, **state})
+        state = {name: results[output] for output, name in states.items()}
+        outputs.append(results)
+    return outputs, state

@@ -84,21 +84,21 @@ class FileModule(nn.Module):
             for name, value in zip(self._inputs, tensors, strict=True)
         }
         wide = any(v.dtype == np.float64 and k not in self._double for k, v in fed.items())
-        found = self._in_double(fed) if wide else self._plain.run(fed)
+        outputs = self._in_double(fed) if wide else self._plain.run(fed)
         return {
-            name: torch.from_numpy(np.array(found[self._names.get(name, name)]))
+            name: torch.from_numpy(np.array(outputs[self._names.get(name, name)]))
             for name in self._outputs
         }
 
     def _in_double(self, fed: Arrays) -> dict[str, np.ndarray]:
         with temporary_folder() as folder:
-            held = {k: v if k in self._double else narrow(v) for k, v in fed.items()}
-            found = evaluate(self._graph, [held], Values(folder))
-            missing = [name for name in self._graph.outputs if name not in found.values]
+            narrowed = {k: v if k in self._double else narrow(v) for k, v in fed.items()}
+            values = evaluate(self._graph, [narrowed], Values(folder))
+            missing = [name for name in self._graph.outputs if name not in values.values]
             if missing:
-                why = found.missing.get(missing[0], "it is an input or a constant")
+                why = values.missing.get(missing[0], "it is an input or a constant")
                 raise NotImplementedError(f"'{missing[0]}' cannot be had in float64: {why}")
-            return {name: np.array(found.values[name][0]) for name in self._graph.outputs}
+            return {name: np.array(values.values[name][0]) for name in self._graph.outputs}
 
 
 def file_specs(
@@ -208,9 +208,9 @@ def _rows(
         return (not_applicable(name, ONNX, _STATELESS),)
     if name == "dtype":
         return (_dtype(target, settings),)
-    found = run_contracts(target, {name: settings}, pipeline=pipeline)
-    parts = list(dict.fromkeys(result.name for result in found))
-    return tuple(_one([result for result in found if result.name == part]) for part in parts)
+    results = run_contracts(target, {name: settings}, pipeline=pipeline)
+    parts = list(dict.fromkeys(result.name for result in results))
+    return tuple(_one([result for result in results if result.name == part]) for part in parts)
 
 
 def _dtype(target: Target, settings: ContractSettings) -> ContractResult:
@@ -222,8 +222,8 @@ def _dtype(target: Target, settings: ContractSettings) -> ContractResult:
 
 def _one(sides: list[ContractResult]) -> ContractResult:
     """The verdict on the file: as deployed, unless as it is written it is worse."""
-    held = {result.side: result for result in sides}
-    deployed, written = held[ONNX], held.get(TORCH)
+    by_side = {result.side: result for result in sides}
+    deployed, written = by_side[ONNX], by_side.get(TORCH)
     if (
         written is not None
         and needs_a_word(written.status)

@@ -34,5 +34,5 @@ def target_from_wrapped(
     made = {"opset": opset, "deployment": deployment}
     side = file or exported(wrapped.module, *specs, example, wrapped.dynamic_shapes, **made)
     options = {"states": wrapped.states, **options}
-    held = {"module": wrapped.module, "inputs": specs[0], "outputs": specs[1], "example": example}
-    return Target(name=name, cases=tuple(cases), onnx=side, **held, **options)
+    parts = {"module": wrapped.module, "inputs": specs[0], "outputs": specs[1], "example": example}
+    return Target(name=name, cases=tuple(cases), onnx=side, **parts, **options)

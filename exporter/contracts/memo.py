@@ -24,8 +24,8 @@ class Memo:
 
     def get(self, key: Hashable) -> dict[str, np.ndarray] | None:
         """The outputs under ``key``; ``None`` when there are none."""
-        found = self._kept.get(key)
-        return None if found is None else dict(found)
+        kept = self._kept.get(key)
+        return None if kept is None else dict(kept)
 
     def put(self, key: Hashable, outputs: Arrays) -> None:
         """Keep outputs; the arrays become read-only."""

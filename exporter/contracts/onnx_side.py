@@ -148,8 +148,8 @@ class OnnxSide:
         if wanted not in self._runs:
             self._runs[wanted] = FileRun(self.file.path, wanted)
         self.forwards += 1
-        found = self._runs[wanted].run(self._theirs(inputs))
-        return {self._ours.get(name, name): value for name, value in found.items()}
+        outputs = self._runs[wanted].run(self._theirs(inputs))
+        return {self._ours.get(name, name): value for name, value in outputs.items()}
 
     def _theirs(self, inputs: Arrays) -> Arrays:
         return {self.names.get(name, name): value for name, value in inputs.items()}
@@ -158,11 +158,11 @@ class OnnxSide:
         """As ``run``, of an earlier run on equal inputs where there was one; not for what asks
         whether a run repeats. The arrays may be read-only."""
         key = (deployment or self.deployment, digest_of(inputs))
-        found = self._memo.get(key)
-        if found is None:
-            found = self.run(inputs, deployment)
-            self._memo.put(key, found)
-        return found
+        outputs = self._memo.get(key)
+        if outputs is None:
+            outputs = self.run(inputs, deployment)
+            self._memo.put(key, outputs)
+        return outputs
 
     def value_names(self) -> tuple[str, ...]:
         """Values of the file in order: those with a known origin, or all of them without a map."""
@@ -202,11 +202,11 @@ class OnnxSide:
         for start in range(0, len(wanted), _TAPS_PER_WINDOW):
             chunk = wanted[start : start + _TAPS_PER_WINDOW]
             last = start + _TAPS_PER_WINDOW >= len(wanted)
-            found = [walk.advance(chunk, last=last) for walk in walks]
+            pieces = [walk.advance(chunk, last=last) for walk in walks]
             for said in (said for walk in walks for said in walk.stopped.values()):
                 raise OnnxStoppedError(said)
             for name in chunk:
-                values = tuple(values[name] for values in found)
+                values = tuple(values[name] for values in pieces)
                 if all(isinstance(value, np.ndarray) for value in values):
                     yield name, values
 
@@ -219,23 +219,23 @@ class OnnxSide:
         node = file.graph.producer.get(name)
         if node is None:
             return Location(value=name)
-        found = file.graph.nodes[node]
+        proto = file.graph.nodes[node]
         near = self._nearest_tap(node)
-        origin = origin_of(found)
+        origin = origin_of(proto)
         # Legacy tracing writes the module path into the names of nodes: /layers.0/conv/Conv.
-        traced = legacy_scope(found.name) if origin is None else origin.module
+        traced = legacy_scope(proto.name) if origin is None else origin.module
         return Location(
             module=near.module if near else traced,
-            op=found.op_type,
-            node=found.name,
+            op=proto.op_type,
+            node=proto.name,
             source=near.source if near else "",
             value=name,
         )
 
     def place_of_node(self, name: str) -> Location | None:
         """The same of a node, by its name; ``None`` where the file has none of that name."""
-        found = next((node for node in self.file.graph.nodes if name and node.name == name), None)
-        return None if found is None else self.place(found.output[0])
+        proto = next((node for node in self.file.graph.nodes if name and node.name == name), None)
+        return None if proto is None else self.place(proto.output[0])
 
     def _nearest_tap(self, node: int) -> Tap | None:
         """The nearest value behind a node whose origin is known."""
@@ -272,8 +272,8 @@ def opened(
 
     def make() -> OnnxFile:
         with timed(FILES):
-            held = graph or open_graph(path)
-        return OnnxFile(path=path, graph=held, taps=taps or {}, program=program)
+            opened = graph or open_graph(path)
+        return OnnxFile(path=path, graph=opened, taps=taps or {}, program=program)
 
     return OnnxSide(make, deployment=deployment, session=session, names=names)
 
@@ -298,21 +298,21 @@ def exported(
 
     def make() -> OnnxFile:
         captured = only_capture()
-        found = export(
+        written = export(
             captured,
             inputs=inputs,
             outputs=outputs,
             opset=opset,
             translations=translations_of(module),
         )
-        model = ir.to_proto(found.model)
+        model = ir.to_proto(written.model)
         path = folder / "model.onnx"
         onnx.save(model, str(path))
         return OnnxFile(
             path=path,
             graph=index_graph(model, path.parent),
-            taps=program_taps(found.program),
-            program=found.program,
+            taps=program_taps(written.program),
+            program=written.program,
             captured=captured,
         )
 

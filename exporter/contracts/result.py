@@ -128,8 +128,8 @@ class Answer:
         return self._said(Status.NOT_APPLICABLE, reason)
 
     def _said(self, status: Status, reason: str, **figures: Any) -> ContractResult:
-        held = {"name": self.name, "side": self.side, "details": self.details}
-        return ContractResult(status=status, reason=reason, **held, **figures)
+        facts = {"name": self.name, "side": self.side, "details": self.details}
+        return ContractResult(status=status, reason=reason, **facts, **figures)
 
 
 def not_run(name: str, side: str, reason: str) -> ContractResult:

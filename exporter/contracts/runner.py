@@ -71,7 +71,7 @@ def declared_settings(
     chosen = {name: options for name, options in declared.items() if options is not False}
     if only is not None:
         chosen = {name: chosen.get(name) for name in only}
-    found = {}
+    by_contract = {}
     for name, options in chosen.items():
         if name not in CONTRACTS:
             where = pipeline.where("contracts", name) if pipeline is not None else "contracts"
@@ -81,8 +81,8 @@ def declared_settings(
                 remedy=f"contracts: {', '.join(CONTRACTS)}",
             )
         kind = load_contract(name).Settings
-        found[name] = read_settings(kind, options, name=name, pipeline=pipeline)
-    return found
+        by_contract[name] = read_settings(kind, options, name=name, pipeline=pipeline)
+    return by_contract
 
 
 def run_contracts(
@@ -125,7 +125,7 @@ def run_contracts(
         if progress is not None:
             progress(name)
         started = time.perf_counter()
-        found = _checked(target, name, settings[name])
+        results_here = _checked(target, name, settings[name])
         seconds = time.perf_counter() - started
         rows = [
             replace(
@@ -133,7 +133,7 @@ def run_contracts(
                 contract=name,
                 details={**result.details, "seconds_of_contract": round(seconds, 3)},
             )
-            for result in found
+            for result in results_here
         ]
         seen = dict(target.cases[0].inputs) if name in _OF_WHOLE_CASES else probe(target)
         results += held_by_numbers(rows, seen, runs)
@@ -163,7 +163,7 @@ def held_by_numbers(
         inputs: what the contract begins with. runs: side -> its outputs for inputs.
     """
     blind: dict[str, str] = {}
-    found = []
+    refuted = []
     for row in results:
         if row.status is Status.PASS and row.contract not in _NO_RESULTS:
             if row.side not in blind:
@@ -171,8 +171,8 @@ def held_by_numbers(
             if why := blind[row.side]:
                 told = not_run(row.name, row.side, why)
                 row = replace(told, contract=row.contract, details=row.details)
-        found.append(row)
-    return tuple(found)
+        refuted.append(row)
+    return tuple(refuted)
 
 
 def _why_blind(inputs: Arrays, run: Callable[[Arrays], Arrays]) -> str:

@@ -74,9 +74,9 @@ class Snapshot:
         self._module = module
         count = sum(parameter.numel() for parameter in module.parameters())
         self._saved = {
-            held.name: (held, held.tensor._version, held.tensor.detach().clone())
-            for held in held_tensors(module)
-            if held.kind != PARAMETER or count <= _SMALL_PARAMETERS
+            entry.name: (entry, entry.tensor._version, entry.tensor.detach().clone())
+            for entry in held_tensors(module)
+            if entry.kind != PARAMETER or count <= _SMALL_PARAMETERS
         }
         self._plain = {
             path: {
@@ -111,15 +111,15 @@ class Snapshot:
             if len(kept) != len(items) or any(a is not b for a, b in zip(kept, items, strict=True)):
                 kept[:] = items
         with torch.no_grad():
-            for name, (held, _version, copy) in self._saved.items():
+            for name, (tensor, _version, copy) in self._saved.items():
                 # Writes past the version counter are looked for in small tensors only.
-                small = held.tensor.numel() <= _CHECKED_ELEMENTS
-                if held.tensor._version != _version or small:
-                    if held.tensor.shape != copy.shape:
-                        held.tensor.data = copy.clone()
-                    elif not _same(held.tensor, copy):
-                        held.tensor.copy_(copy)
-                    self._saved[name] = (held, held.tensor._version, copy)
+                small = tensor.tensor.numel() <= _CHECKED_ELEMENTS
+                if tensor.tensor._version != _version or small:
+                    if tensor.tensor.shape != copy.shape:
+                        tensor.tensor.data = copy.clone()
+                    elif not _same(tensor.tensor, copy):
+                        tensor.tensor.copy_(copy)
+                    self._saved[name] = (tensor, tensor.tensor._version, copy)
 
 
 def _is_state(value: object) -> bool:

@@ -116,13 +116,13 @@ class Target:
             self.lengths = {key: name for key, name in counts.items() if key is not None}
         if self.batch is None:
             # Rows that come in groups of several are no items of their own.
-            found = [
+            batch_axes = [
                 axis.name
                 for spec in self.inputs
                 for axis in spec.axes
                 if axis.name in BATCH_NAMES and axis.multiple_of == 1
             ]
-            self.batch = found[0] if found else None
+            self.batch = batch_axes[0] if batch_axes else None
 
     # -- running ---------------------------------------------------------------------------
 
@@ -175,8 +175,8 @@ class Target:
 
         Not for what asks whether a run repeats. The arrays may be read-only.
         """
-        found = self._memo.get((torch.get_num_threads(), digest_of(inputs)))
-        return self.remember(inputs, self.call(inputs)) if found is None else found
+        kept = self._memo.get((torch.get_num_threads(), digest_of(inputs)))
+        return self.remember(inputs, self.call(inputs)) if kept is None else kept
 
     def remember(self, inputs: Arrays, returned: Any) -> dict[str, np.ndarray]:
         """Keep what a run from the state before the first call returned, for ``recall``."""
@@ -249,9 +249,9 @@ class Target:
     def signal_axis(self, name: str | None = None, axis: str | None = None) -> TimeAxis | None:
         """``time_axis``, or where inputs are windows the last axis of the first one of floats;
         its name is "" then: no size of it can be chosen."""
-        found = self.time_axis(name, axis)
-        if found is not None or not self.windows:
-            return found
+        time_axis = self.time_axis(name, axis)
+        if time_axis is not None or not self.windows:
+            return time_axis
         for spec in self.inputs:
             last = spec.shape[-1] if spec.shape else 0
             signal = spec.dtype.startswith(("float", "bfloat")) and spec.initial is None

@@ -48,13 +48,13 @@ def disk_error(error: BaseException) -> UserInputError | None:
 
     Looks at the error and at what it was raised from.
     """
-    for held in _chain(error):
-        if isinstance(held, UserInputError):
+    for cause in _chain(error):
+        if isinstance(cause, UserInputError):
             return None  # it was told apart already
-        if isinstance(held, OSError):
-            number, path = held.errno, held.filename
-        elif (found := _OS_ERROR.search(str(held))) is not None:
-            number, path = int(found[1]), None
+        if isinstance(cause, OSError):
+            number, path = cause.errno, cause.filename
+        elif (match := _OS_ERROR.search(str(cause))) is not None:
+            number, path = int(match[1]), None
         else:
             continue
         told = _told(number, path)
@@ -65,11 +65,11 @@ def disk_error(error: BaseException) -> UserInputError | None:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
-    held: BaseException | None = error
-    while held is not None and id(held) not in seen:
-        seen.add(id(held))
-        yield held
-        held = held.__cause__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__
 
 
 def _told(number: int | None, path: object) -> UserInputError | None:

@@ -22,9 +22,9 @@ class ExportVerifyError(Exception):
         return _as_raised, (type(self), self.args, self.__dict__)
 
 
-def _as_raised(kind: type[ExportVerifyError], args: tuple, held: dict[str, Any]) -> Exception:
+def _as_raised(kind: type[ExportVerifyError], args: tuple, state: dict[str, Any]) -> Exception:
     error = kind.__new__(kind, *args)
-    error.__dict__.update(held)
+    error.__dict__.update(state)
     return error
 
 

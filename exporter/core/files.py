@@ -98,8 +98,8 @@ def name_of_open(stream: BinaryIO, path: Path) -> Path:
     For libraries that open by name; good until the stream is closed. Where the system has no such
     names it is the path.
     """
-    held = Path(f"/proc/self/fd/{stream.fileno()}")
-    return held if held.exists() else path
+    real_path = Path(f"/proc/self/fd/{stream.fileno()}")
+    return real_path if real_path.exists() else path
 
 
 def read_bytes(path: Path) -> bytes:

@@ -60,8 +60,8 @@ def output_folder(
     if writes:
         check_output_folder(folder)
     key = str(folder.resolve())
-    held: set[str] = _HELD.__dict__.setdefault("folders", set())
-    if key in held or not (writes or _can_be_locked(folder)):
+    folders: set[str] = _HELD.__dict__.setdefault("folders", set())
+    if key in folders or not (writes or _can_be_locked(folder)):
         yield
         return
     _refuse_other(folder, pipeline)
@@ -74,8 +74,8 @@ def output_folder(
         if writes:
             clear_parts(folder)
             _write_owner(folder, pipeline)
-        held.add(key)
-        stack.callback(held.discard, key)
+        folders.add(key)
+        stack.callback(folders.discard, key)
         yield
 
 
@@ -140,19 +140,19 @@ def _in_use(folder: Path, waited: float) -> UserInputError:
 
 
 def _owner_in_words(folder: Path) -> str:
-    held = _owner(folder)
-    if "pid" not in held:
+    owner = _owner(folder)
+    if "pid" not in owner:
         return "another process"
-    return f"process {held['pid']} on {held.get('host')} (since {held.get('since')})"
+    return f"process {owner['pid']} on {owner.get('host')} (since {owner.get('since')})"
 
 
 def _owner(folder: Path) -> dict[str, Any]:
     """Who is, or was, at work here; {} where that is not known."""
     try:
-        held = json.loads(read_text(folder / OWNER))
+        content = json.loads(read_text(folder / OWNER))
     except (OSError, ValueError, UserInputError, RecursionError):
         return {}
-    return held if isinstance(held, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _write_owner(folder: Path, pipeline: str) -> None:

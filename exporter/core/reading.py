@@ -149,8 +149,12 @@ def _check_depth(value: Any) -> None:
     """Raise ``RecursionError`` for values that whoever writes them again could not."""
     level, depth = [value] if isinstance(value, dict | list) else [], 0
     while level:
-        inside = [held.values() if isinstance(held, dict) else held for held in level]
-        level = [item for held in inside for item in held if isinstance(item, dict | list)]
+        inside = [
+            container.values() if isinstance(container, dict) else container for container in level
+        ]
+        level = [
+            item for container in inside for item in container if isinstance(item, dict | list)
+        ]
         depth += 1
         if depth > _MOST_DEPTH:
             raise RecursionError

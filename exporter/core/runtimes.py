@@ -19,25 +19,25 @@ RUNTIMES = tuple(
 
 def installed_runtimes(version: Callable[[str], str] = metadata.version) -> dict[str, str]:
     """Distributions of onnxruntime that are installed, with their versions."""
-    found = {}
+    installed = {}
     for name in RUNTIMES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def refuse_two_runtimes(found: dict[str, str] | None = None) -> None:
+def refuse_two_runtimes(installed: dict[str, str] | None = None) -> None:
     """Stop before the folder that two distributions share is imported.
 
     Raises:
         MissingPackageError: more than one is installed.
     """
-    found = installed_runtimes() if found is None else found
-    if len(found) > 1:
-        names = " and ".join(f"{name} {version}" for name, version in found.items())
+    installed = installed_runtimes() if installed is None else installed
+    if len(installed) > 1:
+        names = " and ".join(f"{name} {version}" for name, version in installed.items())
         raise MissingPackageError(
             f"{names} are both installed; they overwrite each other's files",
-            remedy=f"pip uninstall -y {' '.join(found)}, then install one of them",
+            remedy=f"pip uninstall -y {' '.join(installed)}, then install one of them",
         )

@@ -51,13 +51,13 @@ class SpecRow(Row):
 def spec_to_json(spec: TensorSpec) -> dict[str, Any]:
     """A tensor specification as plain values."""
     # Field by field: asdict cannot copy a read-only mapping.
-    held = {name: getattr(spec, name) for name in SpecRow.model_fields}
+    values = {name: getattr(spec, name) for name in SpecRow.model_fields}
     axes = [asdict(axis) for axis in spec.axes]
-    return held | {"shape": list(spec.shape), "axes": axes, "choices": dict(spec.choices)}
+    return values | {"shape": list(spec.shape), "axes": axes, "choices": dict(spec.choices)}
 
 
 def spec_of(row: SpecRow) -> TensorSpec:
     """The reverse of :func:`spec_to_json`, of what was checked."""
-    held = {name: getattr(row, name) for name in SpecRow.model_fields}
+    values = {name: getattr(row, name) for name in SpecRow.model_fields}
     axes = tuple(Axis(**axis.model_dump()) for axis in row.axes)
-    return TensorSpec(**held | {"shape": tuple(row.shape), "axes": axes})
+    return TensorSpec(**values | {"shape": tuple(row.shape), "axes": axes})

@@ -141,12 +141,12 @@ def _apart(left: np.ndarray, right: np.ndarray) -> str:
 
 
 def _readme(report: TwoFiles, row: ValueRow, pieces: Sequence[Piece]) -> str:
-    found = "\n".join(lines_of(report, row, (pieces[0], pieces[1])))
+    text = "\n".join(lines_of(report, row, (pieces[0], pieces[1])))
     return (
         f"# '{row.actual}'\n\n"
         f"A: {report.truth}\nB: {report.other}\n\n"
         f"{report.headline}\n\n"
-        f"```text\n{found}\n```\n\n"
+        f"```text\n{text}\n```\n\n"
         "`a.onnx` and `b.onnx` are the nodes that compute this value in each file, from the nearest"
         " values that agree on. Each is fed its own file's values; `python repro.py` runs both and"
         " exits 1 while they differ. `case.npz` holds the inputs of the whole files.\n"

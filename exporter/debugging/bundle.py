@@ -50,36 +50,36 @@ class Bundle:
     no_torch: str
 
 
-def write_bundle(pair: Pair, found: Diagnosis, parent: Path) -> Bundle:
+def write_bundle(pair: Pair, diagnosis: Diagnosis, parent: Path) -> Bundle:
     """Write the bundle of one diagnosis to ``<parent>/<layer>``; an older one is overwritten."""
-    folder = parent / folder_name(found.layer.name)
+    folder = parent / folder_name(diagnosis.layer.name)
     folder.mkdir(parents=True, exist_ok=True)
-    held = found.held
-    whole = any(finding.whole for finding in found.findings) and not held.failing
-    no_torch = save_layer(held.program, held.entering, folder / "torch_layer.pt2")
+    isolated = diagnosis.held
+    whole = any(finding.whole for finding in diagnosis.findings) and not isolated.failing
+    no_torch = save_layer(isolated.program, isolated.entering, folder / "torch_layer.pt2")
     if no_torch:
         (folder / "torch_layer.pt2").unlink(missing_ok=True)
-    rows = _rows(held, whole)
+    rows = _rows(isolated, whole)
     torch_bytes = 0 if no_torch else (folder / "torch_layer.pt2").stat().st_size
-    kept = _within(pair, held, rows, torch_bytes, whole)
-    model, feeds = _model(pair, held, kept, whole)
+    kept = _within(pair, isolated, rows, torch_bytes, whole)
+    model, feeds = _model(pair, isolated, kept, whole)
     with replacing(folder / "layer.onnx") as part:
         part.write_bytes(model.SerializeToString())
     with replacing(folder / "inputs.safetensors") as part:
-        save_file({n: _plain(held.feeds[n]) for n in feeds}, part)
-    expected = {_key(r, whole): _plain(_truth(held, r, whole)) for r in kept}
+        save_file({n: _plain(isolated.feeds[n]) for n in feeds}, part)
+    expected = {_key(r, whole): _plain(_truth(isolated, r, whole)) for r in kept}
     with replacing(folder / "expected.safetensors") as part:
         save_file(expected, part)
     plan = {
-        "outputs": {_key(r, whole): _plan(pair, held, r, whole) for r in kept},
-        "nodes": _signatures(pair, found.findings, model),
-        "level": _level(pair, found, whole),
+        "outputs": {_key(r, whole): _plan(pair, isolated, r, whole) for r in kept},
+        "nodes": _signatures(pair, diagnosis.findings, model),
+        "level": _level(pair, diagnosis, whole),
         "provider": PROVIDERS[pair.deployment.provider],
         "threads": pair.deployment.threads,
     }
     write_text(folder / "repro.py", script(plan))
     left_out = len(rows) - len(kept)
-    write_text(folder / "README.md", render_readme(pair, found, no_torch, left_out))
+    write_text(folder / "README.md", render_readme(pair, diagnosis, no_torch, left_out))
     size = sum(path.stat().st_size for path in folder.iterdir())
     return Bundle(
         folder=folder, bytes=size, outputs=len(kept), left_out=left_out, no_torch=no_torch
@@ -99,19 +99,19 @@ def script(plan: dict[str, Any]) -> str:
     return source.replace(f"{head}{{}}", f"{head}{written}", 1)
 
 
-def _rows(held: Isolated, whole: bool) -> list[JudgedTap]:
+def _rows(isolated: Isolated, whole: bool) -> list[JudgedTap]:
     """What to compare: failing taps first, then the ends of the layer, then the rest."""
     if whole:
-        return list(held.last_rows)
-    live = [r for r in held.rows if r.nodes or (r.planned.constant and r.fails_by_itself)]
+        return list(isolated.last_rows)
+    live = [r for r in isolated.rows if r.nodes or (r.planned.constant and r.fails_by_itself)]
     rank = {True: 0, False: 1}
     return sorted(
-        live, key=lambda r: (rank[r.fails_by_itself], r.planned.tap.name not in held.ends)
+        live, key=lambda r: (rank[r.fails_by_itself], r.planned.tap.name not in isolated.ends)
     )
 
 
 def _within(
-    pair: Pair, held: Isolated, rows: Sequence[JudgedTap], used: int, whole: bool
+    pair: Pair, isolated: Isolated, rows: Sequence[JudgedTap], used: int, whole: bool
 ) -> list[JudgedTap]:
     """As many rows as fit; those that fail, and the first, always stay."""
     kept: list[JudgedTap] = []
@@ -119,23 +119,23 @@ def _within(
     total = used
     for row in rows:
         names = {n for i in row.nodes for n in pair.actual.reads[i]} - seen
-        size = _truth(held, row, whole).nbytes
-        size += sum(held.feeds[n].nbytes for n in names if n in held.feeds)
+        size = _truth(isolated, row, whole).nbytes
+        size += sum(isolated.feeds[n].nbytes for n in names if n in isolated.feeds)
         size += sum(pair.actual.array(n).nbytes for n in names if n in pair.actual.initializers)
         if row.fails_by_itself or not kept or total + size <= MOST_BYTES:
             kept.append(row)
             seen |= names
             total += size
-    order = {row.planned.tap.name: i for i, row in enumerate(held.rows)}
+    order = {row.planned.tap.name: i for i, row in enumerate(isolated.rows)}
     return sorted(kept, key=lambda row: order[row.planned.tap.name])
 
 
 def _model(
-    pair: Pair, held: Isolated, rows: Sequence[JudgedTap], whole: bool
+    pair: Pair, isolated: Isolated, rows: Sequence[JudgedTap], whole: bool
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     graph = pair.actual
-    inside = frozenset(row.planned.onnx_name for row in held.rows) if whole else frozenset()
-    window = held.window(graph, [r for r in rows if r.nodes], pair.cut - inside)
+    inside = frozenset(row.planned.onnx_name for row in isolated.rows) if whole else frozenset()
+    window = isolated.window(graph, [r for r in rows if r.nodes], pair.cut - inside)
     model = standalone(window, graph)
     model.graph.name = "layer"
     for row in rows:
@@ -153,30 +153,30 @@ def _key(row: JudgedTap, whole: bool) -> str:
     return row.planned.onnx_name if whole else row.planned.onnx_name + OWN
 
 
-def _truth(held: Isolated, row: JudgedTap, whole: bool) -> np.ndarray:
+def _truth(isolated: Isolated, row: JudgedTap, whole: bool) -> np.ndarray:
     name = row.planned.tap.name
     if row.planned.constant:
-        return held.reference.get(name, np.zeros(0))
+        return isolated.reference.get(name, np.zeros(0))
     if whole:
-        return held.whole[name]
-    return held.reference[name] if _is_equal(held, row, whole) else held.truth[name]
+        return isolated.whole[name]
+    return isolated.reference[name] if _is_equal(isolated, row, whole) else isolated.truth[name]
 
 
-def _is_equal(held: Isolated, row: JudgedTap, whole: bool) -> bool:
+def _is_equal(isolated: Isolated, row: JudgedTap, whole: bool) -> bool:
     name = row.planned.tap.name
-    return held.reference[name].dtype.kind in "biu" or (name in held.exact and not whole)
+    return isolated.reference[name].dtype.kind in "biu" or (name in isolated.exact and not whole)
 
 
-def _plan(pair: Pair, held: Isolated, row: JudgedTap, whole: bool) -> dict[str, Any]:
+def _plan(pair: Pair, isolated: Isolated, row: JudgedTap, whole: bool) -> dict[str, Any]:
     tap = row.planned.tap
-    reference = held.reference[tap.name]
+    reference = isolated.reference[tap.name]
     plan: dict[str, Any] = {"dtype": reference.dtype.name, "max": None, "rms": None, "op": tap.op}
-    if _is_equal(held, row, whole):
+    if _is_equal(isolated, row, whole):
         return plan
     # The limit rests on PyTorch's own cost, never on what the file under test gives.
     measured = measure(
         tap.name,
-        truth=_truth(held, row, whole),
+        truth=_truth(isolated, row, whole),
         reference=reference,
         actual=reference,
         natural_scale=natural_scale(tap.op),
@@ -190,12 +190,12 @@ def _plain(array: np.ndarray) -> np.ndarray:
     return np.array(array, order="C", copy=True)
 
 
-def _level(pair: Pair, found: Diagnosis, whole: bool) -> str:
+def _level(pair: Pair, diagnosis: Diagnosis, whole: bool) -> str:
     """The level at which the difference shows: the judged one, unless only another shows it."""
     judged = pair.deployment.level
     if not whole:
         return judged
-    wrong = [v.deployment.level for v in found.matrix if v.deployment and not v.together.agrees]
+    wrong = [v.deployment.level for v in diagnosis.matrix if v.deployment and not v.together.agrees]
     return judged if judged in wrong or not wrong else wrong[0]
 
 
@@ -204,7 +204,7 @@ def _signatures(
 ) -> dict[str, dict[str, str]]:
     """What the nodes of structural findings were when they were exported, by their value."""
     inside = {name.removesuffix(OWN) for node in model.graph.node for name in node.output}
-    found: dict[str, dict[str, str]] = {}
+    signatures: dict[str, dict[str, str]] = {}
     for finding in findings:
         if finding.located is None:
             continue
@@ -212,8 +212,8 @@ def _signatures(
             here = value in inside
             gone = value in pair.expected.producer and value not in pair.actual.producer
             if here or gone:
-                found[value] = _signature(pair.expected, value)
-    return found
+                signatures[value] = _signature(pair.expected, value)
+    return signatures
 
 
 def _signature(graph: GraphIndex, value: str) -> dict[str, str]:

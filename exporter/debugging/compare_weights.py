@@ -87,5 +87,5 @@ def _pairs(pair: Pair, row: JudgedTap) -> Iterator[tuple[int, str, np.ndarray, n
             if name not in program.tensors and tuple(graph.initializers[name].dims) == turned.shape
         ]
         if len(fitting) == 1:
-            held = graph.array(fitting[0])
-            yield stored[fitting[0]], f"{fitting[0]} ({key}, transposed)", turned, held
+            weight = graph.array(fitting[0])
+            yield stored[fitting[0]], f"{fitting[0]} ({key}, transposed)", turned, weight

@@ -69,12 +69,12 @@ def take_apart(
     diagnoses, written = [], []
     for number, suspect in enumerate(chosen):
         with progress.stage(f"take '{suspect.layer.name or 'the root module'}' apart") as stage:
-            found = _diagnose(pair, located, suspect, names[:number])
-            stage.result(f"{len(found.held.rows)} ops, {len(found.findings)} finding(s)")
+            diagnosis = _diagnose(pair, located, suspect, names[:number])
+            stage.result(f"{len(diagnosis.held.rows)} ops, {len(diagnosis.findings)} finding(s)")
         with progress.stage("bundle") as stage:
-            bundle = write_bundle(pair, found, bundles)
+            bundle = write_bundle(pair, diagnosis, bundles)
             stage.result(f"{bundle.bytes / 1e6:.1f} MB")
-        diagnoses.append(found)
+        diagnoses.append(diagnosis)
         written.append(bundle)
     return Debugged(
         pair=pair,
@@ -133,9 +133,9 @@ def _choose(
         if reported or pair.case.name in {case.name for case in pair.report.cases}:
             return reported
     with progress.stage("find culprits") as stage:
-        found = of_file(pair, located, budget=budget, progress=progress.phase)
-        stage.result(f"{len(found)} layer(s), {len(located)} structural difference(s)")
-    return found
+        suspects = of_file(pair, located, budget=budget, progress=progress.phase)
+        stage.result(f"{len(suspects)} layer(s), {len(located)} structural difference(s)")
+    return suspects
 
 
 def _upstream(pair: Pair, located: tuple[Located, ...], earlier: list[str]) -> tuple[str, ...]:

@@ -56,42 +56,42 @@ def diagnose(
     named = {t.tap.name for t in layer.taps}
     here = [at for at in located if any(t.tap.name in named for t in at.taps)]
     behind = taps_behind(pair, here)
-    held = isolate(pair, _merged(pair, layer.taps, behind))
+    isolated = isolate(pair, _merged(pair, layer.taps, behind))
     explained = {
-        row.planned.tap.name: found
-        for row in held.failing
-        if (found := explaining(pair, row, located))
+        row.planned.tap.name: differing
+        for row in isolated.failing
+        if (differing := explaining(pair, row, located))
     }
     # A tap of this layer may fail for what lies in the piece in front of it.
-    here += [at for found in explained.values() for at in found if at not in here]
-    matrix = vary(pair, held)
+    here += [at for differing in explained.values() for at in differing if at not in here]
+    matrix = vary(pair, isolated)
     findings = [
         from_difference(
             pair,
             at,
-            tuple(r for r in held.failing if at in explained.get(r.planned.tap.name, ())),
+            tuple(r for r in isolated.failing if at in explained.get(r.planned.tap.name, ())),
         )
         for at in here
     ]
-    findings += _unexplained(pair, held, explained, matrix)
+    findings += _unexplained(pair, isolated, explained, matrix)
     remarks: list[str] = []
     if not findings:
-        fused = fusion_finding(held, matrix)
+        fused = fusion_finding(isolated, matrix)
         findings += [fused] if fused else []
     if not findings:
-        entering = entering_finding(pair, held, upstream)
+        entering = entering_finding(pair, isolated, upstream)
         findings += [entering] if entering else []
     if not findings and propagated is not None:
         findings.append(added_up(*propagated))
-    unheld = [row.planned.tap.name for row in held.rows if row.local is None]
+    unheld = [row.planned.tap.name for row in isolated.rows if row.local is None]
     if unheld:
         remarks.append(
-            f"{len(unheld)} of {len(held.rows)} ops have no value of their own in this file (folded"
-            " or fused); the tap behind them holds their share of the error"
+            f"{len(unheld)} of {len(isolated.rows)} ops have no value of their own in this file "
+            "(folded or fused); the tap behind them holds their share of the error"
         )
     return Diagnosis(
         layer=layer,
-        held=held,
+        held=isolated,
         findings=tuple(findings),
         matrix=matrix,
         remarks=tuple(remarks),
@@ -107,14 +107,14 @@ def _merged(
 
 def _unexplained(
     pair: Pair,
-    held: Isolated,
+    isolated: Isolated,
     explained: dict[str, tuple[Located, ...]],
     matrix: Sequence[Variation],
 ) -> list[Finding]:
     """One finding per module of the taps that fail for no structural reason."""
     first: dict[str, JudgedTap] = {}
-    for row in held.failing:
+    for row in isolated.failing:
         if row.planned.tap.name in explained:
             continue
         first.setdefault(row.planned.tap.module, row)
-    return [explain_row(pair, held, row, matrix) for row in first.values()]
+    return [explain_row(pair, isolated, row, matrix) for row in first.values()]

@@ -17,15 +17,17 @@ _WHOLE = "the layer as a whole"
 _SHAPE_READERS = frozenset({"Reshape", "Expand", "Tile"})
 
 
-def explain_row(pair: Pair, held: Isolated, row: JudgedTap, matrix: Sequence[Variation]) -> Finding:
+def explain_row(
+    pair: Pair, isolated: Isolated, row: JudgedTap, matrix: Sequence[Variation]
+) -> Finding:
     """Say what makes one tap fail, as narrowly as it can be shown."""
-    found = _weight(pair, row) or _dtype_or_shape(pair, row)
-    if found is not None:
-        return found
+    finding = _weight(pair, row) or _dtype_or_shape(pair, row)
+    if finding is not None:
+        return finding
     ways = [v for v in matrix if v.deployment is not None and v.separate.agrees is not None]
     levels = _only_some(ways)
     evaluator = next((v for v in matrix if v.name == REFERENCE), None)
-    node, by_evaluator = blame(pair, held, row)
+    node, by_evaluator = blame(pair, isolated, row)
     region = _region(pair, row) if node is None else node
     reason = row.local.verdict.reason if row.local else ""
     if levels:
@@ -58,30 +60,32 @@ def _only_some(ways: Sequence[Variation]) -> str:
     return ""
 
 
-def fusion_finding(held: Isolated, matrix: Sequence[Variation]) -> Finding | None:
+def fusion_finding(isolated: Isolated, matrix: Sequence[Variation]) -> Finding | None:
     """A layer whose ops are right one by one, and wrong at some optimisation levels together."""
     ways = [v for v in matrix if v.deployment is not None]
     wrong = [v for v in ways if v.together.agrees is False]
     if not wrong or len(wrong) == len(ways):
         return None
     name = wrong[0].together.tap
-    row = next((r for r in held.last_rows if r.planned.tap.name == name), held.last_rows[-1])
+    row = next(
+        (r for r in isolated.last_rows if r.planned.tap.name == name), isolated.last_rows[-1]
+    )
     told = _only_some(ways)
     text = f"kernel differs: {_WHOLE} {told}"
     return _finding(row, KERNEL, _WHOLE, text, wrong[0].together.why, whole=True)
 
 
 def _weight(pair: Pair, row: JudgedTap) -> Finding | None:
-    found = wrong_weight(pair, row)
-    if found is None:
+    finding = wrong_weight(pair, row)
+    if finding is None:
         return None
-    node = node_label(pair, found.node)
+    node = node_label(pair, finding.node)
     text = (
-        f"{found.kind} '{found.name}' of {node} differs: {found.actual} in the file,"
-        f" {found.expected} in PyTorch{found.share}"
+        f"{finding.kind} '{finding.name}' of {node} differs: {finding.actual} in the file,"
+        f" {finding.expected} in PyTorch{finding.share}"
     )
-    same = {"thing": found.name, "expected": found.expected, "actual": found.actual}
-    return _finding(row, found.kind, node, text, **same)
+    same = {"thing": finding.name, "expected": finding.expected, "actual": finding.actual}
+    return _finding(row, finding.kind, node, text, **same)
 
 
 def _dtype_or_shape(pair: Pair, row: JudgedTap) -> Finding | None:

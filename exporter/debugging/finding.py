@@ -106,8 +106,8 @@ def _in_own_words(pair: Pair, at: Located) -> Difference:
 
 def _with_constant(graph: GraphIndex, name: str, stored: bool) -> tuple[str, bool]:
     """An input with the constant that is handed on to it, and whether it is one."""
-    found = None if stored else constant_behind(graph, name)
-    return (name, stored) if found is None else (f"{name} = {found}", True)
+    constant = None if stored else constant_behind(graph, name)
+    return (name, stored) if constant is None else (f"{name} = {constant}", True)
 
 
 def describe(pair: Pair, d: Difference) -> tuple[str, ...]:

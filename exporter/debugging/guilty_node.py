@@ -18,7 +18,7 @@ from exporter.parity.status import Status
 from exporter.parity.verdict import judge
 
 
-def blame(pair: Pair, held: Isolated, row: JudgedTap) -> tuple[str | None, bool | None]:
+def blame(pair: Pair, isolated: Isolated, row: JudgedTap) -> tuple[str | None, bool | None]:
     """Find the node whose kernel differs.
 
     Every node of the piece is run on onnxruntime with the evaluator's own inputs; the one that is
@@ -31,17 +31,17 @@ def blame(pair: Pair, held: Isolated, row: JudgedTap) -> tuple[str | None, bool 
     if not row.nodes:
         return None, None
     only = node_label(pair, row.nodes[0]) if len(row.nodes) == 1 else None
-    values = _evaluate(pair, held, row)
+    values = _evaluate(pair, isolated, row)
     if values is None:
         return only, None
     name = row.planned.onnx_name
-    _, verdict = judge_value(pair, held, row, values[name])
+    _, verdict = judge_value(pair, isolated, row, values[name])
     right = verdict.status is not Status.FAIL
     if only is not None or not right:
         return only, right
     worst, blamed = 1.0, None
     for index in row.nodes:
-        strain = _node_strain(pair, index, {**held.feeds, **values})
+        strain = _node_strain(pair, index, {**isolated.feeds, **values})
         if strain > worst:
             worst, blamed = strain, node_label(pair, index)
     return blamed, True
@@ -54,18 +54,18 @@ def node_label(pair: Pair, index: int) -> str:
     return f"{node.op_type} '{node.name}'" if node.name else f"{node.op_type} of '{first}'"
 
 
-def _evaluate(pair: Pair, held: Isolated, row: JudgedTap) -> dict[str, np.ndarray] | None:
+def _evaluate(pair: Pair, isolated: Isolated, row: JudgedTap) -> dict[str, np.ndarray] | None:
     """Every value of the piece by the reference evaluator; None when it cannot run it."""
     graph = pair.actual
-    window = held.window(graph, [row], pair.cut)
-    if too_slow(window, held):
+    window = isolated.window(graph, [row], pair.cut)
+    if too_slow(window, isolated):
         return None
     model = standalone(window, graph)
     given = {value.name for value in model.graph.output}
     made = (n for node in model.graph.node for n in node.output)
     model.graph.output.extend(ValueInfoProto(name=n) for n in made if n and n not in given)
     names = [value.name for value in model.graph.output]
-    feeds = {n: np.array(held.feeds[n]) for n in window.inputs}
+    feeds = {n: np.array(isolated.feeds[n]) for n in window.inputs}
     try:
         with np.errstate(all="ignore"):
             results = ReferenceEvaluator(model).run(names, feeds)
@@ -84,11 +84,11 @@ def _node_strain(pair: Pair, index: int, values: dict[str, np.ndarray]) -> float
         return 0.0
     window = cut_window(graph, (index,), keep=outputs, dtypes={n: values[n].dtype for n in reads})
     try:
-        found = WindowRun(window, graph, pair.deployment).run(values)
+        given_outputs = WindowRun(window, graph, pair.deployment).run(values)
     except OnnxStoppedError:
         return float("inf")
     strains = []
-    for name, value in found.items():
+    for name, value in given_outputs.items():
         truth = values[name]
         if truth.dtype.kind != "f":
             strains.append(0.0 if np.array_equal(truth, value) else float("inf"))

@@ -106,7 +106,7 @@ def isolate(pair: Pair, taps: Iterable[PlannedTap], *, also: Iterable[str] = ())
     stored = shapes_in_file(pair)
     feeds |= {n: stored.give(n, to_array(reference[p])) for n, p in forced.items()}
     feeds |= {pair.program.onnx_name(n): to_array(reference[n]) for n in also if n in reference}
-    held = Isolated(
+    isolated = Isolated(
         rows=tuple(rows),
         feeds=feeds,
         truth={n: to_array(v) for n, v in truth.values.items()},
@@ -117,15 +117,15 @@ def isolate(pair: Pair, taps: Iterable[PlannedTap], *, also: Iterable[str] = ())
         program=program,
         entering={n: reference[n] for n in program.inputs},
     )
-    results, errors = _run(pair, held, [row for row in rows if row.nodes])
+    results, errors = _run(pair, isolated, [row for row in rows if row.nodes])
     given = [(row, row.planned.onnx_name) for row in rows]
-    judged = (_judged(pair, held, row, results.get(n), errors.get(n)) for row, n in given)
-    return replace(held, rows=tuple(judged))
+    judged = (_judged(pair, isolated, row, results.get(n), errors.get(n)) for row, n in given)
+    return replace(isolated, rows=tuple(judged))
 
 
 def shapes_in_file(pair: Pair) -> StoredShapes:
     """Shapes of the taps that the run has found in another shape in the file, on this case."""
-    found = {
+    shapes = {
         tap.name
         for link in pair.report.links
         for layer in link.layers
@@ -133,7 +133,7 @@ def shapes_in_file(pair: Pair) -> StoredShapes:
         if tap.local is not None and tap.local.get("shape_stored") is not None
     }
     stored = StoredShapes()
-    names = {t.onnx_name: t.tap.name for t in pair.planned if t.tap.name in found}
+    names = {t.onnx_name: t.tap.name for t in pair.planned if t.tap.name in shapes}
     wanted = [name for name in names if name in pair.cut]
     if not wanted:
         return stored
@@ -148,8 +148,8 @@ def _ends(pair: Pair, names: list[str]) -> list[str]:
     """Those of ``names`` that are outputs of the graph or read by an op that is not named."""
     own, program = set(names), pair.program
     read = {n for op in program.ops if op.name not in own for n in op.refs()}
-    found = [n for n in names if n in read or n in program.outputs]
-    return found or names[-1:]
+    ends = [n for n in names if n in read or n in program.outputs]
+    return ends or names[-1:]
 
 
 def ops_of(graph: GraphIndex, row: JudgedTap) -> tuple[str, ...]:
@@ -164,32 +164,32 @@ def _bare(graph: GraphIndex, planned: PlannedTap, cut: frozenset[str]) -> Judged
 
 
 def _run(
-    pair: Pair, held: Isolated, rows: list[JudgedTap]
+    pair: Pair, isolated: Isolated, rows: list[JudgedTap]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All pieces in one session; one by one when onnxruntime refuses one of them."""
     if not rows:
         return {}, {}
     try:
-        return run_window(pair, held, rows, pair.cut, pair.deployment), {}
+        return run_window(pair, isolated, rows, pair.cut, pair.deployment), {}
     except OnnxStoppedError as error:
         if len(rows) == 1:
             return {}, {rows[0].planned.onnx_name: first_line(error)}
     # Which piece it means is found by halving.
     half = len(rows) // 2
-    left, right = (_run(pair, held, part) for part in (rows[:half], rows[half:]))
+    left, right = (_run(pair, isolated, part) for part in (rows[:half], rows[half:]))
     return {**left[0], **right[0]}, {**left[1], **right[1]}
 
 
 def run_window(
     pair: Pair,
-    held: Isolated,
+    isolated: Isolated,
     rows: Iterable[JudgedTap],
     forced: frozenset[str],
     deployment: Deployment,
 ) -> dict[str, np.ndarray]:
     """Run the pieces of ``rows`` on onnxruntime; results by ONNX name."""
-    window = held.window(pair.actual, rows, forced)
-    results = WindowRun(window, pair.actual, deployment).run(held.feeds)
+    window = isolated.window(pair.actual, rows, forced)
+    results = WindowRun(window, pair.actual, deployment).run(isolated.feeds)
     return {name.removesuffix(OWN): value for name, value in results.items()}
 
 
@@ -199,18 +199,18 @@ def first_line(error: BaseException) -> str:
 
 
 def _judged(
-    pair: Pair, held: Isolated, row: JudgedTap, actual: np.ndarray | None, refused: str | None
+    pair: Pair, isolated: Isolated, row: JudgedTap, actual: np.ndarray | None, refused: str | None
 ) -> JudgedTap:
     if refused is not None:
         name, reason = row.planned.tap.name, f"onnxruntime stops: {refused}"
         verdict = Verdict(name=name, status=Status.FAIL, who=Who.ONNX, reason=reason)
-        nothing = measure(name, truth=None, reference=held.reference[name], actual=None)
+        nothing = measure(name, truth=None, reference=isolated.reference[name], actual=None)
         return _with(pair, row, nothing, verdict)
     if row.planned.constant:
         actual = pair.actual.array(row.planned.onnx_name)
-    if actual is None or row.planned.tap.name not in held.truth:
+    if actual is None or row.planned.tap.name not in isolated.truth:
         return row
-    return _with(pair, row, *judge_value(pair, held, row, actual))
+    return _with(pair, row, *judge_value(pair, isolated, row, actual))
 
 
 def _with(pair: Pair, row: JudgedTap, measured: Measurement, verdict: Verdict) -> JudgedTap:
@@ -220,7 +220,7 @@ def _with(pair: Pair, row: JudgedTap, measured: Measurement, verdict: Verdict) -
 
 def judge_value(
     pair: Pair,
-    held: Isolated,
+    isolated: Isolated,
     row: JudgedTap,
     actual: np.ndarray,
     *,
@@ -233,16 +233,16 @@ def judge_value(
         truth, reference: replace those of the isolated tap.
     """
     tap = row.planned.tap
-    reference = held.reference[tap.name] if reference is None else reference
+    reference = isolated.reference[tap.name] if reference is None else reference
     if not row.planned.output:
         reshaped = as_expected(actual, reference.shape)
         actual = actual if reshaped is None else reshaped
     measured = measure_tap(
         row.planned,
-        truth=held.truth[tap.name] if truth is None else truth,
+        truth=isolated.truth[tap.name] if truth is None else truth,
         reference=reference,
         actual=actual,
         shown=shown_targets(pair.program)[tap.name],
-        exact=truth is None and tap.name in held.exact,
+        exact=truth is None and tap.name in isolated.exact,
     )
     return measured, judge_tap(measured, row.planned, pair.case, pair.policy)

@@ -39,10 +39,10 @@ def locate_differences(pair: Pair) -> tuple[Located, ...]:
     if pair.own or not pair.descends:
         return ()
     # Without a list of taps a difference carries the first output of its own node.
-    found = diff_structure(pair.expected, pair.actual)
+    differences = diff_structure(pair.expected, pair.actual)
     order = {t.onnx_name: (i, t) for i, t in enumerate(pair.planned)}
     located = []
-    for difference in found:
+    for difference in differences:
         values = () if difference.tap is None else (difference.tap, *difference.also)
         graph = pair.actual if difference.kind is Kind.NODE_ADDED else pair.expected
         places = sorted(
@@ -64,9 +64,11 @@ def _tap_of(
     """The tap with that name, or the nearest one behind it (fewest steps, then program order)."""
     wave, seen = [value], set[str]()
     while wave:
-        found = sorted((order[name] for name in wave if name in order), key=lambda place: place[0])
-        if found:
-            return found[0]
+        ordered = sorted(
+            (order[name] for name in wave if name in order), key=lambda place: place[0]
+        )
+        if ordered:
+            return ordered[0]
         seen.update(wave)
         users = sorted({user for name in wave for user in graph.consumers.get(name, ())})
         after = dict.fromkeys(name for user in users for name in graph.nodes[user].output if name)
@@ -89,12 +91,12 @@ def explaining(pair: Pair, row: JudgedTap, located: Iterable[Located]) -> tuple[
 
 def taps_behind(pair: Pair, located: Iterable[Located]) -> tuple[PlannedTap, ...]:
     """The compared taps whose piece holds a difference: where numbers would show it."""
-    graph, found = pair.actual, set[str]()
+    graph, names = pair.actual, set[str]()
     for at in located:
         wave = [tap.onnx_name for tap in at.taps] + list(at.values)
         seen: set[str] = set()
         while wave:
-            found.update(name for name in wave if name in pair.cut)
+            names.update(name for name in wave if name in pair.cut)
             seen.update(wave)
             after: list[str] = []
             for name in wave:
@@ -104,4 +106,4 @@ def taps_behind(pair: Pair, located: Iterable[Located]) -> tuple[PlannedTap, ...
                     for user in side.consumers.get(name, ()):
                         after += [v for v in side.nodes[user].output if v and v not in seen]
             wave = list(dict.fromkeys(after))
-    return tuple(t for t in pair.planned if t.onnx_name in found)
+    return tuple(t for t in pair.planned if t.onnx_name in names)

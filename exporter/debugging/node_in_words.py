@@ -27,8 +27,10 @@ def node_in_words(graph: GraphIndex, name: str, values: Mapping[str, np.ndarray]
     where = f" in {module}" if module else ""
     reads = ", ".join(_operand(graph, read, values) for read in node.input if read)
     opset = next((o.version for o in graph.model.opset_import if o.domain == node.domain), 0)
-    held = {key: value.text for key, value in sorted(attribute_values(node, opset).items())}
-    said = f"; {', '.join(f'{key} {text}' for key, text in held.items())}" if held else ""
+    attributes = {key: value.text for key, value in sorted(attribute_values(node, opset).items())}
+    said = (
+        f"; {', '.join(f'{key} {text}' for key, text in attributes.items())}" if attributes else ""
+    )
     domain = f"{node.domain}::" if node.domain else ""
     gives = f"'{name}'{_shape(values.get(name))}"
     return f"{domain}{node.op_type}{where} computes {gives} from {reads or 'nothing'}{said}"

@@ -25,15 +25,15 @@ def parameter_of(pair: Pair, initializer: str, tap: str) -> str:
     op = next((op for op in program.ops if op.name == tap), None)
     if op is None:
         return ""
-    held = pair.expected.array(initializer)
+    array = pair.expected.array(initializer)
     for name in op.refs():
         key = program.weights.get(name)
         if key is None:
             continue
         tensor = to_array(program.tensors[key])
-        if tensor.shape == held.shape and np.array_equal(tensor, held):
+        if tensor.shape == array.shape and np.array_equal(tensor, array):
             return key
-        if tensor.ndim == 2 and tensor.T.shape == held.shape and np.array_equal(tensor.T, held):
+        if tensor.ndim == 2 and tensor.T.shape == array.shape and np.array_equal(tensor.T, array):
             return f"{key}, transposed"
     return ""
 

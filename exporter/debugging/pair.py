@@ -275,9 +275,9 @@ def _choose_case(
         return choose_cases(pipeline, [name])[0], ()
     known = {case.name for case in pipeline.cases}
     wanted = [c.case for c in report.culprits if c.case] + [case.name for case in report.cases]
-    found = next((name for name in wanted if name in known), None)
-    if found is not None:
-        skipped = wanted[: wanted.index(found)]
-        notes = (f"case '{skipped[0]}' is not in the YAML: '{found}' is used",) if skipped else ()
-        return found, notes
+    chosen = next((name for name in wanted if name in known), None)
+    if chosen is not None:
+        skipped = wanted[: wanted.index(chosen)]
+        notes = (f"case '{skipped[0]}' is not in the YAML: '{chosen}' is used",) if skipped else ()
+        return chosen, notes
     return pipeline.default_case, ()

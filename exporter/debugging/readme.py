@@ -19,12 +19,12 @@ _MOST_ROWS = 60
 FUSED = "in the next"
 
 
-def render_readme(pair: Pair, found: Diagnosis, no_torch: str, left_out: int) -> str:
+def render_readme(pair: Pair, diagnosis: Diagnosis, no_torch: str, left_out: int) -> str:
     """README.md of a bundle."""
     parts = [
-        f"# {code(found.layer.name or 'the root module')}",
-        headline(found),
-        _findings(found.findings),
+        f"# {code(diagnosis.layer.name or 'the root module')}",
+        headline(diagnosis),
+        _findings(diagnosis.findings),
         "## Run it",
         "```\npip install numpy onnx onnxruntime safetensors\npython repro.py\n```",
         "`repro.py` feeds `inputs.safetensors` (float32 PyTorch's values in front of every op) to"
@@ -34,33 +34,33 @@ def render_readme(pair: Pair, found: Diagnosis, no_torch: str, left_out: int) ->
         _torch(no_torch),
         f"{left_out} ops that pass were left out to keep the folder small." if left_out else "",
         "## Op by op",
-        table(pair.actual, found.held.rows),
-        "\n".join(f"- {remark}" for remark in found.remarks),
+        table(pair.actual, diagnosis.held.rows),
+        "\n".join(f"- {remark}" for remark in diagnosis.remarks),
         "## Variations",
-        matrix(found),
+        matrix(diagnosis),
         "## Made with",
         _environment(pair),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def render_issue(pair: Pair, found: Diagnosis) -> str:
+def render_issue(pair: Pair, diagnosis: Diagnosis) -> str:
     """Markdown to paste into an upstream tracker; the bundle is to be attached."""
-    first = found.findings[0] if found.findings else None
-    title = f"{first.node or first.op}: {first.clauses[0]}" if first else headline(found)
+    first = diagnosis.findings[0] if diagnosis.findings else None
+    title = f"{first.node or first.op}: {first.clauses[0]}" if first else headline(diagnosis)
     parts = [
         f"# {markdown(title)}",
         "### Describe the issue",
-        _findings(found.findings) or headline(found),
+        _findings(diagnosis.findings) or headline(diagnosis),
         "### To reproduce",
         "Unpack the attached folder and run:",
         "```\npip install numpy onnx onnxruntime safetensors\npython repro.py\n```",
         "It exits 1 and prints the differences: `layer.onnx` is the layer alone,"
         " `expected.safetensors` holds float64 results on the same inputs.",
         "### Which variations agree",
-        matrix(found),
+        matrix(diagnosis),
         "<details><summary>Op by op</summary>\n\n"
-        + table(pair.actual, found.held.rows)
+        + table(pair.actual, diagnosis.held.rows)
         + "\n\n</details>",
         "### Environment",
         _environment(pair),
@@ -68,11 +68,11 @@ def render_issue(pair: Pair, found: Diagnosis) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def headline(found: Diagnosis) -> str:
+def headline(diagnosis: Diagnosis) -> str:
     """One sentence."""
-    if not found.findings:
+    if not diagnosis.findings:
         return "Nothing is wrong with this layer."
-    number = len(found.findings)
+    number = len(diagnosis.findings)
     return f"{number} finding{'s' if number > 1 else ''}."
 
 
@@ -109,8 +109,8 @@ def cells(graph: GraphIndex, row: JudgedTap) -> tuple[str, ...]:
     """One row of the table as texts."""
     tap = row.planned.tap
     if row.local is None:
-        held = f"{row.planned.fate}" + (f" into {row.planned.into}" if row.planned.into else "")
-        return (tap.name, short_op(tap.op), held, "", "", "", "", "", "", tap.source)
+        fate = f"{row.planned.fate}" + (f" into {row.planned.into}" if row.planned.into else "")
+        return (tap.name, short_op(tap.op), fate, "", "", "", "", "", "", tap.source)
     m, v = row.local.measurement, row.local.verdict
     distance = m.actual or m.direct
     error = figure(distance.max_abs) if distance else ""
@@ -143,12 +143,12 @@ def cells(graph: GraphIndex, row: JudgedTap) -> tuple[str, ...]:
     )
 
 
-def matrix(found: Diagnosis) -> str:
+def matrix(diagnosis: Diagnosis) -> str:
     """Which variations agree with float64."""
-    if not found.matrix:
+    if not diagnosis.matrix:
         return ""
     lines = ["| variation | each op | as one |", "|---|---|---|"]
-    for v in found.matrix:
+    for v in diagnosis.matrix:
         row = (v.name, outcome(v.separate), outcome(v.together))
         lines.append("| " + " | ".join(markdown(cell) for cell in row) + " |")
     return "\n".join(lines)

@@ -42,15 +42,15 @@ def find_layer(pair: Pair, text: str) -> LayerTaps:
     if text in names:
         return LayerTaps(name=text, taps=_by_onnx_name(planned, names[text]))
     if _WILD & set(text):
-        found = {
+        tap_names = {
             t.tap.name
             for t in planned
             if any(fnmatchcase(name, text) for name in (*_paths(t), t.tap.name, t.onnx_name))
         }
         values = {v for name, vs in names.items() if fnmatchcase(name, text) for v in vs}
-        found |= {t.tap.name for t in _by_onnx_name(planned, values)}
-        if found:
-            return LayerTaps(name=text, taps=tuple(t for t in planned if t.tap.name in found))
+        tap_names |= {t.tap.name for t in _by_onnx_name(planned, values)}
+        if tap_names:
+            return LayerTaps(name=text, taps=tuple(t for t in planned if t.tap.name in tap_names))
     raise UserInputError(
         f"no layer is called '{text}'",
         where="--layer",

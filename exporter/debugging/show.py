@@ -30,8 +30,8 @@ def print_debugged(
 ) -> None:
     """Print findings, and unless ``quiet`` the op tables, the matrices and the bundles."""
     console = console or Console(highlight=False)
-    for found, bundle in zip(result.diagnoses, result.bundles, strict=True):
-        _print_layer(console, result.pair, found, bundle, quiet, verbose)
+    for diagnosis, bundle in zip(result.diagnoses, result.bundles, strict=True):
+        _print_layer(console, result.pair, diagnosis, bundle, quiet, verbose)
     if not result.diagnoses:
         console.print(
             "No culprit: nothing fails by itself and nothing differs from the export. Name a layer"
@@ -51,7 +51,7 @@ def debugged_json(result: Debugged) -> dict[str, Any]:
     return {
         "layers": [
             {
-                "layer": found.layer.name,
+                "layer": diagnosis.layer.name,
                 "findings": [
                     {
                         "kind": finding.kind,
@@ -61,11 +61,11 @@ def debugged_json(result: Debugged) -> dict[str, Any]:
                         "source": finding.source,
                         "node": finding.node,
                     }
-                    for finding in found.findings
+                    for finding in diagnosis.findings
                 ],
                 "bundle": str(bundle.folder),
             }
-            for found, bundle in zip(result.diagnoses, result.bundles, strict=True)
+            for diagnosis, bundle in zip(result.diagnoses, result.bundles, strict=True)
         ],
         "waiting": list(result.waiting),
         "remarks": list(result.remarks),
@@ -73,12 +73,14 @@ def debugged_json(result: Debugged) -> dict[str, Any]:
 
 
 def _print_layer(
-    console: Console, pair: Pair, found: Diagnosis, bundle: Bundle, quiet: bool, verbose: bool
+    console: Console, pair: Pair, diagnosis: Diagnosis, bundle: Bundle, quiet: bool, verbose: bool
 ) -> None:
-    console.rule(plain(found.layer.name or "the root module", "bold"), style="dim", align="left")
-    if not found.findings:
+    console.rule(
+        plain(diagnosis.layer.name or "the root module", "bold"), style="dim", align="left"
+    )
+    if not diagnosis.findings:
         console.print(plain("nothing is wrong with this layer", "green"))
-    for finding in found.findings:
+    for finding in diagnosis.findings:
         line = plain("culprit  ", "bold red")
         line.append_text(plain(finding.text))
         console.print(line)
@@ -86,21 +88,21 @@ def _print_layer(
         console.print(plain("         " + "  ".join(item for item in place if item), "dim"))
     if quiet:
         return
-    for table in (_ops(pair, found, verbose, console.width), _matrix(found)):
+    for table in (_ops(pair, diagnosis, verbose, console.width), _matrix(diagnosis)):
         if table is not None:
             console.print(table)
-    for remark in found.remarks:
+    for remark in diagnosis.remarks:
         console.print(plain(f"note: {remark}", "dim"))
     console.print(plain(f"bundle: {bundle.folder} ({size(bundle.bytes)})"))
     if bundle.no_torch:
         console.print(plain(f"note: no torch_layer.pt2: {bundle.no_torch}", "dim"))
 
 
-def _ops(pair: Pair, found: Diagnosis, verbose: bool, width: int) -> Table | None:
+def _ops(pair: Pair, diagnosis: Diagnosis, verbose: bool, width: int) -> Table | None:
     wide, narrow = width >= _WIDE, width < _NARROW
     columns = ["tap", "op", *(("onnx",) if wide else ()), "shape", "local error", "limit"]
     columns += ["verdict", *(() if narrow else ("source",))]
-    rows = [row for row in found.held.rows if verbose or row.local is not None]
+    rows = [row for row in diagnosis.held.rows if verbose or row.local is not None]
     shown = rows if verbose else _around_failures(rows)
     texts = []
     for row in shown:
@@ -128,10 +130,10 @@ def _around_failures(rows: list[JudgedTap]) -> list[JudgedTap]:
     return [row for row in rows if id(row) in keep]
 
 
-def _matrix(found: Diagnosis) -> Table | None:
+def _matrix(diagnosis: Diagnosis) -> Table | None:
     columns: dict[str, int] = dict.fromkeys(("variation", "each op", "as one"), _LONG)
     rows = []
-    for v in found.matrix:
+    for v in diagnosis.matrix:
         both = ((outcome(o), "red" if o.agrees is False else "") for o in (v.separate, v.together))
         rows.append((v.name, *(plain(text, style) for text, style in both)))
     return tabled("variations (who agrees with float64)", columns, rows)

@@ -25,16 +25,16 @@ class Suspect:
 def of_report(pair: Pair) -> tuple[Suspect, ...]:
     """The culprits that the last run found, in its order; behind them what kernels lose."""
     taps = {t.tap.name: t for t in pair.planned}
-    found: dict[str, Suspect] = {}
+    suspects: dict[str, Suspect] = {}
     for culprit in (*pair.report.culprits, *pair.report.findings):
         if culprit.tap not in taps:
             continue
-        held = Suspect(
+        suspect = Suspect(
             layer=layer_of_module(pair, culprit.layer),
             propagated=None if culprit.by_itself else (taps[culprit.tap], culprit.reason),
         )
-        found.setdefault(culprit.layer, held)
-    return tuple(found.values())
+        suspects.setdefault(culprit.layer, suspect)
+    return tuple(suspects.values())
 
 
 def of_file(

@@ -63,26 +63,26 @@ class Variation:
 _Run = Callable[[WindowGraph], Mapping[str, np.ndarray]]
 
 
-def vary(pair: Pair, held: Isolated) -> tuple[Variation, ...]:
+def vary(pair: Pair, isolated: Isolated) -> tuple[Variation, ...]:
     """Run the isolated taps in every way that this machine offers."""
-    rows = tuple(row for row in held.rows if row.nodes)
+    rows = tuple(row for row in isolated.rows if row.nodes)
     if not rows:
         return ()
     # Float32's cost over the whole layer, where it was asked for; dear, and the same for all.
-    opinion = _opinion(pair, held)
+    opinion = _opinion(pair, isolated)
     graph = pair.actual
     inside = frozenset(row.planned.onnx_name for row in rows)
     windows = (
-        held.window(graph, rows, pair.cut),
-        held.window(graph, held.last_rows, pair.cut - inside),
+        isolated.window(graph, rows, pair.cut),
+        isolated.window(graph, isolated.last_rows, pair.cut - inside),
     )
-    found = [
+    variations = [
         Variation(
             name=JUDGE,
             separate=VariationResult(agrees=True, why="the judge"),
             together=VariationResult(agrees=True, why="the judge"),
         ),
-        _pytorch(pair, held, rows, opinion),
+        _pytorch(pair, isolated, rows, opinion),
     ]
     threads = pair.deployment.threads
     for provider in present_providers():
@@ -90,12 +90,12 @@ def vary(pair: Pair, held: Isolated) -> tuple[Variation, ...]:
         if threads != 1:
             ways.append(Deployment(provider=provider, level="all", threads=1))
         for way in ways:
-            run = _on_onnxruntime(graph, held.feeds, way)
+            run = _on_onnxruntime(graph, isolated.feeds, way)
             name = f"onnxruntime {way.label()}"
-            found.append(_try(pair, held, rows, windows, name, run, way, opinion))
-    run = _on_reference(graph, held.feeds)
-    found.append(_try(pair, held, rows, windows, REFERENCE, run, None, opinion))
-    return tuple(found)
+            variations.append(_try(pair, isolated, rows, windows, name, run, way, opinion))
+    run = _on_reference(graph, isolated.feeds)
+    variations.append(_try(pair, isolated, rows, windows, REFERENCE, run, None, opinion))
+    return tuple(variations)
 
 
 def _on_onnxruntime(graph: GraphIndex, feeds: Arrays, way: Deployment) -> _Run:
@@ -117,7 +117,7 @@ def _on_reference(graph: GraphIndex, feeds: Arrays) -> _Run:
 
 def _try(
     pair: Pair,
-    held: Isolated,
+    isolated: Isolated,
     rows: tuple[JudgedTap, ...],
     windows: tuple[WindowGraph, WindowGraph],
     name: str,
@@ -126,8 +126,11 @@ def _try(
     opinion: SecondOpinion | None,
 ) -> Variation:
     outcomes = []
-    for window, judged, whole in ((windows[0], rows, False), (windows[1], held.last_rows, True)):
-        slow = too_slow(window, held) if way is None else ""
+    for window, judged, whole in (
+        (windows[0], rows, False),
+        (windows[1], isolated.last_rows, True),
+    ):
+        slow = too_slow(window, isolated) if way is None else ""
         if slow:
             outcomes.append(VariationResult(agrees=None, why=slow))
             continue
@@ -137,13 +140,13 @@ def _try(
             outcomes.append(VariationResult(agrees=False, why=f"stops: {first_line(error)}"))
             continue
         values = {key.removesuffix(OWN): value for key, value in results.items()}
-        outcomes.append(_outcome(pair, held, judged, values, whole, opinion))
+        outcomes.append(_outcome(pair, isolated, judged, values, whole, opinion))
     return Variation(name=name, separate=outcomes[0], together=outcomes[1], deployment=way)
 
 
 def _outcome(
     pair: Pair,
-    held: Isolated,
+    isolated: Isolated,
     rows: tuple[JudgedTap, ...],
     values: Mapping[str, np.ndarray],
     whole: bool,
@@ -151,8 +154,10 @@ def _outcome(
 ) -> VariationResult:
     worst = VariationResult(agrees=True)
     for row in rows:
-        truth = held.whole[row.planned.tap.name] if whole else None
-        measured, verdict = judge_value(pair, held, row, values[row.planned.onnx_name], truth=truth)
+        truth = isolated.whole[row.planned.tap.name] if whole else None
+        measured, verdict = judge_value(
+            pair, isolated, row, values[row.planned.onnx_name], truth=truth
+        )
         if whole and opinion is not None:
             measured, verdict = opinion.on(row.planned.tap.name, measured, verdict)
         bad = verdict.status is Status.FAIL
@@ -171,31 +176,31 @@ def _outcome(
     return worst
 
 
-def _opinion(pair: Pair, held: Isolated) -> SecondOpinion | None:
+def _opinion(pair: Pair, isolated: Isolated) -> SecondOpinion | None:
     """As in a run: over several ops, PyTorch's single draw of rounding may happen to be good."""
-    inputs = {n: to_array(v) for n, v in held.entering.items() if isinstance(v, torch.Tensor)}
-    if len(inputs) != len(held.entering):
+    inputs = {n: to_array(v) for n, v in isolated.entering.items() if isinstance(v, torch.Tensor)}
+    if len(inputs) != len(isolated.entering):
         return None
-    names = [row.planned.tap.name for row in held.last_rows]
-    return SecondOpinion(held.program, inputs, pair.policy, names)
+    names = [row.planned.tap.name for row in isolated.last_rows]
+    return SecondOpinion(isolated.program, inputs, pair.policy, names)
 
 
 def _pytorch(
-    pair: Pair, held: Isolated, rows: tuple[JudgedTap, ...], opinion: SecondOpinion | None
+    pair: Pair, isolated: Isolated, rows: tuple[JudgedTap, ...], opinion: SecondOpinion | None
 ) -> Variation:
-    values = {r.planned.onnx_name: held.reference[r.planned.tap.name] for r in rows}
+    values = {r.planned.onnx_name: isolated.reference[r.planned.tap.name] for r in rows}
     return Variation(
         name=PYTORCH,
-        separate=_outcome(pair, held, rows, values, False, opinion),
-        together=_outcome(pair, held, held.last_rows, values, True, opinion),
+        separate=_outcome(pair, isolated, rows, values, False, opinion),
+        together=_outcome(pair, isolated, isolated.last_rows, values, True, opinion),
     )
 
 
-def too_slow(window: WindowGraph, held: Isolated) -> str:
+def too_slow(window: WindowGraph, isolated: Isolated) -> str:
     """Why the reference evaluator should not be asked, or ""."""
     weights = {t.name: tuple(t.dims) for t in window.model.graph.initializer}
-    longest = max((max(held.feeds[n].shape, default=0) for n in window.inputs), default=0)
-    most = max((held.feeds[n].size for n in window.inputs), default=0)
+    longest = max((max(isolated.feeds[n].shape, default=0) for n in window.inputs), default=0)
+    most = max((isolated.feeds[n].size for n in window.inputs), default=0)
     for node in window.model.graph.node:
         if node.op_type in ("LSTM", "GRU", "RNN", "Loop", "Scan") and longest > _MOST_STEPS:
             return f"not run: {node.op_type} over up to {longest} steps in Python"

@@ -23,15 +23,15 @@ from exporter.parity.status import Status
 from exporter.parity.verdict import judge_tap
 
 
-def entering_finding(pair: Pair, held: Isolated, culprits: Sequence[str]) -> Finding | None:
+def entering_finding(pair: Pair, isolated: Isolated, culprits: Sequence[str]) -> Finding | None:
     """Is what enters the layer wrong already? Judged in a free run against free float64.
 
     Args:
         culprits: module paths known to be wrong.
     """
-    inside = {row.planned.onnx_name for row in held.rows}
+    inside = {row.planned.onnx_name for row in isolated.rows}
     by_name = {t.onnx_name: t for t in pair.planned}
-    entering = [by_name[n] for n in held.feeds if n in by_name and n not in inside]
+    entering = [by_name[n] for n in isolated.feeds if n in by_name and n not in inside]
     if not entering:
         return None
     entering.sort(key=lambda t: pair.planned.index(t))

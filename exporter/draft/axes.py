@@ -70,28 +70,28 @@ def resized(
     values: Values, sizes: Mapping[Place, int], lengths: Mapping[str, Place]
 ) -> dict[str, Tensor]:
     """The values, repeated or cut to other sizes; lengths follow what they count."""
-    found: dict[str, Tensor] = {}
+    sized: dict[str, Tensor] = {}
     for name, value in values.items():
         for (owner, at), size in sizes.items():
             if owner == name and value.shape[at]:
                 value = value.index_select(at, torch.arange(size) % value.shape[at])
-        found[name] = value
+        sized[name] = value
     for name, (owner, at) in lengths.items():
         rows = sizes.get((owner, 0))
         if rows is not None and (name, 0) not in sizes:
-            found[name] = found[name][torch.arange(rows) % found[name].shape[0]]
+            sized[name] = sized[name][torch.arange(rows) % sized[name].shape[0]]
         size = sizes.get((owner, at))
         if size is not None:
             before = values[owner].shape[at]
-            full = found[name] >= before
-            shorter = (found[name] * size // max(before, 1)).clamp(min=1)
-            found[name] = torch.where(full, size, shorter).to(found[name].dtype)
-    return found
+            full = sized[name] >= before
+            shorter = (sized[name] * size // max(before, 1)).clamp(min=1)
+            sized[name] = torch.where(full, size, shorter).to(sized[name].dtype)
+    return sized
 
 
 def lengths_of(values: Values) -> dict[str, Place]:
     """Inputs of integers that count another input's steps: one per row, the largest is full."""
-    found: dict[str, Place] = {}
+    lengths: dict[str, Place] = {}
     for name, value in values.items():
         if value.is_floating_point() or value.dtype == torch.bool or value.dim() != 1:
             continue
@@ -101,9 +101,9 @@ def lengths_of(values: Values) -> dict[str, Place]:
             if owner == name or other.dim() < 2 or other.shape[0] != value.shape[0]:
                 continue
             at = [n for n in range(1, other.dim()) if other.shape[n] == int(value.max())]
-            if at and (name not in found or name.startswith(owner)):
-                found[name] = (owner, at[0])
-    return found
+            if at and (name not in lengths or name.startswith(owner)):
+                lengths[name] = (owner, at[0])
+    return lengths
 
 
 def find_axes(mover: Mover, fixed: frozenset[Place] = frozenset()) -> tuple[FoundAxis, ...]:
@@ -115,17 +115,17 @@ def find_axes(mover: Mover, fixed: frozenset[Place] = frozenset()) -> tuple[Foun
             # One length per row: it goes with the rows, also where nobody reads it.
             if size > 1 and (name, at) not in fixed and name not in mover.lengths:
                 groups.setdefault(size, []).append((name, at))
-    found: list[tuple[tuple[Place, ...], int]] = []
+    axes_found: list[tuple[tuple[Place, ...], int]] = []
     for places in groups.values():
-        found += _of_group(mover, places)
+        axes_found += _of_group(mover, places)
     order = {
         place: n
         for n, place in enumerate((n, d) for n, v in mover.values.items() for d in range(v.dim()))
     }
-    found.sort(key=lambda item: order[item[0][0]])
+    axes_found.sort(key=lambda item: order[item[0][0]])
     taken: set[str] = set()
     axes: list[FoundAxis] = []
-    for places, step in found:
+    for places, step in axes_found:
         counts = [(n, 0) for n, (owner, _) in mover.lengths.items() if (owner, 0) in places]
         axes.append(_named(mover, (*places, *counts), step, taken))
     return tuple(axes)
@@ -141,10 +141,10 @@ def given_axes(mover: Mover, given: Mapping[str, object]) -> tuple[FoundAxis, ..
     """
     _out_of_one(mover)
     places: dict[str, list[Place]] = {}
-    for name, held in given.items():
+    for name, size in given.items():
         if name not in mover.values:
             continue
-        named = held if isinstance(held, Mapping) else {at: f"{name}_{at}" for at in held}  # type: ignore[union-attr]
+        named = size if isinstance(size, Mapping) else {at: f"{name}_{at}" for at in size}  # type: ignore[union-attr]
         value = mover.values[name]
         for at, label in named.items():
             if not isinstance(at, int) or not -value.dim() <= at < value.dim():
@@ -155,26 +155,26 @@ def given_axes(mover: Mover, given: Mapping[str, object]) -> tuple[FoundAxis, ..
                 )
             text = str(getattr(label, "__name__", label))
             places.setdefault(text, []).append((name, at % value.dim()))
-    found = []
-    for label, held in places.items():
-        sizes = {mover.values[name].shape[at] for name, at in held}
+    axes = []
+    for label, size in places.items():
+        sizes = {mover.values[name].shape[at] for name, at in size}
         if len(sizes) > 1:
             raise UserInputError(
                 f"'{label}' is {' and '.join(map(str, sorted(sizes)))} in the example",
                 where="dynamic_axes",
                 remedy="give another name to each size that varies by itself",
             )
-        step = mover.step(held) or 1
-        found.append(
+        step = mover.step(size) or 1
+        axes.append(
             FoundAxis(
                 name=label,
-                places=tuple(held),
+                places=tuple(size),
                 example=sizes.pop(),
                 multiple_of=step,
                 why="as given",
             )
         )
-    return tuple(found)
+    return tuple(axes)
 
 
 def _out_of_one(mover: Mover) -> None:
@@ -192,21 +192,21 @@ def _of_group(mover: Mover, places: Sequence[Place]) -> list[tuple[tuple[Place, 
     """The axes of places that have one size in the example."""
     together = mover.step(places)
     alone = {place: (together if len(places) == 1 else mover.step([place])) for place in places}
-    found: list[tuple[tuple[Place, ...], int]] = [
+    groups: list[tuple[tuple[Place, ...], int]] = [
         ((place,), step) for place, step in alone.items() if step
     ]
     tied = [place for place in places if not alone[place]]
     if len(tied) > 1:
         step = together if len(tied) == len(places) else mover.step(tied)
         if step:
-            return [*found, (tuple(tied), step)]
+            return [*groups, (tuple(tied), step)]
         # Not all of them: those at one dimension, as a batch is.
         for at in dict.fromkeys(dim for _, dim in tied):
             some = [place for place in tied if place[1] == at]
             step = mover.step(some) if 1 < len(some) < len(tied) else 0
             if step:
-                found.append((tuple(some), step))
-    return found
+                groups.append((tuple(some), step))
+    return groups
 
 
 def _named(mover: Mover, places: tuple[Place, ...], step: int, taken: set[str]) -> FoundAxis:

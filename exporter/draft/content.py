@@ -72,7 +72,7 @@ def draft_of(
     shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in values.items())
     with blamed("args", f"the model does not run on {shapes}"):
         returned = subject.run(values)
-    found = output_names(returned, list(values)) if outputs is None else tuple(outputs)
+    names = output_names(returned, list(values)) if outputs is None else tuple(outputs)
     lengths = lengths_of(values)
     mover = Mover(subject.run, values, lengths)
     axes = find_axes(mover, fixed) if dynamic_axes is None else given_axes(mover, dynamic_axes)
@@ -81,8 +81,8 @@ def draft_of(
         values=mover.values,
         axes=axes,
         lengths=lengths,
-        outputs=found,
-        draws={**{n: held for n, held in drawn.items() if held}, **(draws or {})},
+        outputs=names,
+        draws={**{n: draw for n, draw in drawn.items() if draw}, **(draws or {})},
         said={**{f"axes.{axis.name}": axis.why for axis in axes}, **(said or {})},
     )
 
@@ -160,10 +160,10 @@ def _axes(draft: Draft) -> tuple[dict[str, Any], dict[str, int]]:
         while example in taken or (step > 1 and example < 2 * step):
             example += step
         taken.add(example)
-        held: dict[str, Any] = {"example": example}
+        content: dict[str, Any] = {"example": example}
         if step > 1:
-            held["multiple_of"] = step
-        axes[axis.name] = held
+            content["multiple_of"] = step
+        axes[axis.name] = content
         more = example // _MORE // step * step
         sizes[axis.name] = 2 if axis.name == _FEW and example != 2 else example + (more or step)
     return axes, sizes

@@ -87,9 +87,9 @@ def guess_inputs(subject: CallerModule) -> Guess:
     if not wanted:
         raise ModelError("its method takes no inputs", where="init", remedy="name another --method")
     search = _Search(subject, wanted)
-    found = search.run()
-    if found is not None:
-        return found
+    guess = search.run()
+    if guess is not None:
+        return guess
     told = search.first or "nothing"
     raise ModelError(
         f"no inputs were found that the model runs on, in {search.tries} tries; it said: {told}",
@@ -132,9 +132,9 @@ class _Search:
             kind, depth = waiting.popleft()
             numbers: set[int] = set()
             for others in self._others(kind):
-                found = self._try({main: kind, **others}, numbers)
-                if found is not None:
-                    return found
+                result = self._try({main: kind, **others}, numbers)
+                if result is not None:
+                    return result
             if depth < 2:
                 waiting.extend((other, depth + 1) for other in _resized(kind, numbers))
         return None
@@ -250,24 +250,24 @@ class _Parts:
 
     def first_kinds(self, name: str) -> list[_Kind]:
         """Kinds of the first input, likely ones first."""
-        found: list[_Kind] = []
+        kinds: list[_Kind] = []
         if _is(name, "ids") and self.indices:
-            found += self._indices()
+            kinds += self._indices()
         if _is(name, "samples"):
-            found += _samples()
+            kinds += _samples()
         if _is(name, "picture"):
             planes = next((n for how, n, _ in self.widths if how == "planes"), 3)
-            found.append(_Kind(torch.float32, (_BATCH, planes, 32, 40), why=f"'{name}': pictures"))
+            kinds.append(_Kind(torch.float32, (_BATCH, planes, 32, 40), why=f"'{name}': pictures"))
         for how, width, where in self.widths[:3]:
-            found += _floats(how, width, where)
+            kinds += _floats(how, width, where)
         if self.indices and not _is(name, "ids"):
-            found += self._indices()
+            kinds += self._indices()
         for width in self.named:
-            found += _floats("last", width, "a width that it has")
-        found += [] if _is(name, "samples") else _samples()
+            kinds += _floats("last", width, "a width that it has")
+        kinds += [] if _is(name, "samples") else _samples()
         for width in _WIDTHS:
-            found += _floats("last", width, "")
-        return list(dict.fromkeys(found))
+            kinds += _floats("last", width, "")
+        return list(dict.fromkeys(kinds))
 
     def further_kinds(self, name: str, main: _Kind) -> list[_Kind]:
         """Kinds of another input beside the first one."""
@@ -331,12 +331,12 @@ def _floats(how: str, width: int, where: str) -> list[_Kind]:
 
 def _named_widths(module: nn.Module) -> set[int]:
     """Numbers that parts and their configuration keep under the name of a width."""
-    held = [vars(part) for part in itertools.islice(module.modules(), 200)]
+    namespaces = [vars(part) for part in itertools.islice(module.modules(), 200)]
     config = getattr(module, "config", None)
-    held += [vars(config)] if hasattr(config, "__dict__") else []
+    namespaces += [vars(config)] if hasattr(config, "__dict__") else []
     return {
         value
-        for fields in held
+        for fields in namespaces
         for name, value in fields.items()
         if isinstance(value, int) and not isinstance(value, bool) and 1 < value < 2048
         if _WIDE.search(name)

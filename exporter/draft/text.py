@@ -26,10 +26,10 @@ def pipeline_text(
     for key, value in content.items():
         if key in ("inputs", "axes", "contracts"):
             lines.append(f"{key}:")
-            for name, held in value.items():
+            for name, item in value.items():
                 reason = said.get(f"{key}.{name}")
                 comment = f"  # {' '.join(reason.split())}" if reason else ""
-                shown = "" if held is None else f" {on_one_line(held)}"
+                shown = "" if item is None else f" {on_one_line(item)}"
                 lines.append(f"  {on_one_line(name)}:{shown}{comment}")
         elif key == "cases":
             lines.append("cases:")
@@ -37,7 +37,7 @@ def pipeline_text(
                 lines += _case(case)
         elif key == "model":
             lines.append("model:")
-            lines += [f"  {name}: {on_one_line(held)}" for name, held in value.items()]
+            lines += [f"  {name}: {on_one_line(item)}" for name, item in value.items()]
         else:
             lines.append(f"{key}: {on_one_line(value)}")
     lines += [_comment(line) for line in tail]
@@ -55,7 +55,7 @@ def _case(case: Mapping[str, Any]) -> list[str]:
         if case.get(key):
             lines.append(f"    {key}:")
             lines += [
-                f"      {on_one_line(name)}: {on_one_line(held)}"
-                for name, held in case[key].items()
+                f"      {on_one_line(name)}: {on_one_line(draw)}"
+                for name, draw in case[key].items()
             ]
     return lines

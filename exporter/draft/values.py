@@ -129,8 +129,8 @@ def named_values(
         _refuse_unknown(called, args)
     else:
         args = dict(zip(_parameters(called, len(args)), args, strict=True))
-    found = {".".join(path): value for path, value in leaves_by_path(args) if value is not None}
-    values = {name: _tensor(name, value) for name, value in found.items()}
+    tensors = {".".join(path): value for path, value in leaves_by_path(args) if value is not None}
+    values = {name: _tensor(name, value) for name, value in tensors.items()}
     if not values:
         raise UserInputError("there is no input", where="args", remedy="give at least one tensor")
     if names is None:

@@ -48,28 +48,28 @@ def _prefix_beam(config: Ctc, graph: Graph, logs: np.ndarray, decider: Decider) 
     if np.isnan(logs).any():
         raise DriverStoppedError(f"'{config.scores}' holds NaN", graph=graph.name)
     for at, frame in enumerate(logs):
-        found: dict[_Prefix, tuple[float, float]] = {}
+        reached: dict[_Prefix, tuple[float, float]] = {}
         for prefix, (blank, other) in beams.items():
             both = float(np.logaddexp(blank, other))
-            _add(found, prefix, both + float(frame[config.blank]), _NEVER)
+            _add(reached, prefix, both + float(frame[config.blank]), _NEVER)
             for token, score in enumerate(frame.tolist()):
                 if token == config.blank:
                     continue
                 if prefix and token == prefix[-1]:
-                    _add(found, prefix, _NEVER, other + score)
-                    _add(found, (*prefix, token), _NEVER, blank + score)
+                    _add(reached, prefix, _NEVER, other + score)
+                    _add(reached, (*prefix, token), _NEVER, blank + score)
                 else:
-                    _add(found, (*prefix, token), _NEVER, both + score)
-        names = list(found)
-        totals = np.array([np.logaddexp(*found[name]) for name in names])
+                    _add(reached, (*prefix, token), _NEVER, both + score)
+        names = list(reached)
+        totals = np.array([np.logaddexp(*reached[name]) for name in names])
         chosen = decider.choose(totals, of=graph.name, what="frame", at=at, count=config.beams)
-        beams = {names[index]: found[names[index]] for index in chosen}
+        beams = {names[index]: reached[names[index]] for index in chosen}
     best = next(iter(beams))
     return Outcome(tokens=best, score=float(np.logaddexp(*beams[best])))
 
 
 def _add(
-    found: dict[_Prefix, tuple[float, float]], prefix: _Prefix, blank: float, other: float
+    beams: dict[_Prefix, tuple[float, float]], prefix: _Prefix, blank: float, other: float
 ) -> None:
-    held = found.get(prefix, (_NEVER, _NEVER))
-    found[prefix] = (float(np.logaddexp(held[0], blank)), float(np.logaddexp(held[1], other)))
+    before = beams.get(prefix, (_NEVER, _NEVER))
+    beams[prefix] = (float(np.logaddexp(before[0], blank)), float(np.logaddexp(before[1], other)))

@@ -126,15 +126,15 @@ class Pool:
 
     def inputs_of(self, graph: Graph, own: Mapping[str, object] = EMPTY) -> dict[str, np.ndarray]:
         """What goes into the inputs of a graph that the driver does not give itself."""
-        found: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
         for name in graph.inputs:
             fed = self._feed.get(f"{graph.name}.{name}")
             if name in own:
                 continue
             if fed is not None:
-                found[name] = self._given[fed]
+                arrays[name] = self._given[fed]
             elif name in self._latest:
-                found[name] = self._latest[name]
+                arrays[name] = self._latest[name]
             elif name in self._case:
-                found[name] = self._case[name]
-        return found
+                arrays[name] = self._case[name]
+        return arrays

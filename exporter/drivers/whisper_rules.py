@@ -27,17 +27,17 @@ def allowed_scores(config: Attention, scores: np.ndarray, said: Sequence[int]) -
     Raises:
         ConfigError: the vocabulary has no such token.
     """
-    found = np.array(scores, dtype=np.float64)
-    check_tokens(config.suppress, len(found), "suppress")
-    check_tokens(config.begin_suppress, len(found), "begin_suppress")
-    found[list(config.suppress)] = _NEVER
+    allowed = np.array(scores, dtype=np.float64)
+    check_tokens(config.suppress, len(allowed), "suppress")
+    check_tokens(config.begin_suppress, len(allowed), "begin_suppress")
+    allowed[list(config.suppress)] = _NEVER
     if config.suppress_from is not None:
-        found[config.suppress_from :] = _NEVER
+        allowed[config.suppress_from :] = _NEVER
     if not said:
-        found[list(config.begin_suppress)] = _NEVER
+        allowed[list(config.begin_suppress)] = _NEVER
     if config.timestamps is not None:
-        _timestamps(config.timestamps, config.end, found, said)
-    return found
+        _timestamps(config.timestamps, config.end, allowed, said)
+    return allowed
 
 
 def _timestamps(

@@ -25,7 +25,7 @@ def declared_deployments(
     """
     if provider is not None:
         check_provider(provider)
-    found: list[Deployment] = []
+    deployments: list[Deployment] = []
     for number, item in enumerate(pipeline.deploy):
         if item.provider is None:
             names = (provider,) if provider else present_providers()
@@ -33,14 +33,14 @@ def declared_deployments(
             continue
         else:
             names = (_declared(pipeline, number, item.provider),)
-        found += [_deployment(item, check_provider(name), threads) for name in names]
-    if not found:
+        deployments += [_deployment(item, check_provider(name), threads) for name in names]
+    if not deployments:
         raise UserInputError(
             f"no deployment on '{provider}' is declared",
             where=pipeline.where("deploy"),
             remedy=f"add one: deploy: [{{provider: {provider}}}], or leave --provider out",
         )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(deployments))
 
 
 def _declared(pipeline: Pipeline, number: int, name: str) -> str:

@@ -57,11 +57,11 @@ def kernels_of(provider: str) -> tuple[Kernel, ...] | str:
     if listed is None:
         return "this onnxruntime does not list its kernels"
     try:
-        found = listed(PROVIDERS[provider])
+        registered = listed(PROVIDERS[provider])
     except Exception as error:  # noqa: BLE001 - whatever it raises, it is what it says
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return f"onnxruntime does not list the kernels of {provider} here: {text[:120]}"
-    if not found:
+    if not registered:
         return f"onnxruntime lists no kernels of {provider} here"
     return tuple(
         Kernel(
@@ -69,9 +69,11 @@ def kernels_of(provider: str) -> tuple[Kernel, ...] | str:
             domain=item.domain,
             first=item.version_range[0],
             last=item.version_range[1],
-            types={name: frozenset(held) for name, held in item.type_constraints.items()},
+            types={
+                name: frozenset(constraint) for name, constraint in item.type_constraints.items()
+            },
         )
-        for item in found
+        for item in registered
     )
 
 
@@ -111,10 +113,10 @@ def support_of(model: onnx.ModelProto, kernels: tuple[Kernel, ...] | str, provid
                 key = f"{domain}::{node.op_type}" if domain else node.op_type
                 missing[key] = missing.get(key, 0) + 1
             continue
-        held = _held(item, schema, types)
-        untyped += schema is not None and not held
-        if not any(_takes(kernel, held) for kernel in able):
-            words = ", ".join(sorted({_word(kind) for kind in held.values()}))
+        bound_types = _held(item, schema, types)
+        untyped += schema is not None and not bound_types
+        if not any(_takes(kernel, bound_types) for kernel in able):
+            words = ", ".join(sorted({_word(kind) for kind in bound_types.values()}))
             key = f"{node.op_type} ({words})"
             missing[key] = missing.get(key, 0) + 1
     return Support(
@@ -148,16 +150,16 @@ def _of_version(
 
 def _types(graph: onnx.GraphProto) -> dict[str, str]:
     """Value name -> ``tensor(float)``, as far as the file or inference says; in branches too."""
-    found: dict[str, str] = {}
+    types_by_name: dict[str, str] = {}
     for value in [*graph.input, *graph.value_info, *graph.output]:
         if value.type.WhichOneof("value") == "tensor_type" and value.type.tensor_type.elem_type:
-            found[value.name] = _tensor(value.type.tensor_type.elem_type)
+            types_by_name[value.name] = _tensor(value.type.tensor_type.elem_type)
     for node in graph.node:
         for attribute in node.attribute:
             for inner in [attribute.g, *attribute.graphs]:
                 if inner.node:
-                    found.update(_types(inner))
-    return found
+                    types_by_name.update(_types(inner))
+    return types_by_name
 
 
 def _tensor(elem_type: int) -> str:
@@ -177,15 +179,17 @@ def _held(
     """Type parameter of the operator -> what this node has there."""
     if schema is None:
         return {}
-    found: dict[str, str] = {}
+    bindings: dict[str, str] = {}
     for formals, names in ((schema.inputs, item.node.input), (schema.outputs, item.node.output)):
         for formal, name in zip(formals, names, strict=False):
             tensor = item.constants.get(name)
             kind = types.get(name) if tensor is None else _tensor(tensor.data_type)
             if kind is not None:
-                found.setdefault(formal.type_str, kind)
-    return found
+                bindings.setdefault(formal.type_str, kind)
+    return bindings
 
 
-def _takes(kernel: Kernel, held: Mapping[str, str]) -> bool:
-    return all(kind in kernel.types[name] for name, kind in held.items() if name in kernel.types)
+def _takes(kernel: Kernel, bindings: Mapping[str, str]) -> bool:
+    return all(
+        kind in kernel.types[name] for name, kind in bindings.items() if name in kernel.types
+    )

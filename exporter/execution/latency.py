@@ -64,7 +64,7 @@ def measure_latency(
             "path": str(path.resolve()),
             "parent": os.getpid(),
             "names": list(inputs),
-            "deployments": [asdict(held) for held in deployments],
+            "deployments": [asdict(deployment) for deployment in deployments],
         }
         (folder / _JOB).write_text(json.dumps(job), encoding="utf-8")
         command = [sys.executable, "-P", "-c", _CHILD, str(_ROOT), str(folder)]
@@ -104,8 +104,8 @@ def child(folder_name: str) -> None:
     folder = Path(folder_name)
     job = json.loads((folder / _JOB).read_text(encoding="utf-8"))
     end_with_parent(job["parent"])
-    with np.load(folder / _INPUTS) as held:
-        feeds = dict(zip(job["names"], (held[name] for name in held.files), strict=True))
+    with np.load(folder / _INPUTS) as arrays:
+        feeds = dict(zip(job["names"], (arrays[name] for name in arrays.files), strict=True))
     loads, added, runs = {}, {}, {}
     for saved in job["deployments"]:
         settings = tuple((key, value) for key, value in saved.pop("settings"))

@@ -249,8 +249,8 @@ class _Walk:
         name = planned.onnx_name
         constant = None
         if planned.constant:
-            held = {name: self.owner._graph.array(name)}
-            constant = self._in_shape([planned], held)[name]
+            weights = {name: self.owner._graph.array(name)}
+            constant = self._in_shape([planned], weights)[name]
         stepper = self.stepper
         floating = is_floating(self.reference[op.name])
         sliced = stepper.slices.get(op.name)

@@ -73,7 +73,7 @@ def settle(
     around = Neighbours(program, planned)
     lost = {name: tuple(around.lost(name)) for name in suspects}
     wanted = {name for names in lost.values() for name in names}
-    held: dict[str, _Held] = {}
+    candidates: dict[str, _Held] = {}
     references: dict[str, np.ndarray] = {}
     walk = Lockstep(program, graph, planned, deployment=deployment, budget=budget)
     for values in walk.walk(inputs):
@@ -82,33 +82,35 @@ def settle(
             references[name] = _sample(values.reference)
         if name in suspects:
             # Free: what a user gets. Forced: where something further up is wrong.
-            found = [_sample(v) for v in (values.free, values.forced) if v is not None]
-            held[name] = _Held(samples=found)
+            samples = [_sample(v) for v in (values.free, values.forced) if v is not None]
+            candidates[name] = _Held(samples=samples)
     by_name = {tap.tap.name: tap.onnx_name for tap in planned}
     names: dict[str, str] = {}
     replaced: set[str] = set()
-    for name in sorted(held, key=lambda n: (held[n].distance(references[n]), n), reverse=True):
-        other = _other(held[name], references, name, lost[name], names)
+    for name in sorted(
+        candidates, key=lambda n: (candidates[n].distance(references[n]), n), reverse=True
+    ):
+        other = _other(candidates[name], references, name, lost[name], names)
         if other is not None:
             names[other] = by_name[name]
             replaced.add(name)
-    doubtful = {name for name in held if any(near in expected_taps for near in lost[name])}
+    doubtful = {name for name in candidates if any(near in expected_taps for near in lost[name])}
     return Settled(
         names=names, replaced=frozenset(replaced), doubtful=frozenset(doubtful - replaced)
     )
 
 
 def _other(
-    held: _Held,
+    candidate: _Held,
     references: Mapping[str, np.ndarray],
     name: str,
     lost: Iterable[str],
     taken: Collection[str],
 ) -> str | None:
     """The lost tap whose value a name holds, if there is one."""
-    own = held.distance(references[name])
+    own = candidate.distance(references[name])
     rated = [
-        (held.distance(references[other]), other)
+        (candidate.distance(references[other]), other)
         for other in lost
         if other in references and other not in taken
     ]
@@ -180,7 +182,7 @@ class Neighbours:
 
     def behind(self, name: str) -> frozenset[str]:
         """The nearest compared taps on every way behind ``name``."""
-        found: set[str] = set()
+        behind_names: set[str] = set()
         seen: set[str] = set()
         stack = list(self._users.get(name, ()))
         while stack:
@@ -189,7 +191,7 @@ class Neighbours:
                 continue
             seen.add(at)
             if at in self._live:
-                found.add(at)
+                behind_names.add(at)
             else:
                 stack.extend(self._users.get(at, ()))
-        return frozenset(found)
+        return frozenset(behind_names)

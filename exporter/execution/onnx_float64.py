@@ -56,8 +56,8 @@ def run_double(model: onnx.ModelProto, feeds: Arrays) -> DoubleRun:
     given = {name: _widened(value) for name, value in feeds.items()}
     names = [value.name for value in wide.graph.output]
     try:
-        found = ModelRun(wide, Deployment(level="disable", threads=1)).run(given)
-        return DoubleRun(values=found, engine=ONNXRUNTIME)
+        outputs = ModelRun(wide, Deployment(level="disable", threads=1)).run(given)
+        return DoubleRun(values=outputs, engine=ONNXRUNTIME)
     except Exception as error:  # noqa: BLE001 - it has no kernel, or stops: the next one is asked
         first = str(error)
     longest = max((max(value.shape, default=0) for value in given.values()), default=0)
@@ -73,8 +73,8 @@ def run_double(model: onnx.ModelProto, feeds: Arrays) -> DoubleRun:
         lines = f"{first}; {type(error).__name__}: {error}".splitlines()
         return DoubleRun(values={}, why=lines[0][:200])
     pairs = zip(names, results, strict=True)
-    held = {name: np.asarray(value) for name, value in pairs if not isinstance(value, list)}
-    return DoubleRun(values=held, engine=EVALUATOR)
+    arrays = {name: np.asarray(value) for name, value in pairs if not isinstance(value, list)}
+    return DoubleRun(values=arrays, engine=EVALUATOR)
 
 
 def _widened(value: np.ndarray) -> np.ndarray:
@@ -113,8 +113,8 @@ class Conv(OpRun):
         x, weight, bias = _tensors(X, W, B)
         x = functional.pad(x, _torch_pads(pads))
         run = (functional.conv1d, functional.conv2d, functional.conv3d)[axes - 1]
-        found = run(x, weight, bias, stride=strides, dilation=dilations, groups=group or 1)
-        return (found.numpy(),)
+        result = run(x, weight, bias, stride=strides, dilation=dilations, groups=group or 1)
+        return (result.numpy(),)
 
 
 class ConvTranspose(OpRun):

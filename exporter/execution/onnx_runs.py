@@ -79,7 +79,7 @@ class WindowRun:
     """One window of a graph; its weights are handed over in memory.
 
     Args:
-        held: weights as onnxruntime is given them, by name; filled here, shared between windows.
+        shared: weights as onnxruntime is given them, by name; filled here, one for all windows.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class WindowRun:
         window: WindowGraph,
         graph: GraphIndex,
         deployment: Deployment,
-        held: dict[str, ort.OrtValue] | None = None,
+        shared: dict[str, ort.OrtValue] | None = None,
     ):
         self.outputs = window.outputs
         self.inputs = window.inputs
@@ -100,11 +100,11 @@ class WindowRun:
         # Windows hold each tap as an output anyway; an arena would keep a second copy.
         options.enable_cpu_mem_arena = False
         _do_not_spin(options)
-        held = {} if held is None else held
+        shared = {} if shared is None else shared
         for name in window.weights:
-            if name not in held:
-                held[name] = ort_value(graph.array(name))
-        self._values = [held[name] for name in window.weights]
+            if name not in shared:
+                shared[name] = ort_value(graph.array(name))
+        self._values = [shared[name] for name in window.weights]
         options.add_external_initializers(list(window.weights), self._values)
         # Those inside of branches and constants are read by onnxruntime, where the file has them.
         options.add_session_config_entry(_EXTERNAL_FOLDER, str(graph.folder.resolve()))

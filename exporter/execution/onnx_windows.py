@@ -80,19 +80,19 @@ class OnnxWindows:
         if "" in self.stopped:
             return {}
         results = self._run(nodes, wanted)
-        found: dict[str, np.ndarray] = {}
+        outputs: dict[str, np.ndarray] = {}
         for name, value in results.items():
-            found[name.removesuffix(OWN)] = value
-        for name, value in found.items():
+            outputs[name.removesuffix(OWN)] = value
+        for name, value in outputs.items():
             if name not in self._forced and self.reads_later(name):
                 self._carried[name] = value
         for name in [n for n in self._carried if not self.reads_later(n)]:
             del self._carried[name]
         asked = set(wanted)
         self._given |= asked
-        have = found.keys() | self._early.keys()
-        self._early.update((n, v) for n, v in found.items() if n in self._taps and n not in asked)
-        return {n: found[n] if n in found else self._early.pop(n) for n in wanted if n in have}
+        have = outputs.keys() | self._early.keys()
+        self._early.update((n, v) for n, v in outputs.items() if n in self._taps and n not in asked)
+        return {n: outputs[n] if n in outputs else self._early.pop(n) for n in wanted if n in have}
 
     def pass_over(self, names: Iterable[str]) -> None:
         """Take the nodes of ``names`` as done without running them."""
@@ -128,19 +128,19 @@ class OnnxWindows:
 
     def _piece(self, nodes: tuple[int, ...], name: str) -> tuple[int, ...]:
         """Nodes of a window behind ``name``, back to the values that come from outside."""
-        inside, found = set(nodes), set()
+        inside, cut_nodes = set(nodes), set()
         stack = [self._graph.producer[name]]
         while stack:
             node = stack.pop()
-            if node in found or node not in inside:
+            if node in cut_nodes or node not in inside:
                 continue
-            found.add(node)
+            cut_nodes.add(node)
             stack.extend(
                 self._graph.producer[source]
                 for source in self._graph.reads[node]
                 if source not in self._forced and source in self._graph.producer
             )
-        return tuple(sorted(found))
+        return tuple(sorted(cut_nodes))
 
     def _run_session(
         self, nodes: tuple[int, ...], wanted: list[str], pending: list[str]

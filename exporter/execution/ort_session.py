@@ -75,23 +75,23 @@ def session_providers(deployment: Deployment) -> list[str | tuple[str, dict[str,
     return [(PROVIDERS[deployment.provider], options), PROVIDERS[CPU]]
 
 
-def check_providers(found: Sequence[str], deployment: Deployment) -> None:
+def check_providers(available: Sequence[str], deployment: Deployment) -> None:
     """Check that a session has the provider that was asked for.
 
     Args:
-        found: what ``get_providers()`` of the session says.
+        available: what ``get_providers()`` of the session says.
 
     Raises:
         UserInputError: it has not.
     """
     wanted = PROVIDERS[deployment.provider]
-    if wanted in found:
+    if wanted in available:
         return
     missing = missing_library(deployment.provider)
     why = f": {missing}" if missing else ""
     raise UserInputError(
         f"provider '{deployment.provider}' does not load{why}; onnxruntime would have used"
-        f" {', '.join(found) or 'nothing'} instead",
+        f" {', '.join(available) or 'nothing'} instead",
         remedy=_REMEDY,
     )
 
@@ -106,6 +106,6 @@ def missing_library(name: str) -> str:
         ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(library))
     except OSError as error:
-        found = re.match(r"(\S+\.so[.\d]*): cannot open shared object file", str(error))
-        return f"the library {found[1]} is not found" if found else str(error)[:200]
+        match = re.match(r"(\S+\.so[.\d]*): cannot open shared object file", str(error))
+        return f"the library {match[1]} is not found" if match else str(error)[:200]
     return ""

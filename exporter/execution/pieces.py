@@ -42,7 +42,7 @@ class Pieces:
         self.wanted = wanted
         self._graph, self._cut, self._inputs = graph, cut, inputs
         self._names = {name: planned[name].onnx_name for name in wanted}
-        self._nodes = {n: piece_of(graph, held, cut) for n, held in self._names.items()}
+        self._nodes = {n: piece_of(graph, names, cut) for n, names in self._names.items()}
         tap_of = {tap.onnx_name: name for name, tap in planned.items()}
         self._reads = {
             name: frozenset(tap_of[read] for i in nodes for read in graph.reads[i] if read in cut)
@@ -103,15 +103,15 @@ class Pieces:
         graph = self._graph
         if len(nodes) == 1:
             return (graph.nodes[nodes[0]].op_type,)
-        held: dict[str, np.ndarray] = {}
+        supply_values: dict[str, np.ndarray] = {}
         losses: dict[str, float] = {}
         for index in nodes:
             node = graph.nodes[index]
             try:
-                found, loss = self._loss(index, held, supply, deployment)
+                values, loss = self._loss(index, supply_values, supply, deployment)
             except (ExportVerifyError, KeyError):
                 return ()
-            held |= found
+            supply_values |= values
             losses[node.op_type] = max(loss, losses.get(node.op_type, 0.0))
         worst = max(losses.values(), default=0.0)
         return tuple(op for op, loss in losses.items() if loss > 0.1 * worst)
@@ -119,7 +119,7 @@ class Pieces:
     def _loss(
         self,
         index: int,
-        held: dict[str, np.ndarray],
+        values: dict[str, np.ndarray],
         supply: Callable[[str], np.ndarray],
         deployment: Deployment,
     ) -> tuple[dict[str, np.ndarray], float]:
@@ -127,8 +127,8 @@ class Pieces:
         graph = self._graph
         feeds = {}
         for read in graph.reads[index]:
-            if read in held:
-                feeds[read] = held[read]
+            if read in values:
+                feeds[read] = values[read]
             elif read in self._cut:
                 feeds[read] = supply(read)
             elif read not in graph.initializers:
@@ -138,13 +138,13 @@ class Pieces:
         window = cut_window(graph, (index,), keep=made, dtypes=dtypes)
         feeds = {read: feeds[read] for read in window.inputs}
         exact = run_double(standalone(window, graph), feeds).values
-        found = WindowRun(window, graph, deployment).run(feeds)
+        outputs = WindowRun(window, graph, deployment).run(feeds)
         worst = 0.0
         for value, wide in exact.items():
-            if wide.dtype.kind == "f" and wide.size and value in found:
+            if wide.dtype.kind == "f" and wide.size and value in outputs:
                 scale = max(float(np.abs(wide).max()), 2.0**-126)
-                worst = max(worst, float(np.abs(found[value] - wide).max()) / scale)
-        return found, worst
+                worst = max(worst, float(np.abs(outputs[value] - wide).max()) / scale)
+        return outputs, worst
 
     def _evaluate(
         self, onnx_name: str, nodes: tuple[int, ...], supply: Callable[[str], np.ndarray]
@@ -153,8 +153,8 @@ class Pieces:
         if not nodes:
             if onnx_name not in graph.initializers:
                 return DoubleRun(values={}, why="the file does not compute this value")
-            held = graph.array(onnx_name)
-            return DoubleRun(values={onnx_name: held}, engine="the file's own constant")
+            array = graph.array(onnx_name)
+            return DoubleRun(values={onnx_name: array}, engine="the file's own constant")
         reads = {read for i in nodes for read in graph.reads[i]} - graph.initializers.keys()
         made = {value for i in nodes for value in graph.nodes[i].output}
         try:
@@ -168,8 +168,8 @@ class Pieces:
         dtypes = {read: value.dtype for read, value in feeds.items()}
         window = cut_window(graph, nodes, keep=[onnx_name], forced=self._cut, dtypes=dtypes)
         feeds = {read: feeds[read] for read in window.inputs}
-        found = run_double(standalone(window, graph), feeds)
-        value = next(iter(found.values.values()), None)
+        double = run_double(standalone(window, graph), feeds)
+        value = next(iter(double.values.values()), None)
         return DoubleRun(
-            values={} if value is None else {onnx_name: value}, engine=found.engine, why=found.why
+            values={} if value is None else {onnx_name: value}, engine=double.engine, why=double.why
         )

@@ -60,12 +60,12 @@ class Products:
             self.counts["small"] += 1
             return functional.linear(x, weight)
         rows = x.reshape(-1, x.shape[-1])
-        found = self._run(rows, weight)
-        if not self._is_proved(rows, weight, found):
+        product = self._run(rows, weight)
+        if not self._is_proved(rows, weight, product):
             self.counts["refused"] += 1
             return functional.linear(x, weight)
         self.counts["proved"] += 1
-        return found.reshape(*x.shape[:-1], weight.shape[0])
+        return product.reshape(*x.shape[:-1], weight.shape[0])
 
     def _run(self, rows: Tensor, weight: Tensor) -> Tensor:
         session = self._sessions.get(rows.dtype)
@@ -75,10 +75,10 @@ class Products:
         feeds = {"x": rows.detach().numpy(), "weight": weight.detach().numpy()}
         return torch.from_numpy(session.run(feeds)["y"])
 
-    def _is_proved(self, rows: Tensor, weight: Tensor, found: Tensor) -> bool:
+    def _is_proved(self, rows: Tensor, weight: Tensor, product: Tensor) -> bool:
         signs = self._random_signs(len(weight), rows.dtype)
         mixed = torch.mv(weight.T, signs)
-        gap = torch.mv(found, signs).sub_(torch.mv(rows, mixed)).abs_()
+        gap = torch.mv(product, signs).sub_(torch.mv(rows, mixed)).abs_()
         share = _SLACK * torch.finfo(rows.dtype).eps * math.sqrt(len(weight))
         limit = torch.linalg.vector_norm(rows, dim=1).mul_(share * torch.linalg.norm(mixed))
         return bool((gap <= limit).all())

@@ -52,19 +52,19 @@ def check_provider(name: str) -> str:
 def tried_providers() -> dict[str, str]:
     """Every provider that a pipeline can name: "" where a session was made on it, else why not."""
     built, present = set(ort.get_available_providers()), present_providers()
-    found = {}
+    usable = {}
     for name, full in PROVIDERS.items():
         if full not in built:
-            found[name] = "this build of onnxruntime has it not"
+            usable[name] = "this build of onnxruntime has it not"
         elif name not in present:
-            found[name] = "there is no such device here"
+            usable[name] = "there is no such device here"
         else:
             try:
                 _try(name)
-                found[name] = ""
+                usable[name] = ""
             except UserInputError as error:
-                found[name] = error.render()
-    return found
+                usable[name] = error.render()
+    return usable
 
 
 @cache

@@ -113,11 +113,11 @@ def _run(
     if done.returncode:
         return ReleaseRun(why=last_line(done.stderr) or f"exit code {done.returncode}")
     names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
-    found = []
+    outputs = []
     for at in range(len(cases)):
-        with np.load(folder / f"out{at}.npz", allow_pickle=False) as held:
-            found.append({name: held[f"arr_{i}"] for i, name in enumerate(names)})
-    return ReleaseRun(outputs=tuple(found))
+        with np.load(folder / f"out{at}.npz", allow_pickle=False) as arrays:
+            outputs.append({name: arrays[f"arr_{i}"] for i, name in enumerate(names)})
+    return ReleaseRun(outputs=tuple(outputs))
 
 
 def _is_old(release: str) -> bool:

@@ -69,9 +69,9 @@ def compare_nodes(model: onnx.ModelProto) -> int:
     wrong = 0
     for value, wanted in PLAN["nodes"].items():
         node = made.get(value)
-        found = signature(node, model.graph, opset) if node is not None else {}
-        for key in sorted({*wanted, *found}):
-            left, right = wanted.get(key, "absent"), found.get(key, "absent")
+        attributes = signature(node, model.graph, opset) if node is not None else {}
+        for key in sorted({*wanted, *attributes}):
+            left, right = wanted.get(key, "absent"), attributes.get(key, "absent")
             if left != right:
                 wrong += 1
                 print(f"WRONG  node of '{value}', {key}: {right}; exported as {left}")
@@ -133,12 +133,12 @@ def main(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - whatever it is, the layer does not run
         print(f"WRONG  onnxruntime {onnxruntime.__version__} stops: {error}")
         return 1
-    found = {name: np.asarray(value) for name, value in zip(names, results, strict=True)}
+    outputs = {name: np.asarray(value) for name, value in zip(names, results, strict=True)}
     for name in PLAN["outputs"]:
-        if name not in found:
+        if name not in outputs:
             print(f"WRONG  {name}: missing")
             wrong += 1
-        elif not compare_output(name, found[name], expected[name]):
+        elif not compare_output(name, outputs[name], expected[name]):
             wrong += 1
     print(f"onnxruntime {onnxruntime.__version__}: {wrong or 'no'} difference(s)")
     return 1 if wrong else 0

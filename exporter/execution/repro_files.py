@@ -28,9 +28,9 @@ def run(folder: Path, side: str) -> np.ndarray:
     session = onnxruntime.InferenceSession(
         str(folder / f"{side}.onnx"), options, providers=["CPUExecutionProvider"]
     )
-    with np.load(folder / f"inputs_{side}.npz") as held:
+    with np.load(folder / f"inputs_{side}.npz") as arrays:
         names = PLAN[side]["inputs"]
-        feeds = {name: held[f"arr_{at}"] for at, name in enumerate(names)}
+        feeds = {name: arrays[f"arr_{at}"] for at, name in enumerate(names)}
     return np.asarray(session.run([PLAN[side]["output"]], feeds)[0])
 
 

@@ -62,9 +62,9 @@ class SegmentRun:
             OnnxStoppedError: onnxruntime stops.
             ArtifactError: an output has not one row per segment.
         """
-        found = self._front.run(inputs)
-        counts = {name: found.pop(name) for name in self._counts}
-        segments = found[SEGMENTS]
+        outputs = self._front.run(inputs)
+        counts = {name: outputs.pop(name) for name in self._counts}
+        segments = outputs[SEGMENTS]
         for name, value in counts.items():
             if value[0] != len(segments):
                 raise self._refusal(f"'{name}' is not the number of segments")
@@ -79,10 +79,10 @@ class SegmentRun:
         try:
             for name in self._back.outputs:
                 values = [part[name] for part in parts]
-                found[name] = in_order(values, batches, len(segments), where=name)
+                outputs[name] = in_order(values, batches, len(segments), where=name)
         except ValueError as error:
             raise self._refusal(str(error)) from error
-        return {name: found[name] for name in self._order}
+        return {name: outputs[name] for name in self._order}
 
     def _refusal(self, problem: str) -> ArtifactError:
         return ArtifactError(

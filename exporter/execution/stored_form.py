@@ -38,11 +38,11 @@ class StoredShapes:
 
     def take(self, name: str, value: np.ndarray, expected: Sequence[int]) -> np.ndarray:
         """The file's value in the expected shape, if it is one of these; its own is kept."""
-        found = as_expected(value, expected)
-        if found is None:
+        narrowed = as_expected(value, expected)
+        if narrowed is None:
             return value
         self._held[name] = value.shape
-        return found
+        return narrowed
 
     def give(self, name: str, value: np.ndarray) -> np.ndarray:
         """PyTorch's value in the shape in which the file's nodes read it."""
@@ -74,16 +74,16 @@ class StoredFormats:
     """How a file stores the values of a program; of one walk.
 
     Args:
-        held: what its pieces hold.
+        precision: what its pieces hold.
 
     The dtypes are those that the file's own run has shown (:meth:`learn`).
     """
 
-    def __init__(self, held: HeldPrecision):
-        self._held = held
+    def __init__(self, precision: HeldPrecision):
+        self._held = precision
         self._dtypes: dict[str, str] = {}
         self.moved: dict[str, np.ndarray] = {}
-        self._lowered = bool(held.formats)
+        self._lowered = bool(precision.formats)
 
     def learn(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Values of the file's own run, as everybody sees them; their dtypes are kept in mind."""
@@ -130,8 +130,8 @@ class StoredFormats:
         """
         if not self._lowered:
             return
-        held = self._held.of(name)
-        grids = set(held.sources.values())
+        grid_of_value = self._held.of(name)
+        grids = set(grid_of_value.sources.values())
 
         def through(source: str) -> Any:
             inside, value = operand(source)
@@ -140,7 +140,7 @@ class StoredFormats:
             value = self.rounded(inside, value) if inside else self._moved_before(source, value)
             # Rounding and moving commute: what was moved inside came on the one grid that is there.
             only = next(iter(grids)) if len(grids) == 1 else ()
-            here = held.sources.get(inside, ()) if inside else only
+            here = grid_of_value.sources.get(inside, ()) if inside else only
             for grid in here:
                 value = to_tensor(grid.through(to_array(value)))
             return value
@@ -148,11 +148,11 @@ class StoredFormats:
         value = call(op, through)
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             return
-        found = to_array(value)
-        for grid in held.results:
-            found = grid.through(found)
-        if held.formats or name not in self._dtypes:
-            self.moved[op.name] = self._fed(name, found)
+        array = to_array(value)
+        for grid in grid_of_value.results:
+            array = grid.through(array)
+        if grid_of_value.formats or name not in self._dtypes:
+            self.moved[op.name] = self._fed(name, array)
 
     def _moved_before(self, source: str, value: Any) -> Any:
         return to_tensor(self.moved[source]) if source in self.moved else value

@@ -202,11 +202,12 @@ def stopped(
     if signal_number is not None:
         why = " (the system was short of memory, or somebody ended it)" * (signal_number == 9)
         return _stopped(path, f"died of {_signal(signal_number)}{why}", "was at work on it")
-    held = limits or Limits()
+    limits_used = limits or Limits()
     if stuck:
-        what = f"did not end within {held.step_seconds:g} s"
+        what = f"did not end within {limits_used.step_seconds:g} s"
         return _stopped(path, what, "was at work on it", raise_it=SECONDS)
-    what = f"took more than the {(held.bytes or 0) / 2**30:.1f} GiB of memory that {held.why}"
+    gib = (limits_used.bytes or 0) / 2**30
+    what = f"took more than the {gib:.1f} GiB of memory that {limits_used.why}"
     return _stopped(path, what, "was at work on it", raise_it=MEMORY)
 
 
@@ -260,8 +261,8 @@ def _run(path: Path, deployment: Deployment, cases: list, folder: Path) -> None:
     for name, calls in cases:
         _say(f"ran the case '{name}' ({deployment.label()})")
         for file, names in calls:
-            with np.load(folder / file, allow_pickle=False) as held:
-                inputs = {name: held[f"arr_{at}"] for at, name in enumerate(names)}
+            with np.load(folder / file, allow_pickle=False) as arrays:
+                inputs = {name: arrays[f"arr_{at}"] for at, name in enumerate(names)}
             session.run(inputs)
             # Layers are compared in windows of the file, where less is fused.
             plain.run(inputs)

@@ -65,11 +65,11 @@ def cut(
     """
     if isinstance(wrapped.module, SpeechGraph | BatchedSpeechGraph):
         return _speech(wrapped, wrapped.module, arrays, theirs, waveform, at)
-    found = [
+    entries = [
         *_inputs(wrapped, arrays, theirs, at),
         *_modules(wrapped, arrays, theirs, at),
     ]
-    if not found:
+    if not entries:
         listed = ", ".join(f"{n} {list(v.shape)}" for n, v in _outputs_of(wrapped, arrays))[:1500]
         raise UserInputError(
             f"the pipeline has no features like theirs ({len(theirs)} frames of {theirs.shape[1]})"
@@ -78,8 +78,8 @@ def cut(
             where="--at",
             remedy=f"name the module whose output is compared: {listed}",
         )
-    found.sort(key=lambda held: _distance(held.features, theirs))
-    best, *others = found
+    entries.sort(key=lambda item: _distance(item.features, theirs))
+    best, *others = entries
     return Cut(
         place=best.place,
         features=best.features,
@@ -151,8 +151,8 @@ def _speech(
                 rows, length = lfr(rows, length)
             if at != "cmvn":
                 rows = cmvn(rows, length)
-            held = graph.model(rows, length, *prompts)
-        return {name: to_array(value) for name, value in held.items()}
+            outputs = graph.model(rows, length, *prompts)
+        return {name: to_array(value) for name, value in outputs.items()}
 
     return Cut(
         place=at,
@@ -225,7 +225,7 @@ def _module(module: nn.Module, name: str) -> nn.Module:
 
 def _outputs_of(wrapped: Wrapped, arrays: Arrays) -> list[tuple[str, np.ndarray]]:
     """The first tensor of floats that each module returned, in the order of the first calls."""
-    found: dict[str, np.ndarray] = {}
+    outputs: dict[str, np.ndarray] = {}
     handles = []
     for name, module in wrapped.module.named_modules():
         if not name:
@@ -233,8 +233,8 @@ def _outputs_of(wrapped: Wrapped, arrays: Arrays) -> list[tuple[str, np.ndarray]
 
         def keep(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
             first = _first(output)
-            if first is not None and name not in found:
-                found[name] = to_array(first.detach().clone())
+            if first is not None and name not in outputs:
+                outputs[name] = to_array(first.detach().clone())
 
         handles.append(module.register_forward_hook(keep))
     try:
@@ -242,7 +242,7 @@ def _outputs_of(wrapped: Wrapped, arrays: Arrays) -> list[tuple[str, np.ndarray]
     finally:
         for handle in handles:
             handle.remove()
-    return list(found.items())
+    return list(outputs.items())
 
 
 def _first(output: Any) -> Tensor | None:
@@ -250,7 +250,7 @@ def _first(output: Any) -> Tensor | None:
         return output if output.is_floating_point() and output.ndim > 1 else None
     items = output.values() if isinstance(output, dict) else output
     if isinstance(output, dict | list | tuple):
-        return next((held for held in map(_first, items) if held is not None), None)
+        return next((tensor for tensor in map(_first, items) if tensor is not None), None)
     return None
 
 
@@ -260,9 +260,9 @@ def _with_first(output: Any, given: Tensor) -> Any:
         return given.to(output.dtype)
     keys = list(output) if isinstance(output, dict) else range(len(output))
     at = next(key for key in keys if _first(output[key]) is not None)
-    held = dict(output) if isinstance(output, dict) else list(output)
-    held[at] = _with_first(output[at], given)
-    return held if isinstance(output, dict) else type(output)(held)
+    copied = dict(output) if isinstance(output, dict) else list(output)
+    copied[at] = _with_first(output[at], given)
+    return copied if isinstance(output, dict) else type(output)(copied)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,8 +277,8 @@ class _Laid:
     def back(self, features: np.ndarray) -> np.ndarray:
         shape = list(self.shape)
         shape[self.time] = len(features)
-        held = features if self.time < self.width else features.T
-        return np.ascontiguousarray(held).reshape(shape).astype(np.float32)
+        frames = features if self.time < self.width else features.T
+        return np.ascontiguousarray(frames).reshape(shape).astype(np.float32)
 
 
 def _laid(value: Any, theirs: np.ndarray) -> _Laid | None:

@@ -126,8 +126,8 @@ class Material:
         values = spectrum if front_end.power == 2 else np.sqrt(spectrum)
         logs = _log(values @ _filters(front_end), front_end)
         if front_end.energy != "none":
-            held = raw if front_end.raw_energy else energy
-            column = np.log(np.maximum(held, FLOAT32_EPSILON))[:, None]
+            measured = raw if front_end.raw_energy else energy
+            column = np.log(np.maximum(measured, FLOAT32_EPSILON))[:, None]
             parts = [column, logs] if front_end.energy == "first" else [logs, column]
             logs = np.concatenate(parts, axis=1)
         logs = _stacked(_normalised(logs, front_end), front_end)
@@ -231,22 +231,22 @@ def _filters(p: FrontEnd) -> np.ndarray:
 def _log(energies: np.ndarray, p: FrontEnd) -> np.ndarray:
     if p.log == "none":
         return energies
-    held = energies + p.floor if p.floor_added else np.maximum(energies, p.floor)
+    floored = energies + p.floor if p.floor_added else np.maximum(energies, p.floor)
     if p.log == "ln":
-        return np.log(held)
+        return np.log(floored)
     if p.log.startswith("db"):
-        decibels = 10 * np.log10(held)
+        decibels = 10 * np.log10(floored)
         if p.log == "db_of_max":
             decibels = decibels - decibels.max()
         return decibels if p.log == "db" else np.maximum(decibels, decibels.max() - 80)
-    logs = np.log10(held)
+    logs = np.log10(floored)
     return logs if p.log == "log10" else (np.maximum(logs, logs.max() - 8) + 4) / 4
 
 
 def silent(p: FrontEnd) -> float:
     """The value of every feature where there is no sound, before any normalisation."""
-    held = replace(p, floor=max(p.floor, 1e-30), log="db" if p.log.startswith("db") else p.log)
-    return float(_log(np.zeros((1, 1)), held)[0, 0])
+    unfloored = replace(p, floor=max(p.floor, 1e-30), log="db" if p.log.startswith("db") else p.log)
+    return float(_log(np.zeros((1, 1)), unfloored)[0, 0])
 
 
 def _normalised(logs: np.ndarray, p: FrontEnd) -> np.ndarray:

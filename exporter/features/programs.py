@@ -138,7 +138,7 @@ def _torchaudio(waveform: np.ndarray, p: FrontEnd) -> tuple[np.ndarray, str]:
     samples = torch.from_numpy(waveform * np.float32(p.scale))
     if p.mel == "kaldi":
         kaldi = importlib.import_module("torchaudio.compliance.kaldi")
-        found = kaldi.fbank(
+        features = kaldi.fbank(
             samples[None],
             sample_frequency=float(p.sample_rate_hz),
             frame_length=1000 * p.frame / p.sample_rate_hz,
@@ -156,7 +156,7 @@ def _torchaudio(waveform: np.ndarray, p: FrontEnd) -> tuple[np.ndarray, str]:
             use_power=p.power == 2,
             use_log_fbank=p.log != "none",
         )
-        return found.numpy(), "torchaudio.compliance.kaldi.fbank with the pipeline's options"
+        return features.numpy(), "torchaudio.compliance.kaldi.fbank with the pipeline's options"
     transform = torchaudio.transforms.MelSpectrogram(
         sample_rate=p.sample_rate_hz,
         n_fft=p.n_fft,
@@ -180,8 +180,8 @@ def _logs(energies: np.ndarray, p: FrontEnd) -> np.ndarray:
     """The logarithm that the front end takes, of another program's energies."""
     if p.log == "none":
         return energies
-    held = energies + p.floor if p.floor_added else np.maximum(energies, p.floor)
-    logs = np.log(held)
+    floored = energies + p.floor if p.floor_added else np.maximum(energies, p.floor)
+    logs = np.log(floored)
     return logs if p.log == "ln" else logs / np.log(10) * (10 if p.log.startswith("db") else 1)
 
 

@@ -16,14 +16,14 @@ def resampled(
     waveform: np.ndarray, from_hz: int, to_hz: int
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """``waveform`` ``[N]`` at ``to_hz`` by method, and the methods that are not installed."""
-    found: dict[str, np.ndarray] = {}
+    signals: dict[str, np.ndarray] = {}
     missing: list[str] = []
     for name, way in _WAYS.items():
         try:
-            found[name] = np.asarray(way(waveform.astype(np.float64), from_hz, to_hz))
+            signals[name] = np.asarray(way(waveform.astype(np.float64), from_hz, to_hz))
         except ImportError:
             missing.append(name)
-    return found, missing
+    return signals, missing
 
 
 def _linear(waveform: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:

@@ -102,14 +102,16 @@ def _beside_noise(
     clean = overlap(theirs, material.features(replace(p, dither=0.0)), first)[1]
     edges = np.quantile(clean, np.linspace(0, 1, _BANDS + 1)[1:-1])
     band = np.digitize(clean, edges)
-    found = np.array([squares[band == k].mean() if (band == k).any() else 0 for k in range(_BANDS)])
+    energy = np.array(
+        [squares[band == k].mean() if (band == k).any() else 0 for k in range(_BANDS)]
+    )
     noise = np.array(
         [variance[band == k].mean() if (band == k).any() else 0 for k in range(_BANDS)]
     ) * (1 + 1 / DRAWS)
     counted = noise > ROUNDING**2
-    ratios = found[counted] / noise[counted]
-    rest = found[~counted]
-    if found[-1] > _LOUD_AGREES**2:  # not the same sound at all: noise explains anything
+    ratios = energy[counted] / noise[counted]
+    rest = energy[~counted]
+    if energy[-1] > _LOUD_AGREES**2:  # not the same sound at all: noise explains anything
         return float(np.sqrt(squares.mean())), False
     low, high = _LIKE_NOISE
     like = bool(
@@ -117,4 +119,4 @@ def _beside_noise(
         and ((ratios > low) & (ratios < high)).all()
         and (rest <= 4 * ROUNDING**2).all()
     )
-    return float(np.sqrt(np.abs(found - noise).mean())), like
+    return float(np.sqrt(np.abs(energy - noise).mean())), like

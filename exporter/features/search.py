@@ -155,13 +155,13 @@ class FrontEndSearch:
 
     def _closer(self, ranked: list[FrontEnd], base: FrontEnd) -> FrontEnd:
         """The best of some changes, each number that was changed moved to where it fits best."""
-        found = []
+        candidates = []
         for p in ranked:
             for name in _NUMBERS:
                 if getattr(p, name) != getattr(base, name) and not self._done(p):
                     p = self._moved(p, name)
-            found.append(p)
-        return min(found, key=lambda p: self.fit(p).score)
+            candidates.append(p)
+        return min(candidates, key=lambda p: self.fit(p).score)
 
     def _better(self, p: FrontEnd, than: FrontEnd) -> bool:
         return self.fit(p).score < _WORTH * self.fit(than).score
@@ -178,15 +178,15 @@ class FrontEndSearch:
 
     def _pair(self, best: FrontEnd, ranked: list[FrontEnd]) -> FrontEnd:
         """The best of two changes at once, the first of them one of the most promising."""
-        found = best
+        better = best
         for first in ranked[:_PAIRS]:
             for change in changes(first, self.theirs, self.material):
                 if change.parameter == "dither":
                     continue  # what noise hides is found behind it, one by one
                 other = change.of(first)
-                if self.fit(other).score < self.fit(found).score:
-                    found = other
-        return found
+                if self.fit(other).score < self.fit(better).score:
+                    better = other
+        return better
 
     # -- numbers between the usual ones ------------------------------------------------------------
 
@@ -199,11 +199,11 @@ class FrontEndSearch:
         return p
 
     def _moved(self, p: FrontEnd, name: str) -> FrontEnd:
-        held = getattr(p, name)
-        if not held and name not in ("preemphasis", "low_hz"):
+        current = getattr(p, name)
+        if not current and name not in ("preemphasis", "low_hz"):
             return p
         logarithmic = name in ("floor", "dither")
-        low, high = _range(p, name, held)
+        low, high = _range(p, name, current)
 
         def at(x: float) -> FrontEnd:
             value = 10**x if logarithmic else x
@@ -212,7 +212,7 @@ class FrontEndSearch:
         best = _golden(lambda x: self.fit(at(x)).score, low, high)
         if name in _WHOLE:  # the valley of a whole number may be as narrow as one
             best = min(
-                (c + k for c in (round(best), held) for k in range(-_BESIDE, _BESIDE + 1)),
+                (c + k for c in (round(best), current) for k in range(-_BESIDE, _BESIDE + 1)),
                 key=lambda x: self.fit(at(x)).score,
             )
         digits = [float(f"{best:.{n}g}") for n in (1, 2, 3, 4)] if not logarithmic else []
@@ -227,50 +227,50 @@ class FrontEndSearch:
 
     # -- what is needed ----------------------------------------------------------------------------
 
-    def _without_needless(self, start: FrontEnd, found: FrontEnd) -> FrontEnd:
-        """``found`` with every parameter as in ``start`` that leaves as little so."""
+    def _without_needless(self, start: FrontEnd, simpler: FrontEnd) -> FrontEnd:
+        """``simpler`` with every parameter as in ``start`` that leaves as little so."""
         again = True
         while again:
             again = False
-            for parameter in different(start, found):
-                back = with_fields(found, start, parameter.fields)
-                kept = max(_NEEDED * self.fit(found).unexplained, 0.5 * self.enough)
-                same_frames = abs(self.fit(back).frames) <= abs(self.fit(found).frames)
+            for parameter in different(start, simpler):
+                back = with_fields(simpler, start, parameter.fields)
+                kept = max(_NEEDED * self.fit(simpler).unexplained, 0.5 * self.enough)
+                same_frames = abs(self.fit(back).frames) <= abs(self.fit(simpler).frames)
                 if same_frames and self.fit(back).unexplained <= kept:
-                    found, again = back, True
-        return found
+                    simpler, again = back, True
+        return simpler
 
-    def steps(self, start: FrontEnd, found: FrontEnd) -> list[Step]:
+    def steps(self, start: FrontEnd, front_end: FrontEnd) -> list[Step]:
         """Each difference, with what is left without it and what explains as much."""
         listed = []
-        for parameter in different(start, found):
-            back = with_fields(found, start, parameter.fields)
+        for parameter in different(start, front_end):
+            back = with_fields(front_end, start, parameter.fields)
             listed.append(
                 Step(
                     parameter=parameter.name,
                     ours=parameter.show(start),
-                    theirs=parameter.show(found),
+                    theirs=parameter.show(front_end),
                     before=self.fit(back).unexplained,
-                    after=self.fit(found).unexplained,
-                    doubt=tuple(self._as_good(back, found, parameter))[:_MOST_DOUBTS]
-                    if self._done(found)
+                    after=self.fit(front_end).unexplained,
+                    doubt=tuple(self._as_good(back, front_end, parameter))[:_MOST_DOUBTS]
+                    if self._done(front_end)
                     else (),
                 )
             )
         return listed
 
-    def _as_good(self, back: FrontEnd, found: FrontEnd, parameter: Parameter) -> Iterable[str]:
-        """Other single changes of ``back`` that leave about as little as ``found``."""
-        wanted = max(1.5 * self.fit(found).score, 0.5 * self.enough)
-        seen = {parameter.show(found)}
+    def _as_good(self, back: FrontEnd, front_end: FrontEnd, parameter: Parameter) -> Iterable[str]:
+        """Other single changes of ``back`` that leave about as little as ``front_end``."""
+        wanted = max(1.5 * self.fit(front_end).score, 0.5 * self.enough)
+        seen = {parameter.show(front_end)}
         for other in [*self._ranked(back)]:
-            if self.fit(other).score > wanted or other == found:
+            if self.fit(other).score > wanted or other == front_end:
                 continue
-            for held in different(back, other):
-                if held.name == parameter.name and held.show(other) in seen:
+            for other_name in different(back, other):
+                if other_name.name == parameter.name and other_name.show(other) in seen:
                     continue
-                seen.add(held.show(other))
-                yield f"{held.name}: {held.show(other)}"
+                seen.add(other_name.show(other))
+                yield f"{other_name.name}: {other_name.show(other)}"
 
 
 def different(a: FrontEnd, b: FrontEnd) -> list[Parameter]:
@@ -299,17 +299,17 @@ def _changed(p: FrontEnd, way: Iterable[ParameterChange]) -> FrontEnd:
     return p
 
 
-def _range(p: FrontEnd, name: str, held: float) -> tuple[float, float]:
+def _range(p: FrontEnd, name: str, current: float) -> tuple[float, float]:
     nyquist = p.sample_rate_hz / 2
     if name == "preemphasis":
-        return (max(held - 0.1, 0.0), min(held + 0.1, 1.0)) if held else (0.0, 1.0)
+        return (max(current - 0.1, 0.0), min(current + 0.1, 1.0)) if current else (0.0, 1.0)
     if name == "low_hz":
-        return max(held - 60, 0.0), min(held + 60, nyquist / 2)
+        return max(current - 60, 0.0), min(current + 60, nyquist / 2)
     if name == "high_hz":
-        return max(held - 600, nyquist / 4), min(held + 600, nyquist)
+        return max(current - 600, nyquist / 4), min(current + 600, nyquist)
     if name == "padded_frames":
-        return 0.3 * held, 3.5 * held
-    return math.log10(held) - 1.0, math.log10(held) + 1.0
+        return 0.3 * current, 3.5 * current
+    return math.log10(current) - 1.0, math.log10(current) + 1.0
 
 
 def _golden(of: Callable[[float], float], low: float, high: float, steps: int = 18) -> float:

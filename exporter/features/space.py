@@ -334,11 +334,11 @@ def _padding(p: FrontEnd, theirs: np.ndarray, material: Material, kind: Any) -> 
     except ImpossibleError:
         return 0
     width = ours.shape[1]
-    held = theirs[:, :width] if p.stack > 1 else theirs
-    if held.shape[1] != width:
+    frames = theirs[:, :width] if p.stack > 1 else theirs
+    if frames.shape[1] != width:
         return 0
-    deviation = ours.std(axis=0) / np.maximum(held.std(axis=0), 1e-9) if "std" in kind else 1.0
+    deviation = ours.std(axis=0) / np.maximum(frames.std(axis=0), 1e-9) if "std" in kind else 1.0
     # Their mean, m - (T m + P s) / (T + P), is P / (T + P) of what sound has above silence s.
     above = float(np.mean(ours.mean(axis=0) - silent(plain)))
-    share = float(np.mean(held.mean(axis=0) * deviation)) / above if above else 0.0
+    share = float(np.mean(frames.mean(axis=0) * deviation)) / above if above else 0.0
     return round(len(ours) * share / (1 - share)) if 0.005 < share < 0.8 else 0

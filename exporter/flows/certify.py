@@ -41,8 +41,10 @@ def certify_run(
     grown = shipped.path.stat().st_size
     grown += sum((shipped.path.parent / name).stat().st_size for name in shipped.external)
     artifacts = [
-        held.model_copy(update={"sha256": sha256, "bytes": grown}) if held.name == SHIPPED else held
-        for held in report.artifacts
+        artifact.model_copy(update={"sha256": sha256, "bytes": grown})
+        if artifact.name == SHIPPED
+        else artifact
+        for artifact in report.artifacts
     ]
     return report.model_copy(update={"artifacts": artifacts})
 

@@ -92,9 +92,9 @@ def _checked(
     results: list[ContractResult] = []
     for name, wanted in settings.items():
         with progress.stage(name) as stage:
-            found = run_contracts(target, {name: wanted}, pipeline=pipeline)
-            stage.result(", ".join(f"{item.side}: {item.status}" for item in found))
-        results += found
+            results_here = run_contracts(target, {name: wanted}, pipeline=pipeline)
+            stage.result(", ".join(f"{item.side}: {item.status}" for item in results_here))
+        results += results_here
     return results
 
 

@@ -99,9 +99,9 @@ def check_file(
     results: list[ContractResult] = []
     for name, wanted in settings.items():
         with progress.stage(name) as stage:
-            found = check_file_alone(target, name, wanted, pipeline)
-            stage.result(", ".join(str(item.status) for item in found))
-        results += found
+            results_here = check_file_alone(target, name, wanted, pipeline)
+            stage.result(", ".join(str(item.status) for item in results_here))
+        results += results_here
     return results
 
 
@@ -117,21 +117,21 @@ def _first_case(pipeline: Pipeline) -> Case:
 
 def _check_interface(pipeline: Pipeline, graph: GraphIndex) -> None:
     names = pipeline.model.names
-    for section, given, held in (
+    for section, given, declared in (
         ("inputs", tuple(pipeline.inputs), graph.inputs),
         ("outputs", pipeline.outputs, graph.outputs),
     ):
         wanted = [names.get(name, name) for name in given]
         for name, theirs in zip(given, wanted, strict=True):
-            if theirs not in held:
-                near = difflib.get_close_matches(theirs, held, 1)
+            if theirs not in declared:
+                near = difflib.get_close_matches(theirs, declared, 1)
                 hint = f"did you mean '{near[0]}'? " if near else ""
                 raise ConfigError(
                     f"the file has no {section[:-1]} '{theirs}'",
                     where=pipeline.where(section, *([name] if section == "inputs" else [])),
-                    remedy=f"{hint}its {section}: {', '.join(held)}",
+                    remedy=f"{hint}its {section}: {', '.join(declared)}",
                 )
-        left = [name for name in held if name not in wanted]
+        left = [name for name in declared if name not in wanted]
         if left and section == "inputs":
             raise ConfigError(
                 f"nothing is said of the file's input '{left[0]}'",

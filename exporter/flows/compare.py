@@ -135,22 +135,22 @@ def _released(
     pair: FilePair, inputs: InputSets, options: CompareOptions, progress: Stages
 ) -> dict[str, ReleaseRun]:
     """The judged file under other releases of onnxruntime, by label."""
-    found: dict[str, ReleaseRun] = {}
+    releases: dict[str, ReleaseRun] = {}
     cases = [pair.for_b(case) for case in inputs.judged]
     for release in options.releases:
         label = f"onnxruntime {release}"
         with progress.stage(label) as stage:
-            found[label] = run_release(
+            releases[label] = run_release(
                 release, pair.other, cases, level=options.level, threads=options.threads
             )
-            stage.result(found[label].why)
-    return found
+            stage.result(releases[label].why)
+    return releases
 
 
 def _deployments(plain: Deployment, options: CompareOptions) -> list[Deployment]:
-    found = [plain]
+    deployments = [plain]
     if options.levels:
-        found += [replace(plain, level=level) for level in LEVELS]
+        deployments += [replace(plain, level=level) for level in LEVELS]
     if options.all_threads:
-        found += [replace(plain, threads=threads) for threads in (1, 2, 0)]
-    return list(dict.fromkeys(found))
+        deployments += [replace(plain, threads=threads) for threads in (1, 2, 0)]
+    return list(dict.fromkeys(deployments))

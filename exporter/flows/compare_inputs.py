@@ -114,8 +114,8 @@ def inputs_of_pair(
         sets = [given, fit(perturbed(given, _SEEDS[1]))]
         return InputSets(joined_on=sets, judged=sets[:1], outputs=outputs, notes=(said,))
     specs = calibrated(inputs_of(pair.a, pair.truth), pair.b, pair.inputs_of_b)
-    found = drawn_sets(specs, run, _SEEDS, sizes, fit)
-    return InputSets(joined_on=found, judged=found[: len(_SEEDS)], outputs=outputs)
+    drawn = drawn_sets(specs, run, _SEEDS, sizes, fit)
+    return InputSets(joined_on=drawn, judged=drawn[: len(_SEEDS)], outputs=outputs)
 
 
 def _run_both(
@@ -129,7 +129,7 @@ def _run_both(
     Returns:
         outputs of the judged file.
     """
-    found: list[Arrays] = []
+    runs: list[Arrays] = []
     own = {name: name for name in pair.a.inputs}
     sides: list[tuple[Path, GraphIndex, Mapping[str, str]]] = [(pair.truth, pair.a, own)]
     if pair.truth != pair.other:
@@ -143,7 +143,7 @@ def _run_both(
             with progress.stage("try the file"):
                 try_file(path, [deployment], cases)
         run = FileRun(path, deployment)
-        found = [run.run(case.inputs) for case in cases]
-        if any(value.size == 0 for outputs in found for value in outputs.values()):
+        runs = [run.run(case.inputs) for case in cases]
+        if any(value.size == 0 for outputs in runs for value in outputs.values()):
             raise UserInputError("an output is empty")
-    return found
+    return runs

@@ -60,7 +60,7 @@ def debug(
             case = options.cases[0] if options.cases else None
             pair = load_pair(pipeline, folder, onnx_path=onnx, case=case, deployment=deployment)
             stage.result(f"case '{pair.case.name}', {len(pair.planned)} taps")
-        found = take_apart(
+        debugged = take_apart(
             pair,
             layer=layer,
             all_culprits=all_culprits,
@@ -68,4 +68,4 @@ def debug(
             budget=options.memory_budget or default_memory_budget(),
             progress=progress,
         )
-    return replace(found, timings={"total": time.perf_counter() - started})
+    return replace(debugged, timings={"total": time.perf_counter() - started})

@@ -68,12 +68,16 @@ def debug_files(
     row = _chosen(report, value)
     if row is None:
         return DebuggedFiles(report=report, lines=(report.headline,), folder=None)
-    joined = [held for held in report.values if is_good(held.verdict) and held is not row]
+    joined = [
+        joined_row
+        for joined_row in report.values
+        if is_good(joined_row.verdict) and joined_row is not row
+    ]
     theirs = {name: inputs[ours] for name, ours in inputs_of_other(a, b, (truth, other)).items()}
     with progress.stage("cut the sub-graphs"):
         pieces = (
-            piece_of(a, row.expected, {held.expected for held in joined}, inputs),
-            piece_of(b, row.actual, {held.actual for held in joined}, theirs),
+            piece_of(a, row.expected, {joined_row.expected for joined_row in joined}, inputs),
+            piece_of(b, row.actual, {joined_row.actual for joined_row in joined}, theirs),
         )
     place = write_between(bundles / folder_name(row.actual), report, row, pieces, inputs)
     lines = (report.headline, *lines_of(report, row, pieces))
@@ -89,12 +93,12 @@ def _chosen(report: TwoFiles, value: str | None) -> ValueRow | None:
     if value is None:
         return report.first
     names = {name for row in report.values for name in (row.expected, row.actual)}
-    found = next((r for r in report.values if value in (r.actual, r.expected)), None)
-    if found is None:
+    chosen_row = next((r for r in report.values if value in (r.actual, r.expected)), None)
+    if chosen_row is None:
         near = difflib.get_close_matches(value, names, 3)
         raise UserInputError(
             f"no value '{value}' is joined in the two files",
             where="--layer",
             remedy=f"near: {', '.join(near)}" if near else "'compare -v' lists those that are",
         )
-    return found
+    return chosen_row

@@ -77,8 +77,8 @@ def _versions() -> Iterator[Examined]:
 
 
 def _runtimes() -> Iterator[Examined]:
-    found = installed_runtimes()
-    if not found:
+    runtimes = installed_runtimes()
+    if not runtimes:
         yield Examined(
             part="onnxruntime",
             name="onnxruntime",
@@ -87,7 +87,7 @@ def _runtimes() -> Iterator[Examined]:
             remedy=install("onnxruntime"),
         )
     try:
-        refuse_two_runtimes(found)
+        refuse_two_runtimes(runtimes)
     except UserInputError as error:
         yield Examined(
             part="onnxruntime",
@@ -97,7 +97,7 @@ def _runtimes() -> Iterator[Examined]:
             remedy=error.remedy or "",
         )
         return
-    for name, version in found.items():
+    for name, version in runtimes.items():
         yield Examined(part="onnxruntime", name=name, value=version)
 
 
@@ -164,10 +164,10 @@ def _cache() -> Iterator[Examined]:
             remedy=error.remedy or "EXPORT_VERIFY_CACHE=FOLDER names another one, 'off' none",
         )
         return
-    held = sum(entry.bytes for entry in entries) / _GB
+    gigabytes = sum(entry.bytes for entry in entries) / _GB
     yield Examined(part="cache", name="folder", value=str(store.root))
     yield Examined(
         part="cache",
         name="held",
-        value=f"{len(entries)} exports, {held:.2f} GB of at most {store.limit / _GB:.2f} GB",
+        value=f"{len(entries)} exports, {gigabytes:.2f} GB of at most {store.limit / _GB:.2f} GB",
     )

@@ -17,13 +17,13 @@ _WORST = 12
 
 
 def frames_of(
-    held: np.ndarray, place: Cut, hop_seconds: float
+    frames: np.ndarray, place: Cut, hop_seconds: float
 ) -> tuple[list[FrameRow], int | None]:
     """The worst frames, both as they are, and the first that differs."""
-    if held.shape[1] != place.features.shape[1]:
+    if frames.shape[1] != place.features.shape[1]:
         return [], None
     front_end = place.front_end or FrontEnd()
-    a, b = overlap(held, place.features)
+    a, b = overlap(frames, place.features)
     off = np.abs(compared(a, front_end).astype(np.float64) - compared(b, front_end))
     rms = np.sqrt((off**2).mean(axis=1))
     spread = float(compared(place.features, front_end).std()) or 1.0
@@ -44,14 +44,14 @@ def frames_of(
 
 
 def effects_of(
-    place: Cut, held: np.ndarray, tokens: tuple[str, ...] | None
+    place: Cut, frames: np.ndarray, tokens: tuple[str, ...] | None
 ) -> tuple[list[EffectRow], str]:
     """Each output with theirs instead of ours, or why that cannot be shown."""
-    if held.shape[1] != place.features.shape[1]:
+    if frames.shape[1] != place.features.shape[1]:
         return [], f"the pipeline takes {place.features.shape[1]} values a frame"
     ours = place.feed(place.features)
     try:
-        theirs = place.feed(held.astype(np.float32))
+        theirs = place.feed(frames.astype(np.float32))
     except (ModuleStoppedError, RuntimeError, IndexError, ValueError) as error:
         return [], f"the pipeline does not run on them ({reason(error)})"
     return [_effect(name, ours[name], theirs[name], tokens) for name in ours if name in theirs], ""

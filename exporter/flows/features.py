@@ -110,13 +110,13 @@ def features(
             notes.append(
                 "their program gives other features each time it runs: dither, or other noise"
             )
-        held = _as_frames(array, theirs)
-        stage.result(f"{len(held)} frames of {held.shape[1]}")
-    if _turned(held, len(source[0]) / source[1]):
-        held = held.T
+        frames = _as_frames(array, theirs)
+        stage.result(f"{len(frames)} frames of {frames.shape[1]}")
+    if _turned(frames, len(source[0]) / source[1]):
+        frames = frames.T
         notes.append("theirs have the values of a frame along the first axis; turned round")
     with progress.stage("cut the pipeline") as stage:
-        place = cut(wrapped, case.inputs, held, waveform, theirs.at)
+        place = cut(wrapped, case.inputs, frames, waveform, theirs.at)
         stage.result(place.place)
     statistics = dict(place.statistics)
     if theirs.statistics is not None:
@@ -127,11 +127,11 @@ def features(
             f"features of that shape, farther off, are also at: {', '.join(place.others[:6])}"
         )
     with progress.stage("look for what differs") as stage:
-        answer = _answer(held, place, opened.sample_rate_hz, material, noisy)
+        answer = _answer(frames, place, opened.sample_rate_hz, material, noisy)
         stage.result(f"{answer.found.tried} front ends tried")
     with progress.stage("feed theirs to the pipeline"):
-        effects, why = effects_of(place, held, wrapped.tokens)
-    return _report(opened, case, said, held, place, answer, effects, why, notes, missing)
+        effects, why = effects_of(place, frames, wrapped.tokens)
+    return _report(opened, case, said, frames, place, answer, effects, why, notes, missing)
 
 
 # -- what goes in ----------------------------------------------------------------------------------
@@ -172,8 +172,8 @@ def _taken(
     if theirs.program is None:
         raise UserInputError("nothing is given to compare with", remedy="give a file or a program")
     known, ours = _known(theirs.at, source[1], wrapped, case, waveform)
-    found = features_of(theirs.program, waveform, ours, low_frame_rate=known.low_frame_rate)
-    return *found, False
+    features = features_of(theirs.program, waveform, ours, low_frame_rate=known.low_frame_rate)
+    return *features, False
 
 
 def _known(
@@ -184,13 +184,13 @@ def _known(
     start = replace(
         PRESETS["torchaudio"], sample_rate_hz=sample_rate_hz, high_hz=sample_rate_hz / 2
     )
-    for held in front_ends(wrapped, case.inputs, waveform, at):
-        if held.front_end is not None:
-            return held, held.front_end
-        search = FrontEndSearch(held.features, material)
-        found = search.found(start)
-        if found.fit.explained(search.enough):
-            return held, found.front_end
+    for candidate in front_ends(wrapped, case.inputs, waveform, at):
+        if candidate.front_end is not None:
+            return candidate, candidate.front_end
+        search = FrontEndSearch(candidate.features, material)
+        nearest = search.found(start)
+        if nearest.fit.explained(search.enough):
+            return candidate, nearest.front_end
     raise UserInputError(
         "the pipeline has no features that are known to be a front end's",
         where="--with",
@@ -221,12 +221,12 @@ def _as_frames(array: np.ndarray, theirs: Theirs) -> np.ndarray:
     return array
 
 
-def _turned(held: np.ndarray, seconds: float) -> bool:
+def _turned(frames: np.ndarray, seconds: float) -> bool:
     """Whether frames lie along the second axis: only so are they of a usual length.
 
     Frames that were stacked are longer, and their width is a multiple of that of the plain ones.
     """
-    count, width = held.shape
+    count, width = frames.shape
     usual = _USUAL[0] < seconds / width < _USUAL[1]
     return usual and seconds / count > 2 * _USUAL[1] and width % 40 != 0
 
@@ -247,8 +247,8 @@ class _Answer:
     residual: float | None
 
 
-def _answer(held: np.ndarray, place: Cut, rate: int, material: Material, noisy: bool) -> _Answer:
-    residual, same = _beside(held, place)
+def _answer(frames: np.ndarray, place: Cut, rate: int, material: Material, noisy: bool) -> _Answer:
+    residual, same = _beside(frames, place)
     same = same and not noisy
     first = next(iter(material.waveforms))
     if not len(material.waveforms[first]):
@@ -264,18 +264,18 @@ def _answer(held: np.ndarray, place: Cut, rate: int, material: Material, noisy: 
         start = own.found(replace(default, resampler=first)).front_end
     start = replace(start, resampler=first) if start.resampler not in material.waveforms else start
     known = own.fit(start).explained(own.enough)
-    search = FrontEndSearch(held, material)
-    found = search.found(start)
+    search = FrontEndSearch(frames, material)
+    nearest = search.found(start)
     if same and not search.fit(start).explained(search.enough):
-        found = replace(found, front_end=start, fit=search.fit(start))
-    steps = search.steps(start, found.front_end)
-    explained = found.fit.explained(search.enough)
+        nearest = replace(nearest, front_end=start, fit=search.fit(start))
+    steps = search.steps(start, nearest.front_end)
+    explained = nearest.fit.explained(search.enough)
     if not explained:
         steps = [step for step in steps if step.before > 1.1 * step.after]
     return _Answer(
         ours=start,
         known=known,
-        found=found,
+        found=nearest,
         steps=steps,
         explained=explained and known,
         same=same,
@@ -283,16 +283,16 @@ def _answer(held: np.ndarray, place: Cut, rate: int, material: Material, noisy: 
     )
 
 
-def _beside(held: np.ndarray, place: Cut) -> tuple[float | None, bool]:
+def _beside(frames: np.ndarray, place: Cut) -> tuple[float | None, bool]:
     """Residual of both as they are, and whether they agree to rounding, frame for frame."""
-    if held.shape[1] != place.features.shape[1]:
+    if frames.shape[1] != place.features.shape[1]:
         return None, False
     front_end = place.front_end or FrontEnd()
-    a, b = overlap(held, place.features)
+    a, b = overlap(frames, place.features)
     a, b = compared(a, front_end).astype(np.float64), compared(b, front_end).astype(np.float64)
     residual = float(np.sqrt(np.mean((a - b) ** 2))) / (float(b.std()) or 1.0)
-    enough = FrontEndSearch(held, Material({})).enough
-    return residual, held.shape == place.features.shape and residual <= enough
+    enough = FrontEndSearch(frames, Material({})).enough
+    return residual, frames.shape == place.features.shape and residual <= enough
 
 
 # -- the report ------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ def _report(
     pipeline: Pipeline,
     case: Case,
     said: str,
-    held: np.ndarray,
+    turned: np.ndarray,
     place: Cut,
     answer: _Answer,
     effects: list[EffectRow],
@@ -327,7 +327,8 @@ def _report(
             DifferenceRow(
                 parameter="last frame",
                 ours=f"{len(place.features)} frames",
-                theirs=f"{len(held)}, {abs(behind)} {'more' if behind > 0 else 'fewer'} at the end",
+                theirs=f"{len(turned)}, {abs(behind)} {'more' if behind > 0 else 'fewer'} "
+                "at the end",
                 before=answer.found.fit.residual,
                 after=answer.found.fit.residual,
                 also=[],
@@ -342,7 +343,7 @@ def _report(
     same = answer.same
     decision = decide([(Status.PASS if same else Status.FAIL, True)])
     frames, first = frames_of(
-        held, place, answer.ours.shift * answer.ours.stride / answer.ours.sample_rate_hz
+        turned, place, answer.ours.shift * answer.ours.stride / answer.ours.sample_rate_hz
     )
     unavailable = [f"resampled by {name}: not installed" for name in missing]
     return FeatureReport(
@@ -351,7 +352,7 @@ def _report(
         place=place.place,
         source=said,
         ours=list(place.features.shape),
-        theirs=list(held.shape),
+        theirs=list(turned.shape),
         verdict=decision.status.value,
         exit_code=decision.exit_code,
         headline=_headline(same, answer, differences),

@@ -29,13 +29,13 @@ def present_file(
     from exporter.report.schema import read_report
 
     run_folder = options.folder(pipeline)
-    found, saved = _own_file(pipeline, run_folder), run_folder / "report.json"
+    own, saved = _own_file(pipeline, run_folder), run_folder / "report.json"
     if importlib.util.find_spec("torch") is None:
         raise UserInputError(
             "without PyTorch nobody can tell of which state of the model a file is",
             remedy=f"name the file that is to be checked: --onnx {run_folder / 'model.onnx'}",
         )
-    if found is None or not saved.is_file():
+    if own is None or not saved.is_file():
         return _export(pipeline, options, progress), ()
     report = read_report(saved)
     if changed := changed_files(report, saved):
@@ -47,7 +47,7 @@ def present_file(
 
     changed = changed_since(pipeline, wrap(pipeline), report)
     if not changed:
-        return found, ()
+        return own, ()
     note = f"the file of the last run is of another state of the model (changed since: {changed});"
     return _export(pipeline, options, progress), (f"{note} a new export was checked",)
 

@@ -57,14 +57,14 @@ def init(source: str, options: InitOptions, *, stages: Stages) -> Written:
     if re.match(CALLABLE, source):
         place = _place(options, _name(source))
         name = pipeline_name(place.stem)
-        held = ModuleSource(
+        module_source = ModuleSource(
             target=source,
             folder=place.parent.resolve(),
             settings=options.settings,
             method=options.method,
             inputs=options.inputs,
         )
-        text = module_yaml(held, name=name, stages=stages)
+        text = module_yaml(module_source, name=name, stages=stages)
         return Written(paths=(write_text(place, text),), text=text, trust=True)
     folder = Path(source)
     if folder.is_dir():
@@ -85,21 +85,21 @@ def _name(target: str) -> str:
 
 def _of_folder(folder: Path, options: InitOptions, stages: Stages) -> Written:
     place = _place(options, pipeline_name(folder.resolve().name))
-    found = folder_source(folder, place.parent)
-    if found.extends is not None:
-        text = extending_yaml(found, folder, place.parent)
+    folder_module = folder_source(folder, place.parent)
+    if folder_module.extends is not None:
+        text = extending_yaml(folder_module, folder, place.parent)
         return Written(paths=(write_text(place, text),), text=text, trust=False)
-    stub = place.with_name(f"{found.name}_factory.py")
+    stub = place.with_name(f"{folder_module.name}_factory.py")
     _refuse_there(stub, options)
-    write_text(stub, found.stub)
-    held = ModuleSource(
+    write_text(stub, folder_module.stub)
+    module_source = ModuleSource(
         target=f"{stub.stem}:build",
         folder=place.parent.resolve(),
         method=options.method,
         inputs=options.inputs,
-        head=(f"{found.what} in {folder}, loaded by {stub.name}.",),
+        head=(f"{folder_module.what} in {folder}, loaded by {stub.name}.",),
     )
-    text = module_yaml(held, name=found.name, stages=stages)
+    text = module_yaml(module_source, name=folder_module.name, stages=stages)
     return Written(paths=(write_text(place, text), stub), text=text, trust=True)
 
 

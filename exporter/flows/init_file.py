@@ -80,9 +80,9 @@ def init_file(
     counted = {name: axis for name, (_, axis) in lengths.items()}
     with progress.stage("find sizes that run") as stage:
         probe = FileProbe(path=path, inputs=inputs, states=carried, lengths=counted)
-        found = dict(sizes) if sizes and _complete(sizes, inputs) else probe.first_sizes()
-        probe, found = _with_batch(probe, found)
-        axes = tuple(probe.axis(name, found) for name in found)
+        at_sizes = dict(sizes) if sizes and _complete(sizes, inputs) else probe.first_sizes()
+        probe, at_sizes = _with_batch(probe, at_sizes)
+        axes = tuple(probe.axis(name, at_sizes) for name in at_sizes)
         stage.result(", ".join(f"{axis.name}: {axis.why}" for axis in axes))
     fixed = tuple(axis for axis in axes if axis.fixed)
     axes, inputs = _without_fixed(axes, probe.inputs)
@@ -149,15 +149,15 @@ def write_description(described: Description, place: Path, *, force: bool = Fals
 
 
 def _outputs(graph: GraphIndex) -> dict[str, tuple[str, tuple[int | str, ...]]]:
-    found = {}
+    outputs = {}
     for value in graph.model.graph.output:
-        held = value.type.tensor_type
+        tensor_type = value.type.tensor_type
         shape = tuple(
             int(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?"
-            for d in held.shape.dim
+            for d in tensor_type.shape.dim
         )
-        found[value.name] = (_numpy_name(held.elem_type), shape)
-    return found
+        outputs[value.name] = (_numpy_name(tensor_type.elem_type), shape)
+    return outputs
 
 
 def _numpy_name(elem_type: int) -> str:
@@ -171,7 +171,7 @@ def _numpy_name(elem_type: int) -> str:
 
 def _with_axes(declared: Sequence[Input], states: frozenset[str]) -> tuple[Input, ...]:
     """Names of axes: the file's where it has some; else by place, until a run says otherwise."""
-    found = []
+    named = []
     for item in declared:
         shape: list[int | str] = []
         for place, size in enumerate(item.shape):
@@ -194,8 +194,8 @@ def _with_axes(declared: Sequence[Input], states: frozenset[str]) -> tuple[Input
             if isinstance(size, str) and size in seen:
                 shape[place] = _identifier(f"{item.name}_{place}")
             seen.add(str(size))
-        found.append(Input(item.name, item.dtype, tuple(shape)))
-    return tuple(found)
+        named.append(Input(item.name, item.dtype, tuple(shape)))
+    return tuple(named)
 
 
 def _lengths(inputs: Sequence[Input], states: frozenset[str]) -> dict[str, tuple[str, str]]:
@@ -210,8 +210,8 @@ def _lengths(inputs: Sequence[Input], states: frozenset[str]) -> dict[str, tuple
     if not long:
         return {}
     item, axis = long[0]
-    counts = [held for held in inputs if is_lengths(held)]
-    return {held.name: (item.name, axis) for held in counts[:1]}
+    counts = [count for count in inputs if is_lengths(count)]
+    return {count.name: (item.name, axis) for count in counts[:1]}
 
 
 def _with_batch(probe: FileProbe, sizes: Mapping[str, int]) -> tuple[FileProbe, dict[str, int]]:
@@ -287,5 +287,5 @@ def _measured(described: Description) -> ContractResult | None:
 
 
 def _identifier(text: str) -> str:
-    found = re.sub(r"\W+", "_", text).strip("_") or "axis"
-    return found if found.isidentifier() else f"axis_{found}"
+    identifier = re.sub(r"\W+", "_", text).strip("_") or "axis"
+    return identifier if identifier.isidentifier() else f"axis_{identifier}"

@@ -86,9 +86,9 @@ def folder_source(folder: Path, beside: Path) -> FolderSource:
     """
     name = pipeline_name(folder.resolve().name)
     shown = os.path.relpath(folder.resolve(), beside.resolve())
-    found = _json(folder / "config.json")
-    if isinstance(found.get("model_type"), str):
-        kinds = found.get("architectures")
+    config = _json(folder / "config.json")
+    if isinstance(config.get("model_type"), str):
+        kinds = config.get("architectures")
         kind = kinds[0] if isinstance(kinds, list) and kinds else "AutoModel"
         stub = _HUGGING_FACE.format(folder=shown, kind=_identifier(kind, folder))
         return FolderSource(name=name, stub=stub, what=f"Hugging Face's {kind}")
@@ -124,12 +124,12 @@ def _funasr_model(folder: Path) -> str:
     if not is_regular(place):
         return ""
     try:
-        held = values_of(read_text(place))
+        values = values_of(read_text(place))
     except ValueError as error:
         raise UserInputError(
             "this is no YAML", where=str(place), remedy="download the checkpoint again"
         ) from error
-    model = held.get("model") if isinstance(held, dict) else None
+    model = values.get("model") if isinstance(values, dict) else None
     return model if isinstance(model, str) else ""
 
 
@@ -137,12 +137,12 @@ def _json(place: Path) -> dict[str, Any]:
     if not is_regular(place):
         return {}
     try:
-        held = json.loads(read_text(place))
+        content = json.loads(read_text(place))
     except (ValueError, RecursionError) as error:
         raise UserInputError(
             "this is no JSON", where=str(place), remedy="download the checkpoint again"
         ) from error
-    return held if isinstance(held, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _identifier(kind: Any, folder: Path) -> str:

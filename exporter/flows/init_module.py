@@ -93,13 +93,13 @@ def module_yaml(source: ModuleSource, *, name: str, stages: Stages) -> str:
                 remedy="name a method that takes the inputs",
             )
         with stages.stage("inputs") as stage:
-            found = _inputs(source, subject, module)
-            shapes = (f"{n} {list(v.shape)}" for n, v in found.values.items())
-            how = f", guessed in {found.tries} tries" if found.tries else ""
+            inputs = _inputs(source, subject, module)
+            shapes = (f"{n} {list(v.shape)}" for n, v in inputs.values.items())
+            how = f", guessed in {inputs.tries} tries" if inputs.tries else ""
             stage.result(", ".join(shapes) + how)
         with stages.stage("axes") as stage:
             draft = draft_of(
-                subject, found.values, draws=found.draws, said=found.said, fixed=found.fixed
+                subject, inputs.values, draws=inputs.draws, said=inputs.said, fixed=inputs.fixed
             )
             stage.result(", ".join(axis.name for axis in draft.axes) or "none varies")
     model: dict[str, Any] = {"factory": source.target}
@@ -203,12 +203,12 @@ def _contracts(
         if name == "padding" and not draft.lengths:
             continue  # nothing says how long a row is
         for options, more in _OPTIONS.get(name, (({}, ""),)):
-            held = [r for r in run_contracts(target, {name: options}) if r.side == TORCH]
-            if all(result.status is Status.PASS for result in held):
+            results = [r for r in run_contracts(target, {name: options}) if r.side == TORCH]
+            if all(result.status is Status.PASS for result in results):
                 kept[name] = (options or None, reason + more)
                 left.pop(name, None)
                 break
-            broken = [r for r in held if not holds(r.status)]
+            broken = [r for r in results if not holds(r.status)]
             if broken:
                 left.setdefault(name, _why(broken[0]))
     return kept, left

@@ -57,11 +57,11 @@ class FileProbe:
     def arrays(self, sizes: Mapping[str, int], seed: int = 0) -> dict[str, np.ndarray]:
         """Inputs of these sizes: floats a signal of 0.1, rates 16,000, lengths whole, ids small."""
         random = np.random.default_rng(seed)
-        found = {}
+        arrays = {}
         for item in self.inputs:
             shape = tuple(sizes[size] if isinstance(size, str) else size for size in item.shape)
-            found[item.name] = self._array(item, shape, sizes, random)
-        return found
+            arrays[item.name] = self._array(item, shape, sizes, random)
+        return arrays
 
     def _array(
         self,
@@ -118,25 +118,25 @@ class FileProbe:
 
     def _few(self) -> set[str]:
         """Axes that may be rows: the first of several that vary, or of what is large already."""
-        found = {BATCH}
+        axes = {BATCH}
         for item in self.inputs:
             varying = [size for size in item.shape if isinstance(size, str)]
             large = math.prod(s for s in item.shape if isinstance(s, int)) > _LARGE_ROW
             first = bool(varying) and item.shape[0] == varying[0] and item.name not in self.states
             if first and (len(varying) > 1 or large):
-                found.add(varying[0])
-        return found & {size for item in self.inputs for size in item.shape if size == str(size)}
+                axes.add(varying[0])
+        return axes & {size for item in self.inputs for size in item.shape if size == str(size)}
 
     def _spread(self, sizes: dict[str, int], long: Sequence[str]) -> list[dict[str, int]]:
         """The sizes, and the same with all but one long axis at small sizes, which caches have."""
-        found = [sizes]
+        spread = [sizes]
         if len(long) > 1:
-            found += [
+            spread += [
                 {**sizes, **{other: small for other in long if other != name}}
                 for name in long[:3]
                 for small in (16, 4)
             ]
-        return found
+        return spread
 
     def _candidates(self) -> tuple[int, ...]:
         waves = any(is_waveform(item) and item.name not in self.states for item in self.inputs)
@@ -189,10 +189,10 @@ class FileProbe:
 
     def _raising(self, sizes: Mapping[str, int]) -> Callable[[Mapping[str, int]], object]:
         def run(at: Mapping[str, int]) -> object:
-            found = self.outputs({**sizes, **at})
-            if found is None:
+            outputs = self.outputs({**sizes, **at})
+            if outputs is None:
                 raise ModelError("the file does not run at this size")
-            return found
+            return outputs
 
         return run
 

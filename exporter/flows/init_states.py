@@ -38,7 +38,7 @@ def propose_states(
     Args:
         outputs: name -> dtype and declared shape.
     """
-    found: list[StatePair] = []
+    pairs: list[StatePair] = []
     free = dict(outputs)
     for item in inputs:
         able = [
@@ -58,9 +58,9 @@ def propose_states(
         # 'x' and 'x_out' of a plain model have one stem as well.
         if not (named or _WORDS.search(choice)):
             continue
-        found.append(StatePair(item.name, choice, f"{why}; same type and sizes"))
+        pairs.append(StatePair(item.name, choice, f"{why}; same type and sizes"))
         del free[choice]
-    return found
+    return pairs
 
 
 def stem_of(name: str) -> str:

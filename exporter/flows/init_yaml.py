@@ -64,8 +64,8 @@ def yaml_of(described: Description, folder: Path) -> str:
     names = described.names
     model = f"onnx: {_quoted(shown)}"
     if names:
-        held = ", ".join(f"{_quoted(a)}: {_quoted(b)}" for a, b in names.items())
-        model += f", names: {{{held}}}"
+        states = ", ".join(f"{_quoted(a)}: {_quoted(b)}" for a, b in names.items())
+        model += f", names: {{{states}}}"
     called = " ".join(path.name.split())  # a second line would be no comment
     lines = [
         f"# {called} as 'export-verify init' found it by running it. What it guessed says so.",
@@ -105,8 +105,8 @@ def _commented(line: str, why: str) -> str:
 
 def name_of(path: Path) -> str:
     """A name of a pipeline, after the file."""
-    found = re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem)[:60]
-    return found if re.match(_pattern(), found) else f"file_{found}"
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem)[:60]
+    return name if re.match(_pattern(), name) else f"file_{name}"
 
 
 def _pattern() -> str:
@@ -165,17 +165,23 @@ def _contracts(described: Description) -> list[tuple[str, str, str]]:
     """Contract, its options and the reason; what a healthy file of this kind keeps."""
     signal = any(_is_signal(item, described) for item in described.inputs)
     batch = any(axis.name == BATCH for axis in described.axes)
-    found = [("determinism", "{}", "the same in, the same out, bit by bit")]
+    contracts = [("determinism", "{}", "the same in, the same out, bit by bit")]
     if described.axes:
-        found.append(("shapes", "{}", "every size of the axes above runs"))
+        contracts.append(("shapes", "{}", "every size of the axes above runs"))
     if batch:
         lengths = " and its padding does not count" if described.lengths else ""
-        found.append(("padding", "{}", f"a row gives among others what it gives alone{lengths}"))
+        contracts.append(
+            ("padding", "{}", f"a row gives among others what it gives alone{lengths}")
+        )
     if signal:
-        found.append(("silence", "{}", "digital silence, clicks and NaN in one row are survived"))
-    found.append(("dtype", "{precisions: [as_built]}", "its types fit together"))
+        contracts.append(
+            ("silence", "{}", "digital silence, clicks and NaN in one row are survived")
+        )
+    contracts.append(("dtype", "{precisions: [as_built]}", "its types fit together"))
     if described.states:
-        found.append(("reset", "{}", "with its states put back nothing is left of what was before"))
+        contracts.append(
+            ("reset", "{}", "with its states put back nothing is left of what was before")
+        )
     if described.causal is not None and described.causal.status is Status.PASS:
         options, why = "{}", "measured: nothing later reaches back"
         if described.states and any(axis.name != BATCH for axis in described.axes):
@@ -184,14 +190,14 @@ def _contracts(described: Description) -> list[tuple[str, str, str]]:
             )
             options = f"{{streaming: {{state: {{{pairs}}}}}}}"
             why += ", and pieces have to add up to the whole"
-        found.append(("causality", options, why))
-    return found
+        contracts.append(("causality", options, why))
+    return contracts
 
 
 def _left_out(described: Description) -> list[str]:
-    held = described.causal
-    if held is None or not needs_a_word(held.status):
+    causal = described.causal
+    if causal is None or not needs_a_word(causal.status):
         return []
-    said = " ".join((held.observed or held.reason).split())[:120]
-    what = "not measured" if held.status is Status.NOT_RUN else "it sees ahead"
+    said = " ".join((causal.observed or causal.reason).split())[:120]
+    what = "not measured" if causal.status is Status.NOT_RUN else "it sees ahead"
     return [f"  # causality: {{}}  # left out, {what}: {said}"]

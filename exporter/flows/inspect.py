@@ -49,8 +49,8 @@ def inspect(path: Path, *, kernels: bool | None = None) -> Inspection:
         certificate=checked.certificate,
         weights_intact=checked.weights_intact,
         report=_report(path, checked),
-        inputs=tuple(_value(held, choices) for held in graph.input),
-        outputs=tuple(_value(held, {}) for held in graph.output),
+        inputs=tuple(_value(value, choices) for value in graph.input),
+        outputs=tuple(_value(value, {}) for value in graph.output),
         opsets={item.domain or "ai.onnx": item.version for item in contents.model.opset_import},
         ir_version=contents.model.ir_version,
         nodes=len(graph.node),
@@ -87,11 +87,11 @@ def _producer(model: onnx.ModelProto) -> str:
     return "; ".join(word for word in (named, *described) if word)
 
 
-def _value(held: onnx.ValueInfoProto, choices: dict[str, dict[str, int]]) -> Value:
-    kind = held.type.WhichOneof("value")
+def _value(value: onnx.ValueInfoProto, choices: dict[str, dict[str, int]]) -> Value:
+    kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
-        return Value(name=held.name, dtype=kind or "unknown", shape=(), choices={})
-    tensor = held.type.tensor_type
+        return Value(name=value.name, dtype=kind or "unknown", shape=(), choices={})
+    tensor = value.type.tensor_type
     shape = tuple(
         d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim
     )
@@ -100,7 +100,7 @@ def _value(held: onnx.ValueInfoProto, choices: dict[str, dict[str, int]]) -> Val
     except ValueError:
         dtype = f"unknown type {tensor.elem_type}"
     dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)
-    return Value(name=held.name, dtype=dtype, shape=shape, choices=choices.get(held.name, {}))
+    return Value(name=value.name, dtype=dtype, shape=shape, choices=choices.get(value.name, {}))
 
 
 def _report(path: Path, checked: Checked) -> str:

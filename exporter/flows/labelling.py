@@ -46,7 +46,7 @@ def offer(
         UserInputError: the spool is none, nothing was kept, or ``folder`` has labels already.
     """
     served = onnx or served_file(spool)
-    rate = sample_rate_of({held.key: held.value for held in metadata_entries(served)}, served)
+    rate = sample_rate_of({item.key: item.value for item in metadata_entries(served)}, served)
     frame, paths = _frozen(spool)
     known = {} if earlier is None else _references(earlier)
     judged = {str(row.get("id")): row for row in read_log(spool / RESULTS, DOOR)}
@@ -59,8 +59,8 @@ def offer(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     text_of, lines = _text(served), []
     size = sum(frame["recordings"].values())
-    for stratum, held in paths.items():
-        for rank, path in enumerate(held):
+    for stratum, item in paths.items():
+        for rank, path in enumerate(item):
             name, request = request_of(path), read_request(path)
             if WAVEFORM not in request.inputs:
                 raise DOOR.bad(path, "no recording")
@@ -81,7 +81,7 @@ def offer(
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     with replacing(folder / LINES, private=True) as part:
         part.write_text("".join(lines), encoding="utf-8")
-    return [(name, len(held), frame["recordings"][name]) for name, held in paths.items()]
+    return [(name, len(item), frame["recordings"][name]) for name, item in paths.items()]
 
 
 def _frozen(spool: Path) -> tuple[dict[str, Any], dict[str, list[Path]]]:
@@ -123,10 +123,10 @@ def _text(served: Path) -> Detokenize | None:
     path = served.parent / TOKENS
     if not is_regular(path):
         return None
-    held = _TABLE.json(path)
-    if not isinstance(held, list) or not all(isinstance(token, str) for token in held):
+    table = _TABLE.json(path)
+    if not isinstance(table, list) or not all(isinstance(token, str) for token in table):
         raise _TABLE.bad(path, "it holds no list of texts")
-    spoken = ["" if token[:2] == "<|" and token[-2:] == "|>" else token for token in held]
+    spoken = ["" if token[:2] == "<|" and token[-2:] == "|>" else token for token in table]
     return detokenizer(None, spoken, str(path))
 
 

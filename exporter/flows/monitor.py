@@ -65,8 +65,8 @@ def record(
         if answers is None:
             break
         waveform = read_waveform(path, pipeline.sample_rate_hz)
-        found = answers({**loaded[0].inputs, WAVEFORM: waveform})
-        rows.append(signals_of(waveform, pipeline.sample_rate_hz, found))
+        answered = answers({**loaded[0].inputs, WAVEFORM: waveform})
+        rows.append(signals_of(waveform, pipeline.sample_rate_hz, answered))
     columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
     # Refused here what a service would be refused for at its start.
     plan_tests({name: np.array(values) for name, values in columns.items()}, SIGNALS)
@@ -80,14 +80,14 @@ def recordings_in(folder: Path) -> list[Path]:
     Raises:
         UserInputError: there are none.
     """
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUNDS and p.is_file())
-    if not found:
+    recordings = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUNDS and p.is_file())
+    if not recordings:
         raise UserInputError(
             "there are no recordings",
             where=str(folder),
             remedy=f"give a folder with files that end in {', '.join(sorted(SOUNDS))}",
         )
-    return found
+    return recordings
 
 
 def replay_file(
@@ -170,11 +170,11 @@ def served_file(spool: Path) -> Path:
     Raises:
         UserInputError: no monitor has written to it, or the file is not here.
     """
-    held: Any = DOOR.json(spool / SERVICE)
-    if not isinstance(held, dict) or not isinstance(held.get("model"), str):
+    service: Any = DOOR.json(spool / SERVICE)
+    if not isinstance(service, dict) or not isinstance(service.get("model"), str):
         raise DOOR.bad(spool / SERVICE, "it names no file")
     try:
-        served = path_of(held["model"])
+        served = path_of(service["model"])
     except ValueError as error:
         raise DOOR.bad(spool / SERVICE, f"'model' names no file: {error}") from error
     if not is_regular(served):

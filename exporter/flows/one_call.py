@@ -159,12 +159,12 @@ def _verify_module(
             "there is no file here", where=str(path), remedy="give the path of an .onnx file"
         )
     model, _ = read_light(path)
-    held = {tensor.name for tensor in model.graph.initializer}
+    stored = {tensor.name for tensor in model.graph.initializer}
     asked = _Asked(
         module,
         args,
         dynamic_axes,
-        [value.name for value in model.graph.input if value.name not in held],
+        [value.name for value in model.graph.input if value.name not in stored],
         [value.name for value in model.graph.output],
         model,
     )
@@ -293,8 +293,8 @@ def _as_in_file(
     dims = {value.name: value.type.tensor_type.shape.dim for value in file.graph.input}
 
     def varies(name: str, at: int) -> bool:
-        held = dims.get(name, ())
-        return len(held) <= at or not held[at].HasField("dim_value")
+        shape = dims.get(name, ())
+        return len(shape) <= at or not shape[at].HasField("dim_value")
 
     free = tuple(axis for axis in draft.axes if all(varies(*place) for place in axis.places))
     fixed = [axis for axis in draft.axes if axis not in free]

@@ -50,7 +50,14 @@ def bench_of(
         check_wiring(system, graphs)
         torch.set_num_threads(cores)
         sessions = _sessions(graphs)
-    table = next((held.tokens for held in graphs.values() if held.tokens is not None), None)
+    table = next(
+        (
+            graph_opened.tokens
+            for graph_opened in graphs.values()
+            if graph_opened.tokens is not None
+        ),
+        None,
+    )
     where = system.where("judge", "text", "tokenizer")
     return Bench(
         system=system,
@@ -65,10 +72,10 @@ def bench_of(
 
 def _sessions(graphs: Mapping[str, OpenedGraph]) -> Sessions:
     """Open files of every way of deployment; a graph that declares fewer keeps its last one."""
-    most = max(len(held.deployments) for held in graphs.values())
-    found: dict[str, dict[str, FileRun]] = {}
+    most = max(len(graph.deployments) for graph in graphs.values())
+    sessions: dict[str, dict[str, FileRun]] = {}
     for number in range(most):
         ways = {n: g.deployments[min(number, len(g.deployments) - 1)] for n, g in graphs.items()}
         label = " | ".join(dict.fromkeys(way.label() for way in ways.values()))
-        found[label] = {name: FileRun(graphs[name].onnx, way) for name, way in ways.items()}
-    return found
+        sessions[label] = {name: FileRun(graphs[name].onnx, way) for name, way in ways.items()}
+    return sessions

@@ -40,7 +40,7 @@ class Prepared:
     @property
     def providers(self) -> tuple[str, ...]:
         """Execution providers of the deployments, each once."""
-        return tuple(dict.fromkeys(held.provider for held in self.deployments))
+        return tuple(dict.fromkeys(deployment.provider for deployment in self.deployments))
 
 
 def prepare(pipeline: Pipeline | Path | str, options: RunOptions) -> Prepared:

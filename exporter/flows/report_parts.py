@@ -88,13 +88,13 @@ def _other(result: ChainResult) -> list[CheckRecord]:
 
 def switched_off(pipeline: Pipeline, contracts: Sequence[ContractRecord]) -> list[str]:
     """Contracts that say nothing about this system, and why: they are no passes."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for held in contracts:
-        if held.verdict == Status.NOT_APPLICABLE.value:
-            found.setdefault((held.name, held.reason), []).append(held.side)
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for contract in contracts:
+        if contract.verdict == Status.NOT_APPLICABLE.value:
+            reasons.setdefault((contract.name, contract.reason), []).append(contract.side)
     lines = [
         f"contract '{name}' ({', '.join(sides)}): not applicable: {reason}"
-        for (name, reason), sides in found.items()
+        for (name, reason), sides in reasons.items()
     ]
     lines += [f"contract '{name}': switched off" for name in pipeline.switched_off_contracts]
     return lines

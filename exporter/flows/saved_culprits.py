@@ -29,7 +29,7 @@ def culprits_of(link: LinkRecord, report: Report) -> list[CulpritRecord]:
     if link == report.link(link.name):
         return saved
     known = {culprit.layer: culprit for culprit in saved}
-    found: list[tuple[tuple[bool, float], CulpritRecord]] = []
+    ranked: list[tuple[tuple[bool, float], CulpritRecord]] = []
     for layer in link.layers:
         failing = [
             (over_limit(measured(tap.local) if tap.local else None, local.strain), tap, local)
@@ -37,11 +37,11 @@ def culprits_of(link: LinkRecord, report: Report) -> list[CulpritRecord]:
             if (local := tap.local_verdict) is not None and local.verdict == Status.FAIL
         ]
         if failing:
-            over, tap, local = max(failing, key=lambda held: held[0])
+            over, tap, local = max(failing, key=lambda item: item[0])
             culprit = _culprit(link, layer, tap, local, known)
-            found.append((culprit_rank(over, kernel=culprit.cause == Cause.KERNEL), culprit))
-    if found:
-        return [held for _, held in sorted(found, key=lambda pair: pair[0], reverse=True)]
+            ranked.append((culprit_rank(over, kernel=culprit.cause == Cause.KERNEL), culprit))
+    if ranked:
+        return [record for _, record in sorted(ranked, key=lambda pair: pair[0], reverse=True)]
     for layer in link.layers:
         for tap in layer.taps:
             free = tap.propagated_verdict
@@ -79,6 +79,6 @@ def _culprit(
 def _error(measurement: Mapping[str, Any] | None) -> float | None:
     if measurement is None:
         return None
-    held = measured(measurement)
-    distance = held.actual or held.direct
+    rebuilt = measured(measurement)
+    distance = rebuilt.actual or rebuilt.direct
     return distance.max_abs if distance else None

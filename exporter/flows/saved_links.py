@@ -39,7 +39,7 @@ def judge_link(
     if link.layers:
         return _layer_link(link, policies, report.policy.min_coverage)
     before = [output for output in report.outputs if output.link == link.name]
-    return _output_link(link, before, [held for held in outputs if held.link == link.name])
+    return _output_link(link, before, [record for record in outputs if record.link == link.name])
 
 
 def _verdict(
@@ -47,10 +47,10 @@ def _verdict(
 ) -> VerdictRecord:
     if saved.strain is None:
         return saved
-    held = measured(measurement)
+    rebuilt = measured(measurement)
     try:
-        before = judge(held, policies.own, layer=layer)
-        again = judge(held, policies.asked, layer=layer)
+        before = judge(rebuilt, policies.own, layer=layer)
+        again = judge(rebuilt, policies.asked, layer=layer)
     except NO_FIGURES as error:
         raise no_measurement(error) from error
     if again == before:
@@ -75,7 +75,7 @@ def _output_link(
 ) -> LinkRecord:
     if not after or _joined(link.name, before).status != link.verdict:
         return link  # it was decided by something else, such as an input that was written to
-    if [held.verdict for held in before] == [held.verdict for held in after]:
+    if [output.verdict for output in before] == [output.verdict for output in after]:
         return link
     now = _joined(link.name, after)
     return link.model_copy(update={"verdict": now.status.value, "reason": now.reason})

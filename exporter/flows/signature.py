@@ -82,15 +82,17 @@ def check_signature(
             where=str(allowed),
             remedy="write a line 'NAME KEYTYPE KEY' for each, as in ssh-keygen's manual",
         )
-    held = signature or path.with_name(f"{path.name}.sig")
-    if not is_regular(held):
-        return Signature(good=False, signer="", detail=f"there is no signature in {held}")
-    places = ["-f", str(allowed.absolute()), "-s", str(held.absolute())]
+    signature_path = signature or path.with_name(f"{path.name}.sig")
+    if not is_regular(signature_path):
+        return Signature(good=False, signer="", detail=f"there is no signature in {signature_path}")
+    places = ["-f", str(allowed.absolute()), "-s", str(signature_path.absolute())]
     if signer is None:
-        found = _run([tool, "-Y", "find-principals", *places], "")
-        names = found.stdout.splitlines()
-        if found.returncode or not names:
-            return Signature(good=False, signer="", detail=f"by nobody in {allowed}{_why(found)}")
+        principals = _run([tool, "-Y", "find-principals", *places], "")
+        names = principals.stdout.splitlines()
+        if principals.returncode or not names:
+            return Signature(
+                good=False, signer="", detail=f"by nobody in {allowed}{_why(principals)}"
+            )
         signer = names[0].split(",")[0]
     given = ["-I", signer, "-n", NAMESPACE]
     checked = _run([tool, "-Y", "verify", *places, *given], digests(path, external))

@@ -26,8 +26,8 @@ ONNXRUNTIME = "run onnxruntime"
 
 def stage_error(error: StageError | ModelError) -> StageError | None:
     """The failure of a stage behind an error; a user's model stops stages in its own name."""
-    found = error if isinstance(error, StageError) else error.__cause__
-    return found if isinstance(found, StageError) else None
+    cause = error if isinstance(error, StageError) else error.__cause__
+    return cause if isinstance(cause, StageError) else None
 
 
 def stopped_report(

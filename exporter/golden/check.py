@@ -145,12 +145,12 @@ def _usable(
     known = {case.name for case in pipeline.cases}
     recorded = {case.name: case for case in golden.cases}
     absent = "the pipeline has this case, the golden does not"
-    found = [
+    outcomes = [
         CaseOutcome(case=name, state=State.MISSING, reason=absent)
         for name in chosen
         if name not in recorded and name not in golden.left_out
     ]
-    found += [
+    outcomes += [
         CaseOutcome(case=name, state=State.MOVED, reason="the pipeline no longer has this case")
         for name in recorded
         if name not in known
@@ -161,10 +161,10 @@ def _usable(
         other = [name for name in digests if expected.inputs.get(name) != digests[name]]
         if other:
             reason = f"the input(s) {', '.join(other)} are not those that were recorded"
-            found.append(CaseOutcome(case=case.name, state=State.MOVED, reason=reason))
+            outcomes.append(CaseOutcome(case=case.name, state=State.MOVED, reason=reason))
         else:
             usable.append((expected, case))
-    return found, usable
+    return outcomes, usable
 
 
 def _not_checked(pipeline: Pipeline, golden: Golden, chosen: Sequence[str]) -> Iterator[str]:

@@ -56,22 +56,22 @@ def compare_graph(
     that it leads to.
     """
     present = {node.name: node for node in now}
-    found: list[tuple[int, LayerMove]] = []
+    moves: list[tuple[int, LayerMove]] = []
     for node in recorded:
         other = present.pop(node.name, None)
         if other is None:
-            found.append(_at(node, taps, f"{node.op} '{node.name}' is gone"))
+            moves.append(_at(node, taps, f"{node.op} '{node.name}' is gone"))
         elif other.op != node.op:
-            found.append(_at(node, taps, f"{node.op} '{node.name}' is now {other.op}"))
+            moves.append(_at(node, taps, f"{node.op} '{node.name}' is now {other.op}"))
         elif other.constants != node.constants:
             reason = f"{node.op} '{node.name}' reads other constants or weights"
-            found.append(_at(node, taps, reason))
+            moves.append(_at(node, taps, reason))
         elif other.form != node.form:
             reason = f"{node.op} '{node.name}' has other attributes or inputs"
-            found.append(_at(node, taps, reason))
-    found += [_at(n, taps, f"{n.op} '{n.name}' was added") for n in present.values()]
-    found.sort(key=lambda item: item[0])
-    return tuple(move for _, move in found)
+            moves.append(_at(node, taps, reason))
+    moves += [_at(n, taps, f"{n.op} '{n.name}' was added") for n in present.values()]
+    moves.sort(key=lambda item: item[0])
+    return tuple(move for _, move in moves)
 
 
 def structure_decides(environment: Iterable[Changed]) -> bool:

@@ -26,11 +26,11 @@ class InterfaceChange:
 
 def interface_of(graph: GraphIndex) -> Interface:
     """What a file takes and gives; inputs with a value of their own need not be given."""
-    held = graph.model.graph
+    proto = graph.model.graph
     opsets = {entry.domain: entry.version for entry in graph.model.opset_import}
     return Interface(
-        inputs=tuple(_port(value) for value in held.input if value.name not in graph.initializers),
-        outputs=tuple(_port(value) for value in held.output),
+        inputs=tuple(_port(value) for value in proto.input if value.name not in graph.initializers),
+        outputs=tuple(_port(value) for value in proto.output),
         opset=opsets.get("", opsets.get("ai.onnx", 0)),
     )
 
@@ -85,7 +85,8 @@ def derived(golden: Golden, opset: int) -> Interface:
             shapes.setdefault(output.name, []).append(output.shape)
             dtypes[output.name] = output.dtype
     outputs = (
-        Port(name=name, dtype=dtypes[name], dims=_varying(held)) for name, held in shapes.items()
+        Port(name=name, dtype=dtypes[name], dims=_varying(value_shape))
+        for name, value_shape in shapes.items()
     )
     return Interface(inputs=tuple(inputs), outputs=tuple(outputs), opset=opset)
 

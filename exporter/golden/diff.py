@@ -94,13 +94,15 @@ def _case(old: Golden, new: Golden, name: str) -> CaseDiff:
     if left.inputs != right.inputs:
         return CaseDiff(case=name, note="other inputs")
     outputs = [output.name for output in left.outputs if not _same_output(output.name, left, right)]
-    found = {tap.tap.name: held for tap, held in zip(new.taps, right.taps, strict=True)}
+    expected_of = {
+        tap.tap.name: expected for tap, expected in zip(new.taps, right.taps, strict=True)
+    }
     layers, within = [], 0
-    for tap, held in zip(old.taps, left.taps, strict=True):
-        other = found.get(tap.tap.name)
-        if other is None or other.sketch.bits == held.sketch.bits:
+    for tap, expected in zip(old.taps, left.taps, strict=True):
+        other = expected_of.get(tap.tap.name)
+        if other is None or other.sketch.bits == expected.sketch.bits:
             continue
-        judged: JudgedSketch = judge_tap(held, other.sketch)
+        judged: JudgedSketch = judge_tap(expected, other.sketch)
         if judged.strain <= 1:
             within += 1
             continue

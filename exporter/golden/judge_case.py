@@ -65,29 +65,31 @@ def judge_case(
     if observed.stopped and not observed.outputs:
         moves = [_moved(o, f"onnxruntime stopped: {observed.stopped}") for o in case.outputs]
     positions = {tap.tap.name: index for index, tap in enumerate(taps)}
-    found: list[tuple[int, LayerMove]] = []
+    moved: list[tuple[int, LayerMove]] = []
     compared = lost = 0
     worst: tuple[float, str | None] = (0.0, None)
     equal, unsure = True, False
     for index, (tap, expected) in enumerate(zip(taps, case.taps, strict=True)):
-        held = observed.taps.get(tap.onnx_name)
+        sketch_seen = observed.taps.get(tap.onnx_name)
         if observed.stopped and tap.onnx_name == observed.stopped_at:
-            found.append((index, _move(tap, _broken(f"onnxruntime stopped: {observed.stopped}"))))
-        if held is None:
+            moved.append((index, _move(tap, _broken(f"onnxruntime stopped: {observed.stopped}"))))
+        if sketch_seen is None:
             lost += 1
             equal = equal and not expected.witness
             continue
         compared += 1
-        equal = equal and expected.witness == held.bits
-        judged = judge_tap(expected, held)
+        equal = equal and expected.witness == sketch_seen.bits
+        judged = judge_tap(expected, sketch_seen)
         if judged.strain > 1.0:
             # Only the first one can be excused: what is behind it follows from it.
-            is_decision = not expected.sketch.floating and held.shape == expected.sketch.shape
-            unsure = unsure or (not found and expected.close > 0 and is_decision)
-            found.append((index, _move(tap, judged)))
+            is_decision = (
+                not expected.sketch.floating and sketch_seen.shape == expected.sketch.shape
+            )
+            unsure = unsure or (not moved and expected.close > 0 and is_decision)
+            moved.append((index, _move(tap, judged)))
         if judged.strain > worst[0]:
             worst = (judged.strain, tap.tap.name)
-    first = found[0] if found else None
+    first = moved[0] if moved else None
     for move in structure[:1]:
         at = positions.get(move.tap, -1)
         if first is None or at <= first[0]:
@@ -98,19 +100,19 @@ def judge_case(
     # A graph of a single op has no layers but its outputs, nor had the file that was recorded.
     had_layers = any(e.witness and not t.output for t, e in zip(taps, case.taps, strict=True))
     lacks_layers = had_layers and compared <= len(case.outputs)
-    state, reason = _state(moves, found, first, equal, unsure, lacks_layers)
+    state, reason = _state(moves, moved, first, equal, unsure, lacks_layers)
     return CaseOutcome(
         case=case.name,
         state=state,
         outputs=tuple(moves),
         first=first[1] if first else None,
-        moved=len(found),
+        moved=len(moved),
         compared=compared,
         lost=lost,
         strain=worst[0] if compared else None,
         strain_at=worst[1],
         reason=reason,
-        ambiguous=_unsure_outputs(moves, found, taps) if state is State.AMBIGUOUS else 0,
+        ambiguous=_unsure_outputs(moves, moved, taps) if state is State.AMBIGUOUS else 0,
     )
 
 
@@ -132,17 +134,17 @@ def judge_coverage(
     short = {name: share for name, share in shares.items() if least and share < least}
     if not short or any(case.state is State.MOVED for case in walked):
         return []
-    name, share = min(short.items(), key=lambda held: held[1])
+    name, share = min(short.items(), key=lambda item: item[1])
     reason = f"case '{name}': {share:.4g} of the layers are in the file, min_coverage: {least:g}"
     return [CaseOutcome(case=COVERAGE, state=State.MISSING, reason=reason)]
 
 
 def _unsure_outputs(
-    moves: list[OutputMove], found: list[tuple[int, LayerMove]], taps: tuple[PlannedTap, ...]
+    moves: list[OutputMove], moved: list[tuple[int, LayerMove]], taps: tuple[PlannedTap, ...]
 ) -> int:
     """How many outputs moved; large ones are known by their sketch alone. At least 1."""
     names = {move.name for move in moves}
-    names |= {taps[index].onnx_name for index, _ in found if taps[index].output}
+    names |= {taps[index].onnx_name for index, _ in moved if taps[index].output}
     return max(1, len(names))
 
 
@@ -154,7 +156,7 @@ def _with_figures(move: LayerMove, numbers: LayerMove) -> LayerMove:
 
 def _state(
     moves: list[OutputMove],
-    found: list[tuple[int, LayerMove]],
+    moved: list[tuple[int, LayerMove]],
     first: tuple[int, LayerMove] | None,
     equal: bool,
     unsure: bool,
@@ -175,39 +177,43 @@ def _state(
     return State.WITHIN_ROUNDING, ""
 
 
-def judge_tap(expected: Expected, held: Sketch) -> JudgedSketch:
+def judge_tap(expected: Expected, sketch: Sketch) -> JudgedSketch:
     """Compare the sketch of what a file computed with the recorded one."""
     wanted = expected.sketch
     # A sketch takes elements in their order: with neighbouring axes merged it is the same one.
-    same_order = wanted.floating and merges_or_splits(wanted.shape, held.shape)
-    if held.shape != wanted.shape and not same_order:
-        return _broken(f"shape {list(held.shape)}, recorded was {list(wanted.shape)}")
-    if held.floating != wanted.floating:
-        return _broken(f"{held.dtype}, recorded was {wanted.dtype}")
+    same_order = wanted.floating and merges_or_splits(wanted.shape, sketch.shape)
+    if sketch.shape != wanted.shape and not same_order:
+        return _broken(f"shape {list(sketch.shape)}, recorded was {list(wanted.shape)}")
+    if sketch.floating != wanted.floating:
+        return _broken(f"{sketch.dtype}, recorded was {wanted.dtype}")
     if not wanted.floating:
-        if held.dtype == wanted.dtype and held.bits == wanted.bits:
+        if sketch.dtype == wanted.dtype and sketch.bits == wanted.bits:
             return JudgedSketch(strain=0.0, observed=0.0, limit=0.0, reason="")
         return _broken(f"{wanted.dtype} values differ")
-    if held.nonfinite[0] or held.nonfinite != wanted.nonfinite or held.places != wanted.places:
+    if (
+        sketch.nonfinite[0]
+        or sketch.nonfinite != wanted.nonfinite
+        or sketch.places != wanted.places
+    ):
         names = ("NaN", "+Inf", "-Inf")
-        pairs = zip(held.nonfinite, wanted.nonfinite, names, strict=True)
+        pairs = zip(sketch.nonfinite, wanted.nonfinite, names, strict=True)
         parts = [f"{now} {name} (recorded: {then})" for now, then, name in pairs if now or then]
         return _broken(f"{', '.join(parts)}, or at other places")
-    return _distance(expected, held)
+    return _distance(expected, sketch)
 
 
-def _distance(expected: Expected, held: Sketch) -> JudgedSketch:
+def _distance(expected: Expected, sketch: Sketch) -> JudgedSketch:
     """The worst of the projection, the moments and the quantiles, each against its bound."""
     wanted = expected.sketch
     count = wanted.elements
     rms = float(wanted.stats[STATS.index("rms")])
-    estimate = distance(held.buckets, wanted.buckets, count)
+    estimate = distance(sketch.buckets, wanted.buckets, count)
     best = _judged(
         "rms of the difference",
         estimate,
         expected.limit_rms * slack(count) + _UNIT * rms,
     )
-    for name, now, then in zip(STATS, held.stats, wanted.stats, strict=True):
+    for name, now, then in zip(STATS, sketch.stats, wanted.stats, strict=True):
         bound = expected.limit_rms if name in _BY_RMS else expected.limit_max
         other = _judged(name, abs(float(now - then)), bound + _UNIT * abs(float(then)))
         if other.strain > best.strain:
@@ -244,23 +250,23 @@ def judge_output(expected: GoldenOutput, outputs: Mapping[str, np.ndarray]) -> O
 
     An output whose values were too large to be stored is judged as a tap, by its sketch.
     """
-    found = outputs.get(expected.name)
-    if found is None:
+    values = outputs.get(expected.name)
+    if values is None:
         return _moved(expected, "the file does not have this output")
-    if tuple(found.shape) != expected.shape:
-        return _moved(expected, f"shape {list(found.shape)}, recorded was {list(expected.shape)}")
+    if tuple(values.shape) != expected.shape:
+        return _moved(expected, f"shape {list(values.shape)}, recorded was {list(expected.shape)}")
     floating = is_floating(expected.dtype)
-    if found.dtype.name != expected.dtype and not (floating and is_floating(found.dtype.name)):
-        return _moved(expected, f"{found.dtype.name}, recorded was {expected.dtype}")
+    if values.dtype.name != expected.dtype and not (floating and is_floating(values.dtype.name)):
+        return _moved(expected, f"{values.dtype.name}, recorded was {expected.dtype}")
     if expected.values is None:
-        bad = floating and not np.isfinite(found.astype(np.float64)).all()
+        bad = floating and not np.isfinite(values.astype(np.float64)).all()
         return _moved(expected, "not finite") if bad else None
     if not floating:
-        unequal = int((found != expected.values).sum())
-        reason = f"{unequal} of {found.size} elements differ"
+        unequal = int((values != expected.values).sum())
+        reason = f"{unequal} of {values.size} elements differ"
         return _moved(expected, reason, float(unequal), 0.0) if unequal else None
-    difference = np.abs(found.astype(np.float64) - expected.values.astype(np.float64))
-    if not np.isfinite(found.astype(np.float64)).all():
+    difference = np.abs(values.astype(np.float64) - expected.values.astype(np.float64))
+    if not np.isfinite(values.astype(np.float64)).all():
         return _moved(expected, "not finite")
     largest = float(difference.max(initial=0.0))
     if largest <= expected.limit_max:
@@ -276,5 +282,5 @@ def _moved(
 
 
 def _bits(expected: GoldenOutput, outputs: Mapping[str, np.ndarray]) -> bytes:
-    found = outputs.get(expected.name)
-    return b"" if found is None else sketch(expected.name, found).bits
+    values = outputs.get(expected.name)
+    return b"" if values is None else sketch(expected.name, values).bits

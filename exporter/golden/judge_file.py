@@ -120,8 +120,8 @@ def judge_file(
             observed = observer.run(given, [tap.sketch.elements for tap in expected.taps])
             decisive = structure if decides else ()
             outcomes.append(judge_case(expected, golden.taps, observed, decisive))
-    held = {*graph.producer, *graph.initializers}
-    fused = sum(tap.fate == FUSED and tap.onnx_name not in held for tap in golden.taps)
+    names = {*graph.producer, *graph.initializers}
+    fused = sum(tap.fate == FUSED and tap.onnx_name not in names for tap in golden.taps)
     outcomes += judge_coverage(outcomes, fused, asked.min_coverage)
     return replace(
         empty,

@@ -61,30 +61,32 @@ class Observer:
             elements: how many elements each tap has; decides where windows are cut.
         """
         windows = list(self._cut(elements))
-        found, stopped, _ = self._walk(inputs, windows)
+        sketches, stopped, _ = self._walk(inputs, windows)
         if stopped:
             # Once more, a tap at a time, to learn which one cannot be computed.
-            found, stopped, at = self._walk(inputs, [[tap] for window in windows for tap in window])
-            return Observed(outputs={}, taps=found, stopped=stopped, stopped_at=at)
+            sketches, stopped, at = self._walk(
+                inputs, [[tap] for window in windows for tap in window]
+            )
+            return Observed(outputs={}, taps=sketches, stopped=stopped, stopped_at=at)
         try:
             outputs = self._outputs_of(inputs)
         except Exception as error:  # noqa: BLE001 - what it says is the finding
             return Observed(
-                outputs={}, taps=found, stopped=(str(error).strip().splitlines() or [""])[0]
+                outputs={}, taps=sketches, stopped=(str(error).strip().splitlines() or [""])[0]
             )
-        return Observed(outputs=outputs, taps=found)
+        return Observed(outputs=outputs, taps=sketches)
 
     def _cut(self, elements: Sequence[int]) -> Iterator[list[PlannedTap]]:
         window: list[PlannedTap] = []
-        held = 0
+        bytes_in_window = 0
         for tap, count in zip(self._taps, elements, strict=True):
             if tap.onnx_name not in self._graph.producer:
                 continue
             window.append(tap)
-            held += count * _ELEMENT_BYTES
-            if held > self._window_bytes:
+            bytes_in_window += count * _ELEMENT_BYTES
+            if bytes_in_window > self._window_bytes:
                 yield window
-                window, held = [], 0
+                window, bytes_in_window = [], 0
         if window:
             yield window
 
@@ -92,7 +94,7 @@ class Observer:
         self, inputs: Arrays, windows: Sequence[Sequence[PlannedTap]]
     ) -> tuple[dict[str, Sketch], str, str]:
         """Sketches by name; what stopped it, and where."""
-        found = dict(self._stored)
+        sketches = dict(self._stored)
         walk = OnnxWindows(
             self._graph,
             inputs,
@@ -104,10 +106,10 @@ class Observer:
             names = [tap.onnx_name for tap in window]
             values = walk.advance(names, last=number == len(windows) - 1)
             if "" in walk.stopped:
-                return found, walk.stopped[""], names[0]
+                return sketches, walk.stopped[""], names[0]
             for tap in window:
-                found[tap.onnx_name] = sketch(tap.tap.name, values[tap.onnx_name])
-        return found, "", ""
+                sketches[tap.onnx_name] = sketch(tap.tap.name, values[tap.onnx_name])
+        return sketches, "", ""
 
 
 def input_digests(inputs: Arrays) -> dict[str, str]:

@@ -157,9 +157,9 @@ class CheckOutcome:
 
         What is ambiguous passes within the cap, which counts outputs.
         """
-        held = [(case.state, case.ambiguous) for case in self.cases]
+        counts = [(case.state, case.ambiguous) for case in self.cases]
         if self.problem is not None or self.numbers is None:
-            held = []
+            counts = []
         records = [
             GoldenRecord(
                 case="",
@@ -168,7 +168,7 @@ class CheckOutcome:
                 moved=[],
                 ambiguous=ambiguous,
             )
-            for state, ambiguous in held or [(self.state, 0)]
+            for state, ambiguous in counts or [(self.state, 0)]
         ]
         return goldens_exit_code(records, self.max_ambiguous)
 

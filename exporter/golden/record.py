@@ -79,7 +79,7 @@ def record_golden(
     planned = plan_taps(program, graph)
     # A check has no bfloat16: what the file gives in it is float32 there.
     taps = tuple(
-        replace(held, dtype="float32") if held.dtype == "bfloat16" else held for held in planned
+        replace(tap, dtype="float32") if tap.dtype == "bfloat16" else tap for tap in planned
     )
     deployment = Deployment(
         provider=report.environment.providers[0],
@@ -219,15 +219,15 @@ class GoldenRecorder:
         choices: list[np.ndarray] = []
         for values in walk_taps(self._program, case.inputs):
             tap = labels[values.op.name]
-            held = self._measure(tap, values)
-            measured[tap.tap.name] = held
-            expected.append(self._expected(tap, values, held))
+            distances = self._measure(tap, values)
+            measured[tap.tap.name] = distances
+            expected.append(self._expected(tap, values, distances))
             if tap.output and values.reference.nbytes <= STORED_BYTES:
                 kept[tap.onnx_name] = np.array(values.reference, order="C")
             if choice_of(values.op) is not None and values.margin is not None:
                 margins.append(_least(values.margin()))
                 choices.append(np.array(values.reference).reshape(-1))
-        sizes = [math.prod(held.sketch.shape) for held in expected]
+        sizes = [math.prod(distances.sketch.shape) for distances in expected]
         observed = self._observer.run(case.inputs, sizes)
         expected = self._widen(case, expected, measured, observed)
         golden = GoldenCase(
@@ -281,19 +281,19 @@ class GoldenRecorder:
         """
         near = {
             tap.tap.name
-            for tap, held in zip(self._taps, expected, strict=True)
-            if held.sketch.floating
+            for tap, before in zip(self._taps, expected, strict=True)
+            if before.sketch.floating
             and tap.onnx_name in observed.taps
-            and judge_tap(held, observed.taps[tap.onnx_name]).strain > NEAR
+            and judge_tap(before, observed.taps[tap.onnx_name]).strain > NEAR
         }
         if not near:
             return expected
         opinion = SecondOpinion(self._program, case.inputs, self._policy, near)
         return [
-            self._limited(tap, held, opinion.measured(tap.tap.name, measured[tap.tap.name]))
+            self._limited(tap, before, opinion.measured(tap.tap.name, measured[tap.tap.name]))
             if tap.tap.name in near
-            else held
-            for tap, held in zip(self._taps, expected, strict=True)
+            else before
+            for tap, before in zip(self._taps, expected, strict=True)
         ]
 
     def _limited(self, tap: PlannedTap, expected: Expected, measured: Measurement) -> Expected:
@@ -306,32 +306,32 @@ class GoldenRecorder:
         kept: Mapping[str, np.ndarray],
         observed: Observed,
     ) -> Iterable[GoldenOutput]:
-        for tap, held in zip(self._taps, expected, strict=True):
+        for tap, recorded in zip(self._taps, expected, strict=True):
             if not tap.output:
                 continue
-            found = observed.outputs.get(tap.onnx_name)
+            values = observed.outputs.get(tap.onnx_name)
             yield GoldenOutput(
                 name=tap.onnx_name,
                 dtype=tap.dtype,
-                shape=held.sketch.shape,
+                shape=recorded.sketch.shape,
                 values=kept.get(tap.onnx_name),
-                limit_max=held.limit_max,
-                limit_rms=held.limit_rms,
-                witness=b"" if found is None else sketch(tap.onnx_name, found).bits,
+                limit_max=recorded.limit_max,
+                limit_rms=recorded.limit_rms,
+                witness=b"" if values is None else sketch(tap.onnx_name, values).bits,
             )
 
     def _witnessed(self, expected: Iterable[Expected], observed: Observed) -> Iterable[Expected]:
-        for tap, held in zip(self._taps, expected, strict=True):
-            found = observed.taps.get(tap.onnx_name)
-            yield held if found is None else replace(held, witness=found.bits)
+        for tap, recorded in zip(self._taps, expected, strict=True):
+            sketch_seen = observed.taps.get(tap.onnx_name)
+            yield recorded if sketch_seen is None else replace(recorded, witness=sketch_seen.bits)
 
 
 def _close(margin: Callable[[], Margin] | None, factor: float) -> int:
     """How many decisions a correct float32 program might take the other way."""
     if margin is None:
         return 0
-    found = margin()
-    return int((found.distance <= factor * found.noise).sum())
+    margin_now = margin()
+    return int((margin_now.distance <= factor * margin_now.noise).sum())
 
 
 def _least(margin: Margin) -> float:

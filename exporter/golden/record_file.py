@@ -95,7 +95,7 @@ def golden_of_file(
 def _taps(graph: GraphIndex, inputs: Arrays) -> tuple[PlannedTap, ...]:
     """Every tensor that the file computes, in its order."""
     modules = modules_of(graph)
-    found = _float32(graph, inputs, [n for node in graph.nodes for n in node.output if n])
+    values = _float32(graph, inputs, [n for node in graph.nodes for n in node.output if n])
     return tuple(
         PlannedTap(
             tap=Tap(
@@ -110,7 +110,7 @@ def _taps(graph: GraphIndex, inputs: Arrays) -> tuple[PlannedTap, ...]:
             output=name in graph.outputs,
             dtype=value.dtype.name,
         )
-        for name, value in found.items()
+        for name, value in values.items()
         if isinstance(value, np.ndarray) and value.dtype.kind in _KINDS
     )
 

@@ -130,7 +130,10 @@ def read_golden(folder: Path) -> Golden:
     """
     manifest, digest = _read_manifest(folder)
     path = folder / MANIFEST
-    data = {name: _read_data(folder, name, found) for name, found in manifest.files.items()}
+    data = {
+        name: _read_data(folder, name, expected_digest)
+        for name, expected_digest in manifest.files.items()
+    }
     for name in (manifest.graph, *(row.file for row in manifest.cases)):
         if name not in data:
             raise DOOR.bad(path, f"'{name}' is named, and is none of its files")
@@ -204,9 +207,9 @@ def _read_data(folder: Path, name: str, digest: str) -> bytes:
     if not is_regular(path):
         raise TamperedError("is in the manifest and not in the folder", **_tampered(path))
     raw = DOOR.bytes(path)
-    found = hashlib.sha256(raw).hexdigest()
-    if found != digest:
-        message = f"sha256 is {found[:12]}, recorded was {digest[:12]}"
+    actual_digest = hashlib.sha256(raw).hexdigest()
+    if actual_digest != digest:
+        message = f"sha256 is {actual_digest[:12]}, recorded was {digest[:12]}"
         raise TamperedError(message, **_tampered(path))
     return raw
 
@@ -252,12 +255,12 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _tap_row(held: PlannedTap) -> list[Any]:
-    tap = held.tap
-    onnx_name = "" if held.onnx_name == tap.name else held.onnx_name
+def _tap_row(planned: PlannedTap) -> list[Any]:
+    tap = planned.tap
+    onnx_name = "" if planned.onnx_name == tap.name else planned.onnx_name
     return [
         *(tap.name, onnx_name, tap.module, tap.module_class, tap.op, tap.source),
-        *(held.dtype, held.fate, int(held.output)),
+        *(planned.dtype, planned.fate, int(planned.output)),
     ]
 
 
@@ -323,8 +326,10 @@ def _output_of(row: GoldenOutputRow, arrays: Mapping[str, np.ndarray]) -> Golden
             "float" in row.dtype and values.dtype.kind == "f"
         )
         if values.shape != shape or not stored:
-            found = f"{values.dtype.name} {list(values.shape)}"
-            raise ValueError(f"the values of '{row.name}' are {found}, not {row.dtype} {row.shape}")
+            seen_shape = f"{values.dtype.name} {list(values.shape)}"
+            raise ValueError(
+                f"the values of '{row.name}' are {seen_shape}, not {row.dtype} {row.shape}"
+            )
     return GoldenOutput(
         name=row.name,
         dtype=row.dtype,

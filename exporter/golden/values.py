@@ -198,13 +198,13 @@ def unpack_taps(
     limits = columns["taps.limits"]
     if not np.isfinite(limits).all() or (limits < 0).any():
         raise ValueError("a limit of a tap is none")
-    found = []
+    unpacked = []
     for row, tap in enumerate(taps):
         shape = tuple(int(size) for size in columns["taps.shape"][row] if size >= 0)
         limits = columns["taps.limits"][row]
         nonfinite = columns["taps.nonfinite"][row]
         witness = columns["taps.witness"][row].tobytes()
-        found.append(
+        unpacked.append(
             Expected(
                 sketch=Sketch(
                     shape=shape,
@@ -221,7 +221,7 @@ def unpack_taps(
                 close=int(columns["taps.close"][row]),
             )
         )
-    return tuple(found)
+    return tuple(unpacked)
 
 
 def _rows(rows: list[Any], shape: tuple[int, ...], dtype: type) -> np.ndarray:

@@ -53,8 +53,8 @@ def whole_golden(
         replaces: digest of the golden that stood there; "" for the first.
         weights, judged: as in ``Golden``. inputs: of the graph. taps: what was recorded.
     """
-    held = tuple(cases)
-    recorded = {case.name for case in held}
+    cases_given = tuple(cases)
+    recorded = {case.name for case in cases_given}
     return Golden(
         pipeline=pipeline.name,
         pipeline_digest=pipeline.digest,
@@ -76,5 +76,5 @@ def whole_golden(
         taps=taps,
         nodes=node_prints(graph, taps),
         interface=interface_of(graph),
-        cases=held,
+        cases=cases_given,
     )

@@ -61,12 +61,12 @@ def refuse_ambiguous(
     Raises:
         ArtifactError: names what stands there twice; exit code 2.
     """
-    found = list(dict.fromkeys([*more, *_problems(model, initializers)]))
-    if not found:
+    problems = list(dict.fromkeys([*more, *_problems(model, initializers)]))
+    if not problems:
         return
-    left = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    left = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     raise ArtifactError(
-        f"the file has no single reading: {'; '.join(found[:_SHOWN])}{left}",
+        f"the file has no single reading: {'; '.join(problems[:_SHOWN])}{left}",
         where=str(path),
         remedy=_REMEDY,
     )
@@ -130,11 +130,11 @@ def _again(names: Iterable[str]) -> list[str]:
 
 
 def _opsets(imports: Iterable[onnx.OperatorSetIdProto], where: str) -> Iterator[str]:
-    held: dict[str, set[int]] = {}
+    seen: dict[str, set[int]] = {}
     for entry in imports:
         domain = "" if entry.domain in _OFFICIAL else entry.domain
-        held.setdefault(domain, set()).add(entry.version)
-    for domain, versions in held.items():
+        seen.setdefault(domain, set()).add(entry.version)
+    for domain, versions in seen.items():
         if len(versions) > 1:
             shown = " and ".join(map(str, sorted(versions)))
             yield f"opset {shown} of '{domain or 'ai.onnx'}' at once{where}"
@@ -149,7 +149,10 @@ def _functions(model: onnx.ModelProto) -> Iterator[str]:
             yield f"function '{function.name}' has the name of an operator of ONNX"
         yield from (f"{text}{where}" for text in _named("input", function.input))
         yield from (f"{text}{where}" for text in _named("output", function.output))
-        attributes = [*function.attribute, *(held.name for held in function.attribute_proto)]
+        attributes = [
+            *function.attribute,
+            *(attribute.name for attribute in function.attribute_proto),
+        ]
         yield from (f"{text}{where}" for text in _named("attribute", attributes))
         yield from _opsets(function.opset_import, where)
         body = _nodes(function.node, set(function.input), set(), set())
@@ -175,13 +178,13 @@ def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 def _reached(
     calls: dict[tuple[str, str], set[tuple[str, str]]], start: tuple[str, str]
 ) -> set[tuple[str, str]]:
-    found: set[tuple[str, str]] = set()
+    reached: set[tuple[str, str]] = set()
     waiting = [start]
     while waiting:
-        new = calls.get(waiting.pop(), set()) - found
-        found |= new
+        new = calls.get(waiting.pop(), set()) - reached
+        reached |= new
         waiting += new
-    return found
+    return reached
 
 
 def _graph(
@@ -191,9 +194,11 @@ def _graph(
 ) -> Iterator[str]:
     inputs = [value.name for value in graph.input]
     stored = list(
-        initializers if initializers is not None else (held.name for held in graph.initializer)
+        initializers
+        if initializers is not None
+        else (stored_tensor.name for stored_tensor in graph.initializer)
     )
-    stored += [held.values.name for held in graph.sparse_initializer]
+    stored += [stored_tensor.values.name for stored_tensor in graph.sparse_initializer]
     yield from _named("input", inputs)
     yield from _named("initializer", stored)
     yield from _named("output", (value.name for value in graph.output))

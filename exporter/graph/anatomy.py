@@ -90,9 +90,9 @@ def _walk(graph: onnx.GraphProto, outer: Mapping[str, TensorProto], depth: int) 
     constants = {**outer, **{tensor.name: tensor for tensor in graph.initializer}}
     for node in graph.node:
         if node.op_type == "Constant":
-            held = next((a.t for a in node.attribute if a.name == "value"), None)
-            if held is not None:
-                constants[node.output[0]] = held
+            value = next((a.t for a in node.attribute if a.name == "value"), None)
+            if value is not None:
+                constants[node.output[0]] = value
     for node in graph.node:
         yield Placed(node, constants, depth)
         for attribute in node.attribute:
@@ -116,11 +116,11 @@ def anatomy_of(model: onnx.ModelProto) -> Anatomy:
     nodes: Counter[tuple[str, str]] = Counter()
     inside: Counter[tuple[str, str]] = Counter()
     sizes: Counter[tuple[str, str]] = Counter()
-    held: dict[int, TensorProto] = {}
+    tensors: dict[int, TensorProto] = {}
     read: set[int] = set()
     placed = [*walk(model.graph), *(item for f in model.functions for item in _of_function(f))]
     for item in placed:
-        held.update((id(tensor), tensor) for tensor in item.constants.values())
+        tensors.update((id(tensor), tensor) for tensor in item.constants.values())
         node = item.node
         if node.op_type == "Constant":
             continue
@@ -138,13 +138,13 @@ def anatomy_of(model: onnx.ModelProto) -> Anatomy:
         )
         for (op, domain), count in nodes.items()
     ]
-    unread = [tensor for key, tensor in held.items() if key not in read]
+    unread = [tensor for key, tensor in tensors.items() if key not in read]
     made = {f"{f.domain}::{f.name}" for f in model.functions}
     names = {f"{domain}::{op}" for op, domain in nodes if domain not in STANDARD}
     return Anatomy(
         ops=tuple(sorted(rows, key=lambda row: (-row.bytes, -row.nodes, row.op))),
-        weights=_weights(held.values()),
-        formats=tuple(_formats(placed, held.values())),
+        weights=_weights(tensors.values()),
+        formats=tuple(_formats(placed, tensors.values())),
         custom=tuple(sorted(n for n in names - made if not n.startswith(f"{CONTRIB}::"))),
         contrib=tuple(sorted(n for n in names if n.startswith(f"{CONTRIB}::"))),
         functions=tuple(sorted(made)),
@@ -160,17 +160,17 @@ def _of_function(function: onnx.FunctionProto) -> Iterator[Placed]:
 
 
 def _weights(tensors: object) -> tuple[WeightRow, ...]:
-    found: dict[str, list[TensorProto]] = {}
+    weights: dict[str, list[TensorProto]] = {}
     for tensor in tensors:  # type: ignore[attr-defined]
-        found.setdefault(dtype_word(tensor.data_type), []).append(tensor)
+        weights.setdefault(dtype_word(tensor.data_type), []).append(tensor)
     rows = [
         WeightRow(
             dtype=dtype,
-            tensors=len(held),
-            elements=sum(_elements(tensor) for tensor in held),
-            bytes=sum(map(bytes_of, held)),
+            tensors=len(arrays),
+            elements=sum(_elements(tensor) for tensor in arrays),
+            bytes=sum(map(bytes_of, arrays)),
         )
-        for dtype, held in found.items()
+        for dtype, arrays in weights.items()
     ]
     return tuple(sorted(rows, key=lambda row: -row.bytes))
 

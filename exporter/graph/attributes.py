@@ -34,9 +34,9 @@ def attribute_values(node: onnx.NodeProto, version: int) -> dict[str, AttributeV
         node: the node.
         version: opset version of the node's domain; 0 when the file does not import it.
     """
-    found = dict(_defaults(node.op_type, node.domain, version))
-    found.update((a.name, _value(a)) for a in node.attribute)
-    return found
+    values = dict(_defaults(node.op_type, node.domain, version))
+    values.update((a.name, _value(a)) for a in node.attribute)
+    return values
 
 
 def input_label(node: onnx.NodeProto, slot: int, version: int) -> str:

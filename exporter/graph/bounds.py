@@ -46,9 +46,9 @@ def bounded(
     if all(map(holds, tried)):
         return axis, ""
     steps = [n for n in range(axis.multiple_of, _NEAR + 1) if example % n == 0]
-    found = {step: _around(tried, example, step, holds) for step in steps}
-    step = max(steps, key=lambda each: (len(found[each]), -each))
-    kept = found[step]
+    accepted = {step: _around(tried, example, step, holds) for step in steps}
+    step = max(steps, key=lambda each: (len(accepted[each]), -each))
+    kept = accepted[step]
     reaches_down = kept[0] <= next(size for size in tried if size % step == 0)
     reaches_up = kept[-1] >= next(size for size in reversed(tried) if size % step == 0)
     narrowed = replace(
@@ -66,7 +66,7 @@ def _around(
     tried: Sequence[int], example: int, step: int, holds: Callable[[int], bool]
 ) -> list[int]:
     """The multiples of a step around the example for which all holds, without a gap."""
-    found = {example}
+    accepted = {example}
     for way in (
         [size for size in reversed(tried) if size < example],
         [size for size in tried if size > example],
@@ -76,11 +76,11 @@ def _around(
             if size % step:
                 continue
             if not holds(size):
-                found.add(_last(inside, size, step, holds))
+                accepted.add(_last(inside, size, step, holds))
                 break
             inside = size
-            found.add(size)
-    return sorted(found)
+            accepted.add(size)
+    return sorted(accepted)
 
 
 def _last(inside: int, outside: int, step: int, holds: Callable[[int], bool]) -> int:
@@ -93,13 +93,15 @@ def _last(inside: int, outside: int, step: int, holds: Callable[[int], bool]) ->
 
 def _worth_trying(guards: Sequence[Guard], example: int) -> set[int]:
     around = (0, example, 2 * example, 4 * example)
-    found = {middle + away for middle in around for away in range(-_NEAR, _NEAR + 1)}
+    sizes = {middle + away for middle in around for away in range(-_NEAR, _NEAR + 1)}
     numbers = {number for guard in guards for number in guard.numbers() if 0 < number <= _FAR}
-    return found | {number + away for number in numbers for away in (-1, 0, 1)} - {0}
+    return sizes | {number + away for number in numbers for away in (-1, 0, 1)} - {0}
 
 
 def _speaks_of(guard: Guard, shapes: Mapping[str, Sequence[int | str]], name: str) -> bool:
-    return any(shapes.get(held, ())[axis : axis + 1] == (name,) for held, axis in guard.inputs())
+    return any(
+        shapes.get(source, ())[axis : axis + 1] == (name,) for source, axis in guard.inputs()
+    )
 
 
 def _first_broken(

@@ -93,11 +93,11 @@ def certify(judged: Artifact, facts: Mapping[str, str]) -> str:
         # Reading the parts of a file and copying it are a second each; neither waits for the other.
         with ThreadPoolExecutor(1) as beside:
             copied = beside.submit(copy_and_digest, path, part)
-            held = {**facts, **_judged_binding(judged)}
+            entries = {**facts, **_judged_binding(judged)}
             digest = copied.result()
         if digest.hexdigest() != judged.sha256:
             raise _changed(path)
-        tail = _rendered({**held, _SEAL: _seal(held)})
+        tail = _rendered({**entries, _SEAL: _seal(entries)})
         digest.update(tail)
         with part.open("ab") as target:
             target.write(tail)
@@ -136,8 +136,8 @@ def _cut(path: Path, size: int, begin: int) -> bool:
     """Cut a file off; False where it has another name as well, or is not what was read."""
     handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        held = os.fstat(handle)
-        if not stat.S_ISREG(held.st_mode) or held.st_nlink != 1 or held.st_size != size:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size != size:
             return False
         os.ftruncate(handle, begin)
         return True
@@ -155,12 +155,12 @@ def check_certificate(path: Path) -> Checked:
     entries = _certificate_entries(contents.entries)
     if not entries:
         return Checked(contents=contents, certificate=None, changes=(), weights_intact=None)
-    held = {entry.key.removeprefix(PREFIX): entry.value for entry in entries}
-    intact = held.get("initializers_sha256") == contents.weights
+    entries_by_key = {entry.key.removeprefix(PREFIX): entry.value for entry in entries}
+    intact = entries_by_key.get("initializers_sha256") == contents.weights
     return Checked(
         contents=contents,
-        certificate=held,
-        changes=tuple(_changes(contents, entries, held)),
+        certificate=entries_by_key,
+        changes=tuple(_changes(contents, entries, entries_by_key)),
         weights_intact=intact,
     )
 
@@ -214,12 +214,12 @@ def _json(value: Mapping[str, str]) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _rendered(held: Mapping[str, str]) -> bytes:
-    return b"".join(metadata_field(f"{PREFIX}{key}", held[key]) for key in sorted(held))
+def _rendered(entries: Mapping[str, str]) -> bytes:
+    return b"".join(metadata_field(f"{PREFIX}{key}", entries[key]) for key in sorted(entries))
 
 
-def _seal(held: Mapping[str, str]) -> str:
-    return hashlib.sha256(_rendered({k: v for k, v in held.items() if k != _SEAL})).hexdigest()
+def _seal(entries: Mapping[str, str]) -> str:
+    return hashlib.sha256(_rendered({k: v for k, v in entries.items() if k != _SEAL})).hexdigest()
 
 
 def _certificate_entries(entries: Iterable[MetadataEntry]) -> list[MetadataEntry]:
@@ -237,48 +237,48 @@ def _kept(entries: list[MetadataEntry], size: int) -> list[tuple[int, int]]:
 
 
 def _changes(
-    contents: Contents, entries: list[MetadataEntry], held: Mapping[str, str]
+    contents: Contents, entries: list[MetadataEntry], stated: Mapping[str, str]
 ) -> Iterable[str]:
-    missing = [key for key in (*_BINDING, "verdict", _SEAL) if key not in held]
-    if missing or len(held) != len(entries) or _seal(held) != held.get(_SEAL):
+    missing = [key for key in (*_BINDING, "verdict", _SEAL) if key not in stated]
+    if missing or len(stated) != len(entries) or _seal(stated) != stated.get(_SEAL):
         yield "the certificate: its own digest is not the one that it states; it was edited"
         if missing:
             return
-    found = [
-        *_weight_changes(contents, held),
-        *_graph_changes(contents, held),
-        *_metadata_changes(contents, held),
+    changes = [
+        *_weight_changes(contents, stated),
+        *_graph_changes(contents, stated),
+        *_metadata_changes(contents, stated),
     ]
-    yield from found
-    in_place = _contiguous(entries, contents.size) and _same_content(contents, entries, held)
-    if not in_place and not found:
+    yield from changes
+    in_place = _contiguous(entries, contents.size) and _same_content(contents, entries, stated)
+    if not in_place and not changes:
         yield (
             "the bytes of the file: it was written again; weights, graph and metadata are those"
             " that were certified"
         )
-    for name, digest in _pairs(held["external_sha256"]).items():
+    for name, digest in _pairs(stated["external_sha256"]).items():
         data = contents.path.parent / name
-        if name in contents.external and not found and sha256_of(data) != digest:
+        if name in contents.external and not changes and sha256_of(data) != digest:
             yield f"the file '{name}' beside it, in bytes that no weight uses"
 
 
-def _weight_changes(contents: Contents, held: Mapping[str, str]) -> Iterable[str]:
-    if contents.weights != held["initializers_sha256"]:
-        before, now = held["initializers"], str(contents.initializers)
+def _weight_changes(contents: Contents, stated: Mapping[str, str]) -> Iterable[str]:
+    if contents.weights != stated["initializers_sha256"]:
+        before, now = stated["initializers"], str(contents.initializers)
         count = f": {before} initialisers were certified, there are {now}" if now != before else ""
         yield f"the weights{count or ': values, names or dtypes of initialisers'}"
 
 
-def _graph_changes(contents: Contents, held: Mapping[str, str]) -> Iterable[str]:
-    if contents.graph != held["graph_sha256"]:
-        before, now = held["nodes"], str(len(contents.model.graph.node))
+def _graph_changes(contents: Contents, stated: Mapping[str, str]) -> Iterable[str]:
+    if contents.graph != stated["graph_sha256"]:
+        before, now = stated["nodes"], str(len(contents.model.graph.node))
         count = f": {before} nodes were certified, there are {now}" if now != before else ""
         yield f"the graph{count or ': nodes, attributes, inputs, outputs, value infos or opset'}"
 
 
-def _metadata_changes(contents: Contents, held: Mapping[str, str]) -> Iterable[str]:
+def _metadata_changes(contents: Contents, stated: Mapping[str, str]) -> Iterable[str]:
     own = {k: v for k, v in contents.metadata.items() if not k.startswith(PREFIX)}
-    before, now = _pairs(held["metadata_sha256"]), metadata_digests(own)
+    before, now = _pairs(stated["metadata_sha256"]), metadata_digests(own)
     for word, keys in (
         ("new", now.keys() - before.keys()),
         ("gone", before.keys() - now.keys()),
@@ -289,17 +289,17 @@ def _metadata_changes(contents: Contents, held: Mapping[str, str]) -> Iterable[s
 
 
 def _same_content(
-    contents: Contents, entries: list[MetadataEntry], held: Mapping[str, str]
+    contents: Contents, entries: list[MetadataEntry], stated: Mapping[str, str]
 ) -> bool:
     begin = entries[0].begin
-    if held["content_bytes"] != str(begin):
+    if stated["content_bytes"] != str(begin):
         return False
     digest = hashlib.sha256()
     with contents.path.open("rb") as stream:
         while begin and (chunk := stream.read(min(begin, _CHUNK))):
             digest.update(chunk)
             begin -= len(chunk)
-    return digest.hexdigest() == held["content_sha256"]
+    return digest.hexdigest() == stated["content_sha256"]
 
 
 def _pairs(text: str) -> dict[str, str]:

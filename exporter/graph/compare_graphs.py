@@ -58,15 +58,15 @@ class _Diff:
         yield from self._interface()
         matched: set[int] = set()
         for node in self.expected.nodes:
-            found = {
+            changed = {
                 self.actual.producer[name] for name in node.output if name in self.actual.producer
             }
-            matched |= found
-            if not found:
+            matched |= changed
+            if not changed:
                 yield self._missing(node)
                 continue
-            partner = self.actual.nodes[min(found)]
-            if len(found) > 1 or _outputs(node) != _outputs(partner):
+            partner = self.actual.nodes[min(changed)]
+            if len(changed) > 1 or _outputs(node) != _outputs(partner):
                 texts = ", ".join(_outputs(node)), ", ".join(_outputs(partner))
                 yield self._at(node, Kind.OUTPUTS_CHANGED, "outputs", *texts)
             yield from self._pair(node, partner)
@@ -126,8 +126,10 @@ class _Diff:
         elif left != right or any(stored):
             label = input_label(node, slot, self.versions.get(node.domain, 0))
             texts = describe(self.expected, left), describe(self.actual, right)
-            found = self._at(node, Kind.INPUTS_CHANGED, label, *(text or ABSENT for text in texts))
-            yield replace(found, stored=stored)
+            difference = self._at(
+                node, Kind.INPUTS_CHANGED, label, *(text or ABSENT for text in texts)
+            )
+            yield replace(difference, stored=stored)
 
     def _initializers(
         self, names: tuple[str, str], readers: list[onnx.NodeProto]
@@ -211,7 +213,7 @@ def _whole(
 
 def _interface_of(graph: GraphIndex, side: str) -> dict[str, str]:
     """Name -> dtype and shape. Symbolic sizes are all ``?``: their names carry no meaning."""
-    found = {}
+    interface = {}
     for value in getattr(graph.model.graph, side):
         if side == "input" and value.name in graph.initializers:
             continue
@@ -221,8 +223,8 @@ def _interface_of(graph: GraphIndex, side: str) -> dict[str, str]:
         if kind.HasField("shape"):
             sizes = [str(d.dim_value) if d.HasField("dim_value") else "?" for d in kind.shape.dim]
             shape = f"[{', '.join(sizes)}]"
-        found[value.name] = f"{dtype} {shape}"
-    return found
+        interface[value.name] = f"{dtype} {shape}"
+    return interface
 
 
 def _outputs(node: onnx.NodeProto) -> tuple[str, ...]:

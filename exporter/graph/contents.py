@@ -150,8 +150,8 @@ def metadata_entries(path: Path) -> tuple[MetadataEntry, ...]:
     """
     try:
         view = map_file(path)
-        found = (_entry(view, item) for item in fields(view, 0, len(view)))
-        return tuple(entry for entry in found if entry)
+        entries = (_entry(view, item) for item in fields(view, 0, len(view)))
+        return tuple(entry for entry in entries if entry)
     except WireError as error:
         raise not_onnx(path, str(error)) from error
 
@@ -194,7 +194,7 @@ def _slim(view: memoryview, top: list[Field]) -> tuple[onnx.ModelProto, str]:
 
 
 def _sorted_bytes(view: memoryview, items: Iterable[Field]) -> Iterator[bytes]:
-    for item in sorted(items, key=lambda held: held.number):
+    for item in sorted(items, key=lambda item: item.number):
         yield bytes(view[item.begin : item.end])
 
 

@@ -215,8 +215,8 @@ def _name_axes(
         if value.shape is None or len(value.shape) != len(spec.shape):
             continue
         dims = [
-            declared if isinstance(declared, str) and not isinstance(found, int) else found
-            for declared, found in zip(spec.shape, value.shape, strict=True)
+            declared if isinstance(declared, str) and not isinstance(size, int) else size
+            for declared, size in zip(spec.shape, value.shape, strict=True)
         ]
         value.shape = ir.Shape(dims)
 
@@ -236,10 +236,12 @@ def check_interface(
         StageError: an input or output is missing or has another dtype, an input is not used (or
             only its size is), or an axis that was declared dynamic is a constant in the file.
     """
-    found = interface_differences(model, inputs, outputs)
-    if found:
-        frozen = any(difference.kind is InterfaceKind.FROZEN for difference in found)
-        raise StageError(stage, "; ".join(difference.text for difference in found), frozen=frozen)
+    differences = interface_differences(model, inputs, outputs)
+    if differences:
+        frozen = any(difference.kind is InterfaceKind.FROZEN for difference in differences)
+        raise StageError(
+            stage, "; ".join(difference.text for difference in differences), frozen=frozen
+        )
 
 
 class InterfaceKind(StrEnum):
@@ -268,30 +270,32 @@ def interface_differences(
     model: ir.Model, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
 ) -> tuple[InterfaceDifference, ...]:
     """All differences of a file's inputs and outputs to the declared ones."""
-    found: list[InterfaceDifference] = []
+    differences: list[InterfaceDifference] = []
     for side, specs, values in (
         ("input", inputs, list(model.graph.inputs)),
         ("output", outputs, list(model.graph.outputs)),
     ):
         by_name = {value.name: value for value in values if value.name}
         extra = sorted(set(by_name) - {spec.name for spec in specs})
-        found += [_differs(InterfaceKind.EXTRA, side, name, "was not declared") for name in extra]
+        differences += [
+            _differs(InterfaceKind.EXTRA, side, name, "was not declared") for name in extra
+        ]
         for spec in specs:
             value = by_name.get(spec.name)
             if value is None:
                 text = "is missing from the graph"
-                found.append(_differs(InterfaceKind.MISSING, side, spec.name, text))
+                differences.append(_differs(InterfaceKind.MISSING, side, spec.name, text))
                 continue
-            found += _value_differences(side, spec, value)
+            differences += _value_differences(side, spec, value)
             if side == "input" and spec.idle:
                 continue
             if side == "input" and not value.uses():
                 text = "is not used by any node"
-                found.append(_differs(InterfaceKind.UNUSED, side, spec.name, text))
+                differences.append(_differs(InterfaceKind.UNUSED, side, spec.name, text))
             elif side == "input" and all(user.op_type in _SIZE_OPS for user, _ in value.uses()):
                 text = "is not used but for its size"
-                found.append(_differs(InterfaceKind.UNUSED, side, spec.name, text))
-    return tuple(found)
+                differences.append(_differs(InterfaceKind.UNUSED, side, spec.name, text))
+    return tuple(differences)
 
 
 def _differs(kind: InterfaceKind, side: str, name: str, text: str) -> InterfaceDifference:

@@ -48,11 +48,11 @@ def double_model(model: onnx.ModelProto) -> onnx.ModelProto:
     made = onnx.ModelProto()
     made.CopyFrom(model)
     made.ir_version = min(made.ir_version, _IR_VERSION)
-    versions = {held.domain: held.version for held in made.opset_import}
-    own = {(held.domain, held.name) for held in made.functions}
+    versions = {item.domain: item.version for item in made.opset_import}
+    own = {(item.domain, item.name) for item in made.functions}
     _widen_graph(made.graph, versions, own)
     for function in made.functions:
-        inside = {held.domain: held.version for held in function.opset_import} or versions
+        inside = {item.domain: item.version for item in function.opset_import} or versions
         nodes = _widened(function.node, inside, own)
         del function.node[:]
         function.node.extend(nodes)
@@ -101,18 +101,18 @@ def _widen_attributes(
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
             _widen_graph(graph, versions, own)
     name, default = _NAMED_DTYPES.get(node.op_type, ("", False))
-    held = {attribute.name: attribute for attribute in node.attribute}
-    if name in held and held[name].i == _FLOAT:
-        held[name].i = _DOUBLE
-    elif name and default and name not in held:
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    if name in attributes and attributes[name].i == _FLOAT:
+        attributes[name].i = _DOUBLE
+    elif name and default and name not in attributes:
         node.attribute.append(helper.make_attribute(name, _DOUBLE))
-    if node.op_type == "ConstantOfShape" and "value" not in held:
+    if node.op_type == "ConstantOfShape" and "value" not in attributes:
         zero = helper.make_tensor("value", _DOUBLE, [1], [0.0])
         node.attribute.append(helper.make_attribute("value", zero))
     if node.op_type == "Constant":
         for name in ("value_float", "value_floats"):
-            if name in held:
-                value = np.array(helper.get_attribute_value(held[name]), np.float64)
+            if name in attributes:
+                value = np.array(helper.get_attribute_value(attributes[name]), np.float64)
                 del node.attribute[:]
                 node.attribute.append(
                     helper.make_attribute("value", numpy_helper.from_array(value))
@@ -146,8 +146,8 @@ def _between_casts(
 
 
 def _float_only(formal: Iterable, slot: int) -> bool:
-    held = list(formal)
-    if not held:
+    formals = list(formal)
+    if not formals:
         return False
-    types = held[min(slot, len(held) - 1)].types
+    types = formals[min(slot, len(formals) - 1)].types
     return _FLOAT_TYPE in types and _DOUBLE_TYPE not in types

@@ -43,12 +43,12 @@ def _before(node: Node, target: Any, left: Node, right: Any) -> Node:
     return made
 
 
-def _value(held: Any) -> Any:
-    return held.meta.get("val") if isinstance(held, Node) else held
+def _value(value: Any) -> Any:
+    return value.meta.get("val") if isinstance(value, Node) else value
 
 
-def _may_be_negative(held: Any) -> bool:
-    value = _value(held)
+def _may_be_negative(number: Any) -> bool:
+    value = _value(number)
     if isinstance(value, torch.SymInt):
         inside = value.node
         return bool(inside.shape_env.bound_sympy(inside.expr).lower < 0)

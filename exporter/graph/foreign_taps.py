@@ -59,7 +59,7 @@ def agreeing_taps(program: Program, graph: GraphIndex) -> Agreement:
     for origin in origins.values():
         place = _place(origin.module, origin.op, origin.source, lines)
         theirs.setdefault(place, set()).add(origin.name)
-    found = set()
+    agreeing = set()
     by_name = {op.name: op for op in program.ops}
     for op in tap_ops(program):
         position = graph.producer.get(program.onnx_name(op.name))
@@ -67,9 +67,9 @@ def agreeing_taps(program: Program, graph: GraphIndex) -> Agreement:
         made = _maker(op, by_name)
         place = _place(made.module, made.target, made.source, lines)
         if origin is not None and _agree(made, origin) and theirs.get(place, set()) <= ours[place]:
-            found.add(op.name)
-    inner = found - set(program.outputs)
-    return Agreement(taps=frozenset(found if inner else ()), described=len(origins))
+            agreeing.add(op.name)
+    inner = agreeing - set(program.outputs)
+    return Agreement(taps=frozenset(agreeing if inner else ()), described=len(origins))
 
 
 _Place = tuple[str, str, str]

@@ -308,17 +308,17 @@ def _grid_of(graph: GraphIndex, scale: str, zero: str) -> Grid | None:
 def bits_of(graph: GraphIndex, at: int, types: Mapping[str, int]) -> set[str]:
     """Names of the integer formats that a quantised node holds: "int8", "int4"."""
     node = graph.nodes[at]
-    found = {f"int{weight.bits}" for weight in weights_of(graph, at)}
+    widths = {f"int{weight.bits}" for weight in weights_of(graph, at)}
     if quantises_activations(graph, at):
         kinds = (types.get(name, 0) for name in (*node.input, *node.output))
-        found |= {f"int{INTEGER_BITS[k].bits}" for k in kinds if k in INTEGER_BITS} or {"int8"}
+        widths |= {f"int{INTEGER_BITS[k].bits}" for k in kinds if k in INTEGER_BITS} or {"int8"}
     elif node.op_type == "DequantizeLinear":
         kind = types.get(node.input[0], 0)
         if kind in INTEGER_BITS and node.input[0] not in graph.initializers:
-            found.add(f"int{INTEGER_BITS[kind].bits}")
+            widths.add(f"int{INTEGER_BITS[kind].bits}")
         elif FLOATS.get(kind, "").startswith(("float8", "float4")):
-            found.add(FLOATS[kind])
-    return found
+            widths.add(FLOATS[kind])
+    return widths
 
 
 def _used(stored: np.ndarray, bits: int) -> int:

@@ -96,7 +96,7 @@ def watched_guards(*, assumed: bool = False) -> Iterator[list[tuple[Any, list[An
         assumed: also take the answers that torch did not have to prove, because the axes were left
             to it (``Dim.DYNAMIC``); else they are true of every size of the axes.
     """
-    found: list[tuple[Any, list[Any]]] = []
+    guards: list[tuple[Any, list[Any]]] = []
     seen: set[tuple[int, str]] = set()
     original, logged = ShapeEnv.cleanup, ShapeEnv._log_guard
 
@@ -104,16 +104,16 @@ def watched_guards(*, assumed: bool = False) -> Iterator[list[tuple[Any, list[An
         key = (id(self), str(guard))
         if prefix == "eval" and key not in seen:
             seen.add(key)
-            found.append((guard, list(traceback.extract_stack()[:-1])))
+            guards.append((guard, list(traceback.extract_stack()[:-1])))
         logged(self, prefix, guard, *args, **kwargs)
 
     def watched(self: ShapeEnv) -> None:
         for asserts in self.deferred_runtime_asserts.values():
-            for held in asserts:
-                key = (id(self), str(held.expr))
+            for nodes in asserts:
+                key = (id(self), str(nodes.expr))
                 if key not in seen:
                     seen.add(key)
-                    found.append((held.expr, list(held.stack.summary())))
+                    guards.append((nodes.expr, list(nodes.stack.summary())))
         original(self)
 
     ShapeEnv.cleanup = watched
@@ -121,7 +121,7 @@ def watched_guards(*, assumed: bool = False) -> Iterator[list[tuple[Any, list[An
         # torch's own signature names arguments that are only handed on here.
         setattr(ShapeEnv, "_log_guard", noted)  # noqa: B010
     try:
-        yield found
+        yield guards
     finally:
         ShapeEnv.cleanup, ShapeEnv._log_guard = original, logged
 
@@ -144,16 +144,16 @@ def guards_of(
             for axis, size in enumerate(value.shape):
                 if isinstance(size, torch.SymInt):
                     _learn(names, size.node, ("size", labels[node.name], axis))
-    found: dict[Tree, Guard] = {}
+    guards: dict[Tree, Guard] = {}
     for expression, frames in watched:
         tree = _tree(expression, names)
         if tree is None or not any(True for _ in _sizes(tree)):
             continue
         source, by_model = _asked_by(frames)
-        held = found.get(tree)
-        if held is None or (by_model and not held.by_model):
-            found[tree] = Guard(condition=tree, source=source, by_model=by_model)
-    return tuple(found.values())
+        guard = guards.get(tree)
+        if guard is None or (by_model and not guard.by_model):
+            guards[tree] = Guard(condition=tree, source=source, by_model=by_model)
+    return tuple(guards.values())
 
 
 def _asked_by(frames: Sequence[Any]) -> tuple[str, bool]:

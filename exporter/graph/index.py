@@ -116,7 +116,7 @@ def index_graph(
     for node in model.graph.node:
         if node.op_type == "Constant":
             initializers[node.output[0]] = _constant(node)
-    found = GraphIndex(
+    index = GraphIndex(
         model=model,
         nodes=(),
         reads=(),
@@ -126,7 +126,7 @@ def index_graph(
         folder=folder,
         _arrays=dict(arrays or {}),
     )
-    return with_nodes(found, nodes)
+    return with_nodes(index, nodes)
 
 
 def with_nodes(graph: GraphIndex, nodes: tuple[onnx.NodeProto, ...]) -> GraphIndex:

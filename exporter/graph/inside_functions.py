@@ -54,7 +54,7 @@ def show_inside(graph: GraphIndex, other: GraphIndex) -> ShownGraph:
         if body is not None:
             constants |= body.initializers
             nodes += body.nodes
-            inside.update(name for held in body.nodes for name in held.output if name)
+            inside.update(name for body_node in body.nodes for name in body_node.output if name)
     whole = with_nodes(replace(graph, initializers=constants), tuple(nodes))
     return ShownGraph(whole, frozenset(inside))
 
@@ -65,10 +65,10 @@ def _kind(node: onnx.NodeProto) -> str:
 
 def _functions(graph: GraphIndex) -> Counter[str]:
     """How often a graph computes each of the standard's functions in one node."""
-    versions = {held.domain: held.version for held in graph.model.opset_import}
+    versions = {opset.domain: opset.version for opset in graph.model.opset_import}
     version = versions.get("", versions.get("ai.onnx", 1))
-    found = Counter(_kind(node) for node in graph.nodes)
-    return Counter({kind: count for kind, count in found.items() if _is_function(kind, version)})
+    kinds = Counter(_kind(node) for node in graph.nodes)
+    return Counter({kind: count for kind, count in kinds.items() if _is_function(kind, version)})
 
 
 def _is_function(kind: str, version: int) -> bool:
@@ -101,12 +101,12 @@ def _body(graph: GraphIndex, node: onnx.NodeProto, types: Mapping[str, int]) -> 
     for name in made:
         model.graph.output.append(helper.make_tensor_value_info(name, types.get(name, 0), None))
     try:
-        found = inliner.inline_selected_functions(
+        inlined = inliner.inline_selected_functions(
             model, [("", node.op_type)], exclude=False, inline_schema_functions=True
         )
     except RuntimeError:  # its own check of how many there are
         return None
-    body = index_graph(found, Path())
+    body = index_graph(inlined, Path())
     if len(body.nodes) < 2 or any(a.HasField("g") for n in body.nodes for a in n.attribute):
         return None
     names = {name: name for name in reads}

@@ -44,11 +44,11 @@ class KeptState:
 
     def changed(self) -> list[str]:
         """Names of attributes that hold another object now; hooks and the like do not count."""
-        found = []
+        changed_keys = []
         for name, container, before in self._held:
             if isinstance(container, dict):
                 keys = dict.fromkeys([*before, *container])
-                found += [
+                changed_keys += [
                     f"{name}.{key}"
                     for key in keys
                     if not _same(before.get(key, _GONE), container.get(key, _GONE))
@@ -56,8 +56,8 @@ class KeptState:
             elif len(container) != len(before) or any(
                 not _same(a, b) for a, b in zip(container, before, strict=True)
             ):
-                found.append(name)
-        return found
+                changed_keys.append(name)
+        return changed_keys
 
     def restore(self) -> None:
         """Put every attribute back that was assigned, added or taken away."""

@@ -60,29 +60,29 @@ def _words(value: Any, inside: tuple[int, ...]) -> Iterator[str]:
 def _parts(value: Any, inside: tuple[int, ...]) -> Iterator[str]:
     if isinstance(value, Mapping):
         yield f"{_name(type(value))} {{"
-        for key, held in value.items():
+        for key, item in value.items():
             yield from _words(key, inside)
-            yield from _words(held, inside)
+            yield from _words(item, inside)
         yield "}"
     elif isinstance(value, list | tuple):
         yield f"{_name(type(value))} ["
-        for held in value:
-            yield from _words(held, inside)
+        for item in value:
+            yield from _words(item, inside)
         yield "]"
     elif isinstance(value, set | frozenset):
-        yield "set " + " ".join(sorted("|".join(_words(held, inside)) for held in value))
+        yield "set " + " ".join(sorted("|".join(_words(item, inside)) for item in value))
     elif isinstance(value, functools.partial):
-        for held in (value.func, value.args, value.keywords):
-            yield from _words(held, inside)
+        for item in (value.func, value.args, value.keywords):
+            yield from _words(item, inside)
     elif isinstance(value, types.MethodType):
         yield f"method {value.__func__.__qualname__}"
     elif isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
         yield _function(value, inside)
     else:
         yield f"{_name(type(value))} ("
-        for name, held in _attributes(value):
+        for name, item in _attributes(value):
             yield name
-            yield from _words(held, inside)
+            yield from _words(item, inside)
         yield ")"
 
 
@@ -91,8 +91,8 @@ def _function(value: Any, inside: tuple[int, ...]) -> str:
     cells = [
         cell.cell_contents for cell in getattr(value, "__closure__", None) or () if _full(cell)
     ]
-    held = [*cells, *(getattr(value, "__defaults__", None) or ())]
-    return f"{value.__module__}.{value.__qualname__} {[list(_words(v, inside)) for v in held]}"
+    parts = [*cells, *(getattr(value, "__defaults__", None) or ())]
+    return f"{value.__module__}.{value.__qualname__} {[list(_words(v, inside)) for v in parts]}"
 
 
 def _full(cell: types.CellType) -> bool:

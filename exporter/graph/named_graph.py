@@ -59,20 +59,20 @@ class NamedGraph(nn.Module):
         # torch's strict mode reads no code that changes a switch; "capture" has it off.
         read = torch.compiler.is_dynamo_compiling()
         with contextlib.nullcontext() if read else without_fast_path():
-            found = by_name(self.binding.call(self.model, tensors), self.returns)
-        return tuple(found[name] for name in self.outputs)
+            outputs = by_name(self.binding.call(self.model, tensors), self.returns)
+        return tuple(outputs[name] for name in self.outputs)
 
 
 def argument_names(inputs: Sequence[str]) -> tuple[str, ...]:
     """Names of inputs as names of arguments: ``caches.0`` is ``caches_0``."""
-    found: list[str] = []
+    names: list[str] = []
     for name in inputs:
         plain = re.sub(r"\W", "_", name)
         plain = plain if plain.isidentifier() else f"_{plain}"
-        while plain in found or (plain != name and plain in inputs):
+        while plain in names or (plain != name and plain in inputs):
             plain += "_"
-        found.append(plain)
-    return tuple(found)
+        names.append(plain)
+    return tuple(names)
 
 
 def _with_inputs(base: type[NamedGraph], inputs: Sequence[str]) -> type[NamedGraph]:

@@ -37,9 +37,9 @@ class NearestTap:
         users = {user for name in outputs for user in graph.consumers.get(name, ())}
         behind = []
         for user in users:
-            held = self._found.get(next(filter(None, graph.nodes[user].output), ""))
-            if held is not None:
-                behind.append((held[0] + 1, user, held[2]))
+            nearest = self._found.get(next(filter(None, graph.nodes[user].output), ""))
+            if nearest is not None:
+                behind.append((nearest[0] + 1, user, nearest[2]))
         return min(behind, default=None)
 
     def of(self, node: onnx.NodeProto) -> str | None:
@@ -47,5 +47,5 @@ class NearestTap:
         outputs = [name for name in node.output if name]
         if self._taps is None:
             return outputs[0] if outputs else None
-        found = [self._found[name] for name in outputs if name in self._found]
-        return found[0][2] if found else None
+        nearest = [self._found[name] for name in outputs if name in self._found]
+        return nearest[0][2] if nearest else None

@@ -73,12 +73,12 @@ NOTHING = Held()
 
 def native_formats(program: Program) -> frozenset[str]:
     """Formats that the captured model is in itself: to hold them is no loss."""
-    held = {op.dtype for op in program.ops if op.dtype}
-    held |= {str(t.dtype).removeprefix("torch.") for t in program.tensors.values()}
-    found = held | {"float32", "float64"}
+    native = {op.dtype for op in program.ops if op.dtype}
+    native |= {str(t.dtype).removeprefix("torch.") for t in program.tensors.values()}
+    formats = native | {"float32", "float64"}
     if any("quantize" in op.target for op in program.ops):
-        found |= set(STORED_INTEGERS)
-    return frozenset(found)
+        formats |= set(STORED_INTEGERS)
+    return frozenset(formats)
 
 
 def _may_lower(graph: GraphIndex) -> bool:
@@ -156,21 +156,21 @@ class HeldPrecision:
             native: formats of the model itself that count as well: a float32 value behind float16
                 ones is no better than they are.
         """
-        held = self._behind.get(name, frozenset())
-        return tuple(sorted(held - (self._native - set(native))))
+        formats = self._behind.get(name, frozenset())
+        return tuple(sorted(formats - (self._native - set(native))))
 
     @cached_property
     def _behind(self) -> dict[str, frozenset[str]]:
-        found: dict[str, frozenset[str]] = {}
+        behind: dict[str, frozenset[str]] = {}
         for at, node in enumerate(self._graph.nodes):
             if node.op_type in _SIZES:
                 continue
-            held = self._everything([at])
+            formats = self._everything([at])
             for source in self._graph.reads[at]:
-                held |= found.get(source, frozenset())
-            if held:
-                found |= dict.fromkeys(node.output, frozenset(held))
-        return found
+                formats |= behind.get(source, frozenset())
+            if formats:
+                behind |= dict.fromkeys(node.output, frozenset(formats))
+        return behind
 
     def seen(self, name: str) -> Grid | None:
         """The grid through which everybody who reads a value sees it; None if somebody does not.
@@ -192,13 +192,13 @@ class HeldPrecision:
         return FLOATS.get(self._types.get(name, 0), "")
 
     def _nodes(self, name: str, cut: frozenset[str]) -> list[int]:
-        graph, found = self._graph, set[int]()
+        graph, nodes = self._graph, set[int]()
         stack = [graph.producer[name]] if name in graph.producer else []
         while stack:
             at = stack.pop()
-            if at in found:
+            if at in nodes:
                 continue
-            found.add(at)
+            nodes.add(at)
             if graph.nodes[at].op_type in _SIZES:
                 continue
             stack.extend(
@@ -206,7 +206,7 @@ class HeldPrecision:
                 for source in graph.reads[at]
                 if source not in cut and source in graph.producer
             )
-        return sorted(found)
+        return sorted(nodes)
 
     def _piece(self, nodes: Iterable[int], name: str | None) -> Held:
         nodes = list(nodes)
@@ -229,7 +229,7 @@ class HeldPrecision:
         return tuple(sorted(self._everything(nodes) - self._native))
 
     def _everything(self, nodes: Iterable[int]) -> set[str]:
-        graph, found = self._graph, set[str]()
+        graph, names = self._graph, set[str]()
         for at in nodes:
             node = graph.nodes[at]
             # A piece that begins with the sizes of a value does not hold that value.
@@ -238,14 +238,14 @@ class HeldPrecision:
             for value in (*graph.reads[at], *node.output):
                 dtype = FLOATS.get(self._types.get(value, 0), "")
                 if dtype not in ("", "float32", "float64"):
-                    found.add(dtype)
+                    names.add(dtype)
             if is_quantised_node(node):
-                found |= bits_of(graph, at, self._types)
-        return found
+                names |= bits_of(graph, at, self._types)
+        return names
 
     def _sources(self, nodes: Iterable[int], inside: set[str]) -> dict[str, tuple[Grid, ...]]:
         """Static grids right behind what enters a piece."""
-        found: dict[str, list[Grid]] = {}
+        sources: dict[str, list[Grid]] = {}
         for at in nodes:
             node = self._graph.nodes[at]
             if node.op_type != "QuantizeLinear":
@@ -253,8 +253,8 @@ class HeldPrecision:
             source = self._origin(node.input[0], inside)
             grid = self._grid(node)
             if source is not None and grid is not None:
-                found.setdefault(source, []).append(grid)
-        return {name: tuple(dict.fromkeys(grids)) for name, grids in found.items()}
+                sources.setdefault(source, []).append(grid)
+        return {name: tuple(dict.fromkeys(grids)) for name, grids in sources.items()}
 
     def _origin(self, name: str, inside: set[str]) -> str | None:
         """What enters the piece and is shown at ``name``; None if something was computed."""
@@ -273,18 +273,18 @@ class HeldPrecision:
 
     def _results(self, name: str) -> tuple[Grid, ...]:
         """Grids between the last thing that is computed and the value itself."""
-        found: list[Grid] = []
+        grids: list[Grid] = []
         graph = self._graph
         while name in graph.producer:
             node = graph.nodes[graph.producer[name]]
             if node.op_type == "DequantizeLinear":
                 grid = self._grid(node)
                 if grid is not None and node.input[0] not in graph.initializers:
-                    found.append(grid)
+                    grids.append(grid)
             if node.op_type not in _MOVES or not node.input or node.input[0] in self._cut:
                 break
             name = node.input[0]
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(grids))
 
     def _grid(self, node: onnx.NodeProto) -> Grid | None:
         """The grid of a QuantizeLinear or DequantizeLinear whose scale is a constant."""

@@ -40,17 +40,17 @@ def folded_notes(weights: Iterable[tuple[str, str, Tensor]], graph: GraphIndex) 
     Args:
         weights: from ``normed_weights``.
     """
-    held: dict[int, list[np.ndarray]] = {}
+    weights_by_id: dict[int, list[np.ndarray]] = {}
     for name, tensor in graph.initializers.items():
         size = int(np.prod(tensor.dims, dtype=np.int64))
         if size > 1:
-            held.setdefault(size, []).append(graph.array(name))
-    return [_note(path, what, value, held) for path, what, value in weights]
+            weights_by_id.setdefault(size, []).append(graph.array(name))
+    return [_note(path, what, value, weights_by_id) for path, what, value in weights]
 
 
-def _note(path: str, what: str, value: Tensor, held: dict[int, list[np.ndarray]]) -> str:
+def _note(path: str, what: str, value: Tensor, weights_by_id: dict[int, list[np.ndarray]]) -> str:
     expected = value.numpy()
-    away = [_away(expected, array) for array in held.get(expected.size, [])]
+    away = [_away(expected, array) for array in weights_by_id.get(expected.size, [])]
     nearest = min((gap for gap in away if gap is not None), default=None)
     if nearest is None or nearest > _CLOSE * float(np.abs(expected).max(initial=0.0)):
         return f"'{path}': {what} is computed anew in each run of the file"

@@ -121,9 +121,9 @@ def read_light(path: Path) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
 
     def copy(view: memoryview, tensor: onnx.TensorProto, data: Field) -> None:
         # Bytes first: a float in the middle of a protobuf lies at any address.
-        held = np.empty(tuple(tensor.dims), helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        held.reshape(-1).view(np.uint8)[:] = np.frombuffer(view[data.start : data.end], np.uint8)
-        arrays[tensor.name] = held
+        array = np.empty(tuple(tensor.dims), helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        array.reshape(-1).view(np.uint8)[:] = np.frombuffer(view[data.start : data.end], np.uint8)
+        arrays[tensor.name] = array
 
     return _read(path, copy), arrays
 

@@ -82,24 +82,24 @@ def store_shipped(
 
 def _apart(model: ir.Model) -> tuple[onnx.ModelProto, list[_Weight]]:
     """The graph without its large weights, and those; ``model`` is left as it was."""
-    weights, held = [], {}
+    weights, data = [], {}
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if tensor is None or tensor.nbytes < SMALLEST or int(tensor.dtype) in PACKED:
             continue
-        held[name] = tensor
+        data[name] = tensor
         weights.append(_of_ir(name, tensor))
     try:
-        for name, tensor in held.items():
+        for name, tensor in data.items():
             # A place instead of values: nothing is read when the graph becomes a protobuf.
             model.graph.initializers[name].const_value = ir.ExternalTensor(
                 "elsewhere", 0, 0, tensor.dtype, shape=ir.Shape(tensor.shape), name=name
             )
         proto = ir.to_proto(model)
     finally:
-        for name, tensor in held.items():
+        for name, tensor in data.items():
             model.graph.initializers[name].const_value = tensor
-    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in held]
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in data]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
     return proto, weights

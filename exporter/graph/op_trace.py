@@ -119,11 +119,11 @@ def _check_shapes(node: Node, target: Any, results: Any, *, alone: bool) -> None
         LeftToTorch: it is not.
     """
     wanted = node.meta.get("val")
-    found = map_arg(results, lambda part: part.meta.get("val"))
+    results_shape = map_arg(results, lambda part: part.meta.get("val"))
     scalar = alone and isinstance(wanted, (torch.SymInt, torch.SymBool, torch.SymFloat))
-    if scalar and type(found) is type(wanted):
+    if scalar and type(results_shape) is type(wanted):
         return
-    if _shapes(wanted) != _shapes(found):
+    if _shapes(wanted) != _shapes(results_shape):
         raise LeftToTorch(f"'{node.name}' ({target}) has another shape when it is traced alone")
 
 

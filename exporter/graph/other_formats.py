@@ -89,10 +89,10 @@ def not_onnx(path: Path, why: str) -> ArtifactError:
             head = stream.read(_HEAD)
     except OSError:
         head = b""
-    for held in _FORMATS:
-        if head and held.known(head, path):
+    for known in _FORMATS:
+        if head and known.known(head, path):
             return ArtifactError(
-                f"not an ONNX file but {held.name}", where=str(path), remedy=held.remedy
+                f"not an ONNX file but {known.name}", where=str(path), remedy=known.remedy
             )
     return ArtifactError(
         f"not an ONNX file, or cut off: {why}",

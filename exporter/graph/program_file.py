@@ -154,7 +154,7 @@ def load_program(folder: Path) -> Program:
         outputs=tuple(rows.outputs),
         output_names=tuple(rows.output_names),
         tensors=tensors,
-        limits={name: _limits(held) for name, held in rows.limits.items()},
+        limits={name: _limits(limit) for name, limit in rows.limits.items()},
         notes=tuple(rows.notes),
         guards=guards,
         specs=tuple(spec_of(row) for row in rows.specs),
@@ -166,8 +166,8 @@ def load_program(folder: Path) -> Program:
     return program
 
 
-def _limits(held: _Ends | _EndsAndStep) -> tuple[int, int | None, int]:
-    return held[0], held[1], held[2] if len(held) == 3 else 1
+def _limits(limits: _Ends | _EndsAndStep) -> tuple[int, int | None, int]:
+    return limits[0], limits[1], limits[2] if len(limits) == 3 else 1
 
 
 def _problems(program: Program) -> Iterator[str]:
@@ -268,11 +268,11 @@ def _from_json(value: Any) -> Any:
         return value
     ((kind, text),) = value.items()
     if kind == "block":
-        held = BlockRow.model_validate(text)
+        block = BlockRow.model_validate(text)
         return Block(
-            inputs=tuple(held.inputs),
-            ops=tuple(_op_of(row) for row in held.ops),
-            outputs=tuple(_from_json(item) for item in held.outputs),
+            inputs=tuple(block.inputs),
+            ops=tuple(_op_of(row) for row in block.ops),
+            outputs=tuple(_from_json(item) for item in block.outputs),
         )
     if not isinstance(text, str):
         raise ValueError(f"a {kind} is no {type(text).__name__}")
@@ -282,7 +282,7 @@ def _from_json(value: Any) -> Any:
         return float(text)
     if kind == "device":
         return torch.device(text)
-    found = getattr(torch, text, None)
-    if kind not in _TORCH_KINDS or not isinstance(found, _TORCH_KINDS[kind]):
+    torch_value = getattr(torch, text, None)
+    if kind not in _TORCH_KINDS or not isinstance(torch_value, _TORCH_KINDS[kind]):
         raise ValueError(f"unknown {kind} '{text}'")
-    return found
+    return torch_value

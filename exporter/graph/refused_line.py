@@ -78,18 +78,18 @@ class FrozenSizes:
 @contextlib.contextmanager
 def frozen_sizes() -> Iterator[FrozenSizes]:
     """Watch a trace for sizes that become numbers; torch's function is put back afterwards."""
-    found = FrozenSizes()
+    frozen = FrozenSizes()
     logged = ShapeEnv._log_guard
 
     def noted(self: ShapeEnv, prefix: str, guard: Any, *args: Any, **kwargs: Any) -> None:
         if prefix == "eval":
-            found.note(guard)
+            frozen.note(guard)
         logged(self, prefix, guard, *args, **kwargs)
 
     # torch's own signature names arguments that are only handed on here.
     setattr(ShapeEnv, "_log_guard", noted)  # noqa: B010
     try:
-        yield found
+        yield frozen
     finally:
         ShapeEnv._log_guard = logged
 
@@ -98,5 +98,5 @@ def change_of(place: str) -> str:
     """The line at ``file:line`` and the smallest change of it that helps; "" when none is known."""
     file, _, number = place.rpartition(":")
     code = linecache.getline(file, int(number)).strip() if number.isdigit() else ""
-    found = next((change for pattern, change in _CHANGES if pattern.search(code)), "")
-    return f"in '{code[:100]}', {found}" if found else ""
+    suggestion = next((change for pattern, change in _CHANGES if pattern.search(code)), "")
+    return f"in '{code[:100]}', {suggestion}" if suggestion else ""

@@ -71,14 +71,14 @@ def new_epsilons(expected: GraphIndex, actual: GraphIndex) -> Iterator[Differenc
                     node=node.name or f"{node.op_type} of '{next(_given(node.output))}'",
                     op=node.op_type,
                     name="epsilon",
-                    expected=" or ".join(f"{held:g}" for held in attributes) or "absent",
+                    expected=" or ".join(f"{epsilon:g}" for epsilon in attributes) or "absent",
                     actual=f"{value:g}",
                 )
 
 
 def _epsilons(node: onnx.NodeProto) -> tuple[float, ...]:
-    found = tuple(held.f for held in node.attribute if held.name == "epsilon")
-    return found or ((_DEFAULT,) if node.op_type in _NORMS else ())
+    epsilons = tuple(attribute.f for attribute in node.attribute if attribute.name == "epsilon")
+    return epsilons or ((_DEFAULT,) if node.op_type in _NORMS else ())
 
 
 class _Pairs:

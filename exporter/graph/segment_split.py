@@ -103,14 +103,14 @@ class _Cut:
 
     def whole(self, names: Iterable[str]) -> set[int]:
         """Nodes that compute ``names`` from the inputs of the graph."""
-        found: set[int] = set()
+        nodes: set[int] = set()
         waiting = list(names)
         while waiting:
             node = self.graph.producer.get(waiting.pop())
-            if node is not None and node not in found:
-                found.add(node)
+            if node is not None and node not in nodes:
+                nodes.add(node)
                 waiting += self.graph.reads[node]
-        return found
+        return nodes
 
     def depends_on_segments(self, name: str) -> bool:
         """True for an output that lies behind the segments."""
@@ -121,12 +121,12 @@ class _Cut:
 
     def behind(self, names: Iterable[str], *, stop: frozenset[str]) -> set[int]:
         """Nodes that compute ``names`` from ``stop``; notes the counts that are read on the way."""
-        found: set[int] = set()
+        nodes: set[int] = set()
         waiting = list(names)
         while waiting:
             name = waiting.pop()
             node = self.graph.producer.get(name)
-            if node is None or node in found or name in stop:
+            if node is None or node in nodes or name in stop:
                 continue
             if self._measures_front(node, stop):
                 self.counts.add(name)
@@ -137,9 +137,9 @@ class _Cut:
                     where=self.where,
                     remedy=_LEFT_TO,
                 )
-            found.add(node)
+            nodes.add(node)
             waiting += self.graph.reads[node]
-        return found
+        return nodes
 
     def _measures_front(self, node: int, stop: frozenset[str]) -> bool:
         source = self.graph.reads[node][:1]
@@ -195,9 +195,9 @@ def _shapes(model: onnx.ModelProto, names: tuple[str, ...]) -> dict[str, onnx.Va
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         inferred = onnx.GraphProto()
     known = {value.name: value for value in [*inferred.value_info, *inferred.output]}
-    found = {}
+    shapes = {}
     for name in names:
         dims = known[name].type.tensor_type.shape.dim if name in known else ()
         length = dims[0].dim_value if dims and dims[0].HasField("dim_value") else None
-        found[name] = helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [length])
-    return found
+        shapes[name] = helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [length])
+    return shapes

@@ -75,11 +75,11 @@ class SpeechGraph(nn.Module):
         stacks, counts = self.lfr(frames, frame_counts)
         features = self.cmvn(stacks, counts)
         rows = self.model(features, counts, *prompts)
-        found = {"speech_probs": speech_probs, "segments": segments}
+        outputs = {"speech_probs": speech_probs, "segments": segments}
         for name, value in rows.items():
             if name in self.outputs:
-                found[name] = _first(value, segments.shape[0])
-        return tuple(found[name] for name in self.outputs)
+                outputs[name] = _first(value, segments.shape[0])
+        return tuple(outputs[name] for name in self.outputs)
 
 
 class BatchedSpeechGraph(nn.Module):

@@ -69,7 +69,9 @@ def unknown_type(model: onnx.ModelProto) -> str:
             for kind in _element_types(value.type):
                 if kind not in TensorProto.DataType.values():
                     return f"'{value.name}' has the unknown type {kind}"
-        for attribute in (held for node in graph.node for held in node.attribute):
+        for attribute in (
+            attribute_of_node for node in graph.node for attribute_of_node in node.attribute
+        ):
             graphs += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
     return ""
 
@@ -109,8 +111,8 @@ def _of_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[Tensor
             yield attribute.t
         yield from attribute.tensors
         sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
-        for held in [*sparse, *attribute.sparse_tensors]:
-            yield from (held.values, held.indices)
+        for tensor in [*sparse, *attribute.sparse_tensors]:
+            yield from (tensor.values, tensor.indices)
         for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
             yield from _of_graph(graph)
 

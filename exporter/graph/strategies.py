@@ -286,27 +286,27 @@ class _Search:
         for name, axis in self.axes.items():
             if name not in self.sizes:
                 continue
-            found, place = bounded(self.guards, shapes, self.sizes, axis)
-            kept, stopped = self._confirmed(axis, found)
-            self.partial |= found != axis and (kept != found or stopped is None)
+            bound, place = bounded(self.guards, shapes, self.sizes, axis)
+            kept, stopped = self._confirmed(axis, bound)
+            self.partial |= bound != axis and (kept != bound or stopped is None)
             if kept != axis:
                 self.axes[name] = kept
                 asked = f" (asked at {place})" if place else ""
                 self.notes.append(_note(f"{kept.words()} {name}{asked}", stopped))
 
-    def _confirmed(self, axis: Axis, found: Axis) -> tuple[Axis, str | None]:
+    def _confirmed(self, axis: Axis, bound: Axis) -> tuple[Axis, str | None]:
         """The limits that were found, without those beyond which PyTorch goes on, unless something
         was assumed; and why it stops beyond, where it stops beyond all of them."""
         kept, reasons = axis, []
-        highest = found.maximum or 0
+        highest = bound.maximum or 0
         # Two sizes each: beyond a single one that the model refuses it may go on.
         beyond = {
             "multiple_of": (self.sizes[axis.name] + 1,),
-            "minimum": (found.minimum - 1, max(axis.minimum, 1)),
+            "minimum": (bound.minimum - 1, max(axis.minimum, 1)),
             "maximum": (highest + 1, highest + 3),
         }
         for limit, sizes in beyond.items():
-            value = getattr(found, limit)
+            value = getattr(bound, limit)
             if value == getattr(axis, limit):
                 continue
             stops = [self._stopped(axis.name, size) for size in dict.fromkeys(sizes)]

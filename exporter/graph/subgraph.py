@@ -54,21 +54,21 @@ class Partition:
 
     def take(self, names: Iterable[str]) -> tuple[int, ...]:
         """Nodes, not handed out before, that are needed to compute ``names``."""
-        found: set[int] = set()
+        nodes: set[int] = set()
         stack = [self.graph.producer[name] for name in names if name in self.graph.producer]
         while stack:
             node = stack.pop()
-            if node in found or node in self.taken:
+            if node in nodes or node in self.taken:
                 continue
-            found.add(node)
+            nodes.add(node)
             for name in self.graph.reads[node]:
                 producer = self.graph.producer.get(name)
                 if producer is not None and name not in self.stops:
                     stack.append(producer)
-        for node in found:
+        for node in nodes:
             if self.graph.nodes[node].op_type not in _REPEATED:
                 self.taken.add(node)
-        return tuple(sorted(found))
+        return tuple(sorted(nodes))
 
     def is_awaited(self, name: str) -> bool:
         """True while a node that was not handed out yet reads ``name``.
@@ -216,24 +216,24 @@ def _declared(graph: GraphIndex, tensor: onnx.TensorProto) -> onnx.TensorProto:
 
 def piece_of(graph: GraphIndex, name: str, stops: frozenset[str]) -> tuple[int, ...]:
     """Indices of the nodes between a value and the values in ``stops`` that it is made from."""
-    found: set[int] = set()
+    nodes: set[int] = set()
     stack = [graph.producer[name]] if name in graph.producer else []
     while stack:
         node = stack.pop()
-        if node in found:
+        if node in nodes:
             continue
-        found.add(node)
+        nodes.add(node)
         made = (n for n in graph.reads[node] if n not in stops and n in graph.producer)
         stack.extend(graph.producer[n] for n in made)
-    return tuple(sorted(found))
+    return tuple(sorted(nodes))
 
 
 def standalone(window: WindowGraph, graph: GraphIndex) -> onnx.ModelProto:
     """A window with its weights inside."""
     model = onnx.ModelProto()
     model.CopyFrom(window.model)
-    held = set(window.weights)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in held]
+    stored = set(window.weights)
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in stored]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     for tensor in external_tensors(model):

@@ -101,14 +101,14 @@ def tap_ops(program: Program) -> tuple[Op, ...]:
 
 def _unwritten(program: Program) -> frozenset[str]:
     """Values of a program that are memory never written, or a view of such."""
-    found: set[str] = set()
+    names: set[str] = set()
     for op in program.ops:
         parts = op.target.split(".")
         moves = len(parts) > 1 and parts[1] in _VIEWS
         source = next(op.refs(), None)
-        if allocates(op.target) or (moves and source in found):
-            found.add(op.name)
-    return frozenset(found)
+        if allocates(op.target) or (moves and source in names):
+            names.add(op.name)
+    return frozenset(names)
 
 
 def plan_taps(
@@ -185,9 +185,9 @@ def count_fates(planned: Iterable[PlannedTap]) -> dict[str, int]:
 
 def write_taps(planned: Iterable[PlannedTap], path: Path) -> None:
     """Write the tap map of an export, atomically."""
-    held = [key for key in TapRow.model_fields if key != "onnx_name"]
+    keys = [key for key in TapRow.model_fields if key != "onnx_name"]
     rows = [
-        {**{key: getattr(tap.tap, key) for key in held}, "onnx_name": tap.onnx_name}
+        {**{key: getattr(tap.tap, key) for key in keys}, "onnx_name": tap.onnx_name}
         for tap in planned
     ]
     write_text(path, json.dumps({"format": 1, "taps": rows}, indent=0))

@@ -94,9 +94,9 @@ def refusal_of(error: BaseException, axes: Collection[str]) -> Refusal:
     fixes = str(error).partition(_FIXES)[2]
     limits: dict[str, tuple[int | None, int | None]] = {}
     for name, bounds in _LIMITS.findall(fixes):
-        found = {key: int(size) for key, size in _BOUND.findall(bounds)}
+        bounds_by_name = {key: int(size) for key, size in _BOUND.findall(bounds)}
         if name in axes:
-            limits[name] = (found.get("min"), found.get("max"))
+            limits[name] = (bounds_by_name.get("min"), bounds_by_name.get("max"))
     frozen = {name: int(size) for name, size in _FIXED.findall(fixes) if name in axes}
     related = {
         name: text

@@ -44,9 +44,9 @@ class Sprung:
 
 def traps_of(model: onnx.ModelProto) -> tuple[Sprung, ...]:
     """Entries of the catalogue that fire on a model."""
-    found = ((trap, tuple(trap.finds(model))) for trap in TRAPS)
+    sprung = ((trap, tuple(trap.finds(model))) for trap in TRAPS)
     return tuple(
-        Sprung(key=trap.key, says=trap.says, nodes=nodes) for trap, nodes in found if nodes
+        Sprung(key=trap.key, says=trap.says, nodes=nodes) for trap, nodes in sprung if nodes
     )
 
 
@@ -127,14 +127,14 @@ def _is_rate(item: Placed, name: str) -> bool:
 def _behind(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
     """The nodes of the main graph that a condition hangs on, a few steps back."""
     makers = {out: node for node in graph.node for out in node.output}
-    found: list[onnx.NodeProto] = []
+    nodes: list[onnx.NodeProto] = []
     waiting = [name]
-    while waiting and len(found) < 16:
+    while waiting and len(nodes) < 16:
         node = makers.get(waiting.pop())
-        if node is not None and node not in found:
-            found.append(node)
+        if node is not None and node not in nodes:
+            nodes.append(node)
             waiting += node.input
-    return found
+    return nodes
 
 
 def _dropout_in_training(model: onnx.ModelProto) -> Iterator[str]:

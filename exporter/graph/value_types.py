@@ -20,16 +20,16 @@ def value_types(graph: GraphIndex) -> dict[str, int]:
     What inference does not know (operators of another domain) gets the type of its first floating
     input; contrib operators that quantise give what they compute with.
     """
-    found = {name: tensor.data_type for name, tensor in graph.initializers.items()}
-    found |= inferred_types(graph)
+    types = {name: tensor.data_type for name, tensor in graph.initializers.items()}
+    types |= inferred_types(graph)
     for node in graph.nodes:
-        if not node.output or found.get(node.output[0]):
+        if not node.output or types.get(node.output[0]):
             continue
-        floats = (found[name] for name in node.input if found.get(name) in _FLOATING)
+        floats = (types[name] for name in node.input if types.get(name) in _FLOATING)
         kind = next(floats, 0)
         if kind:
-            found[node.output[0]] = kind
-    return found
+            types[node.output[0]] = kind
+    return types
 
 
 _FLOATING = frozenset(

@@ -31,13 +31,13 @@ def viewer_keys(path: Path) -> Mapping[str, tuple[str, ...]]:
     names = {id(value): value.name for value in _values(model)}  # the pass renames values as well
     NameFixPass()(model)
     ends = set(model.graph.outputs)
-    found: dict[str, tuple[str, ...]] = {}
+    keys: dict[str, tuple[str, ...]] = {}
     for value in _values(model):
         node, name = value.producer(), names[id(value)]
         if node is not None and node.name and name:
             itself = (f"[value] {value.name}",) if value in ends else ()
-            found[name] = (node.name, *itself)
-    return found
+            keys[name] = (node.name, *itself)
+    return keys
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:
@@ -47,12 +47,12 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
 
 def modules_of(model: onnx.ModelProto) -> dict[str, str]:
     """Value -> path of the module whose op makes it, as far as the exporter wrote it down."""
-    found = {}
+    modules = {}
     for node in model.graph.node:
         origin = origin_of(node)
         if origin is not None and origin.module:
-            found.update(dict.fromkeys(node.output, origin.module))
-    return found
+            modules.update(dict.fromkeys(node.output, origin.module))
+    return modules
 
 
 def write_modules(model: onnx.ModelProto, modules: Mapping[str, str]) -> None:

@@ -83,12 +83,12 @@ def simplify_stored(
         slim = onnx.ModelProto()
         slim.CopyFrom(model)
         large = _as_inputs(slim, folder, given)
-        found = simplify(slim)
-        computable = _computable(found.model, large)
+        simplified = simplify(slim)
+        computable = _computable(simplified.model, large)
         if not computable:
             break
         given |= computable
-    result = found.model
+    result = simplified.model
     weights = dict(_fold_transposes(result, large))
     used = {name for node in result.graph.node for name in _names_in(node)}
     weights |= {name: weight for name, weight in large.items() if name in used}
@@ -98,10 +98,10 @@ def simplify_stored(
     for name, weight in weights.items():
         result.graph.initializer.append(_stand_in(name, weight))
     return replace(
-        found,
+        simplified,
         nodes_after=len(result.graph.node),
-        bytes_before=found.bytes_before + sum(weight.nbytes for weight in large.values()),
-        bytes_after=found.bytes_after + sum(weight.nbytes for weight in weights.values()),
+        bytes_before=simplified.bytes_before + sum(weight.nbytes for weight in large.values()),
+        bytes_after=simplified.bytes_after + sum(weight.nbytes for weight in weights.values()),
     ), weights
 
 
@@ -149,17 +149,17 @@ def _computable(model: onnx.ModelProto, large: Mapping[str, StoredWeight]) -> se
     constants = {tensor.name for tensor in model.graph.initializer}
     constants |= {n for node in model.graph.node if node.op_type == "Constant" for n in node.output}
     behind = {name: {name} for name in large}
-    found: set[str] = set()
+    computable: set[str] = set()
     for node in model.graph.node:
         sources = [name for name in node.input if name]
-        held = [behind[name] for name in sources if name in behind]
-        if not held or not all(name in behind or name in constants for name in sources):
+        sources_behind = [behind[name] for name in sources if name in behind]
+        if not sources_behind or not all(name in behind or name in constants for name in sources):
             continue
-        weights = set[str]().union(*held)
+        weights = set[str]().union(*sources_behind)
         if node.op_type != "Transpose" or sources[0] not in large:
-            found |= weights
+            computable |= weights
         behind.update((name, weights) for name in node.output if name)
-    return found
+    return computable
 
 
 def _fold_transposes(

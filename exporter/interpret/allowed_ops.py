@@ -71,11 +71,11 @@ def memory_filled(value: float) -> Iterator[None]:
 
 def _allocated(op: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
     """``torch.empty`` and its like, filled: what lies there by chance is no value."""
-    found = op(*args, **kwargs)
+    allocated = op(*args, **kwargs)
     value = _FILL.get()
-    if found.is_floating_point() or found.is_complex():
-        return found.fill_(value)
-    return found.fill_(0 if value == 0 else 1 if found.dtype == torch.bool else 97)
+    if allocated.is_floating_point() or allocated.is_complex():
+        return allocated.fill_(value)
+    return allocated.fill_(0 if value == 0 else 1 if allocated.dtype == torch.bool else 97)
 
 
 def resolve(target: str) -> Callable[..., Any]:
@@ -99,9 +99,9 @@ def _found(target: str) -> Callable[..., Any]:
     plain = known and name.isidentifier()
     if plain and not name.startswith(_FORBIDDEN) and overload.isidentifier():
         packet = getattr(getattr(torch.ops, namespace), name, None)
-        found = getattr(packet, overload, None)
-        if isinstance(found, torch._ops.OpOverload):
-            return partial(_allocated, found) if allocates(target) else found
+        overload_op = getattr(packet, overload, None)
+        if isinstance(overload_op, torch._ops.OpOverload):
+            return partial(_allocated, overload_op) if allocates(target) else overload_op
     raise ArtifactError(
         f"the captured program calls '{target}', which is not an allowed operation",
         remedy="run the pipeline again with this version of export-verify",

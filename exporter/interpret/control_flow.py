@@ -36,17 +36,17 @@ def scan(body: Run, first: Sequence[Any], over: Sequence[Any], more: Sequence[An
     """A block for each step of the first axis; what it carries, then the steps, stacked."""
     state, steps = list(first), []
     for step in range(over[0].shape[0]):
-        found = list(body(*state, *(value[step] for value in over), *more))
-        state = found[: len(state)]
-        steps.append(found[len(state) :])
+        results = list(body(*state, *(value[step] for value in over), *more))
+        state = results[: len(state)]
+        steps.append(results[len(state) :])
     if not steps:  # what a step would give tells the shapes
-        found = body(*state, *(value.new_zeros(value.shape[1:]) for value in over), *more)
-        return [*state, *(each.new_zeros((0, *each.shape)) for each in found[len(state) :])]
+        results = body(*state, *(value.new_zeros(value.shape[1:]) for value in over), *more)
+        return [*state, *(each.new_zeros((0, *each.shape)) for each in results[len(state) :])]
     return [*state, *(torch.stack(list(each)) for each in zip(*steps, strict=True))]
 
 
-def _only(found: Any) -> Any:
-    return found[0] if isinstance(found, (tuple, list)) else found
+def _only(value: Any) -> Any:
+    return value[0] if isinstance(value, (tuple, list)) else value
 
 
 CONTROL_FLOW: dict[str, Callable[..., Any]] = {

@@ -63,22 +63,22 @@ class Recording(OpMode):
         self.decisions = Decisions()
 
     def op(self, func: Any, args: Any, kwargs: Any) -> Any:
-        found = func(*args, **kwargs)
+        result = func(*args, **kwargs)
         if is_drawn(func, args):
             self.decisions.draws.append(str(func))
-            self._note(func, found, drawn=True)
-        elif isinstance(found, Tensor) and found.is_floating_point():
+            self._note(func, result, drawn=True)
+        elif isinstance(result, Tensor) and result.is_floating_point():
             pass
-        elif isinstance(found, float):
-            self.decisions.numbers.append(found)
-        elif decides(func, args, kwargs, found):
-            self._note(func, found, drawn=False)
-        return found
+        elif isinstance(result, float):
+            self.decisions.numbers.append(result)
+        elif decides(func, args, kwargs, result):
+            self._note(func, result, drawn=False)
+        return result
 
-    def _note(self, func: Any, found: Any, *, drawn: bool) -> None:
+    def _note(self, func: Any, result: Any, *, drawn: bool) -> None:
         values = tuple(
             value.detach().clone() if isinstance(value, Tensor) else value
-            for value in _parts(found)
+            for value in _parts(result)
         )
         kept = values if drawn else tuple(None if _floating(v) else v for v in values)
         self.decisions.taken.append(Decision(str(func), kept, drawn))
@@ -97,7 +97,7 @@ class Replay:
         self._numbers = iter(decisions.numbers) if numbers else None
         self._left = len(decisions.taken)
 
-    def instead(self, func: Any, args: Any, kwargs: Any, found: Any) -> Any:
+    def instead(self, func: Any, args: Any, kwargs: Any, result: Any) -> Any:
         """What an op gave in the float64 run, with the float32 run's decisions in it.
 
         Raises:
@@ -105,24 +105,24 @@ class Replay:
                 shaped.
         """
         drawn = is_drawn(func, args)
-        if isinstance(found, float):
-            return found if self._numbers is None else next(self._numbers, found)
-        if not drawn and not decides(func, args, kwargs, found):
-            return found
-        held = next(self._taken, None)
+        if isinstance(result, float):
+            return result if self._numbers is None else next(self._numbers, result)
+        if not drawn and not decides(func, args, kwargs, result):
+            return result
+        taken = next(self._taken, None)
         self._left -= 1
-        if held is None or held.op != str(func):
-            other = "nothing more" if held is None else held.op
+        if taken is None or taken.op != str(func):
+            other = "nothing more" if taken is None else taken.op
             raise DecisionsDifferError(f"{func} decides, where float32 had {other}")
-        parts = list(_parts(found))
-        if len(parts) != len(held.values):
-            raise DecisionsDifferError(f"{func} gives {len(parts)} values, not {len(held.values)}")
-        for index, (value, kept) in enumerate(zip(parts, held.values, strict=True)):
+        parts = list(_parts(result))
+        if len(parts) != len(taken.values):
+            raise DecisionsDifferError(f"{func} gives {len(parts)} values, not {len(taken.values)}")
+        for index, (value, kept) in enumerate(zip(parts, taken.values, strict=True)):
             if isinstance(kept, Tensor):
                 parts[index] = _taken_over(func, value, kept)
             elif kept is not None:
                 parts[index] = kept
-        return parts[0] if not isinstance(found, (tuple, list)) else type(found)(parts)
+        return parts[0] if not isinstance(result, (tuple, list)) else type(result)(parts)
 
     def finish(self) -> None:
         """Raise ``DecisionsDifferError`` when the float32 run had decided more."""
@@ -153,9 +153,9 @@ def is_drawn(func: Any, args: Any) -> bool:
     return True
 
 
-def decides(func: Any, args: Any, kwargs: Any, found: Any) -> bool:
+def decides(func: Any, args: Any, kwargs: Any, tensor_value: Any) -> bool:
     """True when something that is no float comes from floats."""
-    if not any(_discrete(value) for value in _parts(found)):
+    if not any(_discrete(value) for value in _parts(tensor_value)):
         return False
     values = list(_flat((args, tuple(kwargs.values()))))
     if func._schema.is_mutable:
@@ -164,8 +164,8 @@ def decides(func: Any, args: Any, kwargs: Any, found: Any) -> bool:
     return any(_floating(value) for value in values)
 
 
-def _parts(found: Any) -> tuple[Any, ...]:
-    return tuple(found) if isinstance(found, (tuple, list)) else (found,)
+def _parts(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
 def _discrete(value: Any) -> bool:

@@ -113,16 +113,18 @@ def run_eager(
     recording = Recording()
     with torch.no_grad(), timed(RUNNING), seeded(SEED), recording:
         results = _called(module, fed)
-    found = named(outputs, results)
+    named_outputs = named(outputs, results)
     written = tuple(
         name for name, tensor in fed.items() if not same(to_array(tensor), np.asarray(arrays[name]))
     )
     del fed, results
     fed = {name: to_tensor(array) for name, array in {**arrays, **(wide or {})}.items()}
     fed = {spec.name: fed[spec.name] for spec in inputs}
-    truth, doubt, narrow = outputs_in_double(module, outputs, fed, recording.decisions, found)
+    truth, doubt, narrow = outputs_in_double(
+        module, outputs, fed, recording.decisions, named_outputs
+    )
     return EagerRun(
-        outputs=found,
+        outputs=named_outputs,
         written=written,
         truth=truth,
         doubt=doubt,

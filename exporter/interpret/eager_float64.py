@@ -59,10 +59,10 @@ class _Widen(OpMode):
         self.narrow: set[str] = set()
 
     def op(self, func: Any, args: Any, kwargs: Any) -> Any:
-        found = self._computed(func, args, kwargs)
+        result = self._computed(func, args, kwargs)
         if self._replay is None:
-            return found
-        return self._replay.instead(func, args, kwargs, found)
+            return result
+        return self._replay.instead(func, args, kwargs, result)
 
     def _computed(self, func: Any, args: Any, kwargs: Any) -> Any:
         if kwargs:
@@ -85,15 +85,15 @@ class _Widen(OpMode):
         if func is _CONVOLUTION and _is_depthwise(*wide):
             return self._finish(conv1d(*wide[:6], groups=wide[8]))
         try:
-            found = self._finish(func(*wide, **kwargs))
-            return found.zero_() if allocates(str(func)) else found
+            result = self._finish(func(*wide, **kwargs))
+            return result.zero_() if allocates(str(func)) else result
         except (NotImplementedError, RuntimeError) as error:
             if not _has_no_kernel(error):
                 raise
         # An op of somebody's own that knows float32 only: its value, then wide again.
         self.narrow.add(str(func))
-        held = {key: _narrowed(value) for key, value in kwargs.items()}
-        return self._finish(func(*[_narrowed(value) for value in wide], **held))
+        narrowed = {key: _narrowed(value) for key, value in kwargs.items()}
+        return self._finish(func(*[_narrowed(value) for value in wide], **narrowed))
 
     def _is_kept(self, value: Any) -> bool:
         return isinstance(value, Tensor) and value.untyped_storage().data_ptr() in self._kept
@@ -136,7 +136,7 @@ def _whole_recurrences(module: nn.Module) -> Iterator[None]:
         inside.append(_WholeRecurrences())
         inside[-1].__enter__()
 
-    def leave(part: nn.Module, args: Any, found: Any) -> None:
+    def leave(part: nn.Module, args: Any, value: Any) -> None:
         if inside:
             inside.pop().__exit__(None, None, None)
 
@@ -159,8 +159,8 @@ def _is_large(value: Any) -> bool:
 def _product(left: Tensor, right: Tensor, added: Tensor | None) -> Tensor:
     """``left @ right (+ added)`` for float64 ``left`` [n, k] and narrow ``right`` [k, m]."""
     stripe = max(1, _STRIPE // right.shape[0])
-    found = torch.cat([left @ part.double() for part in right.split(stripe, dim=1)], dim=1)
-    return found if added is None else found + added
+    product = torch.cat([left @ part.double() for part in right.split(stripe, dim=1)], dim=1)
+    return product if added is None else product + added
 
 
 def _writes_or_views(func: Any) -> bool:
@@ -221,8 +221,8 @@ def _held(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def copied_in_double(module: nn.Module) -> int:
     """Numbers of a module that ``call_in_double`` holds a second time, widened."""
     kept = {id(value) for value in large_weights(module).values()}
-    held = [*module.parameters(), *module.buffers()]
-    return sum(v.numel() for v in held if v.dtype in WIDER and id(v) not in kept)
+    tensors = [*module.parameters(), *module.buffers()]
+    return sum(v.numel() for v in tensors if v.dtype in WIDER and id(v) not in kept)
 
 
 def call_in_double(
@@ -302,15 +302,15 @@ def _whole(wide: Arrays, plain: Arrays) -> Arrays:
     Raises:
         DecisionsDifferError: an output has another shape, or a float output is no float64.
     """
-    found = {}
+    arrays = {}
     for name, value in plain.items():
-        held = wide[name]
-        if held.shape != value.shape:
-            raise DecisionsDifferError(f"'{name}' is {held.shape}, and {value.shape} in float32")
-        if value.dtype.kind == "f" and held.dtype != np.float64:
-            raise DecisionsDifferError(f"'{name}' comes out as {held.dtype.name}")
-        found[name] = held if value.dtype.kind == "f" else value
-    return found
+        exact = wide[name]
+        if exact.shape != value.shape:
+            raise DecisionsDifferError(f"'{name}' is {exact.shape}, and {value.shape} in float32")
+        if value.dtype.kind == "f" and exact.dtype != np.float64:
+            raise DecisionsDifferError(f"'{name}' comes out as {exact.dtype.name}")
+        arrays[name] = exact if value.dtype.kind == "f" else value
+    return arrays
 
 
 def named(outputs: Sequence[TensorSpec], results: Any) -> Arrays:

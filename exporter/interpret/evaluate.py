@@ -40,10 +40,10 @@ _TAKEN: ContextVar[set[int]] = ContextVar("taken")
 @contextlib.contextmanager
 def ways_taken() -> Iterator[set[int]]:
     """Collect the ids of the blocks that are run inside."""
-    found: set[int] = set()
-    token = _TAKEN.set(found)
+    taken: set[int] = set()
+    token = _TAKEN.set(taken)
     try:
-        yield found
+        yield taken
     finally:
         _TAKEN.reset(token)
 

@@ -80,12 +80,12 @@ def draw_costs(
         draws=draws,
     )
     read = stepper.read_free if cuts is None else stepper.read_local
-    found: dict[str, Distance] = {}
+    costs: dict[str, Distance] = {}
     for op, value in stepper.steps():
         if op.name in wanted and is_floating(value):
             drawn = [store[op.name] for store in stepper.drawn if op.name in store]
-            found[op.name] = _worst(op.name, to_array(widen(read(op.name))), value, drawn)
-    return found
+            costs[op.name] = _worst(op.name, to_array(widen(read(op.name))), value, drawn)
+    return costs
 
 
 def cost_of(
@@ -109,11 +109,11 @@ def _worst(name: str, truth: np.ndarray, value: Tensor, drawn: list[Tensor]) -> 
         measure(name, truth=truth, reference=to_array(value), actual=to_array(new)).actual
         for new in drawn
     ]
-    held = [d for d in own if d is not None and d.max_abs is not None and d.rms is not None]
+    distances = [d for d in own if d is not None and d.max_abs is not None and d.rms is not None]
     return Distance(
         elements=truth.size,
-        max_abs=max((d.max_abs or 0.0 for d in held), default=None),
-        rms=max((d.rms or 0.0 for d in held), default=None),
+        max_abs=max((d.max_abs or 0.0 for d in distances), default=None),
+        rms=max((d.rms or 0.0 for d in distances), default=None),
     )
 
 
@@ -123,10 +123,10 @@ def _reordered(
     def lookup(name: str) -> Any:
         return drawn[name] if name in drawn else plain[name]
 
-    found = None
+    result = None
     if op.target in _REORDERED:
-        found = another_order(op.target, generator, *operands_of(op, lookup))
-    return call(op, lookup) if found is None else found
+        result = another_order(op.target, generator, *operands_of(op, lookup))
+    return call(op, lookup) if result is None else result
 
 
 def another_order(

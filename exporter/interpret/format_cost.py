@@ -60,64 +60,64 @@ class Costs:
 
 
 def held_of_ops(
-    program: Program, held: HeldPrecision, planned: Sequence[PlannedTap]
+    program: Program, precision: HeldPrecision, planned: Sequence[PlannedTap]
 ) -> dict[str, Held]:
     """What the piece holds in which each op of a program is computed; ops of plain pieces lack."""
-    if not held.formats:
+    if not precision.formats:
         return {}
     known = {tap.tap.name: tap for tap in planned}
     names = {tap.tap.name: tap.onnx_name for tap in planned}
-    found: dict[str, Held] = {}
+    precisions: dict[str, Held] = {}
     users: dict[str, str] = {}
     for op in reversed(program.ops):
         tap = known.get(op.name)
         if tap is not None and tap.fate == COMPARED:
-            found[op.name] = NOTHING if tap.constant else held.of(tap.onnx_name)
+            precisions[op.name] = NOTHING if tap.constant else precision.of(tap.onnx_name)
         else:
             behind = tap.into if tap is not None and tap.into else users.get(op.name, "")
-            found[op.name] = found.get(behind, NOTHING)
+            precisions[op.name] = precisions.get(behind, NOTHING)
             if behind in names:
                 users.setdefault(op.name, behind)
         for name in op.refs():
             users[name] = op.name
-    return {name: what for name, what in found.items() if what.formats}
+    return {name: what for name, what in precisions.items() if what.formats}
 
 
-def held_by_kind(program: Program, held: HeldPrecision) -> dict[str, Held]:
+def held_by_kind(program: Program, precision: HeldPrecision) -> dict[str, Held]:
     """The same for a file whose values cannot be told apart: by what its nodes hold in all.
 
     A weight counts as quantised where the file has a quantised one of as many elements; values
     that two activations are computed from, where it quantises with constant scales throughout.
     """
-    whole = held.whole
+    whole = precision.whole
     if not whole.formats:
         return {}
     sizes = {weight.elements for weight in whole.weights}
     stored = bool(set(_STORED) & set(whole.formats))
-    found: dict[str, Held] = {}
+    precisions: dict[str, Held] = {}
     for op in program.ops:
         weights = [program.tensors[program.weights[n]] for n in op.refs() if n in program.weights]
         quantised = any(weight.numel() in sizes for weight in weights)
-        if quantised or stored or (held.static and not moves_elements(op.target)):
-            activations = whole.activations and (quantised or held.static)
-            found[op.name] = replace(whole, activations=activations)
-    return found
+        if quantised or stored or (precision.static and not moves_elements(op.target)):
+            activations = whole.activations and (quantised or precision.static)
+            precisions[op.name] = replace(whole, activations=activations)
+    return precisions
 
 
 def held_costs(
     program: Program,
     inputs: Mapping[str, np.ndarray],
-    held: Mapping[str, Held],
+    precisions: Mapping[str, Held],
     planned: Sequence[PlannedTap],
 ) -> Costs:
     """Draw the costs of one case at every compared tap, and at all that decisions rest on."""
-    if not held:
+    if not precisions:
         return Costs(local={}, free={})
     names = [tap.tap.name for tap in planned if tap.fate == COMPARED]
     ops = {op.name: op for op in program.ops}
     wanted = {*names, *(name for op in program.ops for name in sources_of(op, ops.get))}
     stored = {tap.tap.name: tap.onnx_name for tap in planned if tap.fate == COMPARED}
-    draw = _drawing(program, held, stored)
+    draw = _drawing(program, precisions, stored)
     return Costs(
         local=draw_costs(program, inputs, wanted, draw, draws=DRAWS, cuts=frozenset(names)),
         free=draw_costs(program, inputs, wanted, draw, draws=DRAWS),
@@ -127,27 +127,27 @@ def held_costs(
 def output_costs(
     program: Program,
     inputs: Mapping[str, np.ndarray],
-    held: Mapping[str, Held],
+    precisions: Mapping[str, Held],
     planned: Sequence[PlannedTap] = (),
 ) -> dict[str, Distance]:
     """The same at the outputs alone, by public name."""
-    if not held:
+    if not precisions:
         return {}
     stored = {tap.tap.name: tap.onnx_name for tap in planned if tap.fate == COMPARED}
     labels = dict(zip(program.outputs, program.output_names, strict=True))
-    draw = _drawing(program, held, stored)
-    found = draw_costs(program, inputs, labels, draw, draws=DRAWS)
-    return {labels[name]: cost for name, cost in found.items()}
+    draw = _drawing(program, precisions, stored)
+    costs = draw_costs(program, inputs, labels, draw, draws=DRAWS)
+    return {labels[name]: cost for name, cost in costs.items()}
 
 
-def _drawing(program: Program, held: Mapping[str, Held], stored: Mapping[str, str]) -> Draw:
+def _drawing(program: Program, precisions: Mapping[str, Held], stored: Mapping[str, str]) -> Draw:
     natural = {op.name: _natural(op) for op in program.ops}
 
     def draw(op: Op, drawn: Values, plain: Values, wide: Values, generator: torch.Generator) -> Any:
         def lookup(name: str) -> Any:
             return drawn[name] if name in drawn else wide.get(name, plain[name])
 
-        here = held.get(op.name)
+        here = precisions.get(op.name)
         if here is None:
             return call_double(op, lookup) if any(n in drawn for n in op.refs()) else None
         fed_back = _hidden(op)
@@ -182,16 +182,16 @@ def _hidden(op: Op) -> frozenset[str]:
     if op.target not in _RECURRENT:
         return frozenset()
     lists = [arg for arg in op.args if isinstance(arg, tuple) and len(arg) > 2]
-    refs = [arg for held in lists for arg in held if isinstance(arg, Ref)]
+    refs = [arg for items in lists for arg in items if isinstance(arg, Ref)]
     return frozenset(ref.name for ref in refs[1::2])
 
 
-def _weight(value: Tensor, held: Held, generator: torch.Generator, times: float) -> Tensor:
-    matching = [w for w in held.weights if w.elements == value.numel()]
+def _weight(value: Tensor, precision: Held, generator: torch.Generator, times: float) -> Tensor:
+    matching = [w for w in precision.weights if w.elements == value.numel()]
     if matching:
         step = torch.stack([_step(value, weight) for weight in matching]).amax(dim=0)
         return value + _uniform(value, generator) * step * times
-    return _narrowed(value, held, generator)
+    return _narrowed(value, precision, generator)
 
 
 def _step(value: Tensor, weight: QuantisedWeight) -> Tensor:
@@ -206,21 +206,21 @@ def _step(value: Tensor, weight: QuantisedWeight) -> Tensor:
         shape = [1] * value.dim()
         shape[axes[0]] = steps.numel()
         # Of a square weight nobody knows which way round it lies.
-        found = steps.reshape(shape) if len(axes) == 1 else steps.max()
+        rounded = steps.reshape(shape) if len(axes) == 1 else steps.max()
     else:
-        found = steps.square().mean().sqrt()
-    return found.clamp(max=own).expand_as(value)
+        rounded = steps.square().mean().sqrt()
+    return rounded.clamp(max=own).expand_as(value)
 
 
 def _value(
     value: Tensor,
-    held: Held,
+    precision: Held,
     grids: tuple[Grid, ...],
     generator: torch.Generator,
     natural: float,
 ) -> Tensor:
-    if not held.activations or not value.numel():
-        return _narrowed(value, held, generator)
+    if not precision.activations or not value.numel():
+        return _narrowed(value, precision, generator)
     for grid in grids:
         value = _on_grid(value, grid, generator, natural)
     if not grids:
@@ -237,13 +237,13 @@ def _nearest(value: Any, grids: tuple[Grid, ...]) -> tuple[Grid, ...]:
 
 
 def _result(
-    value: Any, held: Held, grids: tuple[Grid, ...], generator: torch.Generator, natural: float
+    value: Any, precision: Held, grids: tuple[Grid, ...], generator: torch.Generator, natural: float
 ) -> Any:
     if not isinstance(value, Tensor):
         return value
     for grid in grids:
         value = _on_grid(value, grid, generator, natural)
-    return _narrowed(value, held, generator)
+    return _narrowed(value, precision, generator)
 
 
 def _on_grid(value: Tensor, grid: Grid, generator: torch.Generator, natural: float) -> Tensor:
@@ -264,11 +264,11 @@ def _range(value: Tensor) -> float:
     return max(float(finite.max()), 0.0) - min(float(finite.min()), 0.0)
 
 
-def _narrowed(value: Tensor, held: Held, generator: torch.Generator) -> Tensor:
-    formats = [FORMATS[name] for name in held.formats if name in _STORED]
+def _narrowed(value: Tensor, precision: Held, generator: torch.Generator) -> Tensor:
+    formats = [FORMATS[name] for name in precision.formats if name in _STORED]
     if not formats:
         return value
-    coarsest = max(formats, key=lambda held: held.roundoff)
+    coarsest = max(formats, key=lambda item: item.roundoff)
     moved = 2.0 * _uniform(value, generator) * (value.abs() * coarsest.roundoff)
     return torch.where(torch.isfinite(moved), value + moved, value)
 

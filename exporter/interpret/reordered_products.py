@@ -81,13 +81,13 @@ def einsum(generator: Generator, equation: str, operands: Sequence[Tensor], **_:
     left, arrow, right = equation.replace(" ", "").partition("->")
     labels = left.split(",")
     only_if(bool(arrow) and "." not in equation and len(labels) == len(operands))
-    sizes = {c: n for held, x in zip(labels, operands, strict=True)
-             for c, n in zip(held, x.shape, strict=True)}  # fmt: skip
+    sizes = {c: n for subscripts, x in zip(labels, operands, strict=True)
+             for c, n in zip(subscripts, x.shape, strict=True)}  # fmt: skip
     turns = {c: order(generator, n) for c, n in sizes.items() if c not in right}
     only_if(bool(turns))
     turned = []
-    for held, x in zip(labels, operands, strict=True):
-        for axis, label in enumerate(held):
+    for subscripts, x in zip(labels, operands, strict=True):
+        for axis, label in enumerate(subscripts):
             if label in turns and x.shape[axis] == sizes[label]:
                 x = x.index_select(axis, turns[label])
         turned.append(x)
@@ -149,8 +149,8 @@ def real_transform(
     only_if(len(dims) == 1 and not normalization and x.dtype in (torch.float32, torch.float64))
     frames = x.movedim(dims[0], -1)
     size = frames.shape[-1]
-    found = _transformed(generator, frames, size // 2 + 1 if onesided else size)
-    return found.movedim(-1, dims[0])
+    spectrum = _transformed(generator, frames, size // 2 + 1 if onesided else size)
+    return spectrum.movedim(-1, dims[0])
 
 
 def short_time_transform(

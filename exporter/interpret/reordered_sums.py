@@ -62,8 +62,8 @@ def axes_of(dims: Any, rank: int) -> list[int]:
 
 def running(terms: Tensor) -> Tensor:
     """Sum over the last axis, one term after the other."""
-    found = np.cumsum(terms.numpy(), axis=-1, dtype=terms.numpy().dtype)[..., -1]
-    return torch.from_numpy(np.ascontiguousarray(found)).reshape(terms.shape[:-1])
+    sums = np.cumsum(terms.numpy(), axis=-1, dtype=terms.numpy().dtype)[..., -1]
+    return torch.from_numpy(np.ascontiguousarray(sums)).reshape(terms.shape[:-1])
 
 
 def blocked(generator: Generator, terms: Tensor) -> Tensor:
@@ -89,9 +89,11 @@ def total(
     only_if(terms.numel() > 0)
     terms = terms[..., order(generator, terms.shape[-1])].contiguous()
     plain = not long and terms.shape[-1] <= _MOST_TERMS
-    found = running(terms) if plain else blocked(generator, terms)
+    result = running(terms) if plain else blocked(generator, terms)
     return (
-        found.reshape([1 if a in gone else n for a, n in enumerate(x.shape)]) if keepdim else found
+        result.reshape([1 if a in gone else n for a, n in enumerate(x.shape)])
+        if keepdim
+        else result
     )
 
 
@@ -106,8 +108,8 @@ def summed(generator: Generator, x: Tensor, dims: Any = None, keepdim: bool = Fa
 
 def averaged(generator: Generator, x: Tensor, dims: Any = None, keepdim: bool = False) -> Tensor:
     """``aten.mean``."""
-    found = summed(generator, x, dims, keepdim)
-    return found / (x.numel() / found.numel())
+    result = summed(generator, x, dims, keepdim)
+    return result / (x.numel() / result.numel())
 
 
 def _moments(
@@ -172,9 +174,9 @@ def rms_norm(
     eps: float | None = None,
 ) -> Tensor:
     """``aten.rms_norm``."""
-    found = total(generator, x.square(), list(range(-len(shape), 0)), True)
+    mean_square = total(generator, x.square(), list(range(-len(shape), 0)), True)
     small = torch.finfo(x.dtype).eps if eps is None else eps
-    y = x * torch.rsqrt(found / math.prod(shape) + small)
+    y = x * torch.rsqrt(mean_square / math.prod(shape) + small)
     return y if weight is None else y * weight
 
 
@@ -229,8 +231,8 @@ def logsumexp(generator: Generator, x: Tensor, dims: Any, keepdim: bool = False)
     """``aten.logsumexp``."""
     most = x.amax(axes_of(dims, x.dim()), keepdim=True)
     only_if(bool(torch.isfinite(most).all()))
-    found = total(generator, (x - most).exp(), dims, True).log() + most
-    return _without(found, dims, keepdim, x.dim())
+    result = total(generator, (x - most).exp(), dims, True).log() + most
+    return _without(result, dims, keepdim, x.dim())
 
 
 def vector_norm(
@@ -242,8 +244,8 @@ def vector_norm(
 ) -> Tensor:
     """``aten.linalg_vector_norm`` of power 1 or 2."""
     only_if(power in (1, 2))
-    found = total(generator, x.abs() if power == 1 else x.square(), dims, keepdim)
-    return found if power == 1 else found.sqrt()
+    result = total(generator, x.abs() if power == 1 else x.square(), dims, keepdim)
+    return result if power == 1 else result.sqrt()
 
 
 def cumulative_sum(generator: Generator, x: Tensor, dim: int) -> Tensor:
@@ -258,8 +260,8 @@ def cumulative_sum(generator: Generator, x: Tensor, dim: int) -> Tensor:
     parts = functional.pad(terms, (0, -terms.shape[-1] % block)).unflatten(-1, (-1, block))
     inside = _scan(parts)
     before = functional.pad(_scan(inside[..., -1].contiguous())[..., :-1], (1, 0))
-    found = (inside + before.unsqueeze(-1)).flatten(-2)[..., : terms.shape[-1]]
-    return found.movedim(-1, dim)
+    sums = (inside + before.unsqueeze(-1)).flatten(-2)[..., : terms.shape[-1]]
+    return sums.movedim(-1, dim)
 
 
 def _scan(x: Tensor) -> Tensor:
@@ -275,8 +277,8 @@ def cumulative_product(generator: Generator, x: Tensor, dim: int) -> Tensor:
 def log_cumulative(generator: Generator, x: Tensor, dim: int) -> Tensor:
     """``aten.logcumsumexp``, one term after the other."""
     only_if(x.dim() > 0 and 0 < x.shape[dim] <= _MOST_TERMS)
-    found = np.logaddexp.accumulate(x.numpy(), axis=dim)
-    return torch.from_numpy(np.ascontiguousarray(found))
+    sums = np.logaddexp.accumulate(x.numpy(), axis=dim)
+    return torch.from_numpy(np.ascontiguousarray(sums))
 
 
 def index_add(

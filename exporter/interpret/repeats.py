@@ -104,21 +104,21 @@ def moved(before: Arrays, after: Arrays) -> dict[str, float]:
 
     The gap of integers that differ is their number; another shape is an infinite gap.
     """
-    found = {}
+    shares = {}
     for name, left in before.items():
         right = after[name]
         if left.shape != right.shape:
-            found[name] = float("inf")
+            shares[name] = float("inf")
         elif left.dtype.kind not in "fc":
             unequal = int(np.count_nonzero(left != right))
             if unequal:
-                found[name] = float(unequal)
+                shares[name] = float(unequal)
         elif left.size and not np.array_equal(left, right, equal_nan=True):
             gap, scale = _gap(left, right)
             unit = FORMATS.get(left.dtype.name, FORMATS["float32"]).roundoff
             if not gap <= _UNITS * unit * scale:
-                found[name] = gap
-    return found
+                shares[name] = gap
+    return shares
 
 
 def _gap(left: np.ndarray, right: np.ndarray) -> tuple[float, float]:

@@ -231,8 +231,8 @@ class Stepper:
         if self._multiply is None or op.target not in SLICED_OPS:
             return keep_decisions(call_double(op, self.read_local), value)
         x, weight, bias = operands(op)
-        found = self._multiply(widen(self.read_local(x)), widen(self.read_local(weight)))
-        return found if bias is None else found.add_(widen(self.read_local(bias)))
+        product = self._multiply(widen(self.read_local(x)), widen(self.read_local(weight)))
+        return product if bias is None else product.add_(widen(self.read_local(bias)))
 
     def _free_value(self, op: Op, value: Any) -> Any:
         changed = None

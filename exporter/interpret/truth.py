@@ -79,8 +79,8 @@ def find_truth(
     """
     if module is None:
         captured, truth = run_with_truth(program, inputs, wide)
-        held = Yardstick(truth=truth, reference=captured)
-        return Truth(eager=None, captured=captured, stopped="", capture=held, behind=held)
+        yardstick = Yardstick(truth=truth, reference=captured)
+        return Truth(eager=None, captured=captured, stopped="", capture=yardstick, behind=yardstick)
     eager = run_eager(module, *specs, inputs, wide=wide)
     captured, stopped = _captured(program, inputs)
     unwritten = "" if stopped else _unwritten(program, inputs, captured)
@@ -96,18 +96,18 @@ def find_truth(
             doubt=doubt,
         )
 
-    held = Yardstick(truth=eager.truth or _as_double(eager.outputs), reference=eager.outputs)
-    if stopped or (eager.truth is not None and not _doubtful(held)):
+    yardstick = Yardstick(truth=eager.truth or _as_double(eager.outputs), reference=eager.outputs)
+    if stopped or (eager.truth is not None and not _doubtful(yardstick)):
         # Of a program that stopped there is nothing to hold the module's figures against.
-        return judged_by(held, held, eager.doubt)
+        return judged_by(yardstick, yardstick, eager.doubt)
     with seeded(SEED):
         plain, wide_truth = run_with_truth(program, inputs, wide)
     own = Yardstick(truth=wide_truth, reference=plain)
     doubt = eager.doubt
     if eager.truth is not None:
-        odd = _implausible(held, own)
+        odd = _implausible(yardstick, own)
         if not odd:
-            return judged_by(held, held)
+            return judged_by(yardstick, yardstick)
         doubt = (
             f"in float64 its code computes another function: '{odd}' moves by far more than"
             " float32's rounding explains (does it ask for its dtype?)"
@@ -163,12 +163,12 @@ def _direct(eager: Arrays, own: Yardstick) -> Yardstick:
     return Yardstick(truth=_as_double(eager), reference=reference)
 
 
-def _doubtful(held: Yardstick) -> bool:
+def _doubtful(yardstick: Yardstick) -> bool:
     """Whether some output costs float32 more than most models do."""
     policy = Policy()
-    for name, truth in held.truth.items():
-        value = held.reference[name]
-        cost, scale = _rms_cost(held, name)
+    for name, truth in yardstick.truth.items():
+        value = yardstick.reference[name]
+        cost, scale = _rms_cost(yardstick, name)
         if cost is None or value.dtype.kind != "f" or not truth.size:
             continue
         unit = FORMATS[value.dtype.name if value.dtype.name in FORMATS else "float32"].roundoff
@@ -177,10 +177,10 @@ def _doubtful(held: Yardstick) -> bool:
     return False
 
 
-def _implausible(held: Yardstick, own: Yardstick) -> str:
+def _implausible(yardstick: Yardstick, own: Yardstick) -> str:
     """The first output whose float64 values are not those of the same function; "" for none."""
-    for name in held.truth:
-        cost, scale = _rms_cost(held, name)
+    for name in yardstick.truth:
+        cost, scale = _rms_cost(yardstick, name)
         rounding, _ = _rms_cost(own, name)
         if cost is None or rounding is None:
             continue
@@ -191,9 +191,9 @@ def _implausible(held: Yardstick, own: Yardstick) -> str:
     return ""
 
 
-def _rms_cost(held: Yardstick, name: str) -> tuple[float | None, float]:
+def _rms_cost(yardstick: Yardstick, name: str) -> tuple[float | None, float]:
     """The rms of float32's error over the finite values of an output, and that of its values."""
-    truth, plain = held.truth.get(name), held.reference.get(name)
+    truth, plain = yardstick.truth.get(name), yardstick.reference.get(name)
     if truth is None or plain is None or truth.dtype.kind != "f" or truth.shape != plain.shape:
         return None, 0.0
     if not truth.size:

@@ -32,12 +32,12 @@ def decided_otherwise(
         inputs: by the names of A.
     """
     ours = list(_decisions(joiner.a.graph, joiner.values_a, inputs))
-    found = []
+    otherwise = []
     for theirs in _decisions(joiner.b.graph, joiner.values_b, joiner.inputs):
-        alike = [held for held in ours if _alike(held, theirs, joiner.within)]
-        if alike and all(held.op != theirs.op for held in alike):
+        alike = [decision for decision in ours if _alike(decision, theirs, joiner.within)]
+        if alike and all(decision.op != theirs.op for decision in alike):
             first = alike[0]
-            found.append(
+            otherwise.append(
                 Otherwise(
                     expected=first.name,
                     actual=theirs.name,
@@ -45,7 +45,7 @@ def decided_otherwise(
                     actual_op=theirs.op,
                 )
             )
-    return tuple(found)
+    return tuple(otherwise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ def _decisions(
         if node.op_type not in _DECIDING or node.domain not in ("", "ai.onnx"):
             continue
         read = [_arrays(graph, values, inputs, name) for name in (*node.input, node.output[0])]
-        held = [arrays for arrays in read if arrays is not None]
-        if len(held) == len(read):
-            yield _Decision(node.op_type, node.output[0], tuple(held[:-1]), held[-1])
+        arrays_read = [arrays for arrays in read if arrays is not None]
+        if len(arrays_read) == len(read):
+            yield _Decision(node.op_type, node.output[0], tuple(arrays_read[:-1]), arrays_read[-1])
 
 
 def _arrays(
@@ -74,7 +74,7 @@ def _arrays(
     if name in graph.initializers:
         return [graph.array(name)] * len(inputs)
     if name in graph.inputs:
-        return [np.asarray(held[name]) for held in inputs]
+        return [np.asarray(case[name]) for case in inputs]
     return values.get(name)
 
 

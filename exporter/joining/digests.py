@@ -34,7 +34,7 @@ class Digests:
 
     def __init__(self, graph: GraphIndex, inputs: Mapping[str, str] | None = None):
         self._graph = graph
-        self._versions = {held.domain: held.version for held in graph.model.opset_import}
+        self._versions = {opset.domain: opset.version for opset in graph.model.opset_import}
         self._found: dict[str, bytes] = {
             name: _hash(b"input", (inputs or {}).get(name, name).encode()) for name in graph.inputs
         }
@@ -73,14 +73,14 @@ class Digests:
         Args:
             nodes: in the order of the graph. fed: value -> the digest of what its readers get.
         """
-        found: dict[str, bytes] = {}
+        digests: dict[str, bytes] = {}
 
         def of(name: str) -> bytes:
-            return fed.get(name) or found.get(name) or self.of(name)
+            return fed.get(name) or digests.get(name) or self.of(name)
 
         for index in nodes:
-            found.update(self._made(index, of))
-        return found
+            digests.update(self._made(index, of))
+        return digests
 
     def _add(self, index: int) -> None:
         self._found |= self._made(index, self.of)
@@ -97,8 +97,8 @@ class Digests:
     def _body(self, node: onnx.NodeProto) -> bytes:
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self._versions.get(node.domain, self._versions.get(domain, 0))
-        held = attribute_values(whole_node(node, self._graph.take_in), version)
-        parts = [f"{name}=".encode() + held[name].bits for name in sorted(held)]
+        attributes = attribute_values(whole_node(node, self._graph.take_in), version)
+        parts = [f"{name}=".encode() + attributes[name].bits for name in sorted(attributes)]
         return _hash(domain.encode(), node.op_type.encode(), *parts)
 
 

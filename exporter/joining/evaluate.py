@@ -52,8 +52,8 @@ class Values:
     def __getitem__(self, name: str) -> list[np.ndarray]:
         # Mapped anew each time: what is mapped counts as memory of this process.
         return [
-            np.load(held, mmap_mode="r") if isinstance(held, Path) else held
-            for held in self._held[name]
+            np.load(path, mmap_mode="r") if isinstance(path, Path) else path
+            for path in self._held[name]
         ]
 
     def get(self, name: str) -> list[np.ndarray] | None:
@@ -62,8 +62,8 @@ class Values:
 
     def one(self, name: str, at: int = 0) -> np.ndarray | None:
         """The array of a value on one set of inputs; None where it was not computed."""
-        held = self.get(name)
-        return None if held is None else held[at]
+        array = self.get(name)
+        return None if array is None else array[at]
 
     def names(self) -> Iterable[str]:
         return self._held.keys()
@@ -284,12 +284,12 @@ class _Walk:
             return self.forced[name][at]
         if name in self.inputs:
             return self.inputs[name][at]
-        held = self.found.values.get(name)
-        if held is None and self.given is not None:
-            held = self.given.get(name)
-        if held is None:
+        array = self.found.values.get(name)
+        if array is None and self.given is not None:
+            array = self.given.get(name)
+        if array is None:
             raise KeyError(name)
-        return held[at]
+        return array[at]
 
 
 def wide(array: np.ndarray) -> np.ndarray:

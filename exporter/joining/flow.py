@@ -22,12 +22,12 @@ class Flow:
 
     def _variable(self) -> frozenset[str]:
         """Values that depend on what goes in, and not on sizes alone."""
-        graph, found = self.graph, set(self.inputs)
+        graph, variable = self.graph, set(self.inputs)
         for at, node in enumerate(graph.nodes):
             reads = node.input[:1] if node.op_type in _TYPES else graph.reads[at]
-            if node.op_type not in SIZES and found & set(reads):
-                found.update(name for name in node.output if name)
-        return frozenset(found - self.inputs)
+            if node.op_type not in SIZES and variable & set(reads):
+                variable.update(name for name in node.output if name)
+        return frozenset(variable - self.inputs)
 
     def reads(self, name: str) -> tuple[str, ...]:
         """What the node of a value reads; nothing of an input or a constant."""
@@ -45,40 +45,40 @@ class Flow:
 
         What depends on its size alone does not count.
         """
-        graph, found, reached = self.graph, [], {name}
+        graph, nodes, reached = self.graph, [], {name}
         users = graph.consumers.get(name, ())
         for at in range(min(users, default=len(graph.nodes)), len(graph.nodes)):
             if graph.nodes[at].op_type in SIZES or reached.isdisjoint(graph.reads[at]):
                 continue
-            found.append(at)
+            nodes.append(at)
             reached.update(graph.nodes[at].output)
-            if most is not None and len(found) >= most:
+            if most is not None and len(nodes) >= most:
                 break
-        return found
+        return nodes
 
     def ancestors(self, name: str) -> set[str]:
         """Everything that a value is computed from, itself included."""
-        found, stack = {name}, [name]
+        names, stack = {name}, [name]
         while stack:
             for read in self.reads(stack.pop()):
-                if read not in found:
-                    found.add(read)
+                if read not in names:
+                    names.add(read)
                     stack.append(read)
-        return found
+        return names
 
     def frontier(self, name: str, stops: Collection[str]) -> frozenset[str]:
         """The nearest of some values, and of the graph's inputs, that a value is computed from."""
-        found, seen, stack = set(), {name}, list(self.reads(name))
+        ends, seen, stack = set(), {name}, list(self.reads(name))
         while stack:
             at = stack.pop()
             if at in seen:
                 continue
             seen.add(at)
             if at in stops or at in self.inputs:
-                found.add(at)
+                ends.add(at)
             else:
                 stack.extend(self.reads(at))
-        return frozenset(found)
+        return frozenset(ends)
 
     def reaches(
         self, name: str, wanted: Callable[[str], bool], through: Callable[[str], bool]

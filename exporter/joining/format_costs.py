@@ -111,10 +111,10 @@ def _told(measured: Measurement, formats: tuple[str, ...], cost: Distance | None
 
 
 def _stored(
-    held: HeldPrecision, fed: Mapping[str, Sequence[np.ndarray]], random: np.random.Generator
+    precision: HeldPrecision, fed: Mapping[str, Sequence[np.ndarray]], random: np.random.Generator
 ) -> Mapping[str, Sequence[np.ndarray]]:
     """What is fed, as the file holds it: float16 moves it by a rounding."""
-    narrow = {name: held.dtype(name) for name in fed}
+    narrow = {name: precision.dtype(name) for name in fed}
     narrow = {name: dtype for name, dtype in narrow.items() if dtype in ("float16", "bfloat16")}
     return _Moved(fed, narrow, int(random.integers(1 << 30)))
 

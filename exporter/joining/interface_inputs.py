@@ -43,22 +43,22 @@ def inputs_of(graph: GraphIndex, path: Path) -> tuple[Input, ...]:
     Raises:
         UserInputError: one of them is no tensor, or of no type.
     """
-    found = []
+    inputs = []
     for value in graph.model.graph.input:
         if value.name in graph.initializers:
             continue
         if value.type.WhichOneof("value") != "tensor_type":
             raise UserInputError(f"input '{value.name}' is no tensor", where=str(path))
-        held = value.type.tensor_type
-        if held.elem_type not in onnx.helper.get_all_tensor_dtypes():
+        tensor_type = value.type.tensor_type
+        if tensor_type.elem_type not in onnx.helper.get_all_tensor_dtypes():
             raise UserInputError(f"input '{value.name}' is of no known type", where=str(path))
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(held.elem_type)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor_type.elem_type)
         shape = tuple(
             int(d.dim_value) if d.HasField("dim_value") else d.dim_param or f"{value.name}.{axis}"
-            for axis, d in enumerate(held.shape.dim)
+            for axis, d in enumerate(tensor_type.shape.dim)
         )
-        found.append(Input(value.name, np.dtype(dtype), shape))
-    return tuple(found)
+        inputs.append(Input(value.name, np.dtype(dtype), shape))
+    return tuple(inputs)
 
 
 def calibrated(
@@ -86,12 +86,12 @@ def rounded_for(
 ) -> dict[str, np.ndarray]:
     """Inputs that a file which takes float16 can be given as they are; ``names`` as above."""
     kinds = {names.get(v.name): v.type.tensor_type.elem_type for v in graph.model.graph.input}
-    found = dict(inputs)
+    rounded = dict(inputs)
     for name, array in inputs.items():
         if kinds.get(name) in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
             dtype = onnx.helper.tensor_dtype_to_np_dtype(kinds[name])
-            found[name] = array.astype(dtype).astype(array.dtype)
-    return found
+            rounded[name] = array.astype(dtype).astype(array.dtype)
+    return rounded
 
 
 def drawn_sets(
@@ -114,12 +114,12 @@ def drawn_sets(
     for first, second in _tries(specs):
         for batch in (2, 1):
             try:
-                found = []
+                sets = []
                 for at, seed in enumerate(seeds):
                     long = first if at % 2 == 0 else second
-                    found.append(fit(_draw(specs, seed, batch, long, sizes)))
-                run(found)
-                return found
+                    sets.append(fit(_draw(specs, seed, batch, long, sizes)))
+                run(sets)
+                return sets
             except (OnnxStoppedError, UserInputError) as error:
                 why = str(error).splitlines()[0][:200]
     raise UserInputError(
@@ -131,13 +131,13 @@ def drawn_sets(
 def perturbed(inputs: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     """The same inputs with other floats of the same size; integers and booleans stay."""
     random = np.random.default_rng(seed)
-    found = {}
+    moved = {}
     for name, array in inputs.items():
         noise = random.standard_normal(array.shape)
         scale = float(np.std(array)) or 0.1
         floating = array.dtype.kind == "f"
-        found[name] = (array + 0.5 * scale * noise).astype(array.dtype) if floating else array
-    return found
+        moved[name] = (array + 0.5 * scale * noise).astype(array.dtype) if floating else array
+    return moved
 
 
 def _tries(specs: Sequence[Input]) -> list[tuple[int, int]]:
@@ -153,11 +153,11 @@ def _draw(
     specs: Sequence[Input], seed: int, batch: int, long: int, sizes: Mapping[str, int]
 ) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
-    found = {}
+    drawn = {}
     for spec in specs:
         shape = tuple(_size(spec, axis, batch, long, sizes) for axis in range(len(spec.shape)))
-        found[spec.name] = _values(spec, shape, random, long)
-    return found
+        drawn[spec.name] = _values(spec, shape, random, long)
+    return drawn
 
 
 def _size(spec: Input, axis: int, batch: int, long: int, sizes: Mapping[str, int]) -> int:

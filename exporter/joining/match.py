@@ -51,18 +51,22 @@ def sketch(arrays: Sequence[np.ndarray]) -> ValueFigures | None:
     for array in arrays:
         flat = np.asarray(array, np.float64).reshape(-1)
         high, low = flat.max(), flat.min()
-        held = flat if np.isfinite((high, low)).all() else flat[np.isfinite(flat)]
-        if held is not flat and held.size:
-            high, low = held.max(), held.min()
-        if not held.size or (peak := float(max(high, -low))) == 0.0:
+        values_in_use = flat if np.isfinite((high, low)).all() else flat[np.isfinite(flat)]
+        if values_in_use is not flat and values_in_use.size:
+            high, low = values_in_use.max(), values_in_use.min()
+        if not values_in_use.size or (peak := float(max(high, -low))) == 0.0:
             return None
         # Squares of other numbers leave the range of float64.
         scale = 1.0 if _SAFE[0] < peak < _SAFE[1] else peak
-        held = held if scale == 1.0 else held / scale
-        rms = float(np.sqrt(np.dot(held, held) / held.size))
-        figures = np.log(scale) + np.log(rms), held.mean() / rms, np.abs(held).mean() / rms
+        values_in_use = values_in_use if scale == 1.0 else values_in_use / scale
+        rms = float(np.sqrt(np.dot(values_in_use, values_in_use) / values_in_use.size))
+        figures = (
+            np.log(scale) + np.log(rms),
+            values_in_use.mean() / rms,
+            np.abs(values_in_use).mean() / rms,
+        )
         rows.append(figures)
-        varied = varied or high != low or held.size != flat.size
+        varied = varied or high != low or values_in_use.size != flat.size
     figures = np.array(rows)
     # Of one number, or one number repeated, that is the same whatever goes in, nothing is known.
     moved = any(not np.array_equal(figures[0], row) for row in figures[1:])
@@ -82,16 +86,16 @@ class Bank:
     def __init__(self, values: Iterable[tuple[str, ValueFigures, Sequence[np.ndarray]]]):
         self._arrays: dict[str, Sequence[np.ndarray]] = {}
         self._groups: dict[tuple, tuple[list[str], list[np.ndarray]]] = {}
-        for name, held, arrays in values:
+        for name, told, arrays in values:
             self._arrays[name] = arrays
-            names, figures = self._groups.setdefault((held.family, held.elements), ([], []))
+            names, figures = self._groups.setdefault((told.family, told.elements), ([], []))
             names.append(name)
-            figures.append(held.figures)
-        self._stacked = {key: np.stack(held[1]) for key, held in self._groups.items()}
+            figures.append(told.figures)
+        self._stacked = {key: np.stack(told[1]) for key, told in self._groups.items()}
 
     def near(
         self,
-        held: ValueFigures,
+        figures: ValueFigures,
         arrays: Sequence[np.ndarray],
         within: float,
         same: str | None = None,
@@ -101,22 +105,22 @@ class Bank:
         Args:
             same: the value of the bank that the arrays are, where it is known to be one.
         """
-        key = (held.family, held.elements)
+        key = (figures.family, figures.elements)
         if key not in self._groups:
             return []
-        apart = np.abs(self._stacked[key] - held.figures).max(axis=(1, 2))
+        apart = np.abs(self._stacked[key] - figures.figures).max(axis=(1, 2))
         # Each figure moves by little more than twice the distance at most.
         order = np.argsort(apart, kind="stable")
         limit = 2.5 * within + 1e-12
-        found = []
+        matches = []
         for at in order[:_MOST_LOOKED_AT]:
             if apart[at] > limit:
                 break
             name = self._groups[key][0][at]
             match = (AS_IT_IS, 0.0) if name == same else closest(self._arrays[name], arrays)
             if match is not None and match[1] <= within:
-                found.append(Match(name=name, layout=match[0], distance=match[1]))
-        return sorted(found, key=lambda match: match.distance)
+                matches.append(Match(name=name, layout=match[0], distance=match[1]))
+        return sorted(matches, key=lambda match: match.distance)
 
 
 def closest(

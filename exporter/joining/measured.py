@@ -126,7 +126,7 @@ def measure_joined(
         costs = FormatCosts(
             expected, actual, joined.restored, theirs, _Fed(dict.fromkeys(usable), laid_out), folder
         )
-    found = []
+    measurements = []
     for join in joins:
         alone = None
         if join.actual not in known:
@@ -134,9 +134,9 @@ def measure_joined(
         along = _measure(actual, join, exact(join.expected), reference, free)
         if costs is not None:
             alone, along = costs.tell(join, alone, along)
-        found.append(Measured(join=join, local=alone, propagated=along))
+        measurements.append(Measured(join=join, local=alone, propagated=along))
     outputs = {name: _known(reference, name) for name in expected.outputs if name in reference}
-    return BothFiles(values=found, reference=outputs, costs=costs)
+    return BothFiles(values=measurements, reference=outputs, costs=costs)
 
 
 def inputs_for(actual: GraphIndex, inputs: Arrays, names: Mapping[str, str]) -> Arrays:
@@ -146,12 +146,12 @@ def inputs_for(actual: GraphIndex, inputs: Arrays, names: Mapping[str, str]) -> 
         names: input of ``actual`` -> input of the other file.
     """
     kinds = {v.name: v.type.tensor_type.elem_type for v in actual.model.graph.input}
-    found = {}
+    arrays = {}
     for name, ours in names.items():
         array = np.asarray(inputs[ours])
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kinds[name]))
-        found[name] = array.astype(dtype) if array.dtype.kind == "f" else array
-    return found
+        arrays[name] = array.astype(dtype) if array.dtype.kind == "f" else array
+    return arrays
 
 
 class _Fed(Mapping[str, Sequence[np.ndarray]]):
@@ -161,10 +161,10 @@ class _Fed(Mapping[str, Sequence[np.ndarray]]):
         self._names, self._read = names, read
 
     def __getitem__(self, name: str) -> Sequence[np.ndarray]:
-        found = self._read(name) if name in self._names else None
-        if found is None:
+        arrays = self._read(name) if name in self._names else None
+        if arrays is None:
             raise KeyError(name)
-        return [found]
+        return [arrays]
 
     def __iter__(self):
         return iter(self._names)
@@ -174,10 +174,10 @@ class _Fed(Mapping[str, Sequence[np.ndarray]]):
 
 
 def _known(values: Values, name: str) -> np.ndarray:
-    found = values.one(name)
-    if found is None:
+    array = values.one(name)
+    if array is None:
         raise KeyError(name)
-    return found
+    return array
 
 
 def _names(graph: GraphIndex, joins: Sequence[Join], side: str) -> list[str]:
@@ -198,18 +198,18 @@ def _windows(
 
 
 def _walked(walk: OnnxWindows, names: Sequence[str], folder: Path) -> Values:
-    found = Values(folder, bound=IN_MEMORY)
+    values = Values(folder, bound=IN_MEMORY)
     for start in range(0, len(names), _WINDOW):
         last = start + _WINDOW >= len(names)
         for name, array in walk.advance(names[start : start + _WINDOW], last=last).items():
-            found.put(name, [array])
-    return found
+            values.put(name, [array])
+    return values
 
 
 def _measure(
-    actual: GraphIndex, join: Join, exact: np.ndarray | None, reference: Values, found: Values
+    actual: GraphIndex, join: Join, exact: np.ndarray | None, reference: Values, values: Values
 ) -> Measurement:
-    ours, theirs = reference.one(join.expected), found.one(join.actual)
+    ours, theirs = reference.one(join.expected), values.one(join.actual)
     stored = None
     if ours is not None and theirs is not None and theirs.size == ours.size:
         stored = theirs.shape if theirs.shape != ours.shape else None

@@ -8,14 +8,14 @@ from exporter.graph.node_origin import origin_of
 
 def modules_of(graph: GraphIndex) -> dict[str, str]:
     """Module path of values, as torch's exporters have written it onto nodes or into names."""
-    found = {}
+    modules = {}
     for node in graph.nodes:
         origin = origin_of(node)
         for name in filter(None, node.output):
             module = origin.module if origin is not None else legacy_scope(name)
             if module:
-                found[name] = module
-    return found
+                modules[name] = module
+    return modules
 
 
 def legacy_scope(name: str) -> str:
@@ -23,10 +23,10 @@ def legacy_scope(name: str) -> str:
     if not name.startswith("/"):
         return ""
     parts = name.split("/")[1:-1]
-    found: list[str] = []
+    scopes: list[str] = []
     for part in parts:
         # Lists of modules are written twice: /blocks/blocks.1
-        if found and part.startswith(found[-1] + "."):
-            found.pop()
-        found.append(part)
-    return ".".join(found)
+        if scopes and part.startswith(scopes[-1] + "."):
+            scopes.pop()
+        scopes.append(part)
+    return ".".join(scopes)

@@ -83,7 +83,7 @@ class Restored:
 def restore(expected: GraphIndex, stored: Mapping[str, Stored]) -> Restored:
     """Find the constants that others were rounded from."""
     bank: dict[int, list[np.ndarray]] = {}
-    wanted = {held.values.size for held in stored.values()}
+    wanted = {weight.values.size for weight in stored.values()}
     for name, tensor in expected.initializers.items():
         if int(np.prod(tensor.dims, dtype=np.int64)) in wanted:
             array = expected.array(name)
@@ -92,26 +92,28 @@ def restore(expected: GraphIndex, stored: Mapping[str, Stored]) -> Restored:
     arrays: dict[str, np.ndarray] = {}
     shifted: dict[str, float] = {}
     gains: dict[str, float] = {}
-    for key, held in stored.items():
-        candidates = bank.get(held.values.size, ())
-        found = _source(held, candidates)
-        gain = _scaled_source(held, candidates) if found is None else _wrong(_gains(held, found))
+    for key, weight in stored.items():
+        candidates = bank.get(weight.values.size, ())
+        source = _source(weight, candidates)
+        gain = (
+            _scaled_source(weight, candidates) if source is None else _wrong(_gains(weight, source))
+        )
         if gain is not None:
-            gains[held.name] = gain
-        if found is None:
+            gains[weight.name] = gain
+        if source is None:
             continue
-        arrays[key] = found
-        beside = _beside(held, found)
+        arrays[key] = source
+        beside = _beside(weight, source)
         if abs(beside) > _SHIFTED:
-            shifted[held.name] = beside
+            shifted[weight.name] = beside
     return Restored(arrays=arrays, shifted=shifted, gains=gains)
 
 
-def _source(held: Stored, bank: Iterable[np.ndarray]) -> np.ndarray | None:
+def _source(stored: Stored, bank: Iterable[np.ndarray]) -> np.ndarray | None:
     rated: list[tuple[float, bool, np.ndarray]] = []
     for array in bank:
-        for laid in _layouts(array, held.values.shape):
-            far = _far(held, laid)
+        for laid in _layouts(array, stored.values.shape):
+            far = _far(stored, laid)
             if far is not None:
                 rated.append((far[0], far[1], laid))
     if not rated:
@@ -128,31 +130,31 @@ def _source(held: Stored, bank: Iterable[np.ndarray]) -> np.ndarray | None:
     return best[2]
 
 
-def _scaled_source(held: Stored, bank: Iterable[np.ndarray]) -> float | None:
+def _scaled_source(stored: Stored, bank: Iterable[np.ndarray]) -> float | None:
     """By how much a constant is one of the expected file's all the same; None where by none."""
-    found: list[tuple[float | None, int]] = []
+    scales: list[tuple[float | None, int]] = []
     for array in bank:
-        for laid in _layouts(array, held.values.shape):
-            gains = _gains(held, laid)
+        for laid in _layouts(array, stored.values.shape):
+            gains = _gains(stored, laid)
             if gains is None or _wrong(gains) is None or float(gains[0].min()) <= 0:
                 continue
-            far = _far(held, np.asarray(laid, np.float64) * gains[0])
+            far = _far(stored, np.asarray(laid, np.float64) * gains[0])
             # Rounding alone moves numbers by 0.3 steps; the gain is known far better than that.
             if far is not None and far[0] <= _HALF:
-                found.append((_wrong(gains), id(array)))
-    return found[0][0] if len({array for _, array in found}) == 1 else None
+                scales.append((_wrong(gains), id(array)))
+    return scales[0][0] if len({array for _, array in scales}) == 1 else None
 
 
-def _gains(held: Stored, array: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _gains(stored: Stored, array: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """How many times a constant a stored one is, of the numbers that share a step.
 
     Returns:
         the gain at every element, and how far from 1 it has to be to stand out of its rounding;
         None where too few numbers share a step to tell.
     """
-    shape = held.values.shape
-    steps = np.broadcast_to(held.steps, shape).reshape(-1)
-    wanted = np.where(np.broadcast_to(held.ends, shape) == 0, array, 0.0).astype(np.float64)
+    shape = stored.values.shape
+    steps = np.broadcast_to(stored.steps, shape).reshape(-1)
+    wanted = np.where(np.broadcast_to(stored.ends, shape) == 0, array, 0.0).astype(np.float64)
     if not steps.size or not np.isfinite(wanted).all():
         return None
     if steps.min() == steps.max():
@@ -164,7 +166,7 @@ def _gains(held: Stored, array: np.ndarray) -> tuple[np.ndarray, np.ndarray] | N
     power = np.bincount(group, flat * flat, count)
     if np.bincount(group, flat != 0, count).min() < _MANY or power.min() <= 0:
         return None
-    gains = np.bincount(group, flat * held.values.reshape(-1), count) / power
+    gains = np.bincount(group, flat * stored.values.reshape(-1), count) / power
     sizes = np.zeros(count)
     sizes[group] = steps
     spread = sizes * np.sqrt(1.0 / 12.0 / power)
@@ -203,16 +205,16 @@ def _layouts(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
             yield turned.reshape(shape)
 
 
-def _far(held: Stored, array: np.ndarray) -> tuple[float, bool] | None:
+def _far(stored: Stored, array: np.ndarray) -> tuple[float, bool] | None:
     """Rms distance in steps, and whether it is within half a step everywhere; None if far."""
-    size = held.values.size
+    size = stored.values.size
     if size > 4 * _SAMPLE:
         at = np.linspace(0, size - 1, _SAMPLE).astype(np.int64)
-        place = np.unravel_index(at, held.values.shape)
-        apart = _apart(held.values[place], held.steps[place], held.ends[place], array[place])
+        place = np.unravel_index(at, stored.values.shape)
+        apart = _apart(stored.values[place], stored.steps[place], stored.ends[place], array[place])
         if _rms(apart) > 2.0 * _ABOUT:
             return None
-    apart = _apart(held.values, held.steps, held.ends, array)
+    apart = _apart(stored.values, stored.steps, stored.ends, array)
     far = _rms(apart)
     if far > _FURTHER * _ABOUT:
         return None
@@ -235,8 +237,8 @@ def _rms(apart: np.ndarray) -> float:
         return float(np.sqrt(np.mean(np.square(apart)))) if apart.size else 0.0
 
 
-def _beside(held: Stored, array: np.ndarray) -> float:
-    if held.values.size < _MANY:
+def _beside(stored: Stored, array: np.ndarray) -> float:
+    if stored.values.size < _MANY:
         return 0.0
-    apart = _apart(held.values, held.steps, held.ends, array)
+    apart = _apart(stored.values, stored.steps, stored.ends, array)
     return -float(np.mean(np.clip(apart, -4.0, 4.0)))

@@ -57,12 +57,12 @@ class Roles:
             if name is None:
                 return
             seen.add(name)
-            found = self._role(name)
-            if found is None:
+            role = self._role(name)
+            if role is None:
                 continue
-            match = Match(name=found.name, layout=found.layout, distance=found.distance)
-            self.joiner.take(name, match, self.joiner.how(name, found.name), Proof.ROLE)
-            self._feed(name, found)
+            match = Match(name=role.name, layout=role.layout, distance=role.distance)
+            self.joiner.take(name, match, self.joiner.how(name, role.name), Proof.ROLE)
+            self._feed(name, role)
 
     def _proved(self, name: str) -> bool:
         return self.joiner.is_proved(name)
@@ -81,10 +81,10 @@ class Roles:
         rated = []
         for candidate, overlap in self._candidates(name):
             self.tried += 1
-            found = self._try(name, candidate, overlap)
-            if found is not None and found.anchored:
-                rated.append(found)
-        rated.sort(key=lambda held: (-held.anchored, -held.agreeing, -held.overlap))
+            best = self._try(name, candidate, overlap)
+            if best is not None and best.anchored:
+                rated.append(best)
+        rated.sort(key=lambda item: (-item.anchored, -item.agreeing, -item.overlap))
         if not rated:
             return None
         if len(rated) > 1:
@@ -103,30 +103,30 @@ class Roles:
             return None
         return rated[0]
 
-    def _matters(self, name: str, found: _Try) -> bool:
+    def _matters(self, name: str, tried: _Try) -> bool:
         """Whether other numbers in the place of A's give something else behind it.
 
         Beside what is a million times as large, any small value gives A's numbers behind it.
         """
         if self.joiner.values_b[name][0].dtype.kind in "biu":
             return True
-        moved = self._try(name, found.name, found.overlap, moved=True)
-        return moved is None or moved.anchored < found.anchored
+        moved = self._try(name, tried.name, tried.overlap, moved=True)
+        return moved is None or moved.anchored < tried.anchored
 
-    def _is_in_front(self, name: str, found: _Try) -> bool:
+    def _is_in_front(self, name: str, tried: _Try) -> bool:
         """Whether a value is far nearer to one that A computes on the way to what was found.
 
         Where an activation is gone, what was in front of it stands in its place.
         """
         joiner = self.joiner
         taken = {join.expected for join in joiner.joins.values()}
-        sizes = joiner.sketches[found.name].elements
-        for other in self.a.ancestors(found.name) - taken - {found.name}:
-            held = joiner.sketches.get(other)
-            if held is None or held.elements != sizes or self._shows(other, found.name):
+        sizes = joiner.sketches[tried.name].elements
+        for other in self.a.ancestors(tried.name) - taken - {tried.name}:
+            figures = joiner.sketches.get(other)
+            if figures is None or figures.elements != sizes or self._shows(other, tried.name):
                 continue
             there = joiner.layout(other, name)
-            if there is not None and MARGIN * there[1] < found.distance:
+            if there is not None and MARGIN * there[1] < tried.distance:
                 return True
         return False
 
@@ -146,9 +146,9 @@ class Roles:
         roots = {self._digest(n) for n in wanted if n in self.a.graph.producer}
         arrays = self.joiner.values_b[name]
         rated: list[tuple[bool, float, str]] = []
-        for other, held in self.joiner.sketches.items():
+        for other, figures in self.joiner.sketches.items():
             ours = self.joiner.values_a[other]
-            if other in taken or held.elements != tuple(array.size for array in arrays):
+            if other in taken or figures.elements != tuple(array.size for array in arrays):
                 continue
             if _kind(ours[0]) != _kind(arrays[0]):
                 continue
@@ -158,42 +158,42 @@ class Roles:
             overlap = len(told & asked) / max(1, len(told | asked))
             if overlap:
                 rated.append((other != name, -overlap, other))
-        found: list[tuple[str, float]] = []
+        names: list[tuple[str, float]] = []
         # How far off a value is counts among those that come equally late; the others need no look.
-        for _, equal in groupby(sorted(rated), key=lambda held: held[:2]):
-            if len(found) >= _CANDIDATES:
+        for _, equal in groupby(sorted(rated), key=lambda item: item[:2]):
+            if len(names) >= _CANDIDATES:
                 break
             by_distance = sorted((self._far(other, name), other, -less) for _, less, other in equal)
-            found += [(other, overlap) for _, other, overlap in by_distance]
-        return found[:_CANDIDATES]
+            names += [(other, overlap) for _, other, overlap in by_distance]
+        return names[:_CANDIDATES]
 
     def _far(self, candidate: str, name: str) -> float:
-        found = self.joiner.layout(candidate, name)
-        return found[1] if found else float("inf")
+        layout = self.joiner.layout(candidate, name)
+        return layout[1] if layout else float("inf")
 
     def _try(
         self, name: str, candidate: str, overlap: float, *, moved: bool = False
     ) -> _Try | None:
         """What agrees behind a value that is fed a candidate's numbers, or others (``moved``)."""
         joiner = self.joiner
-        found = joiner.layout(candidate, name)
-        if found is None:
+        joined_as = joiner.layout(candidate, name)
+        if joined_as is None:
             return None
-        layout, far = found
+        layout, far = joined_as
         fed = self._laid_out(name, candidate, layout)
         nodes = self.b.behind(name, _LOOK_AHEAD)
-        held = Values(joiner.values_b.folder)
+        values = Values(joiner.values_b.folder)
         digest = b"" if moved else self._fed_digest(name, candidate, layout)
         if moved:
             random = np.random.default_rng(0)
             fed = [array * (1 + 0.5 * random.standard_normal(array.shape)) for array in fed]
-        joiner.compute(nodes, held, {**self.forced, name: fed}, {**self.fed, name: digest})
+        joiner.compute(nodes, values, {**self.forced, name: fed}, {**self.fed, name: digest})
         agreeing = anchored = 0
         anchors, within = self._anchored(name, nodes), self._within(name, nodes)
-        for made in held.names():
+        for made in values.names():
             if self.joiner.digests_b.root(made) == self.joiner.digests_b.root(name):
                 continue  # what was fed, in another shape
-            if self._agrees(made, held, candidate, (MARGIN if moved else 1.0) * within[made]):
+            if self._agrees(made, values, candidate, (MARGIN if moved else 1.0) * within[made]):
                 agreeing += 1
                 anchored += made in anchors
         return _Try(candidate, layout, far, agreeing, anchored, overlap)
@@ -205,13 +205,13 @@ class Roles:
         gives A's own, as exactly as the joined values do that come in.
         """
         graph, joiner = self.b.graph, self.joiner
-        found = {name: EXACT}
+        distances = {name: EXACT}
         for at in nodes:
             near = EXACT
             for read in graph.reads[at]:
                 join = joiner.joins.get(read)
-                if read in found:
-                    near = max(near, found[read])
+                if read in distances:
+                    near = max(near, distances[read])
                 elif read in graph.initializers:
                     floating = graph.array(read).dtype.kind not in "biuOSU"
                     near = joiner.within if floating else near
@@ -220,14 +220,14 @@ class Roles:
                         near = joiner.within
                     else:
                         near = max(near, MARGIN * join.distance)
-            found |= dict.fromkeys(graph.nodes[at].output, min(near, joiner.within))
-        return found
+            distances |= dict.fromkeys(graph.nodes[at].output, min(near, joiner.within))
+        return distances
 
-    def _agrees(self, made: str, held: Values, candidate: str, within: float) -> bool:
+    def _agrees(self, made: str, values: Values, candidate: str, within: float) -> bool:
         """Whether a value behind is now one of A's that depends on the candidate."""
         if self._proved(made):
             return False
-        near = self.joiner.near(held, made, within) or []
+        near = self.joiner.near(values, made, within) or []
         return any(
             match.name != candidate and candidate in self.a.ancestors(match.name)
             for match in near[:3]
@@ -264,11 +264,11 @@ class Roles:
         alike = all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
         return self.joiner.digests.of(candidate) if alike and layout.perm is None else b""
 
-    def _feed(self, name: str, found: _Try) -> None:
+    def _feed(self, name: str, tried: _Try) -> None:
         """Compute everything behind a value anew, with A's numbers in its place."""
         joiner = self.joiner
-        self.forced[name] = self._laid_out(name, found.name, found.layout)
-        self.fed[name] = self._fed_digest(name, found.name, found.layout)
+        self.forced[name] = self._laid_out(name, tried.name, tried.layout)
+        self.fed[name] = self._fed_digest(name, tried.name, tried.layout)
         nodes = self.b.behind(name)
         joiner.compute(nodes, joiner.values_b, self.forced, self.fed)
         made = [out for at in nodes for out in self.b.graph.nodes[at].output if out]

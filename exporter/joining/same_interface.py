@@ -55,12 +55,12 @@ def read_case(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     Raises:
         UserInputError: no file of named arrays, or it lacks an input.
     """
-    found = read_arrays(path)
-    lacking = [name for name in names if name not in found]
+    arrays = read_arrays(path)
+    lacking = [name for name in names if name not in arrays]
     if lacking:
         raise UserInputError(
             f"holds no array '{lacking[0]}'",
             where=str(path),
             remedy=f"the file takes: {', '.join(names)}",
         )
-    return {name: found[name] for name in names}
+    return {name: arrays[name] for name in names}

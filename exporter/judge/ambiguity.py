@@ -24,14 +24,14 @@ def doubtful_cases(
         walked: cases whose layers were walked already.
     """
     resting = _resting_on_decisions(program)
-    found = dict.fromkeys(
+    differing = dict.fromkeys(
         result.case
         for result in results
         if _differs(result)
         and result.case not in walked
         and (result.measurement.kind == "discrete" or result.name in resting)
     )
-    return list(found)
+    return list(differing)
 
 
 def settle(results: Sequence[OutputResult], why: Callable[[str], str | None]) -> list[OutputResult]:

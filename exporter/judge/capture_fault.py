@@ -101,24 +101,24 @@ def _worst(failed: Sequence[OutputResult]) -> OutputResult:
 def _difference(result: OutputResult) -> str:
     """How an output of the captured program differs from the module's, in words."""
     where = f"output '{result.name}' of case '{result.case}'"
-    found, bound = result.measurement.actual, result.verdict.limit
-    if result.verdict.strain is None or found is None or bound is None:
+    actual, bound = result.measurement.actual, result.verdict.limit
+    if result.verdict.strain is None or actual is None or bound is None:
         return f"{where}: {result.verdict.reason}"
     return (
-        f"{where} differs by up to {found.max_abs:.4g}, limit {bound.max_abs:.4g} = {bound.why};"
-        f" at {found.worst_index} the module gives {found.worst_expected:.6g},"
-        f" the program {found.worst_actual:.6g}"
+        f"{where} differs by up to {actual.max_abs:.4g}, limit {bound.max_abs:.4g} = {bound.why};"
+        f" at {actual.worst_index} the module gives {actual.worst_expected:.6g},"
+        f" the program {actual.worst_actual:.6g}"
     )
 
 
 def _sizes(guard: Guard, case: Case, axes: Mapping[str, Sequence[int | str]]) -> str:
     """The sizes of a case that a guard speaks of."""
-    found = {}
+    sizes = {}
     for name, axis in sorted(guard.inputs()):
         label = axes[name][axis]
-        found[label if isinstance(label, str) else f"{name}.shape[{axis}]"] = np.shape(
+        sizes[label if isinstance(label, str) else f"{name}.shape[{axis}]"] = np.shape(
             case.inputs[name]
         )[axis]
-    if len(found) == 1:
-        return str(next(iter(found.values())))
-    return ", ".join(f"{label} {size}" for label, size in found.items())
+    if len(sizes) == 1:
+        return str(next(iter(sizes.values())))
+    return ", ".join(f"{label} {size}" for label, size in sizes.items())

@@ -106,8 +106,10 @@ def run_cases(
                 own[-1].run_reference(partial(_reference, subject))
         trim()
     if first is not None and runs[0].eager is not None:
-        found = first.finish(runs[0].eager.outputs, others_ran=len(runs) > 1)
-        runs[0] = replace(runs[0], state=found.state, moving={**runs[0].moving, **found.moving})
+        own_state = first.finish(runs[0].eager.outputs, others_ran=len(runs) > 1)
+        runs[0] = replace(
+            runs[0], state=own_state.state, moving={**runs[0].moving, **own_state.moving}
+        )
     steps = len(runs) - len(cases)
     calls = f", {steps} steps" if steps else ""
     said = f"; {len(kept)} lengths from the proof" if proof is not None else ""
@@ -129,18 +131,18 @@ def _calls(subject: Subject, case: Case, proved: bool) -> list[CaseRun]:
 def _reference(subject: Subject, inputs: Arrays, wide: Arrays) -> tuple[Arrays, Arrays]:
     """What PyTorch gives on some inputs, in float32 and in float64."""
     specs = subject.inputs, subject.outputs
-    found = find_truth(subject.module, subject.program, specs, inputs, wide)
-    plain = found.captured if found.eager is None else found.eager.outputs
-    return plain, found.behind.truth
+    truth = find_truth(subject.module, subject.program, specs, inputs, wide)
+    plain = truth.captured if truth.eager is None else truth.eager.outputs
+    return plain, truth.behind.truth
 
 
 def proved_run(case: Case, captured: Arrays, truth: Arrays) -> CaseRun:
     """A case whose links in front of the shipped file are proved, with what PyTorch gave then."""
-    held = Yardstick(truth=truth, reference=captured)
+    yardstick = Yardstick(truth=truth, reference=captured)
     return CaseRun(
         case=_declare_empty(case, captured),
-        capture=held,
-        behind=held,
+        capture=yardstick,
+        behind=yardstick,
         stations={CAPTURED: captured},
         proved=True,
     )
@@ -148,13 +150,13 @@ def proved_run(case: Case, captured: Arrays, truth: Arrays) -> CaseRun:
 
 def tokens_of(runs: Sequence[CaseRun], station: str) -> dict[str, list[list[int]]]:
     """Token ids of every row that a station gave, by case; empty where the graph gives none."""
-    found = {}
+    tokens = {}
     for run in runs:
         outputs = run.stations[station]
         if "token_ids" in outputs and "token_lengths" in outputs:
             pairs = zip(outputs["token_ids"], outputs["token_lengths"], strict=True)
-            found[run.case.name] = [ids[: int(n)].tolist() for ids, n in pairs]
-    return found
+            tokens[run.case.name] = [ids[: int(n)].tolist() for ids, n in pairs]
+    return tokens
 
 
 def run_once(
@@ -166,23 +168,23 @@ def run_once(
         empty_declared: what the module leaves empty is meant to be.
     """
     program = subject.program
-    found = find_truth(module, program, (subject.inputs, subject.outputs), case.inputs)
+    truth = find_truth(module, program, (subject.inputs, subject.outputs), case.inputs)
     run = CaseRun(
         case=case,
-        capture=found.capture,
-        behind=found.behind,
-        stations={CAPTURED: found.captured},
-        eager=found.eager,
-        doubt=found.doubt,
-        stopped=found.stopped,
-        unwritten=found.unwritten,
+        capture=truth.capture,
+        behind=truth.behind,
+        stations={CAPTURED: truth.captured},
+        eager=truth.eager,
+        doubt=truth.doubt,
+        stopped=truth.stopped,
+        unwritten=truth.unwritten,
         broken=broken_guards(program, case.inputs),
     )
-    if found.eager is not None:
-        run.stations[EAGER] = found.eager.outputs
-        if module is not None and found.eager.draws:
+    if truth.eager is not None:
+        run.stations[EAGER] = truth.eager.outputs
+        if module is not None and truth.eager.draws:
             specs = subject.inputs, subject.outputs
-            run.moving = moved_by_seed(module, specs, case.inputs, found.eager.outputs)
+            run.moving = moved_by_seed(module, specs, case.inputs, truth.eager.outputs)
     run.case = _declare_empty(case, run.reference, empty_declared)
     return run
 

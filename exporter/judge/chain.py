@@ -136,19 +136,19 @@ class Chain:
                 findings = culprit_records(layers.findings, link=record.name, stage=KERNEL)
             for deployment in self._deployments:
                 if deployment.provider != CPU:
-                    link, status, found = self._walks.on_device(deployment, cases, culprits)
+                    link, status, on_it = self._walks.on_device(deployment, cases, culprits)
                     links.append(link)
                     statuses.append(status)
-                    culprits += found
+                    culprits += on_it
             notes += walk_notes(layers)
         for deployment in self._deployments if self._own else ():
             link = deployed(CAPTURED, deployment, OWN_STATE)
-            found, held = judge_own_state(
+            results_here, rolled = judge_own_state(
                 self._own, link, self._subject.outputs, self._policy, self._places
             )
-            results += found
-            links.append(link.record(held.status, held.reason))
-            statuses.append(held.status)
+            results += results_here
+            links.append(link.record(rolled.status, rolled.reason))
+            statuses.append(rolled.status)
         return ChainResult(
             links=links,
             outputs=[output_record(result) for result in results],
@@ -180,17 +180,17 @@ class Chain:
             return self._judge_one(run, link, run.stations[EAGER], run.stations[CAPTURED])
 
         with self._stages.stage("other sizes") as stage:
-            found = sweep(self._subject, sizes, judge)
-            stage.result(f"{len(found.held)} agree, {len(found.runs)} do not")
+            swept = sweep(self._subject, sizes, judge)
+            stage.result(f"{len(swept.held)} agree, {len(swept.runs)} do not")
         # No layers are walked where the program is not the module.
-        self._unrun |= {run.case.name for run in found.runs}
-        return found
+        self._unrun |= {run.case.name for run in swept.runs}
+        return swept
 
-    def _files_at(self, held: Sequence[CaseRun]) -> list[OutputResult]:
+    def _files_at(self, runs: Sequence[CaseRun]) -> list[OutputResult]:
         """What is not good of the files at sizes of our choice; the rest is a note."""
         front = Link(expected=EAGER, actual=CAPTURED).name
-        found = (result for run in held for result in self._judge_outputs(run))
-        return [r for r in found if r.link != front and not is_good(r.verdict.status)]
+        results = (result for run in runs for result in self._judge_outputs(run))
+        return [r for r in results if r.link != front and not is_good(r.verdict.status)]
 
     def _output_links(self) -> list[Link]:
         eager = [EAGER] if self._subject.module is not None else []
@@ -209,12 +209,12 @@ class Chain:
                 continue
             # Of a proved run the last file's integers are known to be the captured ones.
             left = run.stations[CAPTURED if run.proved else link.expected]
-            found = self._judge_one(run, link, left, run.stations[link.actual])
-            wrong = any(result.verdict.status is Status.FAIL for result in found)
+            judged = self._judge_one(run, link, left, run.stations[link.actual])
+            wrong = any(result.verdict.status is Status.FAIL for result in judged)
             if link.expected == EAGER and wrong and not run.stopped:
                 # The first comparison is the guilty one; the files are held against the program.
                 run.judge_behind_by(self._subject.program)
-            results += found
+            results += judged
         return results
 
     def _judge_one(
@@ -224,7 +224,7 @@ class Chain:
         by = run.capture if link.expected == EAGER else run.behind
         station = next((s for s in self._subject.stations if s.name == link.actual), None)
         station = self._last if deployment is not None else station
-        found = judge_outputs(
+        results = judge_outputs(
             link.name,
             run.case,
             self._subject.outputs,
@@ -236,7 +236,7 @@ class Chain:
             places=self._places,
             held=self._lowered.outputs(station, self._walks.graph, run.case),
         )
-        return with_randomness(found, run, link.actual)
+        return with_randomness(results, run, link.actual)
 
     def _devices(self, runs: list[CaseRun], results: list[OutputResult]) -> list[DeploymentRecord]:
         """Deployments on a device, once their outputs are judged."""
@@ -265,15 +265,15 @@ class Chain:
         rollups = []
         for link in self._output_links():
             name = link.name
-            held = rollup(name, [r.verdict for r in results if r.link == name])
+            rolled = rollup(name, [r.verdict for r in results if r.link == name])
             reason = None
             if link.expected == EAGER:
                 reason = capture_fault(results, runs, self._subject.inputs)
             elif link.actual in self._files.stopped:
                 reason = self._files.stopped[link.actual]
             if reason is not None:
-                held = Rollup(name=name, status=Status.FAIL, reason=reason)
-            rollups.append((held, link))
+                rolled = Rollup(name=name, status=Status.FAIL, reason=reason)
+            rollups.append((rolled, link))
         return rollups
 
     def open_file(self) -> OpenFile:

@@ -25,11 +25,11 @@ def structure_records(
     """
     names = [tap.onnx_name for tap in plan_taps(program, own)]
     modules = {program.onnx_name(op.name): op.module for op in program.ops}
-    found = diff_structure(own, given, taps=names)
-    odd = unexplained(own, given, found)
-    named = {(item.node, item.name) for item in found if item.kind is Kind.ATTRIBUTE}
+    differences = diff_structure(own, given, taps=names)
+    odd = unexplained(own, given, differences)
+    named = {(item.node, item.name) for item in differences if item.kind is Kind.ATTRIBUTE}
     new = [item for item in new_epsilons(own, given) if (item.node, item.name) not in named]
-    pairs = [*zip(found, odd, strict=True), *((item, True) for item in new)]
+    pairs = [*zip(differences, odd, strict=True), *((item, True) for item in new)]
     return [
         StructureRecord(
             kind=item.kind.value,

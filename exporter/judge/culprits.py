@@ -44,12 +44,12 @@ def _per_layer(
     for result in taps:
         if result.local is not None and result.local.verdict.status is status:
             layers.setdefault(result.planned.tap.module, []).append(result)
-    found = []
+    culprits = []
     for results in layers.values():
         first, *others = sorted(results, key=_rank, reverse=True)
         gone = () if lost is None else lost.in_front_of(first.planned.tap.name)
-        found.append(Culprit(tap=first, lost=gone, others=tuple(others)))
-    return tuple(sorted(found, key=lambda culprit: _rank(culprit.tap), reverse=True))
+        culprits.append(Culprit(tap=first, lost=gone, others=tuple(others)))
+    return tuple(sorted(culprits, key=lambda culprit: _rank(culprit.tap), reverse=True))
 
 
 def _rank(result: JudgedTap) -> tuple[bool, float]:
@@ -81,22 +81,22 @@ class LostValues:
 
     def shown_by(self, name: str) -> frozenset[str]:
         """Values that are only moved on the way to a tap: it shows them as they are."""
-        found: set[str] = set()
+        taps: set[str] = set()
         while name in self._ops and moves_elements(self._ops[name].target):
             name = next(self._ops[name].refs(), "")
-            found.add(name)
-        return frozenset(found)
+            taps.add(name)
+        return frozenset(taps)
 
     def _walk(self, name: str) -> Iterator[PlannedTap]:
         seen: set[str] = set()
         stack = list(self._ops[name].refs())
         while stack:
             name = stack.pop()
-            found = self._planned.get(name)
-            compared = found is not None and found.fate == COMPARED
+            planned = self._planned.get(name)
+            compared = planned is not None and planned.fate == COMPARED
             if name in seen or name not in self._ops or compared:
                 continue
             seen.add(name)
-            if found and name in self._expected:
-                yield found
+            if planned and name in self._expected:
+                yield planned
             stack.extend(self._ops[name].refs())

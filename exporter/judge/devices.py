@@ -71,15 +71,15 @@ def _try(
     label = deployment.label()
     try:
         session = FileRun(path, deployment)
-        found = [r for run in runs for r in judge(run, deployment, session.run(run.case.inputs))]
+        results = [r for run in runs for r in judge(run, deployment, session.run(run.case.inputs))]
     except (OnnxStoppedError, ArtifactError) as error:
         return WayRecord(way=way.value, label=label, passes=None, stopped=str(error)[:200])
     return WayRecord(
         way=way.value,
         label=label,
-        passes=not any(is_differing(r.verdict.status) for r in found),
-        strain=_largest(found),
-        changed=changed_outputs(found),
+        passes=not any(is_differing(r.verdict.status) for r in results),
+        strain=_largest(results),
+        changed=changed_outputs(results),
     )
 
 
@@ -101,22 +101,22 @@ def _record(
     here: Sequence[OutputResult],
     tried: list[WayRecord],
 ) -> DeploymentRecord:
-    found, why = None, ""
+    placed, why = None, ""
     try:
-        found = placement(path, deployment, run.case.inputs)
+        placed = placement(path, deployment, run.case.inputs)
     except Exception as error:  # noqa: BLE001 - where nodes ran decides nothing; what is not known is said
         why = f"not known: {str(error)[:200]}"
     return DeploymentRecord(
         label=deployment.label(),
         provider=deployment.provider,
         tf32=deployment.tf32,
-        nodes=dict(found.nodes) if found else {},
-        seconds=dict(found.seconds) if found else {},
-        copies=dict(found.copies) if found else {},
+        nodes=dict(placed.nodes) if placed else {},
+        seconds=dict(placed.seconds) if placed else {},
+        copies=dict(placed.copies) if placed else {},
         placement=why,
         strain=_largest(here),
         changed=changed_outputs(here),
         # That it passes without the device says least, and is tried last.
-        cause=next((held.way for held in tried if held.passes), None),
+        cause=next((way.way for way in tried if way.passes), None),
         ways=tried,
     )

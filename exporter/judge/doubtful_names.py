@@ -69,10 +69,10 @@ def settle_names(
         maybe &= settled.doubtful
     # What is taken back after the first time can only make more values compared.
     while maybe:
-        found = judge(joins=Joins(names=joins.names, moved=joins.moved | maybe))
-        refuted = _refuted(found, subject.program, maybe)
+        judged_again = judge(joins=Joins(names=joins.names, moved=joins.moved | maybe))
+        refuted = _refuted(judged_again, subject.program, maybe)
         if not refuted:
-            return found
+            return judged_again
         maybe -= refuted
     return link
 
@@ -100,7 +100,9 @@ def _step_back(joins: Joins, link: LayerLink) -> frozenset[str]:
     order = {tap.planned.tap.name: number for number, tap in enumerate(link.taps)}
     tap_of = {tap.planned.onnx_name: tap.planned.tap.name for tap in link.taps}
     return frozenset(
-        tap_of[held] for tap, held in joins.names.items() if order[tap] < order[tap_of[held]]
+        tap_of[behind_name]
+        for tap, behind_name in joins.names.items()
+        if order[tap] < order[tap_of[behind_name]]
     )
 
 
@@ -108,5 +110,7 @@ def _without(joins: Joins, wrong: frozenset[str], link: LayerLink) -> Joins:
     """Joins in which some names are taken at their word again."""
     kept = {tap.planned.tap.name: tap.planned.onnx_name for tap in link.taps}
     back = {kept[name] for name in wrong}
-    names = {tap: held for tap, held in joins.names.items() if held not in back}
+    names = {
+        tap: joined_name for tap, joined_name in joins.names.items() if joined_name not in back
+    }
     return Joins(names=names, moved=joins.moved - wrong)

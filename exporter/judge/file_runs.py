@@ -63,15 +63,15 @@ class FileRuns:
         """All cases on one file; its session, as large as its weights, ends with this call unless
         it is to be kept."""
         session = FileRun(path, deployment)
-        shipped = station not in {held.name for held in self._subject.stations}
+        shipped = station not in {each.name for each in self._subject.stations}
         if self._keep_open and shipped and deployment == self._deployments[0]:
             self.session = session
         for run in runs:
             if shipped or not run.proved:
                 run.stations[station] = self._run_one(session, station, run.case)
         if shipped:
-            for held in own:
-                held.run_file(station, session.run)
+            for each in own:
+                each.run_file(station, session.run)
 
     def _run_one(self, session: FileRun, station: str, case: Case) -> Arrays:
         """Outputs of one run; none of them, with onnxruntime's words kept, when it stops."""

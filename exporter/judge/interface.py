@@ -71,12 +71,12 @@ def parts_outside(graph: GraphIndex, wrapped: Wrapped) -> list[str]:
     What comes before the features cannot be in a file that takes features. Only the last part,
     the normalisation, may be behind its input; its statistics are then among its constants.
     """
-    found = []
+    parts = []
     for kind, label in _PARTS:
         part = next((m for m in wrapped.module.modules() if isinstance(m, kind)), None)
         if part is not None and not (label == "CMVN" and _holds(graph, part)):
-            found.append(label)
-    return found
+            parts.append(label)
+    return parts
 
 
 def _holds(graph: GraphIndex, part: nn.Module) -> bool:
@@ -112,13 +112,13 @@ def _states(model: ModelProto, names: set[str]) -> dict[str, str]:
 
     Its name must begin with the input's (``state``, ``stateN``), or the fixed sizes must tell.
     """
-    found: dict[str, str] = {}
+    states: dict[str, str] = {}
     for value in _values(model, names):
         for output in model.graph.output:
-            if output.name not in found.values() and _goes_on(value, output):
-                found[value.name] = output.name
+            if output.name not in states.values() and _goes_on(value, output):
+                states[value.name] = output.name
                 break
-    return found
+    return states
 
 
 def _goes_on(value: ValueInfoProto, output: ValueInfoProto) -> bool:
@@ -154,11 +154,13 @@ _ALWAYS = frozenset({InterfaceKind.FROZEN, InterfaceKind.UNUSED})
 def _different(model: ModelProto, wrapped: Wrapped) -> list[str]:
     shapes = {value.name: value.type.tensor_type for value in model.graph.input}
     problems = []
-    for found in interface_differences(ir_model(model), wrapped.inputs, wrapped.outputs):
-        if found.kind in _ALWAYS:
-            problems.append(found.text)
+    for difference in interface_differences(ir_model(model), wrapped.inputs, wrapped.outputs):
+        if difference.kind in _ALWAYS:
+            problems.append(difference.text)
         elif (
-            found.kind in _TELLS and found.side == "input" and shapes[found.name].HasField("shape")
+            difference.kind in _TELLS
+            and difference.side == "input"
+            and shapes[difference.name].HasField("shape")
         ):
-            problems.append(f"{found.text}: export it with what the pipeline gives")
+            problems.append(f"{difference.text}: export it with what the pipeline gives")
     return problems

@@ -38,7 +38,7 @@ def joined_taps(
     if not cases or set(given.inputs) != set(own.graph.inputs):
         return taps
     inputs = min(
-        (case.inputs for case in cases), key=lambda held: sum(v.size for v in held.values())
+        (case.inputs for case in cases), key=lambda item: sum(v.size for v in item.values())
     )
     try:
         with temporary_folder() as folder:

@@ -129,11 +129,11 @@ def decision_in_doubt(taps: Iterable[JudgedTap]) -> str | None:
     return next((v.reason for v in verdicts if v.status is Status.AMBIGUOUS and not v.weak), None)
 
 
-def _worse(held: Judgement | None, new: Judgement | None) -> Judgement | None:
+def _worse(current: Judgement | None, new: Judgement | None) -> Judgement | None:
     """The more serious of two judgements on one tap, else the one with the larger figures."""
-    if held is None or new is None:
-        return held or new
-    ranks = severity(held.verdict.status), severity(new.verdict.status)
+    if current is None or new is None:
+        return current or new
+    ranks = severity(current.verdict.status), severity(new.verdict.status)
     if ranks[0] != ranks[1]:
-        return held if ranks[0] > ranks[1] else new
-    return held if worse(held.measurement, new.measurement) is held.measurement else new
+        return current if ranks[0] > ranks[1] else new
+    return current if worse(current.measurement, new.measurement) is current.measurement else new

@@ -67,7 +67,7 @@ class LayerWalks:
         self, station: Station, cases: Sequence[Case], deployment: Deployment | None = None
     ) -> LayerLink:
         """All layers of one file."""
-        found = judge_subject(
+        link = judge_subject(
             self._subject,
             self.graph(station),
             cases,
@@ -76,10 +76,10 @@ class LayerWalks:
             budget=self._budget,
             progress=self._stages.phase,
         )
-        clock = found.clock.seconds
+        clock = link.clock.seconds
         spent(RUNNING, clock.get("torch float32", 0.0) + clock.get("torch float64", 0.0))
         spent(METRICS, clock.get("metrics", 0.0))
-        return found
+        return link
 
     def judge(
         self,
@@ -102,18 +102,18 @@ class LayerWalks:
         """Layers on a device; one that the CPU has wrong as well is not the device's."""
         layers, record, status = self.judge(cases, None, deployment)
         names = {culprit.layer for culprit in known}
-        found = [c for c in layers.culprits if module_of(c) not in names]
+        others = [c for c in layers.culprits if module_of(c) not in names]
         link, stage = record.name, deployment.label()
-        return record, status, culprit_records(found, link=link, stage=stage, on_device=True)
+        return record, status, culprit_records(others, link=link, stage=stage, on_device=True)
 
     def culprits(
         self, layers: LayerLink, cases: Sequence[Case], failed: bool
     ) -> list[CulpritRecord]:
         """Culprits of the last file; a layer that an earlier file has wrong is that stage's."""
-        held = to_blame(layers, failed=failed)
+        blamed = to_blame(layers, failed=failed)
         earlier = {}
-        for station in self._subject.stations[:-1] if asks_for_stage(held) else ():
+        for station in self._subject.stations[:-1] if asks_for_stage(blamed) else ():
             with self._stages.stage(f"layers of {station.name}"):
                 earlier[station.stage] = self.walk(station, cases)
         link = layers_to(self._last.name)
-        return culprit_records(held, link=link.name, stage=self._last.stage, earlier=earlier)
+        return culprit_records(blamed, link=link.name, stage=self._last.stage, earlier=earlier)

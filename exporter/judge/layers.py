@@ -137,20 +137,20 @@ def _not_seen_through(lost: LostValues, taps: Mapping[str, JudgedTap]) -> dict[s
 
     Values that are joined by what they compute are lost where they compute something else.
     """
-    found = dict(taps)
+    judged = dict(taps)
     for name, tap in taps.items():
         local = tap.local
         if local is None or not local.measurement.held:
             continue
         moved = lost.shown_by(name)
         gone = [
-            held.tap.name
-            for held in lost.in_front_of(name)
-            if held.dtype.startswith(_FLOATING) and held.tap.name not in moved
+            names_behind.tap.name
+            for names_behind in lost.in_front_of(name)
+            if names_behind.dtype.startswith(_FLOATING) and names_behind.tap.name not in moved
         ]
         verdict = seen_through(local.measurement, gone, local.verdict)
-        found[name] = replace(tap, local=replace(local, verdict=verdict))
-    return found
+        judged[name] = replace(tap, local=replace(local, verdict=verdict))
+    return judged
 
 
 def _second_opinion(
@@ -179,11 +179,11 @@ def _second_opinion(
 
 def _fed_by(program: Program, names: set[str]) -> set[str]:
     """These values, and all that read them at any distance."""
-    found = set(names)
+    names_fed = set(names)
     for op in program.ops if names else ():
-        if not found.isdisjoint(op.refs()):
-            found.add(op.name)
-    return found
+        if not names_fed.isdisjoint(op.refs()):
+            names_fed.add(op.name)
+    return names_fed
 
 
 class _CaseWalk:

@@ -121,14 +121,18 @@ class LengthProofs:
     def find(self, sized: Sequence[Case]) -> LengthProof | None:
         """The proof of exactly these cases; None when there is none that can be believed."""
         name = self._name(sized)
-        held = self._store.read_proof(self._key, name) if sized else None
-        if held is None or held.get("proof") != name or not isinstance(held.get("made"), str):
+        proof_text = self._store.read_proof(self._key, name) if sized else None
+        if (
+            proof_text is None
+            or proof_text.get("proof") != name
+            or not isinstance(proof_text.get("made"), str)
+        ):
             return None
         return LengthProof(
-            made=held["made"],
+            made=proof_text["made"],
             digest=name[:_SHORT],
             cases=tuple(case.name for case in sized),
-            values=_values(held.get("values"), sized),
+            values=_values(proof_text.get("values"), sized),
         )
 
     def keep(
@@ -146,8 +150,8 @@ class LengthProofs:
             values: PyTorch's, of these cases and others.
         """
         names = {case.name for case in sized}
-        here = [held for held in results if held.link in links and held.case in names]
-        seen = {(held.link, held.case) for held in here}
+        here = [result for result in results if result.link in links and result.case in names]
+        seen = {(result.link, result.case) for result in here}
         whole = seen == {(link, name) for link in links for name in names}
         if not here or not whole or not all(is_good(h.verdict.status) for h in here):
             return
@@ -157,7 +161,8 @@ class LengthProofs:
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "links": list(links),
             "results": [
-                [held.link, held.case, held.name, held.verdict.status.value] for held in here
+                [result.link, result.case, result.name, result.verdict.status.value]
+                for result in here
             ],
             "values": {
                 case.name: [packed(part, _LARGEST) for part in values[case.name]]
@@ -183,10 +188,10 @@ class LengthProofs:
 
 def _values(content: Any, sized: Sequence[Case]) -> dict[str, Values]:
     """What was kept of PyTorch's values, of those cases that have them whole."""
-    found = {}
+    values = {}
     for case in sized:
         pair = content.get(case.name) if isinstance(content, Mapping) else None
         single, wide = (unpacked(part) for part in pair) if pair else (None, None)
         if single is not None and wide is not None:
-            found[case.name] = (single, wide)
-    return found
+            values[case.name] = (single, wide)
+    return values

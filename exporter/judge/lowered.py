@@ -23,8 +23,8 @@ from exporter.parity.tolerance import Policy, coarser, declared_formats
 
 def lowered_as_declared(program: Program, graph: GraphIndex, policy: Policy) -> bool:
     """True for a file that holds a lower precision than the model, and none but the declared."""
-    held = HeldPrecision(graph, (), native_formats(program)).formats
-    return bool(held) and not coarser(held, policy)
+    formats = HeldPrecision(graph, (), native_formats(program)).formats
+    return bool(formats) and not coarser(formats, policy)
 
 
 _Planned = tuple[PlannedTap, ...]
@@ -83,9 +83,9 @@ class LoweredFiles:
             self._files[station.name] = self._look(graph(station))
         key = (station.name, case.name)
         if key not in self._found:
-            held, ops, planned = self._files[station.name]
+            precision, ops, planned = self._files[station.name]
             self._found[key] = HeldOutputs(
-                formats=held,
+                formats=precision,
                 costs=output_costs(self._program, case.inputs, ops, planned),
                 alone=not self._tapped,
             )
@@ -94,9 +94,11 @@ class LoweredFiles:
     def _look(self, graph: GraphIndex) -> tuple[tuple[str, ...], Mapping[str, Held], _Planned]:
         planned = plan_taps(self._program, graph, self._known, self._joins) if self._tapped else ()
         cut = [t.onnx_name for t in planned if t.fate == COMPARED and not t.constant]
-        held = HeldPrecision(graph, cut, native_formats(self._program))
-        names = [name for output in graph.outputs for name in held.behind(output, self._native)]
-        formats = tuple(sorted({*held.formats, *names}))
+        precision = HeldPrecision(graph, cut, native_formats(self._program))
+        names = [
+            name for output in graph.outputs for name in precision.behind(output, self._native)
+        ]
+        formats = tuple(sorted({*precision.formats, *names}))
         if self._tapped:
-            return formats, held_of_ops(self._program, held, planned), planned
-        return formats, held_by_kind(self._program, held), planned
+            return formats, held_of_ops(self._program, precision, planned), planned
+        return formats, held_by_kind(self._program, precision), planned

@@ -55,15 +55,15 @@ class OwnState:
 
     def run_file(self, label: str, run: Callable[[Arrays], Arrays]) -> None:
         """Fill ``files[label]``."""
-        found = self.files.setdefault(label, [])
+        states = self.files.setdefault(label, [])
         state: Arrays = {}
         try:
             for inputs in (self.case.inputs, *self.case.later):
                 outputs = run({**inputs, **state})
                 state = handed_on(outputs, self.states)
-                found.append(outputs)
+                states.append(outputs)
         except OnnxStoppedError as error:
-            self.stopped[label] = f"onnxruntime stopped in call {len(found) + 1}: {error}"
+            self.stopped[label] = f"onnxruntime stopped in call {len(states) + 1}: {error}"
 
 
 def handed_on(outputs: Arrays, states: Mapping[str, str]) -> Arrays:
@@ -85,7 +85,7 @@ def step_case(case: Case, number: int, outputs: Arrays, states: Mapping[str, str
 
 
 def judge_own_state(
-    held: list[OwnState],
+    states: list[OwnState],
     link: Link,
     specs: tuple[TensorSpec, ...],
     policy: Policy,
@@ -94,7 +94,7 @@ def judge_own_state(
     """Judge every output of every call of a file that ran on its own state."""
     label = link.actual
     results: list[OutputResult] = []
-    for own in held:
+    for own in states:
         for number, actual in enumerate(own.files[label]):
             name = step_name(own.case, number) if number else own.case.name
             plain = own.reference[number]
@@ -110,7 +110,7 @@ def judge_own_state(
                 policy=policy,
                 places=places,
             )
-    stopped = next((own.stopped[label] for own in held if label in own.stopped), None)
+    stopped = next((own.stopped[label] for own in states if label in own.stopped), None)
     if stopped is not None:
         return results, Rollup(name=link.name, status=Status.FAIL, reason=stopped)
     return results, rollup(link.name, [result.verdict for result in results])

@@ -52,9 +52,9 @@ def reference_run(
     expected = metadata_of(pipeline, wrapped, names_of_torch=names_of_torch)
     made = folder / (MADE_WITH_NAMES_OF_TORCH if names_of_torch else MADE)
     for place in (folder, made):
-        found = _finished(place, expected)
-        if found is not None:
-            return found
+        artifacts = _finished(place, expected)
+        if artifacts is not None:
+            return artifacts
     try:
         built = build(
             pipeline,
@@ -89,15 +89,15 @@ def _finished(folder: Path, expected: Mapping[str, str]) -> Artifacts | None:
 
 def _written_of(folder: Path) -> bool:
     """True when what was written beside ``model.onnx`` as it was made says that it is that file."""
-    held = _record_beside(folder)
-    return held is not None and not changed_file(held, folder / "report.json")
+    record = _record_beside(folder)
+    return record is not None and not changed_file(record, folder / "report.json")
 
 
 def _record_beside(folder: Path) -> ArtifactRecord | None:
     try:
         if (folder / "report.json").is_file():
             artifacts = read_report(folder / "report.json").artifacts
-            return next((held for held in artifacts if held.name == "model.onnx"), None)
+            return next((artifact for artifact in artifacts if artifact.name == "model.onnx"), None)
         return ArtifactRecord.model_validate_json((folder / _MADE_FILE).read_text())
     except (OSError, ValueError, ArtifactError):
         return None

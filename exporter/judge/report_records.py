@@ -67,10 +67,10 @@ def layer_link(
         missing=fates["missing"],
         minimum=1.0 if min_coverage is None else min_coverage,
     )
-    held = link_verdict(link.name, verdicts, coverage)
+    rolled = link_verdict(link.name, verdicts, coverage)
     record = link.record(
-        held.status,
-        held.reason,
+        rolled.status,
+        rolled.reason,
         compared=coverage.compared,
         empty=empty,
         fused=fates["fused"],
@@ -79,7 +79,7 @@ def layer_link(
         weak=sum(any(v.weak for v in _verdicts(tap)) for tap in layers.taps),
         layers=_layers(layers.taps),
     )
-    return record, held.status
+    return record, rolled.status
 
 
 def _verdicts(tap: JudgedTap) -> list[Verdict]:
@@ -88,8 +88,8 @@ def _verdicts(tap: JudgedTap) -> list[Verdict]:
 
 def _is_empty(tap: JudgedTap) -> bool:
     """True for a tap that the file holds and that has no element in any case."""
-    held = tap.local.measurement.elements if tap.local is not None else 0
-    return tap.planned.fate == COMPARED and not held
+    elements = tap.local.measurement.elements if tap.local is not None else 0
+    return tap.planned.fate == COMPARED and not elements
 
 
 def _layers(taps: Iterable[JudgedTap]) -> list[LayerRecord]:
@@ -100,10 +100,10 @@ def _layers(taps: Iterable[JudgedTap]) -> list[LayerRecord]:
     return [
         LayerRecord.of(
             module,
-            held[0][1].planned.tap.module_class,
-            [_tap(tap, place) for place, tap in held],
+            taps_of_module[0][1].planned.tap.module_class,
+            [_tap(tap, place) for place, tap in taps_of_module],
         )
-        for module, held in groups.items()
+        for module, taps_of_module in groups.items()
     ]
 
 
@@ -130,17 +130,17 @@ def walk_notes(link: LayerLink) -> list[str]:
     """Where the time of a walk went, and which values were compared after reshaping."""
     shares = ", ".join(f"{kind} {spent:.1f}" for kind, spent in link.clock.seconds.items())
     notes = [f"seconds in the layer walk: {shares}"]
-    found = [
+    measured = [
         (tap.planned.tap.name, tap.local.measurement)
         for tap in link.taps
         if tap.local is not None and tap.local.measurement.shape_stored is not None
     ]
-    if found:
-        name, held = found[0]
+    if measured:
+        name, measurement = measured[0]
         notes.append(
-            f"{len(found)} value(s) that the file holds in another shape were compared after "
-            f"reshaping, elements in the order that they have: '{name}' is {held.shape_stored} "
-            f"there, {held.shape_expected} in PyTorch"
+            f"{len(measured)} value(s) that the file holds in another shape were compared after "
+            f"reshaping, elements in the order that they have: '{name}' is "
+            f"{measurement.shape_stored} there, {measurement.shape_expected} in PyTorch"
         )
     renamed = [tap.planned for tap in link.taps if tap.planned.renamed]
     if renamed:

@@ -30,24 +30,25 @@ class TapMeasure:
     """Measures the taps of one file.
 
     Args:
-        held: of the file, cut at its compared taps.
+        precision: of the file, cut at its compared taps.
         policy: what is declared. A model that is in that format itself has it in its file as well.
     """
 
     def __init__(
         self,
         program: Program,
-        held: HeldPrecision,
+        precision: HeldPrecision,
         planned: Sequence[PlannedTap],
         policy: Policy,
     ):
         native = declared_formats(policy)
         compared = [tap for tap in planned if tap.fate == COMPARED]
         self._in_piece = {
-            tap.tap.name: () if tap.constant else held.of(tap.onnx_name).formats for tap in compared
+            tap.tap.name: () if tap.constant else precision.of(tap.onnx_name).formats
+            for tap in compared
         }
-        self._in_front = {tap.tap.name: held.behind(tap.onnx_name, native) for tap in compared}
-        self.held_of_ops = held_of_ops(program, held, planned)
+        self._in_front = {tap.tap.name: precision.behind(tap.onnx_name, native) for tap in compared}
+        self.held_of_ops = held_of_ops(program, precision, planned)
         """What the file holds where it computes an op of the program."""
         self._weights = wrong_weights(program, self.held_of_ops, planned)
 
@@ -147,27 +148,31 @@ def _role(tap: PlannedTap) -> Role:
 
 def is_rearranged(values: TapValues) -> bool:
     """True when ONNX holds here, bit for bit, what it held in front, rearranged."""
-    held = values.rearranged
-    return held is not None and values.free is not None and same_bits(held.expected, values.free)
+    rearranged = values.rearranged
+    return (
+        rearranged is not None
+        and values.free is not None
+        and same_bits(rearranged.expected, values.free)
+    )
 
 
 def _rearranged_free(values: TapValues, source: Measurement) -> Measurement:
     """The propagated measurement of a rearranged tap: that of its source, at other places."""
-    tap, held = values.planned, values.rearranged
-    if held is None:
+    tap, rearranged = values.planned, values.rearranged
+    if rearranged is None:
         raise ValueError(f"'{tap.tap.name}' rearranges nothing")
 
     def place(distance: Distance | None) -> Distance | None:
         if distance is None or distance.worst_index is None:
             return distance
-        return replace(distance, worst_index=held.place(distance.worst_index))
+        return replace(distance, worst_index=rearranged.place(distance.worst_index))
 
     return replace(
         source,
         name=tap.tap.name,
         role=_role(tap),
-        shape_expected=held.after,
-        shape_actual=held.after,
+        shape_expected=rearranged.after,
+        shape_actual=rearranged.after,
         shape_stored=values.stored,
         natural_scale=natural_scale(values.shown),
         actual=place(source.actual),

@@ -20,7 +20,7 @@ def ways_not_taken(program: Program, taken: Collection[int]) -> list[CheckRecord
     Args:
         taken: ids of the blocks that were.
     """
-    found = []
+    records = []
     for op in _ops(program.ops):
         left = [number for number, block in enumerate(op.blocks()) if id(block) not in taken]
         if not left:
@@ -29,8 +29,8 @@ def ways_not_taken(program: Program, taken: Collection[int]) -> list[CheckRecord
         which = "has one way that" if kind == "cond" else "has a body that"
         at = f" at {op.source}" if op.source else ""
         reason = f"a {kind}{at} {which} no case takes: add a case that does"
-        found.append(CheckRecord(code=CHECK_WAYS, verdict=Status.NOT_RUN.value, reason=reason))
-    return found
+        records.append(CheckRecord(code=CHECK_WAYS, verdict=Status.NOT_RUN.value, reason=reason))
+    return records
 
 
 def _ops(ops: Collection[Op]) -> Iterator[Op]:

@@ -80,7 +80,7 @@ def choose(
     upper = np.ones(total)
     upper[[*never, *unknown, *np.flatnonzero(gain <= 0.0)]] = 0.0
     worth = np.concatenate([-gain, np.zeros(flags)])
-    found, optimal = np.zeros(count), False
+    chosen, optimal = np.zeros(count), False
     for _ in range(_CUTS):
         left = max(1.0, seconds - (time.monotonic() - began))
         solved = milp(
@@ -93,8 +93,8 @@ def choose(
         )
         if solved.x is None:
             break
-        found, optimal = np.round(solved.x[:count]), solved.status == 0
-        cuts = [cut for effect in effects if (cut := _tangent(effect, found, limit)) is not None]
+        chosen, optimal = np.round(solved.x[:count]), solved.status == 0
+        cuts = [cut for effect in effects if (cut := _tangent(effect, chosen, limit)) is not None]
         if not cuts:
             break
         rows += [np.concatenate([cut[0], np.zeros(flags)]) for cut in cuts]
@@ -102,7 +102,7 @@ def choose(
         optimal = False
         if time.monotonic() - began > seconds:
             break
-    return predicted(effects, found, optimal=optimal)
+    return predicted(effects, chosen, optimal=optimal)
 
 
 def _known(effect: Effects) -> np.ndarray:
@@ -145,7 +145,7 @@ def _tangent(effect: Effects, at: np.ndarray, limit: float) -> tuple[np.ndarray,
 
 def _margins(effects: Sequence[Effects], safety: float) -> tuple[list, list, int]:
     """Rows of the smallest margins; each may be given up by a flag of its own."""
-    held = [
+    terms = [
         (shift, margin)
         for effect in effects
         for shift, margin in zip(effect.shifts, effect.margins, strict=True)
@@ -153,14 +153,14 @@ def _margins(effects: Sequence[Effects], safety: float) -> tuple[list, list, int
     ]
     rows: list[np.ndarray] = []
     highs: list[float] = []
-    for place, (shift, margin) in enumerate(held):
-        flag = np.zeros(len(held))
+    for place, (shift, margin) in enumerate(terms):
+        flag = np.zeros(len(terms))
         # A flag that is raised makes room for all that could happen.
         flag[place] = -float(np.abs(shift).sum())
-        squares = np.zeros(len(held))
+        squares = np.zeros(len(terms))
         squares[place] = -float(np.square(shift).sum())
         room = margin / safety
         rows += [np.concatenate([shift, flag]), np.concatenate([-shift, flag])]
         rows.append(np.concatenate([np.square(shift), squares]))
         highs += [room, room, room**2]
-    return rows, highs, len(held)
+    return rows, highs, len(terms)

@@ -21,8 +21,10 @@ def by_themselves(judged: Report) -> Status:
     """
     links = [link for link in judged.links if link.layers and link.compared]
     taps = [tap for link in links for layer in link.layers for tap in layer.taps]
-    found = [status_of(tap.local_verdict.verdict) for tap in taps if tap.local_verdict is not None]
-    return decide([(status, True) for status in found if status is not Status.AMBIGUOUS]).status
+    statuses = [
+        status_of(tap.local_verdict.verdict) for tap in taps if tap.local_verdict is not None
+    ]
+    return decide([(status, True) for status in statuses if status is not Status.AMBIGUOUS]).status
 
 
 def moved_cases(cases: Sequence[Case], count: int) -> list[Case]:
@@ -30,12 +32,14 @@ def moved_cases(cases: Sequence[Case], count: int) -> list[Case]:
 
     None where the inputs are integers alone: the same case again confirms nothing.
     """
-    first, found = cases[0], list[Case]()
+    first, cases_moved = cases[0], list[Case]()
     for number in range(max(0, count)):
         seed = 1000 + number
         inputs = perturbed(first.inputs, seed)
-        if all(np.array_equal(inputs[name], held) for name, held in first.inputs.items()):
+        if all(np.array_equal(inputs[name], array) for name, array in first.inputs.items()):
             continue
         origin = f"{first.origin}, moved at random (seed {seed})"
-        found.append(Case(name=f"{first.name}, moved {number + 1}", inputs=inputs, origin=origin))
-    return found
+        cases_moved.append(
+            Case(name=f"{first.name}, moved {number + 1}", inputs=inputs, origin=origin)
+        )
+    return cases_moved

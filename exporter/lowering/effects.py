@@ -37,10 +37,10 @@ def effects_of(
         errors: of every tap. injected: taps whose errors are there already; all effects are then
             of first order. directions, more: as for ``propagate``.
     """
-    found = propagate(
+    reached_effects = propagate(
         program, inputs, errors, targets, directions=directions, injected=injected, **more
     )
-    effects = by_layer(layers, found)
+    effects = by_layer(layers, reached_effects)
     runs = 1 + directions + len(effects.margins)
     large = [n for n in np.argsort(-effects.damage) if not effects.damage[n] <= LARGE][:_MOST]
     if injected or not large:
@@ -48,8 +48,8 @@ def effects_of(
     alone = Alone(program, inputs, targets)
     spread = np.array(effects.spread)
     for n in large:
-        held = {tap: errors[tap] for tap in layers[n].taps if tap in errors}
-        measured, foreseen = alone.effect_of(held), effects.damage[n]
+        errors_here = {tap: errors[tap] for tap in layers[n].taps if tap in errors}
+        measured, foreseen = alone.effect_of(errors_here), effects.damage[n]
         if np.isfinite(measured):
             spread[:, n] = spread[:, n] * measured / foreseen if np.isfinite(foreseen) else measured
     return replace(effects, spread=spread), runs + alone.runs

@@ -70,15 +70,15 @@ def find_layers(
     for tap in compared:
         if tap.tap.name not in lowered:
             continue
-        found = {at for at in _piece(graph, tap.onnx_name, cut) if _may(graph, at, kinds)}
-        if not found:
+        piece = {at for at in _piece(graph, tap.onnx_name, cut) if _may(graph, at, kinds)}
+        if not piece:
             continue
         taps = [tap]
-        for nodes, others in [group for group in groups if group[0] & found]:
+        for nodes, others in [group for group in groups if group[0] & piece]:
             groups.remove((nodes, others))
-            found |= nodes
+            piece |= nodes
             taps = [*others, *taps]
-        groups.append((found, taps))
+        groups.append((piece, taps))
     return _named(graph, groups)
 
 
@@ -104,19 +104,19 @@ def piece_of(graph: GraphIndex, name: str, cut: Collection[str]) -> tuple[int, .
 
 
 def _piece(graph: GraphIndex, name: str, cut: Collection[str]) -> set[int]:
-    found: set[int] = set()
+    nodes: set[int] = set()
     stack = [graph.producer[name]]
     while stack:
         at = stack.pop()
-        if at in found:
+        if at in nodes:
             continue
-        found.add(at)
+        nodes.add(at)
         stack += [
             graph.producer[source]
             for source in graph.reads[at]
             if source not in cut and source in graph.producer
         ]
-    return found
+    return nodes
 
 
 def _may(graph: GraphIndex, at: int, kinds: Collection[str] | None) -> bool:

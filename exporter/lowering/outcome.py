@@ -141,15 +141,15 @@ class TargetRun:
 
     def targets(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The targets that the file holds, by the program's names."""
-        found = self._run.run(inputs)
-        return {name: found[held] for name, held in self._names.items()}
+        outputs = self._run.run(inputs)
+        return {name: outputs[onnx_name] for name, onnx_name in self._names.items()}
 
     def outcome(self, inputs: Arrays, truth: TorchOutcome) -> Outcome:
         """Run the file on a case and compare."""
-        found = self.targets(inputs)
+        values = self.targets(inputs)
         turned = count = differing = 0
         for name, distance in truth.distance.items():
-            ours, theirs = truth.plain[name], found.get(name)
+            ours, theirs = truth.plain[name], values.get(name)
             count += ours.size
             if theirs is None:
                 continue
@@ -161,15 +161,15 @@ class TargetRun:
             differing += gaps.size
             # A margin that is NaN is within no noise.
             turned += int((~(gaps <= NOISE * truth.noise[name])).sum())
-        other = sum(_other(found.get(name), ours) for name, ours in truth.whole.items())
-        shapes = ((found[name], exact) for name, exact in truth.exact.items() if name in found)
+        other = sum(_other(values.get(name), ours) for name, ours in truth.whole.items())
+        shapes = ((values[name], exact) for name, exact in truth.exact.items() if name in values)
         other += sum(_other(ours, exact) for ours, exact in shapes if ours.size != exact.size)
         # What no decision explains (numbers that are rounded, a decision that is not in the file)
         # is nobody's doubt.
-        known = all(name in found for name in truth.distance)
+        known = all(name in values for name in truth.distance)
         doubt = bool(differing) and not turned and known
         return Outcome(
-            error=_error(found, truth),
+            error=_error(values, truth),
             flips=0 if doubt else other,
             doubtful=other if doubt else 0,
             turned=turned,
@@ -186,10 +186,10 @@ def _other(theirs: np.ndarray | None, ours: np.ndarray) -> int:
     return max(1, abs(theirs.size - ours.size))
 
 
-def _error(found: Mapping[str, np.ndarray], truth: TorchOutcome) -> float | None:
+def _error(values: Mapping[str, np.ndarray], truth: TorchOutcome) -> float | None:
     total, compared = 0.0, False
     for name, exact in truth.exact.items():
-        value = found.get(name)
+        value = values.get(name)
         # Of another size it stands behind a decision that went another way, and is a flip.
         if value is None or not exact.size or value.shape != exact.shape:
             continue

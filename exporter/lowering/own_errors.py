@@ -61,9 +61,11 @@ class LoweredFile:
         graph = expose_quantised(graph)
         planned = plan_taps(program, graph, known, joins)
         live = [tap for tap in planned if tap.fate == COMPARED and not tap.constant]
-        held = HeldPrecision(graph, [tap.onnx_name for tap in live], native_formats(program))
-        lowered = {tap.tap.name for tap in live if held.of(tap.onnx_name).formats}
-        return cls(graph=graph, planned=planned, lowered=frozenset(lowered), formats=held.formats)
+        precision = HeldPrecision(graph, [tap.onnx_name for tap in live], native_formats(program))
+        lowered = {tap.tap.name for tap in live if precision.of(tap.onnx_name).formats}
+        return cls(
+            graph=graph, planned=planned, lowered=frozenset(lowered), formats=precision.formats
+        )
 
     def shared(self, program: Program, plain: GraphIndex) -> tuple[PlannedTap, ...]:
         """Taps that the float32 file has as well, by their names there."""

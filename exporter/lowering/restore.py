@@ -42,14 +42,14 @@ def restore_layers(
     """
     model = read_whole(path)
     types = value_types(theirs)
-    held = {tensor.name for tensor in model.graph.initializer}
+    initializer_names = {tensor.name for tensor in model.graph.initializer}
     for layer in layers:
         ends = [tap for tap in layer.taps if tap in names and tap in plain.producer]
         made = {name for node in model.graph.node for name in node.output}
         if not ends or any(names[end] not in made for end in ends):
             return None
         places = sorted({at for end in ends for at in piece_of(plain, end, names)})
-        if not _put(model, plain, places, ends, names, types, held):
+        if not _put(model, plain, places, ends, names, types, initializer_names):
             return None
     sorted_model = ir.serde.deserialize_model(model)
     sorted_model.graph.sort()
@@ -63,7 +63,7 @@ def _put(
     ends: Sequence[str],
     names: Mapping[str, str],
     types: Mapping[str, int],
-    held: set[str],
+    initializer_names: set[str],
 ) -> bool:
     inside = {name for at in places for name in plain.nodes[at].output}
     known = {v.name for v in model.graph.input}
@@ -75,10 +75,10 @@ def _put(
             return name and f"{_NEW}{name}"
         if name in plain.initializers:
             new = f"{_NEW}{name}"
-            if new not in held:
+            if new not in initializer_names:
                 array = np.array(plain.array(name))
                 model.graph.initializer.append(numpy_helper.from_array(array, new))
-                held.add(new)
+                initializer_names.add(new)
             return new
         source = names.get(name, name)
         if source not in known:

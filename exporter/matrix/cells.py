@@ -43,7 +43,7 @@ class Cell:
 
     def given(self, axis: str, value: Value) -> Cell:
         """The same cell with another value of one axis."""
-        return Cell(tuple((name, value if name == axis else held) for name, held in self.values))
+        return Cell(tuple((name, value if name == axis else own) for name, own in self.values))
 
     def label(self) -> str:
         """``pipeline=silero_vad threads=2``."""
@@ -118,11 +118,11 @@ class Matrix:
 
     def needs(self, cell: Cell) -> dict[str, int]:
         """What a worker must have for a cell."""
-        found = {"cuda": 1} if cell.get("provider") == "cuda" else {}
+        needed = {"cuda": 1} if cell.get("provider") == "cuda" else {}
         for item in self.file.resources:
             if matches(item.when, dict(cell.values)):
-                found |= item.needs
-        return found
+                needed |= item.needs
+        return needed
 
     def variant(self, cell: Cell) -> dict[str, Value]:
         """The values that decide the file of a cell."""

@@ -30,9 +30,9 @@ def pairwise(space: Space) -> tuple[Cell, ...]:
         constraints=[_constraint(space, fixed, pair) for pair in itertools.combinations(many, 2)]
         + [_constraint(space, fixed, tuple(many))],
     )
-    found = [_cell(space, {**fixed, **row}) for row in rows if set(row) == set(many)]
-    held = [cell for cell in found if space.has(cell)]
-    return tuple(dict.fromkeys([*held, *_forgotten(space, held)]))
+    rows_found = [_cell(space, {**fixed, **row}) for row in rows if set(row) == set(many)]
+    cells = [cell for cell in rows_found if space.has(cell)]
+    return tuple(dict.fromkeys([*cells, *_forgotten(space, cells)]))
 
 
 def _constraint(space: Space, fixed: dict[str, Value], axes: tuple[str, ...]) -> dict[str, Any]:
@@ -51,11 +51,11 @@ def pairs_of(cell: Cell) -> set[tuple[tuple[str, Value], tuple[str, Value]]]:
     return set(itertools.combinations(cell.values, 2))
 
 
-def _forgotten(space: Space, held: list[Cell]) -> list[Cell]:
+def _forgotten(space: Space, cells: list[Cell]) -> list[Cell]:
     """Cells for pairs that a constraint on three axes has kept out of the set."""
     if not space.exists.limits:
         return []
-    seen = set().union(*(pairs_of(cell) for cell in held)) if held else set()
+    seen = set().union(*(pairs_of(cell) for cell in cells)) if cells else set()
     added = []
     for cell in space.cells():
         new = pairs_of(cell) - seen

@@ -268,7 +268,7 @@ def local_resources() -> tuple[dict[str, int], dict[str, int]]:
 
 def _can(offers: Sequence[Mapping[str, float]], needs: Mapping[str, int]) -> bool:
     """Whether one worker has all that is needed."""
-    return any(all(held.get(n, 0) >= count for n, count in needs.items()) for held in offers)
+    return any(all(offer.get(n, 0) >= count for n, count in needs.items()) for offer in offers)
 
 
 def lacking(offers: Sequence[Mapping[str, float]], needs: Mapping[str, int]) -> str:
@@ -296,12 +296,12 @@ class _Patience:
         if now - self._looked < min(1.0, self._seconds / 4):
             return []
         self._looked, there = now, offers()
-        found = []
+        waiting = []
         for future, needs in left.items():
             kind = frozenset(needs.items())
             if self._able.setdefault(kind, now) == now or _can(there, needs):
                 self._able[kind] = now
             elif now - self._able[kind] > self._seconds:
                 what = lacking(there, needs) if there else "no worker was there"
-                found.append((future, f"{what} for {self._seconds:g} s"))
-        return found
+                waiting.append((future, f"{what} for {self._seconds:g} s"))
+        return waiting

@@ -114,51 +114,51 @@ def sorted_values(axis: str, values: Iterable[Value], space: Space) -> list[Valu
     return sorted(values, key=lambda v: order.index(v) if v in order else len(order))
 
 
-def explain(space: Space, ask: Ask, found: Mapping[Cell, CellVerdict]) -> list[Explanation]:
-    """Explain every failing cell; ``found`` grows by what is asked for.
+def explain(space: Space, ask: Ask, verdicts: Mapping[Cell, CellVerdict]) -> list[Explanation]:
+    """Explain every failing cell; ``verdicts`` grows by what is asked for.
 
     Args:
         ask: runs cells, or knows them.
     """
-    first = [cell for cell, verdict in found.items() if verdict.bad]
+    first = [cell for cell, verdict in verdicts.items() if verdict.bad]
     result: list[Explanation] = []
     while True:
         # By now a cell may be known that speaks against what was found before it.
-        result = [item for item in result if not any(map(item.holds, _passing(found)))]
-        lone = [e for e in result if len(e.where) >= _MANY_AXES or _failing(e, found) == 1]
+        result = [item for item in result if not any(map(item.holds, _passing(verdicts)))]
+        lone = [e for e in result if len(e.where) >= _MANY_AXES or _failing(e, verdicts) == 1]
         if len(lone) > MOST_ALONE or len(result) > MOST_TOLD:
             kept = [item for item in result if item not in lone]
             for item in kept:
-                _Search(space, ask, found).doubt(item.where)
-            return [_counted(item, found) for item in _rest_without_pattern(kept, found)]
-        held = [c for c, v in found.items() if v.bad and not any(e.holds(c) for e in result)]
-        if held:
-            result.append(_Search(space, ask, found).explain(held[0]))
+                _Search(space, ask, verdicts).doubt(item.where)
+            return [_counted(item, verdicts) for item in _rest_without_pattern(kept, verdicts)]
+        bad = [c for c, v in verdicts.items() if v.bad and not any(e.holds(c) for e in result)]
+        if bad:
+            result.append(_Search(space, ask, verdicts).explain(bad[0]))
             continue
-        hidden = {c for cell in first for c in _freed(cell, result, space)} - found.keys()
+        hidden = {c for cell in first for c in _freed(cell, result, space)} - verdicts.keys()
         ask(hidden)
         if not hidden:
-            return [_counted(item, found) for item in result]
+            return [_counted(item, verdicts) for item in result]
 
 
-def _passing(found: Mapping[Cell, CellVerdict]) -> list[Cell]:
-    return [cell for cell, verdict in found.items() if verdict.status is Status.PASS]
+def _passing(verdicts: Mapping[Cell, CellVerdict]) -> list[Cell]:
+    return [cell for cell, verdict in verdicts.items() if verdict.status is Status.PASS]
 
 
-def _failing(item: Explanation, found: Mapping[Cell, CellVerdict]) -> int:
-    return sum(verdict.bad and item.holds(cell) for cell, verdict in found.items())
+def _failing(item: Explanation, verdicts: Mapping[Cell, CellVerdict]) -> int:
+    return sum(verdict.bad and item.holds(cell) for cell, verdict in verdicts.items())
 
 
 def _rest_without_pattern(
-    kept: Sequence[Explanation], found: Mapping[Cell, CellVerdict]
+    kept: Sequence[Explanation], verdicts: Mapping[Cell, CellVerdict]
 ) -> list[Explanation]:
     """What no cell speaks against, and together all cells of which nothing of that holds."""
-    kept = [item for item in kept if not any(map(item.holds, _passing(found)))]
-    alone = [c for c, v in found.items() if v.bad and not any(item.holds(c) for item in kept)]
+    kept = [item for item in kept if not any(map(item.holds, _passing(verdicts)))]
+    alone = [c for c, v in verdicts.items() if v.bad and not any(item.holds(c) for item in kept)]
     if not alone:
         return list(kept)
     rest = Explanation(
-        where={}, example=alone[0], verdict=found[alone[0]], trail={}, alone=frozenset(alone)
+        where={}, example=alone[0], verdict=verdicts[alone[0]], trail={}, alone=frozenset(alone)
     )
     return [*kept, rest]
 
@@ -182,15 +182,15 @@ def _flipped(cell: Cell, item: Explanation, axis: str, space: Space) -> Cell | N
     return next((other for other in free if space.has(other)), None)
 
 
-def _counted(item: Explanation, found: Mapping[Cell, CellVerdict]) -> Explanation:
-    return replace(item, failing=_failing(item, found))
+def _counted(item: Explanation, verdicts: Mapping[Cell, CellVerdict]) -> Explanation:
+    return replace(item, failing=_failing(item, verdicts))
 
 
 class _Search:
     """One explanation."""
 
-    def __init__(self, space: Space, ask: Ask, found: Mapping[Cell, CellVerdict]) -> None:
-        self._space, self._ask, self._found = space, ask, found
+    def __init__(self, space: Space, ask: Ask, verdicts: Mapping[Cell, CellVerdict]) -> None:
+        self._space, self._ask, self._found = space, ask, verdicts
         self._draw = random.Random(0)  # noqa: S311 - the same cells in every run
 
     def explain(self, start: Cell) -> Explanation:
@@ -229,13 +229,15 @@ class _Search:
 
     def _unknown(self, cell: Cell) -> dict[str, tuple[Value, ...]]:
         """Axis -> values with which the cell was to be run, and was not."""
-        found = {}
+        unknown = {}
         for axis, values in self._space.axes.items():
             verdicts = {value: self._found.get(cell.given(axis, value)) for value in values}
-            missing = [v for v, held in verdicts.items() if held and held.status not in JUDGED]
+            missing = [
+                v for v, verdict in verdicts.items() if verdict and verdict.status not in JUDGED
+            ]
             if missing:
-                found[axis] = tuple(sorted_values(axis, missing, self._space))
-        return found
+                unknown[axis] = tuple(sorted_values(axis, missing, self._space))
+        return unknown
 
     def _bad(self, cell: Cell) -> bool:
         return self._space.has(cell) and self._ask([cell])[cell].bad
@@ -317,8 +319,8 @@ class _Search:
     ) -> tuple[tuple[tuple[str, CellVerdict], ...], list[Move]]:
         """Verdicts along a version axis, and every step from failing to not failing."""
         further = [str(value) for value in self._space.between.get(axis, ())]
-        held = {str(value): cell.given(axis, value) for value in self._space.axes[axis]}
-        known = self._judged(held)
+        cells_by_value = {str(value): cell.given(axis, value) for value in self._space.axes[axis]}
+        known = self._judged(cells_by_value)
         while True:
             order = sorted(known, key=release_key)
             gap = next(
@@ -356,5 +358,5 @@ def _differing(cell: Cell, other: Cell) -> list[str]:
 
 
 def _inside(releases: Sequence[str], old: str, new: str) -> list[str]:
-    found = [r for r in releases if release_key(old) < release_key(r) < release_key(new)]
-    return sorted(found, key=release_key)
+    between = [r for r in releases if release_key(old) < release_key(r) < release_key(new)]
+    return sorted(between, key=release_key)

@@ -84,10 +84,10 @@ PYTHON = "python"
 @cache
 def this_python() -> dict[str, str]:
     """Package -> version, of the Python in which cells without an environment of their own run."""
-    found = {name: pinned(name).partition("==")[2] for name in {*CHECK_NEEDS, *MAKERS}}
-    found |= installed_runtimes()
+    pinned_versions = {name: pinned(name).partition("==")[2] for name in {*CHECK_NEEDS, *MAKERS}}
+    pinned_versions |= installed_runtimes()
     return {
-        **{name: held for name, held in found.items() if held},
+        **{name: version for name, version in pinned_versions.items() if version},
         PYTHON: platform.python_version(),
     }
 
@@ -178,7 +178,9 @@ def pinned(package: str) -> str:
 
 def requirements_of_all(wanted: Mapping[str, str]) -> tuple[str, ...]:
     """Everything that this program needs, as it is installed here, but for the ``wanted``."""
-    needed = {Requirement(held).name for held in metadata.requires(DISTRIBUTION) or ()}
+    needed = {
+        Requirement(requirement).name for requirement in metadata.requires(DISTRIBUTION) or ()
+    }
     here = sorted(name for name in needed - {DISTRIBUTION, *wanted} if _is_here(name))
     rest = [pinned(name) for name in here]
     return (*(f"{name}=={release}" for name, release in wanted.items()), *rest)

@@ -77,8 +77,10 @@ def load_matrix(given: str | Path, *, trust: bool = False) -> Matrix:
     return matrix
 
 
-def _refused(pipeline: Pipeline, held: dict[str, Pipeline], trust: bool) -> tuple[str, str] | None:
-    if pipeline.name in held:
+def _refused(
+    pipeline: Pipeline, pipelines: dict[str, Pipeline], trust: bool
+) -> tuple[str, str] | None:
+    if pipeline.name in pipelines:
         return f"two pipelines are called '{pipeline.name}'", "give one of them another name"
     if pipeline.file_alone is not None:
         return (
@@ -112,9 +114,13 @@ def _check_globs(file: MatrixFile, pipelines: Mapping[str, Pipeline], shown: str
     for name in RELEASES:
         if (versions := getattr(file.axes, name)) is not None:
             values[name] = (*values[name], *versions.between)
-    held = [(f"constraints[{at}].when", item.when) for at, item in enumerate(file.constraints)]
-    held += [(f"constraints[{at}].only", item.only) for at, item in enumerate(file.constraints)]
-    held += [(f"resources[{at}].when", item.when) for at, item in enumerate(file.resources)]
+    globs_named = [
+        (f"constraints[{at}].when", item.when) for at, item in enumerate(file.constraints)
+    ]
+    globs_named += [
+        (f"constraints[{at}].only", item.only) for at, item in enumerate(file.constraints)
+    ]
+    globs_named += [(f"resources[{at}].when", item.when) for at, item in enumerate(file.resources)]
     raise_all(
         shown,
         [
@@ -123,7 +129,7 @@ def _check_globs(file: MatrixFile, pipelines: Mapping[str, Pipeline], shown: str
                 problem=f"no value of '{axis}' is '{text_of(glob)}'",
                 remedy=f"values: {', '.join(map(text_of, values[axis]))}",
             )
-            for where, patterns in held
+            for where, patterns in globs_named
             for axis, globs in patterns.items()
             for glob in globs
             if not any(matches({axis: (glob,)}, {axis: value}) for value in values[axis])

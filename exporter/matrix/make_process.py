@@ -124,16 +124,18 @@ def _length_cases(
     specs = {spec.name: spec for spec in inputs}
     axis = axis_of(sized, specs, name)
     (case,) = load_cases(sized, inputs, [sized.default_case])
-    found = []
+    cases = []
     for length in lengths:
-        held = with_size(case, specs, name, axis, length)
+        at_length = with_size(case, specs, name, axis, length)
         file = place / f"{LENGTH_CASE.format(length)}.npz"
         with replacing(file) as part, part.open("wb") as stream:
             # By position: an input may be called like a parameter of savez.
-            np.savez(stream, *map(np.asarray, held.inputs.values()))
-        files = {key: {"file": str(file), "key": f"arr_{at}"} for at, key in enumerate(held.inputs)}
-        found.append({"name": LENGTH_CASE.format(length), "inputs": files})
-    return found
+            np.savez(stream, *map(np.asarray, at_length.inputs.values()))
+        files = {
+            key: {"file": str(file), "key": f"arr_{at}"} for at, key in enumerate(at_length.inputs)
+        }
+        cases.append({"name": LENGTH_CASE.format(length), "inputs": files})
+    return cases
 
 
 if __name__ == "__main__":

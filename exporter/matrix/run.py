@@ -176,11 +176,11 @@ def _chosen(matrix: Matrix, options: MatrixOptions) -> str:
 def shards(matrix: Matrix, cells: Sequence[Cell], most: int) -> list[tuple[Cell, ...]]:
     """Parts of nearly one size, at most ``most``; cells that share a file stay together."""
     count = max(1, min(most, len(cells)))
-    held: list[list[Cell]] = [[] for _ in range(count)]
+    parts: list[list[Cell]] = [[] for _ in range(count)]
     size = -(-len(cells) // count)
     at = 0
     for cell in sorted(cells, key=lambda cell: repr(sorted(matrix.variant(cell).items()))):
-        if len(held[at]) == size:
+        if len(parts[at]) == size:
             at += 1
-        held[at].append(cell)
-    return [tuple(part) for part in held if part]
+        parts[at].append(cell)
+    return [tuple(part) for part in parts if part]

@@ -61,8 +61,8 @@ class Versions(Section):
 
     @model_validator(mode="after")
     def _each_once(self) -> Versions:
-        found = Counter(map(release_key, (*self.values, *self.between)))
-        if twice := [str(release) for release, count in found.items() if count > 1]:
+        times = Counter(map(release_key, (*self.values, *self.between)))
+        if twice := [str(release) for release, count in times.items() if count > 1]:
             raise ValueError(f"{twice[0]} is here twice; 1.30 and 1.30.0 are one release")
         return self
 
@@ -158,7 +158,9 @@ class Constraint(Section):
     def _one_is_a_list(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        return {key: held if isinstance(held, list) else [held] for key, held in given.items()}
+        return {
+            key: values if isinstance(values, list) else [values] for key, values in given.items()
+        }
 
     @model_validator(mode="after")
     def _says_something(self) -> Constraint:
@@ -209,8 +211,8 @@ class MatrixFile(Section):
             if len(set(map(str, values))) != len(values):
                 raise ValueError(f"axes: '{name}' has a value twice")
         patterns = [c.when for c in self.constraints] + [c.only for c in self.constraints]
-        for held in (*patterns, *(item.when for item in self.resources)):
-            for key in held:
+        for glob in (*patterns, *(item.when for item in self.resources)):
+            for key in glob:
                 if key not in known:
                     raise ValueError(
                         f"constraints: '{key}' is no axis here; axes: {', '.join(sorted(known))}"

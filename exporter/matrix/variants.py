@@ -58,10 +58,10 @@ def variant_pipeline(
     )
     whole, problems = extended(own, matrix)
     raise_all(shown, problems)
-    found = pipeline_of(whole, shown)
+    variant = pipeline_of(whole, shown)
     if "weights" in written.get("model", {}):
-        written["model"]["weights"] = found.model.weights
-    return found, written
+        written["model"]["weights"] = variant.model.weights
+    return variant, written
 
 
 def weights_content(weights: str) -> tuple[str, bool]:

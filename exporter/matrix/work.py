@@ -97,8 +97,8 @@ def processor(provider: str = CPU) -> str:
         rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         pairs = dict(row.split(":", 1) for row in rows if ":" in row)
         model = {key.strip(): value.strip() for key, value in pairs.items()}.get("model name", "")
-    held = f"{platform.system()} {platform.machine()} {model} {' '.join(cpu_flags())}"
-    return held if provider == CPU else f"{held} {_device()}"
+    words = f"{platform.system()} {platform.machine()} {model} {' '.join(cpu_flags())}"
+    return words if provider == CPU else f"{words} {_device()}"
 
 
 def _device() -> str:
@@ -180,8 +180,10 @@ def _stranger(place: Workspace, requirements: Sequence[str], packages: Sequence[
     here = this_python()
     for name in (PYTHON,) if requirements else (PYTHON, *packages, *RUNTIMES):
         if here.get(name) != place.packages.get(name):
-            held, asked = here.get(name, "not at all"), place.packages.get(name, "none")
-            return f"the worker on {platform.node()} has {name} {held}, where this starts {asked}"
+            version, asked = here.get(name, "not at all"), place.packages.get(name, "none")
+            return (
+                f"the worker on {platform.node()} has {name} {version}, where this starts {asked}"
+            )
     return ""
 
 

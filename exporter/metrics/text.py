@@ -73,17 +73,17 @@ def _errors(unit: str, expected: str, actual: str) -> Errors:
 
     expected, actual = " ".join(expected.split()), " ".join(actual.split())
     process = jiwer.process_characters if unit == "character" else jiwer.process_words
-    found = process(expected, actual)
+    aligned = process(expected, actual)
     shown = ""
     if expected != actual:
-        shown = jiwer.visualize_alignment(found, show_measures=False)
+        shown = jiwer.visualize_alignment(aligned, show_measures=False)
         lines = [line.rstrip() for line in shown.splitlines()[1:]]
         shown = "\n".join(line for line in lines if line)
     return Errors(
         unit=unit,
-        substitutions=found.substitutions,
-        deletions=found.deletions,
-        insertions=found.insertions,
-        length=found.hits + found.substitutions + found.deletions,
+        substitutions=aligned.substitutions,
+        deletions=aligned.deletions,
+        insertions=aligned.insertions,
+        length=aligned.hits + aligned.substitutions + aligned.deletions,
         alignment=shown,
     )

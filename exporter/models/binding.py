@@ -143,65 +143,65 @@ def bind_inputs(forward: Callable[..., Any], names: Sequence[str]) -> Binding:
     hints = _hints(forward)
     if uses_transformers(forward):
         hints = {**dict.fromkeys(known, _UNSAID), **hints}
-    found = _by_name(names, known, hints)
-    taken = {place for part in found.values() for place in _places(part)}
+    bound = _by_name(names, known, hints)
+    taken = {place for part in bound.values() for place in _places(part)}
     left = [place for place in range(len(names)) if place not in taken]
-    free = [name for name in known if name not in found]
+    free = [name for name in known if name not in bound]
     if left and len(left) > len(free):
         if others is not None:
-            return _call_of(_with_others(found, names, left, free), known)
+            return _call_of(_with_others(bound, names, left, free), known)
         required = [name for name in free if known[name].default is inspect.Parameter.empty]
         if len(required) != 1 or any("." in names[place] for place in left):
             raise UnboundError([names[place] for place in left], list(known))
-        found[required[0]] = _numbered(left, _container(hints.get(required[0])))
+        bound[required[0]] = _numbered(left, _container(hints.get(required[0])))
         left = []
-    found |= dict(zip(free, left, strict=False))
-    return _call_of(found, known)
+    bound |= dict(zip(free, left, strict=False))
+    return _call_of(bound, known)
 
 
 def _with_others(
-    found: dict[str, int | Group], names: Sequence[str], left: Sequence[int], free: Sequence[str]
+    bound: dict[str, int | Group], names: Sequence[str], left: Sequence[int], free: Sequence[str]
 ) -> dict[str, int | Group]:
     """What goes to the parameters that are left, in order, and to ``**others`` by its name."""
     roots: dict[str, dict[int, list[str]]] = {}
     ordered = [place for place in left if "." not in names[place]]
-    found = found | dict(zip(free, ordered, strict=False))
+    bound = bound | dict(zip(free, ordered, strict=False))
     for place in left:
         if place not in ordered[: len(free)]:
             root, *path = names[place].split(".")
             roots.setdefault(root, {})[place] = path
     for root, paths in roots.items():
         whole = [place for place, path in paths.items() if not path]
-        found[root] = whole[0] if whole else _nested(paths, None)
-    return found
+        bound[root] = whole[0] if whole else _nested(paths, None)
+    return bound
 
 
 def _by_name(
     names: Sequence[str], known: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]
 ) -> dict[str, int | Group]:
-    found: dict[str, int | Group] = {
+    bound: dict[str, int | Group] = {
         name: place for place, name in enumerate(names) if name in known
     }
     roots: dict[str, dict[int, list[str]]] = {}
     for place, name in enumerate(names):
         root, *path = name.split(".")
-        if path and root in known and root not in found:
+        if path and root in known and root not in bound:
             roots.setdefault(root, {})[place] = path
     for root, paths in roots.items():
-        found[root] = _nested(paths, hints.get(root))
+        bound[root] = _nested(paths, hints.get(root))
     stems: dict[str, list[tuple[int, int]]] = {}
     for place, name in enumerate(names):
         match = _NUMBERED.match(name)
         if match and name not in known and "." not in name:
             stems.setdefault(match["stem"], []).append((int(match["number"]), place))
     for stem, members in stems.items():
-        target = next((p for p in known if p not in found and _alike(stem, p)), None)
+        target = next((p for p in known if p not in bound and _alike(stem, p)), None)
         if target is None:
             continue
         container = _container(hints.get(target))
         if len(members) >= _TENSOR_LIKE or container is not None or stem != target:
-            found[target] = _numbered([place for _, place in sorted(members)], container)
-    return found
+            bound[target] = _numbered([place for _, place in sorted(members)], container)
+    return bound
 
 
 def _alike(stem: str, parameter: str) -> bool:
@@ -221,12 +221,12 @@ def _nested(paths: Mapping[int, list[str]], hint: Any) -> Group:
         heads.setdefault(path[0], {})[place] = path[1:]
     cache = _cache(list(heads), paths.values(), hint)
     parts: list[tuple[str, int | Group]] = []
-    for head, held in heads.items():
-        ends = [place for place, path in held.items() if not path]
+    for head, below in heads.items():
+        ends = [place for place, path in below.items() if not path]
         inside = None if cache else _inner(hint, head)
         if cache is encoder_decoder_cache:
             inside = _UNSAID
-        parts.append((head, ends[0] if len(held) == len(ends) == 1 else _nested(held, inside)))
+        parts.append((head, ends[0] if len(below) == len(ends) == 1 else _nested(below, inside)))
     if cache is not None:
         return Group(cache, tuple(parts))
     if all(head.isdigit() for head in heads):
@@ -311,10 +311,10 @@ def _made(part: int | Group, tensors: Sequence[Any]) -> Any:
     return tensors[part] if isinstance(part, int) else part.make(tensors)
 
 
-def _call_of(found: Mapping[str, int | Group], known: Mapping[str, inspect.Parameter]) -> Binding:
+def _call_of(bound: Mapping[str, int | Group], known: Mapping[str, inspect.Parameter]) -> Binding:
     """By position as far as that goes, then by name."""
     positional: list[int | Group] = []
-    rest = dict(found)
+    rest = dict(bound)
     for name, parameter in known.items():
         if name not in rest or parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             break

@@ -37,10 +37,10 @@ def is_cache_class(kind: Any) -> bool:
 
 def are_layers(paths: Iterable[Sequence[str]]) -> bool:
     """True when names behind a parameter are those of a cache's layers: ``0.keys``."""
-    held = list(paths)
+    layers = list(paths)
     known = {*_ATTENTION, *_LINEAR}
-    return bool(held) and all(
-        len(path) == 2 and path[0].isdigit() and path[1] in known for path in held
+    return bool(layers) and all(
+        len(path) == 2 and path[0].isdigit() and path[1] in known for path in layers
     )
 
 
@@ -82,9 +82,9 @@ def _layer(home: Any, parts: Mapping[str, Tensor]) -> Any:
     if "keys" in parts:
         layer.update(parts["keys"], parts["values"])
     for name in linear:
-        held = parts[name].clone()
-        layer.lazy_initialization(**{name: held})
-        getattr(layer, name)[0] = held
+        value_copy = parts[name].clone()
+        layer.lazy_initialization(**{name: value_copy})
+        getattr(layer, name)[0] = value_copy
         layer.has_previous_state[0] = True
     return layer
 
@@ -113,11 +113,11 @@ def cache_parts(value: Any) -> list[tuple[str, Any]] | None:
         return [(str(number), layer) for number, layer in enumerate(value.layers)]
     if not _is_of(kind, "CacheLayerMixin", "LinearAttentionCacheLayerMixin"):
         return None
-    found = []
+    parts = []
     for name in (*_ATTENTION, *_LINEAR):
-        held = getattr(value, name, None)
-        if isinstance(held, Mapping):  # several states of one kind; most layers have one
-            held = held.get(0) if len(held) == 1 else list(held.values())
-        if isinstance(held, Tensor | list):
-            found.append((name, held))
-    return found
+        tensors = getattr(value, name, None)
+        if isinstance(tensors, Mapping):  # several states of one kind; most layers have one
+            tensors = tensors.get(0) if len(tensors) == 1 else list(tensors.values())
+        if isinstance(tensors, Tensor | list):
+            parts.append((name, tensors))
+    return parts

@@ -245,14 +245,14 @@ def _sizes(model_pt: Path, layout: CheckpointLayout) -> dict[str, int]:
     state = read_model_pt(model_pt)
     sizes = {}
     for key, (wanted, axis) in layout.sizes.items():
-        found = [tensor for name, tensor in state.items() if name in _with_prefixes(wanted)]
-        if len(found) != 1 or found[0].dim() <= axis:
+        weights = [tensor for name, tensor in state.items() if name in _with_prefixes(wanted)]
+        if len(weights) != 1 or weights[0].dim() <= axis:
             raise WeightsError(
                 f"there is no tensor {wanted} in it that tells {key}",
                 where=str(model_pt),
                 remedy=f"give the model.pt of a {layout.kind} checkpoint",
             )
-        sizes[key] = int(found[0].shape[axis])
+        sizes[key] = int(weights[0].shape[axis])
     return sizes
 
 

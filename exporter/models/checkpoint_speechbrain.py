@@ -84,12 +84,14 @@ def check_hyperparams(folder: Path, settings: Mapping[str, Any], pipeline: Pipel
             remedy="give one of a MelSpectrogramEncoder, as speechbrain/tts-ecapa-voxceleb",
         )
     _check_fixed(stated, file)
-    found = {key: stated[key] for key in _MEL if key in stated}
+    network_values = {key: stated[key] for key in _MEL if key in stated}
     network = stated.get("embedding_model")
     if isinstance(network, Mapping):
-        found |= {key: _resolved(network[key], stated) for key in NETWORK if key in network}
+        network_values |= {
+            key: _resolved(network[key], stated) for key in NETWORK if key in network
+        }
     same_rate(pipeline, stated.get("sample_rate", pipeline.sample_rate_hz), file)
-    for key, theirs in found.items():
+    for key, theirs in network_values.items():
         same_setting(pipeline, key, settings[key], theirs, f"{file} says")
 
 

@@ -53,8 +53,8 @@ class CifPredictor(nn.Module):
         Returns:
             ``[R, T + 1]`` float in [0, 1]: frames, then the tail at place ``count``, then zeros.
         """
-        found = torch.relu(self.cif_conv1d(self.pad(hidden.transpose(1, 2))))
-        alphas = torch.sigmoid(self.cif_output(found.transpose(1, 2))).squeeze(2)
+        weights = torch.relu(self.cif_conv1d(self.pad(hidden.transpose(1, 2))))
+        alphas = torch.sigmoid(self.cif_output(weights.transpose(1, 2))).squeeze(2)
         alphas = torch.relu(alphas * self.smooth_factor - self.noise_threshold)
         frames, ends = nn.functional.pad(alphas, (0, 1)), counts.unsqueeze(1)
         place = torch.arange(hidden.shape[1] + 1, device=hidden.device)

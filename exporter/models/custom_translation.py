@@ -35,7 +35,7 @@ def load_translations(pipeline: Pipeline, folder: Path) -> dict[Any, Callable[..
         ConfigError: there is no such function, or no such op once its module is imported.
         ModelError: a module raises while it is imported.
     """
-    found = {}
+    translations = {}
     for name, target in pipeline.export.custom_translation.items():
         where = pipeline.where("export", "custom_translation", name)
         function = find_callable(
@@ -48,9 +48,9 @@ def load_translations(pipeline: Pipeline, folder: Path) -> dict[Any, Callable[..
                 where=where,
                 remedy="write NAMESPACE::NAME, of an op that the imported modules register",
             )
-        found[op] = function
+        translations[op] = function
         TRUSTED.add(str(op))
-    return found
+    return translations
 
 
 def translations_of(module: Any) -> Translations:
@@ -63,5 +63,5 @@ def _overload(name: str) -> Any:
     namespace, _, rest = name.replace("::", ".").partition(".")
     packet_name, _, overload = rest.partition(".")
     packet = getattr(getattr(torch.ops, namespace), packet_name, None)
-    found = getattr(packet, overload or "default", None)
-    return found if isinstance(found, torch._ops.OpOverload) else None
+    op_overload = getattr(packet, overload or "default", None)
+    return op_overload if isinstance(op_overload, torch._ops.OpOverload) else None

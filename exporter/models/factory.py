@@ -194,15 +194,15 @@ def _state(text: str, where: str) -> Mapping[str, Tensor]:
 
 def _tensors(pipeline: Pipeline, sizes: Mapping[str, int], seed: int) -> dict[str, Tensor]:
     """One tensor per input; another seed gives other floats (integers keep their rules)."""
-    found = {}
+    tensors = {}
     for name, spec in pipeline.inputs.items():
         array = default_array(pipeline, name, sizes)
         if seed and array.dtype.kind == "f":
             draw = np.random.Generator(np.random.PCG64([seed, own_seed(pipeline, name)]))
             scale = float(np.abs(array.astype(np.float64)).max(initial=0.0)) or 1.0
             array = (array + 0.5 * scale * draw.standard_normal(array.shape)).astype(array.dtype)
-        found[name] = torch.from_numpy(np.array(array, dtype=spec.dtype))
-    return found
+        tensors[name] = torch.from_numpy(np.array(array, dtype=spec.dtype))
+    return tensors
 
 
 def _probed(pipeline: Pipeline, sizes: Mapping[str, int], seed: int) -> dict[str, Tensor]:
@@ -211,14 +211,14 @@ def _probed(pipeline: Pipeline, sizes: Mapping[str, int], seed: int) -> dict[str
 
 
 def _padded(pipeline: Pipeline, sizes: Mapping[str, int], seed: int) -> dict[str, Tensor]:
-    found = _tensors(pipeline, sizes, seed)
-    for name, value in found.items():
+    tensors = _tensors(pipeline, sizes, seed)
+    for name, value in tensors.items():
         axis = length_axis(pipeline, name)
         if axis is not None and "draw" not in pipeline.inputs[name].model_fields_set:
             longest = sizes[axis] - sizes[axis] // 3
             shorter = longest - torch.arange(value.numel()).reshape(value.shape)
-            found[name] = shorter.clamp(min=1).to(value.dtype)
-    return found
+            tensors[name] = shorter.clamp(min=1).to(value.dtype)
+    return tensors
 
 
 def _binding(module: nn.Module, pipeline: Pipeline) -> Binding:
@@ -232,9 +232,9 @@ def _binding(module: nn.Module, pipeline: Pipeline) -> Binding:
             remedy="name a method that takes the inputs, or leave 'method' out for forward",
         )
     try:
-        found = bind_inputs(called, list(pipeline.inputs))
+        bound = bind_inputs(called, list(pipeline.inputs))
         pairs = frozenset(n for n, spec in enumerate(pipeline.inputs.values()) if spec.pairs)
-        return dataclasses.replace(found, method=method, pairs=pairs)
+        return dataclasses.replace(bound, method=method, pairs=pairs)
     except UnboundError as error:
         raise ConfigError(
             f"{method}({', '.join(error.parameters)}) has no parameter for"
@@ -302,9 +302,9 @@ class Probe:
         sound = not _holds_nan(self.run(traced, 0))
 
         def run(at: Mapping[str, int]) -> None:
-            found = self.run(at, 0)
+            result = self.run(at, 0)
             # At larger sizes it is an overflow, which nobody may take for a limit.
-            if sound and any(at[name] < traced[name] for name in traced) and _holds_nan(found):
+            if sound and any(at[name] < traced[name] for name in traced) and _holds_nan(result):
                 raise ModelError("its result holds NaN there")
 
         return run
@@ -315,8 +315,8 @@ class Probe:
             return frozenset()  # what TorchScript does with its inputs is not seen from here
         values = _tensors(self.pipeline, sizes, 0)
         with without_fast_path(), Touched() as touched:
-            found = self._call(values)
-        returned = {id(value) for value in leaves(found)}
+            result = self._call(values)
+        returned = {id(value) for value in leaves(result)}
         used = touched.ids | returned
         return frozenset(name for name, value in values.items() if id(value) not in used)
 
@@ -337,7 +337,7 @@ class Probe:
         where = self.pipeline.where("model", "factory")
         with torch.no_grad(), blamed(where, f"the model does not run on {shapes}"):
             before = {name: tuple(value.shape) for name, value in values.items()}
-            found = self._binding.call(self._module, list(values.values()))
+            result = self._binding.call(self._module, list(values.values()))
         for name, shape in before.items():
             if tuple(values[name].shape) != shape:
                 raise ModelError(
@@ -346,11 +346,11 @@ class Probe:
                     where=where,
                     remedy="take the operator without '_' at its end (unsqueeze, transpose)",
                 )
-        return found
+        return result
 
 
-def _holds_nan(found: Any) -> bool:
-    tensors = [value for value in leaves(found) if isinstance(value, Tensor)]
+def _holds_nan(result: Any) -> bool:
+    tensors = [value for value in leaves(result) if isinstance(value, Tensor)]
     return any(bool(torch.isnan(value).any()) for value in tensors if value.dtype.is_floating_point)
 
 

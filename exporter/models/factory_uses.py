@@ -150,15 +150,15 @@ def _is_users(file: str) -> bool:
 
 def imported(names: Iterable[str]) -> set[str]:
     """The user's loaded modules that these import, at any depth and anywhere in their text."""
-    found: set[str] = set()
+    modules: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        if name in found or not _is_users(_file_of(name)):
+        if name in modules or not _is_users(_file_of(name)):
             continue
-        found.add(name)
+        modules.add(name)
         waiting += _imports(name, _file_of(name))
-    return found
+    return modules
 
 
 def _imports(name: str, file: str) -> Iterator[str]:

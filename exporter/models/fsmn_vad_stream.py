@@ -68,10 +68,10 @@ class FsmnScores(nn.Module):
         Returns:
             scores ``[1, T, output_dim]``; the caches behind the last frame.
         """
-        held = {f"cache_layer_{layer}": cache for layer, cache in enumerate(caches)}
+        states = {f"cache_layer_{layer}": cache for layer, cache in enumerate(caches)}
         # Upstream replaces the entries of the dict and writes to none of its tensors.
-        scores = self.encoder(features, held)
-        return scores, list(held.values())
+        scores = self.encoder(features, states)
+        return scores, list(states.values())
 
     def speech(self, scores: Tensor) -> Tensor:
         """Probability of speech ``[...]`` from scores ``[..., output_dim]``."""

@@ -42,17 +42,17 @@ def infer_outputs(
         ModelError: results that are no tensors, or another number of them than is named.
     """
     runs = [(sizes, 0), (sizes, 1)]
-    found = [_named(run(at, seed), named, where) for at, seed in runs]
+    outputs_of_runs = [_named(run(at, seed), named, where) for at, seed in runs]
     moved: list[str] = []
     for name, axis in axes.items():
         others = other_sizes(axis, sizes[name])
         if others:
             at, returned = _first_that_runs(run, sizes, name, others)
             runs.append((at, 0))
-            found.append(_named(returned, named, where))
+            outputs_of_runs.append(_named(returned, named, where))
             moved.append(name)
-    first, second, *rest = found
-    for results in found:
+    first, second, *rest = outputs_of_runs
+    for results in outputs_of_runs:
         _same_kind(first, results, where)
     names: dict[tuple[int, ...], str] = {
         (sizes[name], sizes[name], *(at[name] for at, _ in runs[2:])): name for name in moved

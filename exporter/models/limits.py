@@ -59,7 +59,7 @@ def find_limits(
         run: the model; at ``sizes`` it runs.
         axes: with what is declared of them. sizes: at which it is traced.
     """
-    found: list[SizeLimit] = []
+    limits: list[SizeLimit] = []
     for name, axis in axes.items():
         lowest = max(axis.minimum, 1)
         highest = 2 * sizes[name] if axis.maximum is None else min(2 * sizes[name], axis.maximum)
@@ -67,8 +67,8 @@ def find_limits(
         for end in (-(-lowest // step), highest // step):
             limit = _limit(run, name, sizes, end, step)
             if limit is not None:
-                found.append(limit)
-    return tuple(found)
+                limits.append(limit)
+    return tuple(limits)
 
 
 def _limit(
@@ -114,13 +114,13 @@ def _limit(
 
 def limited(axes: Mapping[str, Axis], limits: tuple[SizeLimit, ...]) -> dict[str, Axis]:
     """The axes with the limits that were found."""
-    found = dict(axes)
+    narrowed = dict(axes)
     for limit in limits:
-        axis = found[limit.axis]
+        axis = narrowed[limit.axis]
         if limit.minimum is not None:
             axis = replace(axis, minimum=max(axis.minimum, limit.minimum))
         if limit.maximum is not None:
             highest = limit.maximum if axis.maximum is None else min(axis.maximum, limit.maximum)
             axis = replace(axis, maximum=highest)
-        found[limit.axis] = axis
-    return found
+        narrowed[limit.axis] = axis
+    return narrowed

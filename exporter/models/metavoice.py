@@ -268,14 +268,14 @@ def output_specs(settings: Settings) -> tuple[TensorSpec, ...]:
 def _example(settings: Settings) -> dict[str, Tensor]:
     # Caches that are not zero: a tracer that fed one input for the other would be seen.
     generator = torch.Generator().manual_seed(0)
-    found = {}
+    tensors = {}
     for spec in input_specs(settings):
         shape = [EXAMPLE[size] if isinstance(size, str) else size for size in spec.shape]
         if spec.name == "start":
-            found[spec.name] = torch.tensor(3)
+            tensors[spec.name] = torch.tensor(3)
         elif spec.dtype == "int64":
-            found[spec.name] = torch.randint(settings.vocab_size, shape, generator=generator)
+            tensors[spec.name] = torch.randint(settings.vocab_size, shape, generator=generator)
         else:
             drawn = torch.randn(shape, generator=generator)
-            found[spec.name] = drawn.to(getattr(torch, spec.dtype))
-    return found
+            tensors[spec.name] = drawn.to(getattr(torch, spec.dtype))
+    return tensors

@@ -63,9 +63,9 @@ def read_decoder(path: Path, names: Mapping[str, str]) -> tuple[dict[str, Tensor
     for file in files:
         with _opened(file) as content:
             keys = list(content.keys())
-            found = [key for key in keys if key.startswith((KYUTAI, TRANSFORMERS))]
-            if found:
-                short = {key.removeprefix("decoder."): content.get_tensor(key) for key in found}
+            layouts = [key for key in keys if key.startswith((KYUTAI, TRANSFORMERS))]
+            if layouts:
+                short = {key.removeprefix("decoder."): content.get_tensor(key) for key in layouts}
                 return {names.get(key, key): tensor for key, tensor in short.items()}, file
     looked = ", ".join(file.name for file in files) or "no .safetensors file"
     raise WeightsError(

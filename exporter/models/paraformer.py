@@ -181,8 +181,8 @@ def _mask(lengths: Tensor, size: int) -> Tensor:
 
 
 def _layers(part: nn.Module, name: str) -> tuple[nn.Module, ...]:
-    held = getattr(part, name)
-    return () if held is None else tuple(held)
+    layers = getattr(part, name)
+    return () if layers is None else tuple(layers)
 
 
 def build(pipeline: Pipeline) -> Built:

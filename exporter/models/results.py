@@ -91,11 +91,11 @@ def by_name(returned: Any, names: Sequence[str]) -> Mapping[str, Any]:
     Raises:
         MissingError: one of them is not there. UnnamedError: their number is another one.
     """
-    found = flat_results(returned, names)
+    results = flat_results(returned, names)
     for name in names:
-        if name not in found:
-            raise MissingError(name, list(found))
-    return found
+        if name not in results:
+            raise MissingError(name, list(results))
+    return results
 
 
 def leaves(returned: Any) -> list[Any]:

@@ -92,8 +92,8 @@ class SileroVadModel(nn.Module):
         frames = padded.reshape(steps, size)
         tails = frames[:, size - self.network.context_samples :]
         before = torch.cat([context.unsqueeze(0), tails[:-1]])
-        found, h, c = self.network(frames, before, state[:1], state[1:])
-        speech_probs = found[:count]
+        probability, h, c = self.network(frames, before, state[:1], state[1:])
+        speech_probs = probability[:count]
         any_samples = torch.full((), count, dtype=torch.int64, device=waveform.device) > 0
         return {
             "speech_probs": speech_probs,
@@ -167,14 +167,14 @@ def _fill(network: SileroNetwork, pipeline: Pipeline) -> WeightsSource:
 
 
 def _jit_in(folder: Path, where: str | None) -> Path:
-    found = sorted(folder.rglob(JIT_NAME))
-    if not found:
+    scripts = sorted(folder.rglob(JIT_NAME))
+    if not scripts:
         raise WeightsError(
             f"there is no {JIT_NAME} in '{folder}'",
             where=where,
             remedy=f"give '{PACKAGE}', the file, or a folder that holds it",
         )
-    return found[0]
+    return scripts[0]
 
 
 def input_specs(network: SileroNetwork) -> tuple[TensorSpec, ...]:

@@ -38,6 +38,6 @@ class Touched(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func not in _SIZES:
-            held = pytree.tree_leaves((args, kwargs or {}))
-            self.ids |= {id(value) for value in held if isinstance(value, Tensor)}
+            tensors = pytree.tree_leaves((args, kwargs or {}))
+            self.ids |= {id(value) for value in tensors if isinstance(value, Tensor)}
         return func(*args, **(kwargs or {}))

@@ -63,8 +63,10 @@ def _marked() -> set[str]:
     Read from their dictionaries: asking another package's lazy module for an attribute imports
     what it stands for, and that may not be installed (SpeechBrain's k2).
     """
-    held = {name: getattr(module, "__dict__", {}) for name, module in list(sys.modules.items())}
-    return {name for name, values in held.items() if values.get(_MARK)}
+    namespaces = {
+        name: getattr(module, "__dict__", {}) for name, module in list(sys.modules.items())
+    }
+    return {name for name, values in namespaces.items() if values.get(_MARK)}
 
 
 def _lies_in(file: Path, folder: Path) -> bool:
@@ -99,15 +101,15 @@ def find_callable(
                 where=where,
                 remedy=f"put {path.replace('.', '/')}.py into {folder}, or install its package",
             ) from error
-    found = getattr(module, name, None)
-    if not callable(found):
+    value = getattr(module, name, None)
+    if not callable(value):
         what = "is not callable" if hasattr(module, name) else "does not exist"
         raise ConfigError(
             f"'{name}' in {module.__file__} {what}",
             where=where,
             remedy=remedy,
         )
-    return found
+    return value
 
 
 def _refuse_shadowed(top: str, folder: Path, where: str) -> None:
@@ -212,8 +214,8 @@ def code_digest(factory: Any, module: Any, used: Used) -> str:
     digest = hashlib.sha256()
     counted = set()
     for name in sorted(names):
-        held: ModuleType | None = sys.modules.get(name)
-        file = getattr(held, "__file__", None)
+        source_module: ModuleType | None = sys.modules.get(name)
+        file = getattr(source_module, "__file__", None)
         if file and is_users(file) and Path(file).is_file():
             digest.update(f"{name}|".encode() + Path(file).read_bytes())
             counted.add(name)

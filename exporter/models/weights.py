@@ -166,8 +166,8 @@ def read_pt(path: Path) -> Any:
     try:
         with open_regular(path) as stream:
             zipped = stream.read(4) == b"PK\x03\x04"
-            held = str(name_of_open(stream, path))
-            return torch.load(held, map_location="cpu", weights_only=True, mmap=zipped)
+            path_text = str(name_of_open(stream, path))
+            return torch.load(path_text, map_location="cpu", weights_only=True, mmap=zipped)
     except _DAMAGED_PICKLE as error:
         if "global" not in str(error).lower():
             raise DOOR.bad(path, reason(error)) from error
@@ -204,9 +204,11 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str)
     wanted = module.state_dict()
     both = [name for name in wanted if name in state]
     sizes = {n: (list(state[n].shape), list(wanted[n].shape)) for n in both}
-    other = [f"{n} {held} instead of {size}" for n, (held, size) in sizes.items() if held != size]
+    other = [
+        f"{n} {actual} instead of {size}" for n, (actual, size) in sizes.items() if actual != size
+    ]
     packed = [n for n in both if not _is_plain(state[n])]
-    sound = [n for n, (held, size) in sizes.items() if held == size and n not in packed]
+    sound = [n for n, (actual, size) in sizes.items() if actual == size and n not in packed]
     problems = [
         *_listed("missing", [name for name in wanted if name not in state]),
         *_listed("unexpected", [name for name in state if name not in wanted]),
@@ -229,7 +231,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, where: str)
 
 def seed_module(module: nn.Module, seed: int) -> None:
     """Give a module, also one on the meta device, fixed-seed weights on the CPU."""
-    size = sum(held.nbytes for held in (*module.parameters(), *module.buffers()))
+    size = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
     if size > total_memory():
         raise WeightsError(
             f"the weights of this model take {size / 2**30:,.0f} GiB, more than this machine has",

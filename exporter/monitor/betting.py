@@ -60,7 +60,7 @@ class Stratum:
 
 def rate_of_strata(strata: Sequence[Stratum]) -> float | None:
     """The rate of all recordings, each stratum with its weight; None while one has no label."""
-    if not all(held.counts for held in strata):
+    if not all(stratum.counts for stratum in strata):
         return None
     size = _sizes(strata)
     errors, words = (sum(n * h.mean(k) for n, h in zip(size, strata, strict=True)) for k in (0, 1))
@@ -76,13 +76,13 @@ def bounds_of(strata: Sequence[Stratum], most: int) -> tuple[float, float]:
     """
     cut = [
         Stratum(
-            name=held.name,
-            recordings=held.recordings,
-            counts=[(min(e, most), min(w, most)) for e, w in held.counts],
+            name=stratum.name,
+            recordings=stratum.recordings,
+            counts=[(min(e, most), min(w, most)) for e, w in stratum.counts],
         )
-        for held in strata
+        for stratum in strata
     ]
-    if all(len(held.counts) >= held.recordings for held in cut):
+    if all(len(stratum.counts) >= stratum.recordings for stratum in cut):
         known = rate_of_strata(cut) or 0.0
         return known, known
     return _lowest(cut, most) / STEPS, min(_beyond(cut, most), STEPS) / STEPS
@@ -113,7 +113,7 @@ def _beyond(strata: Sequence[Stratum], most: int) -> int:
 
 
 def _sizes(strata: Sequence[Stratum]) -> list[float]:
-    return [held.recordings if math.isfinite(held.recordings) else 1.0 for held in strata]
+    return [stratum.recordings if math.isfinite(stratum.recordings) else 1.0 for stratum in strata]
 
 
 def _evidence(strata: Sequence[Stratum], rates: np.ndarray, most: int, sign: int) -> np.ndarray:

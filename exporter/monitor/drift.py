@@ -76,9 +76,9 @@ def plan_tests(
         raise UserInputError(
             f"false_alarms is {false_alarms}", remedy="give a probability, for example 0.01"
         )
-    held = [signal for signal in signals if signal.name in reference]
-    sides = [(s, sign) for s in held for sign in (1, -1) if (s.above if sign > 0 else s.below)]
-    found = []
+    measured = [signal for signal in signals if signal.name in reference]
+    sides = [(s, sign) for s in measured for sign in (1, -1) if (s.above if sign > 0 else s.below)]
+    tests = []
     for signal, sign in sides:
         values = np.sort(sign * reference[signal.name])
         if len(values) < LEAST_RECORDINGS:
@@ -92,7 +92,7 @@ def plan_tests(
                 remedy="record it again",
             )
         rank = math.ceil(LEVEL * len(values))
-        found.append(
+        tests.append(
             SignalTest(
                 name=signal.name,
                 sign=sign,
@@ -100,7 +100,7 @@ def plan_tests(
                 p0=share_bound(len(values), rank, false_alarms / (2 * len(sides))),
             )
         )
-    return tuple(found)
+    return tuple(tests)
 
 
 def share_bound(count: int, rank: int, risk: float) -> float:
@@ -183,10 +183,10 @@ class Drift:
     @property
     def evalues(self) -> dict[str, float]:
         """Of each signal, the larger of its directions; of the first stream."""
-        found: dict[str, float] = {}
+        evalues_by_name: dict[str, float] = {}
         for test, value in zip(self.tests, self.evidence[0], strict=True):
-            found[test.name] = max(found.get(test.name, 0.0), float(value))
-        return found
+            evalues_by_name[test.name] = max(evalues_by_name.get(test.name, 0.0), float(value))
+        return evalues_by_name
 
     @property
     def alarms(self) -> tuple[str, ...]:
@@ -196,10 +196,10 @@ class Drift:
     @property
     def shares(self) -> dict[str, float]:
         """Of each signal, which share of the last recordings lay beyond, in its worse direction."""
-        found: dict[str, float] = {}
+        shares_by_name: dict[str, float] = {}
         last = list(self._last)  # another thread may add one meanwhile
         if last:
             means = np.mean([beyond[0] for beyond in last], axis=0)
             for test, value in zip(self.tests, means, strict=True):
-                found[test.name] = max(found.get(test.name, 0.0), float(value))
-        return found
+                shares_by_name[test.name] = max(shares_by_name.get(test.name, 0.0), float(value))
+        return shares_by_name

@@ -44,9 +44,11 @@ class Strata:
         """The stratum of the next request; ``margin`` is None where the program has none."""
         if not isinstance(margin, int | float) or math.isnan(margin):
             return OTHER
-        held = sorted(self._margins)
+        margins = sorted(self._margins)
         self._margins.append(margin)
-        return LOW if len(held) >= LEAST and margin < held[int(LOWEST * len(held))] else OTHER
+        return (
+            LOW if len(margins) >= LEAST and margin < margins[int(LOWEST * len(margins))] else OTHER
+        )
 
 
 def no_frame() -> dict[str, Any]:
@@ -69,7 +71,7 @@ def is_frame(value: object) -> bool:
     if not (isinstance(counts, dict) and isinstance(bounds, dict)):
         return False
     numbers = [longest, *(counts.get(name) for name in LETTERS)]
-    return all(type(held) is int and 0 <= held < 1 << 62 for held in numbers) and all(
+    return all(type(number) is int and 0 <= number < 1 << 62 for number in numbers) and all(
         isinstance(bounds.get(name), str) for name in LETTERS
     )
 
@@ -82,8 +84,8 @@ def key_of(request: str) -> str:
 def kept_in(folder: Path, frame: Mapping[str, Any], stratum: str) -> list[Path]:
     """The sample of a stratum, in its random order."""
     head, bound = f"{LETTERS[stratum]}-", frame["bound"][stratum]
-    found = sorted(path for path in folder.glob(f"{head}*{SUFFIX}"))
-    return [path for path in found if path.name[len(head) :] < bound]
+    kept = sorted(path for path in folder.glob(f"{head}*{SUFFIX}"))
+    return [path for path in kept if path.name[len(head) :] < bound]
 
 
 def request_of(path: Path) -> str:
@@ -128,17 +130,17 @@ class Kept:
         gone = self._gone(frame)
         if gone:
             write()  # before they go: what is missing must be known to be
-            for held in gone:
-                held.unlink(missing_ok=True)
+            for old_file in gone:
+                old_file.unlink(missing_ok=True)
 
     def _gone(self, frame: dict[str, Any]) -> list[Path]:
         """What must go, the last in the order first; the bounds in ``frame`` follow."""
-        held = {stratum: kept_in(self._folder, frame, stratum) for stratum in LETTERS}
+        kept = {stratum: kept_in(self._folder, frame, stratum) for stratum in LETTERS}
         gone: list[Path] = []
         while True:
-            sizes = sum(path.stat().st_size for paths in held.values() for path in paths)
-            stratum = max(held, key=lambda name: len(held[name]))
-            paths = held[stratum]
+            sizes = sum(path.stat().st_size for paths in kept.values() for path in paths)
+            stratum = max(kept, key=lambda name: len(kept[name]))
+            paths = kept[stratum]
             if not paths or (len(paths) <= self.most and sizes <= self._most_bytes):
                 return gone
             gone.append(paths.pop())

@@ -84,13 +84,15 @@ class Metrics:
         }
         self._build.info({**self._facts, "seal": ""})
 
-    def replayed(self, found: Replayed, at: float) -> None:
+    def replayed(self, replayed_run: Replayed, at: float) -> None:
         """Publish a replay that ended at ``at`` (seconds since 1970)."""
-        self._build.info({**self._facts, "seal": found.seal.text[:12]})
-        self._seal.set(found.seal.intact)
-        self.replay_ended(found.outcome.state.value.replace(" ", "_"), found.exit_code, at)
-        if found.strain is not None:
-            self._ratio.labels("replay").set(found.strain)
+        self._build.info({**self._facts, "seal": replayed_run.seal.text[:12]})
+        self._seal.set(replayed_run.seal.intact)
+        self.replay_ended(
+            replayed_run.outcome.state.value.replace(" ", "_"), replayed_run.exit_code, at
+        )
+        if replayed_run.strain is not None:
+            self._ratio.labels("replay").set(replayed_run.strain)
 
     def replay_ended(self, state: str, code: int, at: float) -> None:
         """Publish how a replay ended, also one that could not be run."""
@@ -145,11 +147,11 @@ class SpoolMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """One metric after the other; what no worker has said yet is absent or 0."""
         try:
-            files, held = waiting(self._spool.folder)
+            files, bytes_waiting = waiting(self._spool.folder)
         except OSError:  # it was taken away: no reason to lose all other metrics
-            files, held = math.nan, math.nan
+            files, bytes_waiting = math.nan, math.nan
         yield _gauge("spool_files", "Requests that wait for the worker.", files)
-        yield _gauge("spool_bytes", "What they take.", held)
+        yield _gauge("spool_bytes", "What they take.", bytes_waiting)
         yield _gauge("spool_limit_bytes", "What they may take.", self._spool.most_bytes)
         try:
             state = read_state(self._spool.folder) or {}

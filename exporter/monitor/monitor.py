@@ -157,11 +157,11 @@ class Monitor:
         if self._drift is not None or self._spool is not None:
             self._start(self._watch_loop, "watch", service)
 
-    def served(self, feeds: Arrays, found: Arrays) -> None:
+    def served(self, feeds: Arrays, outputs_served: Arrays) -> None:
         """Take note of a request; called by the service, never raises, never waits."""
         self.metrics.requests.inc()
         wanted = self._for_signals.due(), self._for_shadow.due()
-        if any(wanted) and not self._waiting.put(feeds, found, wanted):
+        if any(wanted) and not self._waiting.put(feeds, outputs_served, wanted):
             self.metrics.dropped("queue_full")
 
     def drain(self, timeout_s: float) -> bool:
@@ -260,7 +260,7 @@ class Monitor:
 
     def _replay(self, service: Service) -> None:
         try:
-            found = replay(
+            replayed_run = replay(
                 self.recorded,
                 service.path,
                 service.deployment,
@@ -274,9 +274,9 @@ class Monitor:
             self.metrics.replay_ended("not_run", 1, time.time())
             self._note({"kind": "replay", "state": "not_run", "reason": str(error)})
             return
-        self.last = found
-        self.metrics.replayed(found, time.time())
-        self._note({"kind": "replay", **replay_row(found)})
+        self.last = replayed_run
+        self.metrics.replayed(replayed_run, time.time())
+        self._note({"kind": "replay", **replay_row(replayed_run)})
 
     def _note(self, row: Mapping[str, object]) -> None:
         if self._log is not None:
@@ -287,19 +287,19 @@ class Monitor:
                 self.metrics.failed("log")
 
 
-def replay_row(found: Replayed) -> dict[str, Any]:
+def replay_row(replayed_run: Replayed) -> dict[str, Any]:
     """A replay as a row of a log."""
-    first = next((case.first for case in found.outcome.cases if case.first), None)
+    first = next((case.first for case in replayed_run.outcome.cases if case.first), None)
     return {
-        "state": found.outcome.state.value.replace(" ", "_"),
-        "exit_code": found.exit_code,
-        "strain": found.strain,
-        "seal": found.seal.text,
-        "seal_intact": found.seal.intact,
-        "seal_changes": list(found.seal.changes),
-        "provider": found.provider,
-        "onnxruntime": found.runtime,
+        "state": replayed_run.outcome.state.value.replace(" ", "_"),
+        "exit_code": replayed_run.exit_code,
+        "strain": replayed_run.strain,
+        "seal": replayed_run.seal.text,
+        "seal_intact": replayed_run.seal.intact,
+        "seal_changes": list(replayed_run.seal.changes),
+        "provider": replayed_run.provider,
+        "onnxruntime": replayed_run.runtime,
         "first_layer": None if first is None else first.module or first.tap,
         "reason": "" if first is None else first.reason,
-        "cases": {case.case: case.state.value for case in found.outcome.cases},
+        "cases": {case.case: case.state.value for case in replayed_run.outcome.cases},
     }

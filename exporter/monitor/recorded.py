@@ -150,18 +150,20 @@ def _read_cases(
     except SafetensorError as error:
         raise DOOR.bad(path, reason(error)) from error
     ranks = {spec.name: len(spec.shape) for spec in golden.inputs}
-    found = []
+    cases = []
     for number, name in enumerate(names):
         head = f"{number}."
-        held = {key[len(head) :]: value for key, value in arrays.items() if key.startswith(head)}
+        values_of_case = {
+            key[len(head) :]: value for key, value in arrays.items() if key.startswith(head)
+        }
         # A scalar is stored as one element.
         inputs = {
             key: value.reshape(()) if ranks.get(key) == 0 and value.shape == (1,) else value
-            for key, value in held.items()
+            for key, value in values_of_case.items()
         }
         expected = _recorded_case(golden, name, inputs, path)
-        found.append((expected, Case(name=name, inputs=inputs, origin=expected.origin)))
-    return tuple(found)
+        cases.append((expected, Case(name=name, inputs=inputs, origin=expected.origin)))
+    return tuple(cases)
 
 
 def _recorded_case(golden: Golden, name: str, inputs: Arrays, where: Path) -> GoldenCase:

@@ -63,8 +63,8 @@ class Replayed:
     @property
     def strain(self) -> float | None:
         """Largest error over its limit, of all layers of all cases; None where none was taken."""
-        found = [case.strain for case in self.outcome.cases if case.strain is not None]
-        return max(found, default=None)
+        strains = [case.strain for case in self.outcome.cases if case.strain is not None]
+        return max(strains, default=None)
 
 
 def replay(

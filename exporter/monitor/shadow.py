@@ -109,7 +109,7 @@ def _served_moves(judged: CaseJudgement, request: Request) -> list[OutputMove]:
     be PyTorch's or what the file gives here, each output for itself; any third thing has moved.
     """
     unsure = judged.outcome.state is State.AMBIGUOUS
-    found = []
+    moves = []
     for output in judged.golden.outputs:
         move = judge_output(output, request.outputs)
         here = judged.outputs.get(output.name)
@@ -117,8 +117,8 @@ def _served_moves(judged: CaseJudgement, request: Request) -> list[OutputMove]:
             expected = replace(output, dtype=here.dtype.name, shape=here.shape, values=here)
             move = judge_output(expected, request.outputs)
         if move:
-            found.append(move)
-    return found
+            moves.append(move)
+    return moves
 
 
 def _equal(golden: GoldenCase, request: Request) -> bool:
@@ -218,12 +218,12 @@ class Worker:
         A request that cannot be heard (``samples`` is 0) is of no stratum.
         """
         name, stratum = name_of(path), self._strata.of(row.margin)
-        held = {field: getattr(row, field) for field in JudgedRequest.__dataclass_fields__}
-        held |= {"kind": "shadow", "seq": self._state["seq"] + 1, "id": name, "samples": samples}
-        held["stratum"] = stratum if self._kept.most and samples else None
-        self._results.add(held)
-        self._done = {name: held["stratum"]}
-        self._count(held)
+        fields = {field: getattr(row, field) for field in JudgedRequest.__dataclass_fields__}
+        fields |= {"kind": "shadow", "seq": self._state["seq"] + 1, "id": name, "samples": samples}
+        fields["stratum"] = stratum if self._kept.most and samples else None
+        self._results.add(fields)
+        self._done = {name: fields["stratum"]}
+        self._count(fields)
         self._beat()
         self._settle(path)
 
@@ -253,17 +253,17 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     path = folder / WORKER
     if not path.exists():
         return None
-    held = DOOR.json(path)
-    counts = held.get("counts") if isinstance(held, dict) else None
-    if not isinstance(counts, dict) or not _is_count(held.get("seq")):
+    content = DOOR.json(path)
+    counts = content.get("counts") if isinstance(content, dict) else None
+    if not isinstance(counts, dict) or not _is_count(content.get("seq")):
         raise DOOR.bad(path, "no counts")
     if not all(_is_count(counts.get(state)) for state in STATES):
         raise DOOR.bad(path, "no count of every state")
-    if not _is_strain(held.get("strain")) or not _is_number(held.get("seen", 0.0)):
+    if not _is_strain(content.get("strain")) or not _is_number(content.get("seen", 0.0)):
         raise DOOR.bad(path, "'strain' or 'seen' is no number")
-    if not is_frame(held.get("frame", no_frame())):
+    if not is_frame(content.get("frame", no_frame())):
         raise DOOR.bad(path, "no frame of a sample")
-    return held
+    return content
 
 
 def _is_judged(row: Mapping[str, Any]) -> bool:

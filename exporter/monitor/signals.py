@@ -73,13 +73,13 @@ SIGNALS = (
 
 
 def signals_of(
-    waveform: np.ndarray, sample_rate_hz: int, found: Mapping[str, np.ndarray]
+    waveform: np.ndarray, sample_rate_hz: int, arrays: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
     """The signals of one recording.
 
     Args:
         waveform: ``[N]`` float32, N >= 1.
-        found: the file's outputs by name.
+        arrays: the file's outputs by name.
 
     Returns:
         Finite numbers by name, always in the order of ``SIGNALS``.
@@ -92,9 +92,9 @@ def signals_of(
         power = _energy(wave) / len(wave)
     return {
         **_sound(wave, power, sample_rate_hz),
-        **_speech(found, len(wave) / sample_rate_hz, sample_rate_hz),
+        **_speech(arrays, len(wave) / sample_rate_hz, sample_rate_hz),
         "nonfinite": float(
-            sum(v.size - np.isfinite(v).sum() for v in found.values() if v.dtype.kind == "f")
+            sum(v.size - np.isfinite(v).sum() for v in arrays.values() if v.dtype.kind == "f")
             + broken
         ),
     }
@@ -184,19 +184,19 @@ def _ratio_db(part: float, whole: float) -> float:
     return max(10 * math.log10(max(part / whole, 1e-30)), QUIETEST_DB)
 
 
-def _speech(found: Mapping[str, np.ndarray], seconds: float, rate: int) -> dict[str, float]:
+def _speech(arrays: Mapping[str, np.ndarray], seconds: float, rate: int) -> dict[str, float]:
     signals: dict[str, float] = {}
     spoken = seconds
-    if SEGMENTS in found:
-        lengths = np.diff(found[SEGMENTS].astype(np.float64), axis=1) / rate
+    if SEGMENTS in arrays:
+        lengths = np.diff(arrays[SEGMENTS].astype(np.float64), axis=1) / rate
         spoken = float(lengths.sum())
         signals["speech_share"] = spoken / seconds
         signals["segments_per_minute"] = 60 * len(lengths) / seconds
         signals["segment_s"] = float(lengths.mean()) if len(lengths) else 0.0
-    if {"token_ids", "token_lengths"} <= set(found):
+    if {"token_ids", "token_lengths"} <= set(arrays):
         rows = [
             ids[:count]
-            for ids, count in zip(found["token_ids"], found["token_lengths"], strict=True)
+            for ids, count in zip(arrays["token_ids"], arrays["token_lengths"], strict=True)
         ]
         tokens = np.concatenate([*rows, np.zeros(0, np.int64)])
         signals["tokens_per_s"] = len(tokens) / spoken if spoken else 0.0
@@ -209,5 +209,5 @@ def _repeated(tokens: np.ndarray) -> float:
     """Share of neighbouring pairs that stood there before: a decoder that goes round in circles."""
     if len(tokens) < 3:
         return 0.0
-    held = tokens.tolist()
-    return 1 - len(set(itertools.pairwise(held))) / (len(held) - 1)
+    numbers = tokens.tolist()
+    return 1 - len(set(itertools.pairwise(numbers))) / (len(numbers) - 1)

@@ -82,13 +82,13 @@ class Spool:
         Raises:
             SpoolFullError: there is no room. OSError: it cannot be written.
         """
-        files, held = waiting(self.folder)
+        files, bytes_waiting = waiting(self.folder)
         buffer = io.BytesIO()
         arrays = {f"{_INPUT}{name}": value for name, value in inputs.items()}
         arrays |= {f"{_OUTPUT}{name}": value for name, value in outputs.items()}
         np.savez(buffer, allow_pickle=False, **arrays)
         data = buffer.getbuffer()
-        if files >= self.most_files or held + len(data) > self.most_bytes:
+        if files >= self.most_files or bytes_waiting + len(data) > self.most_bytes:
             raise SpoolFullError
         name = f"{time.time_ns():020d}-{os.getpid()}-{next(self._numbers):06d}"
         with replacing(self.folder / f"{name}{SUFFIX}", private=True) as part:
@@ -135,8 +135,8 @@ def read_request(path: Path) -> Request:
         UserInputError: it is no request.
     """
     try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as held:
-            arrays: dict[str, Any] = {name: held[name] for name in held.files}
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
+            arrays: dict[str, Any] = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserInputError(
             f"not a request of a monitor ({error})", where=str(path), remedy="take it away"

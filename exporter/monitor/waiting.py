@@ -37,7 +37,7 @@ class WaitingRequests:
 
     def put(self, inputs: Arrays, outputs: Arrays, wanted: tuple[bool, bool]) -> bool:
         """Copy a request in; False when there is no room for it."""
-        size = sum(value.nbytes for held in (inputs, outputs) for value in held.values())
+        size = sum(value.nbytes for arrays in (inputs, outputs) for value in arrays.values())
         with self._changed:
             if len(self._items) >= self._most or self._bytes + size > self._most_bytes:
                 return False

@@ -64,8 +64,8 @@ class WordErrors:
     def sentence(self) -> str:
         """For people."""
         sampled = math.isfinite(self.strata[0].recordings)
-        size = sum(held.recordings for held in self.strata)
-        parts = [self._part(held) for held in self.strata]
+        size = sum(stratum.recordings for stratum in self.strata)
+        parts = [self._part(stratum) for stratum in self.strata]
         what = f"of {size:,.0f} recordings, weighted: {'; '.join(parts)}" if sampled else parts[0]
         rate = "unknown" if self.rate is None else f"{100 * self.rate:.1f} %"
         cut = f"; {self.cut} counted with {self.most} {self.unit}s only" if self.cut else ""
@@ -75,12 +75,12 @@ class WordErrors:
             f" {100 * self.low:.1f} to {100 * self.high:.1f} %{cut}{left}"
         )
 
-    def _part(self, held: Stratum) -> str:
-        errors, words = (sum(row[k] for row in held.counts) for k in (0, 1))
-        said = f"{errors} of {words} {self.unit}s in {len(held.counts)}"
-        if math.isinf(held.recordings):
-            return f"{said} {held.name} recordings"
-        return f"{held.name} {said} of {held.recordings:,.0f}"
+    def _part(self, stratum: Stratum) -> str:
+        errors, words = (sum(row[k] for row in stratum.counts) for k in (0, 1))
+        said = f"{errors} of {words} {self.unit}s in {len(stratum.counts)}"
+        if math.isinf(stratum.recordings):
+            return f"{said} {stratum.name} recordings"
+        return f"{stratum.name} {said} of {stratum.recordings:,.0f}"
 
 
 def error_rate(labels: Path, unit: str = "word") -> WordErrors:
@@ -109,7 +109,7 @@ def error_rate(labels: Path, unit: str = "word") -> WordErrors:
             raise DOOR.bad(labels, "no random recording has a reference")
         return rate_of(counts, unit)
     strata, skipped = _strata_of(sampled, unit, labels)
-    if not any(held.counts for held in strata):
+    if not any(stratum.counts for stratum in strata):
         raise DOOR.bad(labels, "no recording has a reference")
     longest = max(row["longest_s"] for row in sampled)
     return _found(strata, unit, max(1, math.ceil(UNITS[unit][1] * longest)), skipped)
@@ -117,8 +117,8 @@ def error_rate(labels: Path, unit: str = "word") -> WordErrors:
 
 def rate_of(counts: Sequence[tuple[int, int]], unit: str = "word") -> WordErrors:
     """The same of ``(errors, words)`` of random recordings, in the order of their labels."""
-    held = Stratum(name=RANDOM, recordings=math.inf, counts=counts)
-    return _found((held,), unit, MOST_WORDS, 0)
+    stratum = Stratum(name=RANDOM, recordings=math.inf, counts=counts)
+    return _found((stratum,), unit, MOST_WORDS, 0)
 
 
 def _found(strata: tuple[Stratum, ...], unit: str, most: int, skipped: int) -> WordErrors:
@@ -130,7 +130,7 @@ def _found(strata: tuple[Stratum, ...], unit: str, most: int, skipped: int) -> W
         strata=strata,
         unit=unit,
         most=most,
-        cut=sum(max(row) > most for held in strata for row in held.counts),
+        cut=sum(max(row) > most for stratum in strata for row in stratum.counts),
         skipped=skipped,
     )
 
@@ -142,22 +142,24 @@ def _strata_of(
     by_name: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_name.setdefault(row["stratum"], []).append(row)
-    sizes = {name: {row["recordings"] for row in held} for name, held in by_name.items()}
+    sizes = {name: {row["recordings"] for row in rows_here} for name, rows_here in by_name.items()}
     frames = {row["frame"] for row in rows}
-    if any(len(found) > 1 for found in (*sizes.values(), frames)):
+    if any(len(sizes_seen) > 1 for sizes_seen in (*sizes.values(), frames)):
         raise DOOR.bad(labels, "its lines are of more than one sample")
-    if len(by_name) > MOST_STRATA or sum(max(found) for found in sizes.values()) != max(frames):
+    if len(by_name) > MOST_STRATA or sum(max(sizes_seen) for sizes_seen in sizes.values()) != max(
+        frames
+    ):
         raise DOOR.bad(labels, "its strata are not those of the frame: lines are missing")
     strata, skipped = [], 0
-    for name, held in by_name.items():
-        ranks = {row["rank"]: row for row in held}
-        if len(ranks) < len(held) or max(ranks) >= held[0]["recordings"]:
+    for name, rows_here in by_name.items():
+        ranks = {row["rank"]: row for row in rows_here}
+        if len(ranks) < len(rows_here) or max(ranks) >= rows_here[0]["recordings"]:
             raise DOOR.bad(labels, f"the ranks of '{name}' are not those of a sample")
         counts = []
         while (row := ranks.get(len(counts))) is not None and _labelled(row):
             counts.append(_counted(row, unit))
-        skipped += sum(map(_labelled, held)) - len(counts)
-        strata.append(Stratum(name=name, recordings=held[0]["recordings"], counts=counts))
+        skipped += sum(map(_labelled, rows_here)) - len(counts)
+        strata.append(Stratum(name=name, recordings=rows_here[0]["recordings"], counts=counts))
     return tuple(strata), skipped
 
 
@@ -186,5 +188,5 @@ def _labelled(row: Mapping[str, Any]) -> bool:
 
 
 def _counted(row: Mapping[str, Any], unit: str) -> tuple[int, int]:
-    found = UNITS[unit][0](row["reference"], row["hypothesis"])
-    return found.count, found.length
+    errors = UNITS[unit][0](row["reference"], row["hypothesis"])
+    return errors.count, errors.length

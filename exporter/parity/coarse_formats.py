@@ -20,50 +20,50 @@ LOST = 2.0**-8
 wrong moves what follows by less than int8 costs."""
 
 
-def allowed(coarse: Sequence[str], policy: Policy, found: Verdict) -> Verdict:
+def allowed(coarse: Sequence[str], policy: Policy, verdict: Verdict) -> Verdict:
     """A file may hold what is declared, and nothing coarser, whatever its figures are.
 
     Args:
         coarse: formats that it holds and that are coarser.
     """
     if not coarse:
-        return found
+        return verdict
     said = (
         f"the file holds {' and '.join(coarse)} here, coarser than the declared precision"
-        f" ({policy.precision}); {found.reason}"
+        f" ({policy.precision}); {verdict.reason}"
     )
-    return replace(found, status=Status.FAIL, who=Who.ONNX, reason=said)
+    return replace(verdict, status=Status.FAIL, who=Who.ONNX, reason=said)
 
 
-def visible(m: Measurement, found: Verdict) -> Verdict:
+def visible(m: Measurement, verdict: Verdict) -> Verdict:
     """Outputs alone show a fault only where the limit is smaller than what a fault does.
 
     What a format costs there is known less well than with layers: which node stores what is not
     known. An error that is just above the limit is no proof either.
     """
-    bound = found.limit
+    bound = verdict.limit
     if not m.alone or not m.held or bound is None:
-        return found
-    near = found.status is Status.FAIL and found.strain is not None and found.strain <= NEAR
-    coarse = found.status is Status.PASS and bound.rms > SEEN * (m.rms_scale or 0.0)
+        return verdict
+    near = verdict.status is Status.FAIL and verdict.strain is not None and verdict.strain <= NEAR
+    coarse = verdict.status is Status.PASS and bound.rms > SEEN * (m.rms_scale or 0.0)
     if not near and not coarse:
-        return found
+        return verdict
     why = "too coarse to see a fault" if coarse else "too near to tell a fault from rounding"
-    said = f"the limit at the output is {why}: compare layers; {found.reason}"
-    return replace(found, status=Status.AMBIGUOUS, who=Who.UNKNOWN, reason=said)
+    said = f"the limit at the output is {why}: compare layers; {verdict.reason}"
+    return replace(verdict, status=Status.AMBIGUOUS, who=Who.UNKNOWN, reason=said)
 
 
-def seen_through(m: Measurement, lost: Sequence[str], found: Verdict) -> Verdict:
+def seen_through(m: Measurement, lost: Sequence[str], verdict: Verdict) -> Verdict:
     """A value vouches for ones in front of it that were not found, unless its limit is coarse.
 
     Args:
         lost: values that a healthy file holds, between this one and the compared ones before it.
     """
-    bound = found.limit
-    if not lost or not m.held or bound is None or found.status is not Status.PASS:
-        return found
+    bound = verdict.limit
+    if not lost or not m.held or bound is None or verdict.status is not Status.PASS:
+        return verdict
     if bound.rms <= LOST * (m.rms_scale or 0.0):
-        return found
+        return verdict
     names = ", ".join(f"'{name}'" for name in lost)
-    said = f"too coarse to see a fault in {names}, not found in the file; {found.reason}"
-    return replace(found, status=Status.AMBIGUOUS, who=Who.UNKNOWN, reason=said)
+    said = f"too coarse to see a fault in {names}, not found in the file; {verdict.reason}"
+    return replace(verdict, status=Status.AMBIGUOUS, who=Who.UNKNOWN, reason=said)

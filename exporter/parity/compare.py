@@ -60,23 +60,25 @@ def measure(
         return Measurement(**head, problem=problem, problem_in_truth=True)
     # Between the two only where people look at it: both distances to the truth are the verdict.
     direct = exhaustive or role == "output"
-    found = distances(truth, reference, actual, direct=direct)
-    rest = without_literals(truth, reference, actual, found.scale)
+    figures = distances(truth, reference, actual, direct=direct)
+    rest = without_literals(truth, reference, actual, figures.scale)
     if rest is not None:
-        found = distances(*rest, direct=direct)
+        figures = distances(*rest, direct=direct)
     extra = {**_exhaustive(truth, actual), **_flips(truth, actual)} if exhaustive else {}
     return Measurement(
         **head,
         kind="float",
-        compared=found.compared,
-        scale=found.scale,
-        rms_scale=found.rms_scale,
+        compared=figures.compared,
+        scale=figures.scale,
+        rms_scale=figures.rms_scale,
         natural_scale=natural_scale,
-        actual=found.actual,
-        reference=found.reference,
-        direct=found.direct,
-        bitwise_equal=same_bits(reference, actual) if found.same_bits is None else found.same_bits,
-        **found.counts,
+        actual=figures.actual,
+        reference=figures.reference,
+        direct=figures.direct,
+        bitwise_equal=same_bits(reference, actual)
+        if figures.same_bits is None
+        else figures.same_bits,
+        **figures.counts,
         **extra,
     )
 
@@ -123,14 +125,14 @@ def measure_exact(
             inf_mismatch=0,
             bitwise_equal=True,
         )
-    found = distances(reference, reference, actual)
+    figures = distances(reference, reference, actual)
     return Measurement(
         **head,
         kind="exact",
-        compared=found.compared,
-        direct=found.direct,
+        compared=figures.compared,
+        direct=figures.direct,
         bitwise_equal=False,
-        **{name: found.counts[name] for name in _OF_TWO},
+        **{name: figures.counts[name] for name in _OF_TWO},
     )
 
 

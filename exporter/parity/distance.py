@@ -158,9 +158,9 @@ def distances(
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for offset, (t, r, a) in walk((truth, reference, actual), size):
             if compiled and one_pass.takes(t, r, a):
-                found = one_pass.compare(t, r, a)
-                same = same and found.same
-                if _take(found, t.size, offset, runs):
+                figures = one_pass.compare(t, r, a)
+                same = same and figures.same
+                if _take(figures, t.size, offset, runs):
                     continue
             else:
                 same = None
@@ -199,13 +199,13 @@ def distances(
     )
 
 
-def _take(found: one_pass.PassFigures, count: int, offset: int, runs: list[_Running]) -> bool:
+def _take(figures: one_pass.PassFigures, count: int, offset: int, runs: list[_Running]) -> bool:
     """Add a block that a compiled pass has measured; False when that takes more care."""
     low, high = SAFE_SQUARES
-    pairs = list(zip(found.squares, found.peaks, strict=True))
-    if not found.finite or not all(low < s < high or peak == 0.0 for s, peak in pairs):
+    pairs = list(zip(figures.squares, figures.peaks, strict=True))
+    if not figures.finite or not all(low < s < high or peak == 0.0 for s, peak in pairs):
         return False
-    places = (*found.at, 0)  # nobody asks where the truth is largest
+    places = (*figures.at, 0)  # nobody asks where the truth is largest
     for run, (square, peak), at in zip((runs[0], runs[1], runs[3]), pairs, places, strict=True):
         run.take(count, square, peak, offset + at)
     return True

@@ -40,14 +40,14 @@ def decide(
             check is ambiguous it is at least one.
         ambiguous_cap: how many of them are tolerated.
     """
-    held = list(statuses)
-    found = [status for status, _ in held]
-    if Status.FAIL in found:
+    known_pairs = list(statuses)
+    known = [status for status, _ in known_pairs]
+    if Status.FAIL in known:
         return ExitDecision(status=Status.FAIL)
-    if (Status.NOT_RUN, True) in held:
+    if (Status.NOT_RUN, True) in known_pairs:
         return ExitDecision(status=Status.NOT_RUN)
-    unsure = found.count(Status.AMBIGUOUS)
+    unsure = known.count(Status.AMBIGUOUS)
     if unsure and max(1, unsure if ambiguous is None else ambiguous) > ambiguous_cap:
         return ExitDecision(status=Status.AMBIGUOUS)
-    checked = any(status in GOOD or status is Status.AMBIGUOUS for status in found)
+    checked = any(status in GOOD or status is Status.AMBIGUOUS for status in known)
     return ExitDecision(status=Status.PASS if checked else Status.NOT_RUN)

@@ -136,8 +136,8 @@ class Measurement:
         """
         values = dict(saved)
         for key in ("actual", "reference", "direct", "cost"):
-            held = values.get(key)
-            values[key] = None if held is None else Distance(**_restored(held))
+            distance = values.get(key)
+            values[key] = None if distance is None else Distance(**_restored(distance))
         return cls(**_restored(values))
 
 
@@ -145,7 +145,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Distance):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
-        return {key: _plain(held) for key, held in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -160,11 +160,11 @@ _NUMBERS = frozenset({"scale", "rms_scale", "natural_scale", "cosine", "flip_mar
 
 def _restored(saved: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(saved)
-    for key, held in values.items():
-        if key in _NUMBERS and isinstance(held, str):
-            values[key] = _WORDS[held]
-        elif key == "quantiles" and held is not None:
-            values[key] = {level: _WORDS.get(q, q) for level, q in held.items()}
-        elif isinstance(held, list):
-            values[key] = tuple(held)
+    for key, item in values.items():
+        if key in _NUMBERS and isinstance(item, str):
+            values[key] = _WORDS[item]
+        elif key == "quantiles" and item is not None:
+            values[key] = {level: _WORDS.get(q, q) for level, q in item.items()}
+        elif isinstance(item, list):
+            values[key] = tuple(item)
     return values

@@ -49,21 +49,21 @@ def accumulate(partials: Sequence[Measurement], *, axis: int = 0) -> Measurement
 
     def side(key: str) -> Distance | None:
         parts: list[Distance | None] = [getattr(p, key) for p in partials]
-        held = [p for p in parts if p is not None]
-        if len(held) < len(parts):
+        present = [p for p in parts if p is not None]
+        if len(present) < len(parts):
             return None
-        peaks = [-1.0 if d.max_abs is None else d.max_abs for d in held]
+        peaks = [-1.0 if d.max_abs is None else d.max_abs for d in present]
         at = peaks.index(max(peaks))
         # In a tensor cut along a later axis, the first worst position in C order may be in
         # another slice than the first one that reaches the maximum: any of them is a worst one.
-        count = sum(d.elements for d in held)
+        count = sum(d.elements for d in present)
         return Distance(
             elements=count,
-            max_abs=held[at].max_abs,
-            rms=_joined_rms([(d.rms, d.elements) for d in held]),
-            worst_index=moved(held[at].worst_index, offsets[at]),
-            worst_expected=held[at].worst_expected,
-            worst_actual=held[at].worst_actual,
+            max_abs=present[at].max_abs,
+            rms=_joined_rms([(d.rms, d.elements) for d in present]),
+            worst_index=moved(present[at].worst_index, offsets[at]),
+            worst_expected=present[at].worst_expected,
+            worst_actual=present[at].worst_actual,
         )
 
     scales = [p.scale for p in partials if p.scale is not None]
@@ -120,8 +120,8 @@ def _badness(m: Measurement) -> tuple[float, ...]:
 def _strain(m: Measurement) -> float:
     """Error over (float32's own error + one float32 rounding of the tensor's scale)."""
     if m.actual is None:
-        found = m.direct.max_abs if m.direct is not None else None
-        return found or 0.0
+        distance = m.direct.max_abs if m.direct is not None else None
+        return distance or 0.0
     own = m.reference or Distance(elements=0)
     pairs = (
         (m.actual.max_abs, own.max_abs, m.scale),
@@ -136,11 +136,11 @@ def _strain(m: Measurement) -> float:
 
 
 def _joined_rms(parts: Sequence[tuple[float | None, int]]) -> float | None:
-    held = [(rms, count) for rms, count in parts if rms is not None and count]
-    total = sum(count for _, count in held)
+    counted = [(rms, count) for rms, count in parts if rms is not None and count]
+    total = sum(count for _, count in counted)
     if not total:
         return None
-    return math.hypot(*(rms * math.sqrt(count / total) for rms, count in held))
+    return math.hypot(*(rms * math.sqrt(count / total) for rms, count in counted))
 
 
 def _total(counts: Sequence[int | None]) -> int | None:

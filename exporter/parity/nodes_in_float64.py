@@ -74,26 +74,31 @@ def opinion(
         double: the same nodes in float64, on the same values. engine: what computed it.
     """
     if reference.dtype.kind in "biu":
-        found = measure_exact(judged.name, reference, double)
-        agrees = found.problem is None and found.mismatches == 0
+        measured = measure_exact(judged.name, reference, double)
+        agrees = measured.problem is None and measured.mismatches == 0
         return Opinion(cause=Cause.KERNEL if agrees else Cause.GRAPH, engine=engine)
-    found = measure(judged.name, truth=truth, reference=reference, actual=double)
-    own = judged.reference or found.reference
+    measured = measure(judged.name, truth=truth, reference=reference, actual=double)
+    own = judged.reference or measured.reference
     allowed = limit(judged, policy, layer=layer) if judged.kind == "float" else None
     return Opinion(
-        cause=Cause.KERNEL if _agrees(found, allowed) else Cause.GRAPH,
+        cause=Cause.KERNEL if _agrees(measured, allowed) else Cause.GRAPH,
         engine=engine,
-        graph_error=found.actual.max_abs if found.actual is not None else None,
+        graph_error=measured.actual.max_abs if measured.actual is not None else None,
         float32_error=own.max_abs if own is not None else None,
     )
 
 
-def _agrees(found: Measurement, allowed: Limit | None) -> bool:
+def _agrees(measured: Measurement, allowed: Limit | None) -> bool:
     """True where nothing differs but a small share of the limit; a copy must be exact."""
-    distance = found.actual
-    if found.problem is not None or distance is None or found.inf_mismatch_actual:
+    distance = measured.actual
+    if measured.problem is not None or distance is None or measured.inf_mismatch_actual:
         return False
-    if found.nan_actual or found.nan_truth or distance.max_abs is None or distance.rms is None:
+    if (
+        measured.nan_actual
+        or measured.nan_truth
+        or distance.max_abs is None
+        or distance.rms is None
+    ):
         return False
     most, rms = (0.0, 0.0) if allowed is None else (allowed.max_abs * SHARE, allowed.rms * SHARE)
     return distance.max_abs <= most and distance.rms <= rms

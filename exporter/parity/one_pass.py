@@ -88,8 +88,8 @@ def compare_pair(reference: np.ndarray, actual: np.ndarray) -> tuple[bool, bool]
 
     Stops soon after the first difference; the second figure is then about what was read.
     """
-    found = int(_loops().compare_pair(reference, actual))
-    return not found & 1, not found & 2
+    flags = int(_loops().compare_pair(reference, actual))
+    return not flags & 1, not flags & 2
 
 
 @cache

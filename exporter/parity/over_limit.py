@@ -18,11 +18,11 @@ def over_limit(measured: Measurement | None, strain: float | None) -> float:
     """
     if strain is not None:
         return strain
-    found = measured.direct if measured is not None and measured.kind == "exact" else None
-    if found is None or not found.max_abs:
+    exact = measured.direct if measured is not None and measured.kind == "exact" else None
+    if exact is None or not exact.max_abs:
         return math.inf
-    scale = max(abs(found.worst_expected or 0.0), abs(found.worst_actual or 0.0), _TINY)
-    return max(1.0, found.max_abs / (_ROUNDING * scale))
+    scale = max(abs(exact.worst_expected or 0.0), abs(exact.worst_actual or 0.0), _TINY)
+    return max(1.0, exact.max_abs / (_ROUNDING * scale))
 
 
 def culprit_rank(over: float, *, kernel: bool) -> tuple[bool, float]:

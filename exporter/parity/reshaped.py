@@ -17,16 +17,16 @@ import math
 from collections.abc import Sequence
 
 
-def merges_or_splits(expected: Sequence[int], held: Sequence[int]) -> bool:
-    """True when ``held`` is ``expected`` with neighbouring axes merged or split, or both.
+def merges_or_splits(expected: Sequence[int], stored_shape: Sequence[int]) -> bool:
+    """True when ``stored_shape`` is ``expected`` with neighbouring axes merged or split, or both.
 
     Walks both shapes at once; a group of axes ends where both products agree, and has one axis
     on at least one of the sides. Equal shapes are a pair; shapes without elements are not.
     """
-    if 0 in expected or 0 in held or math.prod(expected) != math.prod(held):
+    if 0 in expected or 0 in stored_shape or math.prod(expected) != math.prod(stored_shape):
         return False
     left = [size for size in expected if size != 1]
-    right = [size for size in held if size != 1]
+    right = [size for size in stored_shape if size != 1]
     while left and right:
         a, b = left.pop(0), right.pop(0)
         taken_left = taken_right = 1

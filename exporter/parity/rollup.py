@@ -61,17 +61,17 @@ def rollup(name: str, parts: Iterable[Verdict | Rollup]) -> Rollup:
 
     Among equally serious parts the one with the largest strain decides, then the first.
     """
-    held = list(parts)
-    if not held:
+    verdicts = list(parts)
+    if not verdicts:
         return Rollup(name=name, status=Status.NOT_RUN, reason="nothing was judged")
-    decisive = max(held, key=lambda p: (severity(p.status), _strain(p)))
+    decisive = max(verdicts, key=lambda p: (severity(p.status), _strain(p)))
     return Rollup(
         name=name,
         status=decisive.status,
         reason=decisive.reason,
         worst=decisive.name,
-        counts=_counts(held),
-        weak=sum(p.weak if isinstance(p, Rollup) else int(p.weak) for p in held),
+        counts=_counts(verdicts),
+        weak=sum(p.weak if isinstance(p, Rollup) else int(p.weak) for p in verdicts),
     )
 
 

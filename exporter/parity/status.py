@@ -102,10 +102,10 @@ def holds(status: Status | str, *, required: bool = True, ambiguous_excused: boo
         required: False lets ``not run`` stand. Nothing lets a failure stand.
         ambiguous_excused: the run as a whole stays within the declared cap.
     """
-    found = status_of(status)
+    known = status_of(status)
     excused = {
         Status.NOT_RUN: not required,
         Status.AMBIGUOUS: ambiguous_excused,
         Status.NOT_APPLICABLE: True,
     }
-    return found in GOOD or excused.get(found, False)
+    return known in GOOD or excused.get(known, False)

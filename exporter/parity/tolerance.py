@@ -215,8 +215,8 @@ def limit(measurement: Measurement, policy: Policy, *, layer: str = "") -> Limit
     )
     factor = policy.factor if override is None else override.factor
     reference = FORMATS.get(measurement.dtype_expected or "", FORMATS["float32"])
-    held = _stored(measurement, policy, reference)
-    amplified = held.roundoff / reference.roundoff if _declared_counts(measurement, policy) else 1.0
+    cost = _stored(measurement, policy, reference)
+    amplified = cost.roundoff / reference.roundoff if _declared_counts(measurement, policy) else 1.0
     drawn = measurement.cost if not too_coarse(measurement, policy) else None
     widening = widened(measurement.elements)
     own = measurement.reference
@@ -227,7 +227,7 @@ def limit(measurement: Measurement, policy: Policy, *, layer: str = "") -> Limit
         (own and own.max_abs, measurement.scale, policy.floor_max_ulps),
         (own and own.rms, measurement.rms_scale, policy.floor_rms_ulps),
     ):
-        unit = max(held.roundoff * max(scale or 0.0, natural), _tiny(measurement, scale, held))
+        unit = max(cost.roundoff * max(scale or 0.0, natural), _tiny(measurement, scale, cost))
         floors.append(ulps * unit * widening)
         # A double that float32 has computed costs what float32 costs already.
         narrow = reference is FORMATS["float64"] and (error or 0.0) > 0.05 * unit
@@ -236,11 +236,11 @@ def limit(measurement: Measurement, policy: Policy, *, layer: str = "") -> Limit
     why = f"{factor:g} x " + (
         "float32 PyTorch's own distance" if costs[0] >= floors[0] else "the rounding floor"
     )
-    if _declared_counts(measurement, policy) and held is not reference:
+    if _declared_counts(measurement, policy) and cost is not reference:
         why += f", as {policy.precision}"
     elif measurement.held and shares[0] > max(costs[0], floors[0]):
         why = f"{factor / 2:g} x what {_and(measurement.held)} costs here"
-    elif held is not reference:
+    elif cost is not reference:
         why += f" of {_and(measurement.held or ())}"
     if override is not None:
         why += f" (override '{override.pattern}': {override.reason})"
@@ -257,11 +257,11 @@ def too_coarse(measurement: Measurement, policy: Policy) -> tuple[str, ...]:
     return coarser(measurement.held or (), policy)
 
 
-def coarser(held: Iterable[str], policy: Policy) -> tuple[str, ...]:
+def coarser(formats: Iterable[str], policy: Policy) -> tuple[str, ...]:
     """Those of some formats that are coarser than what is declared."""
     declared = FORMATS[policy.precision].roundoff
     most = 2.0 * max(declared, FORMATS["float32"].roundoff)
-    return tuple(n for n in held if STORED.get(n, STORED["float4"]).roundoff > most)
+    return tuple(n for n in formats if STORED.get(n, STORED["float4"]).roundoff > most)
 
 
 def declared_formats(policy: Policy) -> tuple[str, ...]:
@@ -286,13 +286,17 @@ def _stored(measurement: Measurement, policy: Policy, reference: Format) -> Form
         for name in measurement.held or ()
         if name.startswith(("float", "bfloat")) and name in STORED and name not in coarse
     ]
-    return max([reference, *floats], key=lambda held: held.roundoff)
+    return max([reference, *floats], key=lambda item: item.roundoff)
 
 
-def _tiny(measurement: Measurement, scale: float | None, held: Format) -> float:
-    if measurement.role != "output" or held.tiny > FORMATS["float32"].tiny:
-        return held.tiny
-    return SMALLEST if scale and scale < held.tiny / held.roundoff else held.tiny
+def _tiny(measurement: Measurement, scale: float | None, stored_format: Format) -> float:
+    if measurement.role != "output" or stored_format.tiny > FORMATS["float32"].tiny:
+        return stored_format.tiny
+    return (
+        SMALLEST
+        if scale and scale < stored_format.tiny / stored_format.roundoff
+        else stored_format.tiny
+    )
 
 
 def _and(names: tuple[str, ...]) -> str:

@@ -45,8 +45,8 @@ def judge(
     verdict = _judge(measurement, policy, empty_declared, layer)
     if measurement.shape_stored is None:
         return verdict
-    held = f"the file holds it as {measurement.shape_stored}, compared after reshaping"
-    return replace(verdict, reason=f"{verdict.reason}; {held}")
+    reshaped = f"the file holds it as {measurement.shape_stored}, compared after reshaping"
+    return replace(verdict, reason=f"{verdict.reason}; {reshaped}")
 
 
 def judge_tap(measured: Measurement, tap: PlannedTap, case: Case, policy: Policy) -> Verdict:
@@ -67,8 +67,8 @@ def _judge(m: Measurement, policy: Policy, empty_declared: bool, layer: str) -> 
         return broken
     if m.kind == "discrete":
         return allowed(too_coarse(m, policy), policy, judge_discrete(m, None, None))
-    found = _judge_exact(m, policy) if m.kind == "exact" else _judge_distance(m, policy, layer)
-    return allowed(too_coarse(m, policy), policy, visible(m, found))
+    verdict = _judge_exact(m, policy) if m.kind == "exact" else _judge_distance(m, policy, layer)
+    return allowed(too_coarse(m, policy), policy, visible(m, verdict))
 
 
 def judge_discrete(
@@ -213,17 +213,17 @@ def _judge_exact(m: Measurement, policy: Policy) -> Verdict:
     if m.bitwise_equal:
         reason = f"all {m.elements} bitwise equal"
         return _verdict(m, Status.PASS, Who.BOTH_WITHIN_ROUNDING, reason, limit=bound)
-    found = m.direct
-    if found is None or found.max_abs is None:
+    distance = m.direct
+    if distance is None or distance.max_abs is None:
         return _fail(m, Who.UNKNOWN, "not bitwise equal, and no distance was measured")
-    if found.max_abs == 0.0:
+    if distance.max_abs == 0.0:
         reason = f"all {m.elements} equal but for the sign of zero or the dtype"
         return _verdict(m, Status.PASS, Who.BOTH_WITHIN_ROUNDING, reason, limit=bound)
     return _fail(
         m,
         Who.ONNX,
-        f"{bound.why}, yet it changes values by up to {found.max_abs:.6g}"
-        f" at {found.worst_index}: {found.worst_expected!r} -> {found.worst_actual!r}",
+        f"{bound.why}, yet it changes values by up to {distance.max_abs:.6g}"
+        f" at {distance.worst_index}: {distance.worst_expected!r} -> {distance.worst_actual!r}",
         limit=bound,
     )
 

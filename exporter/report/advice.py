@@ -67,13 +67,13 @@ def command(report: Report, name: str, *options: str) -> str:
 
 def _stopped(report: Report) -> list[str]:
     """A run whose stage stopped: what can be done about that stage, and where all of it stands."""
-    held = report.stopped
-    if held is None:
+    stopped = report.stopped
+    if stopped is None:
         return []
-    hint = _STAGE_HINTS.get(held.stage, "Correct what the message names")
+    hint = _STAGE_HINTS.get(stopped.stage, "Correct what the message names")
     return [
         hint.format(file=report.pipeline.file),
-        *([f"Read the whole message and its traceback: {held.trace}"] if held.trace else []),
+        *([f"Read the whole message and its traceback: {stopped.trace}"] if stopped.trace else []),
         f"Then run it again: {command(report, 'run')}",
     ]
 
@@ -97,10 +97,10 @@ def _culprits(report: Report) -> list[str]:
     for culprit in report.culprits[:2]:
         options = ["--layer", culprit.layer]
         if culprit.stage == GIVEN_FILE:
-            files = [held.path for held in report.artifacts if held.path.endswith(".onnx")]
+            files = [record.path for record in report.artifacts if record.path.endswith(".onnx")]
             options += ["--onnx", *files[:1]] if files else []
         steps.append(f"Take this layer apart: {command(report, 'debug', *options)}")
-    from_run = [held for held in report.culprits[:2] if held.stage != GIVEN_FILE]
+    from_run = [record for record in report.culprits[:2] if record.stage != GIVEN_FILE]
     if from_run and not report.finished_run:
         steps.insert(0, f"Run the pipeline, which debug starts from: {command(report, 'run')}")
     if len(report.culprits) > 2:
@@ -108,11 +108,11 @@ def _culprits(report: Report) -> list[str]:
     return steps
 
 
-def _other_kernel(report: Report, held: CulpritRecord) -> str:
+def _other_kernel(report: Report, culprit: CulpritRecord) -> str:
     """A kernel that loses digits is no fault of the file: it is run or written another way."""
-    which = " and ".join(held.nodes) or held.op
+    which = " and ".join(culprit.nodes) or culprit.op
     return (
-        f"The graph is right, a kernel on {held.provider} loses digits in {which}: try another"
+        f"The graph is right, a kernel on {culprit.provider} loses digits in {which}: try another"
         f" optimisation level ('deploy' in {report.pipeline.file}), another provider, a newer"
         " onnxruntime, or another formulation in the model; if what is lost does no harm, give the"
         " outputs an override with that as its reason"
@@ -137,10 +137,11 @@ def _structure(report: Report) -> list[str]:
 
 
 def _contracts(report: Report) -> list[str]:
-    failed = [held for held in report.contracts if held.verdict == "fail"]
+    failed = [contract for contract in report.contracts if contract.verdict == "fail"]
     steps = [
-        f"Contract '{held.name}' ({held.side}): {held.advice or held.reason or 'see its panel'}"
-        for held in failed
+        f"Contract '{contract.name}' ({contract.side}): "
+        f"{contract.advice or contract.reason or 'see its panel'}"
+        for contract in failed
     ]
     if failed:
         again = command(report, "check", "--contract", failed[0].name, "--verbose")
@@ -151,18 +152,18 @@ def _contracts(report: Report) -> list[str]:
 
 def _golden(report: Report) -> list[str]:
     advised: dict[str, list[str]] = {}
-    for held in report.golden:
-        if is_failing(held.verdict):
-            said = held.advice or held.reason or held.state
-            advised.setdefault(said, []).append(f"'{held.case}'")
+    for golden in report.golden:
+        if is_failing(golden.verdict):
+            said = golden.advice or golden.reason or golden.state
+            advised.setdefault(said, []).append(f"'{golden.case}'")
     return [f"Golden {', '.join(names)}: {said}" for said, names in advised.items()]
 
 
 def _outputs(report: Report) -> list[str]:
-    bad = [held for held in report.outputs if is_differing(held.verdict.verdict)]
+    bad = [output for output in report.outputs if is_differing(output.verdict.verdict)]
     if not bad or report.culprits:
         return []
-    first = next((held for held in bad if held.verdict.verdict == "fail"), bad[0])
+    first = next((output for output in bad if output.verdict.verdict == "fail"), bad[0])
     place = f"Output '{first.name}' differs in link '{first.link}'"
     if first.verdict.verdict == "ambiguous":
         return [

@@ -99,7 +99,7 @@ def _not_compared(report: Report) -> Iterator[CheckRecord]:
         asked = f"min_coverage: {least:g}" if least else "layers: required"
         reason = f"outputs only: no value inside of the file was compared, and {asked} is declared"
         yield CheckRecord(code=CHECK_LAYERS, verdict=Status.FAIL.value, reason=reason)
-    outputs = [held.measurement.get("elements", 0) for held in report.outputs]
+    outputs = [output.measurement.get("elements", 0) for output in report.outputs]
     if outputs and not inside and not any(outputs):
         reason = "every output of every case is empty, so that not one element was compared"
         yield CheckRecord(code=CHECK_EMPTY, verdict=Status.NOT_RUN.value, reason=reason)

@@ -25,9 +25,9 @@ def held_against_files(report: Report, report_path: Path) -> Report:
 
     A file that is nowhere to be found is only told of: the report may have travelled alone.
     """
-    found = changed_files(report, report_path)
-    if found:
-        report = replaced(report, "; ".join(found), *found)
+    changed = changed_files(report, report_path)
+    if changed:
+        report = replaced(report, "; ".join(changed), *changed)
     absent = absent_files(report, report_path)
     if absent:
         said = f"not here, so not compared with its digest: {', '.join(absent)}"
@@ -48,22 +48,26 @@ def replaced(report: Report, headline: str, *notes: str) -> Report:
 
 def changed_files(report: Report, report_path: Path) -> tuple[str, ...]:
     """In words, every ONNX file of a report that is there and holds other bytes; () for none."""
-    return tuple(filter(None, (changed_file(held, report_path) for held in _judged(report))))
+    return tuple(
+        filter(None, (changed_file(artifact, report_path) for artifact in _judged(report)))
+    )
 
 
 def absent_files(report: Report, report_path: Path) -> tuple[str, ...]:
     """Names of the ONNX files of a report that are not there."""
-    return tuple(held.name for held in _judged(report) if place(held, report_path) is None)
+    return tuple(
+        artifact.name for artifact in _judged(report) if place(artifact, report_path) is None
+    )
 
 
-def changed_file(held: ArtifactRecord, report_path: Path) -> str:
+def changed_file(artifact: ArtifactRecord, report_path: Path) -> str:
     """In words, that a file (or its external data) holds other bytes; "" when not, or not there."""
-    path = place(held, report_path)
+    path = place(artifact, report_path)
     if path is None:
         return ""
-    if sha256_of(path) != held.sha256:
+    if sha256_of(path) != artifact.sha256:
         return f"{path} {NOT_JUDGED}: it holds other bytes than report.json says"
-    for name, digest in held.external.items():
+    for name, digest in artifact.external.items():
         data = path.parent / name
         if not data.is_file():
             return f"{path} {NOT_JUDGED}: its data '{name}' is gone"
@@ -72,14 +76,16 @@ def changed_file(held: ArtifactRecord, report_path: Path) -> str:
     return ""
 
 
-def place(held: ArtifactRecord, report_path: Path) -> Path | None:
+def place(artifact: ArtifactRecord, report_path: Path) -> Path | None:
     """Where a file of a report lies; None for nowhere.
 
     What a run has made is looked for beside its report: at another place may lie another file.
     """
-    path = report_path.parent / held.name if held.made else Path(held.path)
+    path = report_path.parent / artifact.name if artifact.made else Path(artifact.path)
     return path if path.is_file() else None
 
 
 def _judged(report: Report) -> Iterator[ArtifactRecord]:
-    return (held for held in report.artifacts if held.nodes or held.path.endswith(_ONNX))
+    return (
+        artifact for artifact in report.artifacts if artifact.nodes or artifact.path.endswith(_ONNX)
+    )

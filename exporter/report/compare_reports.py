@@ -67,10 +67,10 @@ def _facts(old: Report, new: Report) -> Iterator[ReportChange]:
     }
     before, after = old.environment.versions, new.environment.versions
     pairs |= {name: (before.get(name, ""), after.get(name, "")) for name in {**before, **after}}
-    held = {item.name: item for item in old.artifacts}
+    artifacts = {item.name: item for item in old.artifacts}
     for item in new.artifacts:
-        if item.name in held:
-            pairs[item.name] = (held[item.name].sha256[:12], item.sha256[:12])
+        if item.name in artifacts:
+            pairs[item.name] = (artifacts[item.name].sha256[:12], item.sha256[:12])
     for name, (was, now) in pairs.items():
         if was != now:
             yield ReportChange(kind="facts", name=name, before=was, after=now)
@@ -81,15 +81,21 @@ def _verdicts(old: Report, new: Report) -> Iterator[ReportChange]:
     needed = new.policy.required
     yield from _moved(
         "link",
-        {held.name: (held.verdict, needed) for held in old.links},
-        {held.name: (held.verdict, needed) for held in new.links},
+        {record.name: (record.verdict, needed) for record in old.links},
+        {record.name: (record.verdict, needed) for record in new.links},
     )
     yield from _moved("output", _outputs(old), _outputs(new))
     yield from _moved("layer", _layers(old), _layers(new))
     yield from _moved(
         "contract",
-        {f"{held.name} ({held.side})": (held.verdict, held.required) for held in old.contracts},
-        {f"{held.name} ({held.side})": (held.verdict, held.required) for held in new.contracts},
+        {
+            f"{record.name} ({record.side})": (record.verdict, record.required)
+            for record in old.contracts
+        },
+        {
+            f"{record.name} ({record.side})": (record.verdict, record.required)
+            for record in new.contracts
+        },
     )
 
 
@@ -119,21 +125,21 @@ def _moved(kind: str, before: Verdicts, after: Verdicts) -> Iterator[ReportChang
 
 def _outputs(report: Report) -> dict[str, tuple[str, bool]]:
     return {
-        f"{held.name} of {held.link}, case {held.case}": (held.verdict.verdict, True)
-        for held in report.outputs
+        f"{output.name} of {output.link}, case {output.case}": (output.verdict.verdict, True)
+        for output in report.outputs
     }
 
 
 def _layers(report: Report) -> dict[str, tuple[str, bool]]:
     """Layers that were compared; of several links the worst."""
-    found: dict[str, tuple[str, bool]] = {}
+    layers: dict[str, tuple[str, bool]] = {}
     for link in report.links:
         for layer in link.layers:
-            held = (layer.verdict, report.policy.required)
-            known = found.get(layer.module)
-            if known is None or severity(held[0]) > severity(known[0]):
-                found[layer.module] = held
-    return found
+            verdict_needed = (layer.verdict, report.policy.required)
+            known = layers.get(layer.module)
+            if known is None or severity(verdict_needed[0]) > severity(known[0]):
+                layers[layer.module] = verdict_needed
+    return layers
 
 
 def _strains(old: Report, new: Report) -> Iterator[ReportChange]:
@@ -162,28 +168,28 @@ def _is_moved(was: float, now: float) -> bool:
 
 
 def _worst(report: Report) -> dict[str, float]:
-    found: dict[str, float] = {}
+    worst: dict[str, float] = {}
     for link in report.links:
         for layer in link.layers:
             if layer.worst_local_strain is not None:
-                known = found.get(layer.module, 0.0)
-                found[layer.module] = max(known, layer.worst_local_strain)
-    return found
+                known = worst.get(layer.module, 0.0)
+                worst[layer.module] = max(known, layer.worst_local_strain)
+    return worst
 
 
-def lines_of(found: Iterable[ReportChange], most: int = 12) -> list[str]:
+def lines_of(differing: Iterable[ReportChange], most: int = 12) -> list[str]:
     """What a terminal shows: by kind, the first ``most`` of each."""
     kinds: dict[str, list[ReportChange]] = {}
-    for change in found:
+    for change in differing:
         kinds.setdefault(change.kind, []).append(change)
     lines: list[str] = []
-    for kind, held in kinds.items():
-        held = sorted(held, key=lambda change: not change.worse)
+    for kind, of_kind in kinds.items():
+        of_kind = sorted(of_kind, key=lambda change: not change.worse)
         lines.append(kind)
-        for change in held[:most]:
+        for change in of_kind[:most]:
             mark = "!" if change.worse else " "
             both = f"{change.before or '(none)'} -> {change.after or '(none)'}"
             lines.append(f" {mark} {change.name}: {both}" if change.name else f" {mark} {both}")
-        if len(held) > most:
-            lines.append(f"   and {len(held) - most} more")
+        if len(of_kind) > most:
+            lines.append(f"   and {len(of_kind) - most} more")
     return lines

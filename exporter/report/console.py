@@ -47,8 +47,8 @@ def tabled(
         right: headings of columns of figures. whole: of those whose cells are never folded.
         most: how many rows are shown; how many more there are is said.
     """
-    held = list(rows)
-    if not held:
+    present = list(rows)
+    if not present:
         return None
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
@@ -56,11 +56,11 @@ def tabled(
     for name in columns:
         side = "right" if name in right else "left"
         table.add_column(name, justify=side, overflow="fold", no_wrap=name in whole)
-    for row in held[:most]:
+    for row in present[:most]:
         cells = zip(row, columns.values(), strict=False)
         table.add_row(*(_cell(value, length) for value, length in cells))
-    if most is not None and len(held) > most:
-        table.add_row(plain(f"... {len(held) - most:,} more in report.json", "dim"))
+    if most is not None and len(present) > most:
+        table.add_row(plain(f"... {len(present) - most:,} more in report.json", "dim"))
     return table
 
 

@@ -12,23 +12,28 @@ _ARITHMETIC = (Way.TF32_OFF, Way.FIXED_ALGORITHM)
 
 def deployment_lines(deployments: Sequence[DeploymentRecord]) -> list[str]:
     """One or more sentences for each deployment on a device."""
-    return [line for held in deployments for line in (_placed(held), *_cause_lines(held)) if line]
+    return [
+        line
+        for deployment in deployments
+        for line in (_placed(deployment), *_cause_lines(deployment))
+        if line
+    ]
 
 
-def cause_sentence(held: DeploymentRecord) -> str:
+def cause_sentence(deployment: DeploymentRecord) -> str:
     """What makes a failing deployment fail, with the figures; "" when it does not fail."""
-    if not held.ways:
+    if not deployment.ways:
         return ""
-    shown = "; ".join(_way(way) for way in held.ways)
-    if held.cause is None:
+    shown = "; ".join(_way(way) for way in deployment.ways)
+    if deployment.cause is None:
         return f"fails in every way that was tried: {shown}"
-    what = "TF32" if held.cause == Way.TF32_OFF else held.cause
-    if held.cause in _ARITHMETIC:
+    what = "TF32" if deployment.cause == Way.TF32_OFF else deployment.cause
+    if deployment.cause in _ARITHMETIC:
         said = f"arithmetic of the provider ({what}), not the file"
-    elif held.cause == Way.OPTIMISATION_OFF:
+    elif deployment.cause == Way.OPTIMISATION_OFF:
         said = "a graph optimisation of onnxruntime on this provider, not the file"
     else:
-        said = f"the provider {held.provider}, not the file: the same file passes on the CPU"
+        said = f"the provider {deployment.provider}, not the file: the same file passes on the CPU"
     return f"{said}: {shown}"
 
 
@@ -40,23 +45,23 @@ def _way(way: WayRecord) -> str:
     return f"{way.way}: {'passes' if way.passes else 'fails'}{figure}{moved}"
 
 
-def _cause_lines(held: DeploymentRecord) -> list[str]:
-    said = cause_sentence(held)
-    lines = [f"{held.label}: {said}"] if said else []
-    if held.changed:
-        lines.append(f"{held.label}: decisions that change: {', '.join(held.changed)}")
+def _cause_lines(deployment: DeploymentRecord) -> list[str]:
+    said = cause_sentence(deployment)
+    lines = [f"{deployment.label}: {said}"] if said else []
+    if deployment.changed:
+        lines.append(f"{deployment.label}: decisions that change: {', '.join(deployment.changed)}")
     return lines
 
 
-def _placed(held: DeploymentRecord) -> str:
-    if held.placement:
-        return f"{held.label}: where its nodes ran is {held.placement}"
-    whole = sum(held.seconds.values())
-    shares = {name: value / whole for name, value in held.seconds.items()} if whole else {}
+def _placed(deployment: DeploymentRecord) -> str:
+    if deployment.placement:
+        return f"{deployment.label}: where its nodes ran is {deployment.placement}"
+    whole = sum(deployment.seconds.values())
+    shares = {name: value / whole for name, value in deployment.seconds.items()} if whole else {}
     parts = [
         f"{count} nodes on {name}"
         + (f" ({shares[name]:.0%} of the host's time)" if name in shares else "")
-        for name, count in sorted(held.nodes.items(), key=lambda item: -item[1])
+        for name, count in sorted(deployment.nodes.items(), key=lambda item: -item[1])
     ]
-    copies = ", ".join(f"{count} {kind}" for kind, count in sorted(held.copies.items()))
-    return f"{held.label}: {', '.join(parts) or 'no nodes'}; copies: {copies or 'none'}"
+    copies = ", ".join(f"{count} {kind}" for kind, count in sorted(deployment.copies.items()))
+    return f"{deployment.label}: {', '.join(parts) or 'no nodes'}; copies: {copies or 'none'}"

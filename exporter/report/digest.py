@@ -17,7 +17,8 @@ def report_digest(report: Report) -> str:
     """
     blank = {"sha256": "", "bytes": 0}
     artifacts = [
-        held.model_copy(update=blank) if held.name == SHIPPED else held for held in report.artifacts
+        artifact.model_copy(update=blank) if artifact.name == SHIPPED else artifact
+        for artifact in report.artifacts
     ]
     judged = report.model_copy(
         update={"artifacts": artifacts, "timings": {}, "breakdown": {}, "latency": []}

@@ -126,7 +126,7 @@ def _figures(link: str, layer: str, layer_class: str, tap: TapRecord) -> TapFigu
     decisive = alone or tap.propagated_verdict
     if tap.propagated_verdict and (alone is None or alone.verdict != tap.verdict):
         decisive = tap.propagated_verdict
-    held = local or free
+    measured = local or free
     return TapFigures(
         link=link,
         layer=layer,
@@ -140,8 +140,8 @@ def _figures(link: str, layer: str, layer_class: str, tap: TapRecord) -> TapFigu
         verdict=tap.verdict,
         who=(decisive.who or "") if decisive else "",
         reason=decisive.reason if decisive else "",
-        dtype=str(held.get("dtype_actual") or held.get("dtype_expected") or ""),
-        shape=_shape(held.get("shape_actual") or held.get("shape_expected")),
+        dtype=str(measured.get("dtype_actual") or measured.get("dtype_expected") or ""),
+        shape=_shape(measured.get("shape_actual") or measured.get("shape_expected")),
         local=_relative(_error(local), local),
         propagated=_relative(_error(free), free),
         noise=_relative(_distance(free, "reference"), free),
@@ -167,16 +167,16 @@ def _strain(verdict: VerdictRecord | None, measurement: Mapping[str, Any]) -> fl
 
 def _error(measurement: Mapping[str, Any]) -> float | None:
     """ONNX's largest error; an op that only moves data is compared bit by bit."""
-    found = _distance(measurement, "actual", "direct")
-    if found is None and measurement.get("bitwise_equal") is True:
+    distance = _distance(measurement, "actual", "direct")
+    if distance is None and measurement.get("bitwise_equal") is True:
         return 0.0
-    return found
+    return distance
 
 
 def _distance(measurement: Mapping[str, Any], *sides: str) -> float | None:
     """Largest distance of the first side that was measured; ops that only move data have one."""
-    held = next((measurement[s] for s in sides if measurement.get(s) is not None), None)
-    return number(held.get("max_abs")) if isinstance(held, Mapping) else None
+    distance = next((measurement[s] for s in sides if measurement.get(s) is not None), None)
+    return number(distance.get("max_abs")) if isinstance(distance, Mapping) else None
 
 
 def _relative(error: float | None, measurement: Mapping[str, Any]) -> float | None:

@@ -25,10 +25,10 @@ def findings(report: Report) -> list[str]:
         ],
         [_culprit(culprit) for culprit in report.culprits],
         [
-            f"{held.kind} '{held.name}' of {held.node}: exported {held.expected},"
-            f" in the file {held.actual}"
-            for held in report.structure
-            if not held.accepted
+            f"{record.kind} '{record.name}' of {record.node}: exported {record.expected},"
+            f" in the file {record.actual}"
+            for record in report.structure
+            if not record.accepted
         ],
         [
             f"output '{row.name}' in link '{row.link}', case '{row.case}': {row.verdict},"
@@ -37,16 +37,18 @@ def findings(report: Report) -> list[str]:
             if needs_a_word(row.verdict)
         ],
         [
-            f"contract '{held.name}' ({held.side}): {held.verdict}. "
-            + ". ".join(s for s in (held.observed, held.where, held.reason, held.advice) if s)
-            for held in report.contracts
-            if needs_a_word(held.verdict)
+            f"contract '{record.name}' ({record.side}): {record.verdict}. "
+            + ". ".join(
+                s for s in (record.observed, record.where, record.reason, record.advice) if s
+            )
+            for record in report.contracts
+            if needs_a_word(record.verdict)
         ],
         [
-            f"golden '{held.case}': {held.state}. "
-            + ". ".join(s for s in (held.first_layer, held.reason, held.advice) if s)
-            for held in report.golden
-            if needs_a_word(held.verdict)
+            f"golden '{record.case}': {record.state}. "
+            + ". ".join(s for s in (record.first_layer, record.reason, record.advice) if s)
+            for record in report.golden
+            if needs_a_word(record.verdict)
         ],
     ]
     lines: list[str] = []

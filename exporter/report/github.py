@@ -31,11 +31,11 @@ def annotation(kind: str, place: str, title: str, body: str) -> str:
     file, _, line = place.rpartition(":")
     pairs = {"file": file, "line": line} if file and line.isdigit() else {"file": place}
     pairs["title"] = title
-    held = ",".join(
+    properties = ",".join(
         f"{key}={_escaped(value).replace(':', '%3A').replace(',', '%2C')}"
         for key, value in pairs.items()
     )
-    return f"::{kind} {held}::{_escaped(body)}"
+    return f"::{kind} {properties}::{_escaped(body)}"
 
 
 def _escaped(value: str) -> str:
@@ -51,43 +51,43 @@ def report_annotations(report: Report, file: str) -> list[str]:
     if report.exit_code == 0:
         return []
     name = report.pipeline.name
-    found = [] if report.stopped is None else [_stopped(report, file)]
-    for held in report.culprits:
-        if held.by_itself or not found:
-            title = f"{name}: layer {held.layer or '(root)'} ({held.stage})"
-            off = f"local error {figure(held.local_error)}, limit {figure(held.limit)}"
-            place = _in_checkout(held.source) or file
-            found.append(annotation("error", place, title, f"{held.op}: {off}. {held.reason}"))
-    for held in report.structure if not report.culprits else ():
-        if not held.accepted:
-            said = f"{held.kind} {held.name}: expected {held.expected}, found {held.actual}"
-            found.append(annotation("error", file, f"{name}: node {held.node}", said))
-    found += contract_annotations(report.contracts, name, file)
-    if not found:
-        found.append(annotation("error", file, f"{name}: {report.verdict}", report.headline))
-    return list(dict.fromkeys(found))[:_MOST]
+    lines = [] if report.stopped is None else [_stopped(report, file)]
+    for record in report.culprits:
+        if record.by_itself or not lines:
+            title = f"{name}: layer {record.layer or '(root)'} ({record.stage})"
+            off = f"local error {figure(record.local_error)}, limit {figure(record.limit)}"
+            place = _in_checkout(record.source) or file
+            lines.append(annotation("error", place, title, f"{record.op}: {off}. {record.reason}"))
+    for record in report.structure if not report.culprits else ():
+        if not record.accepted:
+            said = f"{record.kind} {record.name}: expected {record.expected}, found {record.actual}"
+            lines.append(annotation("error", file, f"{name}: node {record.node}", said))
+    lines += contract_annotations(report.contracts, name, file)
+    if not lines:
+        lines.append(annotation("error", file, f"{name}: {report.verdict}", report.headline))
+    return list(dict.fromkeys(lines))[:_MOST]
 
 
 def _stopped(report: Report, file: str) -> str:
-    held = report.stopped
-    assert held is not None  # noqa: S101 - its only caller has looked
-    title = f"{report.pipeline.name}: stage {held.stage} stopped"
-    return annotation("error", _in_checkout(held.where) or file, title, held.detail)
+    stopped = report.stopped
+    assert stopped is not None  # noqa: S101 - its only caller has looked
+    title = f"{report.pipeline.name}: stage {stopped.stage} stopped"
+    return annotation("error", _in_checkout(stopped.where) or file, title, stopped.detail)
 
 
 def contract_annotations(records: Iterable[ContractRecord], name: str, file: str) -> Iterator[str]:
     """An error per contract and place that fails; both sides at one place are one cause."""
     causes: dict[tuple[str, str], list[ContractRecord]] = {}
-    for held in records:
-        if not holds(held.verdict, required=held.required):
-            causes.setdefault((held.name, held.source), []).append(held)
+    for record in records:
+        if not holds(record.verdict, required=record.required):
+            causes.setdefault((record.name, record.source), []).append(record)
     told: set[str] = set()
     for (contract, line), sides in causes.items():
         if not line and contract in told:
             continue  # the file without a place of its own says no more than the module did
         told.add(contract)
         first = sides[0]
-        title = f"{name}: contract {contract} ({', '.join(held.side for held in sides)})"
+        title = f"{name}: contract {contract} ({', '.join(record.side for record in sides)})"
         said = [first.observed, first.reason, first.where, first.advice]
         body = "\n".join(part for part in said if part) or first.verdict
         yield annotation("error", _in_checkout(line) or file, title, body)
@@ -109,8 +109,8 @@ def report_summary(report: Report) -> str:
     if report.links:
         lines += ["", "| link | values | verdict |", "|---|---|---|"]
         lines += [
-            f"| {markdown(held.name)} | {markdown(taps_of(held))} | {markdown(held.verdict)} |"
-            for held in report.links
+            f"| {markdown(link.name)} | {markdown(taps_of(link))} | {markdown(link.verdict)} |"
+            for link in report.links
         ]
     lines += contract_rows(report.contracts)
     if report.exit_code:
@@ -123,9 +123,9 @@ def contract_rows(records: Sequence[ContractRecord]) -> list[str]:
     if not records:
         return []
     rows = [
-        f"| {markdown(held.name)} | {markdown(held.side)} | {markdown(held.verdict)}"
-        f" | {markdown(held.observed or held.reason)} |"
-        for held in records
+        f"| {markdown(record.name)} | {markdown(record.side)} | {markdown(record.verdict)}"
+        f" | {markdown(record.observed or record.reason)} |"
+        for record in records
     ]
     return ["", "| contract | side | verdict | found |", "|---|---|---|---|", *rows]
 

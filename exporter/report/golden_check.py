@@ -72,12 +72,12 @@ def golden_headline(outcome: CheckOutcome) -> str:
     """One sentence: the worst case, what moved in it and by how much, the first layer."""
     if outcome.problem is not None or not outcome.cases:
         return f"golden '{outcome.pipeline}' {outcome.state.value}: {outcome.reason}".rstrip(": ")
-    case = max(outcome.cases, key=lambda held: ORDER.index(held.state))
+    case = max(outcome.cases, key=lambda item: ORDER.index(item.state))
     if outcome.state in GOOD:
         count = f"{len(outcome.cases)} case(s)"
         marked = "".join(f", {text}" for text in _mark(outcome))
         return f"golden '{outcome.pipeline}' {outcome.state.value}: {count} as recorded{marked}"
-    bad = sum(held.state not in GOOD for held in outcome.cases)
+    bad = sum(outcome_of_case.state not in GOOD for outcome_of_case in outcome.cases)
     more = f" (and {bad - 1} more case(s))" if bad > 1 else ""
     said = [
         *(f"output '{move.name}' {move.reason}" for move in case.outputs[:1]),

@@ -83,77 +83,84 @@ class Inspection:
         return self.certificate.get("verdict", "")
 
 
-def inspection_json(found: Inspection, signed: Any = None) -> str:
+def inspection_json(inspection: Inspection, signed: Any = None) -> str:
     """All of it, for programs.
 
     Args:
         signed: what came of checking a signature, a dataclass; None when nobody asked.
     """
-    data = {"verdict": found.verdict, **asdict(found)}
+    data = {"verdict": inspection.verdict, **asdict(inspection)}
     if signed is not None:
         data["signature"] = asdict(signed)
     return json.dumps(data, indent=1, allow_nan=False)
 
 
-def inspection_lines(found: Inspection) -> list[str]:
+def inspection_lines(inspection: Inspection) -> list[str]:
     """The same for a person; the first line says what there is to know."""
-    made_of = [*anatomy_lines(found), *trap_lines(found), *support_lines(found)]
-    return [*_head(found), *_values(found), *made_of, *_certificate(found), *_metadata(found)]
+    made_of = [*anatomy_lines(inspection), *trap_lines(inspection), *support_lines(inspection)]
+    return [
+        *_head(inspection),
+        *_values(inspection),
+        *made_of,
+        *_certificate(inspection),
+        *_metadata(inspection),
+    ]
 
 
-def anatomy_lines(found: Inspection) -> Iterator[str]:
+def anatomy_lines(inspection: Inspection) -> Iterator[str]:
     """Nodes and weights, by operator and by type."""
-    held = found.anatomy
+    anatomy = inspection.anatomy
     yield "operators"
-    for row in held.ops[:_MOST_OPS]:
+    for row in anatomy.ops[:_MOST_OPS]:
         name = row.op if not row.domain else f"{row.domain}::{row.op}"
         inside = f", {row.inside:,} of them in branches" if row.inside else ""
         weights = f"  weights {size(row.bytes)}" if row.bytes else ""
         yield f"  {shorten(name, 60)}  {row.nodes:,}{inside}{weights}"
-    if len(held.ops) > _MOST_OPS:
-        rest = held.ops[_MOST_OPS:]
+    if len(anatomy.ops) > _MOST_OPS:
+        rest = anatomy.ops[_MOST_OPS:]
         yield f"  ... and {sum(row.nodes for row in rest):,} nodes of {len(rest)} others"
     yield "weights"
-    for row in held.weights:
+    for row in anatomy.weights:
         yield f"  {row.dtype:<9} {row.elements:,} in {row.tensors:,} tensors, {size(row.bytes)}"
-    if held.unread:
-        yield f"  not read by any node: {held.unread:,}, {size(held.unread_bytes)}"
-    yield from (f"  {shorten(text, _VALUE)}" for text in held.formats)
+    if anatomy.unread:
+        yield f"  not read by any node: {anatomy.unread:,}, {size(anatomy.unread_bytes)}"
+    yield from (f"  {shorten(text, _VALUE)}" for text in anatomy.formats)
     for title, names in (
-        ("custom operators, which need a library", held.custom),
-        ("operators of onnxruntime's own", held.contrib),
-        ("functions of the file", held.functions),
+        ("custom operators, which need a library", anatomy.custom),
+        ("operators of onnxruntime's own", anatomy.contrib),
+        ("functions of the file", anatomy.functions),
     ):
         if names:
             yield f"{title}: {shorten(', '.join(names[:_MOST]), 2 * _VALUE)}"
 
 
-def trap_lines(found: Inspection) -> Iterator[str]:
+def trap_lines(inspection: Inspection) -> Iterator[str]:
     """Known traps, or that none is known."""
-    yield "known traps" if found.traps else "known traps: none of the catalogue"
-    for trap in found.traps:
+    yield "known traps" if inspection.traps else "known traps: none of the catalogue"
+    for trap in inspection.traps:
         names = shorten(", ".join(trap.nodes[:3]), 120)
         more = f" and {len(trap.nodes) - 3:,} more" if len(trap.nodes) > 3 else ""
         yield f"  {trap.says}"
         yield f"    at {names}{more}"
 
 
-def support_lines(found: Inspection) -> Iterator[str]:
+def support_lines(inspection: Inspection) -> Iterator[str]:
     """Which operators and types have kernels, per provider."""
-    if found.support:
+    if inspection.support:
         yield "kernels of this onnxruntime"
-    for held in found.support:
-        if held.why:
-            yield f"  {held.provider}: not known ({shorten(held.why, _VALUE)})"
+    for support in inspection.support:
+        if support.why:
+            yield f"  {support.provider}: not known ({shorten(support.why, _VALUE)})"
             continue
-        missing = dict(held.missing or {})
+        missing = dict(support.missing or {})
         listed = ", ".join(f"{name} x {n}" for name, n in list(missing.items())[:_MOST_OPS])
         lacking = sum(missing.values())
         said = f"none for {lacking:,}: {listed}" if missing else "all have one"
-        out = held.written_out
+        out = support.written_out
         apart = f"; written out of others: {', '.join(out[:_MOST_OPS])}" if out else ""
-        loose = f"; the types of {held.untyped:,} are not known" if held.untyped else ""
-        yield f"  {held.provider}: {held.nodes:,} nodes, {shorten(said, 2 * _VALUE)}{apart}{loose}"
+        loose = f"; the types of {support.untyped:,} are not known" if support.untyped else ""
+        text = shorten(said, 2 * _VALUE)
+        yield f"  {support.provider}: {support.nodes:,} nodes, {text}{apart}{loose}"
 
 
 def signature_line(good: bool, signer: str, detail: str) -> str:
@@ -163,47 +170,49 @@ def signature_line(good: bool, signer: str, detail: str) -> str:
     return f"  signed by {shorten(signer, _VALUE)}: {shorten(detail, 2 * _VALUE)}"
 
 
-def _head(found: Inspection) -> Iterator[str]:
-    path = shorten(found.path, 400)
-    if found.state == CHANGED:
+def _head(inspection: Inspection) -> Iterator[str]:
+    path = shorten(inspection.path, 400)
+    if inspection.state == CHANGED:
         yield f"{path}: CHANGED after it was certified; its verdict does not count any more"
-        yield from (f"  changed: {shorten(line, 2 * _VALUE)}" for line in found.changes[:_MOST])
+        yield from (
+            f"  changed: {shorten(line, 2 * _VALUE)}" for line in inspection.changes[:_MOST]
+        )
         yield "  run or verify the file again, or take the one that was certified"
-    elif found.state == NONE:
+    elif inspection.state == NONE:
         yield f"{path}: not certified, the file holds no certificate"
         yield "  'export-verify run' certifies what it ships; 'verify' judges any file"
     else:
-        verdict = shorten(found.verdict.upper(), 40)
+        verdict = shorten(inspection.verdict.upper(), 40)
         yield f"{path}: certified {verdict}, and unchanged since"
-        yield f"  {shorten((found.certificate or {}).get('headline', ''), 2 * _VALUE)}"
-    opsets = ", ".join(f"{shorten(d, 60)} {v}" for d, v in list(found.opsets.items())[:_MOST])
-    made = f"; made by {shorten(found.producer, 120)}" if found.producer else ""
-    yield f"  opset {opsets}; IR version {found.ir_version}{made}"
+        yield f"  {shorten((inspection.certificate or {}).get('headline', ''), 2 * _VALUE)}"
+    opsets = ", ".join(f"{shorten(d, 60)} {v}" for d, v in list(inspection.opsets.items())[:_MOST])
+    made = f"; made by {shorten(inspection.producer, 120)}" if inspection.producer else ""
+    yield f"  opset {opsets}; IR version {inspection.ir_version}{made}"
     yield (
-        f"  {found.nodes:,} nodes{_inside(found)}, {found.initializers:,} initialisers of"
-        f" {size(found.weight_bytes)}, {size(found.bytes)} in all"
+        f"  {inspection.nodes:,} nodes{_inside(inspection)}, {inspection.initializers:,}"
+        f" initialisers of {size(inspection.weight_bytes)}, {size(inspection.bytes)} in all"
     )
-    if found.external:
-        names = ", ".join(shorten(name, 100) for name in found.external[:_MOST])
+    if inspection.external:
+        names = ", ".join(shorten(name, 100) for name in inspection.external[:_MOST])
         yield f"  weights lie beside it in {names}"
 
 
-def _inside(found: Inspection) -> str:
-    inside = sum(row.inside for row in found.anatomy.ops)
+def _inside(inspection: Inspection) -> str:
+    inside = sum(row.inside for row in inspection.anatomy.ops)
     return f" and {inside:,} more in branches" if inside else ""
 
 
-def _values(found: Inspection) -> Iterator[str]:
-    for title, values in (("inputs", found.inputs), ("outputs", found.outputs)):
+def _values(inspection: Inspection) -> Iterator[str]:
+    for title, values in (("inputs", inspection.inputs), ("outputs", inspection.outputs)):
         yield title
         names = [shorten(value.name, 60) for value in values[:_MOST]]
         width = max(map(len, names), default=0)
         for name, value in zip(names, values, strict=False):
-            shape = ", ".join(shorten(held, 40) for held in value.shape[:_MOST])
+            shape = ", ".join(shorten(size, 40) for size in value.shape[:_MOST])
             yield f"  {name:<{width}}  {value.dtype:<7}  [{shape}]{_choices(value)}"
         if len(values) > _MOST:
             yield f"  ... and {len(values) - _MOST:,} more"
-    dynamic = _dynamic(found)
+    dynamic = _dynamic(inspection)
     yield "dynamic axes"
     for axis, places in list(dynamic.items())[:_MOST]:
         yield f"  {shorten(axis, 60)}: {shorten(', '.join(places), _VALUE)}"
@@ -218,70 +227,80 @@ def _choices(value: Value) -> str:
     return f"  one of {', '.join(names)}"
 
 
-def _dynamic(found: Inspection) -> dict[str, list[str]]:
+def _dynamic(inspection: Inspection) -> dict[str, list[str]]:
     """Symbolic axis -> where it stands."""
     places: dict[str, list[str]] = {}
-    for value in (*found.inputs, *found.outputs):
-        for axis, held in enumerate(value.shape):
-            if isinstance(held, str):
-                places.setdefault(held, []).append(f"{value.name} axis {axis}")
+    for value in (*inspection.inputs, *inspection.outputs):
+        for axis, extent in enumerate(value.shape):
+            if isinstance(extent, str):
+                places.setdefault(extent, []).append(f"{value.name} axis {axis}")
     return places
 
 
-def _certificate(found: Inspection) -> Iterator[str]:
-    held = found.certificate
-    if held is None:
+def _certificate(inspection: Inspection) -> Iterator[str]:
+    certificate = inspection.certificate
+    if certificate is None:
         return
-    stale = "" if found.state == INTACT else " (of the file as it was, not as it is)"
+    stale = "" if inspection.state == INTACT else " (of the file as it was, not as it is)"
     yield f"certificate{stale}"
-    weights = "as certified" if found.weights_intact else "NOT those that were certified"
+    weights = "as certified" if inspection.weights_intact else "NOT those that were certified"
     rows = [
-        ("verdict", f"{held.get('verdict', '?')}: {held.get('headline', '')}"),
-        ("pipeline", f"{held.get('pipeline', '?')}, digest {held.get('pipeline_digest', '?')}"),
-        ("weights", f"{held.get('weights', '?')}, digest {held.get('weights_digest', '?')}"),
-        ("initialisers", f"sha256 {found.weights_sha256}: {weights}"),
-        ("golden", f"{held.get('golden', '?')} ({held.get('golden_state', '?')})"),
-        ("limits", _limits(held.get("limits", ""))),
-        ("values inside", _counts(held.get("taps", ""))),
-        ("links", _counts(held.get("links", ""))),
-        ("contracts", _counts(held.get("contracts", "")) or "none declared"),
-        ("cases", ", ".join(map(str, _listed(held.get("cases", ""))))),
-        ("report", f"{held.get('report_digest', '?')}{found.report and '; '}{found.report}"),
-        ("content", f"sha256 {held.get('content_sha256', '?')}"),
-        ("made by", _made_by(held)),
+        ("verdict", f"{certificate.get('verdict', '?')}: {certificate.get('headline', '')}"),
+        (
+            "pipeline",
+            f"{certificate.get('pipeline', '?')}, digest {certificate.get('pipeline_digest', '?')}",
+        ),
+        (
+            "weights",
+            f"{certificate.get('weights', '?')}, digest {certificate.get('weights_digest', '?')}",
+        ),
+        ("initialisers", f"sha256 {inspection.weights_sha256}: {weights}"),
+        ("golden", f"{certificate.get('golden', '?')} ({certificate.get('golden_state', '?')})"),
+        ("limits", _limits(certificate.get("limits", ""))),
+        ("values inside", _counts(certificate.get("taps", ""))),
+        ("links", _counts(certificate.get("links", ""))),
+        ("contracts", _counts(certificate.get("contracts", "")) or "none declared"),
+        ("cases", ", ".join(map(str, _listed(certificate.get("cases", ""))))),
+        (
+            "report",
+            f"{certificate.get('report_digest', '?')}"
+            f"{inspection.report and '; '}{inspection.report}",
+        ),
+        ("content", f"sha256 {certificate.get('content_sha256', '?')}"),
+        ("made by", _made_by(certificate)),
     ]
     for label, text in rows:
         yield f"  {label:<13} {shorten(text, _VALUE)}"
-    for line in _listed(held.get("not_checked", ""))[:_MOST]:
+    for line in _listed(certificate.get("not_checked", ""))[:_MOST]:
         yield f"  {'not checked':<13} {shorten(line, _VALUE)}"
 
 
 def _listed(text: str) -> list[Any]:
     """A list that a certificate holds; whoever wrote the file may have put anything there."""
-    held = _json(text)
-    return held if isinstance(held, list) else []
+    content = _json(text)
+    return content if isinstance(content, list) else []
 
 
 def _limits(text: str) -> str:
-    held = _json(text)
-    if not isinstance(held, dict):
+    content = _json(text)
+    if not isinstance(content, dict):
         return text
-    overrides = held.get("overrides") or []
+    overrides = content.get("overrides") or []
     count = len(overrides) if isinstance(overrides, list) else "?"
     return (
-        f"{held.get('factor')} times what {held.get('precision')} costs PyTorch, at least"
-        f" {held.get('floor_max_ulps')} (largest) and {held.get('floor_rms_ulps')} (rms) roundings;"
-        f" {count} overrides; {held.get('max_ambiguous')} ambiguous allowed"
+        f"{content.get('factor')} times what {content.get('precision')} costs PyTorch, at least"
+        f" {content.get('floor_max_ulps')} (largest) and {content.get('floor_rms_ulps')} (rms)"
+        f" roundings; {count} overrides; {content.get('max_ambiguous')} ambiguous allowed"
     )
 
 
 def _counts(text: str) -> str:
     """``{"a": "pass", "b": "pass"}`` as ``2 pass``, ``{"compared": 3}`` as ``3 compared``."""
-    held = _json(text)
-    if not isinstance(held, dict):
+    content = _json(text)
+    if not isinstance(content, dict):
         return text
     counts: dict[str, int] = {}
-    for key, value in held.items():
+    for key, value in content.items():
         if isinstance(value, int):
             counts[str(key)] = value
         else:
@@ -289,21 +308,21 @@ def _counts(text: str) -> str:
     return ", ".join(f"{count:,} {word}" for word, count in counts.items())
 
 
-def _made_by(held: Mapping[str, str]) -> str:
-    versions = _json(held.get("versions", ""))
+def _made_by(facts: Mapping[str, str]) -> str:
+    versions = _json(facts.get("versions", ""))
     parts: Iterable[str] = ()
     if isinstance(versions, dict):
         parts = (f"{name} {version}" for name, version in versions.items())
-    return f"export-verify {held.get('tool_version', '?')}; {', '.join(parts)}"
+    return f"export-verify {facts.get('tool_version', '?')}; {', '.join(parts)}"
 
 
-def _metadata(found: Inspection) -> Iterator[str]:
-    if found.metadata:
+def _metadata(inspection: Inspection) -> Iterator[str]:
+    if inspection.metadata:
         yield "metadata"
-    for key, value in list(found.metadata.items())[:_MOST]:
+    for key, value in list(inspection.metadata.items())[:_MOST]:
         yield f"  {shorten(key, 60)}: {shorten(value[: 4 * _VALUE], _VALUE)}"
-    if len(found.metadata) > _MOST:
-        yield f"  ... and {len(found.metadata) - _MOST:,} more keys"
+    if len(inspection.metadata) > _MOST:
+        yield f"  ... and {len(inspection.metadata) - _MOST:,} more keys"
 
 
 def _json(text: str) -> Any:

@@ -51,10 +51,10 @@ def render_matrix_junit(name: str, rows: Sequence[tuple[str, str, str]]) -> str:
     return _document(name, cases, None)
 
 
-def _contract_case(pipeline: str, held: ContractRecord) -> Xml.Element:
-    detail = ". ".join(s for s in (held.where, held.reason, held.advice) if s)
-    label = f"{held.name} [{held.side}]"
-    return _case(pipeline, "contract", label, held.verdict, detail, required=held.required)
+def _contract_case(pipeline: str, contract: ContractRecord) -> Xml.Element:
+    detail = ". ".join(s for s in (contract.where, contract.reason, contract.advice) if s)
+    label = f"{contract.name} [{contract.side}]"
+    return _case(pipeline, "contract", label, contract.verdict, detail, required=contract.required)
 
 
 def _document(pipeline: str, cases: Sequence[Xml.Element], total: float | None) -> str:
@@ -79,8 +79,8 @@ def _cases(report: Report) -> Iterator[Xml.Element]:
         verdict = "pass" if tolerated and link.verdict == "ambiguous" else link.verdict
         needed = report.policy.required
         yield _case(name, "link", link.name, verdict, link.reason, required=needed)
-    for held in report.contracts:
-        yield _contract_case(name, held)
+    for contract in report.contracts:
+        yield _contract_case(name, contract)
     for check in report.checks:
         yield _case(name, "check", check.code, check.verdict, check.reason, required=check.required)
     for golden in report.golden:
@@ -114,6 +114,6 @@ def _case(
     else:
         tag = "failure"
     lines = [printable(line) for line in detail.splitlines()] or [printable(verdict)]
-    held = Xml.SubElement(case, tag, message=f"{printable(verdict)}: {lines[0]}"[:1000])
-    held.text = "\n".join(lines)
+    element = Xml.SubElement(case, tag, message=f"{printable(verdict)}: {lines[0]}"[:1000])
+    element.text = "\n".join(lines)
     return case

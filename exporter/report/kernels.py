@@ -10,23 +10,23 @@ MOST = 20
 
 def finding_lines(report: Report) -> list[str]:
     """A sentence for each finding; they fail nothing, and are worth knowing."""
-    lines = [kernel_sentence(held) for held in report.findings[:MOST]]
+    lines = [kernel_sentence(culprit) for culprit in report.findings[:MOST]]
     more = len(report.findings) - MOST
     return [*lines, f"{more} more layers alike"] if more > 0 else lines
 
 
-def kernel_sentence(held: CulpritRecord) -> str:
+def kernel_sentence(culprit: CulpritRecord) -> str:
     """What a kernel loses, where, and that the graph is right."""
-    which = f"{' and '.join(held.nodes)} " if held.nodes else ""
-    at = f" at {held.source}" if held.source else ""
+    which = f"{' and '.join(culprit.nodes)} " if culprit.nodes else ""
+    at = f" at {culprit.source}" if culprit.source else ""
     own = ""
-    if held.float32_error is not None:
-        own = f" where float32 PyTorch has {_short(held.float32_error)}"
-    exact = "" if held.graph_error is None else f" to {_short(held.graph_error)}"
+    if culprit.float32_error is not None:
+        own = f" where float32 PyTorch has {_short(culprit.float32_error)}"
+    exact = "" if culprit.graph_error is None else f" to {_short(culprit.graph_error)}"
     return (
-        f"kernel of onnxruntime on {held.provider}: {which}loses digits in layer '{held.layer}',"
-        f" {held.op}{at}: {_short(held.local_error)}{own}; the graph is right: the same nodes in"
-        f" float64 agree{exact}"
+        f"kernel of onnxruntime on {culprit.provider}: {which}loses digits in layer"
+        f" '{culprit.layer}', {culprit.op}{at}: {_short(culprit.local_error)}{own}; the graph is"
+        f" right: the same nodes in float64 agree{exact}"
     )
 
 

@@ -8,17 +8,17 @@ from exporter.report.schema import LatencyRecord, Report
 
 def latency_lines(report: Report) -> list[str]:
     """Time, real-time factor and memory; the first line says what of."""
-    return [_line(held) for held in report.latency]
+    return [_line(record) for record in report.latency]
 
 
-def _line(held: LatencyRecord) -> str:
-    audio = held.audio_seconds
-    factor = f" (real-time factor {held.seconds / audio:.3g})" if audio else ""
-    memory = "" if held.memory_bytes is None else f", {size(held.memory_bytes)} of memory"
-    rounds = "1 round" if held.rounds == 1 else f"median of {held.rounds} rounds in turns"
-    where, case = printable(held.deployment), printable(held.case)
-    loaded = f"loaded in {_time(held.load_seconds)}{memory}"
-    return f"{where}: {_time(held.seconds)}{factor} for '{case}', {rounds}; {loaded}"
+def _line(record: LatencyRecord) -> str:
+    audio = record.audio_seconds
+    factor = f" (real-time factor {record.seconds / audio:.3g})" if audio else ""
+    memory = "" if record.memory_bytes is None else f", {size(record.memory_bytes)} of memory"
+    rounds = "1 round" if record.rounds == 1 else f"median of {record.rounds} rounds in turns"
+    where, case = printable(record.deployment), printable(record.case)
+    loaded = f"loaded in {_time(record.load_seconds)}{memory}"
+    return f"{where}: {_time(record.seconds)}{factor} for '{case}', {rounds}; {loaded}"
 
 
 def _time(taken: float) -> str:

@@ -76,7 +76,7 @@ def _render(report: Report, rows: int, cell: int) -> str:
         for case in report.cases
         for line in (case.text or [])[:rows]
     ]
-    held = {
+    values = {
         "report": report,
         "most": rows,
         "verdict_line": verdict_line(report),
@@ -91,7 +91,7 @@ def _render(report: Report, rows: int, cell: int) -> str:
         "environment": _environment(report, rows, page.filters),
     }
     template = page.get_template("report.md.jinja")
-    context = template.new_context(held)
+    context = template.new_context(values)
     parts = ("".join(block(context)).strip() for block in template.blocks.values())
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -103,8 +103,8 @@ def _environment(report: Report, rows: int, shown: Mapping[str, Any]) -> list[st
     took = report.timings.get("total")
     return [
         *(
-            f"{name(held.path)}: {size(held.bytes)}, sha256 {name(held.sha256[:16])}"
-            for held in report.artifacts
+            f"{name(artifact.path)}: {size(artifact.bytes)}, sha256 {name(artifact.sha256[:16])}"
+            for artifact in report.artifacts
         ),
         f"weights: {words(weights.source)}, digest {name(weights.digest[:16])}",
         f"limit: {figure(report.policy.factor)} times float32 rounding,"

@@ -26,54 +26,59 @@ _ROWS = (
 )
 
 
-def model_card(found: Inspection) -> str:
+def model_card(inspection: Inspection) -> str:
     """The block of a file that is as it was certified.
 
     Raises:
         ArtifactError: it has no certificate, or was changed since.
     """
-    held = found.certificate
-    if held is None or found.state != INTACT:
-        why = "has no certificate" if found.state == NONE else "was changed since it was certified"
+    facts = inspection.certificate
+    if facts is None or inspection.state != INTACT:
+        why = (
+            "has no certificate"
+            if inspection.state == NONE
+            else "was changed since it was certified"
+        )
         raise ArtifactError(
             f"the file {why}: there is nothing to say of it in a card",
-            where=found.path,
+            where=inspection.path,
             remedy="run its pipeline again; 'export-verify inspect' says what was changed",
         )
-    return "\n".join([_HEAD, *_text(found, held), ""])
+    return "\n".join([_HEAD, *_text(inspection, facts), ""])
 
 
-def _text(found: Inspection, held: Mapping[str, str]) -> Iterator[str]:
+def _text(inspection: Inspection, facts: Mapping[str, str]) -> Iterator[str]:
     yield BEGIN
     yield "## Held against PyTorch"
     yield ""
+    name = inspection.path.rsplit("/", 1)[-1]
     yield (
-        f"`{markdown(found.path.rsplit('/', 1)[-1])}`: **{markdown(held['verdict']).upper()}**, by"
-        f" export-verify {markdown(held.get('tool_version', ''))}. The certificate is in the file's"
-        " metadata; `export-verify inspect` holds the file against it."
+        f"`{markdown(name)}`: **{markdown(facts['verdict']).upper()}**, by"
+        f" export-verify {markdown(facts.get('tool_version', ''))}. The certificate is in the"
+        " file's metadata; `export-verify inspect` holds the file against it."
     )
     yield ""
     yield "| | |"
     yield "|---|---|"
     for key, title in _ROWS:
-        if held.get(key):
-            yield f"| {title} | {markdown(held[key])} |"
-    for name, version in _versions(held):
+        if facts.get(key):
+            yield f"| {title} | {markdown(facts[key])} |"
+    for name, version in _versions(facts):
         yield f"| {markdown(name)} | {markdown(version)} |"
-    yield f"| size | {size(found.bytes)}, {found.nodes:,} nodes |"
+    yield f"| size | {size(inspection.bytes)}, {inspection.nodes:,} nodes |"
     yield ""
     yield "| input or output | type | shape |"
     yield "|---|---|---|"
-    for kind, values in (("in", found.inputs), ("out", found.outputs)):
+    for kind, values in (("in", inspection.inputs), ("out", inspection.outputs)):
         for value in values:
             shape = ", ".join(str(part) for part in value.shape)
             yield f"| {kind} {code(value.name)} | {markdown(value.dtype)} | {code(f'[{shape}]')} |"
     yield END
 
 
-def _versions(held: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _versions(facts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     try:
-        read = json.loads(held.get("versions", "{}"))
+        read = json.loads(facts.get("versions", "{}"))
     except (ValueError, RecursionError):
         return
     if isinstance(read, dict):

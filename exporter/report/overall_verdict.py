@@ -19,14 +19,14 @@ GOLDEN_TAMPERED = "tampered"
 
 def decided(report: Report) -> Report:
     """The report with the verdict and the exit code that its parts give."""
-    found = decision_of(report)
-    code = _exit_code(found, report.golden)
-    return report.model_copy(update={"verdict": found.status.value, "exit_code": code})
+    decision = decision_of(report)
+    code = _exit_code(decision, report.golden)
+    return report.model_copy(update={"verdict": decision.status.value, "exit_code": code})
 
 
 def goldens_exit_code(goldens: Sequence[GoldenRecord], ambiguous_cap: int) -> int:
     """What the process returns for goldens alone: what a report of them would have."""
-    statuses = ((status_of(held.verdict), True) for held in goldens)
+    statuses = ((status_of(golden.verdict), True) for golden in goldens)
     unsure = _ambiguous_in_goldens(goldens)
     return _exit_code(decide(statuses, ambiguous=unsure, ambiguous_cap=ambiguous_cap), goldens)
 
@@ -36,13 +36,15 @@ def contracts_exit_code(records: Sequence[ContractRecord]) -> int:
 
     Contracts that mean nothing for the pipeline do not count, unless there is nothing else.
     """
-    return decide((status_of(held.verdict), held.required) for held in records).exit_code
+    return decide(
+        (status_of(contract.verdict), contract.required) for contract in records
+    ).exit_code
 
 
-def _exit_code(found: ExitDecision, goldens: Sequence[GoldenRecord]) -> int:
+def _exit_code(decision: ExitDecision, goldens: Sequence[GoldenRecord]) -> int:
     """A golden that was tampered with is a wrong input."""
-    tampered = any(held.state == GOLDEN_TAMPERED for held in goldens)
-    return EXIT_USER_INPUT if tampered else found.exit_code
+    tampered = any(golden.state == GOLDEN_TAMPERED for golden in goldens)
+    return EXIT_USER_INPUT if tampered else decision.exit_code
 
 
 def decision_of(report: Report) -> ExitDecision:
@@ -72,7 +74,7 @@ def ambiguous_outputs(report: Report) -> int:
     """
     outputs = {(o.case, o.name) for o in report.outputs if _unsure(o.verdict.verdict)}
     count = len(outputs) or int(any(_unsure(link.verdict) for link in report.links))
-    count += sum(_unsure(held.verdict) for held in (*report.contracts, *report.checks))
+    count += sum(_unsure(record.verdict) for record in (*report.contracts, *report.checks))
     return count + _ambiguous_in_goldens(report.golden)
 
 
@@ -87,13 +89,13 @@ def _unsure(verdict: str) -> bool:
 def _statuses(report: Report) -> Iterator[tuple[Status, bool]]:
     for link in report.links:
         yield status_of(link.verdict), report.policy.required
-    for held in (*report.contracts, *report.checks):
-        yield status_of(held.verdict), held.required
+    for record in (*report.contracts, *report.checks):
+        yield status_of(record.verdict), record.required
     for golden in report.golden:
         yield status_of(golden.verdict), True
     if report.stopped is not None:
         yield Status.FAIL, True
     # A report that says nothing about its differences comes from a version that failed for them.
-    differs = any(not held.accepted for held in report.structure)
-    if differs and all(held.code != CHECK_STRUCTURE for held in report.checks):
+    differs = any(not record.accepted for record in report.structure)
+    if differs and all(record.code != CHECK_STRUCTURE for record in report.checks):
         yield Status.FAIL, True

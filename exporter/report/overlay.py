@@ -43,7 +43,9 @@ def render_overlay(
     gives a file without values.
     """
     links = layer_links(report)
-    chosen = next((held for held in links if link is None or held.name == link), None)
+    chosen = next(
+        (link_shown for link_shown in links if link is None or link_shown.name == link), None
+    )
     results: dict[str, dict[str, float | str]] = {}
     taps = (tap for layer in chosen.layers for tap in layer.taps) if chosen else ()
     named = {tap.name: tap.held_as for tap in taps if tap.held_as}

@@ -40,17 +40,17 @@ def payload(report: Report) -> dict[str, Any]:
     links, room = [], MAX_TAPS
     for link in layer_links(report):
         taps = list(tap_figures(link))
-        held = _choose(taps, room)
-        if not held:
+        kept = _choose(taps, room)
+        if not kept:
             left_out.append(f"link '{shorten(link.name, _NAME)}': all {len(taps):,} taps")
             continue
-        if len(held) < len(taps):
+        if len(kept) < len(taps):
             left_out.append(
-                f"link '{shorten(link.name, _NAME)}': {len(taps) - len(held):,} of {len(taps):,}"
+                f"link '{shorten(link.name, _NAME)}': {len(taps) - len(kept):,} of {len(taps):,}"
                 " taps, those furthest below their limits"
             )
-        room -= len(held)
-        links.append(_link(link, held, words))
+        room -= len(kept)
+        links.append(_link(link, kept, words))
     shown = report.waveforms[:_MAX_WAVEFORMS]
     if len(report.waveforms) > len(shown):
         left_out.append(f"{len(report.waveforms) - len(shown):,} waveforms")
@@ -58,13 +58,13 @@ def payload(report: Report) -> dict[str, Any]:
         "factor": plain(report.policy.factor),
         "words": list(words),
         "links": links,
-        "waveforms": [_waveform(held) for held in shown],
+        "waveforms": [_waveform(kept) for kept in shown],
         "left_out": left_out,
         # A module of which a contract fails is red in the tree, whatever its numbers say.
         "broken": [
-            shorten(held.module, _NAME)
-            for held in report.contracts
-            if held.module and is_failing(held.verdict)
+            shorten(kept.module, _NAME)
+            for kept in report.contracts
+            if kept.module and is_failing(kept.verdict)
         ],
     }
 
@@ -126,26 +126,26 @@ def _link(link: LinkRecord, taps: Sequence[TapFigures], words: dict[str, int]) -
     }
 
 
-def _waveform(held: WaveformRecord) -> dict[str, Any]:
-    step = max(1, math.ceil(len(held.minimum) / _MAX_CURVE))
-    probs, hop = held.speech_probs, held.hop_samples or 1
+def _waveform(record: WaveformRecord) -> dict[str, Any]:
+    step = max(1, math.ceil(len(record.minimum) / _MAX_CURVE))
+    probs, hop = record.speech_probs, record.hop_samples or 1
     merged = max(1, math.ceil(len(probs) / _MAX_CURVE))
     return {
-        "case": shorten(held.case, _NAME),
-        "rate": held.sample_rate_hz,
-        "samples": held.num_samples,
+        "case": shorten(record.case, _NAME),
+        "rate": record.sample_rate_hz,
+        "samples": record.num_samples,
         "minimum": [
-            _drawn(min(held.minimum[i : i + step])) for i in range(0, len(held.minimum), step)
+            _drawn(min(record.minimum[i : i + step])) for i in range(0, len(record.minimum), step)
         ],
         "maximum": [
-            _drawn(max(held.maximum[i : i + step])) for i in range(0, len(held.maximum), step)
+            _drawn(max(record.maximum[i : i + step])) for i in range(0, len(record.maximum), step)
         ],
         # Extremes of both kinds matter: each pair of points is the least and the most.
         "probs": [_drawn(p) for p in probs] if merged == 1 else _extremes(probs, merged),
         "hop": hop if merged == 1 else hop * merged / 2,
-        "threshold": plain(held.threshold),
-        "segments": [[int(start), int(end)] for start, end in held.segments[:2000]],
-        "text": printable(f"{len(held.segments)} segments"),
+        "threshold": plain(record.threshold),
+        "segments": [[int(start), int(end)] for start, end in record.segments[:2000]],
+        "text": printable(f"{len(record.segments)} segments"),
     }
 
 

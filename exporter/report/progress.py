@@ -165,7 +165,7 @@ class Progress:
             return Text("")
         stage = self._open[-1]
         elapsed = self._clock() - stage.started
-        parts = [" > ".join(printable(held.name) for held in self._open), seconds(elapsed)]
+        parts = [" > ".join(printable(phase.name) for phase in self._open), seconds(elapsed)]
         left = remaining(elapsed, stage.done, stage.total, stage.expected)
         if left is not None:
             parts.append(f"about {seconds(left)} left")

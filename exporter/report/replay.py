@@ -12,30 +12,30 @@ if TYPE_CHECKING:
     from exporter.monitor.replay import Replayed
 
 
-def replay_lines(found: Replayed) -> list[str]:
+def replay_lines(replayed: Replayed) -> list[str]:
     """Lines for a terminal."""
-    seal = found.seal
+    seal = replayed.seal
     said = "intact" if seal.intact else "broken" if seal.changes else "the file has none"
     lines = [
-        *golden_lines(found.outcome),
+        *golden_lines(replayed.outcome),
         f"  seal         {said} {seal.text[:12] if seal.intact else ''}".rstrip(),
         *(f"  changed: {change}" for change in seal.changes),
-        f"  runs on      {found.provider}, onnxruntime {found.runtime}",
+        f"  runs on      {replayed.provider}, onnxruntime {replayed.runtime}",
     ]
     return [printable(line) for line in lines]
 
 
-def replay_json(found: Replayed) -> str:
+def replay_json(replayed: Replayed) -> str:
     """All of it; the fields of 'golden check --format json' and the seal."""
-    data = json.loads(golden_json(found.outcome))
+    data = json.loads(golden_json(replayed.outcome))
     data |= {
-        "exit_code": found.exit_code,
+        "exit_code": replayed.exit_code,
         "seal": {
-            "digest": found.seal.text,
-            "intact": found.seal.intact,
-            "changes": list(found.seal.changes),
+            "digest": replayed.seal.text,
+            "intact": replayed.seal.intact,
+            "changes": list(replayed.seal.changes),
         },
-        "provider": found.provider,
-        "onnxruntime": found.runtime,
+        "provider": replayed.provider,
+        "onnxruntime": replayed.runtime,
     }
     return json.dumps(data, indent=1, allow_nan=False)

@@ -39,21 +39,21 @@ class OutputLine:
 def output_rows(report: Report) -> list[OutputLine]:
     """The worst case of each output of each link, in the report's order."""
     worst: dict[tuple[str, str], OutputRecord] = {}
-    for held in report.outputs:
-        key = (held.link, held.name)
-        if key not in worst or _badness(held) > _badness(worst[key]):
-            worst[key] = held
+    for output in report.outputs:
+        key = (output.link, output.name)
+        if key not in worst or _badness(output) > _badness(worst[key]):
+            worst[key] = output
     return [
         OutputLine(
-            link=held.link,
-            name=held.name,
-            case=held.case,
-            difference=_difference(held),
-            cosine=cosine(held.cosine) if held.cosine is not None else "",
-            verdict=held.verdict.verdict,
-            reason=held.verdict.reason,
+            link=output.link,
+            name=output.name,
+            case=output.case,
+            difference=_difference(output),
+            cosine=cosine(output.cosine) if output.cosine is not None else "",
+            verdict=output.verdict.verdict,
+            reason=output.verdict.reason,
         )
-        for held in worst.values()
+        for output in worst.values()
     ]
 
 
@@ -61,15 +61,17 @@ def folded_contracts(
     records: Sequence[ContractRecord],
 ) -> tuple[list[ContractRecord], str]:
     """Contracts that need a row of their own, and the others in one line: each name once."""
-    passing = [held for held in records if held.verdict == Status.PASS.value]
-    names = dict.fromkeys(held.name for held in passing)
-    sides = {name: [held.side for held in passing if held.name == name] for name in names}
-    every = {held.side for held in records}
+    passing = [contract for contract in records if contract.verdict == Status.PASS.value]
+    names = dict.fromkeys(contract.name for contract in passing)
+    sides = {
+        name: [contract.side for contract in passing if contract.name == name] for name in names
+    }
+    every = {contract.side for contract in records}
     said = ", ".join(
-        name if set(held) == every else f"{name} ({', '.join(held)})"
-        for name, held in sides.items()
+        name if set(contract) == every else f"{name} ({', '.join(contract)})"
+        for name, contract in sides.items()
     )
-    return [held for held in records if held not in passing], said
+    return [contract for contract in records if contract not in passing], said
 
 
 def taps_of(link: LinkRecord) -> str:
@@ -108,14 +110,14 @@ def bar(strain: float | None, width: int, *, ascii_only: bool = False) -> str:
     return drawn[:middle] + mark + drawn[middle + 1 :]
 
 
-def _difference(held: OutputRecord) -> str:
-    if held.mismatches is not None:
-        return "equal" if held.mismatches == 0 else f"{held.mismatches:,} differ"
-    return figure(held.max_abs)
+def _difference(output: OutputRecord) -> str:
+    if output.mismatches is not None:
+        return "equal" if output.mismatches == 0 else f"{output.mismatches:,} differ"
+    return figure(output.max_abs)
 
 
-def _badness(held: OutputRecord) -> tuple[int, float]:
-    size = held.mismatches if held.mismatches is not None else held.max_abs
+def _badness(output: OutputRecord) -> tuple[int, float]:
+    size = output.mismatches if output.mismatches is not None else output.max_abs
     if size is not None and math.isnan(size):
         size = math.inf
-    return severity(held.verdict.verdict), -1.0 if size is None else float(size)
+    return severity(output.verdict.verdict), -1.0 if size is None else float(size)

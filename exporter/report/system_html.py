@@ -16,7 +16,7 @@ def system_html(report: SystemReport) -> str:
     """The whole page; calls worst first."""
     page = page_environment().overlay()
     page.filters = {**page.filters, "counts": counts}
-    calls = sorted(report.calls, key=lambda held: -severity(held.verdict.verdict))
+    calls = sorted(report.calls, key=lambda item: -severity(item.verdict.verdict))
     return page.get_template("system.html.jinja").render(
         report=report,
         calls=calls,

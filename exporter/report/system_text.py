@@ -102,8 +102,10 @@ def print_system(
 def _graphs(report: SystemReport) -> Table:
     table = _table("graphs", "graph", "by itself", "calls", "worst call", "report")
     for graph in report.graphs:
-        held = [calls for calls in report.calls if calls.graph == graph.name]
-        strains = [calls.verdict.strain for calls in held if calls.verdict.strain is not None]
+        calls_of_graph = [calls for calls in report.calls if calls.graph == graph.name]
+        strains = [
+            calls.verdict.strain for calls in calls_of_graph if calls.verdict.strain is not None
+        ]
         strain = f"{figure(max(strains))} of its limit" if strains else ""
         own = Text(graph.verdict, VERDICT_STYLES.get(graph.verdict, "bold red"))
         table.add_row(
@@ -118,19 +120,21 @@ def _graphs(report: SystemReport) -> Table:
 
 def _results(report: SystemReport, console: Console) -> None:
     table = _table("together", "case", "deployment", "verdict", "what came out")
-    for held in report.results:
-        word = held.verdict.verdict
-        told = shorten(held.verdict.reason, 200)
+    for result in report.results:
+        word = result.verdict.verdict
+        told = shorten(result.verdict.reason, 200)
         own = Text(word, VERDICT_STYLES.get(word, "bold red"))
-        table.add_row(Text(printable(held.case)), Text(printable(held.deployment)), own, Text(told))
+        table.add_row(
+            Text(printable(result.case)), Text(printable(result.deployment)), own, Text(told)
+        )
     console.print(table)
-    for held in report.results:
-        if held.text is not None and held.verdict.verdict == Status.PASS.value:
-            console.print(Text(f"{printable(held.case)}: {shorten(held.text, 300)}"))
-        for errors in held.errors:
+    for result in report.results:
+        if result.text is not None and result.verdict.verdict == Status.PASS.value:
+            console.print(Text(f"{printable(result.case)}: {shorten(result.text, 300)}"))
+        for errors in result.errors:
             if errors.alignment:
                 console.print(
-                    Text(f"{printable(held.case)}, {errors.unit} errors {errors.rate:.4g}")
+                    Text(f"{printable(result.case)}, {errors.unit} errors {errors.rate:.4g}")
                 )
                 for line in errors.alignment.splitlines()[:12]:
                     console.print(Text(f"    {shorten(line, 200)}"))

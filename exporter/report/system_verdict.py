@@ -26,9 +26,9 @@ def concluded_system(report: SystemReport) -> SystemReport:
         ambiguous_cap=report.max_ambiguous,
     )
     # A graph and a manifest have had caps of their own: beyond those, this one excuses nothing.
-    held = [graph.verdict for graph in report.graphs]
-    held += [] if report.manifest is None else [report.manifest.verdict.verdict]
-    if decision.status is Status.PASS and any(status_of(v) is Status.AMBIGUOUS for v in held):
+    verdicts = [graph.verdict for graph in report.graphs]
+    verdicts += [] if report.manifest is None else [report.manifest.verdict.verdict]
+    if decision.status is Status.PASS and any(status_of(v) is Status.AMBIGUOUS for v in verdicts):
         decision = ExitDecision(status=Status.AMBIGUOUS)
     update = {
         "token_error_rate": rate,
@@ -58,17 +58,17 @@ def _unsure(report: SystemReport) -> int:
 
 def _rate(results: list[ResultRecord]) -> float | None:
     """Token errors per token of PyTorch's, over all results; None where no tokens came."""
-    tokens = [held for result in results for held in result.errors if held.unit == "token"]
-    length = sum(held.length for held in tokens)
-    count = sum(held.substitutions + held.deletions + held.insertions for held in tokens)
+    tokens = [error for result in results for error in result.errors if error.unit == "token"]
+    length = sum(error.length for error in tokens)
+    count = sum(error.substitutions + error.deletions + error.insertions for error in tokens)
     return count / max(1, length) if tokens else None
 
 
 def allowed(result: ResultRecord, rate: float, report: SystemReport) -> ResultRecord:
     """A result that fails by its tokens alone as a finding: all of them stay within the rate."""
-    differs = any(held.unit == "token" and held.rate > 0 for held in result.errors)
+    differs = any(record.unit == "token" and record.rate > 0 for record in result.errors)
     others = result.fails_beside_tokens
-    others = others or any(is_differing(held.verdict) for held in result.outputs.values())
+    others = others or any(is_differing(record.verdict) for record in result.outputs.values())
     if status_of(result.verdict.verdict) is not Status.FAIL or not differs or others:
         return result
     why = (
@@ -80,7 +80,7 @@ def allowed(result: ResultRecord, rate: float, report: SystemReport) -> ResultRe
 
 
 def _statuses(report: SystemReport) -> Iterator[tuple[Status, bool]]:
-    judged = {held.graph for held in report.calls}
+    judged = {call.graph for call in report.calls}
     for graph in report.graphs:
         yield status_of(graph.verdict), graph.required
         if not graph.calls or graph.name not in judged:
@@ -104,23 +104,23 @@ def _headline(report: SystemReport) -> str:
     for graph in report.graphs:
         if status_of(graph.verdict) is not Status.PASS and graph.required:
             return f"graph '{graph.name}' by itself: {graph.verdict}: {graph.headline}"
-    bad = [held for held in report.calls if severity(held.verdict.verdict) > _FINE]
+    bad = [record for record in report.calls if severity(record.verdict.verdict) > _FINE]
     if bad:
-        first = max(bad, key=lambda held: severity(held.verdict.verdict))
+        first = max(bad, key=lambda item: severity(item.verdict.verdict))
         layer = f" in {first.layer}" if first.layer else ""
         return (
             f"graph '{first.graph}'{layer}: call {first.worst_call} of case '{first.case}',"
             f" {first.output} ({first.link}): {first.verdict.verdict}: {first.verdict.reason}"
         )
     idle = [graph.name for graph in report.graphs if not graph.calls]
-    unseen = {graph.name for graph in report.graphs} - {held.graph for held in report.calls}
+    unseen = {graph.name for graph in report.graphs} - {record.graph for record in report.calls}
     if unseen and not idle:
         return f"no call of graph '{min(unseen)}' was judged: nothing was shown of it"
     if idle:
         return f"graph '{idle[0]}' was never called: nothing was shown of the system"
-    wrong = [held for held in report.results if severity(held.verdict.verdict) > _FINE]
+    wrong = [record for record in report.results if severity(record.verdict.verdict) > _FINE]
     if wrong:
-        worst = max(wrong, key=lambda held: severity(held.verdict.verdict))
+        worst = max(wrong, key=lambda item: severity(item.verdict.verdict))
         return f"case '{worst.case}': {worst.verdict.verdict}: {worst.verdict.reason}"
     if not any(_shows(result) for result in report.results):
         return "every hypothesis is empty: nothing was compared"
@@ -130,7 +130,7 @@ def _headline(report: SystemReport) -> str:
     ):
         return f"manifest: {report.manifest.verdict.verdict}: {report.manifest.verdict.reason}"
     calls = sum(graph.calls for graph in report.graphs)
-    tokens = sum(len(held.tokens or ()) for held in report.results)
+    tokens = sum(len(record.tokens or ()) for record in report.results)
     said = f"{tokens} tokens equal" if tokens else "what comes out agrees"
     rows = "" if report.manifest is None else f"; {report.manifest.verdict.reason}"
     return (

@@ -172,10 +172,16 @@ def _contracts(report: Report) -> Table | None:
     shown, passing = folded_contracts(report.contracts)
     rows = [
         (
-            *(held.name, held.side, status(held.verdict), held.observed, held.limit),
-            ": ".join(s for s in (held.where, held.reason) if s),
+            *(
+                contract.name,
+                contract.side,
+                status(contract.verdict),
+                contract.observed,
+                contract.limit,
+            ),
+            ": ".join(s for s in (contract.where, contract.reason) if s),
         )
-        for held in shown
+        for contract in shown
     ]
     if passing:
         count = f"{len(report.contracts) - len(shown)} checks"
@@ -187,11 +193,11 @@ def _golden(report: Report) -> Table | None:
     columns = {"case": 40, "state": 40, "verdict": 20, "observed": 20, "limit": 20}
     rows = [
         (
-            *(held.case, held.state, status(held.verdict)),
-            *("" if value is None else figure(value) for value in (held.observed, held.limit)),
-            ": ".join(s for s in (held.first_layer, held.reason) if s),
+            *(golden.case, golden.state, status(golden.verdict)),
+            *("" if value is None else figure(value) for value in (golden.observed, golden.limit)),
+            ": ".join(s for s in (golden.first_layer, golden.reason) if s),
         )
-        for held in report.golden
+        for golden in report.golden
     ]
     return tabled("golden", {**columns, "first layer / why": 200}, rows)
 
@@ -199,8 +205,8 @@ def _golden(report: Report) -> Table | None:
 def _culprits(report: Report, most: int) -> Table | None:
     columns = {"link": 40, "layer": 80, "op, source": 80, "who": 40, "reason": 300}
     rows = [
-        (held.link, held.layer, f"{held.op} {held.source}", held.who, held.reason)
-        for held in report.culprits
+        (culprit.link, culprit.layer, f"{culprit.op} {culprit.source}", culprit.who, culprit.reason)
+        for culprit in report.culprits
     ]
     return tabled(f"culprits ({len(rows)})", columns, rows, most=most)
 
@@ -208,19 +214,20 @@ def _culprits(report: Report, most: int) -> Table | None:
 def _structure(report: Report, most: int) -> Table | None:
     columns: dict[str, int] = dict.fromkeys(("what", "node", "name", "exported", "in the file"), 60)
     rows = [
-        (held.kind, held.node, held.name, held.expected, held.actual) for held in report.structure
+        (difference.kind, difference.node, difference.name, difference.expected, difference.actual)
+        for difference in report.structure
     ]
     return tabled("structure", columns, rows, most=most)
 
 
 def _artifacts(report: Report, console: Console, output_dir: Path | None) -> None:
     lines = []
-    for held in report.artifacts:
-        path = Path(held.path)
+    for artifact in report.artifacts:
+        path = Path(artifact.path)
         if output_dir is not None and path.parent == Path():
             path = output_dir / path
-        nodes = f", {held.nodes:,} nodes" if held.nodes is not None else ""
-        lines.append(f"{path} ({size(held.bytes)}{nodes})")
+        nodes = f", {artifact.nodes:,} nodes" if artifact.nodes is not None else ""
+        lines.append(f"{path} ({size(artifact.bytes)}{nodes})")
     if output_dir is not None:
         names = ("report.html", "report.md", "report.json")
         lines += [str(output_dir / name) for name in names if (output_dir / name).exists()]

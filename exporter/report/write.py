@@ -57,8 +57,10 @@ def write_renderings(report: Report, folder: Path) -> tuple[Path, ...]:
 
 def _keys(report: Report, folder: Path) -> Mapping[str, tuple[str, ...]]:
     """What a viewer shows of the judged file; nothing where it does not lie here any more."""
-    held = [item for item in report.artifacts if item.nodes]
-    chosen = next((item for item in held if item.name == SHIPPED), held[-1] if held else None)
+    artifacts = [item for item in report.artifacts if item.nodes]
+    chosen = next(
+        (item for item in artifacts if item.name == SHIPPED), artifacts[-1] if artifacts else None
+    )
     path = place(chosen, folder / REPORT) if chosen else None
     if path is None:
         return {}

@@ -98,11 +98,11 @@ def read_statistics(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         shift, scale = read_am_mvn(path)
         return shift.double().numpy(), scale.double().numpy()
     if head.startswith(b"{"):
-        held = _SUMS.json(path)
+        statistics = _SUMS.json(path)
         try:
-            sums = np.array(held["mean_stat"], np.float64)
-            squares = np.array(held["var_stat"], np.float64)
-            count = float(held["frame_num"])
+            sums = np.array(statistics["mean_stat"], np.float64)
+            squares = np.array(statistics["var_stat"], np.float64)
+            count = float(statistics["frame_num"])
         except (KeyError, TypeError, ValueError) as error:
             raise _SUMS.bad(path, "mean_stat, var_stat and frame_num are not there") from error
     else:

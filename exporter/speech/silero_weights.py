@@ -83,13 +83,15 @@ def renamed(
     Raises:
         WeightsError: a tensor is missing, has another shape, or is not known.
     """
-    found = {k.removeprefix(prefix): tensor for k, tensor in state.items() if k.startswith(prefix)}
-    problems = [f"'{name}' is missing" for name in _RENAMED if name not in found]
-    problems += [f"'{name}' is not known" for name in found if name not in _RENAMED]
+    renamed_state = {
+        k.removeprefix(prefix): tensor for k, tensor in state.items() if k.startswith(prefix)
+    }
+    problems = [f"'{name}' is missing" for name in _RENAMED if name not in renamed_state]
+    problems += [f"'{name}' is not known" for name in renamed_state if name not in _RENAMED]
     problems += [
-        f"'{old}' has shape {tuple(found[old].shape)}, not {_upstream_shape(wanted[new])}"
+        f"'{old}' has shape {tuple(renamed_state[old].shape)}, not {_upstream_shape(wanted[new])}"
         for old, new in _RENAMED.items()
-        if old in found and tuple(found[old].shape) != _upstream_shape(wanted[new])
+        if old in renamed_state and tuple(renamed_state[old].shape) != _upstream_shape(wanted[new])
     ]
     if problems:
         raise WeightsError(
@@ -97,7 +99,7 @@ def renamed(
             where=where,
             remedy="install a silero-vad release of the 6.2 series",
         )
-    return {new: found[old].reshape(wanted[new].shape) for old, new in _RENAMED.items()}
+    return {new: renamed_state[old].reshape(wanted[new].shape) for old, new in _RENAMED.items()}
 
 
 def _upstream_shape(tensor: Tensor) -> tuple[int, ...]:

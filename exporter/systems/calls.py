@@ -82,55 +82,55 @@ class CallJudge:
 
     def side(self) -> dict[str, Graph]:
         """The float32 side, watched."""
-        return side(self.graphs, {name: self._caller(held) for name, held in self.graphs.items()})
+        return side(self.graphs, {name: self._caller(graph) for name, graph in self.graphs.items()})
 
     def count(self, graph: str) -> int:
         """Calls of a graph."""
         return max((w.calls for (name, _, _), w in self._worst.items() if name == graph), default=0)
 
-    def _caller(self, held: OpenedGraph):  # noqa: ANN202 - a driver's ``Call``
-        return lambda arrays: self._called(held, as_declared(held, arrays))
+    def _caller(self, graph: OpenedGraph):  # noqa: ANN202 - a driver's ``Call``
+        return lambda arrays: self._called(graph, as_declared(graph, arrays))
 
-    def _called(self, held: OpenedGraph, arrays: Arrays) -> Arrays:
-        eager = run_eager(held.module, held.inputs, held.outputs, arrays)
+    def _called(self, graph: OpenedGraph, arrays: Arrays) -> Arrays:
+        eager = run_eager(graph.module, graph.inputs, graph.outputs, arrays)
         try:
-            reference, wide = run_with_truth(held.program, arrays)
+            reference, wide = run_with_truth(graph.program, arrays)
         except ExportVerifyError:
             raise
         except Exception as error:  # whatever torch raises at a size that the capture cannot take
             raise DriverStoppedError(
                 f"the captured program stops where the module does not: {_first_line(error)}",
-                graph=held.name,
+                graph=graph.name,
             ) from error
         truth = wide if eager.truth is None else eager.truth
         self._judge(
-            held, Link(expected=EAGER, actual=CAPTURED), arrays, truth, eager.outputs, reference
+            graph, Link(expected=EAGER, actual=CAPTURED), arrays, truth, eager.outputs, reference
         )
         for label, sessions in self.sessions.items():
             link = Link(expected=CAPTURED, actual=label)
             try:
-                actual: Arrays = sessions[held.name].run(arrays)
+                actual: Arrays = sessions[graph.name].run(arrays)
             except OnnxStoppedError as error:
-                self._stopped(held, link, arrays, str(error))
+                self._stopped(graph, link, arrays, str(error))
                 continue
-            self._judge(held, link, arrays, truth, reference, actual)
+            self._judge(graph, link, arrays, truth, reference, actual)
         return reference
 
     def _judge(
         self,
-        held: OpenedGraph,
+        graph: OpenedGraph,
         link: Link,
         arrays: Arrays,
         truth: Arrays,
         reference: Arrays,
         actual: Arrays,
     ) -> None:
-        for spec in held.outputs:
-            verdict = self._verdict(held, spec, truth, reference, actual)
-            self._take(held, link, spec, arrays, verdict)
+        for spec in graph.outputs:
+            verdict = self._verdict(graph, spec, truth, reference, actual)
+            self._take(graph, link, spec, arrays, verdict)
 
     def _verdict(
-        self, held: OpenedGraph, spec: TensorSpec, truth: Arrays, reference: Arrays, actual: Arrays
+        self, graph: OpenedGraph, spec: TensorSpec, truth: Arrays, reference: Arrays, actual: Arrays
     ) -> Verdict:
         name = spec.name
         measured = measure(
@@ -140,29 +140,29 @@ class CallJudge:
             actual=actual.get(name),
             role="output",
         )
-        declared = name in self.empty or f"{held.name}.{name}" in self.empty
-        return _judged(measured, held.policy, declared)
+        declared = name in self.empty or f"{graph.name}.{name}" in self.empty
+        return _judged(measured, graph.policy, declared)
 
-    def _stopped(self, held: OpenedGraph, link: Link, arrays: Arrays, why: str) -> None:
-        for spec in held.outputs:
+    def _stopped(self, graph: OpenedGraph, link: Link, arrays: Arrays, why: str) -> None:
+        for spec in graph.outputs:
             verdict = Verdict(
                 name=spec.name,
                 status=Status.FAIL,
                 who=Who.ONNX,
                 reason=f"onnxruntime stops where PyTorch does not: {why}",
             )
-            self._take(held, link, spec, arrays, verdict)
+            self._take(graph, link, spec, arrays, verdict)
 
     def _take(
-        self, held: OpenedGraph, link: Link, spec: TensorSpec, arrays: Arrays, verdict: Verdict
+        self, graph: OpenedGraph, link: Link, spec: TensorSpec, arrays: Arrays, verdict: Verdict
     ) -> None:
-        worst = self._worst.setdefault((held.name, spec.name, link.name), _Worst())
+        worst = self._worst.setdefault((graph.name, spec.name, link.name), _Worst())
         if not worst.take(verdict) or not is_differing(verdict.status):
             return
-        kept = self._inputs.get(held.name)
+        kept = self._inputs.get(graph.name)
         if kept is None or _rank(verdict) > kept[0]:
             copied = {name: np.array(value) for name, value in arrays.items()}
-            self._inputs[held.name] = (_rank(verdict), copied)
+            self._inputs[graph.name] = (_rank(verdict), copied)
 
     def settle(self, folders: Mapping[str, Artifacts], budget: int, progress: Stages) -> None:
         """Judge the worst call of each graph that is not good, layer by layer.
@@ -171,8 +171,8 @@ class CallJudge:
         margins, and what float32 costs by several draws, are looked at as for any case.
         """
         for name, (_, arrays) in self._inputs.items():
-            held = self.graphs[name]
-            self._layers[name] = _judged_as_a_case(held, arrays, folders[name], budget, progress)
+            graph = self.graphs[name]
+            self._layers[name] = _judged_as_a_case(graph, arrays, folders[name], budget, progress)
 
     def records(self) -> list[CallsRecord]:
         """One row per graph, output and link."""
@@ -206,24 +206,24 @@ class CallJudge:
 
 
 def _judged_as_a_case(
-    held: OpenedGraph, arrays: Arrays, own: Artifacts, budget: int, progress: Stages
+    graph: OpenedGraph, arrays: Arrays, own: Artifacts, budget: int, progress: Stages
 ) -> ChainResult:
-    artifact, given = open_artifact(held.onnx)
+    artifact, given = open_artifact(graph.onnx)
     taps = known_taps(artifact.metadata, given, own)
     subject = Subject(
-        module=held.module,
-        program=held.program,
-        inputs=held.inputs,
-        outputs=held.outputs,
-        stations=(Station(name="given", path=held.onnx, stage="given file"),),
+        module=graph.module,
+        program=graph.program,
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+        stations=(Station(name="given", path=graph.onnx, stage="given file"),),
         expected_taps=taps.expected,
         known_taps=taps.known,
         names=taps.names,
         joins=taps.joins,
         tapped=taps.tapped,
-        states=held.states,
+        states=graph.states,
     )
-    chain = Chain(subject, held.policy, held.deployments, budget, progress)
+    chain = Chain(subject, graph.policy, graph.deployments, budget, progress)
     return chain.judge((Case(name="call", inputs=arrays, origin="a call of the system"),), (), None)
 
 
@@ -240,26 +240,26 @@ def judged_arrays(
         truth, reference, actual: by ``graph.output``. graphs: each output is judged as its own
             graph says.
     """
-    found = {}
+    verdicts = {}
     for name, value in reference.items():
         measured = measure(
             name, truth=truth.get(name), reference=value, actual=actual.get(name), role="output"
         )
         graph, _, port = name.partition(".")
         declared = bool({name, port} & set(empty))
-        found[name] = _judged(measured, graphs[graph].policy, declared)
-    return found
+        verdicts[name] = _judged(measured, graphs[graph].policy, declared)
+    return verdicts
 
 
 def _judged(measured: Measurement, policy: Policy, declared: bool) -> Verdict:
     """The verdict on one output; what is empty on both sides, undeclared, was not compared."""
-    found = judge(measured, policy, empty_declared=declared and measured.elements == 0)
+    verdict = judge(measured, policy, empty_declared=declared and measured.elements == 0)
     alike = measured.problem is None and measured.shape_expected == measured.shape_actual
     same = alike and measured.dtype_expected == measured.dtype_actual
     if declared or measured.elements or not same:
-        return found
+        return verdict
     why = f"empty on both sides, shape {measured.shape_expected}, and no case declares it"
-    return replace(found, status=Status.NOT_RUN, reason=f"{why}: nothing was compared")
+    return replace(verdict, status=Status.NOT_RUN, reason=f"{why}: nothing was compared")
 
 
 def _first_line(error: Exception) -> str:

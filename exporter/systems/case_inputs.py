@@ -22,14 +22,14 @@ def case_specs(system: System, graphs: Mapping[str, OpenedGraph]) -> dict[str, T
         ConfigError: graphs take inputs of one name that are not alike.
     """
     own, given = own_inputs(system.driver), set()
-    found: dict[str, TensorSpec] = {}
+    specs: dict[str, TensorSpec] = {}
     for name in called_graphs(system.driver):
         graph = graphs[name]
         for spec in graph.inputs:
             fed = f"{name}.{spec.name}" in system.driver.feed or spec.name in given
             if fed or (name, spec.name) in own or spec.name in graph.states.values():
                 continue
-            other = found.setdefault(spec.name, spec)
+            other = specs.setdefault(spec.name, spec)
             if (other.dtype, len(other.shape)) != (spec.dtype, len(spec.shape)):
                 raise ConfigError(
                     f"the graphs take different inputs that are called '{spec.name}':"
@@ -40,7 +40,7 @@ def case_specs(system: System, graphs: Mapping[str, OpenedGraph]) -> dict[str, T
         given |= {spec.name for spec in graph.outputs}
         if isinstance(system.driver, Loop) and name == system.driver.estimator:
             given |= {graphs[after].inputs[0].name for after in system.driver.after[:1]}
-    return found
+    return specs
 
 
 def system_cases(
@@ -54,9 +54,9 @@ def system_cases(
     specs = case_specs(system, graphs)
     pipelines = [graph.pipeline for graph in graphs.values()]
     # Their own inputs and axes together: what a case leaves out is drawn as those say.
-    inputs = {key: held for one in pipelines for key, held in one.inputs.items() if key in specs}
-    sizes = {size for held in inputs.values() for size in held.shape}
-    axes = {key: held for one in pipelines for key, held in one.axes.items() if key in sizes}
+    inputs = {key: item for one in pipelines for key, item in one.inputs.items() if key in specs}
+    sizes = {size for item in inputs.values() for size in item.shape}
+    axes = {key: item for one in pipelines for key, item in one.axes.items() if key in sizes}
     first = next(
         (one for one in pipelines if set(one.inputs) & set(inputs)),
         graphs[called_graphs(system.driver)[0]].pipeline,
@@ -68,5 +68,5 @@ def system_cases(
 
 def _outputs(graphs: Mapping[str, OpenedGraph]) -> tuple[str, ...]:
     """What ``expect_empty`` may name: the hypothesis, outputs, and ``graph.output``."""
-    ports = [(name, spec.name) for name, held in graphs.items() for spec in held.outputs]
+    ports = [(name, spec.name) for name, graph in graphs.items() for spec in graph.outputs]
     return (TOKENS, *(port for _, port in ports), *(f"{name}.{port}" for name, port in ports))

@@ -58,21 +58,21 @@ def explain_difference(
         expected: what float32 PyTorch gave. made: its choices.
     """
     led: dict[int, Chosen] = {}
-    found: list[DifferenceRecord] = []
-    while len(found) < MOST_TIES:
+    differences: list[DifferenceRecord] = []
+    while len(differences) < MOST_TIES:
         actual = Decider(led)
         outcome = drive(sides.onnx, actual)
         if outcome.tokens == expected.tokens:
-            return ExplainedChoices(differences=tuple(found), ties_only=bool(found))
+            return ExplainedChoices(differences=tuple(differences), ties_only=bool(differences))
         number = first_difference(made, actual.made)
         if number is None:
             break  # the same choices, and other tokens: no choice of the driver's explains it
         record = _weighed(drive, sides, made, actual, number, policy)
-        found.append(record)
+        differences.append(record)
         if not record.tie:
             break
         led[number] = made[number]
-    return ExplainedChoices(differences=tuple(found), ties_only=False)
+    return ExplainedChoices(differences=tuple(differences), ties_only=False)
 
 
 def first_difference(left: list[Chosen], right: list[Chosen]) -> int | None:

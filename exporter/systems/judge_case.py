@@ -214,7 +214,7 @@ def result_of(
         )
     extra, more = as_people_judge(bench.system, expected.arrays, actual.arrays)
     statuses += more
-    beside = any(is_failing(found) for found, _ in more) or (
+    beside = any(is_failing(status_of_part) for status_of_part, _ in more) or (
         TOKENS in case.expect_empty and bool(told.onnx_tokens or told.tokens)
     )
     decided = decided and not beside
@@ -234,21 +234,21 @@ def may_follow(expected: np.ndarray, actual: np.ndarray | None) -> bool:
     return expected.shape != actual.shape and bool(np.isfinite(actual).all())
 
 
-def of_all(found: Sequence[tuple[Status, str]]) -> tuple[Status, str]:
+def of_all(judged: Sequence[tuple[Status, str]]) -> tuple[Status, str]:
     """The verdict on a result: the worst of its parts, with that part's reason.
 
     Args:
         found: of every part, the hypothesis first, if there is one. What it is decides where all
             is good: beside an empty one, a number that agrees is no pass.
     """
-    if not found:
+    if not judged:
         return Status.NOT_RUN, "nothing came out"
-    bad = [pair for pair in found if not is_good(pair[0])]
-    return max(bad, key=lambda pair: severity(pair[0])) if bad else found[0]
+    bad = [pair for pair in judged if not is_good(pair[0])]
+    return max(bad, key=lambda pair: severity(pair[0])) if bad else judged[0]
 
 
 def _widest(graphs: Sequence[OpenedGraph]) -> OpenedGraph:
-    return max(graphs, key=lambda held: held.policy.factor)
+    return max(graphs, key=lambda item: item.policy.factor)
 
 
 def _of_tokens(
@@ -284,12 +284,12 @@ def read_tokens(
 ) -> dict[str, object]:
     """Tokens, text and errors of a result, as fields of its record."""
     errors = [token_errors(expected, actual)]
-    found: dict[str, object] = {"tokens": list(expected), "onnx_tokens": list(actual)}
+    fields: dict[str, object] = {"tokens": list(expected), "onnx_tokens": list(actual)}
     if decode is not None:
         texts = decode(expected), decode(actual)
-        found |= {"text": texts[0], "onnx_text": texts[1]}
+        fields |= {"text": texts[0], "onnx_text": texts[1]}
         errors += [character_errors(*texts), word_errors(*texts)]
-    return {**found, "errors": [errors_record(held) for held in errors]}
+    return {**fields, "errors": [errors_record(error) for error in errors]}
 
 
 def errors_record(errors: Errors) -> ErrorsRecord:
@@ -310,19 +310,19 @@ def as_people_judge(
 ) -> tuple[dict[str, object], list[tuple[Status, str]]]:
     """Sound and embeddings among what came out, and what fails in them."""
     judge = system.judge
-    found: dict[str, object] = {}
+    fields: dict[str, object] = {}
     statuses: list[tuple[Status, str]] = []
     if judge.waveforms is not None:
         sounds = [
             _heard(judge.waveforms, name, expected, actual) for name in judge.waveforms.outputs
         ]
-        found["heard"] = [record for record, _ in sounds if record is not None]
+        fields["heard"] = [record for record, _ in sounds if record is not None]
         statuses += [status for _, status in sounds]
     if judge.embeddings is not None:
         name = judge.embeddings.output
         both = _named(expected, name), _named(actual, name)
         value = None if both[0] is None or both[1] is None else cosine(both[0], both[1])
-        found["cosine"] = value
+        fields["cosine"] = value
         least = judge.embeddings.min_cosine
         if value is None:
             statuses.append(
@@ -330,7 +330,7 @@ def as_people_judge(
             )
         elif value < least:
             statuses.append((Status.FAIL, f"cosine {value:.9g} of '{name}' is below {least:g}"))
-    return found, statuses
+    return fields, statuses
 
 
 def _heard(
@@ -340,19 +340,23 @@ def _heard(
     if left is None or right is None:
         return None, (Status.NOT_RUN, f"no output '{name}' came out")
     try:
-        found = heard(left, right, config.sample_rate_hz)
+        difference = heard(left, right, config.sample_rate_hz)
     except ValueError as error:
         return None, (Status.FAIL, f"'{name}' cannot be heard: {error}")
     record = HeardRecord(
         output=name,
-        level_db=found.level_db,
-        si_sdr_db=found.si_sdr_db,
-        log_spectral_distance_db=found.log_spectral_distance_db,
-        max_error=found.max_error,
+        level_db=difference.level_db,
+        si_sdr_db=difference.si_sdr_db,
+        log_spectral_distance_db=difference.log_spectral_distance_db,
+        max_error=difference.max_error,
     )
     least = config.min_si_sdr_db
-    if least is not None and (found.si_sdr_db is None or found.si_sdr_db < least):
-        shown = "not measured: silence" if found.si_sdr_db is None else f"{found.si_sdr_db:.2f} dB"
+    if least is not None and (difference.si_sdr_db is None or difference.si_sdr_db < least):
+        shown = (
+            "not measured: silence"
+            if difference.si_sdr_db is None
+            else f"{difference.si_sdr_db:.2f} dB"
+        )
         return record, (Status.FAIL, f"SI-SDR of '{name}' {shown}, at least {least:g} dB asked")
     return record, (Status.PASS, "")
 
@@ -361,7 +365,7 @@ def _named(arrays: Arrays, name: str) -> np.ndarray | None:
     """An output by ``graph.output``, or by its own name alone."""
     if name in arrays:
         return arrays[name]
-    return next((held for key, held in arrays.items() if key.partition(".")[2] == name), None)
+    return next((array for key, array in arrays.items() if key.partition(".")[2] == name), None)
 
 
 def _excused(result: ResultRecord, calls: CallJudge) -> ResultRecord:
@@ -372,8 +376,8 @@ def _excused(result: ResultRecord, calls: CallJudge) -> ResultRecord:
     """
     if status_of(result.verdict.verdict) is not Status.FAIL or result.differences:
         return result
-    found = worst(status_of(held.verdict.verdict) for held in calls.records())
-    if found is not Status.AMBIGUOUS:
+    status = worst(status_of(call.verdict.verdict) for call in calls.records())
+    if status is not Status.AMBIGUOUS:
         return result
     why = f"{result.verdict.reason}; a graph decides it, within rounding in float64"
     verdict = result.verdict.model_copy(update={"verdict": Status.AMBIGUOUS.value, "reason": why})

@@ -66,7 +66,7 @@ def summary_of(system: System, path: Path, rows: Rows, total: int) -> ManifestRe
     whole = _Bucket()
     buckets: dict[str, _Bucket] = {}
     worst: list[tuple[int, str]] = []
-    held: list[tuple[list[float], list[float], str]] = []
+    sides: list[tuple[list[float], list[float], str]] = []
     seconds, only_differ = 0.0, True
     for row in rows:
         whole.take(row)
@@ -79,11 +79,11 @@ def summary_of(system: System, path: Path, rows: Rows, total: int) -> ManifestRe
             bisect.insort(worst, (row.number, f"{row.name}: {row.verdict}: {row.reason}"))
             del worst[_WORST:]
             only_differ &= status_of(row.verdict) is not Status.FAIL or row.differs
-        if row.embedding and row.onnx_embedding and len(held) < _MOST_PAIRED:
+        if row.embedding and row.onnx_embedding and len(sides) < _MOST_PAIRED:
             key = system.judge.embeddings.same if system.judge.embeddings else ""
             if key in row.tags:
-                held.append((row.embedding, row.onnx_embedding, str(row.tags[key])))
-    pairs = _pairs(system, held)
+                sides.append((row.embedding, row.onnx_embedding, str(row.tags[key])))
+    pairs = _pairs(system, sides)
     return ManifestRecord(
         file=str(path),
         utterances=total,
@@ -162,33 +162,33 @@ def _verdict(
     return stated(decision.status, reason)
 
 
-def _pairs(system: System, held: list[tuple[list[float], list[float], str]]) -> PairsRecord | None:
+def _pairs(system: System, rows: list[tuple[list[float], list[float], str]]) -> PairsRecord | None:
     config = system.judge.embeddings
     if config is None:
         return None
-    found = None
-    sizes = {len(side) for row in held for side in row[:2]}
-    if len(held) >= 2 and len(sizes) == 1:
-        sides = [np.array([row[side] for row in held]) for side in (0, 1)]
-        found = verify_pairs(sides[0], sides[1], [row[2] for row in held])
-    if found is None or found.expected_eer is None:
+    verified = None
+    sizes = {len(side) for row in rows for side in row[:2]}
+    if len(rows) >= 2 and len(sizes) == 1:
+        sides = [np.array([row[side] for row in rows]) for side in (0, 1)]
+        verified = verify_pairs(sides[0], sides[1], [row[2] for row in rows])
+    if verified is None or verified.expected_eer is None:
         why = f"no pairs of one and of two '{config.same}': equal error was not measured"
         if len(sizes) > 1:
             why = f"'{config.output}' has {len(sizes)} sizes: equal error was not measured"
         verdict = stated(Status.NOT_RUN, why)
     else:
-        status = Status.PASS if found.flipped <= config.max_flipped_pairs else Status.FAIL
+        status = Status.PASS if verified.flipped <= config.max_flipped_pairs else Status.FAIL
         why = (
-            f"equal error {found.expected_eer:.4g} (PyTorch), {found.actual_eer:.4g} (ONNX);"
-            f" {found.flipped} of {found.pairs} pairs are decided otherwise"
+            f"equal error {verified.expected_eer:.4g} (PyTorch), {verified.actual_eer:.4g} (ONNX);"
+            f" {verified.flipped} of {verified.pairs} pairs are decided otherwise"
         )
         verdict = stated(status, why)
     return PairsRecord(
-        pairs=0 if found is None else found.pairs,
-        same=0 if found is None else found.same,
-        expected_eer=None if found is None else found.expected_eer,
-        actual_eer=None if found is None else found.actual_eer,
-        threshold=None if found is None else found.threshold,
-        flipped=0 if found is None else found.flipped,
+        pairs=0 if verified is None else verified.pairs,
+        same=0 if verified is None else verified.same,
+        expected_eer=None if verified is None else verified.expected_eer,
+        actual_eer=None if verified is None else verified.actual_eer,
+        threshold=None if verified is None else verified.threshold,
+        flipped=0 if verified is None else verified.flipped,
         verdict=verdict,
     )

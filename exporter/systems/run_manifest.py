@@ -102,14 +102,14 @@ def rows_of(
 
 def _origin(bench: Bench, path: Path) -> dict[str, str]:
     """What results are of: the files, and all that PyTorch's side is made of, its code too."""
-    files = {f"graph {name}": sha256_of(held.onnx) for name, held in bench.graphs.items()}
-    files |= {f"PyTorch {name}": held.made_of for name, held in bench.graphs.items()}
+    files = {f"graph {name}": sha256_of(graph.onnx) for name, graph in bench.graphs.items()}
+    files |= {f"PyTorch {name}": graph.made_of for name, graph in bench.graphs.items()}
     tokenizer = bench.system.judge.text.tokenizer if bench.system.judge.text else None
     if tokenizer is not None:
         files["tokenizer"] = sha256_of(tokenizer)
     ways = " / ".join(bench.sessions)
-    held = {"tool": __version__, "manifest": sha256_of(path)}
-    return {**held, "system": bench.system.digest, "ways": ways, **files}
+    graph = {"tool": __version__, "manifest": sha256_of(path)}
+    return {**graph, "system": bench.system.digest, "ways": ways, **files}
 
 
 def key_of(utterance: Utterance, case: Case) -> str:
@@ -145,7 +145,7 @@ def _row(bench: Bench, utterance: Utterance, case: Case, told: dict[str, Any]) -
     except UserInputError as error:  # the user's module cannot take this one; others it can
         return Row(**told, verdict=Status.NOT_RUN.value, reason=str(error))
     status, reason = verdict_of(judged)
-    result = max(judged.results, key=lambda held: severity(held.verdict.verdict))
+    result = max(judged.results, key=lambda item: severity(item.verdict.verdict))
     said = {}
     if result.tokens is not None and result.onnx_tokens is not None:
         said = _said(bench, utterance, result.tokens, result.onnx_tokens)
@@ -171,8 +171,8 @@ def verdict_of(judged: JudgedCase) -> tuple[Status, str]:
 
 def differs_alone(judged: JudgedCase) -> bool:
     """True where tokens are all that fails: no call of a graph, and no number that came out."""
-    failed = [held for held in judged.results if is_failing(held.verdict.verdict)]
-    calls = any(is_failing(held.verdict.verdict) for held in judged.calls)
+    failed = [record for record in judged.results if is_failing(record.verdict.verdict)]
+    calls = any(is_failing(record.verdict.verdict) for record in judged.calls)
     return bool(failed) and not calls and all(map(_tokens_alone, failed))
 
 
@@ -182,7 +182,7 @@ def _tokens_alone(result: ResultRecord) -> bool:
     return (
         tokens
         and not others
-        and not any(is_differing(held.verdict) for held in result.outputs.values())
+        and not any(is_differing(record.verdict) for record in result.outputs.values())
     )
 
 
@@ -212,23 +212,23 @@ def _case(bench: Bench, utterance: Utterance) -> tuple[Case, float]:
 
 
 def _outputs(bench: Bench) -> list[str]:
-    return [spec.name for held in bench.graphs.values() for spec in held.outputs]
+    return [spec.name for graph in bench.graphs.values() for spec in graph.outputs]
 
 
 def _said(
     bench: Bench, utterance: Utterance, expected: list[int] | tuple[int, ...], actual: Any
 ) -> dict[str, Any]:
-    found = read_tokens(expected, actual, bench.decode)
+    fields = read_tokens(expected, actual, bench.decode)
     errors = token_errors(expected, actual)
-    told: dict[str, Any] = {key: found.get(key) for key in ("tokens", "onnx_tokens")}
-    told |= {"text": found.get("text"), "onnx_text": found.get("onnx_text")}
+    told: dict[str, Any] = {key: fields.get(key) for key in ("tokens", "onnx_tokens")}
+    told |= {"text": fields.get("text"), "onnx_text": fields.get("onnx_text")}
     told |= {"token_errors": [errors.count, errors.length], "alignment": errors.alignment}
     if utterance.text is not None and bench.decode is not None:
-        both = [word_errors(utterance.text, str(found[key])) for key in ("text", "onnx_text")]
+        both = [word_errors(utterance.text, str(fields[key])) for key in ("text", "onnx_text")]
         told["words"] = [both[0].count, both[1].count, both[0].length]
     return told
 
 
 def _flat(arrays: Arrays, name: str) -> list[float] | None:
-    held = next((v for key, v in arrays.items() if name in (key, key.partition(".")[2])), None)
-    return None if held is None else np.asarray(held, dtype=np.float64).reshape(-1).tolist()
+    array = next((v for key, v in arrays.items() if name in (key, key.partition(".")[2])), None)
+    return None if array is None else np.asarray(array, dtype=np.float64).reshape(-1).tolist()

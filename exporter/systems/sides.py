@@ -21,46 +21,46 @@ def side(graphs: Mapping[str, OpenedGraph], calls: Mapping[str, Call]) -> dict[s
     return {
         name: Graph(
             name=name,
-            inputs={spec.name: spec for spec in held.inputs},
-            outputs=tuple(spec.name for spec in held.outputs),
-            states=held.states,
+            inputs={spec.name: spec for spec in graph.inputs},
+            outputs=tuple(spec.name for spec in graph.outputs),
+            states=graph.states,
             call=calls[name],
         )
-        for name, held in graphs.items()
+        for name, graph in graphs.items()
     }
 
 
 def eager_side(graphs: Mapping[str, OpenedGraph]) -> dict[str, Graph]:
     """The modules themselves, as a user runs them."""
 
-    def of(held: OpenedGraph) -> Call:
+    def of(graph: OpenedGraph) -> Call:
         return lambda arrays: run_plain(
-            held.module, held.inputs, held.outputs, as_declared(held, arrays)
+            graph.module, graph.inputs, graph.outputs, as_declared(graph, arrays)
         )
 
-    return side(graphs, {name: of(held) for name, held in graphs.items()})
+    return side(graphs, {name: of(graph) for name, graph in graphs.items()})
 
 
 def float32_side(graphs: Mapping[str, OpenedGraph]) -> dict[str, Graph]:
     """The captured programs, in their own precision."""
 
-    def of(held: OpenedGraph) -> Call:
-        return lambda arrays: run_program(held.program, as_declared(held, arrays))
+    def of(graph: OpenedGraph) -> Call:
+        return lambda arrays: run_program(graph.program, as_declared(graph, arrays))
 
-    return side(graphs, {name: of(held) for name, held in graphs.items()})
+    return side(graphs, {name: of(graph) for name, graph in graphs.items()})
 
 
 def float64_side(graphs: Mapping[str, OpenedGraph]) -> dict[str, Graph]:
     """The captured programs in float64; what one graph hands to another stays float64."""
 
-    def of(held: OpenedGraph) -> Call:
+    def of(graph: OpenedGraph) -> Call:
         def call(arrays: Arrays) -> Arrays:
             wide = {n: a for n, a in arrays.items() if a.dtype == np.float64}
-            return run_with_truth(held.program, as_declared(held, arrays), wide)[1]
+            return run_with_truth(graph.program, as_declared(graph, arrays), wide)[1]
 
         return call
 
-    return side(graphs, {name: of(held) for name, held in graphs.items()})
+    return side(graphs, {name: of(graph) for name, graph in graphs.items()})
 
 
 def onnx_side(
@@ -70,9 +70,9 @@ def onnx_side(
     return side(graphs, {name: sessions[name].run for name in graphs})
 
 
-def as_declared(held: OpenedGraph, arrays: Arrays) -> dict[str, np.ndarray]:
+def as_declared(graph: OpenedGraph, arrays: Arrays) -> dict[str, np.ndarray]:
     """Float64 inputs in the dtype that the graph declares; all else as it is."""
-    dtypes = {spec.name: spec.dtype for spec in held.inputs}
+    dtypes = {spec.name: spec.dtype for spec in graph.inputs}
     return {
         name: array.astype(dtypes[name])
         if array.dtype == np.float64 and dtypes[name] != "float64"

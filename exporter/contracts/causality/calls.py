@@ -31,8 +31,8 @@ def check_calls(target: Target, side: str, run: Run) -> ContractResult:
         return said.not_run(f"a call does not run: {error}")
     if not _moved(base[cut:], future[cut:]):
         return said.not_run("another input in later calls changes no output: nothing can be seen")
-    for label, found in (("another future", future), ("a shorter stream", prefix)):
-        moved = _moved(base[:cut], found[:cut])
+    for label, outcome in (("another future", future), ("a shorter stream", prefix)):
+        moved = _moved(base[:cut], outcome[:cut])
         if moved:
             call, name = moved
             return said.failed(

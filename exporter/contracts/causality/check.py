@@ -82,7 +82,7 @@ def _both_sides(target: Target, settings: Settings) -> list[ContractResult]:
         return [not_applicable(NAME, side, plan) for side in SIDES]
     try:
         while True:
-            found, laws, noise = check_torch(target, plan)
+            result, laws, noise = check_torch(target, plan)
             longer = _longer(target, settings, plan) if not laws else None
             if longer is None:
                 break
@@ -98,7 +98,7 @@ def _both_sides(target: Target, settings: Settings) -> list[ContractResult]:
             " not follow the input"
         )
         return [not_run(NAME, side, why) for side in SIDES]
-    return [found, on_file(NAME, target, lambda: check_onnx(target, plan, laws, noise))]
+    return [result, on_file(NAME, target, lambda: check_onnx(target, plan, laws, noise))]
 
 
 def _ought_to_follow(

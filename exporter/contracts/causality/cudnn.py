@@ -46,7 +46,7 @@ def check_backends(
         return {name: as_array(v) for name, v in target.named(module(*tensors)).items()}
 
     sizes = sorted({plan.cut, *plan.sweep})
-    found = {}
+    differing = {}
     for label, cudnn, tf32 in SETTINGS:
         with _backend(cudnn, tf32), torch.no_grad():
             whole = run(plan.full)
@@ -58,8 +58,8 @@ def check_backends(
                     left, right = short[name][index], whole[name][index]
                     share = distance(left, right) / max(scale_of(left, right), 1e-30)
                     row[name] = max(row[name], share)
-        found[label] = row
-    return found
+        differing[label] = row
+    return differing
 
 
 def backend_note(

@@ -94,14 +94,16 @@ def sweep_prefixes(
     prefixes |= {size: target.torch(plan.prefix(target, size)) for size in plan.sweep}
     _compare(outputs, laws, noise, whole, prefixes)
     excused = [
-        found for found in outputs.values() if found.prefix_floor < found.prefix and not found.leaks
+        findings
+        for findings in outputs.values()
+        if findings.prefix_floor < findings.prefix and not findings.leaks
     ]
-    if any(not found.prefix_differs for found in excused):
+    if any(not findings.prefix_differs for findings in excused):
         noise = without_coarse_arithmetic(target, noise)
         _compare(outputs, laws, noise, whole, prefixes)
-    for name, found in outputs.items():
-        if found.prefix_differs and not found.leaks and found.prefix_at is not None:
-            _confirm_in_double(target, plan, name, laws[name], found)
+    for name, findings in outputs.items():
+        if findings.prefix_differs and not findings.leaks and findings.prefix_at is not None:
+            _confirm_in_double(target, plan, name, laws[name], findings)
     return noise
 
 
@@ -112,32 +114,32 @@ def _compare(
     whole: Mapping[str, np.ndarray],
     prefixes: Mapping[int, Mapping[str, np.ndarray]],
 ) -> None:
-    for name, found in outputs.items():
-        found.prefix_at = None
+    for name, findings in outputs.items():
+        findings.prefix_at = None
         for size, short in prefixes.items():
-            index = laws[name].past(size - found.declared, short[name].shape)
+            index = laws[name].past(size - findings.declared, short[name].shape)
             left, right = short[name][index], whole[name][index]
             gap, scale = distance(left, right), scale_of(left, right)
             limit = noise.limit(name, scale, left.size)
-            if found.prefix_at is None or gap - limit > found.prefix - found.prefix_limit:
-                found.prefix, found.prefix_limit, found.prefix_at = gap, limit, size
-                found.prefix_what = ""
+            if findings.prefix_at is None or gap - limit > findings.prefix - findings.prefix_limit:
+                findings.prefix, findings.prefix_limit, findings.prefix_at = gap, limit, size
+                findings.prefix_what = ""
                 if not np.isfinite(gap) and (away := differ(left, right, noise, name)) is not None:
-                    found.prefix_what = away.text(f"in the first {size} steps", "in all")
-                found.prefix_floor = noise.floor.limit(name, scale, left.size)
+                    findings.prefix_what = away.text(f"in the first {size} steps", "in all")
+                findings.prefix_floor = noise.floor.limit(name, scale, left.size)
 
 
 def _confirm_in_double(
-    target: Target, plan: Plan, name: str, law: Law, found: OutputFindings
+    target: Target, plan: Plan, name: str, law: Law, findings: OutputFindings
 ) -> None:
     values = []
-    for size in (found.prefix_at or plan.cut, plan.steps):
+    for size in (findings.prefix_at or plan.cut, plan.steps):
         inputs = plan.full if size == plan.steps else plan.prefix(target, size)
         try:
             values.append(as_array(target.double(inputs)[name]))
         except Exception:  # noqa: BLE001 - no float64 run means no confirmation, and says so
             return
-    index = law.past((found.prefix_at or plan.cut) - found.declared, values[0].shape)
-    found.double = distance(values[0][index], values[1][index])
+    index = law.past((findings.prefix_at or plan.cut) - findings.declared, values[0].shape)
+    findings.double = distance(values[0][index], values[1][index])
     # float64 rounds 2^29 times finer; the share allowed is the same.
-    found.double_limit = max(found.prefix_limit * 2.0**-26, 1e-300)
+    findings.double_limit = max(findings.prefix_limit * 2.0**-26, 1e-300)

@@ -145,8 +145,8 @@ def check_streaming(target: Target, settings: Streaming, side: str) -> ContractR
         calls.append(f"{size} ({chunks.calls} calls)")
         bad = _compared(target, settings, axis, size, chunks, offline, noise, figures)
         if bad is not None:
-            output, found, advice = bad
-            why = f"in chunks of {size}, '{output}' {found.text('in chunks', 'offline')}"
+            output, mismatch, advice = bad
+            why = f"in chunks of {size}, '{output}' {mismatch.text('in chunks', 'offline')}"
             return said.failed(why, _LIMIT, why, where=_state(output), advice=advice)
         if not any(value.size for name in streamed for value in chunks.parts[name]):
             return said.not_run(f"in chunks of {size} no output holds a value")
@@ -213,9 +213,9 @@ def _in_chunks(
         given = {**resize(target, whole, axis, stop - start), **moved, **state, **flags}
         if settings.position is not None:
             given[settings.position] = whole[settings.position] + start
-        found = run(given)  # type: ignore[operator]
-        state = {name: found[output] for name, output in settings.state.items()}
-        for name, value in found.items():
+        outputs = run(given)  # type: ignore[operator]
+        state = {name: outputs[output] for name, output in settings.state.items()}
+        for name, value in outputs.items():
             parts.setdefault(name, []).append(value)
     return _Chunks(parts=parts, state=state, calls=len(starts))
 
@@ -237,14 +237,14 @@ def _compared(
         along = _joined_along(target, axis.name, name)
         # What has no steps is what the last call says.
         joined = parts[-1] if along is None else np.concatenate(parts, axis=along)
-        found = _judged(name, size, joined, offline[name], noise, figures)
-        if found is not None:
+        mismatch = _judged(name, size, joined, offline[name], noise, figures)
+        if mismatch is not None:
             first = None if along is None else (along, parts[0].shape[along])
-            return name, found, _advice(found, joined, offline[name], first)
+            return name, mismatch, _advice(mismatch, joined, offline[name], first)
     for name, output in settings.state.items():
-        found = _judged(output, size, chunks.state[name], offline[output], noise, figures)
-        if found is not None:
-            return output, found, _LEFT_CONTEXT
+        mismatch = _judged(output, size, chunks.state[name], offline[output], noise, figures)
+        if mismatch is not None:
+            return output, mismatch, _LEFT_CONTEXT
     return None
 
 
@@ -256,14 +256,16 @@ def _judged(
     noise: Noise,
     figures: dict[str, str],
 ) -> Mismatch | None:
-    found = differ(joined, offline, noise, name)
+    mismatch = differ(joined, offline, noise, name)
     key = f"{name}, chunks of {size}"
-    figures[key] = "equal within rounding" if found is None else found.text("in chunks", "offline")
-    return found
+    figures[key] = (
+        "equal within rounding" if mismatch is None else mismatch.text("in chunks", "offline")
+    )
+    return mismatch
 
 
 def _advice(
-    found: Mismatch, joined: np.ndarray, offline: np.ndarray, first: tuple[int, int] | None
+    mismatch: Mismatch, joined: np.ndarray, offline: np.ndarray, first: tuple[int, int] | None
 ) -> str:
     """What to do, from where the difference begins: in the first chunk, or behind it.
 
@@ -272,13 +274,13 @@ def _advice(
     """
     if first is None:
         return _LEFT_CONTEXT
-    if found.kind is MismatchKind.SHAPE:
+    if mismatch.kind is MismatchKind.SHAPE:
         return _LENGTH
     axis, steps = first
     left, right = (np.take(value, np.arange(steps), axis=axis) for value in (joined, offline))
-    if found.kind is not MismatchKind.VALUES:
+    if mismatch.kind is not MismatchKind.VALUES:
         return _LEFT_CONTEXT if np.array_equal(left, right) else _AHEAD
-    return _AHEAD if bool((np.abs(left - right) > found.limit).any()) else _LEFT_CONTEXT
+    return _AHEAD if bool((np.abs(left - right) > mismatch.limit).any()) else _LEFT_CONTEXT
 
 
 def _flags(whole: Arrays, settings: Streaming, *, last: bool) -> dict[str, np.ndarray]:

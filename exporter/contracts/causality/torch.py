@@ -62,10 +62,10 @@ def check(target: Target, plan: Plan) -> tuple[ContractResult, dict[str, Law], N
     if not outputs:
         why = "; ".join(f"{name}: {why}" for name, why in skipped.items())
         return not_applicable(NAME, TORCH, why), output_laws, noise
-    for name, found in outputs.items():
+    for name, findings in outputs.items():
         key = f"output:{name}"
-        found.future = _lookahead(laws[key], plan.cut, base[key], future[key], prefix[key])
-        _gradient(target, plan, name, laws[key], tuple(prefix[key].value.shape), found)
+        findings.future = _lookahead(laws[key], plan.cut, base[key], future[key], prefix[key])
+        _gradient(target, plan, name, laws[key], tuple(prefix[key].value.shape), findings)
     noise = sweep_prefixes(target, plan, outputs, output_laws, noise, outputs_of(base), prefix)
     layers = _layers(plan, base, prefix, future, laws)
     status, reason, where, advice = _verdict(
@@ -87,7 +87,7 @@ def check(target: Target, plan: Plan) -> tuple[ContractResult, dict[str, Law], N
         advice=advice or (_ONE_ALGORITHM if note else None),
         reason="; ".join(text for text in (reason, note) if text),
         details={
-            "outputs": {name: _row(found) for name, found in outputs.items()},
+            "outputs": {name: _row(findings) for name, findings in outputs.items()},
             "skipped": skipped,
             "lookahead_per_layer": layers,
             "noise": noise.why,
@@ -134,16 +134,16 @@ def _gradient(
     name: str,
     law: Law,
     length: tuple[int, ...],
-    found: OutputFindings,
+    findings: OutputFindings,
 ) -> None:
     """Lookahead from d past / d input: the last input with a gradient that is not exactly 0."""
     if target.spec(name).discrete:
-        found.gradient_why = "the output is discrete"
+        findings.gradient_why = "the output is discrete"
         return
     tensors = target.tensors(plan.full)
     leaf = tensors[plan.axis.input]
     if not leaf.is_floating_point():
-        found.gradient_why = "the input is discrete"
+        findings.gradient_why = "the input is discrete"
         return
     leaf.requires_grad_(True)
     # A module may write to what it is given; a leaf would refuse that with another error.
@@ -152,7 +152,7 @@ def _gradient(
         with torch.enable_grad(), timed(RUNNING):
             value = target.named(target.module(*tensors.values()))[name]
             if not value.requires_grad:
-                found.gradient_why = "no gradient flows"
+                findings.gradient_why = "no gradient flows"
                 return
             past = value[law.past(plan.cut, length)]
             weights = torch.from_numpy(
@@ -161,17 +161,17 @@ def _gradient(
             target.forwards += 3
             (slope,) = torch.autograd.grad((past * weights).sum(), leaf)
     except RuntimeError as error:
-        found.gradient_why = f"no gradient: {str(error).splitlines()[0][:160]}"
+        findings.gradient_why = f"no gradient: {str(error).splitlines()[0][:160]}"
         return
     finally:
         target.snapshot.restore()
     if bool(torch.isnan(slope).any()):
-        found.gradient_why = "the gradient is NaN"
+        findings.gradient_why = "the gradient is NaN"
         return
     moved = slope.abs().movedim(plan.axis.position, 0).reshape(slope.shape[plan.axis.position], -1)
     seen = torch.nonzero(moved.sum(1)).reshape(-1)
     last = int(seen[-1]) if len(seen) else -1
-    found.gradient = max(0, last + 1 - plan.cut)
+    findings.gradient = max(0, last + 1 - plan.cut)
 
 
 def _layers(
@@ -201,7 +201,7 @@ def _verdict(
 ) -> tuple[Status, str, Location | None, str | None]:
     base, prefix, future = runs
     prefix_inputs, changed = inputs
-    leaking = {name: found for name, found in outputs.items() if found.leaks}
+    leaking = {name: findings for name, findings in outputs.items() if findings.leaks}
     if leaking:
         name, worst = max(leaking.items(), key=lambda item: item[1].lookahead)
         fed = (plan.full, changed, prefix_inputs)
@@ -219,7 +219,7 @@ def _verdict(
             else "pad on the left only, mask the future, or declare lookahead_samples: "
             f"{worst.lookahead}",
         )
-    differing = {name: found for name, found in outputs.items() if found.prefix_differs}
+    differing = {name: findings for name, findings in outputs.items() if findings.prefix_differs}
     if not differing:
         return Status.PASS, "no output sees more than it declares", None, None
     name, worst = max(differing.items(), key=lambda item: item[1].prefix)
@@ -248,12 +248,12 @@ def _in_float64(gap: float | None) -> str:
     return f", by {gap:.3g} in float64" if math.isfinite(gap) else ", in float64 as well"
 
 
-def sees_everything(found: OutputFindings, plan: Plan, law: Law) -> bool:
+def sees_everything(findings: OutputFindings, plan: Plan, law: Law) -> bool:
     """The lookahead is no figure of the model: it ends where the probe does."""
     _, rate = law.main
     first_step = plan.cut + 1 - math.ceil(1 / rate)
-    ahead = found.gradient is not None and found.gradient >= plan.steps - plan.cut
-    return ahead or found.future >= max(first_step, 1)
+    ahead = findings.gradient is not None and findings.gradient >= plan.steps - plan.cut
+    return ahead or findings.future >= max(first_step, 1)
 
 
 def leak_judge(plan: Plan) -> Judge:
@@ -301,16 +301,18 @@ def _first_prefix_difference(
     return locate(target, (short_inputs, plan.full), (short, whole), judge)
 
 
-def _row(found: OutputFindings) -> dict[str, Any]:
+def _row(findings: OutputFindings) -> dict[str, Any]:
     return {
-        "declared": found.declared,
-        "lookahead": found.lookahead,
-        "by_gradient": found.gradient if found.gradient is not None else found.gradient_why,
-        "by_other_future": found.future,
-        "prefix_difference": _figure(found.prefix),
-        "prefix_limit": found.prefix_limit,
-        "prefix_length": found.prefix_at,
-        "prefix_difference_float64": _figure(found.double),
+        "declared": findings.declared,
+        "lookahead": findings.lookahead,
+        "by_gradient": findings.gradient
+        if findings.gradient is not None
+        else findings.gradient_why,
+        "by_other_future": findings.future,
+        "prefix_difference": _figure(findings.prefix),
+        "prefix_limit": findings.prefix_limit,
+        "prefix_length": findings.prefix_at,
+        "prefix_difference_float64": _figure(findings.double),
     }
 
 

@@ -55,25 +55,27 @@ def disagreement(
     """
     natural = {name: natural_scale_of(target, name) for name in left}
     moved = _Moved(target, inputs)
-    found = _all(left, right, noise, natural)
-    if found and fragile_agrees and moved.explain(found, left, right):
-        return replace(found[0], fragile=True, beside=target.beside)
-    if any(item.difference.kind is MismatchKind.VALUES for item in found):
-        found = _all(left, right, measure_noise(target, inputs), natural)
-    if not found:
+    disagreements = _all(left, right, noise, natural)
+    if disagreements and fragile_agrees and moved.explain(disagreements, left, right):
+        return replace(disagreements[0], fragile=True, beside=target.beside)
+    if any(item.difference.kind is MismatchKind.VALUES for item in disagreements):
+        disagreements = _all(left, right, measure_noise(target, inputs), natural)
+    if not disagreements:
         return None
-    return replace(found[0], fragile=moved.explain(found, left, right), beside=target.beside)
+    return replace(
+        disagreements[0], fragile=moved.explain(disagreements, left, right), beside=target.beside
+    )
 
 
 def _all(
     left: Arrays, right: Arrays, noise: Noise, natural: Mapping[str, float]
 ) -> list[Disagreement]:
-    found = []
+    disagreements = []
     for name, value in left.items():
         other = right.get(name)
         if other is None:
             missing = Mismatch(kind=MismatchKind.MISSING)
-            found.append(Disagreement(output=name, difference=missing))
+            disagreements.append(Disagreement(output=name, difference=missing))
             continue
         away = differ(value, other, noise, name)
         if away is not None and away.kind is MismatchKind.VALUES:
@@ -81,8 +83,8 @@ def _all(
             limit = noise.limit(name, scale, value.size)
             away = None if away.gap <= limit else replace(away, limit=limit)
         if away is not None:
-            found.append(Disagreement(output=name, difference=away))
-    return found
+            disagreements.append(Disagreement(output=name, difference=away))
+    return disagreements
 
 
 _MOST_MOVED = 4

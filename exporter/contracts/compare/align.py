@@ -140,8 +140,8 @@ def reversals(value: np.ndarray, rows: int, position: int | None) -> Iterator[np
     if position is not None:
         yield np.flip(value, axis=position)
         return
-    found = [k for k, size in enumerate(value.shape) if size and size % rows == 0]
-    for axis in found:
+    axes = [k for k, size in enumerate(value.shape) if size and size % rows == 0]
+    for axis in axes:
         many = value.shape[axis] // rows
         for split, at in (((rows, many), axis), ((many, rows), axis + 1))[: 1 + (many > 1)]:
             shape = (*value.shape[:axis], *split, *value.shape[axis + 1 :])

@@ -67,10 +67,10 @@ def _tested(
     limit = "bit by bit" if bitwise else "within float32 noise"
     said = Answer(NAME, side.name, {"tests": tests})
 
-    def failed(found: Disagreement, where: Location | None, advice: str) -> ContractResult:
-        test, moved = tests[-1], found.difference
+    def failed(disagreement: Disagreement, where: Location | None, advice: str) -> ContractResult:
+        test, moved = tests[-1], disagreement.difference
         return said.failed(
-            f"'{found.output}' {moved.moves('in one run', 'in the other')}",
+            f"'{disagreement.output}' {moved.moves('in one run', 'in the other')}",
             moved.limit_text if moved.limit else limit,
             f"{test} differ" if test == TWICE else f"differs: {test}",
             where=where,

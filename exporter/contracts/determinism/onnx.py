@@ -17,7 +17,7 @@ from exporter.graph.traps import RANDOM
 def random_nodes(target: Target) -> list[Location]:
     """Nodes of the file that draw random numbers (a Dropout only while it trains)."""
     graph = target.onnx.file.graph
-    found = []
+    nodes = []
     for node in graph.nodes:
         training = node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]
         on = training and (
@@ -25,8 +25,8 @@ def random_nodes(target: Target) -> list[Location]:
         )
         if node.op_type in RANDOM or on:
             place = target.onnx.place(node.output[0])
-            found.append(dataclasses.replace(place, op=node.op_type, node=node.name))
-    return found
+            nodes.append(dataclasses.replace(place, op=node.op_type, node=node.name))
+    return nodes
 
 
 class OnnxRuns:

@@ -65,9 +65,9 @@ def unrelated(target: Target, inputs: Arrays) -> dict[str, np.ndarray]:
 def compare(left: Arrays, right: Arrays, noise: Noise, *, bitwise: bool) -> Disagreement | None:
     """The first output that differs; ``None`` when none does."""
     for name, value in left.items():
-        found = differ(value, right[name], noise, name, bitwise=bitwise)
-        if found is not None:
-            return Disagreement(output=name, difference=found)
+        mismatch = differ(value, right[name], noise, name, bitwise=bitwise)
+        if mismatch is not None:
+            return Disagreement(output=name, difference=mismatch)
     return None
 
 
@@ -82,11 +82,13 @@ def compare_turned(
     for name, value in left.items():
         position = target.batch_position(name)
         if value.shape != right[name].shape:
-            found = [differ(value, right[name], noise, name)]
+            mismatches = [differ(value, right[name], noise, name)]
         else:
             read = reversals(right[name], rows, position)
-            found = [differ(value, turned, noise, name) for turned in read]
-        if all(found):
-            worst = min((item for item in found if item), key=lambda item: (item.gap, item.count))
+            mismatches = [differ(value, turned, noise, name) for turned in read]
+        if all(mismatches):
+            worst = min(
+                (item for item in mismatches if item), key=lambda item: (item.gap, item.count)
+            )
             return Disagreement(output=name, difference=worst)
     return None

@@ -135,9 +135,9 @@ class TorchRuns:
     def _caches_reset(self) -> Iterator[Callable[[], None]]:
         """Gives what resets the declared caches; all state is put back in the end."""
         saved = [
-            (held.tensor, held.tensor.detach().clone())
-            for held in held_tensors(self._target.module)
-            if any(fnmatchcase(held.name, pattern) for pattern in self._caches)
+            (entry.tensor, entry.tensor.detach().clone())
+            for entry in held_tensors(self._target.module)
+            if any(fnmatchcase(entry.name, pattern) for pattern in self._caches)
         ]
 
         def reset() -> None:

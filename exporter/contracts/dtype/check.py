@@ -78,31 +78,31 @@ class Findings:
 def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
     inputs = probe(target)
-    held: list[Finiteness] = []
+    finiteness: list[Finiteness] = []
 
     @contextlib.contextmanager
     def watched(module: nn.Module) -> Iterator[None]:
         with watching(module) as seen:
             yield
-        held.append(seen)
+        finiteness.append(seen)
 
     part = scoped(target, inputs, settings.scope, around=watched)
     if isinstance(part, str):
         return tuple(not_applicable(NAME, side, part) for side in SIDES)
 
     def reference() -> Finiteness:
-        if not held:
-            held.append(run_and_watch(part.module, part.args))
+        if not finiteness:
+            finiteness.append(run_and_watch(part.module, part.args))
             part.restore()
-        return held[0]
+        return finiteness[0]
 
-    found = [
+    findings = [
         check_precision(part, precision, run=settings.run, reference=reference)
         for precision in settings.precisions
     ]
-    for item in found:
+    for item in findings:
         item.events = [_within(event, settings.scope) for event in item.events]
-    return _verdict(found, settings.scope), check_onnx(target, settings, part)
+    return _verdict(findings, settings.scope), check_onnx(target, settings, part)
 
 
 def _within(event: Event, scope: str) -> Event:
@@ -121,39 +121,39 @@ def check_precision(
     Args:
         reference: the float32 run; called when it is needed.
     """
-    found = Findings(precision=precision)
+    findings = Findings(precision=precision)
     if precision.startswith("autocast_"):
         # Autocast is a mode of the device: only a real run shows what it does.
-        found.audit = "real tensors"
-        _run(part, precision, found, reference, audited=True)
-        return found
-    _audit(part.module, part.args, precision, found)
+        findings.audit = "real tensors"
+        _run(part, precision, findings, reference, audited=True)
+        return findings
+    _audit(part.module, part.args, precision, findings)
     if not run:
-        found.ran = "not run (not asked for)"
-    elif found.events or found.stopped is not None:
-        found.ran = "not run (the audit found what would stop it)"
+        findings.ran = "not run (not asked for)"
+    elif findings.events or findings.stopped is not None:
+        findings.ran = "not run (the audit found what would stop it)"
     else:
-        _run(part, precision, found, reference, audited=False)
-    return found
+        _run(part, precision, findings, reference, audited=False)
+    return findings
 
 
-def _audit(module: nn.Module, args: tuple[Any, ...], precision: str, found: Findings) -> None:
+def _audit(module: nn.Module, args: tuple[Any, ...], precision: str, findings: Findings) -> None:
     for device in ("meta", "cpu"):
         copy = converted(module, precision, device=device)
         fed = [input_dtype(arg, precision, device) for arg in args]
-        found.audit = "meta device" if device == "meta" else "real tensors"
+        findings.audit = "meta device" if device == "meta" else "real tensors"
         with torch.no_grad(), ModuleStack(copy) as stack, _auditing(stack, precision) as audit:
             try:
                 copy(*fed)
-                found.stopped = None
+                findings.stopped = None
             except Exception as error:  # noqa: BLE001 - the refusal of an op is the finding
                 text = (str(error).splitlines() or [""])[0][:200]
-                found.stopped = raised_in(copy, error)
-                found.stopped_why = text
+                findings.stopped = raised_in(copy, error)
+                findings.stopped_why = text
                 if device == "meta":
-                    found.stopped_why = f"not possible on the meta device: {text}"
-        found.events = audit.events
-        if found.stopped is None:
+                    findings.stopped_why = f"not possible on the meta device: {text}"
+        findings.events = audit.events
+        if findings.stopped is None:
             return
 
 
@@ -166,7 +166,7 @@ def _auditing(stack: ModuleStack, precision: str) -> DtypeAudit:
 def _run(
     part: Part,
     precision: str,
-    found: Findings,
+    findings: Findings,
     reference: Callable[[], Finiteness],
     *,
     audited: bool,
@@ -187,23 +187,23 @@ def _run(
         except Exception as error:  # noqa: BLE001 - the refusal of an op is the finding
             text = (str(error).splitlines() or [""])[0][:200]
             if lacks_kernel(text):
-                found.ran = f"not run (this machine: {text})"
+                findings.ran = f"not run (this machine: {text})"
                 return
-            found.raised = raised_in(low, error)
-            found.ran = f"raises: {text}"
+            findings.raised = raised_in(low, error)
+            findings.ran = f"raises: {text}"
             return
         finally:
             part.restore()
-            found.events = audit.events if audited else found.events
-    found.ran = "ran"
+            findings.events = audit.events if audited else findings.events
+    findings.ran = "ran"
     if precision == "as_built":
         return
     wide = reference()
-    found.error = _relative_error(wide.returned, narrow.returned)
+    findings.error = _relative_error(wide.returned, narrow.returned)
     if precision.removeprefix("autocast_") == "float16":
         mode = torch.autocast("cpu", dtype=torch.float16) if autocast else contextlib.nullcontext()
         with mode:
-            found.overflow = find_overflow(part.module, low, part.args, fed, wide, narrow)
+            findings.overflow = find_overflow(part.module, low, part.args, fed, wide, narrow)
         part.restore()
 
 
@@ -221,7 +221,7 @@ def _relative_error(full: Any, low: Any) -> float | None:
     return worst
 
 
-def _verdict(found: list[Findings], scope: str) -> ContractResult:
+def _verdict(findings: list[Findings], scope: str) -> ContractResult:
     details = {
         item.precision: {
             "audit": item.audit,
@@ -231,15 +231,15 @@ def _verdict(found: list[Findings], scope: str) -> ContractResult:
             "relative error": item.error,
             "overflow": str(item.overflow) if item.overflow else None,
         }
-        for item in found
+        for item in findings
     }
-    bad = next((item for item in found if item.bad), None)
+    bad = next((item for item in findings if item.bad), None)
     said = Answer(NAME, TORCH, details)
     if bad is None:
-        errors = [f"{i.precision} {i.error:.2g}" for i in found if i.error is not None]
+        errors = [f"{i.precision} {i.error:.2g}" for i in findings if i.error is not None]
         observed = "0 events" + (f"; relative error {', '.join(errors)}" if errors else "")
         where = f" in {scope}" if scope else ""
-        return said.passed(observed, "0 events", ", ".join(i.precision for i in found) + where)
+        return said.passed(observed, "0 events", ", ".join(i.precision for i in findings) + where)
     if bad.events:
         first = bad.events[0]
         # The first event is the cause; what people see is an attention or a product that refuses.

@@ -106,8 +106,8 @@ def find_overflow(
     for key, (place, count, _) in narrow.rows.items():
         reference = wide.rows.get(key)
         if reference is not None and count > reference[1]:
-            found, inner = _op(full, low, place, full_args, low_args)
-            return Overflow(place=found, value=max(reference[2], inner))
+            overflow, inner = _op(full, low, place, full_args, low_args)
+            return Overflow(place=overflow, value=max(reference[2], inner))
     return None
 
 

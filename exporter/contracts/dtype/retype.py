@@ -66,14 +66,14 @@ def _declare(
 
 def _between(graph: GraphIndex, inside: frozenset[str]) -> list[int]:
     """Nodes that compute some values, up to the values' own predecessors outside of them."""
-    found = {graph.producer[name] for name in inside if name in graph.producer}
-    first = min(found, default=0)
-    stack = list(found)
+    producers = {graph.producer[name] for name in inside if name in graph.producer}
+    first = min(producers, default=0)
+    stack = list(producers)
     while stack:
         for name in graph.reads[stack.pop()]:
             node = graph.producer.get(name)
             # Helper nodes of the exporter lie between the values of one module.
-            if node is not None and node not in found and node > first and name not in inside:
-                found.add(node)
+            if node is not None and node not in producers and node > first and name not in inside:
+                producers.add(node)
                 stack.append(node)
-    return sorted(found)
+    return sorted(producers)

@@ -54,9 +54,9 @@ class Settings(ContractSettings):
 def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     """Check both sides."""
     inputs = probe(target)
-    found, calls = find_mutations(target, inputs)
+    mutated, calls = find_mutations(target, inputs)
     allowed = settings.caches, settings.dropped_by_export
-    return _verdict(found, settings), check_onnx(target, inputs, found, calls, *allowed)
+    return _verdict(mutated, settings), check_onnx(target, inputs, mutated, calls, *allowed)
 
 
 def find_mutations(target: Target, inputs: Arrays) -> tuple[list[Mutated], Calls | ForwardError]:
@@ -71,11 +71,11 @@ def find_mutations(target: Target, inputs: Arrays) -> tuple[list[Mutated], Calls
     """
     target.snapshot  # noqa: B018 - state is saved before the first write
     more = CALLS - 1 if target.onnx.problem is None else 0  # exports, on demand, what is clean
-    state = {held.name: held for held in held_tensors(target.module)}
+    state = {entry.name: entry for entry in held_tensors(target.module)}
     tensors = target.tensors(inputs)
-    watched = {name: held.tensor for name, held in state.items()} | tensors
+    watched = {name: entry.tensor for name, entry in state.items()} | tensors
     # By identity: an input may have the name of a buffer.
-    values = [*(held.tensor for held in state.values()), *tensors.values()]
+    values = [*(entry.tensor for entry in state.values()), *tensors.values()]
     before = {id(v): (v._version, checksum(v), _layout(v)) for v in values}
     watch, first = _run_watched(target, tensors, watched)
     writes = watch.writes
@@ -85,24 +85,24 @@ def find_mutations(target: Target, inputs: Arrays) -> tuple[list[Mutated], Calls
         counted = value._version - watch.reshaped[name] != version
         return _how(counted, checksum(value) != content, _layout(value) != layout)
 
-    after = {held.name: held for held in held_tensors(target.module)}
-    found = [
+    after = {entry.name: entry for entry in held_tensors(target.module)}
+    mutated = [
         Mutated(name=name, kind="input", how=how, where=_place(name, writes))
         for name, value in tensors.items()
         if (how := changed(name, value))
     ]
-    for name, held in state.items():
+    for name, entry in state.items():
         now = after.get(name)
-        another = now is None or now.tensor is not held.tensor
-        how = changed(name, held.tensor)
-        if another and held.kind != ATTRIBUTE and not how:
+        another = now is None or now.tensor is not entry.tensor
+        how = changed(name, entry.tensor)
+        if another and entry.kind != ATTRIBUTE and not how:
             how = "another tensor was assigned"
         if how:
             where = _place(name, writes)
-            where = where if where.module else replace(where, module=held.module)
-            found.append(Mutated(name=name, kind=held.kind, how=how, where=where))
+            where = where if where.module else replace(where, module=entry.module)
+            mutated.append(Mutated(name=name, kind=entry.kind, how=how, where=where))
     calls = _later_calls(target, inputs, first, more)
-    return _with_places(target, inputs, found), calls
+    return _with_places(target, inputs, mutated), calls
 
 
 def _layout(tensor: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -147,30 +147,30 @@ def _place(name: str, writes: list[Write]) -> Location:
     return next((write.place for write in writes if write.name == name), Location())
 
 
-def _with_places(target: Target, inputs: Arrays, found: list[Mutated]) -> list[Mutated]:
+def _with_places(target: Target, inputs: Arrays, mutated: list[Mutated]) -> list[Mutated]:
     """Writes that no op showed (numpy, ``.data``, other libraries): the module they happened in."""
-    blind = [item.name for item in found if not item.where.op]
+    blind = [item.name for item in mutated if not item.where.op]
     if not blind:
-        return found
+        return mutated
     tensors = target.tensors(inputs)
-    watched = {held.name: held.tensor for held in held_tensors(target.module)} | tensors
+    watched = {entry.name: entry.tensor for entry in held_tensors(target.module)} | tensors
     change = FirstChange(target.module, {name: watched[name] for name in blind})
     with change, torch.no_grad(), timed(RUNNING):
         target.module(*tensors.values())
     target.snapshot.restore()
     return [
         item if item.where.op else replace(item, where=change.places.get(item.name, item.where))
-        for item in found
+        for item in mutated
     ]
 
 
-def _verdict(found: list[Mutated], settings: Settings) -> ContractResult:
-    bad = [item for item in found if not matches(item.name, settings.caches)]
+def _verdict(mutated: list[Mutated], settings: Settings) -> ContractResult:
+    bad = [item for item in mutated if not matches(item.name, settings.caches)]
     said = Answer(NAME, TORCH)
-    said.details["written"] = [asdict(item) | {"where": str(item.where)} for item in found]
+    said.details["written"] = [asdict(item) | {"where": str(item.where)} for item in mutated]
     said.details["declared"] = list(settings.caches)
     if not bad:
-        declared = f", {len(found)} declared caches are" if found else ""
+        declared = f", {len(mutated)} declared caches are" if mutated else ""
         return said.passed("0 undeclared writes", "0", f"nothing is written to{declared}")
     first = bad[0]
     advice = {

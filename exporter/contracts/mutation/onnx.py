@@ -26,7 +26,7 @@ _ADVICE = "make this state an input and an output of the graph, or it is lost af
 def check_onnx(
     target: Target,
     inputs: Arrays,
-    found: list[Mutated],
+    mutated: list[Mutated],
     calls: Calls | ForwardError,
     caches: tuple[str, ...],
     accepted: tuple[str, ...],
@@ -34,15 +34,15 @@ def check_onnx(
     """Report writes that the ONNX file does not have.
 
     Args:
-        found: what the PyTorch side wrote to.
+        mutated: what the PyTorch side wrote to.
         calls: what calls of PyTorch in a row gave, or why they stopped.
         caches: declared caches: still lost in ONNX, unless they are inputs and outputs there.
         accepted: patterns of names whose loss is declared.
     """
     # A write to an input is state that is lost only where it is a declared cache.
-    writes = [item for item in found if item.kind != "input" or matches(item.name, caches)]
+    writes = [item for item in mutated if item.kind != "input" or matches(item.name, caches)]
     lost = [item for item in writes if not matches(item.name, accepted)]
-    said = Answer(NAME, ONNX, {"written by PyTorch": [item.name for item in found]})
+    said = Answer(NAME, ONNX, {"written by PyTorch": [item.name for item in mutated]})
     if target.onnx.problem is not None:
         return _without_file(target, lost, accepted, said)
     file = target.onnx.file

@@ -99,13 +99,13 @@ class RowNoise:
 
     def differ(self, row: int, left: np.ndarray, right: np.ndarray, key: str) -> Mismatch | None:
         """As ``exporter.contracts.compare.differ.differ``."""
-        found = differ(left, right, self._own.get(row, self.general), key)
-        if found is None or found.kind is not MismatchKind.VALUES or row in self._own:
-            return found
+        mismatch = differ(left, right, self._own.get(row, self.general), key)
+        if mismatch is None or mismatch.kind is not MismatchKind.VALUES or row in self._own:
+            return mismatch
         try:
             own = measure_noise(self._target, self._given.alone[row])
         except ForwardError:
-            return found
+            return mismatch
         self._own[row] = own.at_least(self.general)
         return differ(left, right, self._own[row], key)
 
@@ -126,17 +126,17 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     noise = RowNoise(target, given, Noise())
     try:
         noise = RowNoise(target, given, noise_of(target))
-        found = [_torch(target, given, noise)]
+        results = [_torch(target, given, noise)]
     except ForwardError as error:
-        found = [_refused(TORCH, given, str(error))]
+        results = [_refused(TORCH, given, str(error))]
     if target.onnx.problem is not None:
-        found.append(not_run(NAME, ONNX, f"no ONNX file: {target.onnx.problem}"))
+        results.append(not_run(NAME, ONNX, f"no ONNX file: {target.onnx.problem}"))
     else:
         try:
-            found.append(_onnx(target, given, noise))
+            results.append(_onnx(target, given, noise))
         except OnnxStoppedError as error:
-            found.append(_refused(ONNX, given, str(error)))
-    return tuple(found)
+            results.append(_refused(ONNX, given, str(error)))
+    return tuple(results)
 
 
 def _refused(side: str, given: Utterances, text: str) -> ContractResult:
@@ -184,10 +184,10 @@ def _worst(
 ) -> Leak | None:
     """The leak that is furthest over its limit, in any output, batch and row."""
     worst: tuple[float, Leak] | None = None
-    for batch, found in zip(given.batches, batches, strict=True):
+    for batch, outcome in zip(given.batches, batches, strict=True):
         for place, row in enumerate(batch.order):
             for name, single in alone[row].items():
-                pair = _pair(single, found[name], len(batch.order), place)
+                pair = _pair(single, outcome[name], len(batch.order), place)
                 if pair is None:
                     continue
                 away = noise.differ(row, *pair, name)
@@ -242,7 +242,7 @@ def _moves(
     noise: RowNoise,
 ) -> list[tuple[Leak, Location]]:
     """Every layer of every row that is not, in a batch, what it is alone; ``output`` is its key."""
-    found = []
+    moves = []
     for batch, run in zip(given.batches, batches, strict=True):
         for row in batch.order:
             for key in shared_keys((alone[row], run)):
@@ -250,8 +250,8 @@ def _moves(
                 away = _moved_inside(batch, row, noise, key, values)
                 if away is not None:
                     leak = Leak(batch=batch, row=row, output=key, difference=away)
-                    found.append((leak, alone[row][key].place))
-    return found
+                    moves.append((leak, alone[row][key].place))
+    return moves
 
 
 def _by_module(moves: list[tuple[Leak, Location]], calls: dict[str, Call]) -> list[str]:
@@ -259,8 +259,8 @@ def _by_module(moves: list[tuple[Leak, Location]], calls: dict[str, Call]) -> li
     layers = shared_keys([calls])
     worst: dict[str, tuple[Leak, Location]] = {}
     for leak, place in moves:
-        held = worst.get(leak.output)
-        if held is None or leak.difference.strain > held[0].difference.strain:
+        before = worst.get(leak.output)
+        if before is None or leak.difference.strain > before[0].difference.strain:
             worst[leak.output] = (leak, place)
     lines = []
     for key in (key for key in layers if key in worst):

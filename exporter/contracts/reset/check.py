@@ -55,14 +55,14 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     try:
         # What the module itself keeps is what is looked for: it stays from call to call.
         kept = partial(target.torch, keep_state=True)
-        found = [_checked(target, settings, TORCH, kept)]
+        results = [_checked(target, settings, TORCH, kept)]
     finally:
         target.snapshot.restore()
     if target.onnx.problem is not None:
-        found.append(not_run(NAME, ONNX, f"no ONNX file: {target.onnx.problem}"))
+        results.append(not_run(NAME, ONNX, f"no ONNX file: {target.onnx.problem}"))
     else:
-        found.append(_checked(target, settings, ONNX, target.onnx.run))
-    return tuple(found)
+        results.append(_checked(target, settings, ONNX, target.onnx.run))
+    return tuple(results)
 
 
 def _checked(target: Target, settings: Settings, side: str, run: Run) -> ContractResult:
@@ -138,7 +138,7 @@ def _is_read(
     run: Run, target: Target, stream: tuple[Arrays, ...], left: Mapping[str, np.ndarray], name: str
 ) -> bool:
     """Whether two calls give anything else where this one state is another stream's."""
-    start = {held: stream[0][held] for held in target.states.values()}
+    start = {output: stream[0][output] for output in target.states.values()}
     plain, _ = run_calls(run, stream[:2], target.states, start)
     moved, _ = run_calls(run, stream[:2], target.states, {**start, name: left[name]})
     return any(
@@ -150,8 +150,8 @@ def _is_read(
 
 def _long_stream(run: Run, target: Target, calls: int) -> str | None:
     outputs, _ = run_calls(run, stream_of(target, seed=2, calls=calls), target.states)
-    for number, found in enumerate(outputs):
-        bad = not_finite(found)
+    for number, values in enumerate(outputs):
+        bad = not_finite(values)
         if bad is not None:
             return f"after {number + 1} calls {bad}"
     return None

@@ -60,9 +60,9 @@ def find_baked(
     """
     graph = target.onnx.file.graph
     if at_example:
-        held = _foreign_table(target, graph)
-        if held is not None:
-            return held
+        table = _foreign_table(target, graph)
+        if table is not None:
+            return table
     sizes = sizes_that_move(target, good, bad)
     candidates = _constants(graph, frozenset(sizes))
     listed = [_text(graph, *item) for item in candidates[:10]]
@@ -148,8 +148,8 @@ def _rank(graph: GraphIndex, name: str, sizes: frozenset[int]) -> int | None:
 
 
 def _text(graph: GraphIndex, node: int, name: str) -> str:
-    found = graph.nodes[node]
-    return f"{found.op_type} '{found.name}': {_shown(graph.array(name))}"
+    proto = graph.nodes[node]
+    return f"{proto.op_type} '{proto.name}': {_shown(graph.array(name))}"
 
 
 def _shown(array: np.ndarray) -> str:

@@ -41,13 +41,13 @@ def sizes_that_move(target: Target, good: Arrays, bad: Arrays) -> dict[int, int]
         ]
     except ForwardError:
         pass
-    found: dict[int, int] = {}
+    sizes: dict[int, int] = {}
     for left, right in pairs:
         if len(left) == len(right):
             for size, other in zip(left, right, strict=True):
                 if size != other:
-                    found.setdefault(int(size), int(other))
-    return found
+                    sizes.setdefault(int(size), int(other))
+    return sizes
 
 
 class Trial:

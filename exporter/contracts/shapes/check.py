@@ -102,12 +102,12 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
                 row["onnx"] = bad.what if bad else "ok"
                 onnx_bad += [bad] if bad else []
     details = {"sizes": rows, "not checked": left_out}
-    found = [_verdict(TORCH, torch_bad, axes, details)]
+    results = [_verdict(TORCH, torch_bad, axes, details)]
     if problem is not None:
-        found.append(_without_file(target.onnx.refusal, details))
+        results.append(_without_file(target.onnx.refusal, details))
     else:
-        found.append(_onnx_verdict(target, axes, onnx_bad, details, noise))
-    return tuple(found)
+        results.append(_onnx_verdict(target, axes, onnx_bad, details, noise))
+    return tuple(results)
 
 
 def _onnx_at(
@@ -118,10 +118,10 @@ def _onnx_at(
     except OnnxStoppedError as error:
         what = f"raises: {str(error)[:300]}"
         return Bad(axis=axis.name, size=size, what=what, node=error.node)
-    found: Disagreement | None = disagreement(target, inputs, left, right, noise)
-    if found is not None:
-        status = Status.AMBIGUOUS if found.fragile else Status.FAIL
-        return Bad(axis=axis.name, size=size, what=found.text(), status=status)
+    disagreed: Disagreement | None = disagreement(target, inputs, left, right, noise)
+    if disagreed is not None:
+        status = Status.AMBIGUOUS if disagreed.fragile else Status.FAIL
+        return Bad(axis=axis.name, size=size, what=disagreed.text(), status=status)
     wrong = not_finite(right)
     return Bad(axis=axis.name, size=size, what=f"{wrong}, as in {target.beside}") if wrong else None
 
@@ -197,7 +197,7 @@ def _onnx_verdict(
         away = disagreement(target, inputs, left, outputs, noise or Noise())
         return away is None or away.fragile
 
-    found = find_baked(
+    baked = find_baked(
         target,
         axes,
         good=example_inputs(target),
@@ -208,9 +208,9 @@ def _onnx_verdict(
     )
     return dataclasses.replace(
         result,
-        where=found.place,
-        reason=f"{result.reason}; {found.what}",
-        details={**details, "baked constants": found.candidates},
+        where=baked.place,
+        reason=f"{result.reason}; {baked.what}",
+        details={**details, "baked constants": baked.candidates},
     )
 
 

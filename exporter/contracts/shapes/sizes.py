@@ -42,11 +42,11 @@ def sweep_axes(
     target: Target, sizes: Mapping[str, tuple[int, ...]], longest: Mapping[str, int]
 ) -> tuple[list[SweepAxis], list[str]]:
     """Axes of the inputs with their sizes, and what was left out because of its cost."""
-    found: dict[str, SweepAxis] = {}
+    swept: dict[str, SweepAxis] = {}
     left_out: list[str] = []
     for spec in target.inputs:
         for position, name in enumerate(spec.shape):
-            if not isinstance(name, str) or name in found:
+            if not isinstance(name, str) or name in swept:
                 continue
             limits = next((axis for axis in spec.axes if axis.name == name), None)
             minimum = limits.minimum if limits else 1
@@ -71,9 +71,9 @@ def sweep_axes(
             if limits is not None and name not in sizes:
                 chosen = _taken(limits, chosen)
             time = None if name == target.batch else target.time_axis(spec.name, name)
-            found[name] = SweepAxis(name=name, sizes=tuple(chosen), example=example, time=time)
+            swept[name] = SweepAxis(name=name, sizes=tuple(chosen), example=example, time=time)
     # Time before batch: a constant of the time axis spoils every batch of other lengths.
-    return sorted(found.values(), key=lambda axis: axis.time is None), left_out
+    return sorted(swept.values(), key=lambda axis: axis.time is None), left_out
 
 
 def _taken(limits: Axis, sizes: tuple[int, ...]) -> tuple[int, ...]:

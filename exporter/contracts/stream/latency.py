@@ -66,17 +66,17 @@ class StreamLatency:
 
     def details(self) -> dict[str, object]:
         """For the report."""
-        found: dict[str, object] = {
+        facts: dict[str, object] = {
             "lookahead": f"{self.text(self.read)} read, {self.text(self.given)} given"
             if self.measured
             else f"{self.text(self.given)} given; not measured: {self.why_not}",
             "latency": self.text(self.steps),
         }
         if self.modules:
-            found["lookahead by module"] = [
-                f"{held.place}: {self.text(held.steps)}" for held in self.modules[:_LISTED]
+            facts["lookahead by module"] = [
+                f"{module.place}: {self.text(module.steps)}" for module in self.modules[:_LISTED]
             ]
-        return found
+        return facts
 
     def over(
         self, max_lookahead_ms: float | None, max_latency_ms: float | None
@@ -121,13 +121,13 @@ def latency_of(
         (ceil(late.get(name, 0) / rate) for name, rate in rates.items() if rate), default=0
     )
     wait = max(w.end - (w.begin if added else w.start) for w in streamed.windows)
-    held = [found for name in rates if (found := reach.of(name)) is not None]
+    lookaheads = [lookahead for name in rates if (lookahead := reach.of(name)) is not None]
     why = reach.why
     unread = [name for name in rates if name in reach.unread]
     if unread and not why:
         why = f"where '{unread[0]}' moves does not tell how far it reads ahead"
-    endless = any(found.steps is None for found in held)
-    read = None if endless else max((found.steps or 0 for found in held), default=0)
+    endless = any(lookahead.steps is None for lookahead in lookaheads)
+    read = None if endless else max((lookahead.steps or 0 for lookahead in lookaheads), default=0)
     return StreamLatency(
         given=max(window.end - window.stop for window in streamed.windows),
         read=read,

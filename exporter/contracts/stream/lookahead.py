@@ -68,7 +68,7 @@ class Reach:
 
     def of(self, output: str) -> Lookahead | None:
         """That of an output."""
-        return next((held for held in self.modules if held.key == f"output:{output}"), None)
+        return next((item for item in self.modules if item.key == f"output:{output}"), None)
 
     @property
     def growing(self) -> list[Lookahead]:
@@ -76,21 +76,21 @@ class Reach:
 
         What is more than any output reads is another order of frames, and no lookahead.
         """
-        outputs = [held for held in self.modules if held.key.startswith("output:")]
-        endless = any(held.steps is None for held in outputs)
-        largest = max((held.steps or 0 for held in outputs), default=0)
-        found: list[Lookahead] = []
+        outputs = [output for output in self.modules if output.key.startswith("output:")]
+        endless = any(output.steps is None for output in outputs)
+        largest = max((output.steps or 0 for output in outputs), default=0)
+        grown: list[Lookahead] = []
         most = 0
-        for held in self.modules:
-            if held.key.startswith(("output:", "(root)")):
+        for output in self.modules:
+            if output.key.startswith(("output:", "(root)")):
                 continue
-            if held.steps is None:
+            if output.steps is None:
                 if endless:
-                    return [*found, held]
-            elif most < held.steps and (endless or held.steps <= largest):
-                most = held.steps
-                found.append(held)
-        return found
+                    return [*grown, output]
+            elif most < output.steps and (endless or output.steps <= largest):
+                most = output.steps
+                grown.append(output)
+        return grown
 
 
 def measure_reach(whole: Target, streamed: Streamed, name: str, late: Mapping[str, int]) -> Reach:
@@ -119,16 +119,16 @@ def measure_reach(whole: Target, streamed: Streamed, name: str, late: Mapping[st
         except ForwardError as error:
             return Reach(why=str(error))
         for key, call in base.items():
-            if key in other and (found := _first_changed(call, other[key])) is not None:
-                first.setdefault(key, {})[at] = found
+            if key in other and (change := _first_changed(call, other[key])) is not None:
+                first.setdefault(key, {})[at] = change
     modules = []
     unread = []
     rates: dict[str, tuple[int, Fraction]] = {}
     for key, call in base.items():
         read = _read(key, call, first.get(key, {}), steps, _widest(streamed))
         if read is not None:
-            held, rates[key] = read
-            modules.append(held)
+            reading, rates[key] = read
+            modules.append(reading)
         elif key.startswith("output:") and key in first:
             unread.append(key.removeprefix("output:"))
     beyond = _beyond(modules, rates, first, streamed, late)
@@ -219,20 +219,22 @@ def _read(
     rates = {k: rate for k, rate in rates.items() if rate * hop >= 1}
     if len(first) < 2 or not rates:
         return None
-    later = [k for k in rates if len({found[k] for found in first.values()}) > 1]
+    later = [k for k in rates if len({places[k] for places in first.values()}) > 1]
     if not later:
         # Changed from its first frame on, wherever the future begins: it reads everything.
         axis = next(iter(rates))
-        whole = all(found[axis] == 0 for found in first.values())
-        held = Lookahead(key=key, place=call.place, steps=None)
-        return (held, (axis, rates[axis])) if whole else None
+        whole = all(places[axis] == 0 for places in first.values())
+        lookahead = Lookahead(key=key, place=call.place, steps=None)
+        return (lookahead, (axis, rates[axis])) if whole else None
     axis = later[0]
-    rate = rates[axis] = _rate_moved({at: found[axis] for at, found in first.items()}, rates[axis])
+    rate = rates[axis] = _rate_moved(
+        {at: places[axis] for at, places in first.items()}, rates[axis]
+    )
     low, high = min(first), max(first)
     moved = first[high][axis] - first[low][axis]
     if abs(moved - rate * (high - low)) > rate * given + 1:
         return None
-    most = max(at + 1 - Fraction(found[axis] + 1) / rate for at, found in first.items())
+    most = max(at + 1 - Fraction(places[axis] + 1) / rate for at, places in first.items())
     return Lookahead(key=key, place=call.place, steps=max(0, int(most))), (axis, rate)
 
 
@@ -284,7 +286,7 @@ def _beyond(
     late: Mapping[str, int],
 ) -> tuple[int, Location, int | None] | None:
     """The first seam that an output reads across, and the module at which that begins."""
-    outputs = [held for held in modules if held.key.startswith("output:")]
+    outputs = [module for module in modules if module.key.startswith("output:")]
     for call, window in enumerate(streamed.windows):
         for output in outputs:
             if output.key not in rates:
@@ -296,9 +298,9 @@ def _beyond(
                 continue
             given = window.end - stop
             over = None if output.steps is None else max(1, output.steps - given)
-            for held in modules:
-                if _crosses(held.key, window.end, stop, rates, first):
-                    return call, held.place, over
+            for module in modules:
+                if _crosses(module.key, window.end, stop, rates, first):
+                    return call, module.place, over
     return None
 
 

@@ -75,10 +75,12 @@ class _Named(nn.Module):
     def forward(self, *tensors: Tensor) -> dict[str, Tensor]:
         """What it returns, by the names of the outputs of the stream."""
         called = self._binding.call(self.model, tensors) if self._binding else self.model(*tensors)
-        found = list(leaves(called))
-        if len(found) < len(self._names):
-            raise ValueError(f"it returns {len(found)} values, {len(self._names)} are named")
-        return dict(zip(self._names, found, strict=False))
+        returned_tensors = list(leaves(called))
+        if len(returned_tensors) < len(self._names):
+            raise ValueError(
+                f"it returns {len(returned_tensors)} values, {len(self._names)} are named"
+            )
+        return dict(zip(self._names, returned_tensors, strict=False))
 
 
 def offline_target(

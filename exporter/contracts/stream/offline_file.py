@@ -42,7 +42,7 @@ class OfflineFile(Section):
 
 
 def outputs_of(
-    held: OfflineFile, target: Target, streamed: Streamed, names: Sequence[str]
+    offline: OfflineFile, target: Target, streamed: Streamed, names: Sequence[str]
 ) -> Arrays | str:
     """What the file gives on the whole, by the stream's names; or why it gives nothing.
 
@@ -52,31 +52,33 @@ def outputs_of(
     Raises:
         ConfigError: there is no such file, or no case gives one of its inputs.
     """
-    if not is_regular(held.path):
+    if not is_regular(offline.path):
         raise ConfigError(
-            f"there is no file '{held.path}'",
+            f"there is no file '{offline.path}'",
             where="contracts.stream.offline_file.path",
             remedy="give the ONNX file that takes the whole; paths count from the YAML's folder",
         )
-    side = opened(held.path, deployment=target.onnx.deployment)
+    side = opened(offline.path, deployment=target.onnx.deployment)
     if side.refusal is not None:
         return f"the offline file cannot be used: {side.refusal}"
     graph = side.file.graph
-    unknown = [name for name in held.inputs if name not in graph.inputs]
+    unknown = [name for name in offline.inputs if name not in graph.inputs]
     if unknown:
         raise ConfigError(
-            f"{held.path.name} has no input '{unknown[0]}'",
+            f"{offline.path.name} has no input '{unknown[0]}'",
             where="contracts.stream.offline_file.inputs",
             remedy=f"its inputs: {', '.join(graph.inputs)}",
         )
-    given = {name: held.inputs.get(name, name) for name in graph.inputs}
+    given = {name: offline.inputs.get(name, name) for name in graph.inputs}
     where = "contracts.stream.offline_file.inputs"
-    inputs = whole_inputs(given, streamed, target, padded=held.padded, where=where)
+    inputs = whole_inputs(given, streamed, target, padded=offline.padded, where=where)
     try:
-        found = side.run(inputs)
+        outputs = side.run(inputs)
     except OnnxStoppedError as error:
         return f"the offline file does not run on the whole: {error}"
-    values = dict(zip(held.outputs or graph.outputs, map(found.get, graph.outputs), strict=False))
+    values = dict(
+        zip(offline.outputs or graph.outputs, map(outputs.get, graph.outputs), strict=False)
+    )
     missing = [name for name in names if values.get(name) is None]
     if missing:
         return f"the offline file gives no '{missing[0]}': name its outputs (offline_file.outputs)"

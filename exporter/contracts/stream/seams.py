@@ -47,12 +47,12 @@ class Seams:
     def worst_first(self) -> list[Seam]:
         """Calls that differ, worst first."""
         ends = (*self.starts[1:], len(self.error))
-        found = []
+        seams = []
         for call, (start, end) in enumerate(zip(self.starts, ends, strict=True)):
             part = self.error[start:end]
             if part.size and part.max() > self.limit:
                 worst = int(part.argmax())
-                found.append(
+                seams.append(
                     Seam(
                         call=call,
                         frame=start,
@@ -61,7 +61,7 @@ class Seams:
                         error=float(part[worst]),
                     )
                 )
-        return sorted(found, key=lambda seam: -seam.error)
+        return sorted(seams, key=lambda seam: -seam.error)
 
     def details(self, ms_per_frame: float | None) -> dict[str, object]:
         """What a report keeps: the worst seams in words, and the curve small enough to draw."""

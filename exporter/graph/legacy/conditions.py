@@ -69,9 +69,11 @@ def _tree(value: Any, names: Sequence[str]) -> Tree | None:
     kind = node.kind()
     inputs = list(node.inputs())
     if kind == "prim::Constant":
-        held = value.toIValue()
-        held = held.item() if isinstance(held, Tensor) and held.numel() == 1 else held
-        return held if isinstance(held, int | float) else None
+        constant = value.toIValue()
+        constant = (
+            constant.item() if isinstance(constant, Tensor) and constant.numel() == 1 else constant
+        )
+        return constant if isinstance(constant, int | float) else None
     if kind in _SAME:
         return _tree(inputs[0], names)
     if kind == "aten::size" and len(inputs) == 2:
@@ -81,8 +83,8 @@ def _tree(value: Any, names: Sequence[str]) -> Tree | None:
         left, right = _tree(inputs[0], names), _tree(inputs[1], names)
         return None if left is None or right is None else ("Add", left, ("Mul", -1, right))
     if name == "neg":
-        held = _tree(inputs[0], names)
-        return None if held is None else ("Mul", -1, held)
+        constant = _tree(inputs[0], names)
+        return None if constant is None else ("Mul", -1, constant)
     if name == "div":
         down = len(inputs) > 2 and inputs[2].toIValue() == "floor"
         name, head = "div", "FloorDiv" if down else "/"

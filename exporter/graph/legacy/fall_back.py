@@ -89,7 +89,7 @@ def fall_back(
         )
     finally:
         kept.restore()
-    by_data = [held for held in made.decisions if held.by_data]
+    by_data = [decision for decision in made.decisions if decision.by_data]
     if by_data:
         said = f"Python decides by values of the inputs at {_places(by_data)}"
         raise and_legacy(
@@ -99,7 +99,9 @@ def fall_back(
         exported = _exported(made, wrapped)
     except StageError as error:
         raise and_legacy(refused, f"torch's legacy exporter: {error.detail}") from refused.__cause__
-    guards = dict.fromkeys(held.guard for held in made.decisions if held.guard is not None)
+    guards = dict.fromkeys(
+        decision.guard for decision in made.decisions if decision.guard is not None
+    )
     return FallBack(
         exported=exported,
         why=_why(refused),
@@ -140,7 +142,7 @@ def _notes(made: LegacyFile, wrapped: Wrapped, refused: StageError) -> tuple[str
         f" a trace at {sizes or 'the example'}; 'captured' is that trace, and has no conditions on"
         " sizes: what it is worth at others was only tried"
     ]
-    sized = [held for held in made.decisions if not held.by_data]
+    sized = [decision for decision in made.decisions if not decision.by_data]
     if sized:
         notes.append(
             f"Python read sizes as numbers while it was traced, at {_places(sized)}: what it"
@@ -150,7 +152,7 @@ def _notes(made: LegacyFile, wrapped: Wrapped, refused: StageError) -> tuple[str
 
 
 def _places(decisions: list[PythonRead]) -> str:
-    places = list(dict.fromkeys(held.place or held.asked for held in decisions))
+    places = list(dict.fromkeys(decision.place or decision.asked for decision in decisions))
     more = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
     return ", ".join(places[:_MOST_NAMED]) + more
 

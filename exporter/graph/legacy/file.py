@@ -60,17 +60,20 @@ def legacy_file(
     """
     names = [spec.name for spec in outputs]
     asked = list(names)
-    held: list[tuple[Translated, tuple[PythonRead, ...]]] = []
+    tries: list[tuple[Translated, tuple[PythonRead, ...]]] = []
 
     def traced(model: nn.Module, args: Sequence[Any]) -> tuple[Any, Any]:
-        found = trace(model, args, list(example))
-        translated = translate(found, example, names)
-        held.append((translated, found.decisions))
+        trace_result = trace(model, args, list(example))
+        translated = translate(trace_result, example, names)
+        tries.append((translated, trace_result.decisions))
         extra = [name for name in translated.values if name not in translated.program.outputs]
         asked.extend(extra)
         for name in extra:
-            found.graph.registerOutput(translated.values[name])
-        return found.graph, (found.outputs, *(translated.tensors[name] for name in extra))
+            trace_result.graph.registerOutput(translated.values[name])
+        return trace_result.graph, (
+            trace_result.outputs,
+            *(translated.tensors[name] for name in extra),
+        )
 
     with temporary_folder() as folder:
         path = folder / "traced.onnx"
@@ -92,7 +95,7 @@ def legacy_file(
                 },
             )
         model = ir.from_proto(read_model(path))
-    translated, decisions = held[0]
+    translated, decisions = tries[0]
     del model.graph.outputs[len(names) :]
     RemoveUnusedNodesPass()(model)
     return LegacyFile(model=model, program=translated.program, decisions=decisions)

@@ -81,15 +81,15 @@ class Functional:
         self.held: dict[int, Any] = {}
 
     def made(
-        self, value: int, held: Any, tensor: Tensor, of: int | None, target: str, args: Any
+        self, value: int, stand_in: Any, tensor: Tensor, of: int | None, target: str, args: Any
     ) -> None:
         """Take note of a tensor.
 
         Args:
-            value: its number in the trace. held: what stands for it. tensor: on the example.
+            value: its number in the trace. stand_in: what stands for it. tensor: on the example.
             of: the first operand. target, args: the op, and its operands behind the first.
         """
-        self.held[value] = held
+        self.held[value] = stand_in
         key = tensor.untyped_storage().data_ptr() or id(tensor)
         self._kept.append(tensor)  # or the next one might get its memory
         memory = self._memories.setdefault(key, _Memory())
@@ -123,8 +123,8 @@ class Functional:
             at = view.of
             chain.append((at, new))
         memory.written += 1
-        for each, held in chain:
-            self.held[each] = held
+        for each, stored_value in chain:
+            self.held[each] = stored_value
             memory.views[each].fresh = memory.written
 
     def last_writes(self, value: int) -> int:

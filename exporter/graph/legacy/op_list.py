@@ -54,13 +54,13 @@ class OpList:
             return self._add(target, args, {}, "size", "int64")
         return self._add(target, args, {}, "tensor", self._dtypes.get(first, ""))
 
-    def add(self, target: str, args: Sequence[Any], kwargs: Mapping[str, Any], found: Any) -> Ref:
-        """Add an op that gives ``found`` on the example."""
-        if isinstance(found, Tensor):
-            return self._add(target, args, kwargs, "tensor", dtype_name(found))
-        if isinstance(found, (list, tuple)):
+    def add(self, target: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Ref:
+        """Add an op that gives ``result`` on the example."""
+        if isinstance(result, Tensor):
+            return self._add(target, args, kwargs, "tensor", dtype_name(result))
+        if isinstance(result, (list, tuple)):
             return self._add(target, args, kwargs, "tensors", "")
-        whole = isinstance(found, int) and not isinstance(found, bool)
+        whole = isinstance(result, int) and not isinstance(result, bool)
         return self._add(target, args, kwargs, "size", "int64" if whole else "")
 
     def program(self, outputs: Sequence[str], names: Sequence[str]) -> Program:

@@ -57,14 +57,16 @@ def schema_name(schema: str) -> tuple[str, str]:
 
 def writes(op: Any) -> bool:
     """Whether an op writes to one of its operands."""
-    return any(held.alias_info and held.alias_info.is_write for held in op._schema.arguments)
+    return any(
+        argument.alias_info and argument.alias_info.is_write for argument in op._schema.arguments
+    )
 
 
 def op_of(name: str, overload: str) -> Any:
     """The op of torch's that has this name; None where there is none."""
     packet = getattr(torch.ops.aten, name, None)
-    found = getattr(packet, overload or "default", None)
-    return found if isinstance(found, torch._ops.OpOverload) else None
+    overload_op = getattr(packet, overload or "default", None)
+    return overload_op if isinstance(overload_op, torch._ops.OpOverload) else None
 
 
 def by_schema(op: Any, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -114,8 +114,8 @@ def module_of(node: Any) -> tuple[str, str]:
 def place_of_node(node: Any) -> str:
     """``file:line`` of the innermost line behind a node that is not torch's or ours."""
     frames = _FRAME.findall(node.sourceRange())
-    found = next((frame for frame in frames if is_users(frame[0])), None)
-    return short_place(*found) if found else ""
+    users_frame = next((frame for frame in frames if is_users(frame[0])), None)
+    return short_place(*users_frame) if users_frame else ""
 
 
 @contextlib.contextmanager
@@ -151,14 +151,14 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        found = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         if name in _TO_PYTHON and args and isinstance(args[0], torch.Tensor):
-            self._note(name, args[0], found)
+            self._note(name, args[0], result)
         for tensor in _copied(name, args, kwargs or {}):
-            self._note(name, tensor, found)
-        return found
+            self._note(name, tensor, result)
+        return result
 
-    def _note(self, name: str, tensor: torch.Tensor, found: Any) -> None:
+    def _note(self, name: str, tensor: torch.Tensor, result: Any) -> None:
         value = torch._C._get_value_trace(tensor)  # type: ignore[attr-defined] # not in the stubs
         if value is None:
             return
@@ -173,8 +173,8 @@ class _Watch(TorchFunctionMode):
         by_data = _reaches_data(value, len(self._names))
         if by_data is None:
             return
-        plain = not by_data and isinstance(found, int | float)
-        guard = condition_of(value, found, self._names, place) if plain else None
+        plain = not by_data and isinstance(result, int | float)
+        guard = condition_of(value, result, self._names, place) if plain else None
         self.decisions.append(PythonRead(place=place, asked=name, by_data=by_data, guard=guard))
 
 
@@ -193,16 +193,16 @@ def _reaches_data(value: Any, inputs: int) -> bool | None:
     their sizes."""
     waiting, seen, sized = [(value, False)], set(), False
     while waiting:
-        held, shape_only = waiting.pop()
-        key = (held.unique(), shape_only)
+        tensor, shape_only = waiting.pop()
+        key = (tensor.unique(), shape_only)
         if key in seen:
             continue
         seen.add(key)
-        node = held.node()
+        node = tensor.node()
         kind = node.kind()
         if kind == "prim::Param":
             first = [each.unique() for each in list(node.outputs())[:inputs]]
-            if held.unique() in first:
+            if tensor.unique() in first:
                 if not shape_only:
                     return True
                 sized = True
@@ -213,7 +213,7 @@ def _reaches_data(value: Any, inputs: int) -> bool | None:
             shape_only = False
         waiting += [(each, shape_only) for each in node.inputs()]
         if not shape_only:
-            waiting += [(each, False) for each in _written_to(held)]
+            waiting += [(each, False) for each in _written_to(tensor)]
     return False if sized else None
 
 
@@ -221,14 +221,14 @@ def _written_to(value: Any) -> Iterator[Any]:
     """What has been written into the memory of a value by now, through it or a view of it."""
     waiting, seen = [value], set()
     while waiting:
-        held = waiting.pop()
-        if held.unique() in seen:
+        tensor = waiting.pop()
+        if tensor.unique() in seen:
             continue
-        seen.add(held.unique())
-        for use in held.uses():
+        seen.add(tensor.unique())
+        for use in tensor.uses():
             node = use.user
             first = next(iter(node.inputs()), None)
-            if first is None or first.unique() != held.unique():
+            if first is None or first.unique() != tensor.unique():
                 continue
             if node.kind().endswith("_") and not node.kind().endswith("__"):
                 yield from list(node.inputs())[1:]

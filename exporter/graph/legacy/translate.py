@@ -108,16 +108,22 @@ class _Translator:
             self._know(value, self.ops.weight(key, tensor), tensor)
 
     def _know(
-        self, value: Any, held: Any, actual: Any, of: Any = None, target: str = "", args: Any = ()
+        self,
+        value: Any,
+        stand_in: Any,
+        actual: Any,
+        of: Any = None,
+        target: str = "",
+        args: Any = (),
     ) -> None:
         number = value.unique()
         self.actual[number] = actual
         if isinstance(actual, Tensor):
             self.state.made(
-                number, held, actual, None if of is None else of.unique(), target, tuple(args)
+                number, stand_in, actual, None if of is None else of.unique(), target, tuple(args)
             )
         else:
-            self.state.held[number] = held
+            self.state.held[number] = stand_in
 
     def _translate(self, node: Any) -> None:
         kind = node.kind()
@@ -164,24 +170,24 @@ class _Translator:
         return self.actual[value.unique()]
 
     def _constant(self, value: Any) -> None:
-        found = value.toIValue()
-        if isinstance(found, Tensor):
-            self._know(value, self.ops.constant(found), found)
-        elif isinstance(found, list):
-            self._know(value, tuple(found), found)
+        constant = value.toIValue()
+        if isinstance(constant, Tensor):
+            self._know(value, self.ops.constant(constant), constant)
+        elif isinstance(constant, list):
+            self._know(value, tuple(constant), constant)
         else:
-            self._know(value, found, found)
+            self._know(value, constant, constant)
 
     def _unpack(self, value: Any, outputs: Sequence[Any]) -> None:
-        held, actual = self._read(value), self._actual(value)
+        ref, actual = self._read(value), self._actual(value)
         for place, output in enumerate(outputs):
-            if isinstance(held, Ref):
-                self._item(held, place, output, actual[place])
+            if isinstance(ref, Ref):
+                self._item(ref, place, output, actual[place])
             else:
-                self._know(output, held[place], actual[place])
+                self._know(output, ref[place], actual[place])
 
-    def _item(self, held: Ref, place: int, output: Any, actual: Any) -> None:
-        made = self.ops.add("operator.getitem", (held, place), {}, actual)
+    def _item(self, ref: Ref, place: int, output: Any, actual: Any) -> None:
+        made = self.ops.add("operator.getitem", (ref, place), {}, actual)
         self._know(output, made, actual)
         self._origin(made, output)
 
@@ -190,40 +196,40 @@ class _Translator:
             self.origins[made.name] = (value, self.state.last_writes(value.unique()))
 
     def _to_tensor(self, value: Any, output: Any) -> None:
-        held, number = self._read(value), self._actual(value)
+        ref, number = self._read(value), self._actual(value)
         dtype = output.type().dtype() or torch.int64
         actual = torch.tensor(number, dtype=dtype)
-        made = self.ops.add("aten.scalar_tensor.default", (held,), {"dtype": dtype}, actual)
+        made = self.ops.add("aten.scalar_tensor.default", (ref,), {"dtype": dtype}, actual)
         self._know(output, made, actual)
-        self.numbers[made.name] = (held, number)
+        self.numbers[made.name] = (ref, number)
         # In the file this is the value of the number itself.
-        self._origin(held if isinstance(held, Ref) else made, output)
+        self._origin(ref if isinstance(ref, Ref) else made, output)
 
     def _number(self, value: Any, output: Any) -> None:
-        held, actual = self._read(value), self._actual(value)
+        ref, actual = self._read(value), self._actual(value)
         if not isinstance(actual, Tensor):
-            self._know(output, held, actual)
+            self._know(output, ref, actual)
             return
-        if isinstance(held, Ref) and held.name in self.numbers:
-            self._know(output, *self.numbers[held.name])
+        if isinstance(ref, Ref) and ref.name in self.numbers:
+            self._know(output, *self.numbers[ref.name])
             return
         number = actual.item()
-        self._know(output, self.ops.add("aten.item.default", (held,), {}, number), number)
+        self._know(output, self.ops.add("aten.item.default", (ref,), {}, number), number)
 
     def _call(self, node: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         name, overload = schema_name(node.schema())
-        held, actual = self._read_all(inputs), [self._actual(value) for value in inputs]
+        refs, actual = self._read_all(inputs), [self._actual(value) for value in inputs]
         if not any(isinstance(value, Tensor) for value in flat(actual)):
-            self._compute(node, name, overload, held, actual, outputs[0])
+            self._compute(node, name, overload, refs, actual, outputs[0])
             return
         if name == "size":
-            self._size(held, actual, outputs[0])
+            self._size(refs, actual, outputs[0])
             return
         op = op_of(name, overload)
         if op is None:
             self._refuse(node)
             return
-        args, kwargs = by_schema(op, held)
+        args, kwargs = by_schema(op, refs)
         real, named = by_schema(op, actual)
         if name == "_convolution":
             # What comes behind the groups says which library may be taken.
@@ -231,49 +237,49 @@ class _Translator:
         if writes(op):
             self._write(node, op, inputs, args, kwargs, real, named, outputs)
             return
-        found = op(*real, **named)
+        result = op(*real, **named)
         target = str(op)
-        made = self.ops.add(target, args, kwargs, found)
+        made = self.ops.add(target, args, kwargs, result)
         if len(outputs) == 1:
             of = inputs[0] if isinstance(actual[0], Tensor) else None
-            self._know(outputs[0], made, found, of, target, args[1:])
+            self._know(outputs[0], made, result, of, target, args[1:])
             self._origin(made, outputs[0])
         else:
-            for place, (output, value) in enumerate(zip(outputs, found, strict=True)):
+            for place, (output, value) in enumerate(zip(outputs, result, strict=True)):
                 self._item(made, place, output, value)
 
     def _compute(
-        self, node: Any, name: str, overload: str, held: Any, actual: Any, output: Any
+        self, node: Any, name: str, overload: str, refs: Any, actual: Any, output: Any
     ) -> None:
         """Numbers, and what is made from numbers alone."""
         if overload in NUMBERS and name in PYTHON:
-            found = PYTHON[name](*actual)
-            if not any(isinstance(arg, Ref) for arg in held):
-                self._know(output, found, found)
+            result = PYTHON[name](*actual)
+            if not any(isinstance(arg, Ref) for arg in refs):
+                self._know(output, result, result)
                 return
-            made = self.ops.add(f"operator.{PYTHON[name].__name__}", held, {}, found)
-            self._know(output, made, found)
+            made = self.ops.add(f"operator.{PYTHON[name].__name__}", refs, {}, result)
+            self._know(output, made, result)
             return
         op = op_of(name, overload)
         if op is None:
             self._refuse(node)
             return
-        args, kwargs = by_schema(op, held)
+        args, kwargs = by_schema(op, refs)
         real, named = by_schema(op, actual)
-        found = op(*real, **named)
-        made = self.ops.add(str(op), args, kwargs, found)
-        self._know(output, made, found)
+        result = op(*real, **named)
+        made = self.ops.add(str(op), args, kwargs, result)
+        self._know(output, made, result)
         self._origin(made, output)
 
-    def _size(self, held: Any, actual: Any, output: Any) -> None:
+    def _size(self, ref: Any, actual: Any, output: Any) -> None:
         tensor: Tensor = actual[0]
         if len(actual) == 2:
             size = int(tensor.shape[actual[1]])
-            self._know(output, self.ops.add(_SIZE, held, {}, size), size)
+            self._know(output, self.ops.add(_SIZE, ref, {}, size), size)
             return
         numbers = [int(size) for size in tensor.shape]
         pairs = enumerate(numbers)
-        sizes = tuple(self.ops.add(_SIZE, (held[0], axis), {}, size) for axis, size in pairs)
+        sizes = tuple(self.ops.add(_SIZE, (ref[0], axis), {}, size) for axis, size in pairs)
         self._know(output, sizes, numbers)
 
     def _write(
@@ -293,7 +299,7 @@ class _Translator:
         before: Tensor = real[0]
         memory = before.untyped_storage().data_ptr()
         weights = self.traced.weights.values()
-        if any(memory == held.untyped_storage().data_ptr() for held in weights):
+        if any(memory == weight.untyped_storage().data_ptr() for weight in weights):
             at = f" at {place}" if place else ""
             raise StageError("capture", f"the model writes to a weight or buffer{at}, in a trace")
         plain = op_of(name.removesuffix("_"), overload)
@@ -302,13 +308,13 @@ class _Translator:
         if not name.endswith("_") or plain is None:
             self._refuse(node)
             return
-        found = plain(*real, **named)
-        made = self.ops.add(str(plain), args, kwargs, found)
-        if found.shape != before.shape:
+        result = plain(*real, **named)
+        made = self.ops.add(str(plain), args, kwargs, result)
+        if result.shape != before.shape:
             self._refuse(node)
-        if found.dtype != before.dtype:
-            found = found.to(before.dtype)
-            made = self.ops.add("aten.to.dtype", (made, before.dtype), {}, found)
+        if result.dtype != before.dtype:
+            result = result.to(before.dtype)
+            made = self.ops.add("aten.to.dtype", (made, before.dtype), {}, result)
         op(*real, **named)
         tensors = {n: t for n, t in self.actual.items() if isinstance(t, Tensor)}
         self.state.write(inputs[0].unique(), made, tensors, place)
@@ -323,8 +329,8 @@ class _Translator:
         made = set(self.ops.made())
         names: list[str] = []
         for value in values:
-            held, actual = self._read(value), self._actual(value)
-            if not isinstance(held, Ref) or held.name in names or held.name not in made:
-                held = self.ops.add("aten.clone.default", (held,), {}, actual)
-            names.append(held.name)
+            ref, actual = self._read(value), self._actual(value)
+            if not isinstance(ref, Ref) or ref.name in names or ref.name not in made:
+                ref = self.ops.add("aten.clone.default", (ref,), {}, actual)
+            names.append(ref.name)
         return tuple(names)

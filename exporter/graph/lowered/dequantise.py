@@ -90,9 +90,9 @@ def along(array: np.ndarray, shape: tuple[int, ...], axis: int, block: int = 0) 
 
 def blocks_of_bits(graph: GraphIndex, node: onnx.NodeProto) -> Stored:
     """The weight of a MatMulNBits as a matrix [K, N]."""
-    held = {item.name: item.i for item in node.attribute}
-    columns, rows = held["K"], held["N"]
-    bits, size = held.get("bits", 4), held["block_size"]
+    attributes = {item.name: item.i for item in node.attribute}
+    columns, rows = attributes["K"], attributes["N"]
+    bits, size = attributes.get("bits", 4), attributes["block_size"]
     name, blocks = node.input[1], -(-columns // size)
     codes = _unpacked(graph.array(name).reshape(rows, -1), bits)[:, : blocks * size]
     steps = graph.array(node.input[2]).astype(np.float64).reshape(rows, blocks)
@@ -103,7 +103,7 @@ def blocks_of_bits(graph: GraphIndex, node: onnx.NodeProto) -> Stored:
         zero = _unpacked(graph.array(given).reshape(rows, -1), bits)[:, :blocks].astype(np.float64)
     else:
         zero = graph.array(given).astype(np.float64).reshape(rows, blocks)
-    whole = [np.repeat(held, size, axis=1)[:, :columns].T for held in (steps, zero)]
+    whole = [np.repeat(attributes, size, axis=1)[:, :columns].T for attributes in (steps, zero)]
     codes = np.ascontiguousarray(codes[:, :columns].T)
     ends = np.where(codes >= (1 << bits) - 1, 1.0, np.where(codes <= 0, -1.0, 0.0))
     return Stored(

@@ -131,7 +131,8 @@ def _plain(writer: Writer, node: onnx.NodeProto, types: Mapping[str, int]) -> No
 
 def _to_float(node: onnx.NodeProto) -> bool:
     return any(
-        held.name == "to" and held.i in (TensorProto.FLOAT, *_NARROW) for held in (node.attribute)
+        attribute.name == "to" and attribute.i in (TensorProto.FLOAT, *_NARROW)
+        for attribute in (node.attribute)
     )
 
 
@@ -194,12 +195,12 @@ def _indexed(graph: GraphIndex, writer: Writer, types: Mapping[str, int]) -> Unr
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(array), name))
     model.graph.node.extend(writer.nodes)
     # Bytes of large tensors may lie outside of the file's protobuf.
-    found = index_graph(model, graph.folder, {name: graph.array(name) for name in writer.kept})
-    made = set(found.producer)
+    index = index_graph(model, graph.folder, {name: graph.array(name) for name in writer.kept})
+    made = set(index.producer)
     floating = {n for n in graph.producer if types.get(n, 0) in FLOATS or types.get(n, 0) == 0}
     discrete = set(graph.producer) - floating - writer.codes.keys() - writer.sums
     return Unrounded(
-        graph=found,
+        graph=index,
         hidden=frozenset(made - floating - discrete) | writer.scales | writer.aside,
         stored=writer.stored,
         cut_off=frozenset(writer.cut_off),
@@ -208,9 +209,9 @@ def _indexed(graph: GraphIndex, writer: Writer, types: Mapping[str, int]) -> Unr
 
 
 def _inner_reads(node: onnx.NodeProto) -> set[str]:
-    found = set()
+    names = set()
     for attribute in node.attribute:
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
             for inner in graph.node:
-                found |= set(inner.input) | _inner_reads(inner)
-    return found
+                names |= set(inner.input) | _inner_reads(inner)
+    return names

@@ -45,11 +45,11 @@ def _dequantize(w: Writer, _: int, node: onnx.NodeProto) -> bool:
     ):
         return False
     axis, block = int_attribute(node, "axis", 1), int_attribute(node, "block_size", 0)
-    found = w.real(name, node.input[1], _read(node, 2), axis, block)
-    if found in w.constants:
-        w.call(found, node.output[0])
+    real_name = w.real(name, node.input[1], _read(node, 2), axis, block)
+    if real_name in w.constants:
+        w.call(real_name, node.output[0])
     else:
-        w.add("Identity", found, out=node.output[0])
+        w.add("Identity", real_name, out=node.output[0])
     return True
 
 
@@ -103,10 +103,10 @@ def _scale_behind(graph: GraphIndex, at: int) -> np.ndarray | None:
         for node in products:
             other = next((read for read in node.input if read != name), "")
             maker = graph.producer.get(other)
-            held = [other] if maker is None else list(graph.nodes[maker].input)
-            found = [n for n in held if n in graph.initializers]
-            if len(found) == 1:
-                return graph.array(found[0])
+            names = [other] if maker is None else list(graph.nodes[maker].input)
+            scales = [n for n in names if n in graph.initializers]
+            if len(scales) == 1:
+                return graph.array(scales[0])
         casts = [node for node in users if node.op_type in ("Cast", "Reshape", "Identity")]
         if len(casts) != 1:
             return None
@@ -217,8 +217,8 @@ def _q_pair(op: str) -> Callable[[Writer, onnx.NodeProto], tuple[str, str, str]]
 def _q_single(op: str) -> Callable[[Writer, onnx.NodeProto], tuple[str, str, str]]:
     def write(w: Writer, node: onnx.NodeProto) -> tuple[str, str, str]:
         i = node.input
-        held = _attributes(node, "opset", "channels_last")
-        return w.add(op, w.real(i[0], i[1], i[2]), **held), i[3], i[4]
+        attributes = _attributes(node, "opset", "channels_last")
+        return w.add(op, w.real(i[0], i[1], i[2]), **attributes), i[3], i[4]
 
     return write
 
@@ -231,8 +231,8 @@ def _q_concat(w: Writer, node: onnx.NodeProto) -> tuple[str, str, str]:
 
 def _q_where(w: Writer, node: onnx.NodeProto) -> tuple[str, str, str]:
     i = node.input
-    found = w.add("Where", w.read(i[0]), w.real(i[1], i[2], i[3]), w.real(i[4], i[5], i[6]))
-    return found, i[7], i[8]
+    name = w.add("Where", w.read(i[0]), w.real(i[1], i[2], i[3]), w.real(i[4], i[5], i[6]))
+    return name, i[7], i[8]
 
 
 _QLINEAR = {

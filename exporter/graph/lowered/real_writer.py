@@ -122,8 +122,8 @@ class Writer:
 
     def in_floats(self, name: str) -> str:
         """A zero point as a float."""
-        held = self.array(name)
-        return name if held is None else self.number(held.astype(np.float32))
+        values = self.array(name)
+        return name if values is None else self.number(values.astype(np.float32))
 
     def real(self, name: str, step: str, zero: str, axis: int = 1, block: int = 0) -> str:
         """What integers stand for, read by ``step`` and ``zero``."""
@@ -225,12 +225,12 @@ class Writer:
         share = self.add("ReduceMean", share, keepdims=0)
         few = self.add("Less", share, self.number(_CLIPPED))
         inside = self.add("Max", self.add("Min", name, high), low)
-        held = self.add("Where", few, inside, name)
+        gathered = self.add("Where", few, inside, name)
         _, span = self.span(name)
         needed = self.add("Max", span, self.number(natural))
         needed = self.add("Mul", needed, self.number(_CALIBRATED / levels))
         step = self.add("Min", needed, self.number(size))
-        return self.add("Add", held, self.add("Mul", self._uniform(name), step))
+        return self.add("Add", gathered, self.add("Mul", self._uniform(name), step))
 
     def on_its_own_grid(self, name: str) -> tuple[str, str, str]:
         """A value on a grid that is made from itself: the value, the step, the zero point."""

@@ -59,11 +59,11 @@ def _unwritten(program: ExportedProgram) -> list[Node]:
 def _rewritten(program: ExportedProgram, log: Log, wanted: bool) -> ExportedProgram:
     """The program in pairs, where it has something that is not written, or an stft was replaced."""
     nodes = program.graph.nodes
-    held = [n for n in nodes if n.op == "call_function" and is_complex(n.meta.get("val"))]
-    found = _unwritten(program) or (held if wanted else [])
-    if not found and not log:
+    complex_nodes = [n for n in nodes if n.op == "call_function" and is_complex(n.meta.get("val"))]
+    unwritten = _unwritten(program) or (complex_nodes if wanted else [])
+    if not unwritten and not log:
         return program
-    for node in found:
+    for node in unwritten:
         packet: Any = getattr(node.target, "overloadpacket", node.target)
         where = "/".join(PurePath(source_of(node)).parts[-2:])
         log.add(f"complex {packet.__name__}", where)

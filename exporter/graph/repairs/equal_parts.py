@@ -29,9 +29,9 @@ class _Parting(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in _PARTING and len(args) in (1, 2, 3):
-            found = self._parts(*args, **kwargs)
-            if found is not None:
-                return found
+            result = self._parts(*args, **kwargs)
+            if result is not None:
+                return result
         return func(*args, **kwargs)
 
     def _parts(

@@ -42,15 +42,17 @@ def real_dft(x: Tensor, onesided: bool, scaling: int) -> Tensor:
 @torch.library.custom_op(f"{NAMESPACE}::dft", mutates_args=())
 def dft(z: Tensor, forward: bool, scaling: int) -> Tensor:
     """Complex numbers to their spectrum, and back; see this module."""
-    held = torch.view_as_complex(z.contiguous())
-    return torch.view_as_real(_ATEN._fft_c2c(held, [held.dim() - 1], scaling, forward)).clone()
+    spectrum = torch.view_as_complex(z.contiguous())
+    return torch.view_as_real(
+        _ATEN._fft_c2c(spectrum, [spectrum.dim() - 1], scaling, forward)
+    ).clone()
 
 
 @torch.library.custom_op(f"{NAMESPACE}::real_inverse_dft", mutates_args=())
 def real_inverse_dft(z: Tensor, size: int, scaling: int) -> Tensor:
     """The spectrum of real numbers back to these; see this module."""
-    held = torch.view_as_complex(z.contiguous())
-    return _ATEN._fft_c2r(held, [held.dim() - 1], scaling, size).clone()
+    spectrum = torch.view_as_complex(z.contiguous())
+    return _ATEN._fft_c2r(spectrum, [spectrum.dim() - 1], scaling, size).clone()
 
 
 @real_dft.register_fake
@@ -102,9 +104,9 @@ def _is_product(size: Any) -> bool:
 def _product(x: Any, matrix: np.ndarray, like: Any) -> Any:
     """``x @ matrix``; ``like`` has the type of ``x``, which may not know it."""
     wide = np.float64 if like.dtype == DOUBLE.dtype else np.float32
-    held = op.Constant(value=ir.tensor(np.ascontiguousarray(matrix, dtype=wide)))
+    constant = op.Constant(value=ir.tensor(np.ascontiguousarray(matrix, dtype=wide)))
     plain = like.dtype in (FLOAT.dtype, DOUBLE.dtype)
-    return op.MatMul(x, held if plain else op.CastLike(held, x))
+    return op.MatMul(x, constant if plain else op.CastLike(constant, x))
 
 
 def _ints(*values: int) -> Any:

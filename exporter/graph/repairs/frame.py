@@ -121,15 +121,15 @@ def repaired(module: nn.Module, repairs: Iterable[Repair]) -> Iterator[dict[Repa
 @contextlib.contextmanager
 def replaced_names(changes: Iterable[tuple[object, str, object]]) -> Iterator[None]:
     """Set attributes of modules, classes or objects while the block runs."""
-    held: list[tuple[object, str, object, bool]] = []
+    replaced: list[tuple[object, str, object, bool]] = []
     try:
         for owner, name, value in changes:
             own = vars(owner)
-            held.append((owner, name, own.get(name), name in own))
+            replaced.append((owner, name, own.get(name), name in own))
             setattr(owner, name, value)
         yield
     finally:
-        for owner, name, value, was_there in reversed(held):
+        for owner, name, value, was_there in reversed(replaced):
             if was_there:
                 setattr(owner, name, value)
             else:
@@ -142,12 +142,12 @@ def holders_of(function: object) -> list[tuple[object, str]]:
     ``from torch.nn.utils.rnn import pack_padded_sequence`` makes a name of its own. Read from their
     dictionaries: asking a lazy module for a name imports what it stands for.
     """
-    found: list[tuple[object, str]] = []
-    for held in list(sys.modules.values()):
-        names = getattr(held, "__dict__", None)
+    holders: list[tuple[object, str]] = []
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", None)
         if isinstance(names, dict):
-            found += [(held, name) for name, value in list(names.items()) if value is function]
-    return found
+            holders += [(module, name) for name, value in list(names.items()) if value is function]
+    return holders
 
 
 def _users_line() -> str | None:

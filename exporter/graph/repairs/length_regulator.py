@@ -36,8 +36,8 @@ def regulated(embeddings: Tensor, durations: Tensor) -> Tensor:
     place = (
         token.clamp(max=embeddings.shape[1] - 1).unsqueeze(2).expand(-1, -1, embeddings.shape[2])
     )
-    found = embeddings.gather(1, place).to(torch.float32)
-    return torch.where(there.unsqueeze(2), found, 0.0)
+    gathered = embeddings.gather(1, place).to(torch.float32)
+    return torch.where(there.unsqueeze(2), gathered, 0.0)
 
 
 def _replacement(log: Log) -> Callable[..., Tensor]:

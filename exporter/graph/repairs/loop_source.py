@@ -104,7 +104,7 @@ def _value(name: str) -> str:
 def _appended(body: Sequence[ast.stmt]) -> set[str] | None:
     """Lists that each turn appends one item to; None where one gets items in another way."""
     calls: list[Any] = [statement for statement in body if _is_append(statement)]
-    found = [call.value.func.value.id for call in calls]
+    lists = [call.value.func.value.id for call in calls]
     anywhere = [
         node.func.value.id
         for statement in body
@@ -114,9 +114,9 @@ def _appended(body: Sequence[ast.stmt]) -> set[str] | None:
         and node.func.attr in ("append", "extend", "insert", "pop")
         and isinstance(node.func.value, ast.Name)
     ]
-    if sorted(anywhere) != sorted(found) or len(set(found)) != len(found):
+    if sorted(anywhere) != sorted(lists) or len(set(lists)) != len(lists):
         return None
-    return set(found)
+    return set(lists)
 
 
 def _is_append(node: ast.stmt) -> bool:
@@ -133,27 +133,27 @@ def _is_append(node: ast.stmt) -> bool:
 
 def _read_first(body: Sequence[ast.stmt]) -> set[str]:
     """Names that a turn reads before it has surely set them."""
-    found: set[str] = set()
+    names: set[str] = set()
     known: set[str] = set()
     for statement in body:
         assigns = isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Expr))
-        found |= {name.id for name in _names([statement], ast.Load)} - known
+        names |= {name.id for name in _names([statement], ast.Load)} - known
         if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
-            found |= {statement.target.id} - known
+            names |= {statement.target.id} - known
         if assigns:
             known |= {name.id for name in _names([statement], ast.Store)}
-    return found
+    return names
 
 
 def _set_first(statements: Sequence[ast.stmt]) -> set[str]:
     """Names that a block sets before it reads them."""
-    found: set[str] = set()
+    names: set[str] = set()
     read: set[str] = set()
     for statement in statements:
         read |= {name.id for name in _names([statement], ast.Load)}
         if isinstance(statement, ast.Assign):
-            found |= {name.id for name in _names(statement.targets, ast.Store)} - read
-    return found
+            names |= {name.id for name in _names(statement.targets, ast.Store)} - read
+    return names
 
 
 class _Appends(ast.NodeTransformer):
@@ -282,11 +282,14 @@ def _placed(statement: ast.stmt) -> ast.stmt:
     """A statement in which every node has a line, and ends no earlier than it begins."""
     ast.fix_missing_locations(statement)
     for node in ast.walk(statement):
-        held: Any = node
+        parent: Any = node
         if not hasattr(node, "lineno"):
             continue
-        if (held.end_lineno or 0, held.end_col_offset or 0) < (held.lineno, held.col_offset):
-            held.end_lineno, held.end_col_offset = held.lineno, held.col_offset
+        if (parent.end_lineno or 0, parent.end_col_offset or 0) < (
+            parent.lineno,
+            parent.col_offset,
+        ):
+            parent.end_lineno, parent.end_col_offset = parent.lineno, parent.col_offset
     return statement
 
 

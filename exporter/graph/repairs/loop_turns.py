@@ -117,11 +117,11 @@ def _pick(base: Any, index: Any) -> Any:
     if not isinstance(base, Tensor) or not (spans or any(_is_place(part) for part in parts)):
         return base[index]
     rest, taken = _places(base, parts)
-    found = base[tuple(rest)]
+    picked = base[tuple(rest)]
     for dim, at, drops in reversed(taken):
-        found = found.index_select(dim, at)
-        found = found.squeeze(dim) if drops else found
-    return found
+        picked = picked.index_select(dim, at)
+        picked = picked.squeeze(dim) if drops else picked
+    return picked
 
 
 def _places(base: Tensor, parts: Sequence[Any]) -> tuple[list[Any], list[tuple[int, Tensor, bool]]]:
@@ -316,8 +316,8 @@ def _one_by_one(
 ) -> tuple[list[Any], list[Any]]:
     given: list[list[Any]] = [[] for _ in range(outputs)]
     for at in range(over.count):
-        state, found = turn(over.item(torch.tensor(at)), *state)
-        for column, each in zip(given, found, strict=True):
+        state, results = turn(over.item(torch.tensor(at)), *state)
+        for column, each in zip(given, results, strict=True):
             column.append(each)
     return state, [torch.stack(column) for column in given]
 
@@ -333,8 +333,8 @@ def _behind_the_first(
     count, kept = over.count, len(then)
 
     def all_given(item: Any, *state: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        handed, found = turn(item, *state)
-        return handed, [*handed, *found]
+        handed, results = turn(item, *state)
+        return handed, [*handed, *results]
 
     steps = torch.arange(1, torch.sym_max(count, 2)).clamp(max=count - 1)
     _, rest = _scanned(over, all_given, then, kept + len(given), steps)
@@ -364,13 +364,13 @@ def _scanned(
 @contextlib.contextmanager
 def _without_modes() -> Iterator[None]:
     """Without what looks at each call of torch: ``scan`` reads the code of a turn itself."""
-    held = list(_get_current_function_mode_stack())
-    for mode in reversed(held):
+    modes = list(_get_current_function_mode_stack())
+    for mode in reversed(modes):
         mode.__exit__(None, None, None)
     try:
         yield
     finally:
-        for mode in held:
+        for mode in modes:
             mode.__enter__()
 
 
@@ -382,12 +382,12 @@ def _read_anew() -> Iterator[None]:
     """
     # torch._higher_order_ops.scan is the function, which hides the module of that name.
     names = [vars(sys.modules[f"torch._higher_order_ops.{part}"]) for part in ("scan", "utils")]
-    before = [set(held) for held in names]
+    before = [set(mode_names) for mode_names in names]
     torch._dynamo.reset()
     try:
         yield
     finally:
         torch._dynamo.reset()
-        for held, known in zip(names, before, strict=True):
-            for name in set(held) - known:
-                del held[name]
+        for mode_names, known in zip(names, before, strict=True):
+            for name in set(mode_names) - known:
+                del mode_names[name]

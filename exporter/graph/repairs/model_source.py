@@ -53,30 +53,30 @@ def _functions_in(file: str, changed: int) -> dict[str, ast.FunctionDef]:
         tree = ast.parse(Path(file).read_text())
     except (OSError, SyntaxError, ValueError):
         return {}
-    found = {}
+    functions = {}
     for node in tree.body:
         parts = [("", node)]
         if isinstance(node, ast.ClassDef):
             parts = [(f"{node.name}.", part) for part in node.body]
         for prefix, part in parts:
             if isinstance(part, ast.FunctionDef):
-                found[f"{prefix}{part.name}"] = part
-    return found
+                functions[f"{prefix}{part.name}"] = part
+    return functions
 
 
 def functions_of(
     module: nn.Module, wanted: Callable[[ast.FunctionDef], bool]
 ) -> Iterator[tuple[types.FunctionType, ast.FunctionDef]]:
     """Function and source of those functions of a model whose source is wanted."""
-    for held in _modules(module):
-        file = getattr(held, "__file__", None)
+    for part in _modules(module):
+        file = getattr(part, "__file__", None)
         if not file or not file.endswith(".py"):
             continue
         for name, source in _functions_in(file, Path(file).stat().st_mtime_ns).items():
             if not wanted(source):
                 continue
             owner, _, own = name.rpartition(".")
-            holder = getattr(held, owner, None) if owner else held
+            holder = getattr(part, owner, None) if owner else part
             value = vars(holder).get(own) if holder is not None else None
             function = _undecorated(value, source)
             if function is not None:
@@ -93,9 +93,9 @@ def _undecorated(value: Any, source: ast.FunctionDef, depth: int = 0) -> types.F
     behind = [getattr(value, name, None) for name in ("__func__", "__wrapped__")]
     for each in behind:
         if each is not None and depth < _DEEPEST:
-            found = _undecorated(each, source, depth + 1)
-            if found is not None:
-                return found
+            plain = _undecorated(each, source, depth + 1)
+            if plain is not None:
+                return plain
     return None
 
 
@@ -153,7 +153,7 @@ def recompiled(
     ]
     codes = [(function, function.__code__, code) for function, code in made if code is not None]
     holders = {function.__module__ for function, _, _ in codes}
-    changes = ((sys.modules[each], *held) for each in holders for held in names.items())
+    changes = ((sys.modules[each], *attribute) for each in holders for attribute in names.items())
     with replaced_names(changes):
         try:
             for function, _, code in codes:

@@ -87,20 +87,20 @@ def _pad(own: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if not _is_rows(sequence):
             return own(sequence, batch_first, padding_value, total_length)
-        found, lengths = sequence.frames, sequence.lengths
+        frames, lengths = sequence.frames, sequence.lengths
         if total_length is None:
             longest: Any = lengths.max().item()
             torch._check(longest >= 1)
-            torch._check(longest <= found.shape[0])
-            found = found[:longest]
-        elif total_length is not found.shape[0]:
-            found = _stretched(found, total_length)
+            torch._check(longest <= frames.shape[0])
+            frames = frames[:longest]
+        elif total_length is not frames.shape[0]:
+            frames = _stretched(frames, total_length)
         # Also what was never in a recurrent layer: packing alone drops what lies behind a row.
-        steps = torch.arange(found.shape[0], device=found.device)
+        steps = torch.arange(frames.shape[0], device=frames.device)
         there = steps.unsqueeze(1) < lengths.unsqueeze(0)
-        there = there.reshape(*there.shape, *[1] * (found.dim() - 2))
-        found = torch.where(there, found, torch.scalar_tensor(padding_value, dtype=found.dtype))
-        return (found.transpose(0, 1) if batch_first else found), lengths
+        there = there.reshape(*there.shape, *[1] * (frames.dim() - 2))
+        frames = torch.where(there, frames, torch.scalar_tensor(padding_value, dtype=frames.dtype))
+        return (frames.transpose(0, 1) if batch_first else frames), lengths
 
     return pad_packed_sequence
 

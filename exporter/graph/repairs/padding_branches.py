@@ -87,13 +87,13 @@ def _padding_in(branch: ast.If) -> ast.Call | None:
 
 def _remainders(function: ast.FunctionDef) -> dict[str, ast.BinOp]:
     """Names that a function sets once, to a remainder."""
-    found: dict[str, list[ast.expr]] = {}
+    remainders: dict[str, list[ast.expr]] = {}
     for node in ast.walk(function):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found.setdefault(node.targets[0].id, []).append(node.value)
+            remainders.setdefault(node.targets[0].id, []).append(node.value)
     return {
         name: values[0]
-        for name, values in found.items()
+        for name, values in remainders.items()
         if len(values) == 1 and _is_remainder(values[0])  # type: ignore[misc]
     }
 

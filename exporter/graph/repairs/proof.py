@@ -225,10 +225,10 @@ def _strain(
     return strain
 
 
-def _distance(right: Tensor, found: Tensor) -> float:
-    if right.shape != found.shape:
+def _distance(right: Tensor, tensor: Tensor) -> float:
+    if right.shape != tensor.shape:
         return float("inf")
-    a, b = right.double(), found.double()
+    a, b = right.double(), tensor.double()
     alike = (a == b) | (a.isnan() & b.isnan())
     away = (a - b).abs()[~alike].nan_to_num(nan=float("inf"))
     return float(away.max()) if away.numel() else 0.0

@@ -37,7 +37,7 @@ def _ends(size: Any, kernel: int, stride: int, dilation: int) -> tuple[Any, Any]
 def padded(features: Tensor, conv_layer: nn.Conv2d) -> Tensor:
     """Features ``[B, C, H, W]``, padded so that a convolution gives ``ceil(H / stride)`` rows."""
     height, width = (
-        _ends(features.shape[axis], *(int(held[axis]) for held in _settings(conv_layer)))
+        _ends(features.shape[axis], *(int(setting[axis]) for setting in _settings(conv_layer)))
         for axis in (-2, -1)
     )
     return nn.functional.pad(features, (*width, *height))
@@ -53,10 +53,10 @@ def _apply(module: nn.Module, log: Log) -> Iterator[None]:
         log.at("apply_tf_padding()")
         return padded(features, conv_layer)
 
-    held: list[Callable[..., Any]] = [
+    functions: list[Callable[..., Any]] = [
         vars(sys.modules[home])["apply_tf_padding"] for home in _HOMES if home in sys.modules
     ]
-    changes = [(owner, name, ours) for own in held for owner, name in holders_of(own)]
+    changes = [(owner, name, ours) for own in functions for owner, name in holders_of(own)]
     with replaced_names(changes):
         yield
 

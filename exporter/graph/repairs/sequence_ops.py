@@ -126,5 +126,5 @@ def differentiable(target: str) -> Callable[..., Any]:
 
     A custom op itself has none.
     """
-    held = {LSTM: lstm_of_lengths, GRU: gru_of_lengths, RNN: rnn_of_lengths}
-    return held[target]._init_fn  # torch has no public name for it
+    forms = {LSTM: lstm_of_lengths, GRU: gru_of_lengths, RNN: rnn_of_lengths}
+    return forms[target]._init_fn  # torch has no public name for it

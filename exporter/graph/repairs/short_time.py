@@ -48,16 +48,16 @@ def stft(
     starts = torch.arange(count, device=x.device) * hop
     places = starts.unsqueeze(1) + torch.arange(n_fft, device=x.device)
     frames = rows.index_select(1, places.reshape(-1)).reshape(rows.shape[0], count, n_fft)
-    held = _window(window, n_fft, win_length)
-    frames = frames if held is None else frames * held
+    shaped = _window(window, n_fft, win_length)
+    frames = frames if shaped is None else frames * shaped
     norm = "ortho" if normalized else "backward"
     if frames.is_complex() or onesided is False:
         spectrum = torch.fft.fft(frames, dim=-1, norm=norm)
     else:
         spectrum = torch.fft.rfft(frames, dim=-1, norm=norm)
-    found = spectrum.transpose(1, 2)
-    found = found if x.dim() == 2 else found.squeeze(0)
-    return torch.view_as_real(found) if return_complex is False else found
+    transformed = spectrum.transpose(1, 2)
+    transformed = transformed if x.dim() == 2 else transformed.squeeze(0)
+    return torch.view_as_real(transformed) if return_complex is False else transformed
 
 
 def istft(
@@ -86,12 +86,12 @@ def istft(
     else:
         half = spectra.narrow(-1, 0, n_fft // 2 + 1)
         frames = torch.fft.irfft(half, n=n_fft, dim=-1, norm=norm)
-    held = _window(window, n_fft, win_length)
-    if held is None:
-        held = torch.ones(n_fft, dtype=z.dtype.to_real(), device=z.device)
+    shaped = _window(window, n_fft, win_length)
+    if shaped is None:
+        shaped = torch.ones(n_fft, dtype=z.dtype.to_real(), device=z.device)
     count = frames.shape[1]
-    y = _overlapped(frames * held, hop)
-    weights = _overlapped((held * held).expand(1, count, n_fft), hop)
+    y = _overlapped(frames * shaped, hop)
+    weights = _overlapped((shaped * shaped).expand(1, count, n_fft), hop)
     start = n_fft // 2 if center else 0
     total = n_fft + hop * (count - 1)
     if length is None:

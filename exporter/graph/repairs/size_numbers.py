@@ -38,8 +38,10 @@ class SizeNumber:
 
     def tensor(self) -> Tensor:
         """The tensor that it stands for."""
-        found = self.number
-        return found if isinstance(found, Tensor) else torch.scalar_tensor(found, dtype=self.dtype)
+        result = self.number
+        return (
+            result if isinstance(result, Tensor) else torch.scalar_tensor(result, dtype=self.dtype)
+        )
 
     def _made(self, top: Any, below: int, dtype: torch.dtype) -> SizeNumber:
         if isinstance(top, torch.SymInt):
@@ -121,8 +123,8 @@ class SizeNumber:
 
     def item(self) -> Any:
         """The size that it is."""
-        found = self.number
-        return found.item() if isinstance(found, Tensor) else found
+        result = self.number
+        return result.item() if isinstance(result, Tensor) else result
 
     def __ceil__(self) -> Any:
         return self.ceil().top
