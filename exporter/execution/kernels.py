@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import onnx
 
 from exporter.graph.anatomy import STANDARD, Placed, dtype_word, walk
+from exporter.graph.attributes import is_constant
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -97,7 +98,7 @@ def support_of(model: onnx.ModelProto, kernels: tuple[Kernel, ...] | str, provid
     for item in walk(model.graph):
         node = item.node
         domain = _plain(node.domain)
-        if node.op_type == "Constant" or (node.op_type, node.domain) in functions:
+        if is_constant(node) or (node.op_type, node.domain) in functions:
             continue
         count += 1
         able = _of_version(by_op.get((node.op_type, domain), []), node.op_type, domain, opsets)

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from exporter.core.artifact import CERTIFICATE_PREFIX
 from exporter.core.errors import ArtifactError
+from exporter.graph.attributes import is_constant
 
 _SHOWN = 3
 _TYPED = (
@@ -251,7 +252,7 @@ def _attributes(node: onnx.NodeProto, label: str) -> Iterator[str]:
     names = [attribute.name for attribute in node.attribute]
     for name in _again(names):
         yield f"{label} has the attribute '{name}' twice"
-    if node.op_type != "Constant" or node.domain not in _OFFICIAL:
+    if not is_constant(node):
         return
     if len(node.attribute) != 1 or len(node.output) != 1:
         yield f"{label} holds {len(names)} values for {len(node.output)} outputs, not one for one"

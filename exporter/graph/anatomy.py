@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import AttributeProto, TensorProto
 
-from exporter.graph.attributes import int_attribute
+from exporter.graph.attributes import int_attribute, is_constant
 from exporter.graph.stored_tensors import bytes_of
 
 STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training"})
@@ -89,7 +89,7 @@ def walk(
 def _walk(graph: onnx.GraphProto, outer: Mapping[str, TensorProto], depth: int) -> Iterator[Placed]:
     constants = {**outer, **{tensor.name: tensor for tensor in graph.initializer}}
     for node in graph.node:
-        if node.op_type == "Constant":
+        if is_constant(node):
             value = next((a.t for a in node.attribute if a.name == "value"), None)
             if value is not None:
                 constants[node.output[0]] = value
@@ -122,7 +122,7 @@ def anatomy_of(model: onnx.ModelProto) -> Anatomy:
     for item in placed:
         tensors.update((id(tensor), tensor) for tensor in item.constants.values())
         node = item.node
-        if node.op_type == "Constant":
+        if is_constant(node):
             continue
         key = (node.op_type, "" if node.domain == "ai.onnx" else node.domain)
         nodes[key] += 1

@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter.core.errors import ArtifactError
+from exporter.graph.attributes import is_constant
 
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
 _FLOAT_TYPE, _DOUBLE_TYPE = "tensor(float)", "tensor(double)"
@@ -109,7 +110,7 @@ def _widen_attributes(
     if node.op_type == "ConstantOfShape" and "value" not in attributes:
         zero = helper.make_tensor("value", _DOUBLE, [1], [0.0])
         node.attribute.append(helper.make_attribute("value", zero))
-    if node.op_type == "Constant":
+    if is_constant(node):
         for name in ("value_float", "value_floats"):
             if name in attributes:
                 value = np.array(helper.get_attribute_value(attributes[name]), np.float64)

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from exporter.graph.attributes import is_constant
 from exporter.graph.stored_tensors import (
     PACKED,
     bytes_of,
@@ -111,10 +112,10 @@ def index_graph(
     Args:
         arrays: values of initialisers that ``model`` does not hold.
     """
-    nodes = tuple(node for node in model.graph.node if node.op_type != "Constant")
+    nodes = tuple(node for node in model.graph.node if not is_constant(node))
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "Constant":
+        if is_constant(node):
             initializers[node.output[0]] = _constant(node)
     index = GraphIndex(
         model=model,

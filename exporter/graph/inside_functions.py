@@ -18,6 +18,7 @@ from typing import Any
 import onnx
 from onnx import helper, inliner
 
+from exporter.graph.attributes import is_constant
 from exporter.graph.index import GraphIndex, index_graph, with_nodes
 from exporter.graph.lowered.in_real_numbers import holds_less
 from exporter.graph.value_types import value_types
@@ -106,6 +107,8 @@ def _body(graph: GraphIndex, node: onnx.NodeProto, types: Mapping[str, int]) -> 
         )
     except RuntimeError:  # its own check of how many there are
         return None
+    if any(is_constant(inner) and not inner.attribute for inner in inlined.graph.node):
+        return None  # of a parameter that is left to its default
     body = index_graph(inlined, Path())
     if len(body.nodes) < 2 or any(a.HasField("g") for n in body.nodes for a in n.attribute):
         return None

@@ -13,6 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from exporter.core.errors import ArtifactError
+from exporter.graph.attributes import is_constant
 
 MOST_BYTES = 1 << 29
 """Of all dense forms of a file together; each is copied twice as the file is read."""
@@ -31,7 +32,7 @@ def make_dense(path: Path, model: onnx.ModelProto) -> None:
         model.graph.initializer.append(dense)
     del model.graph.sparse_initializer[:]
     for node in model.graph.node:
-        if node.op_type != "Constant":
+        if not is_constant(node):
             continue
         for attribute in node.attribute:
             if attribute.name == "sparse_value":

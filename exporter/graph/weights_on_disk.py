@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from exporter.graph.attributes import is_constant
 from exporter.graph.simplify import Simplified, simplify
 from exporter.graph.stored_tensors import external_entry, external_tensors, point
 
@@ -147,7 +148,7 @@ def _computable(model: onnx.ModelProto, large: Mapping[str, StoredWeight]) -> se
     They are read by a node that reads nothing but constants and is not their only transpose.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
-    constants |= {n for node in model.graph.node if node.op_type == "Constant" for n in node.output}
+    constants |= {n for node in model.graph.node if is_constant(node) for n in node.output}
     behind = {name: {name} for name in large}
     computable: set[str] = set()
     for node in model.graph.node:

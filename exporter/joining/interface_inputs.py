@@ -6,6 +6,7 @@ are drawn as a normal signal of 0.1, lengths are sizes that were drawn, rates 16
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ _RATE = 16000
 _LOUDNESS = 0.1
 _PEAKS = 7.0
 """From the smallest to the largest of a few thousand normal draws, in units of their deviation."""
+_MOST_ELEMENTS = 2**26
+"""Of an input that is drawn: more than an hour of audio; its float64 draws take half a gigabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +159,20 @@ def _draw(
     drawn = {}
     for spec in specs:
         shape = tuple(_size(spec, axis, batch, long, sizes) for axis in range(len(spec.shape)))
+        _check_sizes(spec, shape)
         drawn[spec.name] = _values(spec, shape, random, long)
     return drawn
+
+
+def _check_sizes(spec: Input, shape: tuple[int, ...]) -> None:
+    """Sizes are what a file declares, and nobody has checked them.
+
+    Raises:
+        UserInputError: a size is negative, or the input is too large to be drawn.
+    """
+    if min(shape, default=0) < 0 or math.prod(shape) > _MOST_ELEMENTS:
+        said = "is negative" if min(shape) < 0 else f"is more than {_MOST_ELEMENTS:,} elements"
+        raise UserInputError(f"input '{spec.name}' of size {list(shape)} {said}")
 
 
 def _size(spec: Input, axis: int, batch: int, long: int, sizes: Mapping[str, int]) -> int:

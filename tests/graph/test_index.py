@@ -83,3 +83,16 @@ def test_inputs_that_have_a_default_value_are_weights():
     model = graph_with([helper.make_node("Add", ["x", "w"], ["y"])], w=np.ones(1, np.float32))
     model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [1]))
     assert index_graph(model, Path()).inputs == ("x",)
+
+
+def test_a_constant_of_somebody_elses_operator_set_is_no_constant():
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
+    nodes = [
+        helper.make_node("Constant", ["x"], ["held"], domain="theirs"),
+        helper.make_node("Constant", [], ["one"], value_float=1.0),
+        helper.make_node("Add", ["held", "one"], ["y"]),
+    ]
+    graph = index_graph(helper.make_model(helper.make_graph(nodes, "net", [given], [made])), Path())
+    assert [node.op_type for node in graph.nodes] == ["Constant", "Add"]
+    assert list(graph.initializers) == ["one"]

@@ -10,6 +10,7 @@ import pytest
 from onnx import helper, inliner, numpy_helper
 
 from exporter.flows.compare import compare
+from exporter.graph.index import GraphIndex
 from exporter.graph.inside_functions import show_inside
 from exporter.graph.onnx_file import open_graph
 from exporter.report.two_files import TwoFiles
@@ -143,3 +144,27 @@ def test_a_node_that_is_no_call_of_its_function_is_left_as_it_is(tmp_path: Path,
     shown = show_inside(open_graph(tmp_path / "spoilt.onnx"), plain)
     assert any("swish::inside::" in name for name in shown.inside)
     assert not any(name.startswith("more::inside::") for name in shown.inside)
+
+
+def test_a_function_whose_parameters_are_left_to_their_defaults_stays_one_node(tmp_path: Path):
+    """Its body reads the parameter out of a Constant, which has none then."""
+    size = helper.make_tensor_value_info("size", onnx.TensorProto.INT64, [])
+    window = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n"])
+
+    def written(name: str, nodes: list[onnx.NodeProto]) -> GraphIndex:
+        graph = helper.make_graph(nodes, "net", [size], [window])
+        return open_graph(
+            saved(
+                tmp_path / name,
+                helper.make_model(
+                    graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+                ),
+            )
+        )
+
+    plain = written("plain.onnx", [helper.make_node("Cast", ["size"], ["y"], to=1)])
+    given = {"periodic": 0, "output_datatype": 1}
+    for parameters, nodes in ((given, True), ({}, False)):
+        node = helper.make_node("HannWindow", ["size"], ["y"], **parameters)
+        shown = show_inside(written("window.onnx", [node]), plain)
+        assert (len(shown.graph.nodes) > 1) == nodes

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from exporter.core.errors import UserInputError
 from exporter.graph.onnx_file import open_graph
+from exporter.joining.interface_inputs import Input, drawn_sets
 from exporter.joining.same_interface import inputs_of_other, read_case
 from tests.support.small_files import save
 
@@ -58,3 +59,19 @@ def test_inputs_of_no_type_are_refused_on_either_side(tmp_path: Path):
         for pair in ((graphs["good"], graphs[bad]), (graphs[bad], graphs["good"])):
             with pytest.raises(UserInputError, match="input 'x' is"):
                 inputs_of_other(*pair, paths)
+
+
+@pytest.mark.parametrize("size", [-3, 2**62, 2**40])
+def test_sizes_that_nobody_can_draw_are_refused_with_the_input(size: int):
+    specs = [Input("x", np.dtype(np.float32), ("n", size))]
+
+    def never(_sets: object) -> None:
+        raise AssertionError("nothing was drawn")
+
+    with pytest.raises(UserInputError, match=f"'x' of size .*{size}"):
+        drawn_sets(specs, never, (1, 2), {}, lambda inputs: inputs)
+
+
+def test_a_size_that_can_be_drawn_is():
+    specs = [Input("x", np.dtype(np.float32), ("n", 5))]
+    assert drawn_sets(specs, lambda _: None, (1,), {"n": 7}, lambda i: i)[0]["x"].shape == (7, 5)
