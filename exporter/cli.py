@@ -22,16 +22,10 @@ import click
 import exporter.commands
 from exporter import __version__
 from exporter.commands._child import Words
-from exporter.core.disk import disk_error
-from exporter.core.errors import (
-    EXIT_PASS,
-    EXIT_USER_INPUT,
-    UserInputError,
-    exit_code,
-)
-from exporter.core.extras import missing_package
+from exporter.core.errors import EXIT_PASS, EXIT_USER_INPUT, exit_code
 from exporter.core.interrupts import end_at_signals, wait_if_ending
 from exporter.core.threads import let_waiting_threads_sleep
+from exporter.core.users_fault import users_fault
 
 EXIT_INTERRUPTED = 130
 
@@ -116,8 +110,7 @@ def _tell(error: Exception) -> int:
     if isinstance(error, click.ClickException):
         error.show()
         return EXIT_USER_INPUT
-    told = error if isinstance(error, UserInputError) else missing_package(error)
-    told = told or disk_error(error)
+    told = users_fault(error)
     if told is not None:
         print(f"error: {_printable(told.render())}", file=sys.stderr)
         if isinstance(error, OSError) and error.filename is None:

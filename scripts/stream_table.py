@@ -59,6 +59,7 @@ def in_files() -> Table:
             for planted in (p for p in PLANTED_FILES if p.pipeline == name):
                 found = judged_file(stand, planted, Path(work))
                 good &= found.status is Status.FAIL and planted.told in found.reason
+                good &= planted.where in str(found.where)
                 lines.append(row(name, planted.words, found))
     return lines, good
 

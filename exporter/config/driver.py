@@ -49,7 +49,10 @@ class TimestampRules(Section):
 
 
 class Attention(_Driver):
-    """An encoder, and a decoder that is called token by token with its cache."""
+    """An encoder, and a decoder that is called token by token with its cache.
+
+    A decoder without states reads all tokens so far in every call, if its axis of tokens varies.
+    """
 
     kind: Literal["attention"]
     encoder: GraphName | None = Field(
@@ -57,7 +60,10 @@ class Attention(_Driver):
     )
     decoder: GraphName = "decoder"
     tokens: str = Field(default="input_ids", description="the decoder's input of token ids [B, T]")
-    scores: str = Field(default="logits", description="its output of scores [B, T, vocabulary]")
+    scores: str = Field(
+        default="logits",
+        description="its output of scores [B, T, vocabulary]; of the last token [B, vocabulary]",
+    )
     position: str | None = Field(
         default=None, description="its input of integers that counts earlier tokens, if any"
     )
@@ -97,13 +103,26 @@ class Transducer(_Driver):
     lengths: str | None = Field(
         default=None, description="the encoder's output of how many frames count; null: all"
     )
-    tokens: str = Field(description="the predictor's input of token ids [1, 1]")
-    predicted: str = Field(description="its output [1, 1, D]")
-    from_encoder: str = Field(description="the joiner's input of one frame [1, 1, D]")
-    from_predictor: str = Field(description="the joiner's input of what was predicted")
+    tokens: str = Field(description="the predictor's input of token ids [1, context]")
+    predicted: str = Field(description="its output [1, 1, D], or [1, D]")
+    from_encoder: str = Field(description="the joiner's input of one frame [1, 1, D], or [1, D]")
+    from_predictor: str = Field(description="the joiner's input of what was predicted, alike")
     scores: str = Field(description="the joiner's output, whose last axis is the vocabulary")
     blank: Token
     start: Token | None = Field(default=None, description="first token; null: the blank")
+    context: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="tokens that the predictor reads in a call; several: one without states",
+        exclude_if=lambda count: count == 1,  # digests without it stay what they were
+    )
+    before: int | None = Field(
+        default=None,
+        ge=-1,
+        description="what stands before the first token in a context of several; null: the blank",
+        exclude_if=lambda token: token is None,
+    )
     max_symbols: int = Field(default=10, ge=1, le=1000, description="most tokens of one frame")
 
 

@@ -1,5 +1,7 @@
 """An encoder once, then a decoder token by token with its cache: greedy, or a beam.
 
+A decoder that keeps nothing from call to call reads all tokens so far in each.
+
 The beam is the one of transformers' ``generate``: twice as many candidates as beams, a hypothesis
 that ends among the best as many is set aside with its score divided by ``length ** penalty``, and
 the search stops when nothing that goes on can be better than the worst that was set aside.
@@ -40,6 +42,8 @@ class _Decoder:
         self._config, self._graph, self._pool = config, graph, pool
         self._states = graph.first_states()
         self._read = 0
+        self._all = not graph.states and isinstance(graph.inputs[config.tokens].shape[-1], str)
+        self._said: np.ndarray | None = None
         prompt = config.start or case.get(config.tokens)
         if prompt is None or not np.size(prompt):
             raise DriverStoppedError("it has no first token to begin with", graph=graph.name)
@@ -52,6 +56,9 @@ class _Decoder:
     def scores(self, tokens: np.ndarray) -> np.ndarray:
         """Log probabilities [rows, vocabulary] behind tokens [rows, T], which are read."""
         config, graph = self._config, self._graph
+        if self._all:
+            said = () if self._said is None else (self._said,)
+            tokens = self._said = np.concatenate([*said, tokens], axis=1)
         own = {config.tokens: tokens, **self._states}
         if config.position is not None:
             spec = graph.inputs[config.position]
@@ -61,12 +68,14 @@ class _Decoder:
         fed = {name: _rows(value, len(tokens)) for name, value in fed.items()}
         outputs = graph({**fed, **own})
         self._states = graph.next_states(outputs)
-        self._read += tokens.shape[1]
+        self._read += 0 if self._all else tokens.shape[1]
         found = outputs[config.scores]
+        if found.ndim == 2 and len(found) == len(tokens):
+            return log_softmax(found)
         if found.ndim != 3 or found.shape[:2] != tokens.shape:
             raise DriverStoppedError(
                 f"'{config.scores}' is {list(found.shape)} for tokens {list(tokens.shape)};"
-                " [rows, T, vocabulary] is wanted",
+                " [rows, T, vocabulary] or [rows, vocabulary] is wanted",
                 graph=graph.name,
             )
         return log_softmax(found[:, -1])
@@ -74,6 +83,8 @@ class _Decoder:
     def reorder(self, rows: np.ndarray) -> None:
         """Let each row go on from the state of another."""
         self._states = self._graph.chosen_rows(self._states, rows)
+        if self._said is not None:
+            self._said = self._said[rows]
 
 
 def _rows(value: np.ndarray, rows: int) -> np.ndarray:

@@ -1,14 +1,17 @@
-"""RNN-T, greedy: frame by frame, tokens until the blank is likeliest or there are too many."""
+"""RNN-T, greedy: frame by frame, tokens until the blank is likeliest or there are too many.
+
+A predictor has states and reads one token a call, or has none and reads the last few of them.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from exporter.config.driver import Transducer
-from exporter.core.tensors import Arrays
+from exporter.core.tensors import Arrays, TensorSpec
 from exporter.drivers.decisions import Decider, check_tokens, log_softmax
 from exporter.drivers.frames import counted_frames
-from exporter.drivers.graph import Graph, Outcome, Pool
+from exporter.drivers.graph import DriverStoppedError, Graph, Outcome, Pool
 
 
 def drive(config: Transducer, graphs: dict[str, Graph], case: Arrays, decider: Decider) -> Outcome:
@@ -24,21 +27,29 @@ def drive(config: Transducer, graphs: dict[str, Graph], case: Arrays, decider: D
     encoded = pool.call(encoder)
     frames = counted_frames(encoder, encoded, config.frames, config.lengths)
     states = predictor.first_states()
-    dtype = predictor.inputs[config.tokens].dtype
+    spec = predictor.inputs[config.tokens]
+    start = config.blank if config.start is None else config.start
+    before = config.blank if config.before is None else config.before
+    read = [before] * (config.context - 1) + [start]
 
-    def predict(token: int) -> np.ndarray:
+    def predict() -> np.ndarray:
         nonlocal states
-        own = {config.tokens: np.full((1, 1), token, dtype), **states}
-        outputs = pool.call(predictor, **own)
+        tokens = np.array(read[-config.context :], spec.dtype)
+        outputs = pool.call(predictor, **{config.tokens: _like(tokens, spec), **states})
         states = predictor.next_states(outputs)
-        return outputs[config.predicted]
+        found = outputs[config.predicted]
+        if not found.ndim or not found.size:
+            why = f"'{config.predicted}' is {list(found.shape)}; [1, 1, D] or [1, D] is wanted"
+            raise DriverStoppedError(why, graph=predictor.name)
+        return found.reshape(-1, found.shape[-1])[-1]
 
-    predicted = predict(config.blank if config.start is None else config.start)
+    predicted = predict()
     said: list[int] = []
     total = 0.0
     for at, frame in enumerate(frames):
         for _ in range(config.max_symbols):
-            own = {config.from_encoder: frame[None, None], config.from_predictor: predicted}
+            both = {config.from_encoder: frame, config.from_predictor: predicted}
+            own = {name: _like(held, joiner.inputs[name]) for name, held in both.items()}
             outputs = pool.call(joiner, **own)
             scores = log_softmax(outputs[config.scores].reshape(-1))
             check_tokens((config.blank,), len(scores), "blank")
@@ -47,5 +58,11 @@ def drive(config: Transducer, graphs: dict[str, Graph], case: Arrays, decider: D
             if token == config.blank:
                 break
             said.append(token)
-            predicted = predict(token)
+            read.append(token)
+            predicted = predict()
     return Outcome(tokens=tuple(said), score=total)
+
+
+def _like(value: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """``[D]`` with as many axes as the input has: ``[1, D]``, ``[1, 1, D]``."""
+    return value.reshape((*(1 for _ in spec.shape[1:]), -1))

@@ -17,6 +17,7 @@ import queue
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,9 @@ from pathlib import Path
 from exporter.config.run_options import RunOptions
 from exporter.config.system import System
 from exporter.core.children import child_process, end_with_parent
-from exporter.core.errors import ExportVerifyError, UserInputError
+from exporter.core.errors import EXIT_USER_INPUT, ExportVerifyError, UserInputError, exit_code
 from exporter.core.files import read_bytes, replacing, temporary_folder
+from exporter.core.users_fault import users_fault
 from exporter.flows.open_system import bench_of
 from exporter.report.environment import default_memory_budget, usable_cores
 from exporter.report.progress import Progress
@@ -37,7 +39,11 @@ _CODE = "import sys; sys.path.insert(0, sys.argv[1]); "
 _CODE += "from exporter.flows import manifest_workers; manifest_workers.child(sys.argv[2])"
 _JOB = "job.pickle"
 _STOPPED = "stopped"
-"""Key of the line that says why a process cannot go on."""
+"""Key of the line that says why a process cannot go on, with the exit code of its error."""
+
+
+class ProcessError(ExportVerifyError):
+    """A bug of ours ended one of the processes; its traceback is a note, where there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +77,8 @@ def rows_elsewhere(job: Job, jobs: int, done: Mapping[int, str]) -> Iterator[Row
         done: key of every line that has a result.
 
     Raises:
-        UserInputError: a process cannot go on, or was ended; what has come by then counts.
+        UserInputError: a process cannot go on, or was ended from outside.
+        ProcessError: a process came to a bug. Either way what has come by then counts.
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
@@ -101,7 +108,7 @@ def rows_elsewhere(job: Job, jobs: int, done: Mapping[int, str]) -> Iterator[Row
                 continue  # cut off by the end of its process, of which the next line tells
             held = json.loads(line)
             if _STOPPED in held:
-                raise UserInputError(held[_STOPPED], remedy="run it again without --jobs")
+                raise _stopped(**held)
             yield Row.model_validate(held)
 
 
@@ -114,10 +121,20 @@ def _read(
     lines.put((number, None))
 
 
-def _ended(code: int) -> UserInputError:
-    how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+def _stopped(stopped: int, said: str, trace: str) -> ExportVerifyError:
+    if stopped == EXIT_USER_INPUT:
+        return UserInputError(said, remedy="run it again without --jobs")
+    error = ProcessError(f"one of the processes of the manifest stopped: {said}")
+    error.add_note(trace)
+    return error
+
+
+def _ended(code: int) -> ExportVerifyError:
+    if code > 0:  # Python's own, of an error that nobody caught
+        return ProcessError(f"one of the processes of the manifest ended with exit code {code}")
     return UserInputError(
-        f"one of the processes of the manifest {how}: the machine may be short of memory",
+        f"one of the processes of the manifest was ended by signal {-code}: the machine may be"
+        " short of memory",
         remedy="run it again, with fewer --jobs: it goes on behind what is known",
     )
 
@@ -130,14 +147,18 @@ def child(folder: str) -> None:
     # What a library prints must not stand between the results.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)
-        told = read_bytes(Path(folder) / _JOB)
-        job, done, share, parent = pickle.loads(told)  # noqa: S301 - our own parent's, see above
-        end_with_parent(parent)
         try:
+            told = read_bytes(Path(folder) / _JOB)
+            job, done, share, parent = pickle.loads(told)  # noqa: S301 - our own parent's
+            end_with_parent(parent)
             quiet = Progress(quiet=True)
             bench = bench_of(job.system, job.options, job.folder, job.files, quiet)
             for row in rows_of(bench, job.manifest, done, lambda *_: None, share):
                 out.write(row.model_dump_json() + "\n")
                 out.flush()
-        except ExportVerifyError as error:
-            out.write(json.dumps({_STOPPED: str(error)}) + "\n")
+        except Exception as error:  # noqa: BLE001 - told by the parent, with its code
+            told = users_fault(error) or error
+            said = str(told) if isinstance(told, ExportVerifyError) else repr(told)
+            trace = "".join(traceback.format_exception(error))
+            line = {_STOPPED: exit_code(told), "said": said, "trace": trace}
+            out.write(json.dumps(line) + "\n")

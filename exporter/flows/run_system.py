@@ -67,7 +67,7 @@ def run_system(
         options, fields: as in ``exporter.run``; ``cases`` are the system's.
         files: ONNX files by graph that are judged in place of those that the run makes.
         manifest: JSON lines of recordings and texts, run after the cases.
-        jobs: processes that share the manifest; each holds the system once.
+        jobs: processes that share the manifest, at most one for each line; each holds the system.
 
     Raises:
         UserInputError: the system, a pipeline, weights, a case or a file cannot be used.
@@ -197,6 +197,7 @@ def _manifest(
     jobs: int,
 ) -> ManifestRecord:
     elsewhere = None
+    jobs = min(jobs, sum(1 for _ in read_manifest(manifest)))
     if jobs > 1:
         options = narrowed(options, jobs)
         job = Job(system=system, options=options, folder=folder, files=files, manifest=manifest)

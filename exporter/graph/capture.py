@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch._decomp import decomposition_table
+from torch.fx.proxy import _STACK_TRACE_ANCHORS, _register_stack_trace_anchor
 
 from exporter.core.errors import StageError
 from exporter.graph.guards import Guard, guards_of, watched_guards
 from exporter.graph.kept_state import KeptState
-from exporter.graph.named_graph import argument_names
+from exporter.graph.named_graph import NamedGraph, argument_names
 from exporter.graph.torch_refusal import freezes_an_axis, line_in
 from exporter.models.fast_path import without_fast_path
 
@@ -149,6 +150,26 @@ def quiet_exporter() -> Iterator[None]:
                 logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def _lines_in_methods(module: nn.Module) -> Iterator[None]:
+    """Let torch note lines of all methods of a model that is called by another than ``forward``.
+
+    It keeps frames of ``forward`` alone, and there is none: no op would stand at a line.
+    """
+    saved = set(_STACK_TRACE_ANCHORS)
+    if isinstance(module, NamedGraph) and module.binding.method != "forward":
+        kinds = {kind for part in module.model.modules() for kind in type(part).__mro__}
+        for kind in kinds:
+            if kind.__module__.partition(".")[0] != "torch":
+                for held in vars(kind).values():
+                    _register_stack_trace_anchor(held)
+    try:
+        yield
+    finally:
+        _STACK_TRACE_ANCHORS.clear()
+        _STACK_TRACE_ANCHORS.update(saved)
+
+
 def capture(
     module: nn.Module,
     example: Mapping[str, torch.Tensor],
@@ -189,6 +210,7 @@ def capture(
             keep_recurrent_ops(),
             quiet_exporter(),
             without_fast_path(),
+            _lines_in_methods(module),
             watching as watched,
         ):
             exported = torch.export.export(

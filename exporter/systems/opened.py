@@ -111,6 +111,13 @@ def check_wiring(system: System, graphs: Mapping[str, OpenedGraph]) -> None:
             kind = "input" if inward else "output"
             remedy = f"it has: {', '.join(names)}"
             raise _wrong(system, f"the graph '{graph}' has no {kind} '{port}'", remedy)
+    if isinstance(driver, Transducer):
+        specs = {spec.name: spec for spec in graphs[driver.predictor].inputs}
+        size = specs[driver.tokens].shape[-1:]
+        if size and size[0] != driver.context and isinstance(size[0], int):
+            problem = f"'{driver.tokens}' of '{driver.predictor}' takes {size[0]} tokens a call"
+            remedy = f"say so: context: {size[0]}"
+            raise _wrong(system, f"{problem}, and the driver gives {driver.context}", remedy)
     for taken, given in driver.feed.items():
         for name, inward in ((taken, True), (given, False)):
             graph, _, port = name.partition(".")

@@ -66,6 +66,7 @@ def test_a_fault_in_a_file_is_found(stands, tmp_path, planted):
     found = judged_file(stands(planted.pipeline), planted, tmp_path)
     assert found.status is Status.FAIL
     assert planted.told in found.reason, found.reason
+    assert planted.where in str(found.where)
 
 
 def test_each_file_has_four_faults_planted():

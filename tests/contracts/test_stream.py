@@ -16,6 +16,7 @@ from exporter.cases.windows import cut_stream
 from exporter.config.stream import Stream
 from exporter.contracts.runner import run_contracts
 from exporter.contracts.stream import lookahead
+from exporter.core.errors import ConfigError
 from exporter.core.tensors import Axis, Case, TensorSpec
 from exporter.parity.status import Status
 from exporter.report.schema import ContractRecord
@@ -224,6 +225,57 @@ def test_windows_without_states_need_their_context_and_are_trimmed(stream, trim,
     found = judged(Codec(), Stream(**stream), states={}, not_streamed=skipped, **options)
     assert found.status is (Status.FAIL if words else Status.PASS), found.reason
     assert words in found.reason
+
+
+class Framewise(nn.Module):
+    """One frame for each, with what stands around it: a window may be as long as the whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.around = nn.Conv1d(W, W, 3, padding=1)
+
+    def forward(self, x: Tensor, cache: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.around(x.transpose(1, 2)).transpose(1, 2), cache * 1, seen + 0
+
+
+NO_STATES = {"next_cache": "none", "next_seen": "none"}
+AS_LONG = {"hop": 4, "left": 4, "right": 2}
+"""Two windows of ten steps, over ten."""
+
+
+def as_long_as_the_whole(**options):
+    stream = {**AS_LONG, "tail": 0, "flush": "short", **options.pop("stream", {})}
+    given = {"offline": None, "not_streamed": NO_STATES, "states": {}, "frames": 10, **options}
+    return judged(Framewise(), Stream(**stream), **given)
+
+
+def test_windows_as_long_as_the_whole_are_joined_and_not_taken_one_for_all():
+    held = as_long_as_the_whole(stream={"flush": "zeros", "tail": 0})
+    assert held.status is Status.FAIL, held.reason
+    assert "frames too many come out" in held.reason
+    trimmed = as_long_as_the_whole(stream={"flush": "zeros"}, trim=["y"])
+    assert "frames too many" not in trimmed.reason
+    faded = {"y": {"fade": "triangle"}}
+    added = as_long_as_the_whole(stream={"flush": "zeros"}, overlap_add=faded)
+    assert added.status is Status.FAIL, added.reason
+
+
+@pytest.mark.parametrize(
+    "option", [{"trim": ["y"]}, {"late": {"y": 1}}, {"overlap_add": {"y": {"fade": "hann"}}}]
+)
+def test_what_is_said_of_an_output_without_steps_is_refused(option):
+    """It was ignored: every call gives all of such an output."""
+    (key,) = option
+    with pytest.raises(ConfigError, match=f"contracts.stream.{key}: 'y': .*\n.*out of '{key}'"):
+        judged(Peak(), Stream(hop=5, flush="short"), **option)
+
+
+def test_what_is_said_of_a_state_is_refused():
+    with pytest.raises(ConfigError, match="contracts.stream.trim: 'next_cache': it is a state"):
+        judged(Toy(), Stream(hop=5), trim=["next_cache"])
+    with pytest.raises(ConfigError, match="'next_seen' is under not_streamed, too"):
+        judged(Toy(), Stream(hop=5), trim=["next_seen"])
 
 
 def test_nothing_passes_that_says_nothing():

@@ -142,6 +142,35 @@ def test_the_search_is_that_of_transformers(parts, seed, ours, theirs):
     assert found.tokens == generated(parts[2], features, **theirs)
 
 
+def without_cache(parts, *, last: bool):
+    """A decoder that keeps nothing; ``last``: it gives the scores of the last token alone."""
+    whole = parts[2]
+
+    def decode(input_ids, encoded):
+        held = whole.model.decoder(input_ids=input_ids, encoder_hidden_states=encoded)
+        logits = whole.proj_out(held.last_hidden_state)
+        return [logits[:, -1] if last else logits]
+
+    inputs = [
+        spec("input_ids", "int64", "batch", "tokens"),
+        spec("encoded", "float32", "batch", 30, 32),
+    ]
+    decoder = graph("decoder", inputs, ["logits"], of_torch(decode))
+    return {**graphs_of(parts), "decoder": decoder}
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_decoder_without_states_reads_all_tokens_so_far(parts, beams, last):
+    """It was given the newest token alone, on both sides, and both said the same nonsense."""
+    for seed in range(3):
+        case = {"input_features": sound(seed)}
+        found = drive(settings(beams=beams), without_cache(parts, last=last), case, Decider())
+        kept = drive(settings(beams=beams), graphs_of(parts), case, Decider())
+        assert found.tokens == kept.tokens
+        assert found.score == pytest.approx(kept.score, rel=1e-4)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_timestamps_follow_the_rules_of_transformers(seed):
     """Score by score against WhisperTimeStampLogitsProcessor, on random hypotheses."""

@@ -109,3 +109,61 @@ def test_no_more_tokens_of_a_frame_than_allowed(module):
     drive(config, graphs, case, decider)
     at = [place for _, place in decider.places]
     assert max(at.count(frame) for frame in set(at)) <= 2
+
+
+class Stateless(torch.nn.Module):
+    """A predictor as icefall's: no state, a convolution over the last two tokens; -1 is nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.embedding = torch.nn.Embedding(12, 8)
+        self.mixed = torch.nn.Conv1d(8, 8, 2, groups=2, bias=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        held = self.embedding(tokens.clamp(min=0)) * (tokens >= 0).unsqueeze(-1)
+        return torch.relu(self.mixed(held.transpose(1, 2))).transpose(1, 2)
+
+
+def stateless_graphs(axes: int, joined) -> dict:
+    one = (1,) * (axes - 1)
+    return {
+        "encoder": graph("encoder", [spec("x", "float32", 1, "T", 8)], ["encoded"], lambda x: x),
+        "predictor": graph(
+            "predictor", [spec("tokens", "int64", 1, 2)], ["predicted"], of_torch(Stateless())
+        ),
+        "joiner": graph(
+            "joiner",
+            [spec("source", "float32", *one, 8), spec("target", "float32", *one, 8)],
+            ["scores"],
+            of_torch(joined),
+        ),
+    }
+
+
+@pytest.mark.parametrize("before", [-1, None])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_predictor_without_states_reads_the_last_tokens(axes, before):
+    """Held against the search written out, for a joiner that takes [N, D] and one of [N, 1, D]."""
+    out = torch.nn.Linear(8, 12)
+    shapes = []
+
+    def joined(source, target):
+        shapes.append((tuple(source.shape), tuple(target.shape)))
+        return out(torch.tanh(source + target))
+
+    frames = 2 * np.random.default_rng(3).standard_normal((1, 20, 8)).astype(np.float32)
+    given = {"frames": "encoded", "lengths": None, "blank": 0, "context": 2, "before": before}
+    config = Transducer.model_validate({**CONFIG.model_dump(), **given, "max_symbols": 3})
+    found = drive(config, stateless_graphs(axes, joined), {"x": frames}, Decider())
+    said, model = [0 if before is None else before, 0], Stateless()
+    with torch.no_grad():
+        for frame in torch.from_numpy(frames[0]):
+            for _ in range(3):
+                predicted = model(torch.tensor([said[-2:]]))[0, 0]
+                token = int(out(torch.tanh(frame + predicted)).argmax())
+                if token == 0:
+                    break
+                said.append(token)
+    assert found.tokens == tuple(said[2:]) and len(found.tokens) > 5
+    assert set(shapes) == {((*(1,) * (axes - 1), 8),) * 2}

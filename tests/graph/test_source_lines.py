@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.fx.proxy import _STACK_TRACE_ANCHORS
 
 from exporter.contracts.locate.recorder import ModuleStack, OpRecorder
+from exporter.graph.capture import capture
 from exporter.graph.named_graph import NamedGraph
 from exporter.graph.node_origin import source_of_trace
 from exporter.graph.program import source_of
+from exporter.models.binding import Binding
 
 HERE = "/home/me/model/encoder.py"
 TORCH = "/env/lib/python3.11/site-packages/torch/nn/modules/linear.py"
@@ -54,6 +57,34 @@ def test_every_layer_of_a_real_capture_stands_at_a_line_of_the_module():
     sources = {source_of(n) for n in program.graph.nodes if n.op == "call_function"}
     line = Block.forward.__code__.co_firstlineno + 2
     assert sources == {f"tests/graph/test_source_lines.py:{line}"}
+
+
+class Chunked(nn.Module):
+    """Called by another method than forward, which calls a helper."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Not called."""
+        return x
+
+    def forward_chunk(self, x: torch.Tensor) -> torch.Tensor:
+        """Any."""
+        return self.doubled(x) + 1
+
+    def doubled(self, x: torch.Tensor) -> torch.Tensor:
+        """Any."""
+        return x * 2
+
+
+def test_an_op_of_another_method_stands_at_a_line_of_it():
+    """torch keeps frames of forward alone, and the line was one of this package."""
+    called = Binding(positional=(0,), method="forward_chunk")
+    graph = NamedGraph(Chunked(), inputs=["x"], returns=["y"], outputs=["y"], binding=called)
+    program = capture(graph.eval(), {"x": torch.randn(2, 4)}, {})
+    sources = [source_of(n) for n in program.graph.nodes if n.op == "call_function"]
+    lines = (Chunked.doubled, Chunked.forward_chunk)
+    numbers = [method.__code__.co_firstlineno + 2 for method in lines]
+    assert sources == [f"tests/graph/test_source_lines.py:{number}" for number in numbers]
+    assert not _STACK_TRACE_ANCHORS
 
 
 class Users(nn.Module):

@@ -14,12 +14,13 @@ from exporter.build.build import build
 from exporter.cases.load import load_cases
 from exporter.config import load_pipeline
 from exporter.contracts.make_target import target_from_wrapped
-from exporter.contracts.onnx_side import opened
+from exporter.contracts.onnx_side import opened, program_taps
 from exporter.contracts.result import ContractResult
 from exporter.contracts.runner import declared_settings
 from exporter.contracts.stream.check import Settings, of_file
 from exporter.contracts.stream.whole import Whole, whole_of
 from exporter.contracts.target import Target
+from exporter.graph.program import Program
 from exporter.report.progress import Progress
 from tests.support.planted_streams import FOLDER
 
@@ -28,19 +29,25 @@ Plant = Callable[[onnx.ModelProto], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlantedFile:
-    """One fault: in the file of which pipeline, what it is, what has to be told, who plants it."""
+    """One fault: in the file of which pipeline, what it is, what has to be told, who plants it.
+
+    Attributes:
+        where: layer and op that have to be named.
+    """
 
     pipeline: str
     words: str
     told: str
+    where: str
     plant: Plant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stand:
-    """A pipeline with its file, and what PyTorch gives on the whole."""
+    """A pipeline with its file and program, and what PyTorch gives on the whole."""
 
     file: Path
+    program: Program
     target: Target
     settings: Settings
     whole: Whole
@@ -60,7 +67,13 @@ def stand_of(name: str, folder: Path) -> Stand:
     skipped, late = settings.not_streamed, settings.late
     whole = whole_of(target, settings.offline, skipped, late, cases[0])
     assert isinstance(whole, Whole), whole
-    return Stand(file=built.shipped.path, target=target, settings=settings, whole=whole)
+    return Stand(
+        file=built.shipped.path,
+        program=built.program,
+        target=target,
+        settings=settings,
+        whole=whole,
+    )
 
 
 def judged_file(stand: Stand, planted: PlantedFile | None, folder: Path) -> ContractResult:
@@ -71,7 +84,8 @@ def judged_file(stand: Stand, planted: PlantedFile | None, folder: Path) -> Cont
         planted.plant(model)
         path = folder / "planted.onnx"
         onnx.save(model, path)
-    stand.target.onnx = opened(path)
+    taps = program_taps(stand.program)
+    stand.target.onnx = opened(path, taps=taps, program=stand.program)
     return of_file(stand.target, stand.settings, stand.whole)
 
 
@@ -202,10 +216,10 @@ def oldest_kept(model: onnx.ModelProto) -> None:
     _slice_instead(_made_by(model, "next_frames"), model, [0, 0], [1 << 62, 4])
 
 
-def _of(pipeline: str, *found: tuple[str, str, Plant]) -> tuple[PlantedFile, ...]:
+def _of(pipeline: str, *found: tuple[str, str, str, Plant]) -> tuple[PlantedFile, ...]:
     return tuple(
-        PlantedFile(pipeline=pipeline, words=words, told=told, plant=plant)
-        for words, told, plant in found
+        PlantedFile(pipeline=pipeline, words=words, told=told, where=where, plant=plant)
+        for words, told, where, plant in found
     )
 
 
@@ -217,17 +231,29 @@ _CONV = "model.inner.block.{}.res_unit{}.conv1.weight"
 PLANTED_FILES = (
     *_of(
         "zipformer",
-        ("keys are given back as they came", _ON, not_returned("next_caches.0", "caches.0")),
-        ("keys and values come back exchanged", _ON, exchanged("next_caches.0", "next_caches.1")),
+        (
+            "keys are given back as they came",
+            _ON,
+            "aten.slice.Tensor",
+            not_returned("next_caches.0", "caches.0"),
+        ),
+        (
+            "keys and values come back exchanged",
+            _ON,
+            "aten.slice.Tensor",
+            exchanged("next_caches.0", "next_caches.1"),
+        ),
         (
             "the mask of what was filled is one off",
             _FIRST,
+            "aten.ge.Tensor",
             other_op("ge", "GreaterOrEqual", "Greater"),
         ),
-        ("the convolution's cache ends a frame early", _ON, cache_ends_early),
+        ("the convolution's cache ends a frame early", _ON, "aten.slice.Tensor", cache_ends_early),
         (
             "the depthwise convolution is padded on the wrong side",
             _FIRST,
+            "depthwise [aten.conv1d.default]",
             kernel_moved("model.layers.0.depthwise.weight"),
         ),
     ),
@@ -236,17 +262,25 @@ PLANTED_FILES = (
         (
             "the second layer's keys are given back as they came",
             _ON,
+            "aten.slice.Tensor",
             not_returned("next.1.0", "states.1.0"),
         ),
-        ("keys and values come back exchanged", _ON, exchanged("next.0.0", "next.0.1")),
+        (
+            "keys and values come back exchanged",
+            _ON,
+            "aten.slice.Tensor",
+            exchanged("next.0.0", "next.0.1"),
+        ),
         (
             "the left context is a frame short",
             "every call differs",
+            "aten.slice.Tensor",
             reads_instead("sym_min", 1, 5, "int64"),
         ),
         (
             "three frames a call are counted",
             "the first is call 1",
+            "aten.add.Tensor",
             reads_instead("next.0.2", 1, 3, "int32"),
         ),
     ),
@@ -255,13 +289,15 @@ PLANTED_FILES = (
         (
             "the convolution's cache is given back as it came",
             _ON,
+            "aten.stack.default",
             not_returned("next_convolution_cache", "convolution_cache"),
         ),
-        ("each layer reads the other's cache", _ON, layers_exchanged),
-        ("positions are one off", _FIRST, position_one_off),
+        ("each layer reads the other's cache", _ON, "aten.select.int", layers_exchanged),
+        ("positions are one off", _FIRST, "aten.slice.Tensor", position_one_off),
         (
             "the depthwise convolution is padded on the wrong side",
             _FIRST,
+            "depthwise [aten.conv1d.default]",
             kernel_moved("model.layers.1.depthwise.weight"),
         ),
     ),
@@ -270,21 +306,25 @@ PLANTED_FILES = (
         (
             "a convolution is padded a frame to the left",
             _FIRST,
+            "model.inner.conv1 [aten.conv1d.default]",
             attribute("model.inner.conv1.weight", pads=[4, 2]),
         ),
         (
             "a transposed convolution comes a sample late",
             _FIRST,
+            "block.0.conv_t1 [aten.convolution.default]",
             attribute("model.inner.block.0.conv_t1.weight", pads=[1, 3]),
         ),
         (
             "a dilation is lost",
             _FIRST,
+            "res_unit2.conv1 [aten.conv1d.default]",
             attribute(_CONV.format(0, 2), dilations=[1], pads=[3, 3]),
         ),
         (
             "a sample too few comes out of a window",
             "no whole number of frames",
+            "model.inner.conv2 [aten.conv1d.default]",
             attribute("model.inner.conv2.weight", pads=[3, 2]),
         ),
     ),
@@ -293,24 +333,42 @@ PLANTED_FILES = (
         (
             "the GRU's state is given back as it came",
             "from call 3 on",
+            "aten.where.self",
             not_returned("next_heard", "heard"),
         ),
-        ("the oldest frames are kept", "from call 2 on", oldest_kept),
+        ("the oldest frames are kept", "from call 2 on", "aten.slice.Tensor", oldest_kept),
         (
             "the first frame is masked, too",
             "the first is call 3",
+            "aten.lt.Scalar",
             other_op("lt", "Less", "LessOrEqual"),
         ),
-        ("frames are not counted", "from call 3 on", not_returned("next_count", "count")),
+        (
+            "frames are not counted",
+            "from call 3 on",
+            "aten.add.Tensor",
+            not_returned("next_count", "count"),
+        ),
     ),
     *_of(
         "overlap",
-        ("the second fade is lost", _FIRST, table([34, 32], lambda back: back / _FADE)),
-        ("sound comes a sample late", _FIRST, table([34, 32], lambda back: np.roll(back, 1, 1))),
-        ("real and imaginary part change places", _FIRST, parts_exchanged),
+        (
+            "the second fade is lost",
+            _FIRST,
+            "aten.matmul.default",
+            table([34, 32], lambda back: back / _FADE),
+        ),
+        (
+            "sound comes a sample late",
+            _FIRST,
+            "aten.matmul.default",
+            table([34, 32], lambda back: np.roll(back, 1, 1)),
+        ),
+        ("real and imaginary part change places", _FIRST, "aten.cat.default", parts_exchanged),
         (
             "the guard of the logarithm is another",
             _FIRST,
+            "aten.add.Tensor",
             reads_instead("add_1", 1, 1e-2, "float32"),
         ),
     ),

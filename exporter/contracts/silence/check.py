@@ -9,7 +9,6 @@ recording must not spoil the others of its batch.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,8 @@ import numpy as np
 
 from exporter.contracts.compare.agree import disagreement
 from exporter.contracts.compare.differ import shown
-from exporter.contracts.compare.noise import Noise, distance, noise_of, scale_of
+from exporter.contracts.compare.noise import Noise, noise_of
+from exporter.contracts.locate.beside_program import first_unlike_program
 from exporter.contracts.locate.finite import first_op_not_finite, first_value_not_finite, not_finite
 from exporter.contracts.probes import probe
 from exporter.contracts.result import (
@@ -35,7 +35,6 @@ from exporter.contracts.silence.unsteady import STEADY, Unsteady, unsteady
 from exporter.contracts.target import ForwardError, Target, on_file
 from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
-from exporter.interpret.run_program import values_of
 from exporter.parity.status import Status
 
 NAME = "silence"
@@ -148,7 +147,7 @@ def _onnx(
     elif left is not None:
         different = disagreement(target, signal.inputs, left, found, noise, fragile_agrees=True)
         if different is not None and not different.fragile:
-            where = _first_disagreement(target, signal.inputs)
+            where = first_unlike_program(target, signal.inputs)
             raise _Bad(f"{target.beside} and ONNX disagree: {different.text()}", where, _COMPARE)
         shaky = None
         if different is not None and signal.name in STEADY:
@@ -225,33 +224,6 @@ def _expected(found: Arrays, signal: Signal, settings: Settings) -> None:
 
 def _spoiled_row(signal: Signal) -> dict[str, Any]:
     return {} if signal.finite else {"row": signal.row, "rows": signal.rows}
-
-
-def _first_disagreement(target: Target, inputs: Arrays) -> Location | None:
-    """The first ONNX value that is further from the program's than rounding explains.
-
-    ``None`` also without a program, and where the file cannot be run piece by piece. All its
-    tensors are held, so this is for short probes.
-    """
-    program = target.onnx.file.program
-    if program is None:
-        return None
-    tensors = {op.name for op in program.ops if op.kind == "tensor"}
-    try:
-        values, _ = values_of(program, inputs, tensors)
-    except RuntimeError:
-        return None
-    by_onnx_name = {program.onnx_name(name): value for name, value in values.items()}
-    noise = Noise()
-    with contextlib.suppress(OnnxStoppedError):
-        for name, (found,) in target.onnx.walk((inputs,), names=target.onnx.value_names()):
-            if name not in by_onnx_name:
-                continue
-            wanted = by_onnx_name[name].detach().numpy()
-            limit = 100 * noise.limit("", scale_of(wanted, found), max(1, wanted.size))
-            if not distance(np.asarray(wanted), found) <= limit:
-                return target.onnx.place(name)
-    return None
 
 
 def _summary(found: Arrays) -> str:

@@ -40,11 +40,11 @@ from exporter.contracts.stream.latency import latency_of
 from exporter.contracts.stream.lookahead import rate_between
 from exporter.contracts.stream.offline import Offline
 from exporter.contracts.stream.offline_file import OfflineFile, outputs_of
-from exporter.contracts.stream.place import first_module
+from exporter.contracts.stream.place import first_place, layer_of_file
 from exporter.contracts.stream.seams import Seams, seams_of
 from exporter.contracts.stream.whole import Whole, calls_of, whole_of
 from exporter.contracts.target import Target
-from exporter.core.errors import OnnxStoppedError
+from exporter.core.errors import ConfigError, OnnxStoppedError
 from exporter.core.tensors import Arrays, Case
 from exporter.core.windows import Streamed
 from exporter.parity.status import Status, severity
@@ -53,6 +53,9 @@ NAME = "stream"
 _LIMIT = "windows equal the whole"
 _SAME = 1e-9
 """Of the largest value: what float64 may differ by."""
+_TAKES = "make the file take these windows: their sizes, and the states as they come out"
+_JOINING = ("trim", "overlap_add", "late")
+"""Options that say how what the calls give is joined."""
 _Ms = Annotated[float, Field(gt=0)]
 
 
@@ -84,6 +87,9 @@ class Settings(ContractSettings):
     def _cut_or_added(self) -> Settings:
         if both := sorted({*self.trim} & {*self.overlap_add}):
             raise ValueError(f"overlap_add: '{both[0]}' is cut off (trim): it cannot be added, too")
+        for key in _JOINING:
+            if both := sorted({*getattr(self, key)} & {*self.not_streamed}):
+                raise ValueError(f"{key}: '{both[0]}' is under not_streamed, too: it is not joined")
         return self
 
     @model_validator(mode="after")
@@ -93,7 +99,7 @@ class Settings(ContractSettings):
         return self
 
     def names(self) -> Iterator[Named]:
-        for key in ("trim", "overlap_add", "late", "not_streamed"):
+        for key in (*_JOINING, "not_streamed"):
             for name in getattr(self, key):
                 yield Named(keys=(key, name), name=name, kind="output")
         yield from super().names()
@@ -115,10 +121,21 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
 
 
 def _case(target: Target, settings: Settings, case: Case) -> list[ContractResult]:
+    for key in _JOINING:
+        if states := sorted({*getattr(settings, key)} & {*target.states}):
+            raise _unused(key, states[0], "it is a state, which is handed on and not joined")
     whole = whole_of(target, settings.offline, settings.not_streamed, settings.late, case)
     if isinstance(whole, str):
         return [not_run(NAME, side, f"case '{case.name}': {whole}") for side in SIDES]
     return [_side(target, settings, whole, TORCH, whole.parts), of_file(target, settings, whole)]
+
+
+def _unused(key: str, name: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"'{name}': {why}",
+        where=f"contracts.stream.{key}",
+        remedy=f"take '{name}' out of '{key}', or name the output that is meant",
+    )
 
 
 def of_file(target: Target, settings: Settings, whole: Whole) -> ContractResult:
@@ -128,7 +145,10 @@ def of_file(target: Target, settings: Settings, whole: Whole) -> ContractResult:
     try:
         parts, _ = run_calls(target.onnx.run, calls_of(whole.case), target.states)
     except OnnxStoppedError as error:
-        return _stopped(Answer(NAME, ONNX), f"a window does not run: {error}")
+        where = target.onnx.place_of_node(error.node) or Location(op="window")
+        return Answer(NAME, ONNX).failed(
+            "an error", _LIMIT, f"a window does not run: {error}", where=where, advice=_TAKES
+        )
     found = _side(target, settings, whole, ONNX, parts)
     if settings.offline_file is None:
         return found
@@ -177,11 +197,6 @@ def _beside_file(
     return replace(against_torch, details=details)
 
 
-def _stopped(said: Answer, why: str) -> ContractResult:
-    advice = "make the file take these windows: their sizes, and the states as they come out"
-    return said.failed("an error", _LIMIT, why, where=Location(op="window"), advice=advice)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Compared:
     """One output of the stream beside the whole's."""
@@ -213,7 +228,8 @@ def _side(
             what = f"'{name}': {error}"
             advice = "name it under 'trim' if a call gives frames of its context, or give windows"
             advice += " that are whole frames"
-            place = Location(op="window", value=name)
+            place = layer_of_file(target, whole) if side == ONNX else None
+            place = place or Location(op="window", value=name)
             return said.failed(what, _LIMIT, what, where=place, advice=advice)
     if all(_says_nothing(held) for held in found):
         return said.not_run("no output moves over time: whatever a window does would not be seen")
@@ -274,9 +290,14 @@ def _compared(
         "trim": name in settings.trim,
         "late": settings.late.get(name, 0),
         "add": settings.overlap_add.get(name),
+        "declared": whole.axes.get(name),
+        "steps": whole.steps,
     }
     offline = whole.narrow[name]
     value = joined([part[name] for part in parts], offline, whole.streamed, **options)
+    said = [key for key in _JOINING if name in getattr(settings, key)]
+    if side == TORCH and value.axis is None and said:
+        raise _unused(said[0], name, "every call gives all of it: it has no steps to be joined")
     difference = differ(value.value, offline, whole.noise, name)
     limit = whole.noise.limit(name, scale_of(offline), offline.size)
     narrow = difference is not None and difference.kind is not MismatchKind.VALUES
@@ -311,19 +332,17 @@ def _failed(
     difference = bad.difference
     if difference is None:
         raise AssertionError("nothing differs")
-    place = None
-    # Calls that are summed may lack what is behind their window: a later call brings it.
-    reach = replace(whole.reach, beyond=None) if settings.overlap_add else whole.reach
-    if said.side == TORCH and reach.beyond is not None:
-        place = reach.beyond[1]
-    elif said.side == TORCH and not settings.late and not settings.overlap_add:
-        # A stream that is behind has its frames in other calls: they cannot be laid on the whole's;
-        # neither can frames that are right only once several calls are summed.
-        place = first_module(target, whole.target, whole.case, whole.noise, whole.steps)
+    if settings.overlap_add:
+        # Calls that are summed may lack what is behind their window: a later call brings it.
+        whole = replace(whole, reach=replace(whole.reach, beyond=None))
+    # A stream that is behind has its frames in other calls: they cannot be laid on the whole's;
+    # neither can frames that are right only once several calls are summed.
+    laid = not settings.late and not settings.overlap_add
+    place = first_place(target, whole, of_file=said.side == ONNX, laid=laid)
     why, advice = advice_on(
         difference,
         whole.streamed,
-        reach,
+        whole.reach,
         value=bad.value,
         offline=bad.offline,
         seams=bad.seams,

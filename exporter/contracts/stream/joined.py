@@ -23,6 +23,9 @@ from pydantic import Field
 from exporter.config.section import Section
 from exporter.core.windows import Streamed, Window
 
+_HALF = 0.5
+"""Frames that rounding makes of a share of the whole, at most."""
+
 
 class OverlapAdd(Section):
     """How the caller adds up what overlapping calls give."""
@@ -62,6 +65,8 @@ def joined(
     trim: bool,
     late: int,
     add: OverlapAdd | None = None,
+    declared: int | None = None,
+    steps: int = 0,
 ) -> Joined:
     """Join what the calls gave.
 
@@ -70,11 +75,18 @@ def joined(
         trim: a call gives frames of its context as well.
         late: frames by which the stream is behind.
         add: calls overlap, and are summed.
+        declared: the axis of its frames, if the specs tell it. steps: of the whole.
 
     Raises:
         UnjoinedError: a call's frames do not fit its steps, or the whole's.
     """
     axis = _steps_axis(parts, offline)
+    if (
+        axis is None
+        and declared is not None
+        and _framewise(offline.shape[declared], streamed.windows, steps)
+    ):
+        axis = declared
     if axis is None:
         return Joined(value=parts[-1], axis=None)
     if add is not None:
@@ -116,6 +128,13 @@ def _steps_axis(parts: Sequence[np.ndarray], offline: np.ndarray) -> int | None:
         shapes = f"{list(parts[0].shape)} in a call and {list(offline.shape)} in the whole"
         raise UnjoinedError(f"it has the shape {shapes}: more than the steps differ")
     return unlike.pop() if unlike else None
+
+
+def _framewise(frames: int, windows: Sequence[Window], steps: int) -> bool:
+    """Whether calls give as many frames as their share of the whole has: windows nearly as long as
+    the whole do, and then all of it has one shape."""
+    shares = [frames * window.given / max(steps, 1) for window in windows]
+    return frames > 1 and all(abs(frames - share) < _HALF for share in shares)
 
 
 def rate_of(frames: int, window: Window) -> Fraction:

@@ -1,4 +1,8 @@
-"""The first module whose frames in the windows are not those of the whole."""
+"""Where a stream leaves the whole: the first module whose frames are others in the windows.
+
+Of a file that is a layer that gives something else than PyTorch's in a window, on the same states;
+a file that does what PyTorch does in every window is called wrongly, as PyTorch is.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +10,70 @@ from fractions import Fraction
 
 import numpy as np
 
-from exporter.contracts.compare.noise import Noise, distance, scale_of
+from exporter.contracts.compare.noise import distance, scale_of
+from exporter.contracts.locate.beside_program import first_unlike_program
 from exporter.contracts.locate.first import record
 from exporter.contracts.locate.recorder import Call
 from exporter.contracts.result import Location
 from exporter.contracts.stream.lookahead import exact_rate
+from exporter.contracts.stream.whole import Whole, calls_of
 from exporter.contracts.target import ForwardError, Target, as_array, as_view
+from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays, Case
 from exporter.core.windows import Window
 
 
-def first_module(
-    target: Target, whole: Target, case: Case, noise: Noise, steps: int
-) -> Location | None:
-    """Where windows begin to differ; None where no module's frames can be laid on the whole's.
+def first_place(target: Target, whole: Whole, *, of_file: bool, laid: bool) -> Location | None:
+    """Where windows begin to differ; None where that cannot be told.
 
     Args:
-        target: is called in windows. whole: sees everything at once. noise: of the whole.
-        steps: of the whole.
+        target: is called in windows. of_file: its file is, and not its module.
+        laid: frames of a call can be laid on the whole's.
     """
-    streamed = case.stream
-    if streamed is None:
-        return None
+    if of_file and (unlike := _first_call_unlike(target, whole)) is not None:
+        return first_unlike_program(target, unlike)
+    if whole.reach.beyond is not None:
+        return whole.reach.beyond[1]
+    return _first_module(target, whole) if laid else None
+
+
+def layer_of_file(target: Target, whole: Whole) -> Location | None:
+    """The first layer of the file that gives something else than PyTorch's in a window; None where
+    none does, and where no layer of it is known."""
+    unlike = _first_call_unlike(target, whole)
+    return None if unlike is None else first_unlike_program(target, unlike)
+
+
+def _first_call_unlike(target: Target, whole: Whole) -> Arrays | None:
+    """What goes into the first call of which the file gives something else than PyTorch."""
+    state: Arrays = {}
+    for inputs, wanted in zip(calls_of(whole.case), whole.parts, strict=True):
+        given = {**inputs, **state}
+        try:
+            found = target.onnx.run(given)
+        except OnnxStoppedError:
+            return given
+        for name, value in wanted.items():
+            if name not in found or not whole.noise.explains(name, found[name], value):
+                return given
+        state = {into: wanted[output] for output, into in target.states.items()}
+    return None
+
+
+def _first_module(target: Target, held: Whole) -> Location | None:
+    whole, noise = held.target, held.noise
     try:
         offline = record(whole, whole.cases[0].entire)
-        windows = _windows(target, case)
+        windows = _windows(target, held.case)
     except ForwardError:
         return None
     for key, call in offline.items():
-        if key.startswith(("output:", "(root)")) or any(key not in held for held in windows):
+        if key.startswith(("output:", "(root)")) or any(key not in calls for calls in windows):
             continue
         whole_value = as_view(call.value)
-        for held, window in zip(windows, streamed.windows, strict=True):
-            value = as_view(held[key].value)
-            pair = _laid(value, whole_value, window, steps)
+        for calls, window in zip(windows, held.streamed.windows, strict=True):
+            value = as_view(calls[key].value)
+            pair = _laid(value, whole_value, window, held.steps)
             if pair is None:
                 break
             left, right = pair

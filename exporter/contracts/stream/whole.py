@@ -31,6 +31,7 @@ class Whole:
 
     Attributes:
         names: outputs that are streamed.
+        axes: axis of an output that varies with what is cut and with nothing else, where it is one.
         steps: of the whole as the target sees it, with the zeros that it is given.
         target: sees everything at once.
         narrow: its outputs in float32. parts: of every call of the stream.
@@ -42,6 +43,7 @@ class Whole:
     case: Case
     streamed: Streamed
     names: Sequence[str]
+    axes: Mapping[str, int]
     steps: int
     target: Target
     narrow: Arrays
@@ -102,6 +104,7 @@ def whole_of(
         case=case,
         streamed=streamed,
         names=names,
+        axes=_declared_axes(target, streamed, names),
         steps=inputs[name].shape[streamed.axis],
         target=whole,
         narrow=narrow,
@@ -110,6 +113,20 @@ def whole_of(
         noise=noise,
         reach=reach,
     )
+
+
+def _declared_axes(target: Target, streamed: Streamed, names: Sequence[str]) -> dict[str, int]:
+    """The axes that the specs tell, where what the calls give does not: all of it has one shape."""
+    cut = target.spec(streamed.input).shape[streamed.axis]
+    others = {size for spec in target.inputs if spec.name != streamed.input for size in spec.shape}
+    fixed = {target.batch, *others} - {cut}
+    found = {}
+    for name in names:
+        shape = target.spec(name).shape
+        own = [at for at, size in enumerate(shape) if isinstance(size, str) and size not in fixed]
+        if len(own) == 1:
+            found[name] = own[0]
+    return found
 
 
 def _in_double(target: Target, whole: Target, case: Case) -> Double | None:
