@@ -28,26 +28,23 @@ class _Parting(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _PARTING and len(args) in (1, 2, 3):
+        if func in _PARTING:
             result = self._parts(*args, **kwargs)
             if result is not None:
                 return result
         return func(*args, **kwargs)
 
-    def _parts(
-        self, x: Tensor, count: Any = None, dim: int = 0, **names: Any
-    ) -> tuple[Tensor, ...] | None:
-        count = names.get("chunks", count)
-        size = x.shape[dim] if x.dim() else 0
+    def _parts(self, input: Tensor, chunks: Any, dim: int = 0) -> tuple[Tensor, ...] | None:
+        size = input.shape[dim] if input.dim() else 0
         # Outside of a trace, for the proof, every size is a number.
         wanted = isinstance(size, torch.SymInt) or not is_tracing()
-        if not wanted or not isinstance(count, int) or count < 1:
+        if not wanted or not isinstance(chunks, int) or chunks < 1:
             return None
-        if not statically_known_true(size % count == 0):
+        if not statically_known_true(size % chunks == 0):
             return None
         self.log.at("chunk()")
-        each = size // count
-        return tuple(x.narrow(dim, at * each, each) for at in range(count))
+        each = size // chunks
+        return tuple(input.narrow(dim, at * each, each) for at in range(chunks))
 
 
 REPAIR = Repair(

@@ -24,7 +24,7 @@ from exporter.graph.repairs.frame import NotRepairedError
 
 
 def stft(
-    x: Tensor,
+    input: Tensor,
     n_fft: int,
     hop_length: int | None = None,
     win_length: int | None = None,
@@ -36,17 +36,17 @@ def stft(
     return_complex: bool | None = None,
     align_to_window: bool | None = None,
 ) -> Tensor:
-    """``torch.stft``: ``x [B, L]`` or ``[L]`` -> ``[B, F, T]``, complex or pairs."""
+    """``torch.stft``: ``input [B, L]`` or ``[L]`` -> ``[B, F, T]``, complex or pairs."""
     if align_to_window:
         raise NotRepairedError("stft(align_to_window=True)", "leave align_to_window out")
     hop = n_fft // 4 if hop_length is None else hop_length
-    rows = x if x.dim() == 2 else x.unsqueeze(0)
+    rows = input if input.dim() == 2 else input.unsqueeze(0)
     if center:
         both = (n_fft // 2, n_fft // 2)
         rows = pad(rows.unsqueeze(1), both, mode=pad_mode).squeeze(1)
     count = (rows.shape[1] - n_fft) // hop + 1
-    starts = torch.arange(count, device=x.device) * hop
-    places = starts.unsqueeze(1) + torch.arange(n_fft, device=x.device)
+    starts = torch.arange(count, device=input.device) * hop
+    places = starts.unsqueeze(1) + torch.arange(n_fft, device=input.device)
     frames = rows.index_select(1, places.reshape(-1)).reshape(rows.shape[0], count, n_fft)
     shaped = _window(window, n_fft, win_length)
     frames = frames if shaped is None else frames * shaped
@@ -56,12 +56,12 @@ def stft(
     else:
         spectrum = torch.fft.rfft(frames, dim=-1, norm=norm)
     transformed = spectrum.transpose(1, 2)
-    transformed = transformed if x.dim() == 2 else transformed.squeeze(0)
+    transformed = transformed if input.dim() == 2 else transformed.squeeze(0)
     return torch.view_as_real(transformed) if return_complex is False else transformed
 
 
 def istft(
-    z: Tensor,
+    input: Tensor,
     n_fft: int,
     hop_length: int | None = None,
     win_length: int | None = None,
@@ -72,9 +72,9 @@ def istft(
     length: Any = None,
     return_complex: bool = False,
 ) -> Tensor:
-    """``torch.istft``: ``z [B, F, T]`` or ``[F, T]``, complex, -> ``[B, L]`` or ``[L]``."""
+    """``torch.istft``: ``input [B, F, T]`` or ``[F, T]``, complex, -> ``[B, L]`` or ``[L]``."""
     hop = n_fft // 4 if hop_length is None else hop_length
-    rows = z if z.dim() == 3 else z.unsqueeze(0)
+    rows = input if input.dim() == 3 else input.unsqueeze(0)
     if onesided is None:
         onesided = rows.shape[1] != n_fft
     norm = "ortho" if normalized else "backward"
@@ -88,7 +88,7 @@ def istft(
         frames = torch.fft.irfft(half, n=n_fft, dim=-1, norm=norm)
     shaped = _window(window, n_fft, win_length)
     if shaped is None:
-        shaped = torch.ones(n_fft, dtype=z.dtype.to_real(), device=z.device)
+        shaped = torch.ones(n_fft, dtype=input.dtype.to_real(), device=input.device)
     count = frames.shape[1]
     y = _overlapped(frames * shaped, hop)
     weights = _overlapped((shaped * shaped).expand(1, count, n_fft), hop)
@@ -104,7 +104,7 @@ def istft(
             y, weights = pad(y, (0, missing)), pad(weights, (0, missing), value=1.0)
         y, weights = y.narrow(1, start, length), weights.narrow(1, start, length)
     y = y / weights
-    return y if z.dim() == 3 else y.squeeze(0)
+    return y if input.dim() == 3 else y.squeeze(0)
 
 
 def _window(window: Tensor | None, n_fft: int, win_length: int | None) -> Tensor | None:

@@ -17,6 +17,12 @@ MODELS = {
         "return torch.istft(z * torch.sigmoid(z.abs()), 16, 4, window=self.w, length=s.shape[1])",
         HANN,
     ),
+    "by the names of torch's arguments": (
+        "z = torch.stft(input=s, n_fft=16, hop_length=4, window=self.w, return_complex=True)\n"
+        "z = torch.istft(input=z * 2j, n_fft=16, hop_length=4, window=self.w, length=s.shape[1])\n"
+        "return z",
+        HANN,
+    ),
     "a complex mask, other padding, normalized": (
         "z = s.stft(16, 8, window=self.w, pad_mode='constant', normalized=True,"
         " return_complex=True)\n"

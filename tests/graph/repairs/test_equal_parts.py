@@ -14,7 +14,11 @@ BOTH = "both = torch.cat([x, x.flip(0)], dim=0)\n"
 
 @pytest.mark.parametrize(
     "parted",
-    ["a, b = both.chunk(2, dim=0)", "a, b = torch.chunk(both, chunks=2)"],
+    [
+        "a, b = both.chunk(2, dim=0)",
+        "a, b = torch.chunk(both, chunks=2)",
+        "a, b = torch.chunk(input=both, chunks=2, dim=0)",
+    ],
 )
 def test_halves_of_what_was_joined(tmp_path, parted):
     found = holds(
