@@ -60,12 +60,15 @@ def judge_given(
     wrapped: Wrapped,
     cases: tuple[Case, ...],
     progress: Stages,
+    *,
     changed_on_purpose: bool,
+    ranked: bool,
 ) -> GivenFile:
     """Judge a file that takes what the pipeline takes.
 
     Args:
         given: the graph of ``artifact``. cases: loaded for the module as it was built.
+        ranked: rank the layers of a file in a lower precision by what they do at the outputs.
 
     Raises:
         StageError: there is no finished run of the pipeline, and its export stops.
@@ -106,7 +109,7 @@ def judge_given(
         result = chain.judge(cases, sized, pipeline.min_coverage)
     structure: list[StructureRecord] = []
     notes = [taps.note]
-    if taps.tapped and cases and holds_less(given):
+    if ranked and taps.tapped and cases and holds_less(given):
         with progress.stage("what lowering costs"):
             notes += explained(
                 own.program,

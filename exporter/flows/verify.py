@@ -41,6 +41,7 @@ def verify(
     *,
     progress: Stages | None = None,
     changed_on_purpose: bool = False,
+    ranked: bool = True,
     **fields: Any,
 ) -> Report:
     """Judge the file ``onnx`` against a pipeline; other arguments as in ``exporter.run``.
@@ -48,7 +49,8 @@ def verify(
     With ``changed_on_purpose`` a file that descends from the pipeline's export may differ from it
     as optimisers make files differ: what they do is listed, and numbers judge. Nobody but the
     caller can say so: what a file tells of the tools that wrote it, any tool can have written. A
-    pipeline that declares a lower precision says so of a file that holds it.
+    pipeline that declares a lower precision says so of a file that holds it. Without ``ranked`` the
+    layers of such a file are judged, and not ranked by what they do at the outputs.
 
     Writes ``verify/report.json`` and its renderings below the output folder.
 
@@ -60,11 +62,16 @@ def verify(
     ready = prepare(pipeline, RunOptions.given(options, fields))
     progress = progress or Progress(quiet=True)
     with ready.options.taken(ready.pipeline, progress):
-        return _verified(ready, Path(onnx), progress, began, changed_on_purpose)
+        return _verified(ready, Path(onnx), progress, began, changed_on_purpose, ranked)
 
 
 def _verified(
-    ready: Prepared, onnx: Path, progress: Stages, began: float, changed_on_purpose: bool
+    ready: Prepared,
+    onnx: Path,
+    progress: Stages,
+    began: float,
+    changed_on_purpose: bool,
+    ranked: bool,
 ) -> Report:
     pipeline = ready.pipeline
     with progress.stage("read the file") as stage:
@@ -86,7 +93,14 @@ def _verified(
     else:
         try:
             found = judge_given(
-                ready, artifact, given, wrapped, cases, progress, changed_on_purpose
+                ready,
+                artifact,
+                given,
+                wrapped,
+                cases,
+                progress,
+                changed_on_purpose=changed_on_purpose,
+                ranked=ranked,
             )
         except StageError as error:
             finished |= {"links": [TO_GIVEN], "guilty": TO_GIVEN, "timings": progress.timings}

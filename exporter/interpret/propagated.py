@@ -140,7 +140,8 @@ def propagate(
             found = torch.autograd.grad(goal, at, retain_graph=True, allow_unused=True)
             for place, gradient, move in zip(places, found, moves, strict=True):
                 if gradient is not None:
-                    row[place] = float((gradient.double() * move.double()).sum())
+                    flat = gradient.reshape(-1)
+                    row[place] = float(torch.dot(flat, move.to(flat.dtype).reshape(-1)))
         return row
 
     generator = torch.Generator().manual_seed(seed)

@@ -42,7 +42,9 @@ def effects_of(
     )
     effects = by_layer(layers, reached_effects)
     runs = 1 + directions + len(effects.margins)
-    large = [n for n in np.argsort(-effects.damage) if not effects.damage[n] <= LARGE][:_MOST]
+    # What is no number comes first: a run alone can say what it does.
+    order = np.argsort(-np.nan_to_num(effects.damage, nan=np.inf))
+    large = [n for n in order if not effects.damage[n] <= LARGE][:_MOST]
     if injected or not large:
         return effects, runs
     alone = Alone(program, inputs, targets)

@@ -85,16 +85,18 @@ def find_layers(
 def by_layer(layers: Sequence[Layer], effects: Effects) -> Effects:
     """Effects of taps, added up over the taps of each layer."""
     place = {name: n for n, name in enumerate(effects.layers)}
-    pick = np.zeros((len(effects.layers), len(layers)))
-    for column, layer in enumerate(layers):
-        for tap in layer.taps:
-            if tap in place:
-                pick[place[tap], column] = 1.0
+    inside = [[place[tap] for tap in layer.taps if tap in place] for layer in layers]
+
+    def added(rows: np.ndarray) -> np.ndarray:
+        # No product with zeros and ones: what is no number (a gradient on silence) is one layer's.
+        columns = [rows[:, places].sum(axis=1) for places in inside]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0))
+
     return replace(
         effects,
         layers=tuple(layer.name for layer in layers),
-        spread=effects.spread @ pick,
-        shifts=effects.shifts @ pick,
+        spread=added(effects.spread),
+        shifts=added(effects.shifts),
     )
 
 

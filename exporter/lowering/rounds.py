@@ -64,6 +64,7 @@ class Rounds:
             where a file is that has these layers lowered.
         run: writes and runs such a file, and adds a round to ``done``.
         gain: what lowering each is worth. never: places of layers that must stay.
+        fits: with everything lowered, the file is within what is wanted.
         done: rounds so far.
         began: when the search did.
     """
@@ -74,12 +75,18 @@ class Rounds:
     run: Callable[[frozenset[int], Sequence[Effects]], tuple[Outcome, ...]]
     gain: np.ndarray
     never: frozenset[int]
+    fits: bool
     done: list[Round]
     began: float
 
     def best(self) -> _Tried:
         """The choice that gains most of those that are within what is wanted; else the last."""
         wanted, gain = self.wanted, self.gain
+        able = {int(n) for n in np.flatnonzero(gain > 0.0)} - self.never
+        if self.fits and able:
+            every = (frozenset(able), self.run(frozenset(able), self.first))
+            if wanted.met_by(every[1]):
+                return every
         effects, limit, safety = self.first, wanted.max_error, SAFETY
         best: _Tried | None = None
         last: _Tried | None = None
@@ -121,7 +128,6 @@ class Rounds:
         if best is None:
             raise RuntimeError("a search has no round")
         if wanted.met_by(best[1]):
-            able = {int(n) for n in np.flatnonzero(gain > 0.0)} - self.never
             return self._extended(best, able)
         return best
 

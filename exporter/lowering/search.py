@@ -222,6 +222,7 @@ class Search:
                     ),
                     gain=gain,
                     never=never,
+                    fits=self.wanted.met_by(everything),
                     done=rounds,
                     began=began,
                 ).best()

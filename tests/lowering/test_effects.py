@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from exporter.graph.program import Program, from_exported
-from exporter.interpret.propagated import Alone, propagate, targets_of
+from exporter.interpret.propagated import Alone, Effects, propagate, targets_of
 from exporter.lowering.effects import effects_of
-from exporter.lowering.layers import Layer
+from exporter.lowering.layers import Layer, by_layer
 
 
 class Magnitudes(nn.Module):
@@ -75,3 +75,20 @@ def test_nothing_put_in_does_nothing(program: Program, inputs: dict[str, np.ndar
     alone = Alone(program, inputs, targets_of(program))
     assert alone.effect_of({}) == 0.0
     assert alone.effect_of({layer_of(program).name: np.full((1, 400), np.nan)}) == float("inf")
+
+
+def test_what_is_no_number_is_one_layers_alone():
+    """On silence a magnitude has no gradient; forty other layers have one."""
+    names = tuple(f"tap{n}" for n in range(41))
+    rows = np.ones((8, 41))
+    rows[:, 0] = np.nan
+    effects = Effects(layers=names, spread=rows, shifts=2.0 * rows, margins=np.ones(8))
+    layers = [
+        Layer(name=f"layer{n}", nodes=(), kinds=(), taps=taps, module="", weights=0)
+        for n, taps in enumerate([*((name,) for name in names), names[1:3], ("elsewhere",)])
+    ]
+    found = by_layer(layers, effects)
+    assert np.isnan(found.damage[0])
+    assert found.damage[1:41] == pytest.approx(1.0)
+    assert found.damage[41:].tolist() == [2.0, 0.0]
+    assert np.isfinite(found.shifts[:, 1:]).all()

@@ -103,6 +103,14 @@ def test_a_name_that_is_no_layer_is_refused(tmp_path: Path, out: Path):
     assert not (out / "lower" / "lower.json").exists()
 
 
+def test_what_is_within_the_limits_as_a_whole_needs_no_search(tmp_path: Path, out: Path):
+    report = lowered(tmp_path, out, to="int8", max_error=0.9, max_flips=99)
+    assert report.exit_code == 0, report.headline
+    assert not kept(report)
+    assert len(report.rounds) == 1
+    assert report.files[2].error == report.files[1].error
+
+
 def test_nothing_lowered_is_no_pass(tmp_path: Path, out: Path):
     report = lowered(tmp_path, out, to="int8", max_error=1e-9)
     assert report.exit_code == 1
