@@ -18,16 +18,22 @@ from exporter.graph.program import Op, Program
 from exporter.interpret.margins import choice_of
 from exporter.interpret.stepper import behind, forward
 
+_WHOLE = ("int", "uint", "bool")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tail:
     """What is computed from a decision on, itself included.
 
     Attributes:
-        ops: names. given: the values in front of them. plain: outputs that they reach, unchanged.
+        ops: names. near: of those that compute no floats and read none that the decision changes.
+        ends: of those that other ops read, or that are outputs.
+        given: the values in front of ``ops``. plain: what PyTorch has at ``ends`` and outputs.
     """
 
     ops: frozenset[str]
+    near: frozenset[str]
+    ends: frozenset[str]
     given: Mapping[str, Any]
     plain: Mapping[str, Any]
 
@@ -54,45 +60,69 @@ class Flips:
         if key not in self._known:
             if name not in self._tails:
                 self._tails[name] = self._tail(name)
-            tail = self._tails[name]
             try:
-                found = self._run(tail, name, index)
+                self._known[key] = self._changes(self._tails[name], name, index)
             except (RuntimeError, IndexError, ValueError):
                 self._known[key] = True
-            else:
-                self._known[key] = any(not _same(found[n], tail.plain[n]) for n in tail.plain)
         return self._known[key]
 
     def _tail(self, name: str) -> _Tail:
         """Run the program once, and keep what the ops from a decision on read."""
         self.runs += 1
-        after = {name}
+        after, near = {name}, {name}
         for op in self._program.ops:
-            if op.name in self._needed and not after.isdisjoint(op.refs()):
+            sources = after.intersection(op.refs())
+            if op.name in self._needed and sources:
                 after.add(op.name)
+                if sources <= near and (op.kind == "size" or op.dtype.startswith(_WHOLE)):
+                    near.add(op.name)
         read = {source for n in after for source in self._ops[n].refs()} - after
         choice = choice_of(self._ops[name], self._ops.get)
         read |= {choice.source} if choice is not None else set()
+        ends = {source for n in after - near for source in self._ops[n].refs()} & near
+        ends |= near.intersection(self._outputs)
         given: dict[str, Any] = {}
+        plain: dict[str, Any] = {}
 
         def taken(op: Op, value: Any, _: Mapping[str, Any]) -> Any:
             if op.name in read:
                 given[op.name] = value
+            if op.name in ends or (op.name in after and op.name in self._outputs):
+                plain[op.name] = value
             return value
 
         with torch.no_grad():
-            values = forward(self._program, self._inputs, self._needed | {name}, taken)
-        plain = {n: values[n] for n in self._outputs if n in after}
-        return _Tail(ops=frozenset(after), given=given, plain=plain)
+            forward(self._program, self._inputs, self._needed | {name}, taken)
+        return _Tail(
+            ops=frozenset(after),
+            near=frozenset(near),
+            ends=frozenset(ends),
+            given=given,
+            plain=plain,
+        )
 
-    def _run(self, tail: _Tail, name: str, index: int) -> dict[str, Any]:
+    def _changes(self, tail: _Tail, name: str, index: int) -> bool:
+        near = self._run(tail, tail.near, name, index)
+        if all(_same(near[n], tail.plain[n]) for n in tail.ends):
+            return False  # within a segment, say: no more than marks has changed
+        if tail.near == tail.ops:
+            return True
         self.runs += 1
+        found = self._run(tail, tail.ops, name, index)
+        return any(not _same(found[n], tail.plain[n]) for n in self._outputs if n in found)
 
-        def turned(op: Op, value: Any, values: Mapping[str, Any]) -> Any:
-            return self._turned(op, value, values, index) if op.name == name else value
+    def _run(self, tail: _Tail, ops: frozenset[str], name: str, index: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        def taken(op: Op, value: Any, values: Mapping[str, Any]) -> Any:
+            value = self._turned(op, value, values, index) if op.name == name else value
+            if op.name in tail.plain:
+                found[op.name] = value
+            return value
 
         with torch.no_grad():
-            return forward(self._program, self._inputs, tail.ops, turned, given=tail.given)
+            forward(self._program, self._inputs, ops, taken, given=tail.given)
+        return found
 
     def _turned(self, op: Op, value: Any, values: Mapping[str, Any], index: int) -> Any:
         turned = value.clone().contiguous()
@@ -113,9 +143,7 @@ def whole_outputs(program: Program) -> tuple[str, ...]:
     """Names of the outputs that are integers or booleans."""
     ops = {op.name: op for op in program.ops}
     return tuple(
-        name
-        for name in program.outputs
-        if name in ops and ops[name].dtype.startswith(("int", "uint", "bool"))
+        name for name in program.outputs if name in ops and ops[name].dtype.startswith(_WHOLE)
     )
 
 

@@ -144,6 +144,34 @@ def test_only_what_is_behind_a_decision_is_run_again(monkeypatch: pytest.MonkeyP
     assert [flips.matters(marks, n) for n in range(3)] == [True, False, True]
 
 
+class Segmented(nn.Module):
+    """Whether there is a mark decides what the network sees, as a VAD's segments do."""
+
+    def forward(self, x):
+        heard = (x[:, 0] > 0.0).any()
+        return torch.cos(x * heard.float()).argmax(dim=-1)
+
+
+def test_what_changes_marks_and_no_segment_runs_no_network(monkeypatch: pytest.MonkeyPatch):
+    exported = torch.export.export(Segmented().eval(), (torch.zeros(3, 4),)).run_decompositions({})
+    program = from_exported(exported, ("tokens",))
+    called: list[str] = []
+
+    def counted(op: Any, read: Any) -> Any:
+        called.append(op.target)
+        return call(op, read)
+
+    monkeypatch.setattr("exporter.interpret.stepper.call", counted)
+    (marks,) = [op.name for op in program.ops if op.target.startswith("aten.gt.")]
+    rows = np.array([[0.1, 1, 2, 3], [0.2, 3, 2, 0], [-0.1, 2, 0, 1]], np.float32)
+    flips = Flips(program, {program.inputs[0]: rows})
+    assert [flips.matters(marks, n) for n in range(3)] == [False] * 3
+    assert called.count("aten.cos.default") == 1
+    rows[1, 0] = -0.2  # one mark is left: without it the network hears nothing
+    flips = Flips(program, {program.inputs[0]: rows})
+    assert [flips.matters(marks, n) for n in range(3)] == [True, False, False]
+
+
 def test_parts_that_torch_takes_a_deviation_into_have_gradients():
     """``std`` becomes these in a program; as they are, a backward pass stops at them."""
     names = ("prims.var.default", "prims.broadcast_in_dim.default")
