@@ -71,6 +71,7 @@ FOREIGN: dict[str, str] = {
     "graph/torch_refusal.py:refusal_of": _TORCH,
     "graph/torch_refusal.py:freezes_an_axis": _TORCH,
     "graph/torch_refusal.py:lacks_kernel": _TORCH,
+    "graph/torch_refusal.py:untranslated_op": _TORCH,
     "graph/torch_refusal.py:line_in": _TORCH,
     "interpret/eager_float64.py:_has_no_kernel": _TORCH,
     "models/weights.py:read_pt": _TORCH,

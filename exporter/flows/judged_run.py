@@ -96,6 +96,7 @@ def judged_run(ready: Prepared, progress: Stages) -> Report:
             *(plain_artifact(folder / name, sha256_of(folder / name)) for name in written),
         ],
         notes=list(built.notes),
+        takes=built.program.takes(),
         not_checked=list(result.not_checked(built.program, simplified=bool(built.simplified))),
         made_of=built.made_of,
         fallback=built.program.fallback,

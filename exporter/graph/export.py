@@ -24,7 +24,7 @@ from exporter.graph.repairs.fourier_ops import TRANSLATIONS as OF_FOURIER
 from exporter.graph.repairs.grouped_products import TRANSLATIONS as OF_GROUPS
 from exporter.graph.repairs.sequence_ops import NAMESPACE
 from exporter.graph.repairs.sequence_translations import TRANSLATIONS as OF_LENGTHS
-from exporter.graph.torch_refusal import freezes_an_axis, line_in
+from exporter.graph.torch_refusal import freezes_an_axis, line_in, untranslated_op
 from exporter.graph.windows import TRANSLATIONS as OF_WINDOWS
 from exporter.models.custom_translation import Translations
 
@@ -109,10 +109,11 @@ def export(
         if result is None:
             result = translated(decomposed_by_torch())
     except Exception as error:
-        unknown = _unknown_op(captured, translations or {})
+        message = str(error)
+        unknown = _unknown_op(captured, translations or {}, message)
         if unknown is not None:
             raise unknown from error
-        message = str(error)[:2000]
+        message = message[:2000]
         raise StageError(
             "export",
             f"torch.onnx.export failed: {message}",
@@ -151,13 +152,21 @@ def checked_interface(
     return program
 
 
-def _unknown_op(captured: torch.export.ExportedProgram, known: Translations) -> StageError | None:
-    """What to say of the first op of a library of the user's own that nobody translates."""
+def _unknown_op(
+    captured: torch.export.ExportedProgram, known: Translations, message: str
+) -> StageError | None:
+    """What to say of the first op that nobody translates.
+
+    Args:
+        message: torch's, which names the op of its own that it stopped at.
+    """
+    stopped_at = untranslated_op(message)
     for node in captured.graph.nodes:
         op = node.target
         if not isinstance(op, torch._ops.OpOverload) or op in known:
             continue
-        if op.namespace not in ("aten", "prims", "higher_order", NAMESPACE):
+        own = op.namespace not in ("aten", "prims", "higher_order", NAMESPACE)
+        if own or str(op) == stopped_at:
             overload = op._schema.overload_name
             name = f"{op._schema.name}.{overload}" if overload else op._schema.name
             return StageError(

@@ -15,7 +15,7 @@ import torch
 from torch.export.graph_signature import OutputKind
 
 from exporter.core.errors import StageError
-from exporter.core.tensors import Tap, TensorSpec
+from exporter.core.tensors import Axis, Tap, TensorSpec
 from exporter.graph.guards import Guard
 from exporter.graph.node_origin import source_of_trace
 
@@ -138,6 +138,14 @@ class Program:
         if name in self.outputs:
             return self.output_names[self.outputs.index(name)]
         return name
+
+    def takes(self) -> list[str]:
+        """The axes that take fewer sizes than was declared, in words: ``4 to 200 frames``."""
+        axes = [
+            Axis(name=name, minimum=lowest, maximum=highest, multiple_of=step)
+            for name, (lowest, highest, step) in self.limits.items()
+        ]
+        return [f"{axis.words()} {axis.name}" for axis in axes]
 
 
 def renamed_ops(program: Program, names: Mapping[str, str]) -> Program:

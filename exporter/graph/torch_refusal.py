@@ -26,6 +26,9 @@ _FIXES = "Suggested fixes:"
 _FROZEN = ("specialized it to be a constant", "Constraints violated", "ConstraintViolation")
 _SOLVERS = ("torch.fx.experimental.symbolic_shapes", "torch.utils._sympy.solve")
 """Modules of torch that read conditions on sizes."""
+_NO_FUNCTION = re.compile(
+    r"No ONNX function found for <OpOverload\(op='([\w.]+)', overload='(\w+)'"
+)
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -120,6 +123,12 @@ def freezes_an_axis(message: str) -> bool:
 def lacks_kernel(message: str) -> bool:
     """True when torch says that an op is not written for a dtype."""
     return "not implemented for" in message
+
+
+def untranslated_op(message: str) -> str:
+    """The op that torch's exporter says it has no function for, ``aten.mode.default``; "" else."""
+    named = _NO_FUNCTION.search(message)
+    return ".".join(named.groups()) if named is not None else ""
 
 
 def line_in(message: str) -> str:

@@ -43,12 +43,17 @@ class Swept:
         runs, results: of the sizes at which the program is not the module.
         held: runs at the sizes at which it is; files are held against them.
         left: sizes that were not tried, for want of time.
+        far: what the capture rests on that only sizes far beyond the example's break, in words.
+        beyond: sizes beyond what the capture rests on at which the program stops: it gives no
+            wrong value there, as with a limit of an axis.
     """
 
     runs: tuple[CaseRun, ...] = ()
     results: tuple[OutputResult, ...] = ()
     held: tuple[CaseRun, ...] = ()
     left: tuple[str, ...] = ()
+    far: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
 
     def differing(self, results: Sequence[OutputResult]) -> list[CaseRun]:
         """The runs that still fail, after a second opinion."""
@@ -73,6 +78,11 @@ class Swept:
             found.append(f"outputs of every link also agree at {'; '.join(agreed)}")
         if self.left:
             found.append(f"not tried, the model is slow: {'; '.join(self.left)}")
+        if self.beyond:
+            said = "; ".join(self.beyond)
+            found.append(f"the captured program does not take {said}; PyTorch does")
+        if self.far:
+            found.append(f"no size was tried, they are large, without: {'; '.join(self.far)}")
         return found
 
 
@@ -84,22 +94,30 @@ def sweep(subject: Subject, sizes: Sizes, judge: Judge) -> Swept:
     """
     program = subject.program
     wanted = list(chosen_sizes(subject.inputs, sizes.example, program.guards))
-    if program.fallback:
-        # Nothing has limited the axes of a trace: what is known to break it comes first.
-        broken = breaking_sizes(subject.inputs, sizes.example, program.guards)
-        wanted = [*broken, *(at for at in wanted if at not in broken)]
+    guards = program.guards
+    if not program.fallback:
+        # Of a trace all guards, for nothing has limited its axes; else what the module itself has
+        # asked and no size so far answers otherwise: a product of sizes, one remainder of many.
+        guards = [g for g in guards if g.by_model and not _breaks(g, subject.inputs, wanted)]
+    broken = breaking_sizes(subject.inputs, sizes.example, guards)
+    far = tuple(_far(subject.inputs, sizes.example, guards, broken))
+    wanted = [*broken, *(at for at in wanted if at not in broken)]
     began = time.perf_counter()
     runs: list[CaseRun] = []
     results: list[OutputResult] = []
     held: list[CaseRun] = []
     longest = 0.0
+    left: tuple[str, ...] = ()
+    beyond: list[str] = []
     for number, at in enumerate(wanted):
         here = time.perf_counter()
         if here - began + longest > _SECONDS:
             left = tuple(_label(each) for each in wanted[number:])
-            return Swept(runs=tuple(runs), results=tuple(results), held=tuple(held), left=left)
+            break
         run = _run(subject, sizes.make, at)
-        if run is not None:
+        if run is not None and run.stopped and at in broken and not program.fallback:
+            beyond.append(_label(at))
+        elif run is not None:
             found = judge(run)
             if run.stopped or any(r.verdict.status is Status.FAIL for r in found):
                 runs.append(run)
@@ -107,7 +125,14 @@ def sweep(subject: Subject, sizes: Sizes, judge: Judge) -> Swept:
             else:
                 held.append(run)
         longest = max(longest, time.perf_counter() - here)
-    return Swept(runs=tuple(runs), results=tuple(results), held=tuple(held))
+    return Swept(
+        runs=tuple(runs),
+        results=tuple(results),
+        held=tuple(held),
+        left=left,
+        far=far,
+        beyond=tuple(beyond),
+    )
 
 
 def _run(subject: Subject, make: Make, at: Mapping[str, int]) -> CaseRun | None:
@@ -174,14 +199,45 @@ def breaking_sizes(
             most = _LARGEST if axis.maximum is None else min(_LARGEST, axis.maximum)
             for size in sorted(range(1, most + 1), key=lambda size: abs(size - at)):
                 sizes = {**example, name: size}
-                shapes = {
-                    spec.name: [sizes.get(s, 0) if isinstance(s, str) else s for s in spec.shape]
-                    for spec in inputs
-                }
-                if axis.takes(size) and not guard.holds(shapes):
+                if axis.takes(size) and _breaks(guard, inputs, [sizes]):
                     found.append(sizes)
                     break
     return [at for number, at in enumerate(found) if at not in found[:number]]
+
+
+def _far(
+    inputs: Sequence[TensorSpec],
+    example: Mapping[str, int],
+    guards: Sequence[Guard],
+    tried: Sequence[Mapping[str, int]],
+) -> Iterator[str]:
+    """Guards that no size breaks which is tried, and a larger one of an axis does, in words."""
+    shapes = {spec.name: spec.shape for spec in inputs}
+    axes = {axis.name: axis for spec in inputs for axis in spec.axes if axis.name in example}
+    beyond = [
+        {**example, name: size}
+        for name, axis in axes.items()
+        for size in (2**power * axis.multiple_of for power in range(12, 31))
+        if axis.takes(size)
+    ]
+    for guard in guards:
+        if not _breaks(guard, inputs, tried) and _breaks(guard, inputs, beyond):
+            yield guard.words(shapes)
+
+
+def _breaks(guard: Guard, inputs: Sequence[TensorSpec], sizes: Sequence[Mapping[str, int]]) -> bool:
+    """Whether a guard does not hold at one of some sizes of the axes."""
+    return any(
+        not guard.holds(
+            {
+                spec.name: [
+                    at.get(size, 0) if isinstance(size, str) else size for size in spec.shape
+                ]
+                for spec in inputs
+            }
+        )
+        for at in sizes
+    )
 
 
 def _of_axis(axis: Axis, example: int, near: set[int]) -> list[int]:

@@ -27,7 +27,7 @@ def headline_of(report: Report) -> str:
     that is not the module: all behind it is about another model. Then what names a place: a layer,
     a link, a difference of structure, a contract, any other check. What a device does comes behind
     what the file does on the CPU. A pass says what it is worth: whether anything but outputs was
-    compared, and where limits are wider than the policy's.
+    compared, where limits are wider than the policy's, and of which sizes it speaks.
     """
     if report.stopped is not None:
         at = f" at {report.stopped.where}" if report.stopped.where else ""
@@ -91,7 +91,8 @@ def _found(report: Report) -> str:
     kept = sum(held.verdict == Status.PASS.value for held in contracts)
     promises = f"; {kept} contract checks pass" if contracts else ""
     changed = f"; {len(structure)} change(s) of structure, on purpose" if structure else ""
-    whole = f"all {len(links)} links agree; {layers}{promises}{changed}"
+    takes = f"; takes {' and '.join(report.takes)} only" if report.takes else ""
+    whole = f"all {len(links)} links agree; {layers}{takes}{promises}{changed}"
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         whole += f"; finding: {kernel_sentence(findings[0])}{more}"

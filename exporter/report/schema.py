@@ -292,6 +292,12 @@ class Report(Record):
     checks: list[CheckRecord] = []
     waveforms: list[WaveformRecord] = []
     notes: list[str] = Field([], description="things worth knowing that decide nothing")
+    # Left out where there is none, as latency is.
+    takes: list[str] = Field(
+        [],
+        description="sizes of axes that the file is for, where they are fewer than was declared",
+        exclude_if=lambda held: not held,
+    )
     not_checked: list[str]
     cache: CacheRecord | None = Field(default=None, description="none where the cache is off")
     # Left out where there is none: the digest of a report without it stays what it was.

@@ -176,6 +176,38 @@ def test_lengths_that_use_the_mask(tmp_path: Path) -> Told:
     return told(write(tmp_path / "lengths", code, yaml))
 
 
+@way("another branch where a product of sizes is large", says="<= 1000 (asked at")
+def test_a_product_of_sizes_that_no_case_has(tmp_path: Path) -> Told:
+    body = "y = self.mix(x)\n        return -y if x.numel() > 8000 else y"
+    return told(write(tmp_path / "product", SIZE.replace("BODY", body)))
+
+
+@way("another branch at one remainder of many", says="holds only for")
+def test_one_remainder_of_many(tmp_path: Path) -> Told:
+    body = "y = self.mix(x)\n        return -y if x.shape[1] % 17 == 3 else y"
+    return told(write(tmp_path / "remainder", SIZE.replace("BODY", body)))
+
+
+def test_a_branch_that_no_size_tried_takes_is_said(tmp_path: Path) -> None:
+    body = "y = self.mix(x)\n        return -y if x.numel() > 10**7 else y"
+    report = report_of(write(tmp_path / "far", SIZE.replace("BODY", body)))
+    assert any("no size was tried" in note and "<= " in note for note in report.notes)
+
+
+def test_a_pass_says_which_sizes_it_is_for(tmp_path: Path) -> None:
+    body = "y = self.mix(x)\n        return -y if x.shape[1] > 200 else y"
+    report = report_of(write(tmp_path / "long", SIZE.replace("BODY", body)))
+    assert report.exit_code != 0 or "takes 4 to 200 frames only" in report.headline
+    every = report_of(write(tmp_path / "every", SIZE.replace("BODY", "return self.mix(x)")))
+    assert "only" not in every.headline
+
+
+def test_a_branch_to_pieces_that_computes_the_same_passes(tmp_path: Path) -> None:
+    body = "y = self.mix(x)\n        return y + y if x.numel() > 8000 else 2.0 * y"
+    report = report_of(write(tmp_path / "pieces", SIZE.replace("BODY", body)))
+    assert report.exit_code == 0, report.headline
+
+
 def test_sizes_that_were_tried_are_said(tmp_path: Path) -> None:
     report = report_of(write(tmp_path / "tried", SIZE.replace("BODY", "return self.mix(x)")))
     assert report.exit_code == 0, report.headline

@@ -64,6 +64,17 @@ def test_addresses_of_this_process_are_not_in_the_file():
     assert " at 0x" not in held
 
 
+class Third(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (torch.kthvalue(x, 1).values,)
+
+
+def test_an_op_of_torch_that_nobody_translates_is_named_with_the_remedy():
+    with pytest.raises(StageError, match=r"not know the op 'aten::kthvalue' \(.*py:\d+\)") as error:
+        make_toy(Third(), {"x": torch.ones(3)}, (floats("x", "n"),), (floats("z"),))
+    assert "{'aten::kthvalue': MODULE:FUNCTION}" in (error.value.remedy or "")
+
+
 class Unused(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor]:
         return (x + 1,)
