@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
+from exporter.core.errors import first_line
 from exporter.core.tensors import Axis
 from exporter.graph.program import Program
 from exporter.graph.wrap import Wrapped
@@ -49,8 +50,7 @@ def _problem(wrapped: Wrapped, program: Program, at: Mapping[str, int]) -> str |
     try:
         outputs = run_program(program, {name: value.numpy() for name, value in values.items()})
     except Exception as error:  # noqa: BLE001 - a trace of one size stops in many ways at another
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"it stops at {words}: {line[:120]}"
+        return f"it stops at {words}: {first_line(error, 120)}"
     for spec, value in zip(wrapped.outputs, expected, strict=True):
         if outputs[spec.name].shape != tuple(value.shape):
             shapes = f"{list(outputs[spec.name].shape)}, not {list(value.shape)}"

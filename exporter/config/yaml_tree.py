@@ -19,7 +19,7 @@ import yaml
 
 from exporter.config.problems import Problem
 from exporter.config.shipped import shipped_names
-from exporter.core.errors import UserInputError
+from exporter.core.errors import UserInputError, first_line
 from exporter.core.files import open_regular
 from exporter.core.reading import is_regular, reason
 
@@ -115,7 +115,8 @@ def read_yaml(path: Path, shown: str) -> tuple[YamlTree, list[Problem]]:
             f"{shown}{line}", f"this is not YAML: {wrong}", "correct the line, or the one above it"
         )
     except (yaml.YAMLError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else _first_line(error)
+        deep = isinstance(error, RecursionError)
+        reason = "nested too deeply" if deep else first_line(error, 1000)
         return _nothing(
             shown,
             f"this is not YAML: {reason}",
@@ -162,10 +163,6 @@ def _read_text(path: Path, shown: str) -> tuple[str, Problem | None]:
 
 def _nothing(where: str, problem: str, remedy: str) -> tuple[YamlTree, list[Problem]]:
     return YamlTree(content={}, places={}), [Problem(where=where, problem=problem, remedy=remedy)]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 class _Walker:

@@ -16,7 +16,7 @@ from exporter.contracts.memo import Memo, digest_of
 from exporter.contracts.onnx_side import OnnxSide
 from exporter.contracts.result import ONNX, ContractResult, Location, not_run
 from exporter.contracts.state import Snapshot
-from exporter.core.errors import ExportVerifyError, OnnxStoppedError
+from exporter.core.errors import ExportVerifyError, OnnxStoppedError, first_line, named_line
 from exporter.core.stopwatch import RUNNING, timed
 from exporter.core.tensors import BATCH_NAMES, Arrays, Axis, Case, TensorSpec
 from exporter.interpret.eager_float64 import call_in_double
@@ -27,11 +27,10 @@ class ForwardError(ExportVerifyError):
     """A forward raised; says what it raised and on which inputs."""
 
     def __init__(self, error: BaseException, shapes: Mapping[str, tuple[int, ...]]):
-        text = (str(error).strip().splitlines() or [""])[0][:300]
         self.kind = type(error).__name__
-        self.text = text
+        self.text = first_line(error, 300)
         sizes = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-        super().__init__(f"{self.kind}: {text} (inputs: {sizes})")
+        super().__init__(f"{named_line(error, 300)} (inputs: {sizes})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,6 +124,17 @@ class OnnxStoppedError(ExportVerifyError):
         super().__init__(message)
 
 
+def first_line(error: BaseException, most: int = 200) -> str:
+    """The first line of what an error says, short; the name of its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+
+
+def named_line(error: BaseException, most: int = 200) -> str:
+    """``TypeError: first line``; the type alone where the error says nothing."""
+    name, line = type(error).__name__, first_line(error, most)
+    return line if line == name else f"{name}: {line}"
+
+
 def exit_code(error: BaseException) -> int:
     """Map an error to the process exit code: 2 for the user's input, 3 for anything else."""
     return EXIT_USER_INPUT if isinstance(error, UserInputError) else EXIT_BUG

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from exporter.core.errors import UserInputError
+from exporter.core.errors import UserInputError, first_line
 from exporter.core.files import open_regular
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -171,9 +171,8 @@ def first_problem(error: ValidationError) -> str:
 
 def reason(error: BaseException) -> str:
     """The first line of what an exception says, short."""
-    text = str(error)
     if isinstance(error, UserInputError):
-        text = error.problem
-    elif isinstance(error, OSError) and error.strerror:
-        text = error.strerror
-    return (text.strip().splitlines() or [type(error).__name__])[0][:200]
+        return first_line(Exception(error.problem))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:200]
+    return first_line(error)

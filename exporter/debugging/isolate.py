@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.core.errors import OnnxStoppedError
+from exporter.core.errors import OnnxStoppedError, first_line
 from exporter.core.tensors import COMPARED, Arrays, PlannedTap
 from exporter.debugging.layer_program import layer_program
 from exporter.debugging.pair import Pair
@@ -173,7 +173,7 @@ def _run(
         return run_window(pair, isolated, rows, pair.cut, pair.deployment), {}
     except OnnxStoppedError as error:
         if len(rows) == 1:
-            return {}, {rows[0].planned.onnx_name: first_line(error)}
+            return {}, {rows[0].planned.onnx_name: first_line(error, 300)}
     # Which piece it means is found by halving.
     half = len(rows) // 2
     left, right = (_run(pair, isolated, part) for part in (rows[:half], rows[half:]))
@@ -191,11 +191,6 @@ def run_window(
     window = isolated.window(pair.actual, rows, forced)
     results = WindowRun(window, pair.actual, deployment).run(isolated.feeds)
     return {name.removesuffix(OWN): value for name, value in results.items()}
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, on one line of moderate length."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _judged(

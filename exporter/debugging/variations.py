@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from onnx.reference import ReferenceEvaluator
 
+from exporter.core.errors import first_line
 from exporter.core.tensors import Arrays
-from exporter.debugging.isolate import Isolated, first_line, judge_value
+from exporter.debugging.isolate import Isolated, judge_value
 from exporter.debugging.pair import Pair
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import WindowRun
@@ -137,7 +138,7 @@ def _try(
         try:
             results = run(window)
         except Exception as error:  # noqa: BLE001 - refusing to run is a result, whatever is raised
-            outcomes.append(VariationResult(agrees=False, why=f"stops: {first_line(error)}"))
+            outcomes.append(VariationResult(agrees=False, why=f"stops: {first_line(error, 300)}"))
             continue
         values = {key.removesuffix(OWN): value for key, value in results.items()}
         outcomes.append(_outcome(pair, isolated, judged, values, whole, opinion))

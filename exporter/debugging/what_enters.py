@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from exporter.core.errors import OnnxStoppedError
+from exporter.core.errors import OnnxStoppedError, first_line
 from exporter.core.tensors import PlannedTap
 from exporter.debugging.finding import ADDED_UP, INPUT, Finding, at_tap
-from exporter.debugging.isolate import Isolated, first_line
+from exporter.debugging.isolate import Isolated
 from exporter.debugging.pair import Pair
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import WindowRun
@@ -40,7 +40,7 @@ def entering_finding(pair: Pair, isolated: Isolated, culprits: Sequence[str]) ->
     try:
         values = _free(pair, entering)
     except OnnxStoppedError as error:
-        return _input(entering[0], f"the graph stops before it: {first_line(error)}", culprits)
+        return _input(entering[0], f"the graph stops before it: {first_line(error, 300)}", culprits)
     shown = shown_targets(pair.program)
     opinion = SecondOpinion(pair.program, pair.case.inputs, pair.policy, names)
     for tap in entering:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from exporter.core.errors import first_line
 from exporter.graph.anatomy import STANDARD, Placed, dtype_word, walk
 from exporter.graph.attributes import is_constant
 
@@ -60,8 +61,8 @@ def kernels_of(provider: str) -> tuple[Kernel, ...] | str:
     try:
         registered = listed(PROVIDERS[provider])
     except Exception as error:  # noqa: BLE001 - whatever it raises, it is what it says
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"onnxruntime does not list the kernels of {provider} here: {text[:120]}"
+        text = first_line(error, 120)
+        return f"onnxruntime does not list the kernels of {provider} here: {text}"
     if not registered:
         return f"onnxruntime lists no kernels of {provider} here"
     return tuple(

@@ -192,7 +192,9 @@ def stopped_by(error: Exception) -> OnnxStoppedError:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
     node = re.search(r"while running (\w+) node\. Name:'([^']*)'", text)
     where = f"{node[1]} node '{node[2]}': " if node else ""
-    message = where + (text.partition("Status Message: ")[2] or text.splitlines()[0])
+    message = where + (
+        text.partition("Status Message: ")[2] or (text.splitlines() or [type(error).__name__])[0]
+    )
     return OnnxStoppedError(message, node=node[2] if node else "")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from exporter.contracts.compare.noise import distance, scale_of
-from exporter.core.errors import ModelError, OnnxStoppedError, UserInputError
+from exporter.core.errors import ModelError, OnnxStoppedError, UserInputError, first_line
 from exporter.core.tensors import Axis
 from exporter.draft.found_axis import FoundAxis
 from exporter.execution.deployment import Deployment
@@ -90,7 +90,7 @@ class FileProbe:
         try:
             return self._run.run(self.arrays(sizes, seed))
         except (OnnxStoppedError, ValueError, TypeError) as error:
-            self.problem = self.problem or str(error).splitlines()[0][:300]
+            self.problem = self.problem or first_line(error, 300)
             return None
 
     def first_sizes(self) -> dict[str, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from exporter.core.errors import first_line
 from exporter.core.tensors import Arrays, PlannedTap
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun, WindowRun
@@ -71,9 +72,7 @@ class Observer:
         try:
             outputs = self._outputs_of(inputs)
         except Exception as error:  # noqa: BLE001 - what it says is the finding
-            return Observed(
-                outputs={}, taps=sketches, stopped=(str(error).strip().splitlines() or [""])[0]
-            )
+            return Observed(outputs={}, taps=sketches, stopped=first_line(error, 1000))
         return Observed(outputs=outputs, taps=sketches)
 
     def _cut(self, elements: Sequence[int]) -> Iterator[list[PlannedTap]]:

@@ -13,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from exporter.core.errors import StageError
+from exporter.core.errors import StageError, first_line
 from exporter.core.tensors import TensorSpec
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
 from exporter.graph.decompose import decomposed_by_torch, decomposed_once
@@ -211,7 +211,7 @@ def _first_cause(error: BaseException) -> str:
     """What went wrong first, in one line; the exporter wraps it several times."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return first_line(error)
 
 
 def _name_axes(

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx.experimental import _config as symbolic_config
 
-from exporter.core.errors import StageError
+from exporter.core.errors import StageError, first_line
 from exporter.core.tensors import Axis
 from exporter.graph.bounds import bounded
 from exporter.graph.capture import capture
@@ -340,7 +340,7 @@ class _Search:
             with torch.no_grad():
                 copy.deepcopy(self.wrapped.module)(*make({**self.sizes, name: size}).values())
         except Exception as error:  # noqa: BLE001 - whatever the user's model raises
-            return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+            return first_line(error, 120)
         return None
 
     def _proved(self) -> bool:

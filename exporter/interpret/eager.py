@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.core.errors import ExportVerifyError
+from exporter.core.errors import ExportVerifyError, named_line
 from exporter.core.stopwatch import RUNNING, timed
 from exporter.core.tensors import Arrays, Case, TensorSpec
 from exporter.interpret.decisions import SEED, Recording, seeded
@@ -27,8 +27,7 @@ class ModuleStoppedError(ExportVerifyError):
     """
 
     def __init__(self, error: BaseException, case: Case | None = None) -> None:
-        first = (str(error).strip().splitlines() or [""])[0][:500]
-        super().__init__(": ".join(part for part in (type(error).__name__, first) if part))
+        super().__init__(named_line(error, 500))
         self.case = case
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
+from exporter.core.errors import named_line
 from exporter.core.stopwatch import RUNNING, timed
 from exporter.core.tensors import Arrays, TensorSpec
 from exporter.graph.kept_state import KeptState
@@ -288,9 +289,7 @@ def outputs_in_double(
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - the user's code may insist on float32; said
-            first = (str(error).strip().splitlines() or [""])[0][:200]
-            said = ": ".join(part for part in (type(error).__name__, first) if part)
-            return None, f"its code does not run in float64 ({said})", narrow
+            return None, f"its code does not run in float64 ({named_line(error)})", narrow
         finally:
             kept.restore()
     return None, doubt, narrow

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from exporter.core.errors import first_line
 from exporter.core.tensors import Arrays, TensorSpec
 from exporter.graph.program import Program
 from exporter.graph.unwritten_memory import allocates
@@ -128,8 +129,7 @@ def _captured(program: Program, inputs: Arrays) -> tuple[Arrays, str]:
         with seeded(SEED):
             return run_program(program, inputs), ""
     except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return {}, lines[0][:300]
+        return {}, first_line(error, 300)
 
 
 def _unwritten(program: Program, inputs: Arrays, captured: Arrays) -> str:

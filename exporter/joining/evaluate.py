@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter.core.errors import ExportVerifyError
+from exporter.core.errors import ExportVerifyError, first_line
 from exporter.core.tensors import Arrays
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_float64 import ONNXRUNTIME, run_double
@@ -162,13 +162,13 @@ class _Walk:
             return
         try:
             self._compute(able)
-        except Exception as error:  # noqa: BLE001 - no kernel, or an operator of its own
+        except Exception:  # noqa: BLE001 - no kernel, or an operator of its own
             if len(able) > 1:
                 half = len(able) // 2
                 self._stretch(able[:half])
                 self._stretch(able[half:])
             else:
-                self._alone(able[0], error)
+                self._alone(able[0])
 
     def _parts(self, nodes: list[int]) -> list[list[int]]:
         """The nodes in their order; each that onnxruntime has refused stands by itself."""
@@ -234,7 +234,7 @@ class _Walk:
         for node in nodes:
             self._spread(node)
 
-    def _alone(self, node: int, first: Exception) -> None:
+    def _alone(self, node: int) -> None:
         """Compute one node in another way, or note why there is none."""
         try:
             window, made = self._window([node])
@@ -250,12 +250,12 @@ class _Walk:
             if run.engine != ONNXRUNTIME:
                 _REFUSED.add(self._kind(node))
             if not run.values:
-                return self._coarsely(node, window, made, first)
+                return self._coarsely(node, window, made)
             results.append(run.values)
         self._put(made, results)
         return self._spread(node)
 
-    def _coarsely(self, node: int, window: WindowGraph, made: list[str], first: Exception) -> None:
+    def _coarsely(self, node: int, window: WindowGraph, made: list[str]) -> None:
         try:
             session = WindowRun(window, self.graph, _EXACT)
             results = [
@@ -263,7 +263,7 @@ class _Walk:
                 for at in range(self.sets)
             ]
         except (ExportVerifyError, KeyError) as error:
-            why = str(error or first).splitlines()[0][:200]
+            why = first_line(error)
             self.found.missing.update((name, why) for name in made)
             return
         self._put(made, results)

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from exporter.core.errors import OnnxStoppedError, UserInputError
+from exporter.core.errors import OnnxStoppedError, UserInputError, first_line
 from exporter.core.tensors import BATCH_NAMES, Arrays
 from exporter.graph.grids import input_grid
 from exporter.graph.index import GraphIndex
@@ -124,7 +124,7 @@ def drawn_sets(
                 run(sets)
                 return sets
             except (OnnxStoppedError, UserInputError) as error:
-                why = str(error).splitlines()[0][:200]
+                why = first_line(error)
     raise UserInputError(
         f"no inputs were found on which both files run: {why}",
         remedy="give sizes of axes with --size NAME=N, or inputs with --case FILE.npz",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from exporter.core.errors import ModelError
+from exporter.core.errors import ModelError, first_line
 from exporter.core.tensors import Axis
 from exporter.models.user_code import place_of
 
@@ -108,8 +108,7 @@ def _limit(
         return None
     bounds = {"maximum" if away > 0 else "minimum": inside * step}
     cause = reason.__cause__ or reason
-    text = (str(cause).strip().splitlines() or [""])[0]
-    return SizeLimit(axis=name, where=place_of(cause), problem=text[:120], **bounds)
+    return SizeLimit(axis=name, where=place_of(cause), problem=first_line(cause, 120), **bounds)
 
 
 def limited(axes: Mapping[str, Axis], limits: tuple[SizeLimit, ...]) -> dict[str, Axis]:

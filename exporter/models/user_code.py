@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from exporter.core.errors import ConfigError, ExportVerifyError, ModelError, StageError
+from exporter.core.errors import ConfigError, ExportVerifyError, ModelError, StageError, named_line
 from exporter.models.factory_uses import Used
 from exporter.models.upstream import settle_placeholders
 
@@ -149,9 +149,8 @@ def blamed(where: str, what: str, *, always: bool = True) -> Iterator[None]:
         place = place_of(error)
         if not place and not always:
             raise
-        text = (str(error).strip().splitlines() or [""])[0][:500]
         raise ModelError(
-            f"{what}: {type(error).__name__}: {text}",
+            f"{what}: {named_line(error, 500)}",
             where=place or where,
             remedy=_ADVICE,
         ) from error
@@ -169,8 +168,7 @@ def stopping(stage: str) -> Iterator[None]:
     except (ExportVerifyError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        text = (str(error).strip().splitlines() or [""])[0][:500]
-        raise StageError(stage, f"{type(error).__name__}: {text}") from error
+        raise StageError(stage, named_line(error, 500)) from error
 
 
 _ADVICE = "correct the model's code; 'export-verify' only calls it"

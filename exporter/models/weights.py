@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from exporter.config import Pipeline
-from exporter.core.errors import UserInputError, WeightsError
+from exporter.core.errors import UserInputError, WeightsError, first_line
 from exporter.core.extras import need
 from exporter.core.files import name_of_open, open_regular
 from exporter.core.memory import total_memory
@@ -126,11 +126,8 @@ def _download(text: str, where: str | None) -> Path:
     try:
         return Path(snapshot_download(match["repo"], revision=match["revision"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        first_line = (
-            str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        )
         raise WeightsError(
-            f"cannot fetch '{text}': {first_line}",
+            f"cannot fetch '{text}': {first_line(error, 1000)}",
             where=where,
             remedy="check name, revision and network, or give the path of a folder you fetched",
         ) from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from exporter.build.artifacts import Artifacts
-from exporter.core.errors import ExportVerifyError, OnnxStoppedError
+from exporter.core.errors import ExportVerifyError, OnnxStoppedError, first_line
 from exporter.core.stages import Stages, Station
 from exporter.core.tensors import Arrays, Case, TensorSpec
 from exporter.drivers.graph import DriverStoppedError, Graph
@@ -99,7 +99,7 @@ class CallJudge:
             raise
         except Exception as error:  # whatever torch raises at a size that the capture cannot take
             raise DriverStoppedError(
-                f"the captured program stops where the module does not: {_first_line(error)}",
+                f"the captured program stops where the module does not: {first_line(error, 300)}",
                 graph=graph.name,
             ) from error
         truth = wide if eager.truth is None else eager.truth
@@ -260,7 +260,3 @@ def _judged(measured: Measurement, policy: Policy, declared: bool) -> Verdict:
         return verdict
     why = f"empty on both sides, shape {measured.shape_expected}, and no case declares it"
     return replace(verdict, status=Status.NOT_RUN, reason=f"{why}: nothing was compared")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -166,3 +166,25 @@ def test_a_file_that_gives_nan_beside_a_healthy_module_keeps_nothing() -> None:
     found = {row.side: row for row in run_contracts(made, {"determinism": None})}
     assert found["torch"].status is Status.PASS
     assert found["onnx"].status is Status.NOT_RUN and "NaN" in found["onnx"].reason
+
+
+class RefusesGradients(nn.Module):
+    """Runs, and raises without a word when a gradient is wanted."""
+
+    def __init__(self, error: type[Exception]):
+        super().__init__()
+        self.error = error
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.requires_grad:
+            raise self.error
+        return x + 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError, AssertionError])
+def test_a_module_that_refuses_gradients_without_a_word_is_judged_without_them(error) -> None:
+    target = subject(RefusesGradients(error), features(), Y)
+    (result, _) = run_contracts(target, {"causality": {}})
+    assert result.side == "torch" and result.status is Status.PASS
+    why = result.details["outputs"]["y"]["by_gradient"]
+    assert error.__name__ in str(why)

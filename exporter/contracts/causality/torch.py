@@ -19,6 +19,7 @@ from exporter.contracts.locate.recorder import Call
 from exporter.contracts.probes import other_future
 from exporter.contracts.result import TORCH, ContractResult, Location, not_applicable
 from exporter.contracts.target import Target, as_view
+from exporter.core.errors import first_line
 from exporter.core.stopwatch import RUNNING, timed
 from exporter.parity.status import Status
 
@@ -160,8 +161,8 @@ def _gradient(
             )
             target.forwards += 3
             (slope,) = torch.autograd.grad((past * weights).sum(), leaf)
-    except RuntimeError as error:
-        findings.gradient_why = f"no gradient: {str(error).splitlines()[0][:160]}"
+    except Exception as error:  # noqa: BLE001 - the user's code may refuse a gradient in any way
+        findings.gradient_why = f"no gradient: {first_line(error, 160)}"
         return
     finally:
         target.snapshot.restore()

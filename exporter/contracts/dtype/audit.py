@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map
 
 from exporter.contracts.locate.recorder import ModuleStack, calling_line, flat_tensors
 from exporter.contracts.result import Location
+from exporter.core.errors import first_line
 
 ERROR = "refused"
 MIXED = "mixed operands"
@@ -106,7 +107,7 @@ class DtypeAudit(TorchFunctionMode):
         except RuntimeError as error:
             if not mixed:
                 raise
-            self._log(ERROR, name, operands, None, str(error).splitlines()[0][:200])
+            self._log(ERROR, name, operands, None, first_line(error))
             return self._repaired(func, name, args, kwargs, operands)
         if name in _CASTS:
             # A mask or an index that becomes float32 was never narrow: nothing was meant.

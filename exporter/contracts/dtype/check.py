@@ -45,6 +45,7 @@ from exporter.contracts.result import (
     not_applicable,
 )
 from exporter.contracts.target import Target
+from exporter.core.errors import first_line
 from exporter.graph.torch_refusal import lacks_kernel
 
 NAME = "dtype"
@@ -147,7 +148,7 @@ def _audit(module: nn.Module, args: tuple[Any, ...], precision: str, findings: F
                 copy(*fed)
                 findings.stopped = None
             except Exception as error:  # noqa: BLE001 - the refusal of an op is the finding
-                text = (str(error).splitlines() or [""])[0][:200]
+                text = first_line(error)
                 findings.stopped = raised_in(copy, error)
                 findings.stopped_why = text
                 if device == "meta":
@@ -185,7 +186,7 @@ def _run(
         try:
             narrow = run_and_watch(low, fed)
         except Exception as error:  # noqa: BLE001 - the refusal of an op is the finding
-            text = (str(error).splitlines() or [""])[0][:200]
+            text = first_line(error)
             if lacks_kernel(text):
                 findings.ran = f"not run (this machine: {text})"
                 return

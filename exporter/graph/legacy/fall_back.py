@@ -14,7 +14,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from exporter.core.errors import StageError
+from exporter.core.errors import StageError, first_line
 from exporter.graph.export import Exported, checked_interface
 from exporter.graph.guards import Guard
 from exporter.graph.kept_state import KeptState
@@ -82,11 +82,9 @@ def fall_back(
             )
     except Exception as error:  # noqa: BLE001 - whatever model, tracer or exporter raise
         at = place(error.__cause__ or error)
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         where = f" at {at}" if at else ""
-        raise and_legacy(refused, f"torch's legacy exporter stops{where}: {lines[0][:200]}") from (
-            refused.__cause__
-        )
+        text = f"torch's legacy exporter stops{where}: {first_line(error)}"
+        raise and_legacy(refused, text) from refused.__cause__
     finally:
         kept.restore()
     by_data = [decision for decision in made.decisions if decision.by_data]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from exporter.core.errors import first_line
 from exporter.core.tensors import Axis
 from exporter.graph.repairs.frame import Log, Repair, repaired
 
@@ -101,8 +102,7 @@ def prove(module: nn.Module, repairs: Sequence[Repair], inputs: Iterable[Probe])
         seen += 1
         other = _run(module, values, repairs)
         if isinstance(other, Exception):
-            text = (str(other).strip().splitlines() or [type(other).__name__])[0][:200]
-            return Proof(probes=seen, differs=f"on {label} it stops: {text}")
+            return Proof(probes=seen, differs=f"on {label} it stops: {first_line(other)}")
         wrong = _unlike(plain, other)
         if wrong:
             return Proof(probes=seen, differs=f"on {label} {wrong}")
