@@ -11,7 +11,7 @@ there may be inputs that make them part as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,9 @@ from exporter.joining.match import closest
 _COVERING = frozenset({"Relu", "ThresholdedRelu", "Clip", "Max", "Min", "MaxPool", "GlobalMaxPool"})
 _COVERING |= {"Floor", "Ceil", "Round", "Sign"}
 _APART, _APART_IN_FLOAT32 = 1e-4, 1e-3
-"""Of the root mean square of a row: more than weights folded in float32 move an element by."""
+"""Of the root mean square: more than weights folded in float32 move an element by."""
+_MARGIN = 30.0
+"""How much more than a rounding in front of a piece makes of its value."""
 _SIZES = (1.0, 10.0, 100.0, 30.0, 3.0, 0.1, 300.0, 3000.0)
 """How much larger the other numbers are than what the files have there."""
 
@@ -102,34 +104,41 @@ class _Pieces:
             fed = self._fed(ours, theirs, sizes)
             if fed is None:
                 return False
-            if self._part_on(join, (ours, theirs), fed):
+            if self._part_on(join, ours, theirs, fed):
                 return True
         return False
 
-    def _part_on(self, join: Join, pieces: tuple[_Piece, _Piece], fed: tuple[Fed, Fed]) -> bool:
+    def _part_on(self, join: Join, ours: _Piece, theirs: _Piece, fed: tuple[Fed, Fed]) -> bool:
         joiner = self.joiner
-        given = joiner.values_a, joiner.values_b
-        found, coarse = [], False
-        for flow, inputs, held, piece, forced, name in zip(
-            (self.a, self.b),
-            (joiner.inputs_a, joiner.inputs),
-            given,
-            pieces,
-            fed,
-            (join.expected, join.actual),
-            strict=True,
-        ):
-            values = Values(held.folder)
-            made = evaluate(
-                flow.graph, inputs, values, nodes=piece.nodes, given=held, forced=forced
-            )
-            found.append(values.get(name))
-            coarse = coarse or bool(made.coarse)
-        if None in found:
+        left = self._run(self.a, join.expected, ours, joiner.inputs_a, joiner.values_a, fed[0])
+        right = self._run(self.b, join.actual, theirs, joiner.inputs, joiner.values_b, fed[1])
+        if left is None or right is None:
             return False
-        limit = _APART_IN_FLOAT32 if coarse else _APART
-        pairs = zip(*found, strict=True)
-        return any(_apart(a, join.layout.undo(b, a.shape)) > limit for a, b in pairs)
+        coarse = left[1] or right[1]
+        limit, rounding = (_APART_IN_FLOAT32, 1e-5) if coarse else (_APART, 1e-6)
+        moved = {name: [_moved(array, rounding) for array in held] for name, held in fed[0].items()}
+        beside = self._run(self.a, join.expected, ours, joiner.inputs_a, joiner.values_a, moved)
+        if beside is None:
+            return False
+        pairs = [(a, join.layout.undo(b, a.shape)) for a, b in zip(left[0], right[0], strict=True)]
+        # A logarithm of what crosses zero, or a rounding, turns any rounding in front into more.
+        steep = max(_apart(a, b) for a, b in zip(left[0], beside[0], strict=True))
+        return max(_apart(a, b) for a, b in pairs) > max(limit, _MARGIN * steep)
+
+    def _run(
+        self,
+        flow: Flow,
+        name: str,
+        piece: _Piece,
+        inputs: Sequence[Mapping[str, np.ndarray]],
+        given: Values,
+        fed: Fed,
+    ) -> tuple[Arrays, bool] | None:
+        """The value that a piece computes, and whether float32 alone was to be had of it."""
+        values = Values(given.folder)
+        made = evaluate(flow.graph, inputs, values, nodes=piece.nodes, given=given, forced=fed)
+        found = values.get(name)
+        return None if found is None else (found, bool(made.coarse))
 
     def _fed(self, ours: _Piece, theirs: _Piece, sizes: Sequence[float]) -> tuple[Fed, Fed] | None:
         """Other numbers for where both pieces start; None where that is not the same.
@@ -201,12 +210,18 @@ def _other(random: np.random.Generator, array: np.ndarray, size: float) -> np.nd
     return np.asarray(size * noise * (own if np.isfinite(own) and own else 1.0))
 
 
+def _moved(array: np.ndarray, by: float) -> np.ndarray:
+    """Floats moved at random by so much of themselves."""
+    if array.dtype.kind != "f":
+        return array
+    return np.asarray(array * (1 + by * np.random.default_rng(7).standard_normal(array.shape)))
+
+
 def _apart(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference of an element, over the root mean square of its row."""
+    """The largest difference of an element, over the root mean square of all."""
     if ours.dtype.kind != "f" or not ours.size:
         return 0.0
     finite = np.isfinite(ours) & np.isfinite(theirs)
-    one, other = (np.atleast_1d(np.where(finite, held, 0.0)) for held in (ours, theirs))
-    rows = np.sqrt(np.maximum(*(np.mean(held**2, axis=-1) for held in (one, other))))
-    far = np.abs(one - other).max(axis=-1)
-    return float(np.max(far / np.where(rows > 0, rows, 1.0)))
+    one, other = (np.where(finite, held, 0.0) for held in (ours, theirs))
+    size = float(np.sqrt(max(np.mean(one**2), np.mean(other**2))))
+    return float(np.max(np.abs(one - other))) / (size or 1.0)
