@@ -48,7 +48,7 @@ class Layout:
 
     def apply(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """The expected file's array as the actual file holds it, in its ``shape``."""
-        return np.ascontiguousarray(self._turned(array)).reshape(shape)
+        return np.ascontiguousarray(self.turned(array)).reshape(shape)
 
     def undo(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """The actual file's array in the expected file's ``shape`` and order."""
@@ -58,7 +58,8 @@ class Layout:
         turned = array.reshape([sizes[axis] for axis in self.perm])
         return np.ascontiguousarray(turned.transpose(np.argsort(self.perm))).reshape(shape)
 
-    def _turned(self, array: np.ndarray) -> np.ndarray:
+    def turned(self, array: np.ndarray) -> np.ndarray:
+        """A view of the expected file's array in this order of axes, those of size one left out."""
         if self.perm is None:
             return array
         squeezed = array.reshape([size for size in array.shape if size != 1])
