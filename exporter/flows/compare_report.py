@@ -9,7 +9,8 @@ from exporter.flows.compare_rows import ComparedRows
 from exporter.graph.index import GraphIndex
 from exporter.graph.lowered.in_real_numbers import unrounded
 from exporter.joining.alike import same_graph
-from exporter.joining.joined import Joined
+from exporter.joining.join import FLOAT32
+from exporter.joining.joined import Joined, Proof
 from exporter.joining.pieces_in_words import (
     altered,
     left_out_in_words,
@@ -18,7 +19,7 @@ from exporter.joining.pieces_in_words import (
 )
 from exporter.parity.exit_code import decide
 from exporter.parity.status import Status
-from exporter.report.two_files import AlteredRow, TwoFiles, ValueRow
+from exporter.report.two_files import AlteredRow, OutputRow, TwoFiles, ValueRow
 from exporter.report.two_files_headline import two_files_headline
 
 
@@ -60,7 +61,17 @@ def two_files_report(
         other=str(pair.other),
         verdict=decision.status.value,
         exit_code=decision.exit_code,
-        headline=two_files_headline(decision, same, first, changed, values, outputs, unvouched),
+        headline=two_files_headline(
+            decision,
+            same,
+            first,
+            changed,
+            values,
+            outputs,
+            unvouched,
+            without_partner=len(joined.alone) + len(joined.ambiguous),
+            alike_in_float64=not changed and _alike_in_float64(values, outputs),
+        ),
         same_graph=same,
         joined=joined.counts,
         candidates=joined.candidates,
@@ -83,6 +94,19 @@ def _as_meant(pair: FilePair, joined: Joined) -> GraphIndex:
     if joined.restored is None:
         return pair.b
     return unrounded(pair.b, constants=joined.restored.arrays).graph
+
+
+def _alike_in_float64(values: list[ValueRow], outputs: list[OutputRow]) -> bool:
+    """Whether all that fails is the same in float64 in both files."""
+    alike = {
+        row.actual
+        for row in values
+        if row.proof == Proof.VALUE.value and row.distance is not None and row.distance <= FLOAT32
+    }
+    fails = Status.FAIL.value
+    failing = {row.actual for row in values if row.verdict == fails}
+    failing |= {row.name for row in outputs if row.verdict == fails}
+    return bool(failing) and failing <= alike
 
 
 def _first(values: list[ValueRow], changed: list[AlteredRow]) -> ValueRow | None:

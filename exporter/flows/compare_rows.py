@@ -152,7 +152,10 @@ def _keep_worse(rows: dict, key: object, row: ValueRow | TwoFilesOutput) -> None
 
 def _reason(verdict: Verdict) -> str:
     strain = verdict.strain
-    return verdict.reason if strain is None else f"error is {strain:.3g} times its limit"
+    # What fails within its limit fails for something else: a format that was not declared.
+    if strain is None or (strain <= 1.0 and verdict.status is Status.FAIL):
+        return verdict.reason
+    return f"error is {strain:.3g} times its limit"
 
 
 def _kernel_or_graph(verdict: Verdict, join: Join) -> Verdict:
