@@ -10,6 +10,8 @@ import pytest
 
 from exporter.joining import join_graphs
 from exporter.joining.joined import Proof
+from scripts import decoy_table
+from scripts.marked_page import between
 from tests.joining.decoys import drawn, inputs, wrong_joins
 from tests.joining.lowered_decoys import FORMS, lowered
 
@@ -121,3 +123,20 @@ def test_what_stands_in_front_of_an_activation_that_is_gone_is_not_taken_for_it(
     joined = join_graphs(pair.expected, pair.actual, inputs(2017), tmp_path)
     assert not list(wrong_joins(pair, joined))
     assert {"b2t0_product", "b2t0_product_dq"} <= {*joined.ambiguous, *joined.alone}
+
+
+def test_a_wrong_join_and_no_join_at_all_make_the_table_fail(monkeypatch: pytest.MonkeyPatch):
+    row = decoy_table.joined("qdq", range(2))
+    assert row.good and len(row.shares) == 2
+    monkeypatch.setattr(decoy_table, "wrong_joins", lambda *_: ["one with another"])
+    wrong = decoy_table.joined("qdq", range(2))
+    assert not wrong.good
+    assert "| 2 |" in wrong.line() and not decoy_table.Row("qdq", shares=[0.0]).good
+
+
+def test_no_form_on_the_page_has_a_wrong_join_or_few_decoys():
+    table = between(decoy_table.PAGE.read_text(encoding="utf-8"), decoy_table.MARK)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[3:]]
+    assert {row[0] for row in rows if row} <= {decoy_table.PLAIN, *FORMS}
+    counts = [(int(row[1]), row[4]) for row in rows if row]
+    assert counts and all(count >= 200 and wrong == "0" for count, wrong in counts)
