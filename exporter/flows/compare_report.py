@@ -19,7 +19,7 @@ from exporter.joining.pieces_in_words import (
 )
 from exporter.parity.exit_code import decide
 from exporter.parity.status import Status
-from exporter.report.two_files import AlteredRow, OutputRow, TwoFiles, ValueRow
+from exporter.report.two_files import AlteredRow, TwoFilesOutput, TwoFiles, ValueRow
 from exporter.report.two_files_headline import two_files_headline
 
 
@@ -96,7 +96,7 @@ def _as_meant(pair: FilePair, joined: Joined) -> GraphIndex:
     return unrounded(pair.b, constants=joined.restored.arrays).graph
 
 
-def _alike_in_float64(values: list[ValueRow], outputs: list[OutputRow]) -> bool:
+def _alike_in_float64(values: list[ValueRow], outputs: list[TwoFilesOutput]) -> bool:
     """Whether all that fails is the same in float64 in both files."""
     alike = {
         row.actual
