@@ -19,7 +19,7 @@ from exporter.joining.pieces_in_words import (
 )
 from exporter.parity.exit_code import decide
 from exporter.parity.status import Status
-from exporter.report.two_files import AlteredRow, TwoFilesOutput, TwoFiles, ValueRow
+from exporter.report.two_files import AlteredRow, TwoFiles, TwoFilesOutput, ValueRow
 from exporter.report.two_files_headline import two_files_headline
 
 
