@@ -46,7 +46,7 @@ from exporter.lowering.search import Search
 from exporter.parity.tolerance import policy_of
 from exporter.report.html import can_render_html
 from exporter.report.lowering import LoweringReport, render_lowering
-from exporter.report.lowering_plot import render_plot
+from exporter.report.lowering_page import render_page
 from exporter.report.progress import Progress
 from exporter.report.schema import Report
 
@@ -296,9 +296,9 @@ def _finished(ready: Prepared, done: Lowered, judged: Report, elapsed: float) ->
         "confirmed_on": json.dumps([case.name for case in done.others]),
     }
     certify(artifact, facts | told)
-    saved, table, plot = (done.file.parent / name for name in _WRITTEN)
+    saved, table, page = (done.file.parent / name for name in _WRITTEN)
     write_text(saved, report.model_dump_json(indent=1))
     write_text(table, render_lowering(report))
     if can_render_html():
-        write_text(plot, render_plot(report))
+        write_text(page, render_page(report))
     return report

@@ -20,6 +20,7 @@ from exporter.matrix.run import Result
 from exporter.matrix.schema import Value, text_of
 from exporter.matrix.verdict import CellVerdict
 from exporter.parity.status import Status, severity
+from exporter.report.breaks import breakable
 from exporter.report.junit import render_matrix_junit
 from exporter.report.safe_text import markdown, printable
 
@@ -169,6 +170,7 @@ def render_html(result: Result) -> str:
     environment = Environment(
         loader=PackageLoader("exporter.matrix", "."), autoescape=True, undefined=StrictUndefined
     )
+    environment.filters["breakable"] = breakable
     return environment.get_template("page.html.jinja").render(
         result=result,
         verdict=result.decision.status.value,

@@ -15,6 +15,7 @@ from exporter.core.errors import UserInputError
 from exporter.core.reading import Door
 from exporter.monitor.log import read_log
 from exporter.monitor.words import WordErrors
+from exporter.report.breaks import breakable
 
 DOOR = Door(
     error=UserInputError,
@@ -32,7 +33,7 @@ _TEMPLATE = """\
 @media screen and (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #16181c;
  --quiet: #a3a3a3; --bad: #ff8a80; --box: #22262c; --curve: #8ec5ff; } }
 body { font-family: sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em;
- color: var(--ink); background: var(--paper); overflow-wrap: anywhere; }
+ color: var(--ink); background: var(--paper); overflow-wrap: break-word; }
 svg { background: var(--box); width: 100%; height: 60px; }
 polyline { fill: none; stroke: var(--curve); }
 line { stroke: var(--bad); stroke-dasharray: 4; }
@@ -44,7 +45,7 @@ td, th { text-align: left; padding: 0.2em 1em 0.2em 0; vertical-align: top; }
 @media print { h3, svg, tr { break-inside: avoid; } h3 { break-after: avoid; } }
 </style></head><body>
 <h1>{{ headline }}</h1>
-<p class="quiet">{{ log }}, {{ count }} rows, {{ since }} to {{ until }} (UTC)</p>
+<p class="quiet">{{ log|breakable }}, {{ count }} rows, {{ since }} to {{ until }} (UTC)</p>
 {% if words %}<h2>Word errors of labelled recordings</h2><p>{{ words }}</p>{% endif %}
 <h2>Time lines</h2>
 {% for line in lines %}
@@ -60,7 +61,8 @@ td, th { text-align: left; padding: 0.2em 1em 0.2em 0; vertical-align: top; }
 <table><tr><th>when</th><th>what</th><th>state</th><th>why</th></tr>
 {% for event in events %}
 <tr><td>{{ event.at }}</td><td>{{ event.what }}</td>
-<td class="{{ 'bad' if event.bad else '' }}">{{ event.state }}</td><td>{{ event.why }}</td></tr>
+<td class="{{ 'bad' if event.bad else '' }}">{{ event.state }}</td>
+<td>{{ event.why|breakable }}</td></tr>
 {% else %}<tr><td colspan="4">Nothing but what is certified.</td></tr>
 {% endfor %}</table></body></html>
 """
@@ -79,8 +81,9 @@ def page_of(log: Path, words: WordErrors | None = None) -> str:
     lines = [*_strain_lines(rows), *_drift_lines(rows)]
     events = [event for row in rows for event in _events(row)]
     bad = sum(event["bad"] for event in events)
-    template = Environment(autoescape=True).from_string(_TEMPLATE)
-    return template.render(
+    environment = Environment(autoescape=True)
+    environment.filters["breakable"] = breakable
+    return environment.from_string(_TEMPLATE).render(
         headline=f"{bad} finding(s)" if bad else "Nothing was found",
         log=str(log),
         count=len(rows),

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from exporter.core.extras import folder_of, is_there
-from exporter.parity.status import severity
+from exporter.parity.status import Status, is_good, severity, status_of
 from exporter.report.advice import SEEDED, next_steps
 from exporter.report.deployments import deployment_lines
 from exporter.report.latency import latency_lines
@@ -47,8 +47,11 @@ def render_html(report: Report) -> str:
         MissingPackageError: bokeh or itables is not installed.
     """
     data = payload(report)
-    # What was not run because a stage stopped is said once, with that stage.
-    least = 4 if report.stopped is None else 5
+    # What was not run because a stage stopped is said once, with that stage; a doubt that the
+    # verdict excuses is not wrong.
+    least = severity(Status.AMBIGUOUS if not is_good(report.verdict) else Status.NOT_RUN)
+    least = severity(Status.FAIL) if report.stopped is not None else least
+    wrong = [held for held in report.contracts if severity(held.verdict) >= least]
     return (
         page_environment()
         .get_template("report.html.jinja")
@@ -58,13 +61,11 @@ def render_html(report: Report) -> str:
             steps=next_steps(report),
             seeded=SEEDED if report.pipeline.weights.seeded else "",
             failed_links=[link for link in report.links if severity(link.verdict) >= least],
-            failed_contracts=[held for held in report.contracts if severity(held.verdict) == 5],
-            stopped_contracts=[
-                held for held in report.contracts if severity(held.verdict) == 4 >= least
-            ],
+            failed_contracts=[held for held in wrong if status_of(held.verdict) is Status.FAIL],
+            other_contracts=[held for held in wrong if status_of(held.verdict) is not Status.FAIL],
             failed_structure=[held for held in report.structure if not held.accepted],
             changed_structure=[held for held in report.structure if held.accepted],
-            failed_golden=[held for held in report.golden if severity(held.verdict) >= 4],
+            failed_golden=[held for held in report.golden if severity(held.verdict) >= least],
             outputs=output_rows(report),
             devices=deployment_lines(report.deployments),
             latency=latency_lines(report),
@@ -121,12 +122,20 @@ def asset(name: str) -> str:
     return resources.files("exporter.report").joinpath("assets", name).read_text("utf-8")
 
 
-def _libraries() -> dict[str, Any]:
+def plot_scripts(*names: str) -> list[Markup]:
+    """BokehJS as it stands in a page.
+
+    Raises:
+        MissingPackageError: bokeh is not installed.
+    """
     bokeh = folder_of("bokeh", who=_PAGE) / "server/static/js"
+    return [_inline(bokeh / f"{name}.min.js") for name in ("bokeh", *names)]
+
+
+def _libraries() -> dict[str, Any]:
     itables = folder_of("itables", who=_PAGE) / "html"
-    scripts = [_inline(bokeh / name) for name in ("bokeh.min.js", "bokeh-api.min.js")]
     return {
-        "bokeh_scripts": scripts,
+        "bokeh_scripts": plot_scripts("bokeh-api"),
         "table_script": _inline(itables / "dt_bundle.js"),
         "table_style": _inline(itables / "dt_bundle.css"),
     }

@@ -117,13 +117,13 @@ def print_lowering(
         return
     most = 10**9 if verbose else _MOST
     columns = {"file": 24, "size": 12, "run": 12, "error": 12, "flips": 8, "cases": 60}
-    rows = [_file_cells(row) for row in (*report.files, report.confirmed)]
+    rows = [file_cells(row) for row in (*report.files, report.confirmed)]
     for table in (
         tabled("files", columns, rows),
         tabled(
             "layers, the most damaging first",
             {"layer": 44, "op": 16, "own error": 10, "effect": 10, "gain": 10, "in float32": 60},
-            [_layer_cells(row) for row in report.layers],
+            [layer_cells(row) for row in report.layers],
             most=most,
         ),
     ):
@@ -148,13 +148,13 @@ def render_lowering(report: LoweringReport) -> str:
         "| file | size | run | error | flips | cases |",
         "|---|---|---|---|---|---|",
     ]
-    lines += [_row(_file_cells(row)) for row in (*report.files, report.confirmed)]
+    lines += [_row(file_cells(row)) for row in (*report.files, report.confirmed)]
     lines += [
         "",
         "| layer | op | own error | effect | gain | in float32 |",
         "|---|---|---|---|---|---|",
     ]
-    lines += [_row(_layer_cells(layer)) for layer in report.layers]
+    lines += [_row(layer_cells(layer)) for layer in report.layers]
     lines += ["", "| limit | in float32 | predicted error | gained |", "|---|---|---|---|"]
     lines += [
         _row((f"{point.limit:g}", str(point.kept), f"{point.error:.3g}", f"{point.worth:.0%}"))
@@ -168,7 +168,8 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(markdown(cell) for cell in cells) + " |"
 
 
-def _file_cells(row: FileRow) -> tuple[str, ...]:
+def file_cells(row: FileRow) -> tuple[str, ...]:
+    """A row of the table of files: file, size, run, error, flips, cases."""
     doubt = f" (and {row.doubtful} in doubt)" if row.doubtful else ""
     return (
         row.name,
@@ -180,7 +181,8 @@ def _file_cells(row: FileRow) -> tuple[str, ...]:
     )
 
 
-def _layer_cells(row: LayerRow) -> tuple[str, ...]:
+def layer_cells(row: LayerRow) -> tuple[str, ...]:
+    """A row of the table of layers: layer, op, own error, effect, gain, why it stays."""
     return (
         path_end(row.name, 44),
         ", ".join(row.kinds),

@@ -13,8 +13,10 @@ from exporter.judge import layers as judging
 from exporter.parity.status import Status, Who
 from exporter.parity.verdict import Verdict
 from exporter.report.figures import tap_figures
+from exporter.report.html import render_html
 from exporter.report.payload import payload
 from exporter.report.rows import folded_contracts
+from exporter.report.schema import GoldenRecord
 from exporter.report.terminal import print_report
 from tests.support.reports import contract_fail, layer_fail, passed
 
@@ -110,3 +112,26 @@ def test_passing_contracts_are_one_line_and_the_others_have_their_own():
     print_report(passed(), console=console, output_dir=Path())
     text = console.file.getvalue()
     assert f"{len(passed().contracts)} checks" in text
+
+
+def what_is_wrong(report) -> str:
+    """The section of the page on what is wrong; "" when there is none."""
+    _, _, behind = render_html(report).partition('<section id="failed"')
+    return behind.partition("</section>")[0]
+
+
+@pytest.mark.parametrize("word", ["fail", "not run", "ambiguous"])
+def test_a_contract_that_is_not_kept_stands_under_what_is_wrong(word):
+    report = contract_fail().model_copy(update={"verdict": word})
+    bad, *others = report.contracts
+    held = [bad.model_copy(update={"verdict": word}), *others]
+    shown = what_is_wrong(report.model_copy(update={"contracts": held}))
+    assert bad.name in shown and "silence" not in shown
+
+
+def test_a_doubt_that_is_excused_is_not_wrong():
+    report = passed()
+    held = [c.model_copy(update={"verdict": "ambiguous"}) for c in report.contracts]
+    assert what_is_wrong(report.model_copy(update={"contracts": held})) == ""
+    golden = [GoldenRecord(case="english", state="ambiguous", verdict="ambiguous")]
+    assert what_is_wrong(report.model_copy(update={"golden": golden})) == ""

@@ -28,6 +28,7 @@ function describe(taps, index) {
     pair.append(cell("dt", "", `${term}: `), cell("dd", "", text));
     list.append(pair);
   }
+  breakNames(list);
   document.getElementById("selected").replaceChildren(list);
 }
 
@@ -76,22 +77,8 @@ function showLink($, link) {
   };
 }
 
-// Long names of modules break behind their dots, not inside of a word.
-function breakNames() {
-  const places = document.querySelectorAll(".banner h1, .steps li, .card h3, .card code, .card p, .card dd");
-  for (const place of places) {
-    const texts = [...place.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
-    for (const node of texts) {
-      const parts = node.textContent.split(/(?<=[\w)][._/])(?=[\w(])/);
-      if (parts.length < 2) continue;
-      node.replaceWith(...parts.flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part])));
-    }
-  }
-}
-
 async function start() {
-  startTheme();
-  breakNames();
+  startPage();
   let view = null;
   let wave = null;
   onTheme.push(() => view?.paint(), () => wave?.paint());

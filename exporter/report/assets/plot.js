@@ -148,7 +148,7 @@ function drawPlot(taps, choose) {
     }),
     new Bokeh.TapTool({ renderers: [...dots, failed, summed] }),
   );
-  placeLegend(figure);
+  placeLegend(figure, holder);
   const paint = () => {
     dress(figure);
     cursor.line_color = colour("ink");

@@ -35,6 +35,7 @@ function shortened(tag, text) {
   const short = middle(text, 56);
   const element = cell(tag, "", short);
   if (short !== text) element.title = text;
+  breakNames(element);
   return element;
 }
 

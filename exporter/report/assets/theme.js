@@ -25,6 +25,60 @@ function startTheme() {
   });
 }
 
+// Long names of modules and files break behind their dots, not inside of a word or a figure.
+function breakNames(holder) {
+  const places = /(?<=[\w)][._/])(?=[^\W\d]|\()|(?<=[^\W\d][._/])(?=\w)/;
+  const walker = document.createTreeWalker(holder, NodeFilter.SHOW_TEXT);
+  const texts = [];
+  while (walker.nextNode()) {
+    if (!walker.currentNode.parentElement.closest("script, style, select, svg")) {
+      texts.push(walker.currentNode);
+    }
+  }
+  for (const text of texts) {
+    const parts = text.textContent.split(places);
+    if (parts.length < 2) continue;
+    text.replaceWith(...parts.flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part])));
+  }
+}
+
+// On a narrow screen a row of a table is a paragraph, and every cell says what it is.
+function nameCells() {
+  for (const table of document.querySelectorAll("table.plain")) {
+    const heads = [...table.querySelectorAll("thead th")].map((head) => head.textContent);
+    for (const row of table.querySelectorAll("tbody tr")) {
+      [...row.cells].forEach((held, i) => {
+        if (i) held.dataset.head = heads[i];
+      });
+    }
+  }
+}
+
+// Paper is white whatever the screen is, and a plot is no wider than paper. Nothing is painted
+// again between here and the print.
+const PAPER = 690;
+function startPrint() {
+  const plots = () => document.querySelectorAll("#plot, #waveform-plot, #damage, #curve");
+  addEventListener("beforeprint", () => {
+    root.classList.toggle("painted-dark", root.classList.contains("dark"));
+    root.classList.remove("dark");
+    for (const plot of plots()) plot.style.zoom = Math.min(1, PAPER / plot.clientWidth);
+  });
+  addEventListener("afterprint", () => {
+    root.classList.toggle("dark", root.classList.contains("painted-dark"));
+    root.classList.remove("painted-dark");
+    for (const plot of plots()) plot.style.zoom = "";
+  });
+}
+
+// What every page begins with.
+function startPage() {
+  startTheme();
+  breakNames(document.body);
+  nameCells();
+  startPrint();
+}
+
 // Axes, grid and background of a plot in the colours of the page.
 function dress(figure) {
   const [ink, dim, line] = [colour("ink"), colour("dim"), colour("line")];
@@ -46,14 +100,16 @@ function dress(figure) {
   }
 }
 
+const ENTRY = 180;  // pixels that an entry of a legend takes
 // Above the plot, where the legend hides no point; a click on an entry hides its curve.
-function placeLegend(figure) {
+function placeLegend(figure, holder) {
   const legend = figure.center.find((held) => "click_policy" in held);
   if (!legend) return;
   figure.remove_layout(legend);
   legend.click_policy = "hide";
   legend.orientation = "horizontal";
-  legend.label_text_font_size = "12px";
+  legend.ncols = Math.max(1, Math.floor(holder.clientWidth / ENTRY));
+  legend.label_text_font_size = "11px";
   legend.padding = 2;
   legend.margin = 2;
   figure.add_layout(legend, "above");

@@ -62,6 +62,7 @@ function drawTree(taps, filterModule) {
     button.type = "button";
     const kind = node.kind.split(".").at(-1);
     button.textContent = kind ? `${node.name} (${kind})` : node.name;
+    breakNames(button);
     const limit = node.strain === null ? "not compared" : `${shown(node.strain)} of the limit`;
     const broken = node.contract ? "; a contract fails here" : "";
     button.title = `${node.path || "all"}: ${limit}, ${node.count} taps${broken}`;

@@ -54,7 +54,7 @@ function drawWaveform(held) {
     }), "limit"]);
   }
   figure.add_tools(new Bokeh.HoverTool({ renderers: [quad], tooltips: [["segment", "@text"]] }));
-  placeLegend(figure);
+  placeLegend(figure, holder);
   const paint = () => {
     dress(figure);
     for (const [renderer, key] of painted) {
