@@ -190,6 +190,7 @@ def test_export_verify_runs_where_the_user_is_and_keeps_arguments_and_exit_code(
         "scripts/export-verify",
         "scripts/install-system-packages",
         "scripts/test",
+        "scripts/test-python",
     ],
 )
 def test_scripts_are_executable_and_parse(path):
