@@ -9,6 +9,6 @@ from markupsafe import Markup
 _PLACES = re.compile(r"(?<=[\w)][._/])(?=[^\W\d]|\()|(?<=[^\W\d][._/])(?=\w)")
 
 
-def breakable(text: object) -> Markup:
+def breakable(value: object) -> Markup:
     """Escaped text whose names break behind their dots, not inside of a word or a figure."""
-    return Markup("<wbr>").join(_PLACES.split(str(text)))
+    return Markup("<wbr>").join(_PLACES.split(str(value)))
