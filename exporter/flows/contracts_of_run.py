@@ -13,6 +13,7 @@ from exporter.config import Pipeline
 from exporter.contracts import ContractResult, Target, declared_settings, run_contracts
 from exporter.contracts.make_target import target_from_wrapped
 from exporter.contracts.onnx_side import opened
+from exporter.contracts.stream.check import NAME as STREAM
 from exporter.core.stages import Stages
 from exporter.core.tensors import Case
 from exporter.execution.deployment import Deployment
@@ -98,6 +99,31 @@ def contracts_of_run(
         counts = Counter(record.verdict for record in records)
         stage.result(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
     return records
+
+
+def stream_of_given_file(
+    ready: Prepared,
+    wrapped: Wrapped,
+    cases: Sequence[Case],
+    path: Path,
+    progress: Stages,
+    known: Artifacts | None,
+) -> list[ContractRecord]:
+    """The contract ``stream`` with a given file in the place of the pipeline's own.
+
+    Args:
+        wrapped: as its own file takes it. cases: loaded.
+        known: the pipeline's own run, if values of the file are known by the names of its program.
+    """
+    declared = {STREAM: ready.pipeline.contracts[STREAM]}
+    taps = known.taps if known else None
+    program = known.program if known else None
+    with progress.stage(STREAM) as stage:
+        file = opened(path, taps=taps, program=program, deployment=ready.deployments[0])
+        target = target_from_wrapped(wrapped, cases, name=ready.pipeline.name, file=file)
+        found = run_contracts(target, declared, pipeline=ready.pipeline)
+        stage.result(", ".join(f"{item.side}: {item.status}" for item in found))
+    return contract_records(ready.pipeline, found, only=[STREAM])
 
 
 def contract_records(

@@ -13,6 +13,7 @@ from exporter.core.artifact import Artifact
 from exporter.core.stages import Stages, Station
 from exporter.core.tensors import Case
 from exporter.execution.trial import try_file
+from exporter.flows.contracts_of_run import STREAM, stream_of_given_file
 from exporter.flows.prepare import Prepared
 from exporter.graph.certificate import is_own
 from exporter.graph.index import GraphIndex
@@ -29,9 +30,14 @@ from exporter.judge.reference_run import reference_run
 from exporter.lowering.explain import explained
 from exporter.parity.tolerance import policy_of
 from exporter.report.comparison import StructureRecord
+from exporter.report.schema import ContractRecord
 
 TO_GIVEN = Link(expected=CAPTURED, actual="given")
 NO_LAYERS = "layers: the file's values cannot be told apart by name"
+_LOWERED_STREAM = (
+    "contract 'stream': what windows of a file in a lower precision give, beside the whole: its"
+    " limits are float32's"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,18 +45,21 @@ class GivenFile:
     """What was found of a given file.
 
     Attributes:
-        cases: what it was judged on. tapped: its layers were compared.
+        cases: what it was judged on.
         notes: how its values are known first, what was changed on purpose behind it.
         structure: its differences to the export that it says it descends from.
         fallback: why the program is a trace, or "".
+        contracts: what windows of it give, where the pipeline declares a stream.
+        not_checked: what nobody has looked at.
     """
 
     result: ChainResult
     cases: tuple[Case, ...]
-    tapped: bool = False
     notes: tuple[str, ...] = ()
     structure: Sequence[StructureRecord] = ()
     fallback: str = ""
+    contracts: Sequence[ContractRecord] = ()
+    not_checked: tuple[str, ...] = (NO_LAYERS,)
 
 
 def judge_given(
@@ -127,11 +136,19 @@ def judge_given(
         on_purpose = changed_on_purpose or lowered_as_declared(own.program, given, policy)
         structure = structure_records(own.program, own.graph, given, on_purpose=on_purpose)
         notes += purpose_note(structure) if on_purpose else []
+    contracts: Sequence[ContractRecord] = ()
+    not_checked: tuple[str, ...] = () if taps.tapped else (NO_LAYERS,)
+    if STREAM in pipeline.contracts and holds_less(given):
+        not_checked += (_LOWERED_STREAM,)
+    elif STREAM in pipeline.contracts:
+        known = own if taps.tapped else None
+        contracts = stream_of_given_file(ready, wrapped, cases, artifact.path, progress, known)
     return GivenFile(
         result=result.with_structure([item for item in structure if not item.accepted]),
         cases=cases,
-        tapped=taps.tapped,
         notes=tuple(notes),
         structure=structure,
         fallback=own.program.fallback,
+        contracts=contracts,
+        not_checked=not_checked,
     )

@@ -19,7 +19,7 @@ from exporter.config import Pipeline
 from exporter.config.run_options import RunOptions
 from exporter.core.errors import StageError
 from exporter.core.stages import Stages
-from exporter.flows.given_file import NO_LAYERS, TO_GIVEN, GivenFile, judge_given
+from exporter.flows.given_file import TO_GIVEN, GivenFile, judge_given
 from exporter.flows.prepare import Prepared, prepare
 from exporter.flows.report_parts import judged_report
 from exporter.flows.stopped import stopped_report
@@ -111,11 +111,12 @@ def _verified(
         ready,
         found.cases,
         found.result,
+        contracts=found.contracts,
         weights=wrapped.weights,
         tokens=wrapped.tokens,
         artifacts=[artifact_record(artifact, made=False)],
         notes=[*found.notes[:1], *certified, *found.notes[1:]],
-        not_checked=() if found.tapped else (NO_LAYERS,),
+        not_checked=found.not_checked,
         timings={**progress.timings, "total": time.perf_counter() - began},
         structure=list(found.structure),
         fallback=found.fallback,

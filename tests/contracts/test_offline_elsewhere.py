@@ -15,6 +15,7 @@ from exporter.contracts.onnx_side import opened
 from exporter.contracts.runner import declared_settings
 from exporter.contracts.stream.check import of_file
 from exporter.core.errors import ConfigError
+from exporter.flows.verify import verify
 from exporter.graph.wrap import wrap
 from exporter.parity.status import Status
 from exporter.report.progress import Progress
@@ -129,3 +130,20 @@ def test_an_offline_file_that_cannot_be_used_is_not_green(stand, tmp_path):
     assert found.status is Status.NOT_RUN and "gives no 'y'" in found.reason
     with pytest.raises(ConfigError, match="has no input"):
         judged_files(stand, settings=beside(stand, offline, inputs={"x": "features"}))
+
+
+def test_verify_holds_a_given_file_against_the_contract(stand, tmp_path):
+    options = {"trust": True, "cache": False, "output_dir": tmp_path / "out"}
+    yaml = FOLDER / "zipformer_stream.yaml"
+    report = verify(yaml, stand.file, **options)
+    kept = [(held.name, held.side, held.verdict, held.reason) for held in report.contracts]
+    assert [held[:3] for held in kept] == [
+        ("stream", "torch", "pass"),
+        ("stream", "onnx", "pass"),
+    ], kept
+    assert report.verdict == "pass", report.headline
+    lost = changed(stand.file, tmp_path / "s.onnx", not_returned("next_caches.0", "caches.0"))
+    report = verify(yaml, lost, **options)
+    (file,) = (held for held in report.contracts if held.side == "onnx")
+    assert (report.verdict, file.verdict) == ("fail", "fail")
+    assert "from call 1 on" in file.reason and "aten.slice" in str(file.where)
