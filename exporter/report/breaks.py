@@ -6,7 +6,7 @@ import re
 
 from markupsafe import Markup
 
-_PLACES = re.compile(r"(?<=[\w)][._/])(?=[^\W\d]|\()|(?<=[^\W\d][._/])(?=\w)")
+_PLACES = re.compile(r"(?<=[^\W\d][._/])(?=[\w(])")
 
 
 def breakable(value: object) -> Markup:
