@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from exporter.cases.defaults import default_array, example_sizes, length_axis, own_seed
 from exporter.config import Pipeline
@@ -76,9 +77,10 @@ def build(pipeline: Pipeline) -> Built:
             factory = _factory(pipeline, target, folder, where)
             module = _call(factory, pipeline, where)
             translations = load_translations(pipeline, folder)
+        binding = _binding(module, pipeline)
+        _settle(module, binding, pipeline, sizes)
         source = _load_weights(module, pipeline)
         _for_inference(module)
-        binding = _binding(module, pipeline)
         # Never on the object that is captured: what it keeps for itself would grow there.
         with recorded(place) as used:
             probe = Probe(_twin(module, factory, pipeline, where), binding, pipeline)
@@ -252,6 +254,16 @@ def _twin(module: nn.Module, factory: Any, pipeline: Pipeline, where: str) -> nn
         twin = _call(factory, pipeline, where)
     twin.load_state_dict(module.state_dict())
     return _for_inference(twin)
+
+
+def _settle(
+    module: nn.Module, binding: Binding, pipeline: Pipeline, sizes: Mapping[str, int]
+) -> None:
+    """Run a module once that learns the shapes of its weights from an input (``LazyLinear``)."""
+    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(pipeline.model.seed)
+            Probe(module.cpu().eval(), binding, pipeline).run(sizes, 0)
 
 
 def _for_inference(module: nn.Module) -> nn.Module:
