@@ -24,6 +24,7 @@ from exporter.core.artifact import sha256_of
 from exporter.core.errors import UserInputError
 from exporter.core.reading import first_problem
 from exporter.core.tensors import Arrays, Case
+from exporter.graph.contents import read_contents
 from exporter.metrics.text import token_errors, word_errors
 from exporter.parity.status import Status, is_differing, is_failing, is_good, severity, status_of
 from exporter.report.system import ManifestRecord, ResultRecord
@@ -102,7 +103,7 @@ def rows_of(
 
 def _origin(bench: Bench, path: Path) -> dict[str, str]:
     """What results are of: the files, and all that PyTorch's side is made of, its code too."""
-    files = {f"graph {name}": sha256_of(graph.onnx) for name, graph in bench.graphs.items()}
+    files = {f"graph {name}": _file_digest(graph.onnx) for name, graph in bench.graphs.items()}
     files |= {f"PyTorch {name}": graph.made_of for name, graph in bench.graphs.items()}
     tokenizer = bench.system.judge.text.tokenizer if bench.system.judge.text else None
     if tokenizer is not None:
@@ -110,6 +111,14 @@ def _origin(bench: Bench, path: Path) -> dict[str, str]:
     ways = " / ".join(bench.sessions)
     graph = {"tool": __version__, "manifest": sha256_of(path)}
     return {**graph, "system": bench.system.digest, "ways": ways, **files}
+
+
+def _file_digest(path: Path) -> str:
+    """Of graph and weights: the certificate says when it was made, and is another in every run."""
+    contents = read_contents(path)
+    beside = [sha256_of(path.parent / name) for name in sorted(contents.external)]
+    parts = " ".join([contents.graph, contents.weights, *beside])
+    return hashlib.sha256(parts.encode()).hexdigest()
 
 
 def key_of(utterance: Utterance, case: Case) -> str:
