@@ -76,6 +76,20 @@ class Guard:
             for size, number in sides
         )
 
+    @property
+    def fixes_a_number(self) -> bool:
+        """True where what the model computed of sizes became the number that it was.
+
+        ``frames // 2 == 6``: of the example, ``int(np.ceil(frames / 2))`` was 6.
+        """
+        tree = self.condition
+        if not self.by_model or not isinstance(tree, tuple) or len(tree) != 3:
+            return False
+        head, left, right = tree
+        computed = isinstance(left, tuple) and isinstance(right, int)
+        # Of a remainder it is a condition that sizes have to meet, and no number that was taken.
+        return _HEADS.get(head) is operator.eq and computed and not str(left[0]).endswith("Mod")
+
     def inputs(self) -> frozenset[tuple[str, int]]:
         """The sizes that it speaks of, as input and axis."""
         return frozenset(_sizes(self.condition))

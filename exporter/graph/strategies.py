@@ -131,7 +131,8 @@ class _Search:
             if self.users and not self.repaired and self._is_unwritten(program):
                 self.repaired = True
                 continue
-            if self.users and not self.repaired and (self._is_stuck() or self._is_freed()):
+            fewer = self._is_stuck() or self._is_freed() or self._is_fixed()
+            if self.users and not self.repaired and fewer:
                 fewer_sizes = program, self._state()
                 self.repaired, self.assumed = True, False
                 self.axes, self.notes, self.partial = dict(self.declared), [], False
@@ -184,6 +185,10 @@ class _Search:
         """True when PyTorch takes sizes that the program does not, and a repair is for that."""
         known = [repair for repair in self.repairs if repair.frees]
         return self.partial and any(repair.matches(self.wrapped.module) for repair in known)
+
+    def _is_fixed(self) -> bool:
+        """True when a number that the model computes of sizes is that of the example."""
+        return any(guard.fixes_a_number for guard in self.guards)
 
     def _told(self, error: StageError, refusal: Refusal, frozen: FrozenSizes) -> _Refused:
         cause = error.__cause__ or error

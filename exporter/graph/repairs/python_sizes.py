@@ -1,4 +1,5 @@
-"""``len``, ``int``, ``max``, ``min``, ``sum`` of a model's own code, for sizes while it is traced.
+"""``len``, ``int``, ``max``, ``min``, ``sum`` of a model's own code, for sizes while it is traced;
+``numpy.prod`` and its like (``numpy_sizes``).
 
 Python insists that ``len()`` and ``int()`` return plain integers, so torch.export freezes the size
 of the example there, or stops where the number is read from data. While a model is traced, the
@@ -23,6 +24,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from exporter.graph.repairs.frame import Log, Repair
 from exporter.graph.repairs.int_as_dtype import int_as_dtype
 from exporter.graph.repairs.lists_of_sizes import is_symbolic_list, lists_stay_tensors
+from exporter.graph.repairs.numpy_sizes import numpy_of_sizes
 from exporter.graph.repairs.size_numbers import SizeNumber
 
 _SIZES = (torch.SymInt,)
@@ -36,18 +38,24 @@ def symbolic_builtins(module: nn.Module, seen: Log | None = None) -> Iterator[No
     ours = _functions(seen)
     namespaces = _namespaces(module)
     changed: list[tuple[dict[str, Any], str]] = []
+    of_numpy: list[tuple[dict[str, Any], str, Any]] = []
     try:
         for names in namespaces:
             for name, function in ours.items():
                 if name not in names:
                     names[name] = function
                     changed.append((names, name))
+            for name, value in list(numpy_of_sizes(names, seen)):
+                of_numpy.append((names, name, names[name]))
+                names[name] = value
         files = (names["__file__"] for names in namespaces)
         with int_as_dtype(ours["int"], files), lists_stay_tensors(lambda: seen.at("tolist()")):
             yield
     finally:
         for names, name in changed:
             names.pop(name, None)
+        for names, name, value in of_numpy:
+            names[name] = value
 
 
 def _namespaces(module: nn.Module) -> list[dict[str, Any]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -23,6 +26,12 @@ AS_A_DTYPE = {
     "in a function": "at = made(n)",
     "asked for its type": "at = torch.arange(n) * (2 if isinstance(3, int) else x)",
 }
+OF_NUMPY = {
+    "prod": "return x.reshape(int(np.prod(x.shape[:2])), x.shape[2])",
+    "prod by itself": "return x.reshape(int(prod(x.shape[:2])), x.shape[2])",
+    "ceil": "return x[:, : int(np.ceil(x.shape[1] / 2))]",
+    "floor": "return x[:, : int(np.floor(x.shape[1] / 2))]",
+}
 HEAD = "def made(n):\n    return torch.full((n,), 2, dtype=int)\n"
 
 
@@ -40,3 +49,24 @@ def test_torch_is_afterwards_what_it_was(tmp_path):
     capture_openly(model(tmp_path, forward, name="int_after"))
     assert (torch.zeros, vars(Tensor).get("to"), torch.cumsum) == before
     assert torch.zeros(2, dtype=int).dtype == torch.int64
+
+
+@pytest.mark.parametrize("name", OF_NUMPY)
+def test_numpy_computes_with_sizes(tmp_path, name):
+    """numpy makes plain numbers of them, and the file would hold that of the example."""
+    head = "import numpy as np\nfrom numpy import prod\n"
+    wrapped = model(tmp_path, OF_NUMPY[name], head=head, name=f"numpy_{name.replace(' ', '_')}")
+    found = holds(wrapped, tmp_path, CASES)
+    assert [note for note in found.notes if f"numpy.{name.split()[0]}()" in note]
+
+
+def test_numpy_computes_with_plain_numbers_as_ever(tmp_path):
+    forward = (
+        "assert np.prod((3, 4)) == 12 and np.ceil(1.5) == 2.0 and np.prod is not None\n"
+        "return x[:, : int(np.ceil(x.shape[1] / 2))] * float(np.prod(np.ones((2, 3)), axis=0)[0])"
+    )
+    before = np.prod, np.ceil
+    wrapped = model(tmp_path, forward, head="import numpy as np\n", name="numpy_plain")
+    holds(wrapped, tmp_path, CASES)
+    assert (np.prod, np.ceil) == before
+    assert sys.modules["numpy_plain"].np is np

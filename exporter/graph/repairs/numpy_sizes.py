@@ -1,0 +1,58 @@
+"""``int(np.ceil(x.shape[1] / 2))``: numpy makes a plain number of a size, and that of the example.
+
+While a model is traced, ``np`` of the modules that hold its code is a copy of numpy in which the
+functions below return sizes of the graph where they are given some; the package is left alone.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from exporter.graph.repairs.frame import Log
+
+_SYMBOLIC = (torch.SymInt, torch.SymFloat)
+
+
+def numpy_of_sizes(names: Mapping[str, Any], seen: Log) -> Iterator[tuple[str, Any]]:
+    """Global names of a module that mean numpy, or one of these functions; what replaces them."""
+    ours = {id(getattr(np, name)): (name, function) for name, function in _FUNCTIONS.items()}
+    for name, value in names.items():
+        if value is np:
+            copy = types.ModuleType("numpy")
+            vars(copy).update(vars(np))
+            for each, function in _FUNCTIONS.items():
+                setattr(copy, each, _own(each, function, seen))
+            yield name, copy
+        elif id(value) in ours:
+            yield name, _own(*ours[id(value)], seen)
+
+
+def _own(name: str, of_sizes: Callable[[Any], Any], seen: Log) -> Callable[..., Any]:
+    plain = getattr(np, name)
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        given = args[0] if len(args) == 1 and not kwargs else None
+        sizes = given if isinstance(given, (list, tuple)) else (given,)
+        if not any(isinstance(size, _SYMBOLIC) for size in sizes):
+            return plain(*args, **kwargs)
+        seen.at(f"numpy.{name}()")
+        return of_sizes(given)
+
+    return function
+
+
+def _prod(sizes: Any) -> Any:
+    return math.prod(sizes) if isinstance(sizes, (list, tuple)) else sizes
+
+
+_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "prod": _prod,
+    "ceil": math.ceil,
+    "floor": math.floor,
+}
