@@ -66,9 +66,21 @@ def _fault_of(
             f"the captured program stops on case '{run.case.name}', which the module takes:"
             f" {run.stopped}{rests}"
         )
+    if failed and all(_nan_alike(result) for result in failed):
+        first = failed[0]
+        return (
+            f"PyTorch itself gives NaN: {first.measurement.nan_expected} in output '{first.name}'"
+            f" of case '{run.case.name}', and the captured program at the same places; NaN never passes"
+        )
     if failed:
         return f"the captured program is not the module: {_difference(_worst(failed))}{rests}"
     return ""
+
+
+def _nan_alike(result: OutputResult) -> bool:
+    """True where all that is wrong is NaN, at the same places on every side."""
+    m = result.measurement
+    return m.problem is None and bool(m.nan_expected) and m.nan_mismatch == 0
 
 
 def truth_notes(runs: Sequence[CaseRun], inputs: Sequence[TensorSpec]) -> list[str]:

@@ -45,6 +45,12 @@ def test_a_layer_left_out(tmp_path: Path) -> Told:
     return told(write(tmp_path / "left", SIZE.replace("BODY", body)))
 
 
+@way("NaN that PyTorch gives itself, at the same places on every side", says="itself gives NaN")
+def test_nan_everywhere(tmp_path: Path) -> Told:
+    body = "y = self.mix(x)\n        return torch.where(y > 0, y, torch.log(-1.0 - y.abs()))"
+    return told(write(tmp_path / "nan", SIZE.replace("BODY", body)))
+
+
 @way("a size that is computed from the input's and frozen", says="int(1.3*frames) == 52")
 def test_frozen_size(tmp_path: Path) -> Told:
     body = "y = F.interpolate(x.mT, size=int(1.3 * x.shape[1]), mode='linear')\n        "
