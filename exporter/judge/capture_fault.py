@@ -70,7 +70,8 @@ def _fault_of(
         first = failed[0]
         return (
             f"PyTorch itself gives NaN: {first.measurement.nan_expected} in output '{first.name}'"
-            f" of case '{run.case.name}', and the captured program at the same places; NaN never passes"
+            f" of case '{run.case.name}', and the captured program at the same places;"
+            " NaN never passes"
         )
     if failed:
         return f"the captured program is not the module: {_difference(_worst(failed))}{rests}"
