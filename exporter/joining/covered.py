@@ -116,7 +116,9 @@ class _Pieces:
             return False
         coarse = left[1] or right[1]
         limit, rounding = (_APART_IN_FLOAT32, 1e-5) if coarse else (_APART, 1e-6)
-        moved = {name: [_moved(array, rounding) for array in held] for name, held in fed[0].items()}
+        moved: Fed = {
+            name: [_moved(array, rounding) for array in held] for name, held in fed[0].items()
+        }
         beside = self._run(self.a, join.expected, ours, joiner.inputs_a, joiner.values_a, moved)
         if beside is None:
             return False

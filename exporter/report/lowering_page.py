@@ -41,9 +41,10 @@ def render_page(report: LoweringReport) -> str:
 
 
 def _plots(report: LoweringReport) -> list[Any]:
+    from bokeh.core.types import ID
     from bokeh.embed import json_item
 
-    return [json_item(_bars(report), "damage"), json_item(_curve(report), "curve")]
+    return [json_item(_bars(report), ID("damage")), json_item(_curve(report), ID("curve"))]
 
 
 def _bars(report: LoweringReport) -> Any:
