@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import onnx
 
 from exporter.core.errors import first_line
+from exporter.core.operators import is_constant
 from exporter.graph.anatomy import STANDARD, Placed, dtype_word, walk
-from exporter.graph.attributes import is_constant
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 
 from exporter.core.artifact import CERTIFICATE_PREFIX
 from exporter.core.errors import ArtifactError
-from exporter.graph.attributes import is_constant
+from exporter.core.operators import is_constant
 
 _SHOWN = 3
 _TYPED = (

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import onnx
 from onnx import AttributeProto, TensorProto
 
-from exporter.graph.attributes import int_attribute, is_constant
+from exporter.core.operators import is_constant
+from exporter.graph.attributes import int_attribute
 from exporter.graph.stored_tensors import bytes_of
 
 STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training"})

@@ -141,8 +141,3 @@ def _schema(op: str, domain: str, version: int) -> defs.OpSchema | None:
     if not version or not defs.has(op, version, domain):
         return None
     return defs.get_schema(op, version, domain)
-
-
-def is_constant(node: onnx.NodeProto) -> bool:
-    """True for ONNX's own Constant; an operator set of somebody else may have one of that name."""
-    return node.op_type == "Constant" and node.domain in ("", "ai.onnx")

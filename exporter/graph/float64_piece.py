@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter.core.errors import ArtifactError
-from exporter.graph.attributes import is_constant
+from exporter.core.operators import is_constant
 
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
 _FLOAT_TYPE, _DOUBLE_TYPE = "tensor(float)", "tensor(double)"

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from exporter.graph.attributes import is_constant
+from exporter.core.operators import is_constant
 from exporter.graph.stored_tensors import (
     PACKED,
     bytes_of,

@@ -18,7 +18,7 @@ from typing import Any
 import onnx
 from onnx import helper, inliner
 
-from exporter.graph.attributes import is_constant
+from exporter.core.operators import is_constant
 from exporter.graph.index import GraphIndex, index_graph, with_nodes
 from exporter.graph.lowered.in_real_numbers import holds_less
 from exporter.graph.value_types import value_types

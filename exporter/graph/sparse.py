@@ -13,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from exporter.core.errors import ArtifactError
-from exporter.graph.attributes import is_constant
+from exporter.core.operators import is_constant
 
 MOST_BYTES = 1 << 29
 """Of all dense forms of a file together; each is copied twice as the file is read."""

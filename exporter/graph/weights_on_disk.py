@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from exporter.graph.attributes import is_constant
+from exporter.core.operators import is_constant
 from exporter.graph.simplify import Simplified, simplify
 from exporter.graph.stored_tensors import external_entry, external_tensors, point
 
