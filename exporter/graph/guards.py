@@ -88,7 +88,7 @@ class Guard:
         head, left, right = tree
         computed = isinstance(left, tuple) and isinstance(right, int)
         # Of a remainder it is a condition that sizes have to meet, and no number that was taken.
-        return _HEADS.get(head) is operator.eq and computed and not str(left[0]).endswith("Mod")
+        return _HEADS.get(head) is operator.eq and computed and left[0] not in _REMAINDERS
 
     def inputs(self) -> frozenset[tuple[str, int]]:
         """The sizes that it speaks of, as input and axis."""
@@ -266,6 +266,7 @@ def _whole(value: Any) -> int:
     return math.trunc(value)
 
 
+_REMAINDERS = frozenset({"Mod", "PythonMod"})
 _HEADS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("Equality", "Eq"), operator.eq),
     **dict.fromkeys(("Unequality", "Ne"), operator.ne),
@@ -278,7 +279,7 @@ _HEADS: dict[str, Callable[..., Any]] = {
     "Not": operator.not_,
     "Add": _sum,
     "Mul": lambda *parts: math.prod(parts),
-    **dict.fromkeys(("Mod", "PythonMod"), operator.mod),
+    **dict.fromkeys(_REMAINDERS, operator.mod),
     **dict.fromkeys(("FloorDiv", "CleanDiv"), operator.floordiv),
     **dict.fromkeys(("IntTrueDiv", "FloatTrueDiv", "/"), operator.truediv),
     **dict.fromkeys(("Pow", "PowByNatural", "FloatPow"), operator.pow),
@@ -334,7 +335,7 @@ def _special(tree: Tree, axes: Mapping[str, Sequence[int | str]]) -> str:
     if not isinstance(tree, tuple) or len(tree) != 3 or 0 not in tree[1:]:
         return ""
     asked, remainder = tree[0], tree[2] if tree[1] == 0 else tree[1]
-    if not isinstance(remainder, tuple) or remainder[0] not in ("Mod", "PythonMod"):
+    if not isinstance(remainder, tuple) or remainder[0] not in _REMAINDERS:
         return ""
     what, step = remainder[1], remainder[2]
     if isinstance(what, tuple) and what[0] == "Mul" and what[1] == -1 and len(what) == 3:
