@@ -14,6 +14,11 @@ class Node(Protocol):
     def domain(self) -> str: ...
 
 
+def is_standard(node: Node) -> bool:
+    """True for an operator of ONNX itself, whichever of its two names the operator set has."""
+    return node.domain in ("", "ai.onnx")
+
+
 def is_constant(node: Node) -> bool:
     """True for ONNX's own Constant; an operator set of somebody else may have one of that name."""
-    return node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+    return node.op_type == "Constant" and is_standard(node)

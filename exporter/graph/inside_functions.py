@@ -18,12 +18,11 @@ from typing import Any
 import onnx
 from onnx import helper, inliner
 
-from exporter.core.operators import is_constant
+from exporter.core.operators import is_constant, is_standard
 from exporter.graph.index import GraphIndex, index_graph, with_nodes
 from exporter.graph.lowered.in_real_numbers import holds_less
 from exporter.graph.value_types import value_types
 
-_STANDARD = ("", "ai.onnx")
 _INSIDE = "::inside::"
 
 
@@ -61,7 +60,7 @@ def show_inside(graph: GraphIndex, other: GraphIndex) -> ShownGraph:
 
 
 def _kind(node: onnx.NodeProto) -> str:
-    return node.op_type if node.domain in _STANDARD else ""
+    return node.op_type if is_standard(node) else ""
 
 
 def _functions(graph: GraphIndex) -> Counter[str]:

@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from exporter.core.operators import is_standard
 from exporter.graph.grids import (
     FLOATS,
     INTEGER_BITS,
@@ -262,7 +263,7 @@ class HeldPrecision:
             if name in self._cut:
                 return name
             node = self._graph.nodes[self._graph.producer[name]]
-            if node.op_type not in _MOVES or node.domain not in ("", "ai.onnx"):
+            if node.op_type not in _MOVES or not is_standard(node):
                 return None
             name = node.input[0]
         return None if name in self._graph.initializers else name

@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from exporter.core.operators import is_standard
 from exporter.graph.index import GraphIndex
 from exporter.graph.stored_tensors import external_tensors, point
 
@@ -185,7 +186,7 @@ def _is_matrix(graph: GraphIndex, name: str) -> bool:
     if _is_small(tensor) or name in graph.outputs:
         return False
     readers = [graph.nodes[i] for i in graph.consumers.get(name, ())]
-    return all(n.op_type in _PRODUCTS and n.domain in ("", "ai.onnx") for n in readers)
+    return all(n.op_type in _PRODUCTS and is_standard(n) for n in readers)
 
 
 def _stays(tensor: onnx.TensorProto) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from exporter.core.operators import is_standard
 from exporter.joining.by_value import Joiner
 from exporter.joining.evaluate import Values, evaluate, wide
 from exporter.joining.flow import Flow
@@ -87,7 +88,7 @@ class _Pieces:
         digests = self.joiner.digests if flow is self.a else self.joiner.digests_b
         for at in piece.nodes:
             node = flow.graph.nodes[at]
-            if node.op_type not in _COVERING or node.domain not in ("", "ai.onnx"):
+            if node.op_type not in _COVERING or not is_standard(node):
                 continue
             for name in node.input:
                 root, arrays = digests.root(name), values.get(name)

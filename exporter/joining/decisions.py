@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from exporter.core.operators import is_standard
 from exporter.graph.index import GraphIndex
 from exporter.joining.by_value import Joiner
 from exporter.joining.evaluate import Values
@@ -60,7 +61,7 @@ def _decisions(
     graph: GraphIndex, values: Values, inputs: Sequence[Mapping[str, np.ndarray]]
 ) -> Iterator[_Decision]:
     for node in graph.nodes:
-        if node.op_type not in _DECIDING or node.domain not in ("", "ai.onnx"):
+        if node.op_type not in _DECIDING or not is_standard(node):
             continue
         read = [_arrays(graph, values, inputs, name) for name in (*node.input, node.output[0])]
         arrays_read = [arrays for arrays in read if arrays is not None]

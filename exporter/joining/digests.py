@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import onnx
 
+from exporter.core.operators import is_standard
 from exporter.graph.attributes import attribute_values
 from exporter.graph.index import GraphIndex
 from exporter.graph.stored_tensors import whole_node
@@ -61,7 +62,7 @@ class Digests:
         graph = self._graph
         while name in graph.producer:
             node = graph.nodes[graph.producer[name]]
-            moves = node.op_type in MOVES and node.domain in ("", "ai.onnx")
+            moves = node.op_type in MOVES and is_standard(node)
             if not moves and name not in self.kept:
                 return name
             name = node.input[0]

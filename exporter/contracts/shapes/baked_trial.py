@@ -13,6 +13,7 @@ from exporter.contracts.locate.first import record
 from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import ArtifactError, OnnxStoppedError
 from exporter.core.files import temporary_folder
+from exporter.core.operators import is_constant
 from exporter.core.tensors import Arrays
 from exporter.execution.onnx_runs import FileRun
 from exporter.graph.onnx_file import read_model
@@ -98,7 +99,7 @@ class Trial:
             if tensor.name in changes:
                 tensor.CopyFrom(numpy_helper.from_array(changes[tensor.name], tensor.name))
         for node in changed.graph.node:
-            if node.op_type == "Constant" and node.output[0] in changes:
+            if is_constant(node) and node.output[0] in changes:
                 del node.attribute[:]
                 value = numpy_helper.from_array(changes[node.output[0]])
                 node.attribute.append(onnx.helper.make_attribute("value", value))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,12 @@ from exporter.graph.repairs.frame import Log
 _SYMBOLIC = (torch.SymInt, torch.SymFloat)
 
 
-def numpy_of_sizes(names: Mapping[str, Any], seen: Log) -> Iterator[tuple[str, Any]]:
-    """Global names of a module that mean numpy, or one of these functions; what replaces them."""
-    ours = {id(getattr(np, name)): (name, function) for name, function in _FUNCTIONS.items()}
-    for name, value in names.items():
-        if value is np:
-            copy = types.ModuleType("numpy")
-            vars(copy).update(vars(np))
-            for each, function in _FUNCTIONS.items():
-                setattr(copy, each, _own(each, function, seen))
-            yield name, copy
-        elif id(value) in ours:
-            yield name, _own(*ours[id(value)], seen)
+def numpy_of_sizes(seen: Log) -> dict[int, Any]:
+    """``id`` of numpy and of these functions -> what stands in its place."""
+    ours = {name: _own(name, function, seen) for name, function in _FUNCTIONS.items()}
+    copy = types.ModuleType("numpy")
+    vars(copy).update(vars(np) | ours)
+    return {id(np): copy, **{id(getattr(np, name)): own for name, own in ours.items()}}
 
 
 def _own(name: str, of_sizes: Callable[[Any], Any], seen: Log) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ import builtins
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from torch import nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from exporter.graph.repairs.frame import Log, Repair
+from exporter.graph.repairs.frame import Log, Repair, replaced_names
 from exporter.graph.repairs.int_as_dtype import int_as_dtype
 from exporter.graph.repairs.lists_of_sizes import is_symbolic_list, lists_stay_tensors
 from exporter.graph.repairs.numpy_sizes import numpy_of_sizes
@@ -35,35 +36,34 @@ _LEFT = frozenset({"torch", "numpy", "exporter", "builtins", "__main__"})
 def symbolic_builtins(module: nn.Module, seen: Log | None = None) -> Iterator[None]:
     """Replace these functions in the modules that hold a model's code, while the block runs."""
     seen = Log() if seen is None else seen
-    ours = _functions(seen)
-    namespaces = _namespaces(module)
-    changed: list[tuple[dict[str, Any], str]] = []
-    of_numpy: list[tuple[dict[str, Any], str, Any]] = []
-    try:
-        for names in namespaces:
-            for name, function in ours.items():
-                if name not in names:
-                    names[name] = function
-                    changed.append((names, name))
-            for name, value in list(numpy_of_sizes(names, seen)):
-                of_numpy.append((names, name, names[name]))
-                names[name] = value
-        files = (names["__file__"] for names in namespaces)
-        with int_as_dtype(ours["int"], files), lists_stay_tensors(lambda: seen.at("tolist()")):
-            yield
-    finally:
-        for names, name in changed:
-            names.pop(name, None)
-        for names, name, value in of_numpy:
-            names[name] = value
+    ours, of_numpy = _functions(seen), numpy_of_sizes(seen)
+    modules = _modules_of(module)
+    added = [
+        (held, name, own)
+        for held in modules
+        for name, own in ours.items()
+        if name not in vars(held)
+    ]
+    changed = [
+        (held, name, of_numpy[id(value)])
+        for held in modules
+        for name, value in vars(held).items()
+        if id(value) in of_numpy
+    ]
+    with (
+        replaced_names([*added, *changed]),
+        int_as_dtype(ours["int"], [vars(held)["__file__"] for held in modules]),
+        lists_stay_tensors(lambda: seen.at("tolist()")),
+    ):
+        yield
 
 
-def _namespaces(module: nn.Module) -> list[dict[str, Any]]:
-    """Global names of all loaded modules of the packages that a model's classes come from."""
+def _modules_of(module: nn.Module) -> list[ModuleType]:
+    """All loaded modules of the packages that a model's classes come from."""
     classes = {kind for part in module.modules() for kind in type(part).__mro__}
     tops = {kind.__module__.partition(".")[0] for kind in classes} - _LEFT
     return [
-        vars(held)
+        held
         for name, held in list(sys.modules.items())
         if name.partition(".")[0] in tops and isinstance(vars(held).get("__file__"), str)
     ]
