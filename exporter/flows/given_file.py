@@ -71,13 +71,15 @@ def judge_given(
     progress: Stages,
     *,
     changed_on_purpose: bool,
-    ranked: bool,
+    layers_alone: bool,
 ) -> GivenFile:
     """Judge a file that takes what the pipeline takes.
 
     Args:
         given: the graph of ``artifact``. cases: loaded for the module as it was built.
-        ranked: rank the layers of a file in a lower precision by what they do at the outputs.
+        layers_alone: whoever asks knows what the layers of a file in a lower precision do at the
+            outputs: they are not ranked by that, and decisions in doubt are not looked for at
+            other lengths.
 
     Raises:
         StageError: there is no finished run of the pipeline, and its export stops.
@@ -115,10 +117,10 @@ def judge_given(
     chain = Chain(subject, policy, ready.deployments, ready.budget, progress)
     sized = sized_cases(pipeline, wrapped.inputs, cases)
     with users_code(pipeline):
-        result = chain.judge(cases, sized, pipeline.min_coverage)
+        result = chain.judge(cases, sized, pipeline.min_coverage, settled=not layers_alone)
     structure: list[StructureRecord] = []
     notes = [taps.note]
-    if ranked and taps.tapped and cases and holds_less(given):
+    if not layers_alone and taps.tapped and cases and holds_less(given):
         with progress.stage("what lowering costs"):
             notes += explained(
                 own.program,

@@ -136,8 +136,8 @@ def _verified(ready: Prepared, to: str, file: Path, progress: Stages) -> Report:
     """``verify`` of the file, with the precision that was asked for as the declared one."""
     parity = ready.pipeline.parity.model_copy(update={"precision": DECLARED[to]})
     declared = ready.pipeline.model_copy(update={"parity": parity})
-    # Its layers are ranked already, by the search.
-    return verify(declared, file, ready.options, progress=progress, ranked=False)
+    # What its layers do at the outputs the search has measured.
+    return verify(declared, file, ready.options, progress=progress, layers_alone=True)
 
 
 class _Lowering:

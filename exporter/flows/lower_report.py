@@ -87,9 +87,20 @@ def lowering_report(done: Lowered, judged: Report, elapsed: float) -> LoweringRe
         runs=found.runs,
         seconds=elapsed,
         yaml=_yaml(done),
-        judged=f"{judged.verdict}: {judged.headline}",
+        judged=_judged(judged, alone),
         notes=list(done.notes),
     )
+
+
+def _judged(judged: Report, alone: Status) -> str:
+    """What ``verify`` says of the layers; of a file that passes by itself no more than that.
+
+    That decisions turn is in its headline as well, and stands elsewhere in this report.
+    """
+    if alone is not Status.PASS:
+        return f"{alone.value}: {judged.headline}"
+    compared = sum(link.compared or 0 for link in judged.links if link.layers)
+    return f"pass: {compared} values inside cost what their formats cost, each by itself"
 
 
 def _headline(done: Lowered, met: bool, confirmed: bool, alone: Status) -> str:
@@ -107,7 +118,7 @@ def _headline(done: Lowered, met: bool, confirmed: bool, alone: Status) -> str:
     if not confirmed:
         return f"{said}; not confirmed on other cases"
     if alone is not Status.PASS:
-        return f"{said}; within the limits on other cases, but a layer is wrong by itself"
+        return f"{said}; within the limits on other cases, but 'verify' does not pass it"
     return f"{said}; confirmed on {len(done.others)} other case(s)"
 
 

@@ -41,7 +41,7 @@ def verify(
     *,
     progress: Stages | None = None,
     changed_on_purpose: bool = False,
-    ranked: bool = True,
+    layers_alone: bool = False,
     **fields: Any,
 ) -> Report:
     """Judge the file ``onnx`` against a pipeline; other arguments as in ``exporter.run``.
@@ -49,8 +49,8 @@ def verify(
     With ``changed_on_purpose`` a file that descends from the pipeline's export may differ from it
     as optimisers make files differ: what they do is listed, and numbers judge. Nobody but the
     caller can say so: what a file tells of the tools that wrote it, any tool can have written. A
-    pipeline that declares a lower precision says so of a file that holds it. Without ``ranked`` the
-    layers of such a file are judged, and not ranked by what they do at the outputs.
+    pipeline that declares a lower precision says so of a file that holds it. With ``layers_alone``
+    its layers are judged one by one, and what they do at the outputs is left to the caller.
 
     Writes ``verify/report.json`` and its renderings below the output folder.
 
@@ -62,7 +62,7 @@ def verify(
     ready = prepare(pipeline, RunOptions.given(options, fields))
     progress = progress or Progress(quiet=True)
     with ready.options.taken(ready.pipeline, progress):
-        return _verified(ready, Path(onnx), progress, began, changed_on_purpose, ranked)
+        return _verified(ready, Path(onnx), progress, began, changed_on_purpose, layers_alone)
 
 
 def _verified(
@@ -71,7 +71,7 @@ def _verified(
     progress: Stages,
     began: float,
     changed_on_purpose: bool,
-    ranked: bool,
+    layers_alone: bool,
 ) -> Report:
     pipeline = ready.pipeline
     with progress.stage("read the file") as stage:
@@ -100,7 +100,7 @@ def _verified(
                 cases,
                 progress,
                 changed_on_purpose=changed_on_purpose,
-                ranked=ranked,
+                layers_alone=layers_alone,
             )
         except StageError as error:
             finished |= {"links": [TO_GIVEN], "guilty": TO_GIVEN, "timings": progress.timings}

@@ -8,7 +8,7 @@ A file that was made elsewhere takes the place of exported and simplified.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from exporter.core.stages import Stages, Station
 from exporter.core.tensors import Arrays, Case
@@ -79,11 +79,15 @@ class Chain:
         sized: Sequence[Case],
         min_coverage: float | None,
         proofs: LengthProofs | None = None,
+        *,
+        settled: bool = True,
     ) -> ChainResult:
         """Run and judge all links on ``cases``; outputs alone at the lengths of ``sized``.
 
         A case in several calls is one case for each call. Layers are walked in the first two.
         What is proved of the lengths already is not run again; see ``length_proofs``.
+        Not ``settled``: layers of ``cases`` alone are walked, and outputs that differ elsewhere
+        fail, where a walk might show a decision in doubt.
         """
         # What is not run again would not show which branches it takes.
         proofs = None if has_ways(self._subject.program) else proofs
@@ -103,7 +107,8 @@ class Chain:
         walk = self._subject.tapped and bool(cases)
         walked = self._walks.judge(cases, min_coverage) if walk else None
         every = [*runs, *swept.held]
-        results = self._settled(results, every, walked[0].decisions if walked else {})
+        known = dict(walked[0].decisions) if walked else {}
+        results = self._settled(results, every if settled else (), known)
         if walked is None or not walked[0].culprits:
             able = [run.case for run in [*every, *swept.runs] if not run.stopped]
             results = second_opinion(self._subject.program, results, able, self._policy)
@@ -282,13 +287,18 @@ class Chain:
         return OpenFile(graph=self._walks.take_graph(), session=session)
 
     def _settled(
-        self, results: list[OutputResult], runs: list[CaseRun], walked: Mapping[str, str | None]
+        self, results: list[OutputResult], runs: Sequence[CaseRun], known: dict[str, str | None]
     ) -> list[OutputResult]:
-        """Outputs behind an ambiguous decision, told from those that are wrong."""
+        """Outputs behind an ambiguous decision, told from those that are wrong.
+
+        Args:
+            runs: those that may be walked. known: decisions in doubt of cases that were.
+        """
         if not self._subject.tapped:
             return results
-        known = dict(walked)
-        doubtful = doubtful_cases(self._subject.program, results, {*known, *self._unrun})
+        able = {run.case.name for run in runs}
+        names = doubtful_cases(self._subject.program, results, {*known, *self._unrun})
+        doubtful = [name for name in names if name in able]
         if doubtful:
             with self._stages.stage("ambiguity") as stage:
                 cases = [run.case for run in runs if run.case.name in doubtful]

@@ -25,7 +25,10 @@ from exporter.interpret.propagated import Effects
 SAFETY = 2.0
 """What is predicted may be off by so much: a share 1/SAFETY of a margin may be used up."""
 _CUTS = 20
-_SECONDS = 20.0
+_SECONDS = 5.0
+_GAP = 0.01
+"""A choice that is proved to be within so much of the best is good enough: what is predicted is not
+that well known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +39,7 @@ class Choice:
         lowered: places of the layers that are lowered.
         error: predicted relative rms error at the targets, the larger of both ways to add up.
         flips: smallest margins that a prediction leaves.
-        optimal: the solver has proved it.
+        optimal: the solver has proved it, within 1 %.
     """
 
     lowered: frozenset[int]
@@ -89,7 +92,7 @@ def choose(
             constraints=LinearConstraint(np.array(rows), -np.inf, np.array(highs)),  # pyright: ignore[reportArgumentType]
             integrality=np.ones(total),
             bounds=Bounds(0.0, upper),  # pyright: ignore[reportArgumentType]
-            options={"time_limit": left},
+            options={"time_limit": left, "mip_rel_gap": _GAP},
         )
         if solved.x is None:
             break

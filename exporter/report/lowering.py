@@ -78,7 +78,7 @@ class LoweringReport(Record):
         curve: predicted choices at other limits. rounds: in words.
         runs: of a whole model, PyTorch's forward and backward ones included.
         yaml: the section that makes the same file again.
-        judged: verdict and headline of ``verify`` on the file, layer by layer.
+        judged: what ``verify`` says of the file, layer by layer.
     """
 
     format: int = 1

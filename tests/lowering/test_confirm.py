@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pytest
 
 from exporter.core.tensors import Case
 from exporter.flows import lower_report
-from exporter.lowering.confirm import moved_cases
+from exporter.lowering.confirm import by_themselves, moved_cases
 from exporter.lowering.outcome import Outcome
 from exporter.lowering.rounds import Wanted
+from exporter.parity.status import Status
 
 TOKENS = np.arange(5)
 
@@ -36,3 +40,45 @@ def test_a_case_that_shows_nothing_is_no_small_error():
     assert lower_report._error([good, good]) == 0.01
     assert lower_report._error([good, blind]) is None
     assert lower_report._in_words([blind]) == lower_report._in_words([]) == "nothing"
+
+
+def judged(**changed: Any) -> Any:
+    """A report of ``verify``: one layer that is right, tokens that turn, or what is changed."""
+    tap = SimpleNamespace(local_verdict=SimpleNamespace(verdict=changed.get("tap", "pass")))
+    layers = SimpleNamespace(
+        expected="captured",
+        verdict="pass",
+        compared=1,
+        layers=[SimpleNamespace(taps=[tap])] if changed.get("walked", True) else [],
+    )
+    eager = SimpleNamespace(
+        expected="eager", verdict=changed.get("eager", "pass"), compared=None, layers=[]
+    )
+    given = SimpleNamespace(expected="captured", verdict="fail", compared=None, layers=[])
+    shape = None if changed.get("stopped") else [3]
+    output = SimpleNamespace(measurement={"shape_actual": shape})
+    checks = [
+        SimpleNamespace(verdict=verdict, required=True) for verdict in changed.get("also", ())
+    ]
+    return SimpleNamespace(links=[eager, layers, given], outputs=[output], checks=checks)
+
+
+def test_decisions_that_turn_are_not_asked_of_verify():
+    assert by_themselves(judged()) is Status.PASS
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tap": "fail"},
+        {"eager": "fail"},  # the file is what was captured, and that is not the module
+        {"stopped": True},  # onnxruntime gives nothing at some length
+        {"also": ["fail"]},
+    ],
+)
+def test_what_is_wrong_otherwise_is_no_pass(changed: dict[str, Any]):
+    assert by_themselves(judged(**changed)) is Status.FAIL
+
+
+def test_a_file_of_which_no_layer_was_walked_has_shown_nothing():
+    assert by_themselves(judged(walked=False)) is Status.NOT_RUN
