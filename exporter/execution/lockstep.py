@@ -302,7 +302,7 @@ class _Walk:
 
 def _sliceable(program: Program) -> frozenset[str]:
     """Ops whose float64 value nobody reads but a decision, and that can be computed by rows."""
-    floats = {op.name for op in program.ops if not op.dtype.startswith(("int", "uint", "bool"))}
+    floats = {op.name for op in program.ops if not op.discrete}
     read = {name for op in program.ops if op.name in floats for name in op.refs()}
     return frozenset(
         op.name

@@ -60,6 +60,7 @@ class Op:
         dtype: numpy name of a tensor's dtype; "int64" for a size that is an integer; "" else.
         module, module_class, source: where in the model it was called.
         empty: one of its sizes is 0, and no size of the inputs changes that.
+        discrete: its value is of integers or booleans, equal to another one or not.
     """
 
     name: str
@@ -72,10 +73,12 @@ class Op:
     module_class: str = ""
     source: str = ""
     empty: bool = False
-    # Asked for a dozen times per op and walk, so found once.
+    # Asked for in every walk, so found once.
+    discrete: bool = field(init=False, repr=False, compare=False)
     _refs: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
+        object.__setattr__(self, "discrete", self.dtype.startswith(("int", "uint", "bool")))
         object.__setattr__(
             self, "_refs", (*_refs_in(self.args), *_refs_in(tuple(self.kwargs.values())))
         )

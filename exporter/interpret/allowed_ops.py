@@ -119,9 +119,6 @@ def moves_elements(target: str) -> bool:
     return namespace == "aten" and rest.partition(".")[0] in _MOVEMENT
 
 
-_DISCRETE = ("int", "uint", "bool")
-
-
 def shown_targets(program: Program) -> dict[str, str]:
     """Target of the op whose results each value shows, by the name of the value.
 
@@ -130,7 +127,7 @@ def shown_targets(program: Program) -> dict[str, str]:
 
     Where a value is put together of several (cat, where), these must be of one natural scale.
     """
-    discrete = {op.name for op in program.ops if op.dtype.startswith(_DISCRETE)}
+    discrete = {op.name for op in program.ops if op.discrete}
     shown: dict[str, str] = {}
     for op in program.ops:
         shown[op.name] = op.target

@@ -18,8 +18,6 @@ from exporter.graph.program import Op, Program
 from exporter.interpret.margins import choice_of
 from exporter.interpret.stepper import behind, forward
 
-_WHOLE = ("int", "uint", "bool")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tail:
@@ -74,7 +72,7 @@ class Flips:
             sources = after.intersection(op.refs())
             if op.name in self._needed and sources:
                 after.add(op.name)
-                if sources <= near and (op.kind == "size" or op.dtype.startswith(_WHOLE)):
+                if sources <= near and (op.kind == "size" or op.discrete):
                     near.add(op.name)
         read = {source for n in after for source in self._ops[n].refs()} - after
         choice = choice_of(self._ops[name], self._ops.get)
@@ -142,9 +140,7 @@ class Flips:
 def whole_outputs(program: Program) -> tuple[str, ...]:
     """Names of the outputs that are integers or booleans."""
     ops = {op.name: op for op in program.ops}
-    return tuple(
-        name for name in program.outputs if name in ops and ops[name].dtype.startswith(_WHOLE)
-    )
+    return tuple(name for name in program.outputs if name in ops and ops[name].discrete)
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -69,7 +69,8 @@ def draw_costs(
         cuts: values behind which everybody goes on with the program's own: the cost of one piece
             by itself.
     """
-    wanted = frozenset(names)
+    # Integers have no distance; what only they rest on is not drawn.
+    wanted = frozenset(names) - {op.name for op in program.ops if op.discrete}
     stepper = Stepper(
         program,
         start_values(program, inputs),

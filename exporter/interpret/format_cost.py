@@ -46,7 +46,6 @@ _RECURRENT = OWN_TARGETS | {"aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.
 _FED_BACK = 2.0
 """Quantised at every step, the hidden state costs about as much as its weights do."""
 _STORED = ("float16", "bfloat16")
-_WHOLE = ("int", "uint", "bool")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,12 +134,9 @@ def output_costs(
     if not precisions:
         return {}
     stored = {tap.tap.name: tap.onnx_name for tap in planned if tap.fate == COMPARED}
-    whole = {op.name for op in program.ops if op.dtype.startswith(_WHOLE)}
     labels = dict(zip(program.outputs, program.output_names, strict=True))
-    # Integers have no distance; what only they rest on is not drawn.
-    floating = [name for name in labels if name not in whole]
     draw = _drawing(program, precisions, stored)
-    costs = draw_costs(program, inputs, floating, draw, draws=DRAWS)
+    costs = draw_costs(program, inputs, labels, draw, draws=DRAWS)
     return {labels[name]: cost for name, cost in costs.items()}
 
 

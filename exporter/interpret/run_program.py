@@ -54,11 +54,7 @@ def run_with_truth(
         inputs: by name.
         wide: float64 values of inputs that carry state, for the float64 run.
     """
-    floating = [
-        op.name
-        for op in program.ops
-        if op.name in program.outputs and not op.dtype.startswith(("int", "uint", "bool"))
-    ]
+    floating = [op.name for op in program.ops if op.name in program.outputs and not op.discrete]
     values = start_values(program, inputs)
     stepper = Stepper(program, values, free=floating, wide=wide, hold_draws=True)
     _walk(stepper)

@@ -8,7 +8,7 @@ A file that was made elsewhere takes the place of exported and simplified.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from exporter.core.stages import Stages, Station
 from exporter.core.tensors import Arrays, Case
@@ -107,7 +107,7 @@ class Chain:
         walk = self._subject.tapped and bool(cases)
         walked = self._walks.judge(cases, min_coverage) if walk else None
         every = [*runs, *swept.held]
-        known = dict(walked[0].decisions) if walked else {}
+        known = walked[0].decisions if walked else {}
         results = self._settled(results, every if settled else (), known)
         if walked is None or not walked[0].culprits:
             able = [run.case for run in [*every, *swept.runs] if not run.stopped]
@@ -287,15 +287,16 @@ class Chain:
         return OpenFile(graph=self._walks.take_graph(), session=session)
 
     def _settled(
-        self, results: list[OutputResult], runs: Sequence[CaseRun], known: dict[str, str | None]
+        self, results: list[OutputResult], runs: Sequence[CaseRun], walked: Mapping[str, str | None]
     ) -> list[OutputResult]:
         """Outputs behind an ambiguous decision, told from those that are wrong.
 
         Args:
-            runs: those that may be walked. known: decisions in doubt of cases that were.
+            runs: those that may be walked. walked: decisions in doubt of cases that were.
         """
         if not self._subject.tapped:
             return results
+        known = dict(walked)
         able = {run.case.name for run in runs}
         names = doubtful_cases(self._subject.program, results, {*known, *self._unrun})
         doubtful = [name for name in names if name in able]

@@ -11,7 +11,13 @@ import torch
 from exporter.graph.program import Op, Ref
 from exporter.interpret.allowed_ops import resolve
 from exporter.interpret.evaluate import widen
-from exporter.interpret.float32_cost import _REORDERED, cost_of, float32_cost
+from exporter.interpret.float32_cost import (
+    _REORDERED,
+    _reordered,
+    cost_of,
+    draw_costs,
+    float32_cost,
+)
 from exporter.interpret.run_program import run_with_truth
 from tests.support.toys import mixed, mixed_case
 
@@ -33,6 +39,22 @@ def test_only_what_was_asked_for_is_computed():
     assert list(float32_cost(toy.program, mixed_case().inputs, [first], draws=2)) == [first]
     integers = toy.program.outputs[1]
     assert float32_cost(toy.program, mixed_case().inputs, [integers], draws=2) == {}
+
+
+def test_what_only_integers_rest_on_is_not_drawn():
+    """Four draws of a whole model in float64 would say nothing of its tokens."""
+    toy, case = mixed(), mixed_case()
+    drawn: list[str] = []
+
+    def draw(op: Op, *_: Any) -> Any:
+        drawn.append(op.name)
+        return _reordered(op, *_)
+
+    number, tokens = toy.program.outputs[:2]
+    assert draw_costs(toy.program, case.inputs, [tokens], draw, draws=1) == {}
+    assert drawn == []
+    assert list(draw_costs(toy.program, case.inputs, [number, tokens], draw, draws=1)) == [number]
+    assert drawn
 
 
 def operands(target: str) -> tuple[Any, ...]:

@@ -55,8 +55,7 @@ def judged(**changed: Any) -> Any:
         expected="eager", verdict=changed.get("eager", "pass"), compared=None, layers=[]
     )
     given = SimpleNamespace(expected="captured", verdict="fail", compared=None, layers=[])
-    shape = None if changed.get("stopped") else [3]
-    output = SimpleNamespace(measurement={"shape_actual": shape})
+    output = SimpleNamespace(measurement={"name": "tokens", **changed.get("output", {})})
     checks = [
         SimpleNamespace(verdict=verdict, required=True) for verdict in changed.get("also", ())
     ]
@@ -72,12 +71,20 @@ def test_decisions_that_turn_are_not_asked_of_verify():
     [
         {"tap": "fail"},
         {"eager": "fail"},  # the file is what was captured, and that is not the module
-        {"stopped": True},  # onnxruntime gives nothing at some length
+        {"output": {"problem": "missing in ONNX"}},  # onnxruntime stops at some length
+        {"output": {"problem": "shape change"}},
+        {"output": {"nan_mismatch": 1}},
+        {"output": {"inf_mismatch_actual": 1}},
         {"also": ["fail"]},
     ],
 )
 def test_what_is_wrong_otherwise_is_no_pass(changed: dict[str, Any]):
     assert by_themselves(judged(**changed)) is Status.FAIL
+
+
+def test_a_capture_that_is_ambiguous_is_no_pass():
+    assert by_themselves(judged(eager="ambiguous")) is Status.AMBIGUOUS
+    assert by_themselves(judged(tap="ambiguous")) is Status.NOT_RUN
 
 
 def test_a_file_of_which_no_layer_was_walked_has_shown_nothing():

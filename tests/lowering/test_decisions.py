@@ -53,6 +53,7 @@ cases:
   - name: long
     random: {{x: {{kind: normal, seed: 1, sizes: {{batch: 2, frames: 300}}}}}}
 default_case: long
+lengths: {{x: [290]}}
 """
 
 
@@ -74,6 +75,7 @@ def judged(
     *,
     precision: str = "int8_weights",
     most: int = 0,
+    layers_alone: bool = False,
 ) -> Report:
     onnx.save(model, to / "given.onnx")
     text = YAML.format(precision=precision, most=most)
@@ -85,6 +87,7 @@ def judged(
         progress=Silent(),
         trust=True,
         threads=1,
+        layers_alone=layers_alone,
     )
 
 
@@ -98,6 +101,22 @@ def test_what_int8_turns_within_its_cost_is_left_open(folder: Path, tmp_path: Pa
     assert "below what int8 costs in front of it" in reasons["tokens"]
     failed = [o.name for o in report.outputs if o.verdict.verdict == "fail"]
     assert not failed
+
+
+def test_of_layers_alone_no_decision_is_looked_for_at_other_lengths(folder: Path, tmp_path: Path):
+    """``lower`` has counted the decisions that turn; here they are no pass either."""
+    model = onnx.load(folder / "int8.onnx")
+
+    def verdicts(layers_alone: bool) -> dict[tuple[str, str, str], str]:
+        report = judged(folder, tmp_path, model, layers_alone=layers_alone)
+        return {(o.link, o.case, o.name): o.verdict.verdict for o in report.outputs}
+
+    all_of_them, alone = verdicts(False), verdicts(True)
+    walked = {key for key, verdict in alone.items() if verdict == "ambiguous"}
+    elsewhere = {key for key, verdict in all_of_them.items() if verdict == "ambiguous"} - walked
+    assert {case for _, case, _ in walked} == {"long"}
+    assert elsewhere
+    assert {alone[key] for key in elsewhere} == {"fail"}
 
 
 def test_a_user_may_allow_it(folder: Path, tmp_path: Path):
