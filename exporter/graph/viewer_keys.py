@@ -1,8 +1,9 @@
 """How viewers of ONNX files call nodes, and which modules they belong to.
 
 Model Explorer's extension for ONNX (model-explorer-onnx, ``main.py``) shows a node under its name,
-after ``NameFixPass`` of onnx-ir has given every node one of its own, and an output of the graph as
-``[value] NAME``; it groups nodes by their metadata ``namespace``, parts apart by slashes.
+after ``NameFixPass`` of onnx-ir has given every node one of its own, and an output of the graph or
+a stored value as ``[value] NAME``; it groups nodes by their metadata ``namespace``, parts apart by
+slashes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ _NAMESPACE = "namespace"
 
 
 def viewer_keys(path: Path) -> Mapping[str, tuple[str, ...]]:
-    """Value of a file -> keys of what stands for it in a viewer: its node, and the output it is.
+    """Value of a file -> keys of what stands for it in a viewer.
+
+    That is its node, and itself where it is an output or stored in the file (which is what becomes
+    of a value that was computed of constants alone).
 
     Raises:
         ArtifactError: the file cannot be read, or not by onnx-ir.
@@ -35,12 +39,19 @@ def viewer_keys(path: Path) -> Mapping[str, tuple[str, ...]]:
     for value in _values(model):
         node, name = value.producer(), names[id(value)]
         if node is not None and node.name and name:
-            itself = (f"[value] {value.name}",) if value in ends else ()
-            keys[name] = (node.name, *itself)
+            keys[name] = (node.name, _itself(value)) if value in ends else (node.name,)
+    for value in model.graph.initializers.values():
+        if name := names[id(value)]:
+            keys[name] = (_itself(value),)
     return keys
 
 
+def _itself(value: ir.Value) -> str:
+    return f"[value] {value.name}"
+
+
 def _values(model: ir.Model) -> Iterator[ir.Value]:
+    yield from model.graph.initializers.values()
     for node in model.graph:
         yield from node.outputs
 

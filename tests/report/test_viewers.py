@@ -45,6 +45,13 @@ def test_a_value_is_shown_as_its_node_and_an_output_also_as_itself(tmp_path: Pat
     assert found["y"][1] == "[value] y"
 
 
+def test_a_value_that_is_stored_in_the_file_is_shown_as_itself(tmp_path: Path):
+    folded = model(helper.make_node("Mul", ["x", "scale"], ["y"], name="node_1"), output="y")
+    folded.graph.initializer.append(helper.make_tensor("scale", 1, [1], [2.0]))
+    onnx.save(folded, tmp_path / "model.onnx")
+    assert viewer_keys(tmp_path / "model.onnx")["scale"] == ("[value] scale",)
+
+
 def test_what_onnx_ir_cannot_read_has_no_keys(tmp_path: Path):
     held = model(node("Relu", "x", "y", "node_1"), output="y")
     table = onnx.TypeProto()
