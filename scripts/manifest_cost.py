@@ -5,8 +5,9 @@
 
 Every run has a folder of its own. The time is that between the first result and the last; the
 memory is the largest resident set of the process and of each that it starts, looked at ten times a
-second. With ``--kill-at`` a run is ended by SIGKILL at that many results and begun again. Exits 1
-where a result is missing, doubled, or another one than in the first run.
+second, and that of all of them together at a fifth of the results and at the last. With
+``--kill-at`` a run is ended by SIGKILL at that many results and begun again. Exits 1 where a result
+is missing, doubled, or another one than in the first run.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Watched:
         self._rows = folder / "manifest.jsonl"
         self.megabytes: dict[str, float] = {}
         self.times: list[tuple[float, int]] = []
+        self.together: list[float] = []  # MB of all processes, beside ``times``
 
     def until(self, count: int | None = None) -> int | None:
         """Look until so many results lie there, or to the end; the exit code, None without one."""
@@ -62,6 +64,7 @@ class Watched:
     def _look(self) -> None:
         whole = self._rows.read_bytes().count(b"\n") - 1 if self._rows.is_file() else 0
         self.times.append((time.monotonic(), max(whole, 0)))
+        self.together.append(0.0)
         for process in _and_children(self._run.pid):
             try:
                 size = process.memory_info().rss / 1e6
@@ -69,6 +72,12 @@ class Watched:
             except psutil.NoSuchProcess:
                 continue
             self.megabytes[name] = max(size, self.megabytes.get(name, 0.0))
+            self.together[-1] += size
+
+    def held_at(self, count: int) -> float:
+        """MB of all processes when so many results lay there, the most that was seen then."""
+        seen = [held for (_, n), held in zip(self.times, self.together, strict=True) if n >= count]
+        return max(seen[:20], default=0.0)
 
     def rate(self) -> float:
         """Results a second, between the first and the last."""
@@ -113,7 +122,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as work:
         for jobs in given.jobs:
             folder = Path(work) / str(jobs)
+            begun = 0
             if given.kill_at is not None:
+                begun = given.kill_at
                 Watched(given.system, given.manifest, folder, jobs).until(given.kill_at)
                 print(f"--jobs {jobs}: killed at {len(results(folder / 'manifest.jsonl'))} results")
             run = Watched(given.system, given.manifest, folder, jobs)
@@ -125,6 +136,8 @@ def main() -> int:
             first = first or found
             good &= len(found) == lines and not doubled and found == first
             sizes = ", ".join(f"{name} {size:.0f} MB" for name, size in run.megabytes.items())
+            early, late = run.held_at(begun + (lines - begun) // 5), run.held_at(lines - 1)
+            sizes += f"; together {early:.0f} MB at a fifth, {late:.0f} MB at the end"
             print(
                 f"--jobs {jobs}: exit {code}, {len(found)} of {lines} lines, {doubled} doubled,"
                 f" {counts}, {run.rate():.2f} a second, {sizes}",
