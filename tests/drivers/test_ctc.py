@@ -1,4 +1,4 @@
-"""CTC decoding against torch's own sum over all alignments, by exhaustion."""
+"""CTC decoding against torch's own sum over all alignments, by exhaustion, and a library's search."""
 
 from __future__ import annotations
 
@@ -53,6 +53,30 @@ def test_a_wide_beam_finds_the_likeliest_of_all_hypotheses(seed):
     said, score = likeliest(scores)
     assert found.tokens == said
     assert found.score == pytest.approx(score, abs=1e-12)
+
+
+def by_library(scores: np.ndarray, beams: int) -> tuple[tuple[int, ...], float]:
+    """The likeliest of pyctcdecode and its log probability, with nothing pruned but by beams."""
+    from pyctcdecode.decoder import build_ctcdecoder
+
+    letters = "abc"
+    decoder = build_ctcdecoder(["", *letters])
+    logs = torch.log_softmax(torch.from_numpy(scores).double(), dim=-1).numpy()
+    none = {"beam_prune_logp": -1e9, "token_min_logp": -1e9, "prune_history": False}
+    best = decoder.decode_beams(logs, beam_width=beams, **none)[0]
+    return tuple(1 + letters.index(letter) for letter in best[0]), best[-1]
+
+
+# A beam of the library is a text and its last frame, ours is a text: the same beams where they hold
+# all there are, and in effect where scores are as peaked as a trained model's.
+@pytest.mark.parametrize(("frames", "peak", "near"), [(5, 1, 1e-12), (9, 3, 1e-3)])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_wide_beam_finds_what_a_librarys_does(seed, frames, peak, near):
+    scores = np.random.default_rng(seed).standard_normal((frames, 4)).astype(np.float32) * peak
+    said, score = by_library(scores, 256)
+    found = run(scores, beams=256)
+    assert said and found.tokens == said
+    assert found.score == pytest.approx(score, abs=near)
 
 
 def test_greedy_collapses_repeats_and_drops_blanks():
