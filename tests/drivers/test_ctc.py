@@ -1,4 +1,4 @@
-"""CTC decoding against torch's own sum over all alignments, by exhaustion, and a library's search."""
+"""CTC decoding against torch's own sum over all alignments, and against a library's search."""
 
 from __future__ import annotations
 
