@@ -30,6 +30,7 @@ from exporter.graph.empty_parts import with_plain_cats
 from exporter.graph.floor_division import with_floor_division
 from exporter.graph.idle_squeezes import with_plain_squeezes
 from exporter.graph.op_trace import LeftToTorch, Operand, Template, described, trace_op
+from exporter.graph.size_rounding import with_exact_rounding
 
 _internals: Any = None
 with contextlib.suppress(ImportError):  # another torch keeps them elsewhere: it does its own
@@ -105,7 +106,8 @@ def decomposed_by_torch() -> Iterator[None]:
 
 def _fitted(program: ExportedProgram) -> ExportedProgram:
     """The program with what PyTorch allows and ONNX does not written otherwise."""
-    return with_distinct_outputs(with_floor_division(with_plain_cats(with_plain_squeezes(program))))
+    sizes = with_exact_rounding(with_floor_division(program))
+    return with_distinct_outputs(with_plain_cats(with_plain_squeezes(sizes)))
 
 
 def decompose_program(program: ExportedProgram, table: Mapping[Any, Any]) -> ExportedProgram:

@@ -24,6 +24,7 @@ from exporter.graph.repairs.fourier_ops import TRANSLATIONS as OF_FOURIER
 from exporter.graph.repairs.grouped_products import TRANSLATIONS as OF_GROUPS
 from exporter.graph.repairs.sequence_ops import NAMESPACE
 from exporter.graph.repairs.sequence_translations import TRANSLATIONS as OF_LENGTHS
+from exporter.graph.size_rounding import TRANSLATIONS as OF_NUMBERS
 from exporter.graph.torch_refusal import freezes_an_axis, line_in, untranslated_op
 from exporter.graph.windows import TRANSLATIONS as OF_WINDOWS
 from exporter.models.custom_translation import Translations
@@ -95,6 +96,7 @@ def export(
                     **OF_GROUPS,
                     **OF_FOURIER,
                     **OF_WINDOWS,
+                    **OF_NUMBERS,
                     **(translations or {}),
                 },
             )

@@ -80,15 +80,18 @@ class Guard:
     def fixes_a_number(self) -> bool:
         """True where what the model computed of sizes became the number that it was.
 
-        ``frames // 2 == 6``: of the example, ``int(np.ceil(frames / 2))`` was 6.
+        ``frames // 2 == 6``: of the example, ``int(np.ceil(frames / 2))`` was 6. A number with
+        digits nobody asks to be equal: torch took it, wherever the model handed it on.
         """
         tree = self.condition
-        if not self.by_model or not isinstance(tree, tuple) or len(tree) != 3:
+        if not isinstance(tree, tuple) or len(tree) != 3:
             return False
         head, left, right = tree
-        computed = isinstance(left, tuple) and isinstance(right, int)
+        if _HEADS.get(head) is not operator.eq or not isinstance(left, tuple):
+            return False
         # Of a remainder it is a condition that sizes have to meet, and no number that was taken.
-        return _HEADS.get(head) is operator.eq and computed and left[0] not in _REMAINDERS
+        whole = self.by_model and isinstance(right, int) and left[0] not in _REMAINDERS
+        return whole or isinstance(right, float)
 
     def inputs(self) -> frozenset[tuple[str, int]]:
         """The sizes that it speaks of, as input and axis."""

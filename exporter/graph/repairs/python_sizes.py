@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 from torch import nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from exporter.graph.repairs.class_stand_in import stand_in
 from exporter.graph.repairs.frame import Log, Repair, replaced_names
 from exporter.graph.repairs.int_as_dtype import int_as_dtype
 from exporter.graph.repairs.lists_of_sizes import is_symbolic_list, lists_stay_tensors
@@ -85,62 +87,41 @@ def _functions(seen: Log) -> dict[str, Any]:
 
     return {
         "len": own_len,
-        "int": _own_int(seen),
+        # What numpy asks a class for that is to be a dtype.
+        "int": stand_in(builtins.int, _own_int(seen), also=_SIZES, dtype=np.dtype(builtins.int)),
         "max": _own_extreme(seen, "max", builtins.max, torch.sym_max),
         "min": _own_extreme(seen, "min", builtins.min, torch.sym_min),
         "sum": own_sum,
-        "range": _own_range(seen),
+        "range": stand_in(builtins.range, _own_range(seen)),
     }
 
 
-def _own_int(seen: Log) -> type:
-    """``int`` for calls; a class, since code also asks ``isinstance(x, int)``."""
+def _own_int(seen: Log) -> Callable[..., Any]:
+    def whole(*args: Any, **kwargs: Any) -> Any:
+        value = args[0] if len(args) == 1 and not kwargs else None
+        value = value.number if isinstance(value, SizeNumber) else value
+        if isinstance(value, (torch.SymInt, torch.SymFloat)):
+            seen.at("int()")
+            return math.trunc(value)  # type: ignore[arg-type]
+        if isinstance(value, torch.Tensor):
+            seen.at("int()")
+            return (value.long() if value.is_floating_point() else value).item()
+        return builtins.int(*args, **kwargs)
 
-    class Meta(type):
-        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-            value = args[0] if len(args) == 1 and not kwargs else None
-            if isinstance(value, torch.SymInt):
-                seen.at("int()")
-                return value
-            if isinstance(value, torch.Tensor) and not value.is_floating_point():
-                seen.at("int()")
-                return value.item()
-            return builtins.int(*args, **kwargs)
-
-        def __instancecheck__(cls, instance: Any) -> bool:
-            return isinstance(instance, builtins.int)
-
-        def __subclasscheck__(cls, subclass: type) -> bool:
-            return issubclass(subclass, builtins.int)
-
-        def __eq__(cls, other: object) -> bool:
-            return other is builtins.int or other is cls
-
-        def __hash__(cls) -> int:
-            return hash(builtins.int)
-
-        def __getattr__(cls, name: str) -> Any:
-            return getattr(builtins.int, name)
-
-    # What numpy asks a class for that is to be a dtype.
-    return Meta("int", (), {"dtype": np.dtype(builtins.int)})
+    return whole
 
 
-def _own_range(seen: Log) -> type:
-    """``range`` for calls; one step from 0 to a size is one turn, however large the size is."""
+def _own_range(seen: Log) -> Callable[..., Any]:
+    """One step from 0 to a size is one turn, however large the size is."""
 
-    class Meta(type):
-        def __call__(cls, *args: Any) -> Any:
-            to_a_size = len(args) == 3 and isinstance(args[1], torch.SymInt) and args[0] == 0
-            if to_a_size and statically_known_true(args[1] <= args[2]):
-                seen.at("range()")
-                return builtins.range(1)
-            return builtins.range(*args)
+    def turns(*args: Any) -> Any:
+        to_a_size = len(args) == 3 and isinstance(args[1], torch.SymInt) and args[0] == 0
+        if to_a_size and statically_known_true(args[1] <= args[2]):
+            seen.at("range()")
+            return builtins.range(1)
+        return builtins.range(*args)
 
-        def __instancecheck__(cls, instance: Any) -> bool:
-            return isinstance(instance, builtins.range)
-
-    return Meta("range", (), {})
+    return turns
 
 
 def _own_extreme(seen: Log, name: str, plain: Any, symbolic: Any) -> Any:

@@ -4,6 +4,7 @@ Where a stride or a kernel's size is a tensor of one number, what is computed wi
 tensor too, and torch takes a value that is read from it for data that nobody knows. Here such
 tensors are exact numbers while the model is traced: fractions, so that what comes out is again a
 size of the graph. (PyTorch divides in float32, which is exact enough up to 2^24 elements.)
+A tensor that is made of a number with digits, ``torch.as_tensor(size / 3)``: ``float_sizes``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from exporter.graph.repairs.float_sizes import FloatSizes
 from exporter.graph.repairs.frame import Log, NotRepairedError, Repair
 
 _WHOLE = (int, torch.SymInt)
@@ -237,10 +239,22 @@ def _called(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 class _Numbers(TorchFunctionMode):
     """Sizes in the place of numbers in tensors, wherever torch is called."""
 
+    def __init__(self, log: Log):
+        super().__init__()
+        self.log = log
+        self.with_digits = FloatSizes(lambda size, dtype: SizeNumber(size, 1, dtype, log))
+
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        return _called(func, args, kwargs or {})
+        kwargs = kwargs or {}
+        if func in _MAKERS and args and isinstance(args[0], torch.SymFloat):
+            made = self.with_digits.made(args[0], kwargs.get("dtype"), kwargs.get("device"))
+            if made is not None:
+                self.log.at("a tensor of a number of sizes")
+                return made
+        whole = self.with_digits.called(func, args, kwargs)
+        return _called(func, args, kwargs) if whole is NotImplemented else whole
 
 
 def _held(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
@@ -267,7 +281,7 @@ def _apply(module: nn.Module, log: Log) -> Iterator[None]:
         vars(part)[name] = number
     changed = False
     try:
-        with _Numbers():
+        with _Numbers(log):
             yield
     finally:
         for part, name, number, value, is_buffer in put:
@@ -279,8 +293,8 @@ def _apply(module: nn.Module, log: Log) -> Iterator[None]:
 
 REPAIR = Repair(
     name="size_numbers",
-    replaces="what is computed with it of a size is a size of the graph, exact",
+    replaces="what is computed with it of a size is a size of the graph",
     strategy="sizes in place of numbers in tensors",
-    matches=lambda module: any(True for _ in _held(module)),
+    matches=lambda module: True,
     apply=_apply,
 )

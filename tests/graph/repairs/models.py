@@ -16,7 +16,7 @@ from exporter.graph.strategies import Captured, capture_openly
 from exporter.graph.wrap import Wrapped, wrap
 from tests.models.test_factory import project
 
-_YAML = """\
+YAML = """\
 name: mine
 model: {{factory: "{module}:Model"}}
 axes:
@@ -47,7 +47,7 @@ def model(
         f"    def __init__(self):\n        super().__init__()\n{made}\n"
         f"    def forward(self, x, x_lengths):\n{body}"
     )
-    given = project(folder, module=text, yaml=yaml or _YAML.format(module="my_model"))
+    given = project(folder, module=text, yaml=yaml or YAML.format(module="my_model"))
     if name != "my_model":
         (folder / "my_model.py").rename(folder / f"{name}.py")
         given.write_text(given.read_text().replace("my_model:", f"{name}:"))

@@ -31,6 +31,24 @@ OF_NUMPY = {
     "prod by itself": "return x.reshape(int(prod(x.shape[:2])), x.shape[2])",
     "ceil": "return x[:, : int(np.ceil(x.shape[1] / 2))]",
     "floor": "return x[:, : int(np.floor(x.shape[1] / 2))]",
+    "int64": "return x[:, : np.int64(x.shape[1]) // 2]",
+    "int32": "return x[:, : int(np.int32(x.shape[1]) // 3 + 1)]",
+    "int64 twice": "return x.reshape(np.int64(x.shape[0]) * np.int64(x.shape[1]), 4)",
+    "int64 of digits": "return x[:, : np.int64(x.shape[1] * 0.7) + 1]",
+    "int64 that is asked for": "n = np.int64(x.shape[1] - 1)\n"
+    "return x[:, : n if isinstance(n, (int, np.integer)) else 1]",
+    "float64": "return x[:, : int(np.float64(x.shape[1]) * 0.29) + 1]",
+    "round": "return x[:, : int(np.round(x.shape[1] / 2)) + 1]",
+    "maximum": "return x[:, : int(np.maximum(x.shape[1] - 3, 1))]",
+    "sqrt": "return x / np.sqrt(x.shape[1])",
+}
+OF_PYTHON = {
+    "int of digits": "return x[:, : int(x.shape[1] * 0.29) + 1]",
+    "round": "return x[:, : round(x.shape[1] / 2) + 1]",
+    "sqrt": "return x / math.sqrt(x.shape[1])",
+    "int of a root": "return x[:, : int(math.sqrt(x.shape[1])) + 1]",
+    "int of a tensor": "return x[:, : int(torch.ceil(torch.as_tensor(x.shape[1] / 3)))]",
+    "int of a tensor's item": "return x[:, : int(torch.tensor(x.shape[1] * 0.29).ceil().item())]",
 }
 HEAD = "def made(n):\n    return torch.full((n,), 2, dtype=int)\n"
 
@@ -58,6 +76,25 @@ def test_numpy_computes_with_sizes(tmp_path, name):
     wrapped = model(tmp_path, OF_NUMPY[name], head=head, name=f"numpy_{name.replace(' ', '_')}")
     found = holds(wrapped, tmp_path, CASES)
     assert [note for note in found.notes if f"numpy.{name.split()[0]}()" in note]
+
+
+@pytest.mark.parametrize("name", OF_PYTHON)
+def test_numbers_with_digits_that_are_computed_of_sizes_follow_them(tmp_path, name):
+    wrapped = model(tmp_path, OF_PYTHON[name], name=f"digits_{name.replace(' ', '_')[:13]}")
+    found = holds(wrapped, tmp_path, (*CASES, [64], [100]))
+    assert not found.axes, found.notes
+
+
+def test_numpys_numbers_are_dtypes_as_ever(tmp_path):
+    forward = (
+        "table = np.zeros(3, dtype=np.int64).astype(np.float64)\n"
+        "assert table.dtype == np.float64 and np.dtype(np.int32).itemsize == 4\n"
+        "assert issubclass(np.int64, np.integer) and np.issubdtype(np.int64, np.integer)\n"
+        "assert np.int64(3.7) == 3 and type(np.int64(3)).__name__ == 'int64'\n"
+        "return x[:, : np.int64(x.shape[1] - 1)] + table.sum()"
+    )
+    wrapped = model(tmp_path, forward, head="import numpy as np\n", name="numpy_dtypes")
+    holds(wrapped, tmp_path, CASES)
 
 
 def test_numpy_computes_with_plain_numbers_as_ever(tmp_path):
