@@ -15,6 +15,8 @@ from exporter.core.errors import StageError
 from exporter.graph import weights_on_disk
 from exporter.report.advice import next_steps
 from exporter.report.schema import Report, read_report
+from tests.false_passes.project import write
+from tests.false_passes.test_truth import SIZE
 from tests.support import toy_project
 
 
@@ -105,3 +107,13 @@ def test_a_reference_that_cannot_be_made_leaves_a_report(
     assert code == 1 and report.verdict == "fail"
     assert report.stopped is not None and report.stopped.stage == "simplify"
     assert "stage 'simplify' stopped" in report.headline
+
+
+def test_a_pass_says_which_sizes_it_is_for(tmp_path: Path):
+    body = "y = self.mix(x)\n        return -y if x.shape[1] > 200 else y"
+    code = SIZE.replace("BODY", body)
+    yaml, out = write(tmp_path / "long", code), tmp_path / "out"
+    command = ["run", str(yaml), "--output-dir", str(out), "--trust", "--threads", "1"]
+    assert cli.main([*command, "--quiet"]) == 0
+    _, report = verify(yaml, out / "model.onnx", out)
+    assert report.takes == ["4 to 200 frames"] and "takes 4 to 200 frames only" in report.headline

@@ -48,6 +48,7 @@ class GivenFile:
         cases: what it was judged on.
         notes: how its values are known first, what was changed on purpose behind it.
         structure: its differences to the export that it says it descends from.
+        takes: sizes that it was judged at and is for, where they are fewer than was declared.
         fallback: why the program is a trace, or "".
         contracts: what windows of it give, where the pipeline declares a stream.
         not_checked: what nobody has looked at.
@@ -57,6 +58,7 @@ class GivenFile:
     cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
     structure: Sequence[StructureRecord] = ()
+    takes: Sequence[str] = ()
     fallback: str = ""
     contracts: Sequence[ContractRecord] = ()
     not_checked: tuple[str, ...] = (NO_LAYERS,)
@@ -150,6 +152,7 @@ def judge_given(
         cases=cases,
         notes=tuple(notes),
         structure=structure,
+        takes=own.program.takes(),
         fallback=own.program.fallback,
         contracts=contracts,
         not_checked=not_checked,

@@ -119,6 +119,7 @@ def _verified(
         not_checked=found.not_checked,
         timings={**progress.timings, "total": time.perf_counter() - began},
         structure=list(found.structure),
+        takes=list(found.takes),
         fallback=found.fallback,
         layers=pipeline.layers or ("required" if pipeline.min_coverage else "wanted"),
         **finished,

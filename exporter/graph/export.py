@@ -15,6 +15,7 @@ import torch
 
 from exporter.core.errors import StageError, first_line
 from exporter.core.tensors import TensorSpec
+from exporter.graph.arc_tangent import TRANSLATIONS as OF_ANGLES
 from exporter.graph.capture import keep_recurrent_ops, quiet_exporter
 from exporter.graph.decompose import decomposed_by_torch, decomposed_once
 from exporter.graph.program import Program, from_exported, renamed_ops, source_of
@@ -96,6 +97,7 @@ def export(
                     **OF_GROUPS,
                     **OF_FOURIER,
                     **OF_WINDOWS,
+                    **OF_ANGLES,
                     **OF_NUMBERS,
                     **(translations or {}),
                 },

@@ -80,7 +80,7 @@ def _abs(z: Pair) -> Any:
 
 @rule_for("angle")
 def _angle(z: Pair) -> Any:
-    # On the negative real axis the exporter's atan2 gives -pi.
+    # Of an imaginary part that is zero the sign is not kept: it would be -pi by chance.
     behind = (z.im == 0) & (z.re < 0)
     return torch.where(behind, math.pi, torch.atan2(z.im, z.re))
 
