@@ -44,7 +44,6 @@ def with_exact_rounding(program: ExportedProgram) -> ExportedProgram:
         if node.op == "call_function" and node.target in _ROUNDED and not any(node.args[1:]):
             changed = _rewritten(node) or changed
     if changed:
-        program.graph.eliminate_dead_code()
         program.graph_module.recompile()
     return program
 
@@ -58,8 +57,19 @@ def _rewritten(node: Node) -> bool:
         whole = _call(node.graph, node, _ATEN._to_copy.default, rounded, dtype=torch.int64)
         size = _call(node.graph, node, _ATEN._local_scalar_dense.default, whole)
     node.replace_all_uses_with(size)
-    node.graph.erase_node(node)
+    _erase(node)
     return True
+
+
+def _erase(node: Node) -> None:
+    """Take a number out that nobody reads any more, and those that it was computed of."""
+    known = node.target in _ROUNDED or node.target in _OPS or node.target is torch.sym_float
+    if not known or node.users:
+        return
+    before = node.all_input_nodes
+    node.graph.erase_node(node)
+    for each in (each for each in before if not each._erased):
+        _erase(each)
 
 
 def _is_known(number: Any) -> bool:

@@ -18,6 +18,7 @@ ROUNDED = {
     "to zero": "n = math.trunc((x.shape[1] - 9) * 0.7) + 9",
     "to even": "n = round(x.shape[1] / 2)",
     "of a quotient": "n = math.floor(7 / x.shape[1] * x.shape[1] / 7 * 3)",
+    "of one number twice": "a = x.shape[1] / 3\nn = math.floor(2 * a + a)",
     "less": "n = math.ceil(100.5 - -x.shape[1] * 0.29)",
 }
 SIZES = (*range(1, 40), 50, 100, 110, 200, 300, 400, 800)
