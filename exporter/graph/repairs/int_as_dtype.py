@@ -30,7 +30,7 @@ def int_as_dtype(stand_in: type, files: Iterable[str]) -> Iterator[None]:
     """Let a stand-in be a dtype while the block runs, if one of the files has it as one."""
     changes = _takers() if any(map(_tells_int, files)) else ()
     with replaced_names(
-        (owner, name, _told(function, stand_in)) for owner, name, function in changes
+        (owner, name, _told(owner, name, function, stand_in)) for owner, name, function in changes
     ):
         yield
 
@@ -64,12 +64,14 @@ def _names(owner: Any) -> list[str]:
     return dir(owner) if owner is Tensor else list(vars(owner))
 
 
-def _told(function: Any, stand_in: type) -> Any:
+def _told(owner: Any, name: str, function: Any, stand_in: type) -> Any:
     def own(value: Any) -> Any:
         return builtins.int if value is stand_in else value
 
     @functools.wraps(function)
     def told(*args: Any, **kwargs: Any) -> Any:
-        return function(*map(own, args), **{name: own(value) for name, value in kwargs.items()})
+        # torch asks on its way ``func is torch.tensor``, and takes a size for a number if not.
+        with replaced_names([(owner, name, function)]):
+            return function(*map(own, args), **{key: own(value) for key, value in kwargs.items()})
 
     return told

@@ -24,6 +24,9 @@ AS_A_DTYPE = {
     "summed": "at = (x[0, :n, 0] > 0).cumsum(0, dtype=int)",
     "of a list": "at = torch.tensor([1, 2], dtype=int)[:1]",
     "in a function": "at = made(n)",
+    "beside a size in a tensor": "at = torch.zeros(n, dtype=int) + torch.tensor(min(n + 1, 64))",
+    "beside a size of the input": "at = torch.tensor(min(x.shape[1], 64))\n"
+    "at = at + torch.ones(n, dtype=int)",
     "asked for its type": "at = torch.arange(n) * (2 if isinstance(3, int) else x)",
 }
 OF_NUMPY = {
@@ -56,7 +59,7 @@ HEAD = "def made(n):\n    return torch.full((n,), 2, dtype=int)\n"
 @pytest.mark.parametrize("name", AS_A_DTYPE)
 def test_int_is_a_dtype_beside_a_length_that_it_reads(tmp_path, name):
     forward = f"{MASK}{AS_A_DTYPE[name]}\nreturn x[:, :n] * at.float().sum() + at.dtype.itemsize"
-    wrapped = model(tmp_path, forward, head=HEAD, name=f"int_{len(name)}")
+    wrapped = model(tmp_path, forward, head=HEAD, name=f"int_{list(AS_A_DTYPE).index(name)}")
     found = holds(wrapped, tmp_path, CASES)
     assert [note for note in found.notes if "int()" in note]
 
