@@ -11,12 +11,8 @@ from exporter.graph.lowered.in_real_numbers import unrounded
 from exporter.joining.alike import same_graph
 from exporter.joining.join import FLOAT32
 from exporter.joining.joined import Joined, Proof
-from exporter.joining.pieces_in_words import (
-    altered,
-    left_out_in_words,
-    rewritten,
-    unvouched_in_words,
-)
+from exporter.joining.pieces_in_words import altered, left_out_in_words, rewritten
+from exporter.joining.unshown import unshown
 from exporter.parity.exit_code import decide
 from exporter.parity.status import Status
 from exporter.report.two_files import AlteredRow, TwoFiles, TwoFilesOutput, ValueRow
@@ -34,25 +30,27 @@ def two_files_report(
         )
         for item in altered(pair.a, _as_meant(pair, joined), joined)
     ]
+    silent = list(unshown(joined))
     changed += [
         AlteredRow(
             value=item.actual,
             layer=rows.layer_of(item.expected, item.actual),
-            words=item.words(),
+            words=item.words,
             fails=True,
         )
-        for item in joined.otherwise
+        for item in silent
+        if item.status is Status.FAIL
     ]
     changed += rows.unsaid
     own = tuple(join for join in joined.joins if join.expected not in pair.inside)
     written = rewritten(pair.a, pair.b, replace(joined, joins=own))
     same = same_graph(pair.a, pair.b, pair.inputs_of_b)
-    unvouched = unvouched_in_words(joined)
+    unvouched = [item for item in silent if item.status is not Status.FAIL]
     decision = decide(
         [
             *((Status(row.verdict), True) for row in (*values, *outputs)),
             *((Status.FAIL, True) for row in changed if row.fails),
-            *((Status.AMBIGUOUS, True) for _ in unvouched),
+            *((item.status, True) for item in unvouched),
         ]
     )
     first = _first(values, changed)
@@ -68,7 +66,7 @@ def two_files_report(
             changed,
             values,
             outputs,
-            unvouched,
+            [item.words for item in unvouched],
             without_partner=len(joined.alone) + len(joined.ambiguous),
             alike_in_float64=not changed and _alike_in_float64(values, outputs),
         ),

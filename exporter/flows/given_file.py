@@ -100,7 +100,7 @@ def judge_given(
     wrapped = narrowed(wrapped, own.program)
     cases = load_cases(pipeline, wrapped.inputs, ready.cases)
     taps = known_taps(artifact.metadata, given, own)
-    if not taps.tapped:
+    if not taps.descends:
         with progress.stage("join its values"):
             taps = joined_taps(taps, given, own, cases)
     subject = Subject(
@@ -148,7 +148,9 @@ def judge_given(
         known = own if taps.tapped else None
         contracts = stream_of_given_file(ready, wrapped, cases, artifact.path, progress, known)
     return GivenFile(
-        result=result.with_structure([item for item in structure if not item.accepted]),
+        result=result.with_checks(taps.unshown).with_structure(
+            [item for item in structure if not item.accepted]
+        ),
         cases=cases,
         notes=tuple(notes),
         structure=structure,

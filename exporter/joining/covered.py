@@ -68,14 +68,13 @@ class _Pieces:
         itself = self._key(join.expected)
         theirs = _piece(self.b, join.actual, self.known_b.__contains__)
         ours = _piece(self.a, join.expected, lambda n: n in self.known_a and self._key(n) != itself)
-        lost = [
-            *self._lost(self.b, theirs, self.known_b, self.joiner.values_b),
-            *self._lost(self.a, ours, self.known_a, self.joiner.values_a),
-        ]
+        lost_ours = list(self._lost(self.a, ours, self.known_a, self.joiner.values_a))
+        lost = [*self._lost(self.b, theirs, self.known_b, self.joiner.values_b), *lost_ours]
         if not lost or not self._part(join, ours, theirs):
             return None
         value, op = lost[0]
-        return Covered(expected=join.expected, actual=join.actual, value=value, op=op)
+        own = lost_ours[0][0] if lost_ours else join.expected
+        return Covered(expected=join.expected, actual=join.actual, value=value, own=own, op=op)
 
     def _key(self, name: str) -> bytes:
         digests = self.joiner.digests

@@ -9,7 +9,7 @@ Names do not count, except those of the graph's inputs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 import onnx
@@ -24,6 +24,21 @@ MOVES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Tr
 
 _WEIGHT = 8
 """Elements from which a constant tells a layer from others."""
+
+
+def root(graph: GraphIndex, name: str, kept: Collection[str] = ()) -> str:
+    """The value that a value shows in another shape or order; itself where it is none.
+
+    Args:
+        kept: values that are what goes into their node, whatever the operator.
+    """
+    while name in graph.producer:
+        node = graph.nodes[graph.producer[name]]
+        moves = node.op_type in MOVES and is_standard(node)
+        if not moves and name not in kept:
+            return name
+        name = node.input[0]
+    return name
 
 
 class Digests:
@@ -59,14 +74,7 @@ class Digests:
 
     def root(self, name: str) -> str:
         """The value that a value shows in another shape or order; itself where it is none."""
-        graph = self._graph
-        while name in graph.producer:
-            node = graph.nodes[graph.producer[name]]
-            moves = node.op_type in MOVES and is_standard(node)
-            if not moves and name not in self.kept:
-                return name
-            name = node.input[0]
-        return name
+        return root(self._graph, name, self.kept)
 
     def behind(self, nodes: Iterable[int], fed: Mapping[str, bytes]) -> dict[str, bytes]:
         """Digests of what some nodes make where some values are fed others' numbers.

@@ -116,11 +116,15 @@ class Covered:
     Attributes:
         expected, actual: the joined value behind, which agrees on all that was run, and does not
             where both files are fed other numbers at the nearest joined values.
+        value: what is kept back in part, of the actual file where it has one.
+        own: the same of the expected file, which tells the layer; the value behind, where the
+            expected file keeps nothing back.
     """
 
     expected: str
     actual: str
     value: str
+    own: str
     op: str
 
     def words(self) -> str:

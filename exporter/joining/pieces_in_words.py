@@ -250,15 +250,6 @@ def _listed(ops: tuple[str, ...]) -> str:
     return ", ".join(f"{n} {op}" if n > 1 else op for op, n in counted.items())
 
 
-def unvouched_in_words(joined: Joined) -> list[str]:
-    """Each value that leaves a verdict open, for nothing that is compared speaks for it."""
-    found = [
-        f"'{name}' is not joined, and only decisions are compared behind it"
-        for name in joined.unseen
-    ]
-    return found + [item.words() for item in joined.covered]
-
-
 def left_out_in_words(joined: Joined) -> list[str]:
     """What is not compared, and why."""
     found = [f"{name}: {why}" for name, why in sorted(joined.missing.items())]

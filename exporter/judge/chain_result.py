@@ -12,7 +12,7 @@ from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.judge.length_proofs import LengthProof
 from exporter.judge.links import Link
-from exporter.parity.status import Status
+from exporter.parity.status import Status, status_of, worst
 from exporter.report.comparison import (
     CulpritRecord,
     DeploymentRecord,
@@ -82,8 +82,14 @@ class ChainResult:
             return self
         count = f"{len(differences)} difference(s) of structure"
         reason = f"{count} to the export that it descends from"
-        check = CheckRecord(code=CHECK_STRUCTURE, verdict=Status.FAIL.value, reason=reason)
-        return replace(self, checks=[*self.checks, check], status=Status.FAIL)
+        return self.with_checks(
+            [CheckRecord(code=CHECK_STRUCTURE, verdict=Status.FAIL.value, reason=reason)]
+        )
+
+    def with_checks(self, checks: Sequence[CheckRecord]) -> ChainResult:
+        """The same with more that decides beside the links."""
+        status = worst([self.status, *(status_of(check.verdict) for check in checks)])
+        return replace(self, checks=[*self.checks, *checks], status=status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,14 @@
-"""Taps of a file that says nothing of itself: its values are joined with the pipeline's own file.
+"""A file that is not the pipeline's own export: its values are joined with that export's.
 
-Names and metadata are gone, or another exporter's. The run's own file is known value by value, so a
-value that is one with a value of that file is a tap (see ``exporter.joining``).
+The run's own file is known value by value. Where names and metadata are gone, or another
+exporter's, a value that is one with a value of that file is a tap (see ``exporter.joining``).
+Whatever its names say, nobody has compared the structure of such a file: what no compared number
+shows is asked of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from exporter.build.artifacts import Artifacts
@@ -16,10 +18,13 @@ from exporter.core.tensors import Case
 from exporter.graph.index import GraphIndex
 from exporter.graph.taps import Joins, Names, tap_ops
 from exporter.joining import Join, Joined, join_graphs
+from exporter.joining.digests import root
 from exporter.joining.interface_inputs import perturbed
 from exporter.joining.joined import AS_IT_IS, How, Proof
+from exporter.joining.unshown import unshown
 from exporter.judge.known_taps import KnownTaps, held_taps
 from exporter.parity.reshaped import merges_or_splits
+from exporter.report.schema import CHECK_UNSHOWN, CheckRecord
 
 _SEED = 23
 
@@ -30,10 +35,11 @@ def joined_taps(
     """What is known of the values of ``given`` when it is joined with the run's own file.
 
     Args:
-        taps: what names and metadata say: outputs only. cases: the smallest one is run.
+        taps: what names and metadata say. cases: the smallest one is run.
 
     Returns:
-        ``taps`` itself where nothing but outputs can be joined.
+        ``taps`` with what decides beside them; where names and metadata tell of outputs only, and
+        more can be joined, with the joined values for taps.
     """
     if not cases or set(given.inputs) != set(own.graph.inputs):
         return taps
@@ -51,6 +57,10 @@ def joined_taps(
     except ExportVerifyError as error:
         said = f"{taps.note}; its values could not be joined by what they compute: {error}"
         return replace(taps, note=said)
+    if taps.tapped:
+        # Not what is joined is compared, but what has a name: a value that is not is no answer.
+        return replace(taps, unshown=tuple(_checks(replace(joined, unseen=()), own)))
+    taps = replace(taps, unshown=tuple(_checks(joined, own)))
     tap_of = {own.program.onnx_name(op.name): op.name for op in tap_ops(own.program)}
     names: dict[str, str] = {}
     for join in joined.joins:
@@ -70,6 +80,18 @@ def joined_taps(
         joins=Joins(names=names),
         note=_note(joined, len(names), len(tap_of)),
     )
+
+
+def _checks(joined: Joined, own: Artifacts) -> Iterator[CheckRecord]:
+    """What no compared number shows; the layer in front, where the pipeline's own file has it."""
+    layers: dict[str, str] = {}
+    for op in own.program.ops:
+        # A layer's value may be a view of what its nodes compute, and is shown by others behind it.
+        layers.setdefault(root(own.graph, own.program.onnx_name(op.name)), op.module)
+    for item in unshown(joined):
+        layer = layers.get(root(own.graph, item.expected))
+        reason = f"layer '{layer}': {item.words}" if layer else item.words
+        yield CheckRecord(code=CHECK_UNSHOWN, verdict=item.status.value, reason=reason)
 
 
 def _can_be_fed(join: Join) -> bool:

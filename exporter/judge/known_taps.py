@@ -13,6 +13,7 @@ from exporter.graph.index import GraphIndex
 from exporter.graph.program import Program
 from exporter.graph.taps import NO_JOINS, Joins, Names, plan_taps, tap_ops
 from exporter.interpret.allowed_ops import moves_elements
+from exporter.report.schema import CheckRecord
 
 _ELSEWHERE = "the file does not descend from this pipeline's export (its metadata does not say so)"
 
@@ -30,6 +31,7 @@ class KnownTaps:
         names: what vouches for the names.
         note: the same in one sentence, for the report.
         joins: as for ``plan_taps``.
+        unshown: what decides beside the taps, of a file whose values were joined.
     """
 
     descends: bool
@@ -39,6 +41,7 @@ class KnownTaps:
     names: Names
     note: str
     joins: Joins = NO_JOINS
+    unshown: tuple[CheckRecord, ...] = ()
 
 
 def known_taps(metadata: Mapping[str, str], given: GraphIndex, own: Artifacts) -> KnownTaps:

@@ -36,6 +36,7 @@ CHECK_LAYERS = "layers"
 """No value inside of the file was compared, and the pipeline requires it."""
 CHECK_EMPTY = "empty"  # nothing was compared: whatever could have been holds no element
 CHECK_WAYS = "ways"  # a branch or a loop of which no case has run a part
+CHECK_UNSHOWN = "unshown"  # the file parts from the model where no compared number shows it
 CHECK_OTHER = "other"  # the run failed for a reason that none of its records carries
 
 
