@@ -155,6 +155,43 @@ def test_a_mask_that_no_row_here_needs_is_found_by_its_operator(
         assert compare(legacy, made[tool], options).exit_code == 0
 
 
+def _above(path: Path, threshold: float) -> Path:
+    """x -> 2 x -> what of it is above a threshold."""
+    node = onnx.helper.make_node
+    nodes = [
+        node("MatMul", ["x", "two"], ["doubled"]),
+        node("Reshape", ["doubled", "flat"], ["row"]),
+        node("Greater", ["row", "threshold"], ["kept"]),
+        node("Compress", ["row", "kept"], ["y"], axis=0),
+    ]
+    constants = {
+        "two": 2 * np.eye(8, dtype=np.float32),
+        "threshold": np.float32(threshold),
+        "flat": np.array([-1]),
+    }
+    graph = onnx.helper.make_graph(
+        nodes,
+        "above",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [4, 8])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["some"])],
+        [onnx.numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+def test_an_output_that_the_judged_file_alone_leaves_empty_is_its_fault(tmp_path: Path):
+    some, none = _above(tmp_path / "some.onnx", 0.0), _above(tmp_path / "none.onnx", 1e9)
+    report = compare(some, none)
+    assert report.exit_code == 1
+    assert [row.verdict for row in report.outputs] == ["fail"]
+    assert "(0,)" in report.outputs[0].reason
+    assert compare(some, some).exit_code == 0
+    with pytest.raises(UserInputError, match="an output is empty"):
+        compare(none, some)
+
+
 def test_a_file_with_other_inputs_is_refused(legacy: Path, tmp_path: Path):
     model = onnx.load(legacy)
     for node in model.graph.node:
