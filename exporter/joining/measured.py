@@ -112,9 +112,11 @@ def measure_joined(
         return laid_out(name).astype(_known(free, name).dtype)
 
     usable = [n for n in own if n in free and by_name[n].expected in reference]
+    # Of what a file decides otherwise there may be more, or less: its readers keep their own.
+    fed = [n for n in usable if _known(free, n).size == _known(reference, by_name[n].expected).size]
     # Where a value is missing, those behind it are not fed what the other file's are.
-    known = same.local if len(usable) == len(own) else frozenset()
-    walk = _windows(actual, theirs, deployment, own, frozenset(usable), supply)
+    known = same.local if len(fed) == len(own) else frozenset()
+    walk = _windows(actual, theirs, deployment, own, frozenset(fed), supply)
     local = _walked(walk, [name for name in usable if name not in known], folder)
     asked = [join.expected for join in joins if join.actual not in known]
     nodes = Partition(expected, stops=frozenset(cut)).take(asked)
@@ -124,7 +126,7 @@ def measure_joined(
     costs = None
     if joined.restored is not None:
         costs = FormatCosts(
-            expected, actual, joined.restored, theirs, _Fed(dict.fromkeys(usable), laid_out), folder
+            expected, actual, joined.restored, theirs, _Fed(dict.fromkeys(fed), laid_out), folder
         )
     measurements = []
     for join in joins:

@@ -141,3 +141,46 @@ def test_a_fault_on_top_is_found_in_its_layer(
     assert report.exit_code == 1
     assert report.first is not None
     assert layer in report.first.layer, report.headline
+
+
+def test_a_file_that_decides_otherwise_on_its_own_numbers_has_other_sizes(tmp_path: Path):
+    """What is above a threshold: rounding a weight to float16 takes one element across."""
+    random = np.random.default_rng(0)
+    weight = random.standard_normal((8, 8)).astype(np.float32)
+    x = random.standard_normal((4, 8)).astype(np.float32)
+    half = weight.astype(np.float16)
+    sums, rounded = (x @ weight).ravel(), (x @ half.astype(np.float32)).ravel()
+    at = np.argmax(np.abs(sums - rounded))
+    threshold = (sums[at] + rounded[at]) / 2
+    node = onnx.helper.make_node
+    for name, held in (("truth", weight), ("half", half)):
+        constants = {"w": held, "three": np.float32(3), "flat": np.array([-1])}
+        constants["threshold"] = np.float32(threshold)
+        nodes = [
+            node("Cast", ["w"], ["wide"], to=onnx.TensorProto.FLOAT),
+            node("MatMul", ["x", "wide"], ["sums"]),
+            node("Reshape", ["sums", "flat"], ["row"]),
+            node("Greater", ["row", "threshold"], ["above"]),
+            node("Compress", ["row", "above"], ["some"], axis=0),
+            node("Mul", ["some", "three"], ["thrice"]),
+            node("Relu", ["thrice"], ["y"]),
+        ]
+        graph = onnx.helper.make_graph(
+            nodes,
+            "above",
+            [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [4, 8])],
+            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["some"])],
+            [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
+        )
+        opsets = [onnx.helper.make_opsetid("", 17)]
+        model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    np.savez(tmp_path / "case.npz", x=x)
+    options = CompareOptions(case=tmp_path / "case.npz", precision="float16")
+    report = compare(tmp_path / "truth.onnx", tmp_path / "half.onnx", options)
+    assert report.exit_code == 1
+    assert "shape" in report.outputs[0].reason
+    by_name = {row.actual: row for row in report.values}
+    assert by_name["sums"].verdict == "pass"
+    # Alone, on the truth's decision, they are right.
+    assert by_name["some"].local == by_name["thrice"].local == "pass"
