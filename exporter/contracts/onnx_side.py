@@ -146,7 +146,7 @@ class OnnxSide:
         """
         wanted = deployment or self.deployment
         if wanted not in self._runs:
-            self._runs[wanted] = FileRun(self.file.path, wanted)
+            self._runs[wanted] = FileRun(self.file.path, wanted, again=bool(self._runs))
         self.forwards += 1
         outputs = self._runs[wanted].run(self._theirs(inputs))
         return {self._ours.get(name, name): value for name, value in outputs.items()}
@@ -154,14 +154,21 @@ class OnnxSide:
     def _theirs(self, inputs: Arrays) -> Arrays:
         return {self.names.get(name, name): value for name, value in inputs.items()}
 
-    def recall(self, inputs: Arrays, deployment: Deployment | None = None) -> dict[str, np.ndarray]:
+    def recall(
+        self, inputs: Arrays, deployment: Deployment | None = None, *, keep: bool = True
+    ) -> dict[str, np.ndarray]:
         """As ``run``, of an earlier run on equal inputs where there was one; not for what asks
-        whether a run repeats. The arrays may be read-only."""
+        whether a run repeats. The arrays may be read-only.
+
+        Args:
+            keep: as of ``Target.recall``.
+        """
         key = (deployment or self.deployment, digest_of(inputs))
         outputs = self._memo.get(key)
         if outputs is None:
             outputs = self.run(inputs, deployment)
-            self._memo.put(key, outputs)
+            if keep:
+                self._memo.put(key, outputs)
         return outputs
 
     def value_names(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from exporter.execution.deployment import Deployment
 from exporter.execution.ort_session import open_session, session_options
 from exporter.execution.ort_values import ort_value, run_session
 from exporter.graph.index import GraphIndex
+from exporter.graph.onnx_file import read_in_place
 from exporter.graph.subgraph import WindowGraph
 
 _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -50,8 +51,12 @@ def _opened(
 class FileRun:
     """A shipped file, loaded as a user would load it."""
 
-    def __init__(self, path: Path, deployment: Deployment | None = None):
+    def __init__(self, path: Path, deployment: Deployment | None = None, *, again: bool = False):
         """Load ``path``.
+
+        Args:
+            again: the file has been read and loaded before. Its large weights are then mapped
+                where they lie and not copied; graph, kernels and values are the same.
 
         Raises:
             ArtifactError: onnxruntime refuses the file (its message is kept).
@@ -65,7 +70,12 @@ class FileRun:
                 remedy="check the file with onnx.checker; debug names the node",
             )
 
-        self._session = _opened(path, session_options(self.deployment), self.deployment, refused)
+        options = session_options(self.deployment)
+        given: Path | onnx.ModelProto = path
+        if again and not path.is_symlink():  # onnxruntime follows none that leads out of the folder
+            options.add_session_config_entry(_EXTERNAL_FOLDER, str(path.parent.resolve()))
+            given = read_in_place(path, again=True)
+        self._session = _opened(given, options, self.deployment, refused)
         self.inputs = tuple(value.name for value in self._session.get_inputs())
         self.outputs = tuple(value.name for value in self._session.get_outputs())
 

@@ -128,8 +128,11 @@ def read_light(path: Path) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     return _read(path, copy), arrays
 
 
-def read_in_place(path: Path) -> onnx.ModelProto:
+def read_in_place(path: Path, *, again: bool = False) -> onnx.ModelProto:
     """Read a file; its large initialisers become external data that lies in the file itself.
+
+    Args:
+        again: it was read before, by any of these functions, and found usable.
 
     Raises:
         ArtifactError: as ``read_model``.
@@ -138,7 +141,7 @@ def read_in_place(path: Path) -> onnx.ModelProto:
     def refer(view: memoryview, tensor: onnx.TensorProto, data: Field) -> None:
         point(tensor, path.name, data.start, data.end - data.start)
 
-    return _read(path, refer)
+    return _read(path, refer, again=again)
 
 
 def open_artifact(path: Path) -> tuple[Artifact, GraphIndex]:
@@ -162,10 +165,11 @@ def describe(path: Path, model: onnx.ModelProto, external: Mapping[str, str]) ->
     )
 
 
-def _read(path: Path, take: _Take) -> onnx.ModelProto:
+def _read(path: Path, take: _Take, *, again: bool = False) -> onnx.ModelProto:
     """Parse a file without the values of its large initialisers, each of which ``take`` is given.
 
     Args:
+        again: as of ``read_in_place``.
         take: gets the file's bytes, the tensor without its values, which it may change, and where
             its values lie.
     """
@@ -186,7 +190,7 @@ def _read(path: Path, take: _Take) -> onnx.ModelProto:
                 parts.append(bytes(view[item.begin : item.end]))
         return onnx.ModelProto.FromString(b"".join(parts))
 
-    return _checked(path, parse, taken)
+    return _parsed(path, parse) if again else _checked(path, parse, taken)
 
 
 def _slim_graph(view: memoryview, graph: Field, take: _Take) -> Iterator[bytes]:
@@ -214,6 +218,18 @@ def _check_size(tensor: onnx.TensorProto, data: Field) -> None:
         raise ValueError(f"'{tensor.name}' {problem}")
 
 
+def _parsed(path: Path, parse: Callable[[], onnx.ModelProto]) -> onnx.ModelProto:
+    """What ``parse`` makes of the file at ``path``; raises as ``_checked``."""
+    if not is_regular(path):
+        raise ArtifactError("no such ONNX file", where=str(path), remedy="check the path")
+    try:
+        return parse()
+    except OSError as error:
+        raise ArtifactError(f"cannot be read: {reason(error)}", where=str(path)) from error
+    except (DecodeError, ValueError) as error:
+        raise not_onnx(path, "the protobuf does not parse") from error
+
+
 def _checked(
     path: Path, parse: Callable[[], onnx.ModelProto], taken: Collection[str] = ()
 ) -> onnx.ModelProto:
@@ -226,14 +242,7 @@ def _checked(
         ArtifactError: as ``read_model``; ``parse`` says with a ``DecodeError`` or ``ValueError``
             that the bytes are no model.
     """
-    if not is_regular(path):
-        raise ArtifactError("no such ONNX file", where=str(path), remedy="check the path")
-    try:
-        model = parse()
-    except OSError as error:
-        raise ArtifactError(f"cannot be read: {reason(error)}", where=str(path)) from error
-    except (DecodeError, ValueError) as error:
-        raise not_onnx(path, "the protobuf does not parse") from error
+    model = _parsed(path, parse)
     if not model.graph.node or not model.opset_import:
         raise ArtifactError(
             "the file holds no graph",

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from exporter.core.errors import ArtifactError, OnnxStoppedError, UserInputError
+from exporter.execution import onnx_runs
 from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun, run_model
 from exporter.execution.ort_session import LEVELS
@@ -100,3 +101,54 @@ def test_a_provider_that_is_not_here_is_an_error_of_the_user(monkeypatch: pytest
 def test_a_deployment_has_a_name_for_tables():
     assert Deployment(threads=2).label() == "cpu/all/2 thread(s)"
     assert Deployment(level="basic").label() == "cpu/basic/default threads"
+
+
+def with_large_weights() -> onnx.ModelProto:
+    """Two products by 512 x 512, too large to lie in the graph when it is read in place."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 512])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 512])
+    drawn = np.random.default_rng(5).standard_normal((2, 512, 512)).astype(np.float32)
+    weights = [onnx.numpy_helper.from_array(w, f"w{k}") for k, w in enumerate(drawn)]
+    nodes = [helper.make_node("MatMul", ["x", "w0"], ["h"]), helper.make_node("Tanh", ["h"], ["t"])]
+    nodes += [helper.make_node("MatMul", ["t", "w1"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [x], [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_file_that_is_loaded_again_is_the_same_and_its_weights_stay_where_they_are(
+    tmp_path: Path, outside: bool, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "m.onnx"
+    onnx.save(with_large_weights(), path, save_as_external_data=outside, location="m.data")
+    x = np.random.default_rng(6).standard_normal((7, 512)).astype(np.float32)
+    given: list[Path | onnx.ModelProto] = []
+    opened = onnx_runs.open_session
+
+    def open_session(model, *rest):
+        given.append(model)
+        return opened(model, *rest)
+
+    monkeypatch.setattr(onnx_runs, "open_session", open_session)
+    for threads in (1, 2):
+        first, again = (
+            FileRun(path, Deployment(threads=threads), again=again).run({"x": x})["y"]
+            for again in (False, True)
+        )
+        assert np.array_equal(first, again)
+    assert given[0] == path and isinstance(given[1], onnx.ModelProto)
+    assert given[1].ByteSize() < 2_000  # two megabytes of weights
+
+
+def test_a_link_to_a_file_elsewhere_is_loaded_again(tmp_path: Path):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshot").mkdir()
+    onnx.save(with_large_weights(), tmp_path / "blobs" / "1f2e")
+    link = tmp_path / "snapshot" / "m.onnx"
+    link.symlink_to("../blobs/1f2e")
+    assert FileRun(link, again=True).outputs == ("y",)
+
+
+def test_a_file_that_is_gone_cannot_be_loaded_again(tmp_path: Path):
+    with pytest.raises(ArtifactError, match="no such ONNX file"):
+        FileRun(tmp_path / "m.onnx", again=True)
