@@ -17,6 +17,7 @@ from exporter.contracts.settings import ContractSettings, check_named, read_sett
 from exporter.contracts.target import ForwardError, Target
 from exporter.core.errors import ConfigError, OnnxStoppedError
 from exporter.core.tensors import Arrays
+from exporter.execution.memory import keep_freed_pages, old_objects_left_alone
 from exporter.parity.status import Status
 
 CONTRACTS: dict[str, str] = {
@@ -120,23 +121,28 @@ def run_contracts(
     target.thorough = target.thorough or thorough
     target.trusted = target.trusted or (pipeline is not None and pipeline.trusted)
     runs = {TORCH: target.recall, ONNX: target.onnx.recall}
+    keep_freed_pages()
+    checked: dict[str, list[ContractResult]] = {}
     results: list[ContractResult] = []
-    for name in (name for name in declared if name in settings):
-        if progress is not None:
-            progress(name)
-        started = time.perf_counter()
-        results_here = _checked(target, name, settings[name])
-        seconds = time.perf_counter() - started
-        rows = [
-            replace(
-                result,
-                contract=name,
-                details={**result.details, "seconds_of_contract": round(seconds, 3)},
-            )
-            for result in results_here
-        ]
-        seen = dict(target.cases[0].inputs) if name in _OF_WHOLE_CASES else probe(target)
-        results += held_by_numbers(rows, seen, runs)
+    with old_objects_left_alone():
+        for name in (name for name in declared if name in settings):
+            if progress is not None:
+                progress(name)
+            started = time.perf_counter()
+            results_here = _checked(target, name, settings[name])
+            seconds = time.perf_counter() - started
+            checked[name] = [
+                replace(
+                    result,
+                    contract=name,
+                    details={**result.details, "seconds_of_contract": round(seconds, 3)},
+                )
+                for result in results_here
+            ]
+        # Last, when most of the runs that it asks for have been made.
+        for name, rows in checked.items():
+            seen = dict(target.cases[0].inputs) if name in _OF_WHOLE_CASES else probe(target)
+            results += held_by_numbers(rows, seen, runs)
     return tuple(results)
 
 

@@ -12,6 +12,8 @@ PARAMETER = "parameter"
 BUFFER = "buffer"
 ATTRIBUTE = "attribute"
 
+_TORCHS_OWN = frozenset({"_parameters", "_buffers", "_modules"})
+_PLAIN = (int, float, str, type(None))
 _COLUMNS = 64
 _CHECKED_ELEMENTS = 65_536
 _SMALL_PARAMETERS = 4_000_000
@@ -45,7 +47,7 @@ def held_tensors(module: nn.Module) -> Iterator[StateTensor]:
             if value is not None:
                 yield StateTensor(name=head + name, kind=BUFFER, module=path, tensor=value)
         for name, value in vars(part).items():
-            if name not in ("_parameters", "_buffers", "_modules"):
+            if name not in _TORCHS_OWN and not isinstance(value, _PLAIN):
                 for label, tensor in _tensors_in(value, name):
                     yield StateTensor(name=head + label, kind=ATTRIBUTE, module=path, tensor=tensor)
 

@@ -169,19 +169,28 @@ class Target:
         """Outputs of PyTorch by name; bfloat16 comes back as float32."""
         return self.arrays(self.call(inputs, keep_state=keep_state))
 
-    def recall(self, inputs: Arrays) -> dict[str, np.ndarray]:
+    def recall(self, inputs: Arrays, *, keep: bool = True) -> dict[str, np.ndarray]:
         """As ``torch``, of an earlier run on equal inputs and as many threads where there was one.
 
         Not for what asks whether a run repeats. The arrays may be read-only.
+
+        Args:
+            keep: the outputs of a run that is made now; False where nobody will ask again.
         """
         kept = self._memo.get((torch.get_num_threads(), digest_of(inputs)))
-        return self.remember(inputs, self.call(inputs)) if kept is None else kept
+        if kept is not None:
+            return kept
+        return self.remember(inputs, self.call(inputs)) if keep else self.torch(inputs)
 
     def remember(self, inputs: Arrays, returned: Any) -> dict[str, np.ndarray]:
         """Keep what a run from the state before the first call returned, for ``recall``."""
         outputs = self.arrays(returned)
-        self._memo.put((torch.get_num_threads(), digest_of(inputs)), outputs)
+        self.keep(inputs, outputs)
         return outputs
+
+    def keep(self, inputs: Arrays, outputs: Arrays) -> None:
+        """As ``remember``, of outputs as arrays, which become read-only."""
+        self._memo.put((torch.get_num_threads(), digest_of(inputs)), outputs)
 
     def arrays(self, returned: Any) -> dict[str, np.ndarray]:
         """What ``module`` returned, as output name -> array."""

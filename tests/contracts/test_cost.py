@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from exporter.contracts import run_contracts
+from exporter.contracts import onnx_side, run_contracts
+from exporter.contracts.locate.recorder import Recorder
 from exporter.contracts.memo import Memo, digest_of
 from exporter.contracts.shapes.sizes import derived, sweep_axes
 from exporter.core.tensors import Axis, Case, TensorSpec
+from exporter.execution.onnx_runs import FileRun
 from tests.contracts.zoo.toy import features, output, subject
 
 Y = output("batch", 4, "time")
@@ -105,3 +109,67 @@ def test_a_size_beyond_the_example_is_always_tried_where_one_is_allowed() -> Non
 def test_sizes_that_are_asked_for_are_tried_as_they_are() -> None:
     (axis,), left_out = sweep_axes(waveform(49_600), {"num_samples": (7, 198_400)}, {})
     assert axis.sizes == (7, 198_400) and not left_out
+
+
+def test_padding_and_shapes_share_a_run_of_one_row() -> None:
+    axes = (Axis(name="batch"), Axis(name="num_samples"))
+    signal = TensorSpec(name="x", dtype="float32", shape=("batch", "num_samples"), axes=axes)
+    lengths = TensorSpec(name="x_lengths", dtype="int64", shape=("batch",), axes=axes[:1])
+    drawn = np.random.default_rng(0).standard_normal((1, 80_000)).astype(np.float32)
+    inputs = {"x": drawn, "x_lengths": np.array([80_000])}
+    calls: list[tuple[int, ...]] = []
+
+    class Masks(nn.Module):
+        def forward(self, x: torch.Tensor, x_lengths: torch.Tensor) -> torch.Tensor:
+            calls.append(tuple(x.shape))
+            return x * (torch.arange(x.shape[1]) < x_lengths[:, None])
+
+    made = subject(Masks(), (signal, lengths), output("batch", "num_samples"))
+    case = Case(name="c", inputs=inputs, origin="")
+    example = {"x": torch.zeros(2, 49_600), "x_lengths": torch.tensor([49_600, 400])}
+    made = dataclasses.replace(made, cases=(case,), example=example)
+    results = run_contracts(made, {"padding": None, "shapes": None})
+    assert all(row.status == "pass" for row in results if row.side == "torch")
+    assert calls.count((1, 4001)) == 1
+
+
+def test_another_number_of_threads_does_not_load_the_whole_file_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[bool] = []
+
+    class Loads(FileRun):
+        def __init__(self, *given, again: bool = False):
+            loaded.append(again)
+            super().__init__(*given, again=again)
+
+    monkeypatch.setattr(onnx_side, "FileRun", Loads)
+    made = subject(Counts(), features(), Y, with_onnx=True)
+    results = run_contracts(made, {"determinism": None})
+    assert [row.status for row in results] == ["pass", "pass"]
+    assert loaded[0] is False and loaded[1:] and all(loaded[1:])
+
+
+def test_who_looks_on_is_not_seen_by_what_watches_the_ops() -> None:
+    ops: list[str] = []
+    calls: list[str] = []
+
+    class Sees(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            ops.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    class Hears(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            calls.append(getattr(func, "__name__", str(func)))
+            return func(*args, **(kwargs or {}))
+
+    taken: list[float] = []
+    module = Counts()
+    look = Recorder(module, take=lambda call: taken.append(float(call.value.abs().max())))
+    with look, Sees(), Hears():
+        module(torch.full((2,), 3.0))
+    # What the hooks are given is looked at; only what the module does itself is seen.
+    assert taken == [6.0]
+    assert not any("abs" in op or "detach" in op for op in ops)
+    assert not any(name in ("abs", "max", "detach", "clone") for name in calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import sys
 
@@ -79,3 +80,25 @@ def test_resident_bytes_grow_with_what_is_touched():
         block.write(b"\1" * len(block))
         after = resident_bytes()
     assert after is not None and after - before > 32 << 20
+
+
+def test_old_objects_are_left_alone_until_the_end_also_of_a_block_that_raises():
+    def stops():
+        with memory.old_objects_left_alone():
+            assert gc.get_freeze_count() > 0
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        stops()
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_a_process_has_set_aside_itself_stays_there():
+    gc.freeze()
+    try:
+        count = gc.get_freeze_count()
+        with memory.old_objects_left_alone():
+            pass
+        assert gc.get_freeze_count() >= count - 100 > 0  # some of them died
+    finally:
+        gc.unfreeze()

@@ -136,7 +136,7 @@ class TorchRuns:
         """Gives what resets the declared caches; all state is put back in the end."""
         saved = [
             (entry.tensor, entry.tensor.detach().clone())
-            for entry in held_tensors(self._target.module)
+            for entry in (held_tensors(self._target.module) if self._caches else ())
             if any(fnmatchcase(entry.name, pattern) for pattern in self._caches)
         ]
 

@@ -54,6 +54,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "matmul": ("left", "right"),
     "bmm": ("left", "right"),
 }
+_PLAIN = (int, float, str, type(None), torch.dtype, torch.device)
 _MARK = "_export_verify_cast_on_purpose"
 
 
@@ -195,6 +196,8 @@ def _operands(args: Any, kwargs: Any) -> Iterator[tuple[str, Tensor]]:
     """Floating tensors with at least one axis that a call reads, by position or name."""
     given = [*((str(position), value) for position, value in enumerate(args)), *kwargs.items()]
     for key, value in given:
+        if isinstance(value, _PLAIN):
+            continue
         for label, tensor in flat_tensors(value, key):
             if tensor.is_floating_point() and tensor.dim():
                 yield label, tensor

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from exporter.contracts.result import Location
 from exporter.interpret.control_flow import OpMode
@@ -109,9 +110,11 @@ class Recorder(ModuleStack):
         if count > 1:
             key += f"#{count}"
         place = Location(module=path, op=type(part).__name__, source=forward_source(part))
-        for label, value in flat_tensors(returned, key):
-            kept = value.detach().clone() if self._copies else value.detach()
-            self._take(Call(key=label, place=place, value=kept))
+        # A mode that watches or widens the model's ops is not meant for those of who looks on.
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            for label, value in flat_tensors(returned, key):
+                kept = value.detach().clone() if self._copies else value.detach()
+                self._take(Call(key=label, place=place, value=kept))
 
 
 class OpRecorder(OpMode):

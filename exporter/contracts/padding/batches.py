@@ -60,7 +60,10 @@ def make_utterances(
     target: Target, axis: TimeAxis, *, pad_longest: bool, without_lengths: bool = False
 ) -> Utterances:
     """Cut utterances from the first case and batch them."""
-    steps = short_steps(axis, probe_steps(target, axis), _SHARE_OF_PROBE)
+    have = probe_steps(target, axis)
+    steps = short_steps(axis, have, _SHARE_OF_PROBE)
+    if steps < have:
+        steps = axis.near(steps | 1)  # odd, as one of the sizes that shapes asks for
     one = resize(target, take_row(target, target.cases[0].entire, 0), axis, steps)
     if axis.input not in target.lengths and not without_lengths:
         return _of_one_length(target, axis, one, steps)

@@ -83,7 +83,7 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
             row: dict[str, Any] = {"axis": axis.name, "size": size}
             rows.append(row)
             try:
-                left = target.torch(inputs) if axis.time else target.recall(inputs)
+                left = target.recall(inputs, keep=axis.time is None)
             except ForwardError as error:
                 row["torch"] = f"raises: {error.text}"
                 where = target.raised_at(error)
@@ -114,7 +114,7 @@ def _onnx_at(
     target: Target, axis: SweepAxis, size: int, inputs: Arrays, left: Arrays, noise: Noise
 ) -> Bad | None:
     try:
-        right = target.onnx.run(inputs) if axis.time else target.onnx.recall(inputs)
+        right = target.onnx.recall(inputs, keep=axis.time is None)
     except OnnxStoppedError as error:
         what = f"raises: {str(error)[:300]}"
         return Bad(axis=axis.name, size=size, what=what, node=error.node)

@@ -9,6 +9,7 @@ recording must not spoil the others of its batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ from exporter.contracts.result import (
 )
 from exporter.contracts.silence.settings import Settings
 from exporter.contracts.silence.signals import Signal, make_signals
+from exporter.contracts.silence.together import together
 from exporter.contracts.silence.unsteady import STEADY, Unsteady, unsteady
 from exporter.contracts.target import ForwardError, Target, on_file
 from exporter.core.errors import OnnxStoppedError
@@ -79,7 +81,12 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
     onnx_rows: dict[str, _Row] = {}
     torch_bad: list[tuple[str, _Bad]] = []
     onnx_bad: list[tuple[str, _Bad]] = []
+    well = _well_together(target, signals, settings, noise)
     for signal in signals:
+        if signal.name in well:
+            torch_rows[signal.name], row = well[signal.name]
+            onnx_rows |= {} if row is None else {signal.name: row}
+            continue
         left: dict[str, np.ndarray] | None = None
         try:
             left = _run_torch(target, signal)
@@ -90,12 +97,45 @@ def check(target: Target, settings: Settings) -> tuple[ContractResult, ...]:
                 torch_bad.append((signal.name, bad))
         if target.onnx.problem is None:
             try:
-                onnx_rows[signal.name] = _onnx(target, signal, settings, left, noise)
+                right = _run_onnx(target, signal)
+                onnx_rows[signal.name] = (
+                    _Row(text=right)
+                    if isinstance(right, str)
+                    else _onnx(target, signal, settings, left, right, noise)
+                )
             except _Bad as bad:
                 onnx_rows[signal.name] = _Row(text=bad.what)
                 onnx_bad.append((signal.name, bad))
     found = _verdict(TORCH, torch_bad, torch_rows)
     return found, on_file(NAME, target, lambda: _verdict(ONNX, onnx_bad, onnx_rows))
+
+
+def _well_together(
+    target: Target, signals: Sequence[Signal], settings: Settings, noise: Noise
+) -> dict[str, tuple[_Row, _Row | None]]:
+    """Rows of the signals that break a row, of each side, where both are well in one batch;
+    nothing where anything is to be said."""
+    batch = together(target, signals)
+    if batch is None:
+        return {}
+    rows: dict[str, tuple[_Row, _Row | None]] = {}
+    try:
+        whole = target.torch(batch.inputs)
+        other = target.onnx.run(batch.inputs) if target.onnx.problem is None else None
+        if not batch.fits(whole) or not (other is None or batch.fits(other)):
+            return {}
+        rights = [None, None] if other is None else batch.parts(other)
+        for signal, left, right in zip(batch.signals, batch.parts(whole), rights, strict=True):
+            here = _torch(target, signal, settings, left, noise)
+            there = None
+            if right is not None:
+                there = _onnx(target, signal, settings, left, right, noise)
+            if here.said or (there is not None and there.said):
+                return {}
+            rows[signal.name] = here, there
+    except (_Bad, ForwardError, OnnxStoppedError):
+        return {}
+    return rows
 
 
 def _run_torch(target: Target, signal: Signal) -> dict[str, np.ndarray]:
@@ -121,16 +161,25 @@ def _torch(target: Target, signal: Signal, settings: Settings, found: Arrays, no
     return _Row(text=_summary(found))
 
 
-def _onnx(
-    target: Target, signal: Signal, settings: Settings, left: Arrays | None, noise: Noise
-) -> _Row:
+def _run_onnx(target: Target, signal: Signal) -> dict[str, np.ndarray] | str:
+    """Outputs, or in words that the signal is refused, as it may be."""
     try:
-        found = target.onnx.run(signal.inputs)
+        return target.onnx.run(signal.inputs)
     except OnnxStoppedError as error:
         if signal.refusable:
-            return _Row(text=f"refused: {str(error)[:120]}")
+            return f"refused: {str(error)[:120]}"
         where = target.onnx.place_of_node(error.node)
         raise _Bad(f"raises: {str(error)[:300]}", where, _GUARD) from error
+
+
+def _onnx(
+    target: Target,
+    signal: Signal,
+    settings: Settings,
+    left: Arrays | None,
+    found: Arrays,
+    noise: Noise,
+) -> _Row:
     bad = _not_finite(target, found, signal, settings)
     if bad is not None:
         where = first_value_not_finite(target, signal.inputs, **_spoiled_row(signal))
