@@ -21,10 +21,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from exporter.graph.grids import FLOATS, is_quantised_node
+from exporter.graph.grids import FLOATS, INTEGER_BITS, is_quantised_node
 from exporter.graph.index import GraphIndex, index_graph
 from exporter.graph.lowered.dequantise import Stored, stored_float
-from exporter.graph.lowered.real_nodes import REAL
+from exporter.graph.lowered.real_nodes import REAL, scales_behind
 from exporter.graph.lowered.real_writer import CODED_MOVES, Code, Writer
 from exporter.graph.stored_tensors import external_tensors_in
 from exporter.graph.value_types import value_types
@@ -78,6 +78,7 @@ def unrounded(
     """
     types = value_types(graph)
     writer = Writer(graph, types, constants or {}, noise)
+    _read_later(writer)
     for at, node in enumerate(graph.nodes):
         write = REAL.get(node.op_type)
         if write is None and node.op_type.startswith("QLinear"):
@@ -86,6 +87,53 @@ def unrounded(
             continue
         _plain(writer, node, types)
     return _indexed(graph, writer, types)
+
+
+def _read_later(writer: Writer) -> None:
+    """Constants of integers that are moved, and only then read as numbers: rows of an embedding.
+
+    What they stand for does not depend on when it is asked, as long as one step is that of all.
+    """
+    graph = writer.graph
+    for name in [name for name in graph.initializers if graph.consumers.get(name)]:
+        if graph.initializers[name].data_type not in INTEGER_BITS:
+            continue
+        grid = _later_grid(graph, name)
+        if grid is not None:
+            writer.codes[name] = Code(writer.real(name, *grid), *grid)
+
+
+def _later_grid(graph: GraphIndex, name: str) -> tuple[str, str] | None:
+    """Step and zero point, one for all, by which integers are read behind what moves them."""
+    stack, seen = [name], {name}
+    while stack:
+        value = stack.pop()
+        for at in graph.consumers.get(value, ()):
+            node = graph.nodes[at]
+            if node.input[0] != value:
+                continue
+            if value != name and (grid := _grid(graph, at)) is not None:
+                return grid
+            if node.op_type in CODED_MOVES and node.output[0] not in seen:
+                seen.add(node.output[0])
+                stack.append(node.output[0])
+    return None
+
+
+def _grid(graph: GraphIndex, at: int) -> tuple[str, str] | None:
+    """Constants by which a node reads the integers that come first; None where there are none."""
+    node = graph.nodes[at]
+    if node.op_type == "DequantizeLinear":
+        step, zero = node.input[1], (*node.input, "")[2]
+    elif node.op_type in ("MatMulInteger", "ConvInteger"):
+        scales = scales_behind(graph, at)
+        if len(scales) != 2:
+            return None
+        step, zero = scales[0], (*node.input, "")[2]
+    else:
+        return None
+    constant = {step, zero} <= {*graph.initializers, ""}
+    return (step, zero) if constant and graph.array(step).size == 1 else None
 
 
 def _plain(writer: Writer, node: onnx.NodeProto, types: Mapping[str, int]) -> None:

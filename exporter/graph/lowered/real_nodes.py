@@ -79,7 +79,7 @@ def _integer_product(w: Writer, at: int, node: onnx.NodeProto) -> bool:
         given = _read(node, 2)
         ours = w.add("Sub", shifted, w.in_floats(given)) if given else shifted
     if right in w.graph.initializers:
-        steps = _scale_behind(w.graph, at)
+        steps = _scale_behind(w.graph, at, code.step)
         axis = 0 if conv else -1
         factor = np.ones(()) if steps is None else steps
         stored = w.weight(right, factor, _read(node, 3), axis)
@@ -94,8 +94,14 @@ def _integer_product(w: Writer, at: int, node: onnx.NodeProto) -> bool:
     return True
 
 
-def _scale_behind(graph: GraphIndex, at: int) -> np.ndarray | None:
-    """The step of the weight of an integer product: what the product is multiplied with."""
+def _scale_behind(graph: GraphIndex, at: int, but: str) -> np.ndarray | None:
+    """The step of the weight of an integer product; ``but``: that of what it is multiplied with."""
+    steps = [name for name in scales_behind(graph, at) if name != but]
+    return graph.array(steps[0]) if len(steps) == 1 else None
+
+
+def scales_behind(graph: GraphIndex, at: int) -> tuple[str, ...]:
+    """Constant steps that an integer product is multiplied with, in the order of its operands."""
     name = graph.nodes[at].output[0]
     for _ in range(3):
         users = [graph.nodes[user] for user in graph.consumers.get(name, ())]
@@ -104,14 +110,14 @@ def _scale_behind(graph: GraphIndex, at: int) -> np.ndarray | None:
             other = next((read for read in node.input if read != name), "")
             maker = graph.producer.get(other)
             names = [other] if maker is None else list(graph.nodes[maker].input)
-            scales = [n for n in names if n in graph.initializers]
-            if len(scales) == 1:
-                return graph.array(scales[0])
+            scales = tuple(n for n in names if n in graph.initializers)
+            if scales:
+                return scales
         casts = [node for node in users if node.op_type in ("Cast", "Reshape", "Identity")]
         if len(casts) != 1:
-            return None
+            return ()
         name = casts[0].output[0]
-    return None
+    return ()
 
 
 def _matmul_to_float(w: Writer, _: int, node: onnx.NodeProto) -> bool:
