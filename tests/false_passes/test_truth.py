@@ -51,10 +51,26 @@ def test_nan_everywhere(tmp_path: Path) -> Told:
     return told(write(tmp_path / "nan", SIZE.replace("BODY", body)))
 
 
-@way("a size that is computed from the input's and frozen", says="int(1.3*frames) == 52")
+@way(
+    "a size that is computed from the input's and frozen",
+    says="freezes 'frames' at the example's 40",
+)
 def test_frozen_size(tmp_path: Path) -> Told:
-    body = "y = F.interpolate(x.mT, size=int(1.3 * x.shape[1]), mode='linear')\n        "
-    return told(write(tmp_path / "frozen", SIZE.replace("BODY", body + "return y.amax(-1)")))
+    size = "len(range(x.shape[1] * 13 // 10))"
+    return told(write(tmp_path / "frozen", SIZE.replace("BODY", resized(size))))
+
+
+def resized(size: str) -> str:
+    return f"y = F.interpolate(x.mT, size={size}, mode='linear')\n        return y.amax(-1)"
+
+
+def test_a_size_that_is_computed_and_follows_the_inputs_passes(tmp_path: Path) -> None:
+    """Rounded in float64, as Python does it: 1.3 times 40 is 52, and of no other length."""
+    report = report_of(
+        write(tmp_path / "follows", SIZE.replace("BODY", resized("int(1.3 * x.shape[1])")))
+    )
+    assert report.exit_code == 0, report.headline
+    assert "python_sizes" in report.model_dump_json()
 
 
 @way("padding that the example does not need, frozen away", says="frames a multiple of 4")
