@@ -100,7 +100,7 @@ def judge_given(
     wrapped = narrowed(wrapped, own.program)
     cases = load_cases(pipeline, wrapped.inputs, ready.cases)
     taps = known_taps(artifact.metadata, given, own)
-    if not taps.descends:
+    if not (taps.tapped and taps.descends):
         with progress.stage("join its values"):
             taps = joined_taps(taps, given, own, cases)
     subject = Subject(

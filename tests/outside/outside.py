@@ -22,7 +22,7 @@ class Exporting(nn.Module):
 
 
 class Resampled(nn.Module):
-    """Asks for a size that is computed from the input's; the capture freezes it."""
+    """Asks for a size that is computed from the input's; a plain capture freezes it."""
 
     def __init__(self):
         super().__init__()
