@@ -14,7 +14,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnx_ir.tensor_adapters import to_torch_dtype
+from onnxscript.function_libs.torch_lib.ops.core import aten_scalar_tensor
 from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
@@ -114,11 +114,10 @@ def _value(value: Any) -> Any:
 def _scalar_tensor(
     s: Any, dtype: int = -1, layout: str = "", device: str = "", pin_memory: bool = False
 ) -> Any:
-    """A constant with all its digits, not float32's as the exporter writes it, or a size."""
-    kind = ir.DataType.FLOAT if dtype in (None, -1) else ir.DataType(dtype)
-    if isinstance(s, (bool, int, float)):
-        return op.Constant(value=ir.tensor(torch.tensor(s, dtype=to_torch_dtype(kind))))
-    return op.Cast(s, to=kind.value)
+    """As the exporter writes it; a number in float64 with all its digits, not float32's."""
+    if dtype == ir.DataType.DOUBLE and isinstance(s, (int, float)):
+        return op.Constant(value=ir.tensor(torch.tensor(s, dtype=torch.float64)))
+    return aten_scalar_tensor(s, dtype, layout, device, pin_memory)
 
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
