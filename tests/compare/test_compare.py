@@ -17,6 +17,7 @@ from exporter.core.errors import UserInputError
 from exporter.flows.compare import CompareOptions, compare
 from exporter.report.two_files import print_two_files
 from tests.support import other_tools as tools
+from tests.support.small_files import save
 
 TOOLS: dict[str, Callable[[Path], Path]] = {
     "onnxsim": tools.simplified,
@@ -169,16 +170,8 @@ def _above(path: Path, threshold: float) -> Path:
         "threshold": np.float32(threshold),
         "flat": np.array([-1]),
     }
-    graph = onnx.helper.make_graph(
-        nodes,
-        "above",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [4, 8])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["some"])],
-        [onnx.numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
-    )
-    opsets = [onnx.helper.make_opsetid("", 17)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
-    return path
+    given = {"x": (onnx.TensorProto.FLOAT, [4, 8])}
+    return save(path, nodes, given, ["y"], constants)
 
 
 def test_an_output_that_the_judged_file_alone_leaves_empty_is_its_fault(tmp_path: Path):

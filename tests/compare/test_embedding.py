@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
 from exporter.flows.compare import CompareOptions, compare
+from tests.support.small_files import save
 
 
 def words(folder: Path, *, between: bool) -> Path:
@@ -28,16 +29,8 @@ def words(folder: Path, *, between: bool) -> Path:
     ]
     if between:
         nodes.insert(1, helper.make_node("Add", ["rows", "bias"], ["moved"], name="add"))
-    graph = helper.make_graph(
-        nodes,
-        "words",
-        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 32])],
-        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, folder / "words.onnx")
-    return folder / "words.onnx"
+    given = {"ids": (TensorProto.INT64, ["n"])}
+    return save(folder / "words.onnx", nodes, given, ["scores"], arrays)
 
 
 @pytest.fixture(params=["DequantizeLinear", "MatMulInteger"])

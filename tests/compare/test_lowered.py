@@ -13,6 +13,7 @@ from exporter.flows.compare import CompareOptions, compare
 from exporter.report.two_files import TwoFiles
 from tests.support import lowered
 from tests.support import other_tools as tools
+from tests.support.small_files import save
 
 INNER = "net.blocks.0.inner"
 
@@ -165,16 +166,8 @@ def test_a_file_that_decides_otherwise_on_its_own_numbers_has_other_sizes(tmp_pa
             node("Mul", ["some", "three"], ["thrice"]),
             node("Relu", ["thrice"], ["y"]),
         ]
-        graph = onnx.helper.make_graph(
-            nodes,
-            "above",
-            [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [4, 8])],
-            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["some"])],
-            [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
-        )
-        opsets = [onnx.helper.make_opsetid("", 17)]
-        model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
-        onnx.save(model, tmp_path / f"{name}.onnx")
+        given = {"x": (onnx.TensorProto.FLOAT, [4, 8])}
+        save(tmp_path / f"{name}.onnx", nodes, given, ["y"], constants)
     np.savez(tmp_path / "case.npz", x=x)
     options = CompareOptions(case=tmp_path / "case.npz", precision="float16")
     report = compare(tmp_path / "truth.onnx", tmp_path / "half.onnx", options)

@@ -95,10 +95,8 @@ def _read_later(writer: Writer) -> None:
     What they stand for does not depend on when it is asked, as long as one step is that of all.
     """
     graph = writer.graph
-    for name in [name for name in graph.initializers if graph.consumers.get(name)]:
-        if graph.initializers[name].data_type not in INTEGER_BITS:
-            continue
-        grid = _later_grid(graph, name)
+    for name, tensor in graph.initializers.items():
+        grid = _later_grid(graph, name) if tensor.data_type in INTEGER_BITS else None
         if grid is not None:
             writer.codes[name] = Code(writer.real(name, *grid), *grid)
 
@@ -124,15 +122,13 @@ def _grid(graph: GraphIndex, at: int) -> tuple[str, str] | None:
     """Constants by which a node reads the integers that come first; None where there are none."""
     node = graph.nodes[at]
     if node.op_type == "DequantizeLinear":
-        step, zero = node.input[1], (*node.input, "")[2]
-    elif node.op_type in ("MatMulInteger", "ConvInteger"):
-        scales = scales_behind(graph, at)
-        if len(scales) != 2:
-            return None
-        step, zero = scales[0], (*node.input, "")[2]
+        step = node.input[1]
+    elif node.op_type in ("MatMulInteger", "ConvInteger") and len(scales_behind(graph, at)) == 2:
+        step = scales_behind(graph, at)[0]
     else:
         return None
-    constant = {step, zero} <= {*graph.initializers, ""}
+    zero = (*node.input, "")[2]
+    constant = step in graph.initializers and (not zero or zero in graph.initializers)
     return (step, zero) if constant and graph.array(step).size == 1 else None
 
 

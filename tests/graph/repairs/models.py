@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import torch
+from torch.export import ExportedProgram
 
 from exporter.config import load_pipeline
 from exporter.graph.export import export
@@ -52,6 +53,16 @@ def model(
         (folder / "my_model.py").rename(folder / f"{name}.py")
         given.write_text(given.read_text().replace("my_model:", f"{name}:"))
     return wrap(load_pipeline(given, trust=True))
+
+
+def left_alone(
+    found: Captured, change: Callable[[ExportedProgram], ExportedProgram]
+) -> list[object]:
+    """The targets of a program, in which a change has changed nothing."""
+    before = [(node.target, node.args) for node in found.program.graph.nodes]
+    after = change(found.program).graph.nodes
+    assert [(node.target, node.args) for node in after] == before
+    return [target for target, _ in before]
 
 
 def file_of(wrapped: Wrapped, found: Captured, folder: Path) -> onnxruntime.InferenceSession:
