@@ -25,7 +25,7 @@ from exporter.graph.repairs.fourier_ops import TRANSLATIONS as OF_FOURIER
 from exporter.graph.repairs.grouped_products import TRANSLATIONS as OF_GROUPS
 from exporter.graph.repairs.sequence_ops import NAMESPACE
 from exporter.graph.repairs.sequence_translations import TRANSLATIONS as OF_LENGTHS
-from exporter.graph.size_rounding import TRANSLATIONS as OF_NUMBERS
+from exporter.graph.size_rounding import translations_for
 from exporter.graph.torch_refusal import freezes_an_axis, line_in, untranslated_op
 from exporter.graph.windows import TRANSLATIONS as OF_WINDOWS
 from exporter.models.custom_translation import Translations
@@ -98,7 +98,7 @@ def export(
                     **OF_FOURIER,
                     **OF_WINDOWS,
                     **OF_ANGLES,
-                    **OF_NUMBERS,
+                    **translations_for(captured),
                     **(translations or {}),
                 },
             )

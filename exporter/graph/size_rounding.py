@@ -16,7 +16,7 @@ import onnx_ir as ir
 import torch
 from onnxscript.function_libs.torch_lib.ops.core import aten_scalar_tensor
 from torch.export import ExportedProgram
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule, Node
 
 from exporter.graph.recurrent import op
 
@@ -120,7 +120,19 @@ def _scalar_tensor(
     return aten_scalar_tensor(s, dtype, layout, device, pin_memory)
 
 
-TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    _ATEN.scalar_tensor.default: _scalar_tensor,
-    torch._sym_sqrt: op.Sqrt,  # type: ignore[attr-defined]
-}
+def translations_for(program: ExportedProgram) -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Of a captured program: of roots of sizes and, where it has numbers in float64, of these.
+
+    All other programs are written by the exporter alone, whose values keep their names and order.
+    """
+    root = {torch._sym_sqrt: op.Sqrt}  # type: ignore[attr-defined]
+    parts = (part for part in program.graph_module.modules() if isinstance(part, GraphModule))
+    double = any(_is_double(node) for part in parts for node in part.graph.nodes)
+    return root | ({_ATEN.scalar_tensor.default: _scalar_tensor} if double else {})
+
+
+def _is_double(node: Node) -> bool:
+    """Whether a number in float64 is computed here, or will be for what is made whole."""
+    if node.target is _ATEN.scalar_tensor.default:
+        return node.kwargs.get("dtype") is torch.float64
+    return node.op == "call_function" and node.target in _ROUNDED

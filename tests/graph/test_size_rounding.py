@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.graph.size_rounding import with_exact_rounding
+from exporter.graph.size_rounding import translations_for, with_exact_rounding
 from exporter.graph.strategies import capture_openly
 from tests.graph.repairs.models import file_of, given, holds, left_alone, model
 
@@ -69,3 +69,10 @@ def test_a_tensor_is_divided_by_a_root_of_a_size(tmp_path):
         tmp_path,
         ([9, 2], [30], [100]),
     )
+
+
+def test_numbers_of_float32_are_written_by_the_exporter(tmp_path):
+    forward = "return x * torch.scalar_tensor(0.29) + x_lengths[:, None, None]"
+    program = capture_openly(model(tmp_path, forward, name="few_digits")).program
+    assert torch.ops.aten.scalar_tensor.default in [node.target for node in program.graph.nodes]
+    assert torch.ops.aten.scalar_tensor.default not in translations_for(program)
