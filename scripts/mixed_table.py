@@ -103,6 +103,9 @@ def error_of(path: Path, inputs: Arrays, plain: Sequence[np.ndarray]) -> float:
 
 def measured(path: Path, given: argparse.Namespace) -> Row:
     """One pipeline, both ways."""
+    # One that is not installed is no search that stops.
+    from onnxconverter_common import auto_mixed_precision
+
     ready = prepare(path, RunOptions(trust=True, threads=1, cache=False))
     progress = Progress(quiet=True)
     wrapped = wrap(ready.pipeline)
@@ -121,7 +124,7 @@ def measured(path: Path, given: argparse.Namespace) -> Row:
         row.ours["error"] = error_of(folder / "ours.onnx", case.inputs, plain)
         print(asdict(row), flush=True)
         try:
-            row.theirs = theirs(source, case, limit, folder, given.limit)
+            row.theirs = theirs(auto_mixed_precision, source, case, limit, folder, given.limit)
             row.theirs["error"] = error_of(folder / "theirs.onnx", case.inputs, plain)
         except Exception as error:  # noqa: BLE001 - whatever it raises is its answer
             row.theirs = f"{type(error).__name__}: {str(error)[:200]}"
@@ -154,11 +157,9 @@ class _LateError(Exception):
 
 
 def theirs(
-    source: Path, case: Case, limit: float, folder: Path, seconds: float
+    tool: Any, source: Path, case: Case, limit: float, folder: Path, seconds: float
 ) -> dict[str, float]:
     """What the search of the other tool leaves, or has left when its time is over."""
-    from onnxconverter_common import auto_mixed_precision as tool
-
     began, runs = time.perf_counter(), 0
     run, convert = tool.get_tensor_values_using_ort, tool.float16.convert_float_to_float16
     tried: list[str] = []

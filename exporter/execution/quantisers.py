@@ -190,10 +190,19 @@ def _float16(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
         node_block_list=sorted(order.keep),
         op_block_list=[*DEFAULT_OP_BLOCK_LIST, *order.keep_kinds],
     )
+    # The converter writes one cast for every reader, all with one name, and behind the readers.
+    for entries in (converted.graph.node, converted.graph.value_info):
+        _without_repeats(entries)
     model = OnnxModel(converted)
-    # The converter puts its casts behind the nodes that read them.
     model.topological_sort()
     return model.model
+
+
+def _without_repeats(entries: Any) -> None:
+    """Let each of the equal entries of a protobuf stand once."""
+    once = {entry.SerializeToString(deterministic=True): entry for entry in entries}
+    del entries[:]
+    entries.extend(once.values())
 
 
 def _names(keep: Collection[str]) -> list[str]:

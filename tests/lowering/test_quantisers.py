@@ -73,6 +73,23 @@ def test_float16_keeps_a_node_between_casts(source: Path, tmp_path: Path):
     assert held["w1"] == TensorProto.FLOAT16
 
 
+def test_two_nodes_that_stay_read_one_cast(source: Path, tmp_path: Path):
+    model = onnx.load(source)
+    model.graph.node.append(helper.make_node("Mul", ["y", "y"], ["squared"], name="square"))
+    model.graph.node.append(helper.make_node("Add", ["squared", "z"], ["sum"], name="sum"))
+    model.graph.output[0].name = "sum"
+    onnx.save(model, source)
+    keep = frozenset({"two", "square"})
+    write_lowered(source, tmp_path / "out.onnx", Order(to="float16", keep=keep))
+    made = [name for node in onnx.load(tmp_path / "out.onnx").graph.node for name in node.output]
+    assert len(made) == len(set(made))
+    x = {"x": np.random.default_rng(1).normal(size=(5, 64)).astype(np.float32)}
+    found = [
+        FileRun(p, Deployment(threads=1)).run(x)["sum"] for p in (source, tmp_path / "out.onnx")
+    ]
+    assert 0.0 < np.abs(found[0] - found[1]).max() < 0.01 * np.abs(found[0]).max()
+
+
 def test_calibrated_files_have_grids(source: Path, tmp_path: Path):
     rows = [{"x": np.ones((3, 64), np.float32)}]
     order = Order(to="int8_static", keep=frozenset({"two"}), calibration=rows)
