@@ -37,8 +37,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "mixed": INT8,
 }
 """Operators of a float32 file that an engine lowers where their weights are constants."""
-_KEEPS_NAMES = ("int8", "int4", "mixed")
-"""The engine leaves the names of floating values as they are; the others cast or store them."""
+_KEEPS_NAMES = ("int8", "int4", "mixed", "float16")
+"""The engine leaves the names of floating values as they are; the other one stores them."""
 BLOCK = 32
 """Weights of one step in four bits."""
 _REWRITTEN = ("", "_MatMul")

@@ -90,6 +90,66 @@ def test_two_nodes_that_stay_read_one_cast(source: Path, tmp_path: Path):
     assert 0.0 < np.abs(found[0] - found[1]).max() < 0.01 * np.abs(found[0]).max()
 
 
+FLOAT16_NODES = [
+    helper.make_node("Mul", ["x", "huge"], ["loud"], name="loud"),
+    helper.make_node("Div", ["loud", "huge"], ["back"], name="back"),
+    helper.make_node("Mul", ["back", "step"], ["plain"], name="plain"),
+    helper.make_node("SplitToSequence", ["plain"], ["rows"], name="split", keepdims=1),
+    helper.make_node("ConcatFromSequence", ["rows"], ["again"], name="concat", axis=0),
+    helper.make_node("Mul", ["again", "step"], ["end"], name="end"),
+    helper.make_node("Add", ["plain", "end"], ["sum"], name="sum"),
+]
+"""Too loud for float16 in the middle; ``plain`` is an output, and is read as well."""
+
+
+@pytest.fixture
+def in_halves(tmp_path: Path) -> tuple[Path, Path]:
+    """A float32 file and the same in float16."""
+    constants = [
+        numpy_helper.from_array(np.array(number, np.float32), name)
+        for name, number in (("huge", 7e5), ("step", 1.0001))
+    ]
+    given, *gives = (
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 8]) for n in ("x", "plain", "sum")
+    )
+    graph = helper.make_graph(FLOAT16_NODES, "g", [given], gives, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "source.onnx")
+    write_lowered(tmp_path / "source.onnx", tmp_path / "all.onnx", Order(to="float16"))
+    return tmp_path / "source.onnx", tmp_path / "all.onnx"
+
+
+@pytest.mark.parametrize(
+    ("keep", "as_exact"),
+    [
+        ({"loud", "back"}, set[str]()),
+        ({"loud", "back", "plain"}, {"plain"}),
+        ({"loud", "back", "split", "end"}, set[str]()),
+        ({"loud", "back", "end", "sum"}, set[str]()),
+        ({node.name for node in FLOAT16_NODES}, {"plain", "sum"}),
+    ],
+)
+def test_what_stays_beside_float16_hands_float32_on(
+    in_halves: tuple[Path, Path], tmp_path: Path, keep: set[str], as_exact: set[str]
+):
+    source, everything = in_halves
+    write_lowered(
+        source, tmp_path / "out.onnx", Order(to="float16", keep=frozenset(keep)), everything
+    )
+    x = {"x": np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32)}
+    runs = [FileRun(p, Deployment(threads=1)).run(x) for p in (source, tmp_path / "out.onnx")]
+    for name, exact in runs[0].items():
+        assert np.array_equal(runs[1][name], exact) == (name in as_exact), name
+        assert np.allclose(runs[1][name], exact, rtol=0.01)
+
+
+def test_what_nobody_lowers_has_no_casts(in_halves: tuple[Path, Path], tmp_path: Path):
+    source, everything = in_halves
+    keep = frozenset(node.name for node in FLOAT16_NODES)
+    write_lowered(source, tmp_path / "out.onnx", Order(to="float16", keep=keep), everything)
+    assert kinds(tmp_path / "out.onnx") == kinds(source)
+
+
 def test_calibrated_files_have_grids(source: Path, tmp_path: Path):
     rows = [{"x": np.ones((3, 64), np.float32)}]
     order = Order(to="int8_static", keep=frozenset({"two"}), calibration=rows)

@@ -3,13 +3,18 @@
     lowered   x -> [DynamicQuantizeLinear] -> [MatMulInteger] -> [Cast] -> [Mul] -> y -> ...
     plain     x -> [MatMul, weight] ----------------------------------------------> y -> ...
 
+    lowered   x16 -> [A] -> y16 -> [B] -> z16 -> [C] -> ...
+    plain     x16 -> [Cast] -> [A] -> y -> [B] -> z -> [Cast] -> z16 -> [C] -> ...
+
 An engine that leaves a node in float32 leaves the names of what it reads and gives. So the file
-that it would write can be put together of both, and nothing is rounded twice.
+that it would write can be put together of both, and nothing is rounded twice. In float16 the
+engines cast in front of every node that stays, and behind it: what one hands to the next is
+rounded, and what has no room there is lost. Here it stays in float32; casts stand at the ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
@@ -18,6 +23,9 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from exporter.graph.onnx_file import read_in_place
 from exporter.graph.weights_on_disk import StoredWeight, stored_weights
+
+_NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 def put_back(
@@ -35,34 +43,170 @@ def put_back(
     Raises:
         ArtifactError: one of the files cannot be read.
     """
-    if "" in keep:
-        return None
     model, source = read_in_place(lowered), read_in_place(plain)
-    weights = stored_weights(source, plain.parent) | stored_weights(model, lowered.parent)
-    made = {name: n for n in source.graph.node if n.name in keep for name in n.output if name}
-    if not _exchange(model, made):
+    low, float32 = ir.serde.deserialize_model(model), ir.serde.deserialize_model(source)
+    nodes = _tied([node for node in float32.graph if node.name in keep])
+    if "" in keep or any(a.type in _GRAPHS for n in nodes for a in n.attributes.values()):
         return None
-    held = {tensor.name for tensor in model.graph.initializer}
-    read = {name for node in made.values() for name in node.input}
-    missing = [t for t in source.graph.initializer if t.name in read and t.name not in held]
-    model.graph.initializer.extend(missing)
-    pruned = ir.serde.deserialize_model(model)
-    RemoveUnusedNodesPass()(pruned)
-    result = ir.serde.serialize_model(pruned)
-    held = {tensor.name for tensor in result.graph.initializer}
-    return result, {name: weight for name, weight in weights.items() if name in held}
+    puts = _Puts(low.graph)
+    for node in float32.graph:
+        if node in nodes and not puts.put(node):
+            return None
+    low.graph.sort()
+    RemoveUnusedNodesPass()(low)
+    weights = stored_weights(model, lowered.parent)
+    weights = {puts.renamed.get(name, name): weight for name, weight in weights.items()}
+    theirs = stored_weights(source, plain.parent)
+    weights |= {name: theirs[name] for name in puts.constants if name in theirs}
+    held = low.graph.initializers
+    return ir.serde.serialize_model(low), {n: w for n, w in weights.items() if n in held}
 
 
-def _exchange(model: onnx.ModelProto, made: Mapping[str, onnx.NodeProto]) -> bool:
-    """Let the nodes of ``made`` compute its values; what computed them goes."""
-    nodes, placed = list(model.graph.node), set[str]()
-    del model.graph.node[:]
-    for node in nodes:
-        new = {made[name].name: made[name] for name in node.output if name in made}
-        if not new:
-            model.graph.node.append(node)
-        # An LSTM's values come from one node in both; a node in pieces gives each of them once.
-        model.graph.node.extend(held for name, held in new.items() if name not in placed)
-        placed |= new.keys()
-    given = {name for node in model.graph.node for name in node.output}
-    return made.keys() <= given
+def _tied(nodes: list[ir.Node]) -> set[ir.Node]:
+    """The nodes, and those that hand each other what no cast takes: lists of tensors."""
+    tied, new = set(nodes), list(nodes)
+    while new:
+        node = new.pop()
+        listed = [v for v in (*node.inputs, *node.outputs) if v is not None and _is_list(v)]
+        near = {n for v in listed for n in (v.producer(), *v.consumers()) if n is not None}
+        new += near - tied
+        tied |= near
+    return tied
+
+
+def _is_list(value: ir.Value) -> bool:
+    return isinstance(value.type, ir.SequenceType)
+
+
+class _Puts:
+    """The graph of a lowered file as it is changed.
+
+    Attributes:
+        renamed: lowered constants, by their old names, that gave them to those of float32.
+        constants: names of constants that came from the float32 file.
+    """
+
+    def __init__(self, graph: ir.Graph):
+        self.renamed: dict[str, str] = {}
+        self.constants: list[str] = []
+        self._graph = graph
+        values = [
+            *graph.inputs,
+            *graph.initializers.values(),
+            *(v for n in graph for v in n.outputs),
+        ]
+        self._values = {value.name: value for value in values if value.name}
+        self._nodes = {node.name: node for node in graph if node.name}
+        self._made: dict[str, ir.Value] = {}
+
+    def put(self, node: ir.Node) -> bool:
+        """Let a node of the float32 file compute its values; False where it has no place."""
+        known = [value for value in (*node.inputs, *node.outputs) if value is not None]
+        unknown = [value for value in known if value.dtype is None]
+        if any(other.dtype in _NARROW for value in unknown for other in self._theirs(value)):
+            return False
+        inputs = [None if value is None else self._read(value) for value in node.inputs]
+        if any((a is None) != (b is None) for a, b in zip(inputs, node.inputs, strict=True)):
+            return False
+        old = [self._theirs(value) for value in node.outputs]
+        if not any(old):
+            return False
+        outputs = [ir.Value(type=value.type, shape=value.shape) for value in node.outputs]
+        self._graph.append(
+            ir.Node(
+                node.domain,
+                node.op_type,
+                inputs,
+                node.attributes.values(),
+                overload=node.overload,
+                outputs=outputs,
+                version=node.version,
+                name=node.name,
+                metadata_props=dict(node.metadata_props),
+            )
+        )
+        for value, output, theirs in zip(node.outputs, outputs, old, strict=True):
+            name = value.name or ""
+            for other in theirs:
+                self._give_up(other, name)
+            output.name = name
+            self._made[name] = output
+            for other in theirs:
+                other.replace_all_uses_with(self._as(output, other), replace_graph_outputs=True)
+        return True
+
+    def _read(self, value: ir.Value) -> ir.Value | None:
+        """A value of the float32 file, of its own type."""
+        name = value.name or ""
+        if name not in self._made:
+            theirs = self._theirs(value)
+            same = [other for other in theirs if _same(other, value)]
+            if same:
+                self._made[name] = same[0]
+            elif _tensor(value) is not None:
+                self._made[name] = self._constant(value, theirs)
+            elif theirs:
+                self._made[name] = self._as(theirs[0], value)
+        return self._made.get(name)
+
+    def _theirs(self, value: ir.Value) -> list[ir.Value]:
+        """What is this value in the lowered file: by its name, and where the same node gives it."""
+        producer = value.producer()
+        node = None if producer is None else self._nodes.get(producer.name or "")
+        place = value.index()
+        given = node.outputs[place : place + 1] if node is not None and place is not None else ()
+        known = [self._values[value.name]] if value.name in self._values else []
+        return list(dict.fromkeys([*known, *given]))
+
+    def _as(self, value: ir.Value, other: ir.Value) -> ir.Value:
+        """A value in the type of another one."""
+        if _same(value, other) or other.dtype is None:
+            return value
+        cast = ir.Value(
+            name=self._free(f"{value.name}_{str(other.dtype).lower()}"),
+            type=ir.TensorType(other.dtype),
+            shape=value.shape,
+        )
+        to = ir.AttrInt64("to", int(other.dtype))
+        self._graph.append(ir.Node("", "Cast", [value], [to], outputs=[cast], name=cast.name))
+        return cast
+
+    def _constant(self, value: ir.Value, theirs: list[ir.Value]) -> ir.Value:
+        name = value.name or ""
+        for other in theirs:
+            self._give_up(other, name)
+        made = ir.Value(name=name, type=value.type, shape=value.shape, const_value=_tensor(value))
+        self._graph.register_initializer(made)
+        self.constants.append(name)
+        return made
+
+    def _give_up(self, value: ir.Value, name: str) -> None:
+        """Let a value of the lowered file have another name than this."""
+        if value.name != name:
+            return
+        value.name = self._free(f"{name}_lowered")
+        if value.is_initializer():
+            self.renamed[name] = value.name
+
+    def _free(self, name: str) -> str:
+        taken = {value.name for value in self._graph.initializers.values()}
+        while name in self._values or name in taken:
+            name = f"{name}_"
+        return name
+
+
+def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
+    """What a constant of the file holds; None of what is computed."""
+    producer = value.producer()
+    if producer is None:
+        return value.const_value
+    if producer.op_type != "Constant" or "value" not in producer.attributes:
+        return None
+    return producer.attributes["value"].as_tensor()
+
+
+def _same(value: ir.Value, other: ir.Value) -> bool:
+    """Whether two values have one type; where it is not known, an engine has left it."""
+    return _is_list(value) == _is_list(other) and (
+        value.dtype is None or other.dtype is None or value.dtype == other.dtype
+    )
