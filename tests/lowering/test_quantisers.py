@@ -99,7 +99,8 @@ FLOAT16_NODES = [
     helper.make_node("Mul", ["again", "step"], ["end"], name="end"),
     helper.make_node("Add", ["plain", "end"], ["sum"], name="sum"),
 ]
-"""Too loud for float16 in the middle; ``plain`` is an output, and is read as well."""
+"""Too loud for float16 in the middle; ``plain`` is an output, and is read as well. No file says of
+what type a list is."""
 
 
 @pytest.fixture
@@ -114,7 +115,9 @@ def in_halves(tmp_path: Path) -> tuple[Path, Path]:
     )
     graph = helper.make_graph(FLOAT16_NODES, "g", [given], gives, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "source.onnx")
+    model = onnx.shape_inference.infer_shapes(model)
+    model.graph.value_info.remove(next(v for v in model.graph.value_info if v.name == "rows"))
+    onnx.save(model, tmp_path / "source.onnx")
     write_lowered(tmp_path / "source.onnx", tmp_path / "all.onnx", Order(to="float16"))
     return tmp_path / "source.onnx", tmp_path / "all.onnx"
 

@@ -24,7 +24,6 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from exporter.graph.onnx_file import read_in_place
 from exporter.graph.weights_on_disk import StoredWeight, stored_weights
 
-_NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
@@ -63,7 +62,7 @@ def put_back(
 
 
 def _tied(nodes: list[ir.Node]) -> set[ir.Node]:
-    """The nodes, and those that hand each other what no cast takes: lists of tensors."""
+    """The nodes, and those that hand each other what no cast takes: lists, of whatever type."""
     tied, new = set(nodes), list(nodes)
     while new:
         node = new.pop()
@@ -75,7 +74,8 @@ def _tied(nodes: list[ir.Node]) -> set[ir.Node]:
 
 
 def _is_list(value: ir.Value) -> bool:
-    return isinstance(value.type, ir.SequenceType)
+    """Whether it is a list of tensors, or nobody knows: a file says the types of tensors."""
+    return not isinstance(value.type, ir.TensorType)
 
 
 class _Puts:
@@ -101,10 +101,6 @@ class _Puts:
 
     def put(self, node: ir.Node) -> bool:
         """Let a node of the float32 file compute its values; False where it has no place."""
-        known = [value for value in (*node.inputs, *node.outputs) if value is not None]
-        unknown = [value for value in known if value.dtype is None]
-        if any(other.dtype in _NARROW for value in unknown for other in self._theirs(value)):
-            return False
         inputs = [None if value is None else self._read(value) for value in node.inputs]
         if any((a is None) != (b is None) for a, b in zip(inputs, node.inputs, strict=True)):
             return False
@@ -207,6 +203,4 @@ def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
 
 def _same(value: ir.Value, other: ir.Value) -> bool:
     """Whether two values have one type; where it is not known, an engine has left it."""
-    return _is_list(value) == _is_list(other) and (
-        value.dtype is None or other.dtype is None or value.dtype == other.dtype
-    )
+    return value.dtype is None or other.dtype is None or value.dtype == other.dtype
