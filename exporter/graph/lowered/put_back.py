@@ -24,6 +24,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from exporter.graph.onnx_file import read_in_place
 from exporter.graph.weights_on_disk import StoredWeight, stored_weights
 
+_NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
@@ -44,10 +45,10 @@ def put_back(
     """
     model, source = read_in_place(lowered), read_in_place(plain)
     low, float32 = ir.serde.deserialize_model(model), ir.serde.deserialize_model(source)
-    nodes = _tied([node for node in float32.graph if node.name in keep])
+    puts = _Puts(low.graph)
+    nodes = puts.tied([node for node in float32.graph if node.name in keep])
     if "" in keep or any(a.type in _GRAPHS for n in nodes for a in n.attributes.values()):
         return None
-    puts = _Puts(low.graph)
     for node in float32.graph:
         if node in nodes and not puts.put(node):
             return None
@@ -59,23 +60,6 @@ def put_back(
     weights |= {name: theirs[name] for name in puts.constants if name in theirs}
     held = low.graph.initializers
     return ir.serde.serialize_model(low), {n: w for n, w in weights.items() if n in held}
-
-
-def _tied(nodes: list[ir.Node]) -> set[ir.Node]:
-    """The nodes, and those that hand each other what no cast takes: lists, of whatever type."""
-    tied, new = set(nodes), list(nodes)
-    while new:
-        node = new.pop()
-        listed = [v for v in (*node.inputs, *node.outputs) if v is not None and _is_list(v)]
-        near = {n for v in listed for n in (v.producer(), *v.consumers()) if n is not None}
-        new += near - tied
-        tied |= near
-    return tied
-
-
-def _is_list(value: ir.Value) -> bool:
-    """Whether it is a list of tensors, or nobody knows: a file says the types of tensors."""
-    return not isinstance(value.type, ir.TensorType)
 
 
 class _Puts:
@@ -98,6 +82,25 @@ class _Puts:
         self._values = {value.name: value for value in values if value.name}
         self._nodes = {node.name: node for node in graph if node.name}
         self._made: dict[str, ir.Value] = {}
+
+    def tied(self, nodes: list[ir.Node]) -> set[ir.Node]:
+        """The nodes, and those that hand each other what no cast takes."""
+        tied, new = set(nodes), list(nodes)
+        while new:
+            node = new.pop()
+            listed = [v for v in (*node.inputs, *node.outputs) if v is not None and self._list(v)]
+            near = {n for v in listed for n in (v.producer(), *v.consumers()) if n is not None}
+            new += near - tied
+            tied |= near
+        return tied
+
+    def _list(self, value: ir.Value) -> bool:
+        """Whether a value is a list of tensors in float16.
+
+        A file says the types of tensors alone: it may be one where nothing is said.
+        """
+        known = isinstance(value.type, ir.TensorType)
+        return not known and any(other.dtype in _NARROW for other in self._theirs(value))
 
     def put(self, node: ir.Node) -> bool:
         """Let a node of the float32 file compute its values; False where it has no place."""
