@@ -13,7 +13,6 @@ Lines of JSON, one per pipeline, stand in ``--results``, also those of earlier r
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from exporter.cases.load import load_cases  # noqa: E402
 from exporter.config.run_options import RunOptions  # noqa: E402
+from exporter.core.tensors import Arrays  # noqa: E402
 from exporter.execution.deployment import Deployment  # noqa: E402
 from exporter.execution.onnx_runs import FileRun  # noqa: E402
 from exporter.flows.prepare import prepare  # noqa: E402
@@ -43,6 +43,7 @@ from exporter.lowering.rounds import Wanted  # noqa: E402
 from exporter.lowering.search import Search  # noqa: E402
 from exporter.report.progress import Progress  # noqa: E402
 from scripts.marked_page import replaced  # noqa: E402
+from scripts.row_lines import add_row, rows_of  # noqa: E402
 
 PAGE = ROOT / "docs" / "lower.md"
 MARK = "<!-- curve -->", "<!-- /curve -->"
@@ -155,7 +156,7 @@ def counts(saved: np.ndarray, whole: float) -> list[int]:
     return list(dict.fromkeys([*found, 1, len(saved)])) if len(saved) > 1 else [0, len(saved)]
 
 
-def seconds_of(path: Path, deployment: Deployment, inputs: dict) -> float:
+def seconds_of(path: Path, deployment: Deployment, inputs: Arrays) -> float:
     """Of a run, the fastest of a few."""
     run = FileRun(path, deployment)
     taken = []
@@ -200,15 +201,9 @@ def main() -> int:
     parser.add_argument("--results", type=Path, required=True, help="a line of JSON per pipeline")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/lower.md")
     given = parser.parse_args()
-    rows: list[Row] = []
-    if given.results.is_file():
-        held = given.results.read_text(encoding="utf-8").splitlines()
-        rows = [Row(**json.loads(line)) for line in held]
     for path in given.pipelines:
-        row = measured(path, given)
-        rows = [other for other in rows if other.pipeline != row.pipeline] + [row]
-        text = "".join(f"{json.dumps(asdict(item))}\n" for item in rows)
-        given.results.write_text(text, encoding="utf-8")
+        add_row(given.results, measured(path, given))
+    rows = rows_of(given.results, Row)
     print(table(rows))
     if given.write:
         text = PAGE.read_text(encoding="utf-8")

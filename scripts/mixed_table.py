@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import sys
 import tempfile
 import time
@@ -50,6 +49,7 @@ from exporter.lowering.search import Search  # noqa: E402
 from exporter.report.progress import Progress  # noqa: E402
 from scripts.marked_page import replaced  # noqa: E402
 from scripts.precision_table import RATE, windows_of  # noqa: E402
+from scripts.row_lines import add_row, rows_of  # noqa: E402
 
 PAGE = ROOT / "docs" / "lower.md"
 MARK = "<!-- mixed -->", "<!-- /mixed -->"
@@ -248,15 +248,9 @@ def main() -> int:
     parser.add_argument("--results", type=Path, required=True, help="a line of JSON per pipeline")
     parser.add_argument("--write", action="store_true", help="put the table into docs/lower.md")
     given = parser.parse_args()
-    rows = []
-    if given.results.is_file():
-        held = given.results.read_text(encoding="utf-8").splitlines()
-        rows = [Row(**json.loads(line)) for line in held]
     for path in given.pipelines:
-        row = measured(path, given)
-        rows = [other for other in rows if other.pipeline != row.pipeline] + [row]
-        text = "".join(f"{json.dumps(asdict(item))}\n" for item in rows)
-        given.results.write_text(text, encoding="utf-8")
+        add_row(given.results, measured(path, given))
+    rows = rows_of(given.results, Row)
     print(table(rows))
     if given.write:
         text = PAGE.read_text(encoding="utf-8")
