@@ -7,8 +7,11 @@ Of every layer: what ``lower`` predicts from one pass on a few windows, and brut
 lowers it alone and runs the file on all of them. The rank correlation (Spearman) of both stands
 beside that of the estimators of onnxsim's ``quant_sensitivity`` on the same layers, and of the
 plain norm of the weights' own error. How far brute force agrees with itself, one half of the
-windows with the other, says how much there is to predict. Windows are cut from the recordings of a
-pipeline's cases, or, where it has none, are its cases with their floats moved at random.
+windows with the other, says how much there is to predict. A decision inside (is this speech?) that
+turns in one window of many outweighs all others, and is foreseen by its margin and not as an error:
+so the correlation stands there a second time, without the windows in which one turned. Windows are
+cut from the recordings of a pipeline's cases, or, where it has none, are its cases with their
+floats moved at random.
 
 FOLDER has a JSON per pipeline, written behind every layer: a run that was stopped goes on there,
 and predictions are made anew beside errors that were measured before. ``--write`` puts all of
@@ -77,6 +80,7 @@ class Row:
     seconds_each: float
     layers: list[str] = field(default_factory=list)
     brute: dict[str, list[float | None]] = field(default_factory=dict)
+    turned: dict[str, list[int]] = field(default_factory=dict)
     predicted: dict[str, list[float]] = field(default_factory=dict)
     others: dict[str, dict[str, float] | str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -87,15 +91,23 @@ class Row:
         """Every layer that was to be measured has been."""
         return bool(self.layers) and all(name in self.brute for name in self.layers)
 
-    def measured(self, name: str) -> float:
-        """What a layer does by brute force: relative rms error, over all windows."""
-        return _rms([error for error in self.brute[name] if error is not None])
+    def measured(self, name: str, *, steady: bool = False) -> float:
+        """What a layer does by brute force: relative rms error, over all windows.
+
+        Args:
+            steady: over those in which no decision turned; NaN where nobody has counted.
+        """
+        turned = self.turned.get(name, []) if steady else [0] * len(self.brute[name])
+        errors = [
+            e for e, n in zip(self.brute[name], turned, strict=False) if e is not None and not n
+        ]
+        return _rms(errors) if errors else float("nan")
 
     def foreseen(self, name: str) -> float:
         """The same as ``lower`` predicts it."""
         return _rms(self.predicted[name])
 
-    def correlation(self, way: str) -> float | None:
+    def correlation(self, way: str, *, steady: bool = False) -> float | None:
         """Spearman's against brute force; None where a way gave nothing."""
         scores = self.others.get(way)
         if way == "lower":
@@ -103,7 +115,7 @@ class Row:
         if not isinstance(scores, dict) or len(self.layers) < 3 or not self.whole:
             return None
         left = np.array([scores[name] for name in self.layers])
-        right = np.array([self.measured(name) for name in self.layers])
+        right = np.array([self.measured(name, steady=steady) for name in self.layers])
         found = _spearman(left, right)
         return found if np.isfinite(found) else None
 
@@ -263,7 +275,9 @@ def measured(path: Path, given: argparse.Namespace) -> Row:
             held = LoweredFile.of(own.program, open_graph(alone))
             run = TargetRun(own.program, alone, held, targets, deployment)
             pairs = zip(cases, truths, strict=True)
-            row.brute[layer.name] = [run.outcome(case.inputs, truth).error for case, truth in pairs]
+            outcomes = [run.outcome(case.inputs, truth) for case, truth in pairs]
+            row.brute[layer.name] = [outcome.error for outcome in outcomes]
+            row.turned[layer.name] = [outcome.turned for outcome in outcomes]
             spent = time.perf_counter() - began
             row.seconds["brute force"] = row.seconds.get("brute force", 0.0) + spent
             row.runs["brute force"] = row.runs.get("brute force", 0) + len(cases)
@@ -325,13 +339,16 @@ def table(rows: Sequence[Row]) -> str:
     lines = [
         "| pipeline | to | layers | windows | "
         + " | ".join(f"`{way}`" for way in ways)
-        + " | brute force with itself | runs of `lower` | runs of brute force |",
-        "|---|---|--:|--:|" + "--:|" * (len(ways) + 3),
+        + " | brute force with itself | `lower`, no decision turned"
+        + " | runs of `lower` | runs of brute force |",
+        "|---|---|--:|--:|" + "--:|" * (len(ways) + 4),
     ]
     for row in rows:
         cells = [row.correlation(way) for way in ways]
         said = ["-" if cell is None else f"{cell:.3f}" for cell in cells]
         said.append(f"{row.halves():.3f}")
+        steady = row.correlation("lower", steady=True)
+        said.append("-" if steady is None else f"{steady:.3f}")
         counts = [str(row.runs["lower"]), str(len(row.layers) * row.windows)]
         windows = f"{row.windows} of {row.seconds_each:g} s"
         start = [row.pipeline, row.to, str(len(row.layers)), windows]

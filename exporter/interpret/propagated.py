@@ -119,26 +119,35 @@ def propagate(
     decisions: int = 0,
     counts: Callable[[str, int, float], bool] = lambda name, index, gap: True,
     seed: int = 0,
+    at: Mapping[str, str] | None = None,
 ) -> Effects:
     """Find what every error does at the targets.
 
     Args:
         errors: value of the program -> its own error, of its shape.
+        at: of errors that are named otherwise, their values.
         directions: random ones, k. decisions: how many of the smallest margins, m.
         injected: values whose errors are added on the way forward.
         counts: whether an element of a decision, at this distance, is one to look at.
     """
     layers = tuple(errors)
-    held, ends = _forward(program, inputs, errors, targets, frozenset(injected))
-    at = [held[name] for name in layers if name in held]
-    places = [n for n, name in enumerate(layers) if name in held]
+    value_of = {name: name for name in layers} | dict(at or {})
+    values = frozenset(value_of.values())
+    added = {name: errors[name] for name in injected if name in errors}
+    held, ends = _forward(program, inputs, values, targets, added)
+    places = [n for n, name in enumerate(layers) if value_of[name] in held]
+    column_of = {name: n for n, name in enumerate(held)}
+    columns = [column_of[value_of[layers[n]]] for n in places]
     moves = [torch.from_numpy(np.array(errors[layers[n]], np.float32)) for n in places]
 
     def project(goal: Tensor) -> np.ndarray:
         row = np.zeros(len(layers))
-        if goal.requires_grad and at:
-            found = torch.autograd.grad(goal, at, retain_graph=True, allow_unused=True)
-            for place, gradient, move in zip(places, found, moves, strict=True):
+        if goal.requires_grad and held:
+            found = torch.autograd.grad(
+                goal, list(held.values()), retain_graph=True, allow_unused=True
+            )
+            for place, column, move in zip(places, columns, moves, strict=True):
+                gradient = found[column]
                 if gradient is not None:
                     flat = gradient.reshape(-1)
                     row[place] = float(torch.dot(flat, move.to(flat.dtype).reshape(-1)))
@@ -203,9 +212,9 @@ class Alone:
 def _forward(
     program: Program,
     inputs: Mapping[str, np.ndarray],
-    errors: Mapping[str, np.ndarray],
+    values: frozenset[str],
     targets: Targets,
-    injected: frozenset[str],
+    injected: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Run the program with gradients; returns the values with errors, and what targets need."""
     wanted = {*targets.values, *targets.decisions}
@@ -216,9 +225,9 @@ def _forward(
     ends: dict[str, Tensor] = {}
 
     def take(op: Op, value: Any, _: Mapping[str, Any]) -> Any:
-        if op.name in errors and isinstance(value, Tensor) and value.is_floating_point():
+        if op.name in values and isinstance(value, Tensor) and value.is_floating_point():
             if op.name in injected:
-                value = value + torch.from_numpy(np.array(errors[op.name])).to(value.dtype)
+                value = value + torch.from_numpy(np.array(injected[op.name])).to(value.dtype)
             if not value.requires_grad:
                 value = value.detach().requires_grad_()
             held[op.name] = value

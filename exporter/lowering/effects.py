@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from exporter.core.tensors import Arrays
 from exporter.graph.program import Program
 from exporter.interpret.propagated import Alone, Effects, Targets, propagate
-from exporter.lowering.layers import Layer, by_layer
+from exporter.lowering.layers import Layer, as_read, by_layer
 
 LARGE = 0.02
 """Relative error above which the first order is not believed: a magnitude that an error is larger
@@ -28,17 +29,21 @@ def effects_of(
     targets: Targets,
     *,
     directions: int,
+    casts: Mapping[str, np.ndarray] = MappingProxyType({}),
     injected: frozenset[str] = frozenset(),
     **more: Any,
 ) -> tuple[Effects, int]:
     """Effects of the layers' own errors on one case, and how many whole runs that took.
 
     Args:
-        errors: of every tap. injected: taps whose errors are there already; all effects are then
-            of first order. directions, more: as for ``propagate``.
+        errors: of every tap. casts: of every tap, what a layer that reads it does to it.
+        injected: taps whose errors are there already; all effects are then of first order.
+        directions, more: as for ``propagate``.
     """
+    at = {as_read(tap): tap for tap in casts}
+    every = {**errors, **{name: casts[tap] for name, tap in at.items()}}
     reached_effects = propagate(
-        program, inputs, errors, targets, directions=directions, injected=injected, **more
+        program, inputs, every, targets, directions=directions, injected=injected, at=at, **more
     )
     effects = by_layer(layers, reached_effects)
     runs = 1 + directions + len(effects.margins)
@@ -51,6 +56,7 @@ def effects_of(
     spread = np.array(effects.spread)
     for n in large:
         errors_here = {tap: errors[tap] for tap in layers[n].taps if tap in errors}
+        errors_here |= {tap: casts[tap] for tap in layers[n].reads if tap in casts}
         measured, foreseen = alone.effect_of(errors_here), effects.damage[n]
         if np.isfinite(measured):
             spread[:, n] = spread[:, n] * measured / foreseen if np.isfinite(foreseen) else measured

@@ -36,6 +36,7 @@ class Layer:
         nodes: names of nodes of the float32 file. kinds: their operators.
         taps: names of the program's values that they compute. module: of the first.
         weights: elements of the constants that they read.
+        reads: taps of other layers that they read.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Layer:
     taps: tuple[str, ...]
     module: str
     weights: int
+    reads: tuple[str, ...] = ()
 
     def called(self, text: str) -> bool:
         """Whether a user's word names this layer: its name, module, a tap or a node."""
@@ -65,7 +67,7 @@ def find_layers(
     """
     compared = [tap for tap in planned if tap.fate == COMPARED and not tap.constant]
     compared = [tap for tap in compared if tap.onnx_name in graph.producer]
-    cut = {tap.onnx_name for tap in compared}
+    cut = {tap.onnx_name: tap.tap.name for tap in compared}
     groups: list[tuple[set[int], list[PlannedTap]]] = []
     for tap in compared:
         if tap.tap.name not in lowered:
@@ -79,13 +81,23 @@ def find_layers(
             piece |= nodes
             taps = [*others, *taps]
         groups.append((piece, taps))
-    return _named(graph, groups)
+    return _named(graph, groups, cut)
+
+
+def as_read(tap: str) -> str:
+    """What the error is called that a layer makes of a tap that it reads."""
+    return f"{tap}, as it is read"
 
 
 def by_layer(layers: Sequence[Layer], effects: Effects) -> Effects:
-    """Effects of taps, added up over the taps of each layer."""
+    """Effects of taps, added up over the taps of each layer, and over those that it reads.
+
+    A layer in float16 rounds what it reads, whoever computes it: one that stays in float32 in front
+    of it keeps nothing.
+    """
     place = {name: n for n, name in enumerate(effects.layers)}
-    inside = [[place[tap] for tap in layer.taps if tap in place] for layer in layers]
+    names = [[*layer.taps, *map(as_read, layer.reads)] for layer in layers]
+    inside = [[place[name] for name in held if name in place] for held in names]
 
     def added(rows: np.ndarray) -> np.ndarray:
         # No product with zeros and ones: what is no number (a gradient on silence) is one layer's.
@@ -135,7 +147,9 @@ def _weights(graph: GraphIndex, node: onnx.NodeProto) -> list[onnx.TensorProto]:
 
 
 def _named(
-    graph: GraphIndex, groups: Iterable[tuple[set[int], list[PlannedTap]]]
+    graph: GraphIndex,
+    groups: Iterable[tuple[set[int], list[PlannedTap]]],
+    cut: Mapping[str, str],
 ) -> tuple[Layer, ...]:
     groups = sorted(groups, key=lambda group: min(group[0]))
     modules = [taps[0].tap.module for _, taps in groups]
@@ -143,6 +157,8 @@ def _named(
     for (places, taps), module in zip(groups, modules, strict=True):
         nodes = [graph.nodes[at] for at in sorted(places)]
         alone = bool(module) and modules.count(module) == 1
+        own = {tap.onnx_name for tap in taps}
+        read = dict.fromkeys(name for at in sorted(places) for name in graph.reads[at])
         sizes = [np.prod(t.dims, dtype=np.int64) for n in nodes for t in _weights(graph, n)]
         layers.append(
             Layer(
@@ -152,6 +168,7 @@ def _named(
                 taps=tuple(tap.tap.name for tap in taps),
                 module=module,
                 weights=int(sum(sizes)),
+                reads=tuple(cut[name] for name in read if name in cut and name not in own),
             )
         )
     return tuple(layers)

@@ -27,11 +27,13 @@ class OwnErrors:
     Attributes:
         errors: tap -> its own error, float32, of the value's shape.
         relative: tap -> rms of the error over rms of the value.
+        casts: of a file in float16, tap -> what rounding PyTorch's value does to it.
         overflowing: taps whose own value is not finite although PyTorch's is, or nearly so.
     """
 
     errors: Mapping[str, np.ndarray]
     relative: Mapping[str, float]
+    casts: Mapping[str, np.ndarray]
     overflowing: frozenset[str]
 
 
@@ -92,6 +94,7 @@ def own_errors(
 def _on(walk: Lockstep, file: LoweredFile, inputs: Arrays) -> OwnErrors:
     errors: dict[str, np.ndarray] = {}
     relative: dict[str, float] = {}
+    casts: dict[str, np.ndarray] = {}
     overflowing: set[str] = set()
     for values in walk.walk(inputs):
         name = values.planned.tap.name
@@ -101,15 +104,24 @@ def _on(walk: Lockstep, file: LoweredFile, inputs: Arrays) -> OwnErrors:
         if values.reference.dtype.kind != "f" or values.forced.shape != values.reference.shape:
             continue
         wrong = np.isfinite(truth) & ~np.isfinite(values.forced)
-        near = "float16" in file.formats and bool((np.abs(truth) > _NEAR_FLOAT16).any())
+        narrow = "float16" in file.formats
+        near = narrow and bool((np.abs(truth) > _NEAR_FLOAT16).any())
         if wrong.any() or near:
             overflowing.add(name)
         with np.errstate(invalid="ignore", over="ignore"):
             error = values.forced.astype(np.float64) - truth
-        error = np.where(np.isfinite(error), error, 0.0)
+            if narrow:
+                casts[name] = _finite(values.reference.astype(np.float16) - values.reference)
+        error = _finite(error)
         errors[name] = error.astype(np.float32)
         relative[name] = _rms(error) / max(_rms(np.where(np.isfinite(truth), truth, 0.0)), 1e-30)
-    return OwnErrors(errors=errors, relative=relative, overflowing=frozenset(overflowing))
+    return OwnErrors(
+        errors=errors, relative=relative, casts=casts, overflowing=frozenset(overflowing)
+    )
+
+
+def _finite(error: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(error), error, error.dtype.type(0.0))
 
 
 def _rms(values: Sequence[float] | np.ndarray) -> float:

@@ -160,6 +160,7 @@ class Search:
                 held.errors,
                 self._targets,
                 directions=self.wanted.directions,
+                casts=held.casts,
                 decisions=_MARGINS,
                 injected=injected,
                 counts=self._counts(number),
@@ -299,7 +300,7 @@ def _overflowing(layers: Sequence[Layer], own: Sequence[OwnErrors]) -> frozenset
     return frozenset(
         n
         for n, layer in enumerate(layers)
-        if any(tap in held.overflowing for held in own for tap in layer.taps)
+        if any(tap in held.overflowing for held in own for tap in (*layer.taps, *layer.reads))
     )
 
 

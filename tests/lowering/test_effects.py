@@ -92,3 +92,26 @@ def test_what_is_no_number_is_one_layers_alone():
     assert found.damage[1:41] == pytest.approx(1.0)
     assert found.damage[41:].tolist() == [2.0, 0.0]
     assert np.isfinite(found.shifts[:, 1:]).all()
+
+
+def test_what_a_layer_reads_is_rounded_by_it(program: Program, inputs: dict[str, np.ndarray]):
+    """The layer behind the first product does what rounding the product does, and nothing else."""
+    first, second = program.ops[0].name, program.ops[2].name
+    assert first in program.ops[2].refs()
+    reader = Layer(
+        name=second, nodes=(), kinds=(), taps=(second,), module="", weights=0, reads=(first,)
+    )
+    nothing = {name: np.zeros((1, 400), np.float32) for name in (first, second)}
+    for size in (0.005, 20.0):
+        casts = {first: error(size)}
+        found, _ = effects_of(
+            program,
+            inputs,
+            [layer_of(program), reader],
+            nothing,
+            targets_of(program),
+            directions=64,
+            casts=casts,
+        )
+        meant = measured(program, inputs, casts[first])
+        assert found.damage == pytest.approx([0.0, meant], rel=0.3)

@@ -18,6 +18,7 @@ from exporter.flows.lower import LowerOptions, lower
 from exporter.graph.certificate import check_certificate
 from exporter.report.lowering import LoweringReport
 from tests.lowering import toy
+from tests.support import toy_project
 from tests.support.stages import Silent
 
 pytestmark = pytest.mark.slow
@@ -124,3 +125,61 @@ def test_other_precisions(tmp_path: Path, out: Path, to: str):
     assert report.exit_code == 0, (report.headline, report.judged)
     assert report.files[2].bytes < report.files[0].bytes
     assert len(kept(report)) < len(report.layers)
+
+
+UNDER = '''\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    """A deviation whose square has no digits left in float16; then a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.front = nn.Linear(16, 16)
+        self.head = nn.Linear(16, 24)
+
+    def forward(self, x):
+        y = self.front(x)
+        quiet = y * 1e-4
+        square = (quiet * quiet).mean(dim=-1, keepdim=True)
+        # Two that move values about: one alone onnxruntime computes in float32.
+        repeated = torch.cat([square] * 17, dim=-1)[..., 1:]
+        y = quiet / torch.sqrt(repeated)
+        return {"logits": self.head(torch.tanh(y))}
+
+
+def build():
+    torch.manual_seed(3)
+    return Net().eval()
+'''
+UNDER_YAML = """\
+name: under
+model: {factory: "toy_model:build"}
+axes: {frames: {minimum: 1, example: 17}}
+inputs:
+  x: {dtype: float32, shape: [batch, frames, 16]}
+outputs: [logits]
+cases:
+  - name: first
+    random: {x: {kind: normal, seed: 1, sizes: {batch: 2, frames: 20}}}
+  - name: second
+    random: {x: {kind: normal, seed: 2, sizes: {batch: 1, frames: 30}}}
+default_case: first
+"""
+
+
+def test_what_has_no_digits_in_float16_stays_with_all_that_hands_it_on(tmp_path: Path, out: Path):
+    path = toy_project.project(tmp_path, module=UNDER, yaml=UNDER_YAML)
+    report = lower(
+        path, LowerOptions(to="float16", max_error=0.01), trust=True, threads=1, output_dir=out
+    )
+    assert report.exit_code == 0, report.headline
+    stays = {row.name for row in report.layers if row.stays}
+    assert stays >= {"cat", "slice_1"}
+    assert len(stays) < 6
+    # By itself it adds nothing; it rounds what it reads, and what stays in front of it is lost.
+    (root,) = (row for row in report.layers if row.name == "sqrt")
+    assert root.own < 1e-3
+    assert root.effect > 0.1
