@@ -9,9 +9,9 @@ beside that of the estimators of onnxsim's ``quant_sensitivity`` on the same lay
 plain norm of the weights' own error. How far brute force agrees with itself, one half of the
 windows with the other, says how much there is to predict. A decision inside (is this speech?) that
 turns in one window of many outweighs all others, and is foreseen by its margin and not as an error:
-so the correlation stands there a second time, without the windows in which one turned. Windows are
-cut from the recordings of a pipeline's cases, or, where it has none, are its cases with their
-floats moved at random.
+so the correlation stands there a second time, without the windows in which one of those turned.
+Windows are cut from the recordings of a pipeline's cases, or, where it has none, are its cases with
+their floats moved at random.
 
 FOLDER has a JSON per pipeline, written behind every layer: a run that was stopped goes on there,
 and predictions are made anew beside errors that were measured before. ``--write`` puts all of
@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,15 @@ from exporter.core.tensors import Case  # noqa: E402
 from exporter.execution.deployment import Deployment  # noqa: E402
 from exporter.flows.prepare import prepare  # noqa: E402
 from exporter.graph.onnx_file import open_graph  # noqa: E402
+from exporter.graph.program import Program  # noqa: E402
 from exporter.graph.wrap import wrap  # noqa: E402
-from exporter.interpret.propagated import targets_of  # noqa: E402
+from exporter.interpret.propagated import Targets, targets_of  # noqa: E402
+from exporter.interpret.stepper import behind  # noqa: E402
 from exporter.joining.interface_inputs import perturbed  # noqa: E402
 from exporter.judge.reference_run import reference_run  # noqa: E402
 from exporter.lowering.effects import effects_of  # noqa: E402
 from exporter.lowering.layers import Layer  # noqa: E402
-from exporter.lowering.outcome import TargetRun, truth_of  # noqa: E402
+from exporter.lowering.outcome import TargetRun, TorchOutcome, truth_of  # noqa: E402
 from exporter.lowering.own_errors import LoweredFile, own_errors  # noqa: E402
 from exporter.lowering.rounds import Wanted  # noqa: E402
 from exporter.lowering.search import Search  # noqa: E402
@@ -269,7 +271,7 @@ def measured(path: Path, given: argparse.Namespace) -> Row:
                 continue
             began = time.perf_counter()
             if truths is None:
-                truths = [truth_of(own.program, case.inputs, targets) for case in cases]
+                truths = [_truth(own.program, case, targets) for case in cases]
             alone = search.folder / "alone.onnx"
             search.write(alone, [other for other in layers if other is not layer])
             held = LoweredFile.of(own.program, open_graph(alone))
@@ -287,6 +289,14 @@ def measured(path: Path, given: argparse.Namespace) -> Row:
         row.seconds["quant_sensitivity"] = time.perf_counter() - began
     save(row, place)
     return row
+
+
+def _truth(program: Program, case: Case, targets: Targets) -> TorchOutcome:
+    """What PyTorch gives; of decisions, those that values rest on."""
+    truth = truth_of(program, case.inputs, targets)
+    inside = behind(program, targets.values)
+    distance = {name: held for name, held in truth.distance.items() if name in inside}
+    return replace(truth, distance=distance)
 
 
 def theirs(
