@@ -97,13 +97,17 @@ class Row:
         """What a layer does by brute force: relative rms error, over all windows.
 
         Args:
-            steady: over those in which no decision turned; NaN where nobody has counted.
+            steady: over those in which no decision turned, where there are any; NaN where nobody
+                has counted.
         """
-        turned = self.turned.get(name, []) if steady else [0] * len(self.brute[name])
-        errors = [
-            e for e, n in zip(self.brute[name], turned, strict=False) if e is not None and not n
-        ]
-        return _rms(errors) if errors else float("nan")
+        errors = self.brute[name]
+        if steady:
+            turned = self.turned.get(name)
+            if turned is None:
+                return float("nan")
+            calm = [error for error, n in zip(errors, turned, strict=True) if not n]
+            errors = calm or errors
+        return _rms([error for error in errors if error is not None])
 
     def foreseen(self, name: str) -> float:
         """The same as ``lower`` predicts it."""
