@@ -182,8 +182,10 @@ def table(rows: Sequence[Row]) -> str:
         points = sorted((Point(**point) for point in row.points), key=lambda p: p.lowered)
         for p in points:
             error = "-" if p.error is None else f"{p.error:.2g}"
+            # Elements of outputs of another size are counted, too.
+            changes = p.flips if p.flips <= row.elements else "other sizes"
             lines.append(
-                f"| {p.lowered} | {p.size:.2f} | {p.predicted:.2g} | {error} | {p.flips} |"
+                f"| {p.lowered} | {p.size:.2f} | {p.predicted:.2g} | {error} | {changes} |"
                 f" {points[0].seconds / p.seconds:.2f} |"
             )
         lines.append("")

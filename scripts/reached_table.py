@@ -1,6 +1,7 @@
 """What ``lower`` reaches: size, speed and what changes, model by model.
 
-    python scripts/reached_table.py PIPELINE.yaml [...] --to int8 [float16] --results FILE [--write]
+    python scripts/reached_table.py PIPELINE.yaml [...] --to int8 [float16] [--prefer speed]
+                                    --results FILE [--write]
 
 Each pipeline is exported, lowered and judged as ``export-verify lower`` does it, with its limits as
 they are by default. Layers, sizes and times of a run are of the file that ``lower`` ships, and of
@@ -37,6 +38,7 @@ class Row:
 
     pipeline: str
     to: str
+    prefer: str
     trained: bool
     layers: int
     kept: int
@@ -59,6 +61,7 @@ def row_of(report: LoweringReport) -> Row:
     return Row(
         pipeline=report.pipeline,
         to=report.to,
+        prefer=report.prefer,
         trained=not any("seeded" in note for note in report.notes),
         layers=len(report.layers),
         kept=sum(layer.stays for layer in report.layers),
@@ -73,17 +76,17 @@ def row_of(report: LoweringReport) -> Row:
 def table(rows: Sequence[Row]) -> str:
     """Markdown: a line per pipeline and precision."""
     lines = [
-        "| pipeline | weights | to | layers | stay in float32 | size: all lowered | shipped |"
+        "| pipeline | weights | to, for | layers | stay in float32 | size: all lowered | shipped |"
         " times as fast: all lowered | shipped | flips: all lowered | shipped, other cases |"
         " error, other cases | `lower` says |",
         "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
-    for row in sorted(rows, key=lambda row: (not row.trained, row.pipeline, row.to)):
+    for row in sorted(rows, key=lambda row: (not row.trained, row.pipeline, row.to, row.prefer)):
         every, ours, other = row.everything, row.shipped, row.confirmed
         cells = [
             row.pipeline,
             "trained" if row.trained else "seeded",
-            row.to,
+            f"{row.to}, {row.prefer}",
             str(row.layers),
             str(row.kept),
             *(_cell(held["size"], ".2f") for held in (every, ours)),
@@ -106,17 +109,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("pipelines", nargs="*", type=Path)
     parser.add_argument("--to", nargs="+", default=["int8"])
+    parser.add_argument("--prefer", choices=("speed", "size"), default="size")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, required=True, help="a line of JSON per row")
     parser.add_argument("--write", action="store_true", help="put the table into docs/lower.md")
     given = parser.parse_args()
     for path in given.pipelines:
         for to in given.to:
+            quiet = Progress(quiet=True)
             with tempfile.TemporaryDirectory() as folder:
                 options = RunOptions(trust=True, threads=given.threads, output_dir=Path(folder))
-                report = lower(path, LowerOptions(to=to), options, progress=Progress(quiet=True))
+                report = lower(
+                    path, LowerOptions(to=to, prefer=given.prefer), options, progress=quiet
+                )
             print(f"{report.pipeline} to {to}: {report.verdict}: {report.headline}", flush=True)
-            add_row(given.results, row_of(report), ("pipeline", "to"))
+            add_row(given.results, row_of(report), ("pipeline", "to", "prefer"))
     rows = rows_of(given.results, Row)
     print(table(rows))
     if given.write:

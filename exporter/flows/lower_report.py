@@ -106,8 +106,11 @@ def _judged(judged: Report, alone: Status) -> str:
 def _headline(done: Lowered, met: bool, confirmed: bool, alone: Status) -> str:
     found, count = done.found, len(done.found.layers)
     if not found.lowered:
-        what = "gains time here" if done.wanted.prefer == "speed" else "is within the limits"
-        return f"nothing is lowered: none of {count} layers {what}"
+        gaining = int((found.gain > 0.0).sum())
+        if not gaining:
+            return f"nothing is lowered: none of {count} layers gains time here"
+        which = f"{gaining} layers that gain time here" if gaining < count else f"{count} layers"
+        return f"nothing is lowered: none of {which} is within the limits"
     small = bytes_of(done.file) / bytes_of(done.plain_file)
     said = (
         f"{len(found.lowered)} of {count} layers in {done.to}, {len(found.kept)} in float32;"

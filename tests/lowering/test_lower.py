@@ -16,6 +16,7 @@ from exporter.execution.deployment import Deployment
 from exporter.execution.onnx_runs import FileRun
 from exporter.flows.lower import LowerOptions, lower
 from exporter.graph.certificate import check_certificate
+from exporter.lowering import search
 from exporter.report.lowering import LoweringReport
 from tests.lowering import toy
 from tests.support import toy_project
@@ -116,6 +117,22 @@ def test_nothing_lowered_is_no_pass(tmp_path: Path, out: Path):
     report = lowered(tmp_path, out, to="int8", max_error=1e-9)
     assert report.exit_code == 1
     assert report.headline.startswith("nothing is lowered")
+
+
+def test_what_gains_time_and_is_beyond_the_limits_is_said(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for gains, said in (
+        ([1.0, 1.0], "none of 2 layers that gain time here is within the limits"),
+        ([0.0, 0.0], "layers gains time here"),
+    ):
+
+        def gained(layers: Any, *_: Any, gains: list[float] = gains) -> np.ndarray:
+            return np.array([*gains, *(-1.0 for _ in layers[2:])])
+
+        monkeypatch.setattr(search, "seconds_gained", gained)
+        report = lowered(tmp_path, out, to="int8", max_error=1e-9, prefer="speed")
+        assert report.headline.endswith(said)
 
 
 @pytest.mark.parametrize("to", ["float16", "int4", "mixed", "int8_static"])
