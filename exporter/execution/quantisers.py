@@ -22,7 +22,7 @@ from exporter.core.artifact import CERTIFICATE_PREFIX
 from exporter.core.errors import ArtifactError, UserInputError
 from exporter.core.files import temporary_folder
 from exporter.core.tensors import Arrays
-from exporter.graph.contents import read_contents
+from exporter.graph.contents import metadata_entries
 from exporter.graph.lowered.put_back import put_back
 from exporter.graph.onnx_file import EXTERNAL_LIMIT, bytes_of, load, read_light
 from exporter.graph.onnx_file_writer import store_shipped
@@ -99,8 +99,8 @@ def write_lowered(source: Path, target: Path, order: Order, everything: Path | N
             raise ArtifactError(
                 f"onnxruntime cannot write it in {order.to}: {str(error)[:400]}", where=str(source)
             ) from error
-    said = read_contents(source).metadata.items()
-    origin = {key: value for key, value in said if not key.startswith(CERTIFICATE_PREFIX)}
+    said = {entry.key: entry.value for entry in metadata_entries(source)}
+    origin = {key: said[key] for key in said if not key.startswith(CERTIFICATE_PREFIX)}
     store_shipped(*made, target, origin, outside=False)
 
 

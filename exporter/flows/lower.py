@@ -34,7 +34,7 @@ from exporter.flows.lower_report import Lowered, lowering_report
 from exporter.flows.prepare import Prepared, prepare
 from exporter.flows.verify import verify
 from exporter.graph.certificate import certify
-from exporter.graph.onnx_file import open_artifact, open_graph
+from exporter.graph.onnx_file import open_artifact, open_in_place
 from exporter.graph.wrap import narrowed, wrap
 from exporter.interpret.propagated import targets_of
 from exporter.judge.reference_run import reference_run
@@ -184,7 +184,7 @@ class _Lowering:
         self._say_what_is_left_out()
         if self.to == "mixed":
             search = self._search("mixed", self._eight(fixed))
-        whole = LoweredFile.of(self.program, open_graph(self.own.shipped))
+        whole = LoweredFile.of(self.program, search.plain)
         self.plain = search.outcomes(self.own.shipped, whole)
         self.found = search.find(self.file, fixed)
         self.everything = search.everything
@@ -254,7 +254,7 @@ class _Lowering:
 
     def _outcomes(self, cases: Iterable[Case]) -> list[Outcome]:
         targets = targets_of(self.program)
-        file = LoweredFile.of(self.program, open_graph(self.file))
+        file = LoweredFile.of(self.program, open_in_place(self.file))
         run = TargetRun(self.program, self.file, file, targets, self.deployment)
         if run.missing:
             self.notes.append(f"not in the file, so not compared: {', '.join(run.missing)}")

@@ -109,6 +109,11 @@ def open_graph(path: Path) -> GraphIndex:
     return index_graph(model, path.parent, arrays)
 
 
+def open_in_place(path: Path) -> GraphIndex:
+    """As ``open_graph``; large weights stay in the file, and are mapped where somebody asks."""
+    return index_graph(read_in_place(path), path.parent)
+
+
 def read_light(path: Path) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     """Read a file; returns the model, and apart from it the values of its large initialisers.
 

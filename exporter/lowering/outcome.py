@@ -115,7 +115,7 @@ class TargetRun:
             if labels[name] in file.graph.outputs:
                 self._names.setdefault(name, labels[name])
         # Its weights stay in the file: onnxruntime maps them, and nobody copies a gigabyte.
-        self._run = self._opened(read_in_place(path), deployment, path.parent)
+        self._run = self._opened(read_in_place(path, again=True), deployment, path.parent)
         self._targets = targets
 
     def _opened(

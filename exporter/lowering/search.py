@@ -20,7 +20,7 @@ from exporter.execution.deployment import Deployment
 from exporter.execution.node_times import node_times
 from exporter.execution.quantisers import KINDS, Order, write_lowered
 from exporter.graph.index import GraphIndex
-from exporter.graph.onnx_file import open_graph
+from exporter.graph.onnx_file import open_graph, open_in_place
 from exporter.graph.program import Program
 from exporter.interpret.flipped import Flips
 from exporter.interpret.propagated import Effects, Targets, targets_of
@@ -77,6 +77,9 @@ class Search:
     Args:
         source: the file. program: what it was exported from. cases: of the choice.
         folder: for files that are tried.
+
+    Attributes:
+        plain: the graph of the file.
     """
 
     source: Path
@@ -89,13 +92,13 @@ class Search:
     stages: Stages
     eight: frozenset[str] = frozenset()
     runs: int = 0
-    _plain: GraphIndex = field(init=False)
+    plain: GraphIndex = field(init=False)
     _targets: Targets = field(init=False)
     _truths: tuple[TorchOutcome, ...] = field(init=False)
     _turned: tuple[Flips, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._plain = open_graph(self.source)
+        self.plain = open_graph(self.source)
         self._targets = targets_of(self.program)
         self._truths = tuple(truth_of(self.program, c.inputs, self._targets) for c in self.cases)
         self._turned = tuple(Flips(self.program, case.inputs) for case in self.cases)
@@ -125,8 +128,8 @@ class Search:
         write_lowered(self.source, self.everything, self.order(()))
         file = LoweredFile.of(self.program, open_graph(self.everything))
         kinds = KINDS.get(self.wanted.to)
-        shared = file.shared(self.program, self._plain)
-        layers = find_layers(self._plain, shared, file.lowered, kinds)
+        shared = file.shared(self.program, self.plain)
+        layers = find_layers(self.plain, shared, file.lowered, kinds)
         if not layers:
             raise UserInputError(
                 f"onnxruntime lowers nothing of this file to {self.wanted.to}",
@@ -257,7 +260,7 @@ class Search:
     ) -> tuple[Outcome, ...]:
         kept = [la for n, la in enumerate(layers) if n not in lowered]
         self.write(target, kept)
-        outcomes = self.outcomes(target, LoweredFile.of(self.program, open_graph(target)))
+        outcomes = self.outcomes(target, LoweredFile.of(self.program, open_in_place(target)))
         mask = np.array([float(n in lowered) for n in range(len(layers))])
         rounds.append(
             Round(

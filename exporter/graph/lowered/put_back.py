@@ -34,7 +34,8 @@ def put_back(
     """Put nodes of ``plain`` back into ``lowered``.
 
     Args:
-        lowered: ``plain`` as an engine has lowered it. keep: names of nodes of ``plain``.
+        lowered: ``plain`` as an engine has lowered it; both were read before.
+        keep: names of nodes of ``plain``.
 
     Returns:
         the graph, and where its large weights lie, for ``store_shipped``; None where a node has no
@@ -43,7 +44,7 @@ def put_back(
     Raises:
         ArtifactError: one of the files cannot be read.
     """
-    model, source = read_in_place(lowered), read_in_place(plain)
+    model, source = (read_in_place(path, again=True) for path in (lowered, plain))
     low, float32 = ir.serde.deserialize_model(model), ir.serde.deserialize_model(source)
     puts = _Puts(low.graph)
     nodes = puts.tied([node for node in float32.graph if node.name in keep])
