@@ -127,7 +127,8 @@ def propagate(
         errors: value of the program -> its own error, of its shape.
         at: of errors that are named otherwise, their values.
         directions: random ones, k. decisions: how many of the smallest margins, m.
-        injected: values whose errors are added on the way forward.
+        injected: values whose errors are added on the way forward. Where they turn a decision and
+            a value is of another size, what its error does is NaN.
         counts: whether an element of a decision, at this distance, is one to look at.
     """
     layers = tuple(errors)
@@ -148,7 +149,9 @@ def propagate(
             )
             for place, column, move in zip(places, columns, moves, strict=True):
                 gradient = found[column]
-                if gradient is not None:
+                if gradient is not None and gradient.numel() != move.numel():
+                    row[place] = float("nan")
+                elif gradient is not None:
                     flat = gradient.reshape(-1)
                     row[place] = float(torch.dot(flat, move.to(flat.dtype).reshape(-1)))
         return row
@@ -199,7 +202,7 @@ class Alone:
 
         def take(op: Op, value: Any, _: Mapping[str, Any]) -> Any:
             if op.name in errors and isinstance(value, Tensor):
-                value = value + torch.from_numpy(np.array(errors[op.name])).to(value.dtype)
+                value = _moved(value, errors[op.name])
             if op.name in self._names and isinstance(value, Tensor):
                 found[op.name] = value.double()
             return value
@@ -207,6 +210,13 @@ class Alone:
         with torch.no_grad():
             forward(self._program, self._inputs, self._needed, take)
         return found
+
+
+def _moved(value: Tensor, error: np.ndarray) -> Tensor:
+    """A value with an error, which has no place where an earlier one has turned a decision."""
+    if value.shape != error.shape:
+        return value
+    return value + torch.from_numpy(np.array(error)).to(value.dtype)
 
 
 def _forward(
@@ -227,7 +237,7 @@ def _forward(
     def take(op: Op, value: Any, _: Mapping[str, Any]) -> Any:
         if op.name in values and isinstance(value, Tensor) and value.is_floating_point():
             if op.name in injected:
-                value = value + torch.from_numpy(np.array(injected[op.name])).to(value.dtype)
+                value = _moved(value, injected[op.name])
             if not value.requires_grad:
                 value = value.detach().requires_grad_()
             held[op.name] = value

@@ -125,7 +125,7 @@ def _finite(effect: Effects) -> Effects:
 def predicted(effects: Sequence[Effects], lowered: np.ndarray, *, optimal: bool = True) -> Choice:
     """What is predicted of a choice. ``lowered``: [L], 1 where a layer is lowered."""
     worst, flips = 0.0, 0
-    for effect in effects:
+    for effect in map(_finite, effects):
         apart = float(np.square(effect.damage) @ lowered)
         together = float(np.mean(np.square(effect.spread @ lowered))) if len(effect.spread) else 0.0
         worst = max(worst, np.sqrt(max(apart, together)))

@@ -9,6 +9,7 @@ from torch import nn
 
 from exporter.graph.program import Program, from_exported
 from exporter.interpret.propagated import Alone, Effects, propagate, targets_of
+from exporter.lowering.choice import choose, predicted
 from exporter.lowering.effects import effects_of
 from exporter.lowering.layers import Layer, by_layer
 
@@ -115,3 +116,32 @@ def test_what_a_layer_reads_is_rounded_by_it(program: Program, inputs: dict[str,
         )
         meant = measured(program, inputs, casts[first])
         assert found.damage == pytest.approx([0.0, meant], rel=0.3)
+
+
+class Chosen(nn.Module):
+    """As much of a signal as is loud."""
+
+    def forward(self, x):
+        loud = x * 2.0
+        rows = torch.nonzero(loud > 1.0).flatten()
+        return (x[rows] * 3.0).relu()
+
+
+def test_an_error_behind_a_decision_that_turned_has_no_place():
+    x = torch.tensor([0.0, 0.3, 0.9, 0.6])
+    exported = torch.export.export(Chosen(), (x,)).run_decompositions({})
+    program = from_exported(exported, ("y",))
+    first, last = program.ops[0].name, program.outputs[0]
+    errors = {first: np.full(4, 1.5, np.float32), last: np.full(2, 0.1, np.float32)}
+    inputs = {program.inputs[0]: x.numpy()}
+    found = propagate(
+        program, inputs, errors, targets_of(program), directions=4, injected=[first, last]
+    )
+    place = found.layers.index(last)
+    assert np.isnan(found.spread[:, place]).all()
+    alone = Alone(program, inputs, targets_of(program))
+    assert np.isfinite(alone.effect_of(errors))
+    # Such a layer stays.
+    gain = np.ones(2)
+    assert place not in choose([found], gain, 1e9).lowered
+    assert np.isfinite(predicted([found], gain).error)

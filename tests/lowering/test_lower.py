@@ -187,10 +187,14 @@ default_case: first
 """
 
 
-def test_what_has_no_digits_in_float16_stays_with_all_that_hands_it_on(tmp_path: Path, out: Path):
+def test_what_has_no_digits_in_float16_stays_with_all_that_hands_it_on(tmp_path: Path):
     path = toy_project.project(tmp_path, module=UNDER, yaml=UNDER_YAML)
     report = lower(
-        path, LowerOptions(to="float16", max_error=0.01), trust=True, threads=1, output_dir=out
+        path,
+        LowerOptions(to="float16", max_error=0.01),
+        trust=True,
+        threads=1,
+        output_dir=tmp_path / "out",
     )
     assert report.exit_code == 0, report.headline
     stays = {row.name for row in report.layers if row.stays}
