@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +37,7 @@ from exporter.graph.guards import Guard
 from exporter.graph.refused_line import FrozenSizes, change_of, frozen_sizes
 from exporter.graph.repairs import REPAIRS
 from exporter.graph.repairs.frame import Log, NotRepairedError, Repair, repaired
+from exporter.graph.repairs.module_run import ModuleRun, module_run
 from exporter.graph.repairs.proof import checked, note_of, probes
 from exporter.graph.torch_refusal import Refusal, refusal_of
 from exporter.graph.wrap import Wrapped, dynamic_shapes, with_axes
@@ -111,6 +113,7 @@ class _Search:
         self.notes: list[str] = []
         self.left_out: list[str] = []
         self.guards: list[Guard] = []
+        self.runs: dict[tuple[tuple[str, int], ...], ModuleRun] = {}
 
     def run(self) -> Captured:
         refused: list[_Refused] = []
@@ -184,7 +187,7 @@ class _Search:
     def _is_freed(self) -> bool:
         """True when PyTorch takes sizes that the program does not, and a repair is for that."""
         known = [repair for repair in self.repairs if repair.frees]
-        return self.partial and any(repair.matches(self.wrapped.module) for repair in known)
+        return self.partial and any(repair.matches(self._module_run()) for repair in known)
 
     def _is_fixed(self) -> bool:
         """True when a number that the model computes of sizes is that of the example."""
@@ -202,9 +205,16 @@ class _Search:
         words = "; ".join(part for part in (remedy, change) if part)
         return _Refused(error=error, place=place, remedy=words or None, helps=helps)
 
+    def _module_run(self) -> ModuleRun:
+        """The module, and what it runs on the example of now."""
+        key = tuple(self.sizes.items())
+        if key not in self.runs:
+            self.runs[key] = module_run(self.wrapped.module, self.example)
+        return self.runs[key]
+
     def _capture(self) -> ExportedProgram:
         shapes = dynamic_shapes(with_axes(self.wrapped.inputs, self.axes), assumed=self.assumed)
-        repairs = repaired(self.wrapped.module, self.repairs if self.repaired else ())
+        repairs = repaired(self._module_run(), self.repairs) if self.repaired else nullcontext({})
         with repairs as logs, symbolic_config.patch(backed_size_oblivious=self.oblivious):  # type: ignore[attr-defined]
             self.guards = []
             program = capture(
@@ -357,7 +367,7 @@ class _Search:
             return True
         make, axes = self.wrapped.example_at, self.axes
         inputs = list(probes(self.example, self.sizes, axes, make))
-        proof, wrong = checked(self.wrapped.module, list(self.met), inputs)
+        proof, wrong = checked(self._module_run(), list(self.met), inputs)
         if not wrong:
             self.notes += [note_of(repair, log, proof) for repair, log in self.met.items()]
             return True

@@ -16,6 +16,7 @@ from exporter.graph.repairs.python_sizes import symbolic_builtins
 from exporter.graph.strategies import Captured, capture_openly
 from exporter.graph.wrap import Wrapped, narrowed, wrap
 from exporter.interpret.run_program import run_program
+from tests.graph.repairs.models import unrun
 from tests.models.test_factory import project
 
 HEAD = "import torch\nfrom torch import nn\n\n\nclass Model(nn.Module):\n"
@@ -105,7 +106,7 @@ def test_a_name_of_the_models_own_is_left_alone(tmp_path):
     wrapped = model(tmp_path, USUAL)
     names = vars(sys.modules["my_model"])
     names["len"] = own = lambda held: 3
-    with symbolic_builtins(wrapped.module):
+    with symbolic_builtins(unrun(wrapped.module)):
         assert names["len"] is own and names["int"] is not builtins.int
         assert names["int"]("7") == 7 and isinstance(3, names["int"]) and names["max"](1, 2) == 2
     assert names["len"] is own and "int" not in names

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.graph.repairs.frame import Log, Repair, holders_of, replaced_names
+from exporter.graph.repairs.module_run import ModuleRun
 
 _HOME = "funasr.models.paraformer.cif_predictor"
 
@@ -58,16 +59,16 @@ def _replacement(log: Log, upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
+def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
     home = vars(sys.modules[_HOME])
     ours = _replacement(log, home["cif_wo_hidden_v1"])
     with replaced_names([(owner, name, ours) for owner, name in holders_of(home["cif_v1"])]):
         yield
 
 
-def _matches(module: nn.Module) -> bool:
+def _matches(run: ModuleRun) -> bool:
     home = vars(sys.modules.get(_HOME) or object)
-    used = any(type(part).__module__ == _HOME for part in module.modules())
+    used = any(type(part).__module__ == _HOME for part in run.module.modules())
     return used and {"cif_v1", "cif_wo_hidden_v1"} <= set(home)
 
 

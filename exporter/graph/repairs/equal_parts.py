@@ -51,6 +51,6 @@ REPAIR = Repair(
     name="equal_parts",
     replaces="the parts are cut out by their places",
     strategy="parts of an axis cut out by their places",
-    matches=lambda module: True,
-    apply=lambda module, log: _Parting(log),
+    matches=lambda run: True,
+    apply=lambda run, log: _Parting(log),
 )

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch._guards import TracingContext
 from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from exporter.core.errors import StageError
+from exporter.graph.repairs.module_run import ModuleRun
 from exporter.models.user_code import is_users
 
 _DEEPEST = 60
@@ -75,7 +75,7 @@ class Repair:
         name: what the YAML calls it.
         replaces: what is found and what stands in its place, for a report: "... computed as ...".
         strategy: the same in a few words.
-        matches: True for a module in which it may have a part; a quick look, no run.
+        matches: True for a module in which it may have a part; a quick look.
         apply: replaces things of a module while a block runs, and writes down what it met.
         needed: True for a captured program that has what nobody writes in ONNX, and the repair
             replaces.
@@ -88,8 +88,8 @@ class Repair:
     name: str
     replaces: str
     strategy: str
-    matches: Callable[[nn.Module], bool]
-    apply: Callable[[nn.Module, Log], AbstractContextManager[object]]
+    matches: Callable[[ModuleRun], bool]
+    apply: Callable[[ModuleRun, Log], AbstractContextManager[object]]
     needed: Callable[[ExportedProgram], bool] = lambda program: False
     rewrite: Callable[[ExportedProgram, Log, bool], ExportedProgram] | None = None
     frees: bool = False
@@ -107,14 +107,14 @@ def calls(*names: str) -> Callable[[ExportedProgram], bool]:
 
 
 @contextlib.contextmanager
-def repaired(module: nn.Module, repairs: Iterable[Repair]) -> Iterator[dict[Repair, Log]]:
+def repaired(run: ModuleRun, repairs: Iterable[Repair]) -> Iterator[dict[Repair, Log]]:
     """Apply repairs to a module while the block runs; their logs fill meanwhile."""
     logs: dict[Repair, Log] = {}
     with contextlib.ExitStack() as stack:
         for repair in repairs:
-            if repair.matches(module):
+            if repair.matches(run):
                 logs[repair] = Log()
-                stack.enter_context(repair.apply(module, logs[repair]))
+                stack.enter_context(repair.apply(run, logs[repair]))
         yield logs
 
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from onnxscript import INT64
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from exporter.graph.recurrent import op
 from exporter.graph.repairs.frame import Log, Repair, calls, holders_of, replaced_names
 from exporter.graph.repairs.grouped_ops import grouped_product
+from exporter.graph.repairs.module_run import ModuleRun
 
 _HOME = "transformers.integrations.moe"
 _FALLBACK = "_grouped_mm"
@@ -42,7 +43,7 @@ def _ours(log: Log, own: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
+def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
     held = [vars(sys.modules.get(_HOME, object)).get(_FALLBACK)]
     held += [getattr(torch.nn.functional, "grouped_mm", None), getattr(torch, "_grouped_mm", None)]
     replaced = replaced_names(
@@ -105,7 +106,7 @@ REPAIR = Repair(
     name="grouped_products",
     replaces="each group is multiplied by its matrix, in its place",
     strategy="products of groups one by one",
-    matches=lambda module: True,
+    matches=lambda run: True,
     apply=_apply,
     needed=calls("transformers::grouped_mm_fallback", "aten::_grouped_mm"),
 )

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from exporter.graph.repairs.frame import Log, Repair, holders_of, replaced_names
+from exporter.graph.repairs.module_run import ModuleRun
 
 _HOME = "transformers.models.fastspeech2_conformer.modeling_fastspeech2_conformer"
 
@@ -55,11 +56,11 @@ def _replacement(log: Log) -> Callable[..., Tensor]:
 
 
 @contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
+def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
     own = vars(sys.modules[_HOME])["length_regulator"]
     ours = _replacement(log)
     functions = [(owner, name, ours) for owner, name in holders_of(own)]
-    kinds = {type(part) for part in module.modules() if type(part).__module__ == _HOME}
+    kinds = {type(part) for part in run.module.modules() if type(part).__module__ == _HOME}
     tables = [
         (kind, "extend_pos_enc", _fresh(log, vars(kind)["extend_pos_enc"]))
         for kind in kinds
@@ -77,9 +78,9 @@ def _fresh(log: Log, own: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return extend_pos_enc
 
 
-def _matches(module: nn.Module) -> bool:
+def _matches(run: ModuleRun) -> bool:
     home = sys.modules.get(_HOME)
-    used = any(type(part).__module__ == _HOME for part in module.modules())
+    used = any(type(part).__module__ == _HOME for part in run.module.modules())
     return used and home is not None and "length_regulator" in vars(home)
 
 

@@ -12,12 +12,11 @@ import ast
 import contextlib
 from collections.abc import Iterator
 
-from torch import nn
-
 from exporter.graph.repairs.frame import Log, Repair
 from exporter.graph.repairs.loop_source import RUNTIME, rewritten
 from exporter.graph.repairs.loop_turns import Joining, Turns
 from exporter.graph.repairs.model_source import functions_of, recompiled
+from exporter.graph.repairs.module_run import ModuleRun
 
 
 def has_loops(source: ast.FunctionDef) -> bool:
@@ -26,8 +25,8 @@ def has_loops(source: ast.FunctionDef) -> bool:
 
 
 @contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
-    with recompiled(module, has_loops, rewritten, **{RUNTIME: Turns(log)}), Joining():
+def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
+    with recompiled(run, has_loops, rewritten, **{RUNTIME: Turns(log)}), Joining():
         yield
 
 
@@ -35,6 +34,6 @@ REPAIR = Repair(
     name="loops",
     replaces="all turns are one op, as many as the input has (Scan in the file)",
     strategy="loops over an axis as one op",
-    matches=lambda module: any(True for _ in functions_of(module, has_loops)),
+    matches=lambda run: any(True for _ in functions_of(run, has_loops)),
     apply=_apply,
 )

@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from exporter.graph.repairs.frame import replaced_names
+from exporter.graph.repairs.module_run import ModuleRun
 
 Rewriter = Callable[[ast.FunctionDef], ast.FunctionDef | None]
 """Changes the source of a function in place, and returns it; None: it has nothing to change."""
@@ -28,9 +27,10 @@ _DEEPEST = 4
 _LEFT = frozenset({"torch", "numpy", "exporter", "builtins", "__main__"})
 
 
-def _modules(module: nn.Module) -> list[types.ModuleType]:
-    """Modules that hold a model's classes, and those of the functions that they name."""
-    kinds = {kind for part in module.modules() for kind in type(part).__mro__}
+def _modules(run: ModuleRun) -> list[types.ModuleType]:
+    """Modules that hold a model's classes, and those of the functions that they name; of these
+    the ones of which a function runs."""
+    kinds = {kind for part in run.module.modules() for kind in type(part).__mro__}
     names = {kind.__module__ for kind in kinds}
     tops = {name.partition(".")[0] for name in names} - _LEFT
     called = {
@@ -39,11 +39,13 @@ def _modules(module: nn.Module) -> list[types.ModuleType]:
         for value in vars(sys.modules.get(name, object)).values()
         if inspect.isfunction(value)
     }
-    return [
+    modules = [
         sys.modules[name]
         for name in sorted(filter(None, names | called))
         if name.partition(".")[0] in tops and name in sys.modules
     ]
+    files = {code.co_filename for code in run.functions}
+    return [each for each in modules if getattr(each, "__file__", None) in files]
 
 
 @functools.cache
@@ -65,21 +67,19 @@ def _functions_in(file: str, changed: int) -> dict[str, ast.FunctionDef]:
 
 
 def functions_of(
-    module: nn.Module, wanted: Callable[[ast.FunctionDef], bool]
+    run: ModuleRun, wanted: Callable[[ast.FunctionDef], bool]
 ) -> Iterator[tuple[types.FunctionType, ast.FunctionDef]]:
-    """Function and source of those functions of a model whose source is wanted."""
-    for part in _modules(module):
-        file = getattr(part, "__file__", None)
-        if not file or not file.endswith(".py"):
+    """Function and source of those functions which a model runs and whose source is wanted."""
+    for part in _modules(run):
+        file = str(part.__file__)
+        if not file.endswith(".py"):
             continue
         for name, source in _functions_in(file, Path(file).stat().st_mtime_ns).items():
-            if not wanted(source):
-                continue
             owner, _, own = name.rpartition(".")
             holder = getattr(part, owner, None) if owner else part
             value = vars(holder).get(own) if holder is not None else None
             function = _undecorated(value, source)
-            if function is not None:
+            if function is not None and function.__code__ in run.functions and wanted(source):
                 yield function, source
 
 
@@ -136,7 +136,7 @@ def _compiled(
 
 @contextlib.contextmanager
 def recompiled(
-    module: nn.Module,
+    run: ModuleRun,
     wanted: Callable[[ast.FunctionDef], bool],
     rewritten: Rewriter,
     **names: object,
@@ -149,7 +149,7 @@ def recompiled(
         names: global names that what is rewritten finds.
     """
     made = [
-        (each, _compiled(each, source, rewritten)) for each, source in functions_of(module, wanted)
+        (each, _compiled(each, source, rewritten)) for each, source in functions_of(run, wanted)
     ]
     codes = [(function, function.__code__, code) for function, code in made if code is not None]
     holders = {function.__module__ for function, _, _ in codes}

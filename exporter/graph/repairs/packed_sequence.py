@@ -20,6 +20,7 @@ from torch.nn.utils import rnn
 from exporter.graph.repairs import sequence_ops
 from exporter.graph.repairs.frame import Log, NotRepairedError, Repair, holders_of, replaced_names
 from exporter.graph.repairs.lists_of_sizes import is_symbolic_list
+from exporter.graph.repairs.module_run import ModuleRun
 
 
 class PackedFrames:
@@ -141,7 +142,7 @@ def _layer(log: Log, own: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
+def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
     ours = {
         rnn.pack_padded_sequence: _pack(log, rnn.pack_padded_sequence),
         rnn.pad_packed_sequence: _pad(rnn.pad_packed_sequence),
@@ -157,8 +158,8 @@ def _apply(module: nn.Module, log: Log) -> Iterator[None]:
         yield
 
 
-def _matches(module: nn.Module) -> bool:
-    return any(isinstance(part, nn.RNNBase) for part in module.modules())
+def _matches(run: ModuleRun) -> bool:
+    return any(isinstance(part, nn.RNNBase) for part in run.module.modules())
 
 
 REPAIR = Repair(

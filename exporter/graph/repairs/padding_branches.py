@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from exporter.graph.repairs.frame import Log, Repair
 from exporter.graph.repairs.loops import has_loops
 from exporter.graph.repairs.model_source import functions_of, recompiled
+from exporter.graph.repairs.module_run import ModuleRun
 
 RUNTIME = "_ev_padding"
 """The global name under which a rewritten function finds ``_Padding``."""
@@ -171,8 +172,8 @@ def _call(name: str, *args: ast.expr) -> ast.Call:
 
 
 @contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
-    with recompiled(module, has_branches, rewritten, **{RUNTIME: _Padding(log)}):
+def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
+    with recompiled(run, has_branches, rewritten, **{RUNTIME: _Padding(log)}):
         yield
 
 
@@ -180,7 +181,7 @@ REPAIR = Repair(
     name="padding_branches",
     replaces="what is padded is computed from the sizes, without a branch",
     strategy="padding in branches computed from sizes",
-    matches=lambda module: any(True for _ in functions_of(module, has_branches)),
+    matches=lambda run: any(True for _ in functions_of(run, has_branches)),
     apply=_apply,
     frees=True,
 )

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from exporter.graph.repairs.frame import Log, Repair, replaced_names
+from exporter.graph.repairs.module_run import ModuleRun
 
 _HOME = "speechbrain.nnet.pooling"
 
@@ -47,7 +48,7 @@ class CountedRows:
 
 
 @contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
+def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
     pooling: Any = vars(sys.modules[_HOME])["StatisticsPooling"]
     own = pooling.forward
 
@@ -69,6 +70,6 @@ REPAIR = Repair(
     name="pooled_rows",
     replaces="means and deviations of all rows at once, with a mask",
     strategy="statistics of rows with a mask",
-    matches=lambda module: _HOME in sys.modules,
+    matches=lambda run: _HOME in sys.modules,
     apply=_apply,
 )

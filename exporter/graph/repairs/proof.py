@@ -11,17 +11,18 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from exporter.core.errors import first_line
 from exporter.core.tensors import Axis
 from exporter.graph.repairs.frame import Log, Repair, repaired
+from exporter.graph.repairs.module_run import ModuleRun
 
 _CLOSE = 1e-10
 """Of the largest value: what two orders of a sum may differ by in float64."""
@@ -92,22 +93,22 @@ def _taken(axis: Axis, size: int, known: int) -> int:
     return next((each for each in near if axis.takes(each)), known)
 
 
-def prove(module: nn.Module, repairs: Sequence[Repair], inputs: Iterable[Probe]) -> Proof:
+def prove(run: ModuleRun, repairs: Sequence[Repair], inputs: Iterable[Probe]) -> Proof:
     """Run a module with repairs and without. Inputs that the module itself refuses do not count."""
     seen, strains = 0, []
     for label, values in inputs:
-        plain = _run(module, values, ())
+        plain = _run(run, values, ())
         if isinstance(plain, Exception):
             continue
         seen += 1
-        other = _run(module, values, repairs)
+        other = _run(run, values, repairs)
         if isinstance(other, Exception):
             return Proof(probes=seen, differs=f"on {label} it stops: {first_line(other)}")
         wrong = _unlike(plain, other)
         if wrong:
             return Proof(probes=seen, differs=f"on {label} {wrong}")
         if not all(_same(a, b) for a, b in zip(plain, other, strict=True)):
-            strain = _strain(module, values, repairs, plain, other)
+            strain = _strain(run, values, repairs, plain, other)
             if isinstance(strain, str):
                 return Proof(probes=seen, differs=f"on {label} {strain}")
             strains.append(strain)
@@ -117,14 +118,14 @@ def prove(module: nn.Module, repairs: Sequence[Repair], inputs: Iterable[Probe])
 
 
 def _run(
-    module: nn.Module,
+    run: ModuleRun,
     values: Mapping[str, Tensor],
     repairs: Sequence[Repair],
     *,
     wide: bool = False,
 ) -> list[Tensor] | Exception:
     try:
-        own = copy.deepcopy(module)
+        own = copy.deepcopy(run.module)
         own = own._apply(_widened) if wide else own
         fed = [_widened(v.clone()) if wide else v.clone() for v in values.values()]
         with contextlib.ExitStack() as stack:
@@ -132,7 +133,7 @@ def _run(
             stack.enter_context(torch.no_grad())
             if wide:
                 stack.enter_context(_Wide())
-            stack.enter_context(repaired(own, repairs))
+            stack.enter_context(repaired(replace(run, module=own), repairs))
             for repair in repairs:
                 stack.enter_context(repair.running())
             torch.manual_seed(0)
@@ -195,14 +196,14 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _strain(
-    module: nn.Module,
+    run: ModuleRun,
     values: Mapping[str, Tensor],
     repairs: Sequence[Repair],
     plain: Sequence[Tensor],
     other: Sequence[Tensor],
 ) -> float | str:
-    truth = _run(module, values, (), wide=True)
-    wide = _run(module, values, repairs, wide=True)
+    truth = _run(run, values, (), wide=True)
+    wide = _run(run, values, repairs, wide=True)
     if isinstance(truth, Exception) or isinstance(wide, Exception):
         return "has other bits, and float64, which would tell rounding from error, does not run"
     strain = 0.0
@@ -235,13 +236,13 @@ def _distance(right: Tensor, tensor: Tensor) -> float:
 
 
 def checked(
-    module: nn.Module, repairs: Sequence[Repair], inputs: Sequence[Probe]
+    run: ModuleRun, repairs: Sequence[Repair], inputs: Sequence[Probe]
 ) -> tuple[Proof, dict[Repair, str]]:
     """Prove repairs together; where that fails, which of them are wrong, and how."""
-    proof = prove(module, repairs, inputs)
+    proof = prove(run, repairs, inputs)
     if not proof.differs:
         return proof, {}
-    alone = {repair: prove(module, [repair], inputs).differs for repair in repairs}
+    alone = {repair: prove(run, [repair], inputs).differs for repair in repairs}
     wrong = {repair: why for repair, why in alone.items() if why}
     return proof, wrong or dict.fromkeys(repairs, proof.differs)
 

@@ -27,6 +27,7 @@ from exporter.graph.repairs.class_stand_in import stand_in
 from exporter.graph.repairs.frame import Log, Repair, replaced_names
 from exporter.graph.repairs.int_as_dtype import int_as_dtype
 from exporter.graph.repairs.lists_of_sizes import is_symbolic_list, lists_stay_tensors
+from exporter.graph.repairs.module_run import ModuleRun
 from exporter.graph.repairs.numpy_sizes import numpy_of_sizes
 from exporter.graph.repairs.size_numbers import SizeNumber
 
@@ -35,11 +36,11 @@ _LEFT = frozenset({"torch", "numpy", "exporter", "builtins", "__main__"})
 
 
 @contextlib.contextmanager
-def symbolic_builtins(module: nn.Module, seen: Log | None = None) -> Iterator[None]:
+def symbolic_builtins(run: ModuleRun, seen: Log | None = None) -> Iterator[None]:
     """Replace these functions in the modules that hold a model's code, while the block runs."""
     seen = Log() if seen is None else seen
     ours, of_numpy = _functions(seen), numpy_of_sizes(seen)
-    modules = _modules_of(module)
+    modules = _modules_of(run.module)
     added = [
         (held, name, own)
         for held in modules
@@ -150,6 +151,6 @@ REPAIR = Repair(
     name="python_sizes",
     replaces="these return sizes of the graph instead of Python's numbers",
     strategy="sizes in place of Python's numbers",
-    matches=lambda module: True,
+    matches=lambda run: True,
     apply=symbolic_builtins,
 )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.graph.repairs.frame import Log, Repair, holders_of, replaced_names
+from exporter.graph.repairs.module_run import ModuleRun
 
 _HOMES = tuple(
     f"transformers.models.mobilenet_{version}.modeling_mobilenet_{version}"
@@ -48,7 +49,7 @@ def _settings(conv: nn.Conv2d) -> tuple[tuple[int, ...], ...]:
 
 
 @contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
+def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
     def ours(features: Tensor, conv_layer: nn.Conv2d) -> Tensor:
         log.at("apply_tf_padding()")
         return padded(features, conv_layer)
@@ -65,7 +66,7 @@ REPAIR = Repair(
     name="same_padding",
     replaces="what is padded is computed from the size, without a branch",
     strategy="padding computed from sizes",
-    matches=lambda module: any(home in sys.modules for home in _HOMES),
+    matches=lambda run: any(home in sys.modules for home in _HOMES),
     apply=_apply,
     frees=True,
 )

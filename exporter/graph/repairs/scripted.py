@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from exporter.graph.legacy.schema import PYTHON, by_schema, op_of, schema_name
 from exporter.graph.repairs.frame import Log, NotRepairedError, Repair
+from exporter.graph.repairs.module_run import ModuleRun
 from exporter.graph.torch_refusal import line_in
 
 _REMEDY = (
@@ -245,8 +246,8 @@ def _places(module: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
 
 
 @contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
-    held = [(owner, name, child) for owner, name, child in _places(module)]
+def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
+    held = [(owner, name, child) for owner, name, child in _places(run.module)]
     try:
         for owner, name, child in held:
             owner._modules[name] = InPython(child, log)
@@ -260,6 +261,6 @@ REPAIR = Repair(
     name="scripted",
     replaces="TorchScript's graph is run op by op",
     strategy="scripted parts run as Python",
-    matches=lambda module: any(True for _ in _places(module)),
+    matches=lambda run: any(True for _ in _places(run.module)),
     apply=_apply,
 )

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from exporter.graph.repairs.float_sizes import FloatSizes
 from exporter.graph.repairs.frame import Log, NotRepairedError, Repair
+from exporter.graph.repairs.module_run import ModuleRun
 
 _WHOLE = (int, torch.SymInt)
 _COUNTED = "num_batches_tracked"
@@ -270,9 +271,9 @@ def _held(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
 
 
 @contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
+def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
     put: list[tuple[nn.Module, str, SizeNumber, Tensor, bool]] = []
-    for part, name, value in list(_held(module)):
+    for part, name, value in list(_held(run.module)):
         number = SizeNumber(int(value), 1, value.dtype, log)
         is_buffer = name in part._buffers
         put.append((part, name, number, value, is_buffer))
@@ -295,6 +296,6 @@ REPAIR = Repair(
     name="size_numbers",
     replaces="what is computed with it of a size is a size of the graph",
     strategy="sizes in place of numbers in tensors",
-    matches=lambda module: True,
+    matches=lambda run: True,
     apply=_apply,
 )

@@ -15,10 +15,11 @@ from torch import nn
 from torch.fx._symbolic_trace import Tracer
 
 from exporter.graph.repairs.frame import Log, Repair, replaced_names
+from exporter.graph.repairs.module_run import ModuleRun
 
 
 @contextlib.contextmanager
-def _apply(module: nn.Module, log: Log) -> Iterator[None]:
+def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
     own = Tracer.call_module
 
     def call_module(self: Any, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
@@ -40,6 +41,6 @@ REPAIR = Repair(
     name="tried_calls",
     replaces="what the model catches there is forgotten by the trace",
     strategy="calls that are tried and fail forgotten",
-    matches=lambda module: True,
+    matches=lambda run: True,
     apply=_apply,
 )

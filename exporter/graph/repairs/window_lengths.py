@@ -90,6 +90,6 @@ REPAIR = Repair(
     name="window_lengths",
     replaces="the window is computed from its steps, as many as there are",
     strategy="windows computed from sizes",
-    matches=lambda module: True,
-    apply=lambda module, log: _Lengths(log),
+    matches=lambda run: True,
+    apply=lambda run, log: _Lengths(log),
 )

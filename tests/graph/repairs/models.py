@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from exporter.config import load_pipeline
 from exporter.graph.export import export
+from exporter.graph.repairs.module_run import ModuleRun
 from exporter.graph.strategies import Captured, capture_openly
 from exporter.graph.wrap import Wrapped, wrap
 from tests.models.test_factory import project
@@ -30,6 +31,11 @@ cases:
   - {{name: one, random: {{x: {{kind: normal, seed: 1}}}}}}
 default_case: one
 """
+
+
+def unrun(module: torch.nn.Module) -> ModuleRun:
+    """A module for repairs that do not ask what it runs."""
+    return ModuleRun(module=module, functions=frozenset())
 
 
 def model(
