@@ -21,7 +21,7 @@ class TapValues:
 
     ``free`` and ``forced`` are None when the file does not hold the value. ``exact`` says that
     the op only moves elements whose sources are taps: forced must equal reference bit for bit.
-    ``margin`` and ``margin_local`` compute the float64 margins of a discrete decision, on demand,
+    ``margin`` and ``margin_local`` compute the float64 margins of a decision, on demand,
     in the free run and on what its piece reads; they take what ONNX decided. ``stopped`` is what
     onnxruntime said when it could not compute the value. A tap with ``slices`` is too large for
     its float64 values to be held; they are None and come from there, some rows at a time.

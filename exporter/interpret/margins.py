@@ -4,6 +4,7 @@ Comparisons and choices (argmax, topk, sort) turn numbers into decisions. When t
 runs decide differently, the float64 margin at that place is as small as the rounding error of what
 was compared; otherwise somebody is wrong. A choice between exactly equal values has no margin at
 all: which of them comes first is not defined, unless the op promises to be stable.
+An angle decides as well: where x is negative, the sign of y says whether it is near pi or near -pi.
 """
 
 from __future__ import annotations
@@ -121,6 +122,11 @@ def decides(op: Op) -> bool:
     return _plain_name(op) in _COMPARISONS or _plain_name(op) in _CHOICES
 
 
+def is_angle(op: Op) -> bool:
+    """True for ``atan2(y, x)``, which jumps by a full turn where y changes its sign below x = 0."""
+    return _plain_name(op) == "atan2"
+
+
 def sources_of(op: Op, producer: Callable[[str], Op | None] | None = None) -> tuple[str, ...]:
     """Names of the values on which an op decides; none for an op that does not."""
     choice = choice_of(op, producer)
@@ -140,6 +146,8 @@ def margin_of(
 ) -> Callable[..., Margin] | None:
     """A function that computes the margins of ``op``; None if it takes no decision on numbers.
 
+    The margin of an angle is how far its y is from the other sign; NaN where the sign is all one.
+
     The function takes what another run decided. The margin of a choice is then the distance
     between the value that it chose and the one that PyTorch chose; without another run it is the
     gap to the next candidate.
@@ -152,6 +160,8 @@ def margin_of(
     choice = choice_of(op, producer)
     if choice is not None:
         return _margin_of_choice(op, choice, reference, truth, slices or {})
+    if is_angle(op):
+        return _margin_of_angle(op, reference, truth)
     floats = [name for name in sources_of(op, producer) if _is_float(reference(name))]
     if not floats:
         return None
@@ -164,6 +174,20 @@ def margin_of(
 
 def _plain_name(op: Op) -> str:
     return op.target.split(".")[1] if op.target.startswith("aten.") else ""
+
+
+def _margin_of_angle(op: Op, reference: Lookup, truth: Lookup) -> Callable[..., Margin] | None:
+    names = [arg.name for arg in op.args[:2] if isinstance(arg, Ref)]
+    if len(names) != 2 or not all(_is_float(reference(name)) for name in names):
+        return None
+
+    def compute(other: np.ndarray | None = None) -> Margin:
+        y, x = (widen(truth(name)) for name in names)
+        jumps = torch.where(x < 0, y.abs(), torch.nan)
+        noise = _distance(reference(names[0]), y)
+        return Margin(distance=jumps.numpy(), noise=noise, sources=(names[0],))
+
+    return compute
 
 
 def _margin_of_choice(

@@ -25,6 +25,7 @@ from exporter.graph.program import Program
 from exporter.graph.taps import NO_JOINS, Joins, Names, plan_taps
 from exporter.interpret.format_cost import Costs, held_costs
 from exporter.interpret.margins import Margin
+from exporter.judge.branch_cut import is_angle, on_one_side
 from exporter.judge.culprits import LostValues, find_culprits, find_findings
 from exporter.judge.doubtful_names import settle_names
 from exporter.judge.graph_or_kernel import excuse_behind_kernels, graph_or_kernel
@@ -224,7 +225,8 @@ class _CaseWalk:
                 continue
             # Room in the order of the program: what waits is judged later than what does not.
             self._taps[name] = JudgedTap(planned=values.planned)
-            at_once = values.reference.dtype.kind in "biu" or name in self._tainted
+            at_once = values.margin is not None or name in self._tainted
+            at_once |= values.reference.dtype.kind in "biu"
             if at_once or values.truth_free is None or values.truth_local is None:
                 self._keep(values, *self._judge_tap(values))
                 continue
@@ -275,7 +277,10 @@ class _CaseWalk:
         return Judgement(measurement=measured, verdict=verdict, case=self._case.name)
 
     def _judge_tap(self, values: TapValues) -> tuple[Judgement, Judgement]:
-        local, free = (self._judge(values, m) for m in self._measure.both(values, self._costs))
+        if is_angle(values):
+            local, free = (self._judge_angle(values, free=free) for free in (False, True))
+        else:
+            local, free = (self._judge(values, m) for m in self._measure.both(values, self._costs))
         name = values.planned.tap.name
         behind = self._taint_reason if name in self._tainted else None
         if local.fails:
@@ -314,7 +319,6 @@ class _CaseWalk:
             return judged
         if measured.shape_expected != measured.shape_actual or measured.problem is not None:
             return judged
-        tap = values.planned.tap
         margins = margin(actual)
         gaps = np.broadcast_to(margins.distance, actual.shape)[values.reference != actual]
         noise = margins.noise * self._policy.factor
@@ -326,7 +330,27 @@ class _CaseWalk:
             of = f"what {' and '.join(formats)} costs in front of it"
             noise = self._policy.factor * max(margins.noise, 0.5 * cost)
             verdict = judge_discrete(measured, gaps, noise, ties=margins.ties, of=of)
-        if verdict.status is Status.AMBIGUOUS:
+        return self._settled(values, replace(judged, verdict=verdict))
+
+    def _judge_angle(self, values: TapValues, *, free: bool) -> Judgement:
+        """Ambiguous where the only thing that differs is the side of the branch cut."""
+        beside, crossed = on_one_side(values, self._policy.factor, free=free)
+        judged = self._judge(beside, self._measure.both(beside, self._costs)[1 if free else 0])
+        if not crossed or judged.verdict.status is not Status.PASS:
+            return judged
+        reason = (
+            f"{crossed} of {values.reference.size} angles lie on the other side of the branch cut,"
+            f" where y is rounding noise and pi and -pi are the same; {judged.verdict.reason}"
+        )
+        verdict = replace(
+            judged.verdict, status=Status.AMBIGUOUS, who=Who.BOTH_WITHIN_ROUNDING, reason=reason
+        )
+        return self._settled(values, replace(judged, verdict=verdict))
+
+    def _settled(self, values: TapValues, judged: Judgement) -> Judgement:
+        """Remember a decision in doubt for what comes behind it."""
+        if judged.verdict.status is Status.AMBIGUOUS:
+            tap = values.planned.tap
             self._tainted.add(tap.name)
             self._taint_reason = f"'{tap.name}' in {tap.module or 'the root module'}"
-        return replace(judged, verdict=verdict)
+        return judged
