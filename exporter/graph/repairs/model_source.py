@@ -79,7 +79,7 @@ def functions_of(
             holder = getattr(part, owner, None) if owner else part
             value = vars(holder).get(own) if holder is not None else None
             function = _undecorated(value, source)
-            if function is not None and function.__code__ in run.functions and wanted(source):
+            if function is not None and run.calls(function) and wanted(source):
                 yield function, source
 
 

@@ -30,6 +30,10 @@ class ModuleRun:
     module: nn.Module
     functions: frozenset[CodeType]
 
+    def calls(self, function: Any) -> bool:
+        """True for a function that ran."""
+        return getattr(function, "__code__", None) in self.functions
+
 
 def module_run(module: nn.Module, example: Mapping[str, Tensor]) -> ModuleRun:
     """Run a copy of a module on its example, and see what it calls.

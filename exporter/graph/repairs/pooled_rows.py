@@ -47,9 +47,13 @@ class CountedRows:
         return torch.where(there, values, 0.0).sum(1)
 
 
+def _pooling() -> Any:
+    return vars(sys.modules[_HOME])["StatisticsPooling"] if _HOME in sys.modules else None
+
+
 @contextlib.contextmanager
 def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
-    pooling: Any = vars(sys.modules[_HOME])["StatisticsPooling"]
+    pooling = _pooling()
     own = pooling.forward
 
     def forward(self: Any, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -70,6 +74,6 @@ REPAIR = Repair(
     name="pooled_rows",
     replaces="means and deviations of all rows at once, with a mask",
     strategy="statistics of rows with a mask",
-    matches=lambda run: _HOME in sys.modules,
+    matches=lambda run: run.calls(getattr(_pooling(), "forward", None)),
     apply=_apply,
 )

@@ -48,16 +48,18 @@ def _settings(conv: nn.Conv2d) -> tuple[tuple[int, ...], ...]:
     return conv.kernel_size, conv.stride, conv.dilation
 
 
+def _functions() -> list[Callable[..., Any]]:
+    """Upstream's, of the modules that are there."""
+    return [vars(sys.modules[home])["apply_tf_padding"] for home in _HOMES if home in sys.modules]
+
+
 @contextlib.contextmanager
 def _apply(run: ModuleRun, log: Log) -> Iterator[None]:
     def ours(features: Tensor, conv_layer: nn.Conv2d) -> Tensor:
         log.at("apply_tf_padding()")
         return padded(features, conv_layer)
 
-    functions: list[Callable[..., Any]] = [
-        vars(sys.modules[home])["apply_tf_padding"] for home in _HOMES if home in sys.modules
-    ]
-    changes = [(owner, name, ours) for own in functions for owner, name in holders_of(own)]
+    changes = [(owner, name, ours) for own in _functions() for owner, name in holders_of(own)]
     with replaced_names(changes):
         yield
 
@@ -66,7 +68,7 @@ REPAIR = Repair(
     name="same_padding",
     replaces="what is padded is computed from the size, without a branch",
     strategy="padding computed from sizes",
-    matches=lambda run: any(home in sys.modules for home in _HOMES),
+    matches=lambda run: any(map(run.calls, _functions())),
     apply=_apply,
     frees=True,
 )
