@@ -11,8 +11,9 @@ from exporter.core.tensors import Arrays
 from exporter.flows.compare_inputs import FilePair
 from exporter.joining.join import FLOAT32
 from exporter.joining.joined import Join, Proof
-from exporter.joining.measured import BothFiles, Measured
+from exporter.joining.measured import FILES, BothFiles, Measured
 from exporter.joining.modules import modules_of
+from exporter.parity.coarse_formats import undeclared
 from exporter.parity.compare import measure
 from exporter.parity.status import Status, Who, severity
 from exporter.parity.tolerance import Policy
@@ -91,6 +92,7 @@ class ComparedRows:
                     reference=sides.reference.get(name),
                     actual=found.get(name),
                     role="output",
+                    sides=FILES,
                 )
                 if sides.costs is not None:
                     measured = sides.costs.output(name, measured)
@@ -103,7 +105,7 @@ class ComparedRows:
                     deployment=label,
                     verdict=verdict.status.value,
                     strain=verdict.strain,
-                    reason=_reason(verdict),
+                    reason=_reason(verdict, self.policy),
                     case=case,
                 )
                 _keep_worse(self._outputs, (name, label), row)
@@ -139,7 +141,7 @@ class ComparedRows:
             local_strain=None if local is None else local.strain,
             propagated_strain=free.strain,
             verdict=worse.status.value,
-            reason=_reason(worse),
+            reason=_reason(worse, self.policy),
             case=case,
         )
 
@@ -150,12 +152,13 @@ def _keep_worse(rows: dict, key: object, row: ValueRow | TwoFilesOutput) -> None
         rows[key] = row
 
 
-def _reason(verdict: Verdict) -> str:
-    strain = verdict.strain
-    # What fails within its limit fails for something else: a format that was not declared.
-    if strain is None or (strain <= 1.0 and verdict.status is Status.FAIL):
+def _reason(verdict: Verdict, policy: Policy) -> str:
+    strain, passed = verdict.strain, verdict.status is Status.PASS
+    # A verdict that does not follow from the error has another reason: a limit that shows nothing.
+    if strain is None or passed != (strain <= 1.0):
         return verdict.reason
-    return f"error is {strain:.3g} times its limit"
+    said = f"error is {strain:.3g} times its limit"
+    return f"{undeclared(verdict.coarse, policy)}; {said}" if verdict.coarse else said
 
 
 def _kernel_or_graph(verdict: Verdict, join: Join) -> Verdict:

@@ -33,6 +33,8 @@ _WINDOW = 200
 """Values in one window."""
 IN_MEMORY = 1 << 28
 """Bytes of one side's values that are held in memory; there are five sides."""
+FILES = ("the other file", "this file")
+"""What the truth and the judged file are called where a value of the latter is spoken of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,5 +229,6 @@ def _measure(
         actual=theirs,
         role="output" if output else "inner",
         natural_scale=natural_scale(op),
+        sides=FILES,
     )
     return measured if stored is None else replace(measured, shape_stored=stored)

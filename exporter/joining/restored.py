@@ -94,10 +94,12 @@ def restore(expected: GraphIndex, stored: Mapping[str, Stored]) -> Restored:
     gains: dict[str, float] = {}
     for key, weight in stored.items():
         candidates = bank.get(weight.values.size, ())
-        source = _source(weight, candidates)
-        gain = (
-            _scaled_source(weight, candidates) if source is None else _wrong(_gains(weight, source))
-        )
+        source, rounded = _source(weight, candidates) or (None, False)
+        gain = None
+        if source is None:
+            gain = _scaled_source(weight, candidates)
+        elif not rounded:  # few steps keep less than all of what lies between them
+            gain = _wrong(_gains(weight, source))
         if gain is not None:
             gains[weight.name] = gain
         if source is None:
@@ -109,7 +111,8 @@ def restore(expected: GraphIndex, stored: Mapping[str, Stored]) -> Restored:
     return Restored(arrays=arrays, shifted=shifted, gains=gains)
 
 
-def _source(stored: Stored, bank: Iterable[np.ndarray]) -> np.ndarray | None:
+def _source(stored: Stored, bank: Iterable[np.ndarray]) -> tuple[np.ndarray, bool] | None:
+    """The constant, and whether all of it was rounded to what is next to it."""
     rated: list[tuple[float, bool, np.ndarray]] = []
     for array in bank:
         for laid in _layouts(array, stored.values.shape):
@@ -127,7 +130,7 @@ def _source(stored: Stored, bank: Iterable[np.ndarray]) -> np.ndarray | None:
         rival = other[1] if within else other[0] < _FURTHER * best[0]
         if rival and not _one(best[2], other[2]):
             return None
-    return best[2]
+    return best[2], best[1]
 
 
 def _scaled_source(stored: Stored, bank: Iterable[np.ndarray]) -> float | None:

@@ -28,11 +28,15 @@ def allowed(coarse: Sequence[str], policy: Policy, verdict: Verdict) -> Verdict:
     """
     if not coarse:
         return verdict
-    said = (
-        f"the file holds {' and '.join(coarse)} here, coarser than the declared precision"
-        f" ({policy.precision}); {verdict.reason}"
-    )
-    return replace(verdict, status=Status.FAIL, who=Who.ONNX, reason=said)
+    said = f"{undeclared(coarse, policy)}; {verdict.reason}"
+    held = tuple(coarse)
+    return replace(verdict, status=Status.FAIL, who=Who.ONNX, reason=said, coarse=held)
+
+
+def undeclared(coarse: Sequence[str], policy: Policy) -> str:
+    """In words, that a file holds formats that nobody has declared."""
+    declared = f"the declared precision ({policy.precision})"
+    return f"the file holds {' and '.join(coarse)} here, coarser than {declared}"
 
 
 def visible(m: Measurement, verdict: Verdict) -> Verdict:

@@ -14,7 +14,7 @@ import numpy as np
 from exporter.parity import one_pass
 from exporter.parity.distance import distances, sum_of_squares, walk
 from exporter.parity.literals import without_literals
-from exporter.parity.measurement import Distance, Index, Measurement, Role
+from exporter.parity.measurement import SIDES, Distance, Index, Measurement, Role
 
 _OF_TWO = tuple("nan_expected nan_actual nan_mismatch inf_expected inf_actual inf_mismatch".split())
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
@@ -31,6 +31,7 @@ def measure(
     role: Role = "inner",
     exhaustive: bool = False,
     natural_scale: float | None = None,
+    sides: tuple[str, str] = SIDES,
 ) -> Measurement:
     """Measure one tap: ONNX and float32 PyTorch, each against float64.
 
@@ -44,12 +45,13 @@ def measure(
         exhaustive: also cosine and quantiles, at several times the cost and a float64 copy.
 
         natural_scale: 1.0 for probabilities, see :func:`exporter.parity.tolerance.natural_scale`.
+        sides: what the reference and ``actual`` are called.
 
     Complex values are compared as pairs of real and imaginary part, ``[..., 2]``, which is how an
     ONNX file holds them. Nothing is broadcast and nothing is raised for bad data: what makes a
     comparison impossible is in ``problem``. Threads may call this at the same time.
     """
-    head, problem = _head(name, reference, actual, role)
+    head, problem = _head(name, reference, actual, role, sides)
     truth, reference, actual = _pairs(truth), _pairs(reference), _pairs(actual)
     if problem or reference is None or actual is None:
         return Measurement(**head, problem=problem)
@@ -149,7 +151,11 @@ def _pairs(array: np.ndarray | None) -> np.ndarray | None:
 
 
 def _head(
-    name: str, reference: np.ndarray | None, actual: np.ndarray | None, role: Role
+    name: str,
+    reference: np.ndarray | None,
+    actual: np.ndarray | None,
+    role: Role,
+    sides: tuple[str, str] = SIDES,
 ) -> tuple[dict, str | None]:
     pairs = reference is not None and reference.dtype.kind == "c"
     reference, actual = _pairs(reference), _pairs(actual)
@@ -162,22 +168,24 @@ def _head(
         "shape_expected": None if reference is None else tuple(reference.shape),
         "shape_actual": None if actual is None else tuple(actual.shape),
         "elements": 0 if reference is None else reference.size,
+        "sides": sides,
     }
+    ours, theirs = sides
     if reference is None and actual is None:
         return head, "missing on both sides"
     if actual is None:
-        return head, "missing in ONNX"
+        return head, f"missing in {theirs}"
     if reference is None:
-        return head, "missing in PyTorch"
+        return head, f"missing in {ours}"
     family = _family(reference.dtype)
     if family == "other":
         return head, f"dtype {reference.dtype.name} cannot be compared"
     if reference.shape != actual.shape:
-        return head, f"shape change: PyTorch {reference.shape}, ONNX {actual.shape}"
+        return head, f"shape change: {ours} {reference.shape}, {theirs} {actual.shape}"
     if family != _family(actual.dtype) or (
         family == "discrete" and reference.dtype != actual.dtype
     ):
-        return head, f"dtype change: PyTorch {reference.dtype.name}, ONNX {actual.dtype.name}"
+        return head, f"dtype change: {ours} {reference.dtype.name}, {theirs} {actual.dtype.name}"
     return head, None
 
 

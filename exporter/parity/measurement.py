@@ -15,6 +15,8 @@ COUNTED = tuple(
     "inf_mismatch inf_mismatch_expected inf_mismatch_actual nan_mismatch".split()
 )
 """What is counted of NaN and Inf, by names of :class:`Measurement`."""
+SIDES = ("PyTorch", "ONNX")
+"""What the reference and what is measured are called, unless both are files."""
 
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -80,6 +82,7 @@ class Measurement:
             ONNX; ``flip_margin``: the largest float64 margin among these.
         pairs: the value is complex; dtype, shape and figures are those of its real and imaginary
             parts, ``[..., 2]``.
+        sides: what ``expected`` and ``actual`` are called.
     """
 
     name: str
@@ -122,10 +125,14 @@ class Measurement:
     flips: int | None = None
     flip_margin: float | None = None
     pairs: bool = False
+    sides: tuple[str, str] = SIDES
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that strict JSON can hold; NaN and Inf become words."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        saved = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        if self.sides == SIDES:
+            del saved["sides"]
+        return saved
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Measurement:

@@ -234,7 +234,9 @@ def limit(measurement: Measurement, policy: Policy, *, layer: str = "") -> Limit
         costs.append((error or 0.0) * (1.0 if narrow else amplified))
     shares = [0.5 * (x or 0.0) for x in (drawn and drawn.max_abs, drawn and drawn.rms)]
     why = f"{factor:g} x " + (
-        "float32 PyTorch's own distance" if costs[0] >= floors[0] else "the rounding floor"
+        f"{measurement.sides[0]}'s own distance in float32"
+        if costs[0] >= floors[0]
+        else "the rounding floor"
     )
     if _declared_counts(measurement, policy) and cost is not reference:
         why += f", as {policy.precision}"

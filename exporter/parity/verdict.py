@@ -179,6 +179,7 @@ def _emptiness(m: Measurement, declared: bool) -> Verdict | None:
 def _finiteness(m: Measurement) -> Verdict | None:
     if m.kind == "discrete":
         return None if m.compared else _fail(m, Who.UNKNOWN, "zero elements were compared")
+    ours, theirs = m.sides
     counted = (m.nan_expected, m.nan_actual, m.inf_expected, m.inf_actual, m.inf_mismatch)
     if any(count is None for count in counted):
         return _fail(m, Who.UNKNOWN, "NaN and Inf were not counted")
@@ -187,11 +188,11 @@ def _finiteness(m: Measurement) -> Verdict | None:
         return _fail(
             m,
             who,
-            f"NaN: {m.nan_actual} in ONNX, {m.nan_expected} in PyTorch,"
+            f"NaN: {m.nan_actual} in {theirs}, {m.nan_expected} in {ours},"
             f" {_said(m.nan_truth)} in float64",
         )
     infinities = (
-        f"{m.inf_actual} in ONNX, {m.inf_expected} in PyTorch, {_said(m.inf_truth)} in float64"
+        f"{m.inf_actual} in {theirs}, {m.inf_expected} in {ours}, {_said(m.inf_truth)} in float64"
     )
     if m.role == "output" and (m.inf_expected or m.inf_actual or m.inf_truth):
         who = _blame(m.inf_actual, m.inf_expected, m.inf_truth)
@@ -254,7 +255,7 @@ def _judge_distance(m: Measurement, policy: Policy, layer: str) -> Verdict:
     if not passed:
         figures += (
             f"; worst at {actual.worst_index}: float64 {actual.worst_expected!r},"
-            f" ONNX {actual.worst_actual!r}"
+            f" {m.sides[1]} {actual.worst_actual!r}"
         )
         return _fail(m, Who.ONNX, figures, limit=bound, ratio=ratio, strain=strain)
     weak = _is_weak(m, bound)
@@ -267,7 +268,7 @@ def _judge_distance(m: Measurement, policy: Policy, layer: str) -> Verdict:
     swapped = limit(_with_reference(m), policy, layer=layer)
     if not weak and (own.max_abs > swapped.max_abs or own.rms > swapped.rms):
         who = Who.PYTORCH
-        figures += f"; PyTorch is the worse one: max {own.max_abs:.4g}, rms {own.rms:.4g}"
+        figures += f"; {m.sides[0]} is the worse one: max {own.max_abs:.4g}, rms {own.rms:.4g}"
     # What users get must be shown to be right; an inner value is seen again behind it.
     status = Status.AMBIGUOUS if weak and m.role == "output" else Status.PASS
     return _verdict(m, status, who, figures, limit=bound, ratio=ratio, strain=strain, weak=weak)
@@ -304,6 +305,7 @@ def _with_reference(m: Measurement) -> Measurement:
         natural_scale=m.natural_scale,
         reference=m.actual,
         held=m.held,
+        sides=m.sides,
     )
 
 

@@ -20,6 +20,7 @@ class Verdict:
         weak: the limit is larger than half of the tap's own rms, so that almost anything would
             pass here: float32 itself carries no information at this tap, or the declared
             precision is very coarse.
+        coarse: formats that the file holds there and that are coarser than what is declared.
     """
 
     name: str
@@ -30,3 +31,4 @@ class Verdict:
     strain: float | None = None
     limit: Limit | None = None
     weak: bool = False
+    coarse: tuple[str, ...] = ()

@@ -89,6 +89,37 @@ def test_a_format_that_was_not_declared_is_named(tmp_path: Path, precision: str,
         assert "times its limit" not in report.headline
 
 
+def test_a_format_that_was_not_declared_is_named_beside_an_error_that_is_large(tmp_path: Path):
+    """Both: what the file holds is why, and how far off it is says whether that matters."""
+    ends = [node("MatMul", ["x", "w"], ["m"]), node("Tanh", ["m"], ["y"])]
+    truth = _file(tmp_path / "truth.onnx", ends, {"w": _weight()})
+    cast = node("Cast", ["short"], ["w"], to=TensorProto.FLOAT)
+    short = _weight().astype(bfloat16)
+    other = _file(tmp_path / "other.onnx", [cast, *ends], {"short": short})
+    report = compare(truth, other)
+    said = "holds bfloat16 here, coarser than the declared precision (float32); error is "
+    assert report.exit_code == 1
+    assert said in report.headline and report.headline.endswith(" times its limit")
+    assert all(said in row.reason for row in report.outputs)
+
+
+def test_nobody_speaks_of_pytorch(tmp_path: Path):
+    """The other file stands where PyTorch stands elsewhere: it is missing NaN, sizes, figures."""
+    truth = _file(tmp_path / "truth.onnx", [node("MatMul", ["x", "w"], ["y"])], {"w": _weight()})
+    broken = [
+        node("MatMul", ["x", "w"], ["m"]),
+        node("Log", ["m"], ["l"]),
+        node("Concat", ["l", "l"], ["y"], axis=1),
+    ]
+    report = compare(truth, _file(tmp_path / "other.onnx", broken, {"w": _weight()}))
+    (row,) = report.outputs
+    assert "shape change: the other file (1, " in row.reason and ", this file (1, " in row.reason
+    broken[-1] = node("Identity", ["l"], ["y"])
+    report = compare(truth, _file(tmp_path / "other.onnx", broken, {"w": _weight()}))
+    assert report.outputs[0].reason.startswith("NaN: ")
+    assert " in this file, 0 in the other file, 0 in float64" in report.outputs[0].reason
+
+
 def test_values_without_a_partner_are_in_the_line(tmp_path: Path):
     """Computed at twice the size, and halved behind."""
     ends = [node("MatMul", ["x", "w"], ["m"]), node("MatMul", ["m", "u"], ["y"])]

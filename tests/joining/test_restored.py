@@ -55,6 +55,17 @@ def test_a_rounded_weight_is_found_and_has_no_gain(channels: bool, bits: int, tu
     assert not found.gains and not found.shifted and not found.problem(["q"])
 
 
+def test_what_few_steps_leave_out_is_no_wrong_scale():
+    """One large weight takes the grid: of the others less is left, and only by rounding."""
+    outlier = WEIGHT.copy()
+    outlier[3, 5] = 21.0
+    held = rounded(outlier, bits=4)
+    assert (held.values * outlier).sum() / np.square(outlier).sum() < 0.85
+    found = restore(held_by(OTHER, outlier), {"q": held})
+    assert np.array_equal(found.arrays["q"], outlier)
+    assert not found.problem(["q"])
+
+
 @pytest.mark.parametrize("channels", [False, True])
 @pytest.mark.parametrize("gain", [0.8, 0.95, 1.03, 1.05, 1.5])
 def test_a_wrong_scale_is_said(channels: bool, gain: float):
