@@ -27,10 +27,9 @@ from exporter.execution.onnx_windows import OnnxWindows
 from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.index import GraphIndex, index_graph
-from exporter.graph.node_origin import origin_of
+from exporter.graph.node_origin import module_of
 from exporter.graph.onnx_file import open_graph
 from exporter.graph.program import Program
-from exporter.joining.modules import legacy_scope
 from exporter.models.custom_translation import translations_of
 
 _TAPS_PER_WINDOW = 96
@@ -228,11 +227,8 @@ class OnnxSide:
             return Location(value=name)
         proto = file.graph.nodes[node]
         near = self._nearest_tap(node)
-        origin = origin_of(proto)
-        # Legacy tracing writes the module path into the names of nodes: /layers.0/conv/Conv.
-        traced = legacy_scope(proto.name) if origin is None else origin.module
         return Location(
-            module=near.module if near else traced,
+            module=near.module if near else module_of(proto),
             op=proto.op_type,
             node=proto.name,
             source=near.source if near else "",

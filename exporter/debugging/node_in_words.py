@@ -9,8 +9,7 @@ import onnx
 
 from exporter.graph.attributes import attribute_values
 from exporter.graph.index import GraphIndex
-from exporter.graph.node_origin import origin_of
-from exporter.joining.modules import legacy_scope
+from exporter.graph.node_origin import module_of
 
 _FEW = 8
 
@@ -22,8 +21,7 @@ def node_in_words(graph: GraphIndex, name: str, values: Mapping[str, np.ndarray]
         values: what is known of values, for their shapes.
     """
     node = graph.nodes[graph.producer[name]]
-    origin = origin_of(node)
-    module = origin.module if origin else legacy_scope(node.name) or legacy_scope(name)
+    module = module_of(node)
     where = f" in {module}" if module else ""
     reads = ", ".join(_operand(graph, read, values) for read in node.input if read)
     opset = next((o.version for o in graph.model.opset_import if o.domain == node.domain), 0)

@@ -14,6 +14,8 @@ import onnx
 
 _PREFIX = "pkg.torch.onnx."
 _NO_MODULE = "_empty_nn_module_stack"
+NAMESPACE = "namespace"
+"""Key of metadata by which viewers group nodes; torch's exporter writes classes into it as well."""
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _TORCH = re.compile(r"(site|dist)-packages/torch/")
 _CALLERS = (
@@ -54,13 +56,42 @@ def origin_of(node: onnx.NodeProto) -> Origin | None:
     )
 
 
+def module_of(node: onnx.NodeProto) -> str:
+    """Path of the module whose op a node is; "" where the node says nothing of it.
+
+    torch's exporter writes it down, legacy tracing into names, this program for viewers alone:
+    ``encoder/layers/0`` is all that a shipped file keeps.
+    """
+    origin = origin_of(node)
+    if origin is not None:
+        return origin.module
+    written = next((entry.value for entry in node.metadata_props if entry.key == NAMESPACE), "")
+    if written and ": " not in written:
+        return written.replace("/", ".")
+    return next(filter(None, map(legacy_scope, (node.name, *node.output))), "")
+
+
+def legacy_scope(name: str) -> str:
+    """``/model/blocks.1/q/Add_output_0`` as ``model.blocks.1.q``; "" of other names."""
+    if not name.startswith("/"):
+        return ""
+    parts = name.split("/")[1:-1]
+    scopes: list[str] = []
+    for part in parts:
+        # Lists of modules are written twice: /blocks/blocks.1
+        if scopes and part.startswith(scopes[-1] + "."):
+            scopes.pop()
+        scopes.append(part)
+    return ".".join(scopes)
+
+
 def _scopes(metadata: Mapping[str, str]) -> tuple[list[str], str, str] | None:
     """(module paths from the root on, name of the node, op)."""
     names = _texts(metadata.get(f"{_PREFIX}name_scopes"))
     classes = _texts(metadata.get(f"{_PREFIX}class_hierarchy"))
     if names and classes and len(names) == len(classes):
         return names[:-1], names[-1], classes[-1]
-    pairs = [part.rpartition(": ") for part in metadata.get("namespace", "").split("/")]
+    pairs = [part.rpartition(": ") for part in metadata.get(NAMESPACE, "").split("/")]
     if not pairs or any(not separator for _, separator, _ in pairs):
         return None
     return [path for path, _, _ in pairs[:-1]], pairs[-1][0], pairs[-1][2]

@@ -16,10 +16,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass
 
 from exporter.graph.ir_model import ir_model
-from exporter.graph.node_origin import origin_of
+from exporter.graph.node_origin import NAMESPACE, origin_of
 from exporter.graph.onnx_file import read_in_place
-
-_NAMESPACE = "namespace"
 
 
 def viewer_keys(path: Path) -> Mapping[str, tuple[str, ...]]:
@@ -72,7 +70,7 @@ def write_modules(model: onnx.ModelProto, modules: Mapping[str, str]) -> None:
         module = next((modules[name] for name in node.output if name in modules), "")
         if not module:
             continue
-        kept = [entry for entry in node.metadata_props if entry.key != _NAMESPACE]
+        kept = [entry for entry in node.metadata_props if entry.key != NAMESPACE]
         del node.metadata_props[:]
         node.metadata_props.extend(kept)
-        node.metadata_props.add(key=_NAMESPACE, value=module.replace(".", "/"))
+        node.metadata_props.add(key=NAMESPACE, value=module.replace(".", "/"))

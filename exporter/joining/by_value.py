@@ -13,12 +13,13 @@ import numpy as np
 
 from exporter.core.tensors import Arrays
 from exporter.graph.index import GraphIndex
+from exporter.graph.node_origin import legacy_scope
 from exporter.joining.digests import MOVES, Digests, is_large, one_language
 from exporter.joining.evaluate import Values, evaluate
 from exporter.joining.flow import Flow
 from exporter.joining.joined import AS_IT_IS, How, Join, Layout, Proof
 from exporter.joining.match import Bank, Match, ValueFigures, closest, distance, sketch
-from exporter.joining.modules import legacy_scope, modules_of
+from exporter.joining.modules import modules_of
 
 _FLOOR = 1e-11
 """Below this two float64 values count as equal."""
@@ -59,10 +60,10 @@ class Joiner:
         self.digests.kept = _kept(expected, self.values_a)
         self.digests_b.kept = _kept(actual, self.values_b)
         self._modules = modules_of(expected)
-        self._told = dict(self._tell())
-        self.sketches = {n: held for n, held in self._told.items() if n not in inside}
+        self.told = dict(self._tell())
+        self.sketches = {n: held for n, held in self.told.items() if n not in inside}
         self.bank = self._bank(self.sketches)
-        self._inside = self._bank({n: held for n, held in self._told.items() if n in inside})
+        self._inside = self._bank({n: held for n, held in self.told.items() if n in inside})
         self.joins: dict[str, Join] = {}
         self.ambiguous: set[str] = set()
         # Of a joined value of B, or an input: what it is, in A's terms.
@@ -183,7 +184,7 @@ class Joiner:
         """Values of A that a value of B agrees with; None where there is nothing to tell it by."""
         # What is A's own by what it is made of was computed, and looked at, once.
         arrays, same = values[name], values.shared.get(name)
-        held = self._told.get(same or "") or sketch(arrays)
+        held = self.told.get(same or "") or sketch(arrays)
         if held is None:
             return None
         near = self.bank.near(held, arrays, within, same)

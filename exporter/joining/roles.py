@@ -6,10 +6,16 @@
 v agrees with nothing, and w with nothing, for the fault is in it. Fed a in the place of v, B
 computes b at w: so v stands for a. A wrong a' would have to give a value of A's behind the next
 weights as well, and where two do so equally far, nobody is named.
+
+    B   x -> [linear, one weight wrong] -> v -> [split] -> query, key, value
+
+Where a part of v agrees and another does not, v is where they part: what is fed there must give all
+that agrees already once more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -56,26 +62,54 @@ class Roles:
             name = next((n for n in self.b.order if n not in seen and self._is_lost(n)), None)
             if name is None:
                 return
-            seen.add(name)
-            role = self._role(name)
-            if role is None:
-                continue
-            match = Match(name=role.name, layout=role.layout, distance=role.distance)
-            self.joiner.take(name, match, self.joiner.how(name, role.name), Proof.ROLE)
-            self._feed(name, role)
+            # In front of what is lost may be what it is a part of.
+            for one in (*self._in_front_of(name, seen), name):
+                seen.add(one)
+                role = self._role(one)
+                if role is not None:
+                    match = Match(name=role.name, layout=role.layout, distance=role.distance)
+                    self.joiner.take(one, match, self.joiner.how(one, role.name), Proof.ROLE)
+                    self._feed(one, role)
+                    break
 
     def _proved(self, name: str) -> bool:
         return self.joiner.is_proved(name)
 
     def _is_lost(self, name: str) -> bool:
         """A value that depends on the inputs and leads to no joined one but by unjoined ones."""
+        return self._is_open(name) and not self.joiner.is_seen(name, proved=True)
+
+    def _is_open(self, name: str) -> bool:
+        """A value that depends on the inputs, and is joined with none."""
         if name not in self.b.variable or self._proved(name) or name in self.joiner.ambiguous:
             return False
         if name not in self.joiner.values_b or name in self.joiner.hidden:
             return False
-        if self.joiner.digests_b.root(name) in self.b.inputs:
-            return False  # an input in another shape or type is what it is
-        return not self.joiner.is_seen(name, proved=True)
+        # An input in another shape or type is what it is.
+        return self.joiner.digests_b.root(name) not in self.b.inputs
+
+    def _in_front_of(self, name: str, seen: Collection[str]) -> list[str]:
+        """Unjoined values that a lost one is computed from, by unjoined ones, in order."""
+        reached, stack = {name}, [name]
+        while stack:
+            for read in self.b.reads(stack.pop()):
+                if read not in reached and read in self.b.variable and not self._proved(read):
+                    reached.add(read)
+                    stack.append(read)
+        reached -= {name, *seen}
+        return [one for one in self.b.order if one in reached and self._is_open(one)]
+
+    def _parts(self, name: str) -> list[str]:
+        """The nearest joined values that speak for a value; decisions speak for none in floats."""
+        parts, reached, stack = [], {name}, [name]
+        while stack:
+            for made in self.b.made_from(stack.pop()):
+                if made not in reached:
+                    reached.add(made)
+                    (parts if self._proved(made) else stack).append(made)
+        held = self.joiner.values_b
+        floating = _kind(held[name][0]) == "f"
+        return [made for made in parts if not floating or _kind(held[made][0]) == "f"]
 
     def _role(self, name: str) -> _Try | None:
         rated = []
@@ -98,10 +132,30 @@ class Roles:
             # Fed the other one, the file would compute the same.
             self.joiner.ambiguous.add(name)
             return None
-        if self._is_in_front(name, rated[0]) or not self._matters(name, rated[0]):
+        best = rated[0]
+        doubtful = self._is_in_front(name, best) or not self._matters(name, best)
+        if doubtful or self._has_silent_rival(name, best):
             self.joiner.ambiguous.add(name)
             return None
-        return rated[0]
+        return best
+
+    def _has_silent_rival(self, name: str, tried: _Try) -> bool:
+        """Whether a value of A that numbers cannot tell (all nought here) may stand there as well.
+
+            A   x + (a - a) = x            B   x + (a - b), an activation gone in b
+
+        It is made of what ``name`` is made of as much as the value that was tried.
+        """
+        arrays, taken, wanted = self._place(name)
+        sizes = tuple(array.size for array in arrays)
+        for other in self.a.variable - self.joiner.told.keys() - taken - {tried.name}:
+            ours = self.joiner.values_a.get(other)
+            if ours is None or tuple(array.size for array in ours) != sizes:
+                continue
+            alike = _kind(ours[0]) == _kind(arrays[0])
+            if alike and self._overlap(other, taken, wanted) >= tried.overlap:
+                return True
+        return False
 
     def _matters(self, name: str, tried: _Try) -> bool:
         """Whether other numbers in the place of A's give something else behind it.
@@ -139,12 +193,7 @@ class Roles:
 
     def _candidates(self, name: str) -> list[tuple[str, float]]:
         """Values of A that are not joined, of the same size and behind the same joined values."""
-        joins = self.joiner.joins
-        theirs = self.b.frontier(name, [n for n in joins if self._proved(n)])
-        wanted = {joins[n].expected if n in joins else n for n in theirs}
-        taken = {join.expected for join in joins.values() if join.proof is not Proof.NONE}
-        roots = {self._digest(n) for n in wanted if n in self.a.graph.producer}
-        arrays = self.joiner.values_b[name]
+        arrays, taken, wanted = self._place(name)
         rated: list[tuple[bool, float, str]] = []
         for other, figures in self.joiner.sketches.items():
             ours = self.joiner.values_a[other]
@@ -152,10 +201,7 @@ class Roles:
                 continue
             if _kind(ours[0]) != _kind(arrays[0]):
                 continue
-            front = self.a.frontier(other, taken)
-            told = {self._digest(n) if n in self.a.graph.producer else n for n in front}
-            asked = roots | {n for n in wanted if n not in self.a.graph.producer}
-            overlap = len(told & asked) / max(1, len(told | asked))
+            overlap = self._overlap(other, taken, wanted)
             if overlap:
                 rated.append((other != name, -overlap, other))
         names: list[tuple[str, float]] = []
@@ -166,6 +212,24 @@ class Roles:
             by_distance = sorted((self._far(other, name), other, -less) for _, less, other in equal)
             names += [(other, overlap) for _, other, overlap in by_distance]
         return names[:_CANDIDATES]
+
+    def _place(self, name: str) -> tuple[list[np.ndarray], set[str], set[bytes | str]]:
+        """A value of B, what of A is joined already, and the joined values in front of it."""
+        joins = self.joiner.joins
+        theirs = self.b.frontier(name, [n for n in joins if self._proved(n)])
+        taken = {join.expected for join in joins.values() if join.proof is not Proof.NONE}
+        front = {joins[n].expected if n in joins else n for n in theirs}
+        return self.joiner.values_b[name], taken, self._told(front)
+
+    def _overlap(self, other: str, taken: set[str], wanted: set[bytes | str]) -> float:
+        """Share of the joined values in front that a value of A has in common with one of B."""
+        front = self._told(self.a.frontier(other, taken))
+        return len(front & wanted) / max(1, len(front | wanted))
+
+    def _told(self, names: Collection[str]) -> set[bytes | str]:
+        """Values of A by what they are made of, inputs by their names."""
+        made = self.a.graph.producer
+        return {self._digest(name) if name in made else name for name in names}
 
     def _far(self, candidate: str, name: str) -> float:
         layout = self.joiner.layout(candidate, name)
@@ -180,6 +244,7 @@ class Roles:
         if joined_as is None:
             return None
         layout, far = joined_as
+        parts = self._parts(name)
         fed = self._laid_out(name, candidate, layout)
         nodes = self.b.behind(name, _LOOK_AHEAD)
         values = Values(joiner.values_b.folder)
@@ -190,6 +255,8 @@ class Roles:
         joiner.compute(nodes, values, {**self.forced, name: fed}, {**self.fed, name: digest})
         agreeing = anchored = 0
         anchors, within = self._anchored(name, nodes), self._within(name, nodes)
+        if not moved and not all(self._keeps(part, values, within) for part in parts):
+            return None
         for made in values.names():
             if self.joiner.digests_b.root(made) == self.joiner.digests_b.root(name):
                 continue  # what was fed, in another shape
@@ -222,6 +289,13 @@ class Roles:
                         near = max(near, MARGIN * join.distance)
             distances |= dict.fromkeys(graph.nodes[at].output, min(near, joiner.within))
         return distances
+
+    def _keeps(self, made: str, values: Values, within: Mapping[str, float]) -> bool:
+        """Whether a joined value behind is still what it is joined with."""
+        if made not in values:
+            return False
+        near = self.joiner.near(values, made, within[made]) or []
+        return any(self._shows(match.name, self.joiner.joins[made].expected) for match in near)
 
     def _agrees(self, made: str, values: Values, candidate: str, within: float) -> bool:
         """Whether a value behind is now one of A's that depends on the candidate."""

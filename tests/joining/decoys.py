@@ -47,22 +47,34 @@ class Pair:
     story: str
 
 
-def drawn(seed: int) -> Pair:
-    """A pair from a seed."""
+def drawn(seed: int, *, cut: bool = False) -> Pair:
+    """A pair from a seed.
+
+    Args:
+        cut: twins are the halves of one product, as queries, keys and values are.
+    """
     random = np.random.default_rng(seed)
     close, fault = random.choice(CLOSE), str(random.choice(FAULTS))
     names = str(random.choice(NAMES))
-    net = _net(random, float(close))
+    net = _net(random, float(close), cut=cut)
     wrong = _with_fault(random, net, fault)
     folded = not random.integers(3)
     if folded:
         _round_anew(random, wrong)
+    # Halves that can hardly be told apart are the same the other way round; and where both are
+    # wrong and their product is taken, nothing says which is which.
+    may = cut and close >= 1e-4 and fault != "both weights" and not random.integers(3)
+    turned = _with_halves_turned(wrong) if may else []
     called = _names(random, net, names)
     expected = _index(net, {name: name for _, _, name, _ in net.nodes}, random, shuffle=False)
     actual = _index(wrong, called, random, shuffle=True)
-    truth = {called[name]: name for _, _, name, _ in wrong.nodes}
+    truth = {called[name]: "y" if name in turned else name for _, _, name, _ in wrong.nodes}
     return Pair(
-        expected, actual, truth, f"seed {seed}: twins {close:g}, {fault}, names {names}, {folded=}"
+        expected,
+        actual,
+        truth,
+        f"seed {seed}: twins {close:g}, {fault}, names {names}, {folded=}, {cut=}"
+        + (", turned" if turned else ""),
     )
 
 
@@ -84,24 +96,35 @@ def wrong_joins(pair: Pair, joined: Joined) -> Iterator[str]:
         yield f"{join.actual} (really {pair.truth[join.actual]}) with {join.expected}: {join}"
 
 
-def _net(random: np.random.Generator, close: float) -> Net:
+def _net(random: np.random.Generator, close: float, *, cut: bool) -> Net:
     net, x = Net(), "x"
+    if cut:
+        ends = {"left": 0, "middle": WIDTH, "right": 2 * WIDTH, "last": -1}
+        net.weights |= {name: np.array([end]) for name, end in ends.items()}
     for block in range(int(random.integers(2, 4))):
         shared = bool(random.integers(2))
         twins = []
         weight = _weight(random)
+        if cut:
+            halves = [weight, _near(random, weight, close)]
+            net.weights[f"b{block}_w"] = np.concatenate(halves, axis=1)
+            product = net.add("MatMul", [x, f"b{block}_w"], f"b{block}_product")
         for twin in range(2):
             tag = f"b{block}t{twin}"
-            near = weight if twin == 0 else _near(random, weight, close)
-            net.weights[f"{tag}_w"] = near
-            made = net.add("MatMul", [x, f"{tag}_w"], f"{tag}_product")
+            if cut:
+                ends = ["middle", "right"] if twin else ["left", "middle"]
+                made = net.add("Slice", [product, *ends, "last"], f"{tag}_part")
+            else:
+                near = weight if twin == 0 else _near(random, weight, close)
+                net.weights[f"{tag}_w"] = near
+                made = net.add("MatMul", [x, f"{tag}_w"], f"{tag}_product")
             kind = ("Tanh", "Sigmoid", "Relu")[int(random.integers(3)) if not shared else 0]
             made = net.add(kind, [made], f"{tag}_active")
             if shared:
                 net.weights.setdefault(f"b{block}_shared", _weight(random))
                 made = net.add("MatMul", [made, f"b{block}_shared"], f"{tag}_second")
             twins.append(made)
-        net.twins.append((f"b{block}t0_w", f"b{block}t1_w"))
+        net.twins.append((f"b{block}_w",) * 2 if cut else (f"b{block}t0_w", f"b{block}t1_w"))
         joint = str(random.choice(["Sub", "Concat", "Mul"]))
         if joint == "Concat":
             net.weights[f"b{block}_joint_w"] = _weight(random, 2 * WIDTH)
@@ -121,7 +144,8 @@ def _with_fault(random: np.random.Generator, net: Net, fault: str) -> Net:
     if fault in ("one weight", "both weights"):
         for name in pair if fault == "both weights" else pair[:1]:
             weight = wrong.weights[name].copy()
-            weight[1, 2] += np.float32(10.0 ** float(random.uniform(-6, 0)))
+            column = 2 + WIDTH * int(weight.shape[1] > WIDTH and random.integers(2))
+            weight[1, column] += np.float32(10.0 ** float(random.uniform(-6, 0)))
             wrong.weights[name] = weight
     elif fault == "swapped operands":
         places = [i for i, node in enumerate(net.nodes) if node[0] in ("Sub", "Concat")]
@@ -140,9 +164,26 @@ def _with_fault(random: np.random.Generator, net: Net, fault: str) -> Net:
     return wrong
 
 
+def _with_halves_turned(net: Net) -> list[str]:
+    """Each product holds its halves the other way round, and parts are taken so: a fresh value."""
+    other = {"left": "middle", "middle": "right"}, {"middle": "left", "right": "middle"}
+    products = []
+    for at, (op, reads, name, attributes) in enumerate(net.nodes):
+        if name.endswith("_product"):
+            weight = net.weights[reads[1]]
+            net.weights[reads[1]] = np.roll(weight, WIDTH, axis=1)
+            products.append(name)
+        elif op == "Slice":
+            ends = [other["right" in reads].get(read, read) for read in reads]
+            net.nodes[at] = (op, ends, name, attributes)
+    return products
+
+
 def _round_anew(random: np.random.Generator, net: Net) -> None:
     """Every weight moves by a rounding, as where a tool has multiplied another one into it."""
     for name, weight in net.weights.items():
+        if weight.dtype.kind != "f":
+            continue
         steps = random.integers(-1, 2, weight.shape)
         moved = weight * (1 + steps * np.float64(2.0**-23))
         net.weights[name] = moved.astype(np.float32)

@@ -214,8 +214,12 @@ def inlined(source: Path) -> Path:
     from onnx import inliner
 
     kinds = [("", kind) for kind in ("LayerNormalization", "Gelu", "Softmax")]
+    model = onnx.shape_inference.infer_shapes(onnx.load(source))
+    for tensor in model.graph.initializer:  # the inliner asks for their types there
+        held = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        model.graph.value_info.append(held)
     made = inliner.inline_selected_functions(
-        onnx.load(source), kinds, exclude=False, inline_schema_functions=True
+        model, kinds, exclude=False, inline_schema_functions=True
     )
     return _saved(source, "inlined", made)
 
