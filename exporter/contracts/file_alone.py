@@ -8,7 +8,8 @@ contract, the file's: what it gives as it is written is right only where it keep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,13 @@ class FileModule(nn.Module):
             name: torch.from_numpy(np.array(outputs[self._names.get(name, name)]))
             for name in self._outputs
         }
+
+    @contextmanager
+    def inside(self, inputs: Arrays) -> Iterator[Values]:
+        """Every value of the file in float64, by its own names, for inputs by the names here."""
+        fed = {self._names.get(name, name): value for name, value in inputs.items()}
+        with temporary_folder() as folder:
+            yield evaluate(self._graph, [fed], Values(folder)).values
 
     def _in_double(self, fed: Arrays) -> dict[str, np.ndarray]:
         with temporary_folder() as folder:
@@ -187,6 +195,7 @@ def target_of_file(
         beside=BESIDE,
         windows=True,
         states=pipeline.states,
+        inside=module.inside,
     )
 
 
@@ -230,5 +239,7 @@ def _one(sides: list[ContractResult]) -> ContractResult:
         and severity(written.status) > severity(deployed.status)
     ):
         reason = f"as it is written, without optimisation: {written.reason}"
-        return replace(written, side=ONNX, reason=reason)
+        # Where the file itself is not looked into, all there is to name is what stands for it here.
+        where = written.where if written.where is not None and written.where.value else None
+        return replace(written, side=ONNX, reason=reason, where=where)
     return deployed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from exporter.core.stopwatch import RUNNING, timed
 from exporter.core.tensors import BATCH_NAMES, Arrays, Axis, Case, TensorSpec
 from exporter.interpret.eager_float64 import call_in_double
 from exporter.interpret.evaluate import to_tensor
+from exporter.joining.evaluate import Values
 
 
 class ForwardError(ExportVerifyError):
@@ -73,6 +75,8 @@ class Target:
             with other signals whole.
         states: output that holds state after a call -> the input that takes it in the next.
         trusted: code that a YAML names may run.
+        inside: of a file that stands where a module would: its values in float64, by its names,
+            one array each.
     """
 
     name: str
@@ -91,6 +95,7 @@ class Target:
     windows: bool = False
     states: Mapping[str, str] = field(default_factory=dict)
     trusted: bool = False
+    inside: Callable[[Arrays], AbstractContextManager[Values]] | None = None
     forwards: int = 0
 
     def __post_init__(self) -> None:
@@ -255,20 +260,21 @@ class Target:
         return None
 
     def signal_axis(self, name: str | None = None, axis: str | None = None) -> TimeAxis | None:
-        """``time_axis``, or where inputs are windows the last axis of the first one of floats;
-        its name is "" then: no size of it can be chosen."""
+        """``time_axis``, or where inputs are windows the last axis of the first one of floats that
+        has more than one element; its name is "" then: no size of it can be chosen."""
         time_axis = self.time_axis(name, axis)
         if time_axis is not None or not self.windows:
             return time_axis
         for spec in self.inputs:
-            last = spec.shape[-1] if spec.shape else 0
             signal = spec.dtype.startswith(("float", "bfloat")) and spec.initial is None
             states = set(self.states.values())
             if not signal or spec.name in states or name not in (None, spec.name):
                 continue
-            if isinstance(last, int) and last > 1:
-                at = len(spec.shape) - 1
-                return TimeAxis(input=spec.name, name="", position=at, minimum=last, maximum=last)
+            # Samples may have their channel behind them: [batch, samples, 1].
+            for at, size in reversed([*enumerate(spec.shape)]):
+                if isinstance(size, int) and size > 1:
+                    ends = {"minimum": size, "maximum": size}
+                    return TimeAxis(input=spec.name, name="", position=at, **ends)
         return None
 
     def batch_position(self, name: str) -> int | None:

@@ -222,7 +222,8 @@ def _with_batch(probe: FileProbe, sizes: Mapping[str, int]) -> tuple[FileProbe, 
         if item.shape and isinstance(item.shape[0], str) and item.name not in probe.states
     ]
     name = firsts[0] if firsts else None
-    if name is None or (len(sizes) == 1 and not probe.states and name != BATCH):
+    # Frames that know of no other turn round as well: the one axis that varies may be time.
+    if name is None or (len(sizes) == 1 and not probe.states and name not in probe.few()):
         return probe, dict(sizes)
     holds_rows = probe.rows(sizes, name)
     if name == BATCH and not holds_rows and probe.outputs({**sizes, BATCH: 3}) is not None:

@@ -33,7 +33,6 @@ _RATES = re.compile(r"^(sr|fs|rate|sampl\w*_?rate\w*)$", re.I)
 _LENGTHS = re.compile(r"len(gth)?s?($|_)", re.I)
 _MOST_STEP = 2_048
 _MOST_ELEMENTS = 1 << 24
-_LARGE_ROW = 4_096
 
 
 @dataclass(kw_only=True)
@@ -100,7 +99,7 @@ class FileProbe:
             UserInputError: none were found.
         """
         names = list(dict.fromkeys(s for i in self.inputs for s in i.shape if isinstance(s, str)))
-        few = self._few()
+        few = self.few()
         long = [name for name in names if name not in few]
         for size in self._candidates():
             for batch in (2, 1):
@@ -116,14 +115,13 @@ class FileProbe:
             remedy="give some with --size AXIS=N; the axes are: " + ", ".join(names),
         )
 
-    def _few(self) -> set[str]:
+    def few(self) -> set[str]:
         """Axes that may be rows: the first of several that vary, or of what is large already."""
         axes = {BATCH}
         for item in self.inputs:
             varying = [size for size in item.shape if isinstance(size, str)]
-            large = math.prod(s for s in item.shape if isinstance(s, int)) > _LARGE_ROW
             first = bool(varying) and item.shape[0] == varying[0] and item.name not in self.states
-            if first and (len(varying) > 1 or large):
+            if first and (len(varying) > 1 or item.is_large):
                 axes.add(varying[0])
         return axes & {size for item in self.inputs for size in item.shape if size == str(size)}
 

@@ -66,7 +66,7 @@ def module_of(node: onnx.NodeProto) -> str:
     if origin is not None:
         return origin.module
     written = next((entry.value for entry in node.metadata_props if entry.key == NAMESPACE), "")
-    if written and ": " not in written:
+    if written and not _with_classes(written):
         return written.replace("/", ".")
     return next(filter(None, map(legacy_scope, (node.name, *node.output))), "")
 
@@ -91,10 +91,15 @@ def _scopes(metadata: Mapping[str, str]) -> tuple[list[str], str, str] | None:
     classes = _texts(metadata.get(f"{_PREFIX}class_hierarchy"))
     if names and classes and len(names) == len(classes):
         return names[:-1], names[-1], classes[-1]
-    pairs = [part.rpartition(": ") for part in metadata.get(NAMESPACE, "").split("/")]
-    if not pairs or any(not separator for _, separator, _ in pairs):
-        return None
-    return [path for path, _, _ in pairs[:-1]], pairs[-1][0], pairs[-1][2]
+    pairs = _with_classes(metadata.get(NAMESPACE, ""))
+    return ([path for path, _ in pairs[:-1]], *pairs[-1]) if pairs else None
+
+
+def _with_classes(namespace: str) -> list[tuple[str, str]]:
+    """(module path, class) of each part, as torch's exporter writes it; none of other texts."""
+    pairs = [part.rpartition(": ") for part in namespace.split("/")]
+    complete = all(separator for _, separator, _ in pairs)
+    return [(path, kind) for path, _, kind in pairs] if complete else []
 
 
 def _texts(written: str | None) -> list[str]:

@@ -26,6 +26,8 @@ _RATE = 16000
 _LOUDNESS = 0.1
 _PEAKS = 7.0
 """From the smallest to the largest of a few thousand normal draws, in units of their deviation."""
+_LARGE_ROW = 4_096
+"""Elements of a row whose sizes are all given: a window already, of which there may be several."""
 _MOST_ELEMENTS = 2**26
 """Of an input that is drawn: more than an hour of audio; its float64 draws take half a gigabyte."""
 
@@ -38,6 +40,11 @@ class Input:
     dtype: np.dtype
     shape: tuple[int | str, ...]
     loudness: float = _LOUDNESS
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the sizes that do not vary are a window by themselves."""
+        return math.prod(size for size in self.shape if isinstance(size, int)) > _LARGE_ROW
 
 
 def inputs_of(graph: GraphIndex, path: Path) -> tuple[Input, ...]:
@@ -184,7 +191,7 @@ def _size(spec: Input, axis: int, batch: int, long: int, sizes: Mapping[str, int
     words = size.lower()
     first = axis == 0 and (len(spec.shape) > 1 or spec.dtype.kind in "iu")
     named = words in {name.lower() for name in BATCH_NAMES} or "batch" in words
-    return batch if named or (first and "." in size) else long
+    return batch if named or (first and ("." in size or spec.is_large)) else long
 
 
 def _values(

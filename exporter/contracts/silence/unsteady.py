@@ -7,6 +7,7 @@ all sides move that far does not excuse it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from exporter.contracts.locate.first import record, shared_keys
 from exporter.contracts.locate.recorder import Call, Recorder
 from exporter.contracts.result import Location
 from exporter.contracts.target import ForwardError, Target, as_array
+from exporter.core.errors import OnnxStoppedError
 from exporter.core.tensors import Arrays
 from exporter.interpret.eager_float64 import copied_in_double
 
@@ -42,8 +44,8 @@ class Unsteady:
         """One clause with all figures."""
         third = "" if self.onnx is None else f" and {self.onnx:.3g} in ONNX"
         return (
-            f"'{self.output}' is {self.single:.3g} in float32 {self.beside}, {self.double:.3g} in"
-            f" float64{third}"
+            f"'{self.output}' is {self.single:.3g} in {self.beside} in float32,"
+            f" {self.double:.3g} in float64{third}"
         )
 
 
@@ -89,10 +91,29 @@ def unsteady(
             single=float(value.reshape(-1)[at]),
             double=float(wide.reshape(-1)[at]),
             onnx=here,
-            where=_first_layer(target, inputs),
+            where=_first_value(target, inputs) or _first_layer(target, inputs),
             beside=target.beside,
         )
     return None
+
+
+def _first_value(target: Target, inputs: Arrays) -> Location | None:
+    """The first value of a file that does."""
+    if target.inside is None:
+        return None
+    with target.inside(inputs) as double, contextlib.suppress(OnnxStoppedError):
+        for name, (value,) in target.onnx.walk((inputs,)):
+            if _is_large(value, double.one(name)):
+                return target.onnx.place(name)
+    return None
+
+
+def _is_large(value: np.ndarray, wide: np.ndarray | None) -> bool:
+    """Whether float64 gives something else, by more than rounding in either direction."""
+    if wide is None or value.dtype.kind != "f" or value.shape != wide.shape or not value.size:
+        return False
+    apart = distance(value.astype(np.float64), wide)
+    return bool(apart > _LARGE * max(scale_of(value, wide), 1e-3))
 
 
 def _first_layer(target: Target, inputs: Arrays) -> Location | None:
@@ -105,9 +126,6 @@ def _first_layer(target: Target, inputs: Arrays) -> Location | None:
     with Recorder(target.module, take=lambda call: double.__setitem__(call.key, call)):
         target.double(inputs)
     for key in shared_keys((single, double)):
-        value, wide = as_array(single[key].value), as_array(double[key].value)
-        if value.dtype.kind != "f" or value.shape != wide.shape or not value.size:
-            continue
-        if distance(value.astype(np.float64), wide) > _LARGE * max(scale_of(value, wide), 1e-3):
+        if _is_large(as_array(single[key].value), as_array(double[key].value)):
             return single[key].place
     return None
