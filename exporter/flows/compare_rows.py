@@ -15,6 +15,7 @@ from exporter.joining.measured import FILES, BothFiles, Measured
 from exporter.joining.modules import modules_of
 from exporter.parity.coarse_formats import undeclared
 from exporter.parity.compare import measure
+from exporter.parity.measurement import Measurement
 from exporter.parity.status import Status, Who, severity
 from exporter.parity.tolerance import Policy
 from exporter.parity.verdict import Verdict, judge
@@ -36,6 +37,7 @@ class ComparedRows:
     _values: dict[str, ValueRow] = field(default_factory=dict)
     _outputs: dict[tuple[str, str], TwoFilesOutput] = field(default_factory=dict)
     _unsaid: dict[str, AlteredRow] = field(default_factory=dict)
+    _otherwise: dict[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._modules = modules_of(self.pair.a) or modules_of(self.pair.b)
@@ -97,6 +99,10 @@ class ComparedRows:
                 if sides.costs is not None:
                     measured = sides.costs.output(name, measured)
                 verdict = judge(measured, self.policy, layer="")  # no layer has a limit of its own
+                otherwise = self._otherwise.get((name, case))
+                if otherwise is not None and otherwise == _differing(measured):
+                    # Bit by bit what the file decides on its own values: as the truth does on its.
+                    verdict = replace(verdict, status=Status.AMBIGUOUS)
                 if label in self.refused:
                     why = f"{label} does not run the file: {self.refused[label]}"
                     verdict = replace(verdict, status=Status.NOT_RUN, reason=why)
@@ -124,6 +130,7 @@ class ComparedRows:
         if discrete and free.status is Status.FAIL and as_the_truth:
             # It decides as the truth does on the truth's values: what is in front differs.
             free = replace(free, status=Status.AMBIGUOUS)
+            self._otherwise[join.actual, case] = _differing(item.propagated)
         worse = free
         if local is not None and severity(local.status) >= severity(free.status):
             worse = local
@@ -144,6 +151,11 @@ class ComparedRows:
             reason=_reason(worse, self.policy),
             case=case,
         )
+
+
+def _differing(measured: Measurement) -> tuple[object, ...]:
+    """Which decisions of a file are not the truth's, as far as is measured."""
+    return measured.problem, measured.mismatches, measured.first_mismatch
 
 
 def _keep_worse(rows: dict, key: object, row: ValueRow | TwoFilesOutput) -> None:

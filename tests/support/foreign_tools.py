@@ -21,6 +21,7 @@ from exporter.config import load_pipeline
 from exporter.graph.capture import capture
 from exporter.graph.export import export
 from exporter.graph.lowered.in_real_numbers import unrounded
+from exporter.graph.node_origin import module_of
 from exporter.graph.onnx_file import open_graph
 from exporter.graph.wrap import wrap
 from exporter.joining.restored import restore
@@ -42,6 +43,9 @@ class Source:
         cases: for calibration, and what is compared. weight: shape of the weight that is made
             wrong, the first of it; norm: which normalisation; comparison: which node that
             compares, from the end where it is negative. layers: of each fault.
+        front: parts in front of the model, which nobody rounds to eight or sixteen bits: a search
+            for speech and features. Where there are some, of the model products and convolutions
+            alone get constant ranges.
     """
 
     file: Path
@@ -51,6 +55,13 @@ class Source:
     norm: int
     layers: dict[str, str]
     comparison: int = 0
+    front: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> list[str]:
+        """Names of the nodes that stay in float32."""
+        nodes = onnx.load(self.file).graph.node
+        return [node.name for node in nodes if module_of(node).split(".")[0] in self.front]
 
 
 RECURRENT = """\
@@ -143,6 +154,7 @@ def sensevoice(folder: Path) -> Source:
             "epsilon": "model.encoder.encoders.0.norm1",
             "mask": "model.encoder",
         },
+        front=("vad", "segmenter", "cut", "fbank", "lfr", "cmvn"),
     )
 
 
@@ -224,20 +236,43 @@ def inlined(source: Path) -> Path:
     return _saved(source, "inlined", made)
 
 
-def half(source: Path) -> Path:
+def half(source: Source) -> Path:
     from onnxconverter_common import float16
 
-    model = float16.convert_float_to_float16(onnx.load(source), keep_io_types=True)
-    return _saved(source, "float16", model)
+    model = float16.convert_float_to_float16(
+        onnx.load(source.file), keep_io_types=True, node_block_list=source.kept
+    )
+    return _saved(source.file, "float16", model)
 
 
-def quantised(source: Path) -> Path:
-    return lowered.to_dynamic(source, source.with_name(f"{source.stem}_dynamic.onnx"))
+def half_by_onnxruntime(source: Source) -> Path:
+    path = source.file.with_name(f"{source.file.stem}_half.onnx")
+    model = onnx.load(lowered.to_float16(source.file, path, node_block_list=source.kept))
+    # A value that several of the nodes read which stay in float32 has a cast for each, of one name.
+    nodes = {node.output[0]: node for node in reversed(model.graph.node)}
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(nodes.values()))
+    onnx.save(model, path)
+    return path
 
 
-def calibrated(source: Path, cases: Cases) -> Path:
+def quantised(source: Source) -> Path:
+    return lowered.to_dynamic(
+        source.file,
+        source.file.with_name(f"{source.file.stem}_dynamic.onnx"),
+        nodes_to_exclude=source.kept,
+    )
+
+
+def calibrated(source: Source) -> Path:
     return lowered.to_static(
-        source, source.with_name(f"{source.stem}_qdq.onnx"), cases, qdq=True, per_channel=True
+        source.file,
+        source.file.with_name(f"{source.file.stem}_qdq.onnx"),
+        source.cases,
+        qdq=True,
+        per_channel=True,
+        nodes_to_exclude=source.kept,
+        op_types_to_quantize=["MatMul", "Gemm", "Conv"] if source.front else None,
     )
 
 
@@ -272,10 +307,11 @@ TOOLS: dict[str, Tool] = {
     "metadata stripped": Tool(make=_of(without_metadata)),
     "functions inlined": Tool(make=_of(inlined)),
     "onnxscript optimizer": Tool(make=_of(script_optimised)),
-    "quantize_dynamic": Tool(make=_of(quantised), precision="int8"),
-    "quantize_static, QDQ": Tool(make=lambda s: calibrated(s.file, s.cases), precision="int8"),
+    "quantize_dynamic": Tool(make=quantised, precision="int8"),
+    "quantize_static, QDQ": Tool(make=calibrated, precision="int8"),
     "MatMulNBits": Tool(make=_of(bits), precision="int8"),
-    "float16": Tool(make=_of(half), precision="float16"),
+    "float16, onnxconverter": Tool(make=half, precision="float16"),
+    "float16, onnxruntime": Tool(make=half_by_onnxruntime, precision="float16"),
 }
 """By name, as users call them."""
 
