@@ -67,7 +67,7 @@ FOREIGN: dict[str, str] = {
     "flows/init_yaml.py:_quoted": "names of inputs and outputs in a file of somebody else's",
     "joining/interface_inputs.py:_size": "names of axes in a file of somebody else's",
     "joining/interface_inputs.py:_values": "names of inputs in a file of somebody else's",
-    "graph/node_origin.py:_with_classes": "torch's exporter: name and class of a module, in metadata",
+    "graph/node_origin.py:_with_classes": "torch's exporter: names and classes, in metadata",
     "graph/torch_refusal.py:refusal_of": _TORCH,
     "graph/torch_refusal.py:freezes_an_axis": _TORCH,
     "graph/torch_refusal.py:lacks_kernel": _TORCH,
