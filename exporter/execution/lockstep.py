@@ -35,6 +35,7 @@ from exporter.graph.node_formats import HeldPrecision, native_formats
 from exporter.graph.program import Op, Program
 from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import is_floating, to_array
+from exporter.interpret.margins import ANGLE
 from exporter.interpret.rearranged import Rearranged, rearrange, rearranged_source
 from exporter.interpret.sliced_linear import SLICED_OPS
 from exporter.interpret.stepper import Stepper, start_values
@@ -253,6 +254,7 @@ class _Walk:
             constant = self._in_shape([planned], weights)[name]
         stepper = self.stepper
         floating = is_floating(self.reference[op.name])
+        decides = not floating or op.target.startswith(ANGLE)
         sliced = stepper.slices.get(op.name)
         return TapValues(
             planned=planned,
@@ -262,8 +264,8 @@ class _Walk:
             free=free.get(name, constant),
             forced=forced.get(name, constant),
             exact=not sliced and stepper.is_moved(op.name),
-            margin=stepper.margin(op),
-            margin_local=stepper.margin(op, local=True),
+            margin=stepper.margin(op) if decides else None,
+            margin_local=stepper.margin(op, local=True) if decides else None,
             stopped=self.forced.stopped.get(name) or self.free.stopped.get(""),
             slices=sliced,
             rearranged=self._rearranged(op) if floating and not sliced else None,

@@ -38,6 +38,9 @@ _SECOND = frozenset({"max", "min", "median", "kthvalue", "topk", "sort"})
 _SEVERAL = frozenset({"topk", "sort", "argsort"})
 """Choices that give more than one place along the axis."""
 
+ANGLE = "aten.atan2."
+"""How targets of the one operator begin that gives a number and decides all the same."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Margin:
@@ -124,7 +127,7 @@ def decides(op: Op) -> bool:
 
 def is_angle(op: Op) -> bool:
     """True for ``atan2(y, x)``, which jumps by a full turn where y changes its sign below x = 0."""
-    return _plain_name(op) == "atan2"
+    return op.target.startswith(ANGLE)
 
 
 def sources_of(op: Op, producer: Callable[[str], Op | None] | None = None) -> tuple[str, ...]:

@@ -16,11 +16,6 @@ from exporter.execution.tap_values import TapValues
 from exporter.interpret.margins import Margin
 
 
-def is_angle(values: TapValues) -> bool:
-    """True for a floating value that takes a decision."""
-    return values.margin is not None and values.reference.dtype.kind == "f"
-
-
 def on_one_side(values: TapValues, factor: float, *, free: bool) -> tuple[TapValues, int]:
     """The same tap without full turns that rounding made, and how many angles lie on the other
     side of the cut in ONNX than in PyTorch.

@@ -25,7 +25,7 @@ from exporter.graph.program import Program
 from exporter.graph.taps import NO_JOINS, Joins, Names, plan_taps
 from exporter.interpret.format_cost import Costs, held_costs
 from exporter.interpret.margins import Margin
-from exporter.judge.branch_cut import is_angle, on_one_side
+from exporter.judge.branch_cut import on_one_side
 from exporter.judge.culprits import LostValues, find_culprits, find_findings
 from exporter.judge.doubtful_names import settle_names
 from exporter.judge.graph_or_kernel import excuse_behind_kernels, graph_or_kernel
@@ -277,7 +277,8 @@ class _CaseWalk:
         return Judgement(measurement=measured, verdict=verdict, case=self._case.name)
 
     def _judge_tap(self, values: TapValues) -> tuple[Judgement, Judgement]:
-        if is_angle(values):
+        # What takes a decision and is a number all the same: an angle.
+        if values.margin is not None and values.reference.dtype.kind == "f":
             local, free = (self._judge_angle(values, free=free) for free in (False, True))
         else:
             local, free = (self._judge(values, m) for m in self._measure.both(values, self._costs))
