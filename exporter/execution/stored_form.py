@@ -76,7 +76,7 @@ class StoredFormats:
     Args:
         precision: what its pieces hold.
 
-    The dtypes are those that the file's own run has shown (:meth:`learn`).
+    The dtypes are those that the file's own run has shown (:meth:`learn`), and its constants'.
     """
 
     def __init__(self, precision: HeldPrecision):
@@ -105,7 +105,7 @@ class StoredFormats:
         return lambda name: self._fed(name, supply(name))
 
     def _fed(self, name: str, value: np.ndarray) -> np.ndarray:
-        dtype = self._dtypes.get(name, value.dtype.name)
+        dtype = self._dtypes.get(name) or self._held.constant_dtype(name) or value.dtype.name
         if dtype == value.dtype.name or dtype not in _FLOATS or value.dtype.name not in _FLOATS:
             return value
         with np.errstate(over="ignore"):

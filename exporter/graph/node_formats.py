@@ -145,10 +145,19 @@ class HeldPrecision:
         )
 
     def of(self, name: str) -> Held:
-        """What the piece that computes the value ``name`` holds."""
+        """What the piece that computes the value ``name`` holds; of a constant, its own format."""
         if name not in self._found:
-            self._found[name] = self._piece(self._nodes(name, self._cut), name)
+            nodes = self._nodes(name, self._cut)
+            self._found[name] = self._piece(nodes, name) if nodes else self._stored(name)
         return self._found[name]
+
+    def constant_dtype(self, name: str) -> str:
+        """numpy name of the dtype of a floating constant; "" for all else."""
+        return self.dtype(name) if name in self._graph.initializers else ""
+
+    def _stored(self, name: str) -> Held:
+        formats = {self.constant_dtype(name)} - {"", "float32", "float64"} - self._native
+        return Held(formats=tuple(formats)) if formats else NOTHING
 
     def behind(self, name: str, native: Collection[str] = ()) -> tuple[str, ...]:
         """Formats of everything that the value ``name`` is computed from.
@@ -162,7 +171,7 @@ class HeldPrecision:
 
     @cached_property
     def _behind(self) -> dict[str, frozenset[str]]:
-        behind: dict[str, frozenset[str]] = {}
+        behind = {name: frozenset(self._stored(name).formats) for name in self._graph.initializers}
         for at, node in enumerate(self._graph.nodes):
             if node.op_type in _SIZES:
                 continue

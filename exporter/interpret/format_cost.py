@@ -72,7 +72,7 @@ def held_of_ops(
     for op in reversed(program.ops):
         tap = known.get(op.name)
         if tap is not None and tap.fate == COMPARED:
-            precisions[op.name] = NOTHING if tap.constant else precision.of(tap.onnx_name)
+            precisions[op.name] = precision.of(tap.onnx_name)
         else:
             behind = tap.into if tap is not None and tap.into else users.get(op.name, "")
             precisions[op.name] = precisions.get(behind, NOTHING)

@@ -43,10 +43,7 @@ class TapMeasure:
     ):
         native = declared_formats(policy)
         compared = [tap for tap in planned if tap.fate == COMPARED]
-        self._in_piece = {
-            tap.tap.name: () if tap.constant else precision.of(tap.onnx_name).formats
-            for tap in compared
-        }
+        self._in_piece = {tap.tap.name: precision.of(tap.onnx_name).formats for tap in compared}
         self._in_front = {tap.tap.name: precision.behind(tap.onnx_name, native) for tap in compared}
         self.held_of_ops = held_of_ops(program, precision, planned)
         """What the file holds where it computes an op of the program."""
