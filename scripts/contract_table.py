@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from scripts.marked_page import replaced  # noqa: E402
+from scripts.marked_page import write_between  # noqa: E402
 from tests.contracts.zoo import CONTRACTS, toys  # noqa: E402
 from tests.contracts.zoo.toy import Toy  # noqa: E402
 
@@ -58,8 +58,7 @@ def main() -> int:
     if options.check:
         print(text.split("\n### ")[0])
     else:
-        page = TARGET.read_text(encoding="utf-8")
-        TARGET.write_text(replaced(page, (BEGIN, END), text), encoding="utf-8")
+        write_between(TARGET, (BEGIN, END), text)
         print(f"wrote {TARGET.relative_to(ROOT)}")
     bad = [row for row in rows if not row.good]
     for row in bad:

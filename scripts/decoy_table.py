@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from exporter.joining import join_graphs  # noqa: E402
 from exporter.joining.joined import Proof  # noqa: E402
-from scripts.marked_page import replaced  # noqa: E402
+from scripts.marked_page import write_between  # noqa: E402
 from tests.joining.decoys import drawn, inputs, wrong_joins  # noqa: E402
 from tests.joining.lowered_decoys import FORMS, lowered  # noqa: E402
 
@@ -91,8 +91,7 @@ def main() -> int:
         print("\n".join([rows[-1].line(), *rows[-1].wrong]), flush=True)
     if options.write:
         table = "\n".join([HEAD, *(row.line() for row in rows)])
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(replaced(page, MARK, table), encoding="utf-8")
+        write_between(PAGE, MARK, table)
     return int(not all(row.good for row in rows))
 
 

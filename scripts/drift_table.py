@@ -35,7 +35,7 @@ from exporter.monitor.drift import FALSE_ALARMS, Drift, SignalTest, plan_tests
 from exporter.monitor.signals import SIGNALS, signals_of
 from exporter.runtime import SpeechRunner
 from scripts import make_manifest
-from scripts.marked_page import replaced
+from scripts.marked_page import write_between
 from scripts.served_otherwise import changes_of_serving, feeds_of, shadow_states
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -248,9 +248,7 @@ def main() -> None:
         lines = table(given.run_folder, given.work or Path(folder))
     print("\n".join(lines))
     if given.write is not None:
-        page = given.write.read_text(encoding="utf-8")
-        made = replaced(page, (BEGIN, END), "\n".join(lines))
-        given.write.write_text(made, encoding="utf-8")
+        write_between(given.write, (BEGIN, END), "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from exporter.config import load_pipeline  # noqa: E402
 from exporter.features.resamplers import resampled  # noqa: E402
 from exporter.flows.features import Theirs, features  # noqa: E402
 from exporter.report.features import FeatureReport  # noqa: E402
-from scripts.marked_page import replaced  # noqa: E402
+from scripts.marked_page import write_between  # noqa: E402
 from tests.support.planted_features import PLANTED, RATE, Planted, kaldi, stacked  # noqa: E402
 
 PAGE = ROOT / "docs" / "features.md"
@@ -122,8 +122,7 @@ def main() -> int:
     text = table(found)
     print(text)
     if not given.check:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(replaced(page, (START, END), text), encoding="utf-8")
+        write_between(PAGE, (START, END), text)
     return 0 if all(right(*row) for row in found) else 1
 
 

@@ -22,7 +22,7 @@ import onnx
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from scripts.marked_page import replaced  # noqa: E402
+from scripts.marked_page import write_between  # noqa: E402
 
 os.environ.setdefault("EXPORT_VERIFY_CACHE", "off")
 
@@ -125,8 +125,7 @@ def main() -> int:
             print(f"{faults[-1]} {time.perf_counter() - began:.1f} s", flush=True)
     print(tables(files, faults))
     if given.write:
-        text = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(replaced(text, MARK, tables(files, faults)), encoding="utf-8")
+        write_between(PAGE, MARK, tables(files, faults))
     return 0 if all(row.right for row in (*files, *faults)) else 1
 
 

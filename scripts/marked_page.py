@@ -6,6 +6,8 @@ hand.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 Marks = tuple[str, str]
 
 
@@ -18,6 +20,11 @@ def replaced(page: str, marks: Marks, text: str) -> str:
     """The page with ``text``, on lines of its own, between the marks; raises as ``between``."""
     before, _, after = _cut(page, marks)
     return f"{before}{marks[0]}\n{text}\n{marks[1]}{after}"
+
+
+def write_between(path: Path, marks: Marks, text: str) -> None:
+    """Write ``text`` between the marks of a page that is a file; raises as ``between``."""
+    path.write_text(replaced(path.read_text(encoding="utf-8"), marks, text), encoding="utf-8")
 
 
 def _cut(page: str, marks: Marks) -> tuple[str, str, str]:

@@ -48,7 +48,7 @@ from exporter.judge.reference_run import reference_run  # noqa: E402
 from exporter.lowering.rounds import Wanted  # noqa: E402
 from exporter.lowering.search import Search  # noqa: E402
 from exporter.report.progress import Progress  # noqa: E402
-from scripts.marked_page import replaced  # noqa: E402
+from scripts.marked_page import write_between  # noqa: E402
 from scripts.precision_table import RATE, windows_of  # noqa: E402
 from scripts.row_lines import add_row, rows_of  # noqa: E402
 
@@ -254,8 +254,7 @@ def main() -> int:
     rows = rows_of(given.results, Row)
     print(table(rows))
     if given.write:
-        text = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(replaced(text, MARK, table(rows)), encoding="utf-8")
+        write_between(PAGE, MARK, table(rows))
     return 0
 
 

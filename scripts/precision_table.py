@@ -57,7 +57,7 @@ from exporter.lowering.own_errors import LoweredFile, own_errors  # noqa: E402
 from exporter.lowering.rounds import Wanted  # noqa: E402
 from exporter.lowering.search import Search  # noqa: E402
 from exporter.report.progress import Progress  # noqa: E402
-from scripts.marked_page import replaced  # noqa: E402
+from scripts.marked_page import write_between  # noqa: E402
 
 PAGE = ROOT / "docs" / "lower.md"
 MARK = "<!-- precision -->", "<!-- /precision -->"
@@ -391,8 +391,7 @@ def main() -> int:
     rows = [row for row in found if row.whole]
     print(table(rows))
     if given.write:
-        text = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(replaced(text, MARK, table(rows)), encoding="utf-8")
+        write_between(PAGE, MARK, table(rows))
     return 0
 
 

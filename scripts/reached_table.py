@@ -21,11 +21,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from exporter.config import load_pipeline  # noqa: E402
 from exporter.config.run_options import RunOptions  # noqa: E402
 from exporter.flows.lower import LowerOptions, lower  # noqa: E402
+from exporter.graph.wrap import wrap  # noqa: E402
 from exporter.report.lowering import FileRow, LoweringReport  # noqa: E402
 from exporter.report.progress import Progress  # noqa: E402
-from scripts.marked_page import replaced  # noqa: E402
+from scripts.marked_page import write_between  # noqa: E402
 from scripts.row_lines import add_row, rows_of  # noqa: E402
 
 PAGE = ROOT / "docs" / "lower.md"
@@ -49,8 +51,8 @@ class Row:
     verdict: str
 
 
-def row_of(report: LoweringReport) -> Row:
-    """The row of a report."""
+def row_of(report: LoweringReport, *, trained: bool) -> Row:
+    """The row of a report; ``trained``: the weights are somebody's, and no random ones."""
     plain, everything, shipped = report.files
 
     def against(row: FileRow) -> dict[str, float | None]:
@@ -62,7 +64,7 @@ def row_of(report: LoweringReport) -> Row:
         pipeline=report.pipeline,
         to=report.to,
         prefer=report.prefer,
-        trained=not any("seeded" in note for note in report.notes),
+        trained=trained,
         layers=len(report.layers),
         kept=sum(layer.stays for layer in report.layers),
         everything=against(everything),
@@ -115,6 +117,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="put the table into docs/lower.md")
     given = parser.parse_args()
     for path in given.pipelines:
+        trained = not wrap(load_pipeline(path, trust=True)).weights.seeded
         for to in given.to:
             quiet = Progress(quiet=True)
             with tempfile.TemporaryDirectory() as folder:
@@ -123,12 +126,12 @@ def main() -> int:
                     path, LowerOptions(to=to, prefer=given.prefer), options, progress=quiet
                 )
             print(f"{report.pipeline} to {to}: {report.verdict}: {report.headline}", flush=True)
-            add_row(given.results, row_of(report), ("pipeline", "to", "prefer"))
+            row = row_of(report, trained=trained)
+            add_row(given.results, row, ("pipeline", "to", "prefer"))
     rows = rows_of(given.results, Row)
     print(table(rows))
     if given.write:
-        text = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(replaced(text, MARK, table(rows)), encoding="utf-8")
+        write_between(PAGE, MARK, table(rows))
     return 0
 
 
