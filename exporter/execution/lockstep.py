@@ -35,7 +35,7 @@ from exporter.graph.node_formats import HeldPrecision, native_formats
 from exporter.graph.program import Op, Program
 from exporter.interpret.allowed_ops import shown_targets
 from exporter.interpret.evaluate import is_floating, to_array
-from exporter.interpret.margins import ANGLE
+from exporter.interpret.margins import ANGLES
 from exporter.interpret.rearranged import Rearranged, rearrange, rearranged_source
 from exporter.interpret.sliced_linear import SLICED_OPS
 from exporter.interpret.stepper import Stepper, start_values
@@ -254,7 +254,7 @@ class _Walk:
             constant = self._in_shape([planned], weights)[name]
         stepper = self.stepper
         floating = is_floating(self.reference[op.name])
-        decides = not floating or op.target.startswith(ANGLE)
+        decides = not floating or op.target in ANGLES
         sliced = stepper.slices.get(op.name)
         return TapValues(
             planned=planned,

@@ -99,8 +99,11 @@ def write_lowered(source: Path, target: Path, order: Order, everything: Path | N
             raise ArtifactError(
                 f"onnxruntime cannot write it in {order.to}: {str(error)[:400]}", where=str(source)
             ) from error
-    said = {entry.key: entry.value for entry in metadata_entries(source)}
-    origin = {key: said[key] for key in said if not key.startswith(CERTIFICATE_PREFIX)}
+    origin = {
+        entry.key: entry.value
+        for entry in metadata_entries(source)
+        if not entry.key.startswith(CERTIFICATE_PREFIX)
+    }
     store_shipped(*made, target, origin, outside=False)
 
 
@@ -192,13 +195,13 @@ def _float16(source: Path, folder: Path, order: Order) -> onnx.ModelProto:
     )
     # The converter writes one cast for every reader, all with one name, and behind the readers.
     for entries in (converted.graph.node, converted.graph.value_info):
-        _without_repeats(entries)
+        without_repeats(entries)
     model = OnnxModel(converted)
     model.topological_sort()
     return model.model
 
 
-def _without_repeats(entries: Any) -> None:
+def without_repeats(entries: Any) -> None:
     """Let each of the equal entries of a protobuf stand once."""
     once = {entry.SerializeToString(deterministic=True): entry for entry in entries}
     del entries[:]

@@ -38,8 +38,9 @@ _SECOND = frozenset({"max", "min", "median", "kthvalue", "topk", "sort"})
 _SEVERAL = frozenset({"topk", "sort", "argsort"})
 """Choices that give more than one place along the axis."""
 
-ANGLE = "aten.atan2."
-"""How targets of the one operator begin that gives a number and decides all the same."""
+ANGLES = frozenset({"aten.atan2.default"})
+"""Operators that give a number and decide all the same: it jumps by a full turn where y changes its
+sign below x = 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +126,6 @@ def decides(op: Op) -> bool:
     return _plain_name(op) in _COMPARISONS or _plain_name(op) in _CHOICES
 
 
-def is_angle(op: Op) -> bool:
-    """True for ``atan2(y, x)``, which jumps by a full turn where y changes its sign below x = 0."""
-    return op.target.startswith(ANGLE)
-
-
 def sources_of(op: Op, producer: Callable[[str], Op | None] | None = None) -> tuple[str, ...]:
     """Names of the values on which an op decides; none for an op that does not."""
     choice = choice_of(op, producer)
@@ -163,7 +159,7 @@ def margin_of(
     choice = choice_of(op, producer)
     if choice is not None:
         return _margin_of_choice(op, choice, reference, truth, slices or {})
-    if is_angle(op):
+    if op.target in ANGLES:
         return _margin_of_angle(op, reference, truth)
     floats = [name for name in sources_of(op, producer) if _is_float(reference(name))]
     if not floats:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 
 from exporter.graph.program import Program
-from exporter.interpret.margins import decides, is_angle
+from exporter.interpret.margins import ANGLES, decides
 from exporter.judge.outputs import OutputResult
 from exporter.parity.status import Status, Who
 
@@ -64,7 +64,8 @@ def _resting_on_decisions(program: Program) -> set[str]:
     """Public names of outputs that a comparison, a choice or an angle stands in front of."""
     resting: set[str] = set()
     for op in program.ops:
-        if decides(op) or is_angle(op) or any(name in resting for name in op.refs()):
+        here = decides(op) or op.target in ANGLES
+        if here or any(name in resting for name in op.refs()):
             resting.add(op.name)
     pairs = zip(program.outputs, program.output_names, strict=True)
     return {label for name, label in pairs if name in resting}

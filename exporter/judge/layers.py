@@ -225,8 +225,8 @@ class _CaseWalk:
                 continue
             # Room in the order of the program: what waits is judged later than what does not.
             self._taps[name] = JudgedTap(planned=values.planned)
-            at_once = values.margin is not None or name in self._tainted
-            at_once |= values.reference.dtype.kind in "biu"
+            decides = values.margin is not None or values.reference.dtype.kind in "biu"
+            at_once = decides or name in self._tainted
             if at_once or values.truth_free is None or values.truth_local is None:
                 self._keep(values, *self._judge_tap(values))
                 continue

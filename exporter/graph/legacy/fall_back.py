@@ -21,7 +21,7 @@ from exporter.graph.kept_state import KeptState
 from exporter.graph.legacy.file import LegacyFile, legacy_file
 from exporter.graph.legacy.trace import PythonRead
 from exporter.graph.repairs.frame import repaired
-from exporter.graph.repairs.module_run import module_run
+from exporter.graph.repairs.module_run import ModuleRun
 from exporter.graph.repairs.scripted import REPAIR as SCRIPTED
 from exporter.graph.wrap import Wrapped
 
@@ -73,7 +73,8 @@ def fall_back(
     # The tracer does not enter scripted parts of a module that is none itself.
     needed = () if SCRIPTED.name in without else (SCRIPTED,)
     try:
-        with repaired(module_run(wrapped.module, wrapped.example), needed):
+        # It does not ask what the module runs.
+        with repaired(ModuleRun(module=wrapped.module, functions=frozenset()), needed):
             made = legacy_file(
                 wrapped.module,
                 wrapped.example,
