@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from exporter.flows.compare import compare
+from tests.support.small_files import save
 
 WIDTH = 8
 
@@ -43,17 +43,8 @@ def attention(path: Path, weight: np.ndarray) -> Path:
     for module, made in nodes.items():
         for node in made:
             node.metadata_props.add(key="namespace", value=module.replace(".", "/"))
-    graph = helper.make_graph(
-        sum(nodes.values(), []),
-        "main",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, "frames", WIDTH])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, "frames", WIDTH])],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-    return path
+    given = {"x": (TensorProto.FLOAT, [1, "frames", WIDTH])}
+    return save(path, sum(nodes.values(), []), given, ["y"], weights, opset=18)
 
 
 def weight() -> np.ndarray:

@@ -247,13 +247,7 @@ def half(source: Source) -> Path:
 
 def half_by_onnxruntime(source: Source) -> Path:
     path = source.file.with_name(f"{source.file.stem}_half.onnx")
-    model = onnx.load(lowered.to_float16(source.file, path, node_block_list=source.kept))
-    # A value that several of the nodes read which stay in float32 has a cast for each, of one name.
-    nodes = {node.output[0]: node for node in reversed(model.graph.node)}
-    del model.graph.node[:]
-    model.graph.node.extend(reversed(nodes.values()))
-    onnx.save(model, path)
-    return path
+    return lowered.to_float16(source.file, path, node_block_list=source.kept)
 
 
 def quantised(source: Source) -> Path:

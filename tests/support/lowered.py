@@ -11,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from exporter.config import load_pipeline
+from exporter.execution.quantisers import without_repeats
 from exporter.flows.verify import verify
 from exporter.report.schema import Report
 from tests.support import toy_project
@@ -117,7 +118,8 @@ def to_float16(source: Path, target: Path, **options: Any) -> Path:
     converted = OnnxModel(
         convert_float_to_float16(onnx.load(source), **({"keep_io_types": True} | options))
     )
-    # The converter puts its casts behind the nodes that read them.
+    # The converter writes one cast for every reader, all with one name, and behind the readers.
+    without_repeats(converted.model.graph.node)
     converted.topological_sort()
     onnx.save(converted.model, target)
     return target

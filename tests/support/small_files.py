@@ -33,11 +33,12 @@ def save(
     outputs: Sequence[str],
     weights: dict[str, np.ndarray] | None = None,
     opset: int = 17,
+    gives: int = TensorProto.FLOAT,
 ) -> Path:
-    """A checked file of these nodes; outputs say nothing of their shape."""
+    """A file of these nodes; outputs are of one type, and say nothing of their shape."""
     given = [helper.make_tensor_value_info(name, *kind) for name, kind in inputs.items()]
     held = [numpy_helper.from_array(np.asarray(v), k) for k, v in (weights or {}).items()]
-    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    made = [helper.make_tensor_value_info(name, gives, None) for name in outputs]
     graph = helper.make_graph(list(nodes), "main", given, made, held)
     opsets = [helper.make_opsetid("", opset)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="elsewhere")
